@@ -1,0 +1,93 @@
+"""A study driven in one process with simulated members: what Ray does, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tlm_search.data.prepare import simulated_data
+from tlm_search.errors import TrainingError
+from tlm_search.members.simulated import SimulatedTrainer
+from tlm_search.members.store import Store
+from tlm_search.members.train import Trainer
+from tlm_search.search.driver import Driver
+from tlm_search.search.job import Failure, Job
+from tlm_search.search.optuna_study import Ledger, create_study
+from tlm_search.search.resume import close_running
+from tlm_search.search.trial import run_trial
+from tlm_search.space.schema import Space
+
+SEARCH: dict[str, Any] = {
+    "depth": {"choices": [1, 2]},
+    "heads": {"choices": [1, 2, 4]},
+    "head_size": 8,
+    "pretrain_size": {"choices": [0, 1000]},
+    "committee_size": {"choices": [1, 2, 4]},
+}
+REFERENCE = {"depth": 4, "heads": 4, "pretrain_size": 1000}
+
+
+def space_of(**sections: Any) -> Space:
+    document = {"name": "test", "trainer": "simulated", "search": SEARCH, **sections}
+    return Space.from_document(document)
+
+
+class Killed(BaseException):
+    """The driver dies here: nothing in its way may catch it."""
+
+
+class Bench:
+    """A study driven in this process; each ``drive`` is a new process as far as the study can tell."""
+
+    def __init__(self, folder: Path, space: Space) -> None:
+        self.folder, self.space = folder, space
+        self.store = Store(folder / ".store")
+        self.data = simulated_data(space, self.store.root)
+        self.trainer: Trainer = SimulatedTrainer()
+        self.lines: list[str] = []
+
+    def ledger(self, storage: str | None = None) -> Ledger:
+        study = self.folder / "study"
+        study.mkdir(exist_ok=True, parents=True)
+        ledger = Ledger(create_study(study, self.space, storage), self.space)
+        close_running(ledger)
+        ledger.enqueue_points()
+        return ledger
+
+    def driver(self, trials: int = 8, *, storage: str | None = None, **options: Any) -> Driver:
+        return Driver(self.ledger(storage), trials=trials, announce=self.lines.append, **options)
+
+    def run(self, driver: Driver, *, before_rung: Callable[[Job, int], None] = lambda job, size: None) -> Driver:
+        """Run jobs one by one, as Ray would in its workers."""
+        count = 0
+        while not driver.ended:
+            key = f"job{count}"
+            job = driver.next_job(key)
+            count += 1
+            if job is None:
+                break
+            try:
+                settings, seed = job.settings, self.space.seed
+                rungs = run_trial(settings, seed=seed, data=self.data, store=self.store, trainer=self.trainer)
+                go_on, size = True, 0
+                while go_on:
+                    before_rung(job, size)
+                    rung = next(rungs)
+                    size = rung.size
+                    go_on = driver.on_rung(key, rung)
+            except TrainingError as error:
+                driver.on_failure(key, Failure(error.message))
+        return driver
+
+    def drive(self, trials: int = 8, **options: Any) -> Driver:
+        return self.run(self.driver(trials, **options))
+
+
+def results(ledger: Ledger) -> list[tuple[Mapping[str, Any], Any]]:
+    """The finished trials in order: parameters and values."""
+    return [
+        (trial.params, trial.values)
+        for trial in ledger.trials
+        if trial.state.is_finished() and not trial.user_attrs.get("interrupted")
+    ]

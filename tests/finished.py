@@ -1,0 +1,80 @@
+"""A study with real, tiny members in a store, as a search leaves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import builders
+import numpy as np
+
+from tlm_search.committee.frontier import frontier
+from tlm_search.data import wordpiece
+from tlm_search.data.tokenizer import encode, open_tokenizer
+from tlm_search.data.tokens import TokenArray
+from tlm_search.members.bert_trainer import BertTrainer
+from tlm_search.members.spec import committee_specs
+from tlm_search.members.store import Store
+from tlm_search.members.train import obtain
+from tlm_search.search.record import StudyRecord, TrialRecord
+from tlm_search.space.settings import complete
+
+WORDS = [f"{first}{second}" for first in "abcdef" for second in "aeiou"]
+LABELS = ("Bücher & Filme", "b|c", "1")
+LENGTH = 12
+SHAPE = {"depth": 1, "width": 16, "head_size": 8, "feed_forward": 2, "finetune_epochs": 2, "finetune_batch_size": 8}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study, its store, and its test texts and stored test logits ``(members, rows, labels)``."""
+
+    record: StudyRecord
+    store: Store
+    texts: list[str]
+    logits: np.ndarray
+
+
+def finished_study(root: Path, **settings) -> Finished:
+    store = Store(root / ".store")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (store.root / "tokenizer").mkdir(parents=True)
+    wordpiece.save(wordpiece.wordpiece([*special, *WORDS]), store.root / "tokenizer")
+    tokenizer = open_tokenizer(store.root / "tokenizer")
+    generator = np.random.default_rng(0)
+    rows, texts = {"train": 24, "validation": 12, "test": 18}, {}
+    for split, count in rows.items():
+        labels = np.arange(count) % 3
+        texts[split] = [
+            " ".join(generator.choice(WORDS[10 * label : 10 * label + 10], generator.integers(1, 16)))
+            for label in labels
+        ]
+        encoded = encode(tokenizer, texts[split], length=LENGTH)
+        TokenArray.write(store.root / split, encoded, vocabulary=35)
+        np.save(store.root / split / "labels.npy", labels)
+    data = builders.prepared_data(
+        store.root,
+        vocabulary=35,
+        length=LENGTH,
+        labels=LABELS,
+        rows=rows,
+        corpus_name="/home/someone/texts",
+        task_name="/home/someone/tickets.csv",
+    )
+    full = complete({**SHAPE, "pretrain_size": 0, "committee_size": 3, **settings})
+    specs = committee_specs(full, vocabulary=35, positions=LENGTH, labels=3, corpus="", task="task", seeds=range(3))
+    members = obtain(specs, store=store, data=data, trainer=BertTrainer(threads=1, device="cpu")).members
+    validation, test = (np.stack([getattr(m, f"{split}_logits") for m in members]) for split in ("validation", "test"))
+    trial = TrialRecord(
+        number=0,
+        state="complete",
+        settings=full,
+        metrics={"latency_ms": 0.5},
+        frontier=tuple(frontier(validation, test, np.arange(12) % 3, np.arange(18) % 3, max_subsets=3)),
+        members=tuple(member.digest for member in members),
+    )
+    failed = TrialRecord(number=1, state="failed", settings=full, error="DivergedError")
+    record = builders.study([trial, failed], folder=root / "tiny", name="tiny")
+    return Finished(
+        StudyRecord(**{**vars(record), "labels": LABELS, "data": data.to_document()}), store, texts["test"], test
+    )

@@ -1,0 +1,183 @@
+"""The Ray seam for real: `run` on this machine, again, with a dead worker, and after Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tlm_search.members.store import Store
+from tlm_search.search.folder import read_study
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+SPACE = """
+trainer: simulated
+search:
+  depth: {low: 1, high: 3}
+  heads: {choices: [1, 2, 4]}
+  head_size: 8
+  committee_size: {low: 1, high: 4}
+reference: {depth: 6, heads: 8}
+objectives: [validation_accuracy, latency_ms]
+pruner: {name: asha, reduction_factor: 2}
+"""
+COMMAND = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [*COMMAND, *arguments]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    with process:
+        out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def lines_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if words in line:
+            return
+    pytest.fail("".join(seen))
+
+
+def trials(folder: Path) -> list[tuple[Any, ...]]:
+    return [(t.number, t.state, dict(t.params), t.values, t.rungs) for t in read_study(folder).trials]
+
+
+def test_run_and_run_again(tmp_path: Path, start: Start) -> None:
+    code, out, err = finish(start("run", "space.yaml", "--trials", "6"))
+    assert code == 0, err
+    folder = tmp_path / "studies" / "space"
+    record = read_study(folder)
+    assert {trial.state for trial in record.trials} <= {"complete", "pruned"}
+    assert len(record.trials) == 6
+    assert record.reference is not None
+    assert record.reference.metrics["validation_accuracy"] > 0
+    assert "[6/6]" in err
+    assert str(folder / "report.html") in out
+    assert "ray" not in (out + err).lower().replace("starting ray", "")
+    before = trials(folder)
+
+    started = time.monotonic()
+    code, out, err = finish(start("run", "space.yaml", "--trials", "6"))
+    assert (code, err) == (0, "")
+    assert time.monotonic() - started < 60
+    assert trials(folder) == before
+
+    code, out, _ = finish(start("status", "space", "--json"))
+    status = json.loads(out)
+    assert code == 0
+    assert sum(status["trials"].values()) == 6
+    assert status["reference"]["validation_accuracy"] == record.reference.metrics["validation_accuracy"]
+
+    code, out, err = finish(start("run", "space.yaml", "--trials", "6", "--set", "search.depth=2"))
+    assert code == 2
+    assert "search.depth" in err
+    assert "--fresh" in err
+    assert trials(folder) == before
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, times: int) -> None:
+    process = start("run", "space.yaml", "--trials", "400")
+    lines_until(process, "[3/400]")
+    for _ in range(times):
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: Ray's processes hear it too
+        time.sleep(0.01)
+    code, _, err = finish(process)
+    assert "Traceback" not in err
+    assert code == 130
+    assert "tlm-search run space.yaml --trials 400" in err
+    folder = tmp_path / "studies" / "space"
+    finished = len([trial for trial in read_study(folder).trials if trial.state in ("complete", "pruned")])
+    assert not read_study(folder).in_state("running")
+    if times == 1:
+        return
+    code, _, err = finish(start("run", "space.yaml", "--trials", str(finished + 2)))
+    assert code == 0, err
+    states = [trial.state for trial in read_study(folder).trials if not trial.interrupted]
+    assert len(states) == finished + 2
+    assert set(states) <= {"complete", "pruned"}
+
+
+def test_a_killed_driver_and_a_second_one(tmp_path: Path, start: Start) -> None:
+    process = start("run", "space.yaml", "--trials", "400")
+    lines_until(process, "[2/400]")
+    code, _, err = finish(start("run", "space.yaml"))
+    assert code == 2
+    assert f"is being run by process {process.pid}" in err
+    process.kill()
+    finish(process)
+    folder = tmp_path / "studies" / "space"
+    done = {t.number: t.values for t in read_study(folder).trials if t.state in ("complete", "pruned")}
+    code, _, err = finish(start("run", "space.yaml", "--trials", str(len(done) + 2)))
+    assert code == 0, err
+    record = read_study(folder)
+    assert {number: record.trials[number].values for number in done} == done
+    assert len([t for t in record.trials if t.state in ("complete", "pruned")]) == len(done) + 2
+    assert not record.in_state("running")
+    assert Store(tmp_path / "studies" / ".store").verify() == []
+
+
+def test_a_killed_worker_costs_no_trial(tmp_path: Path, start: Start) -> None:
+    process = start("run", "space.yaml", "--trials", "30")
+    for count in (5, 15):
+        lines_until(process, f"[{count}/30]")
+        kill_worker(process.pid)
+    code, _, err = finish(process)
+    assert code == 0, err
+    record = read_study(tmp_path / "studies" / "space")
+    assert len([trial for trial in record.trials if not trial.interrupted]) == 30
+    assert not record.in_state("failed")
+    interrupted = [trial for trial in record.trials if trial.interrupted]
+    assert {trial.error for trial in interrupted} <= {"its worker died"}
+    for trial in interrupted:
+        assert [other.params for other in record.trials if other.retry_of == trial.number] == [trial.params]
+
+
+def kill_worker(driver: int) -> None:
+    """Kill one of the Ray workers that descend from our own driver, and that runs a trial."""
+    family = {driver}
+    workers = []
+    processes = sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    for pid in processes:
+        try:
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            continue
+        if parent in family:
+            family.add(pid)
+            if command.startswith("ray::CommitteeTrial"):
+                workers.append(pid)
+    if workers:
+        os.kill(workers[0], signal.SIGKILL)

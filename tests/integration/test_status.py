@@ -1,0 +1,101 @@
+"""`status` and `dashboard` on a study that is really there."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from driven import REFERENCE, Bench, space_of
+
+from tlm_search.search.folder import write_folder
+
+COMMAND = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    place = Bench(tmp_path, space_of(reference=REFERENCE, objectives=["validation_accuracy", "parameters"]))
+    place.drive(6)
+    driver = place.driver(8)
+    driver.next_job("a")  # it runs still
+    write_folder(tmp_path / "study", place.space, name="study", storage=None)
+    return tmp_path / "study"
+
+
+def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def test_status(study: Path) -> None:
+    done = call("status", "study", "--studies-dir", study.parent, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    status = json.loads(done.stdout)
+    assert status["name"] == "study"
+    assert status["directions"] == ["maximize", "minimize"]
+    assert status["trials"] == {"complete": 6, "pruned": 0, "failed": 0, "running": 1, "waiting": 0}
+    assert status["members"]["trained"] > 0
+    assert status["reference"]["validation_accuracy"] > 0
+    assert status["best"]["validation_accuracy"] > 0
+    words = call("status", study)
+    assert words.returncode == 0
+    assert "6 of 20 finished: 6 complete, 1 running" in words.stdout
+
+
+def test_status_of_nothing(tmp_path: Path) -> None:
+    done = call("status", "nothing", "--studies-dir", tmp_path)
+    assert done.returncode == 2
+    assert "no study nothing" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_needs_neither_torch_nor_ray() -> None:
+    code = """
+import sys
+from tlm_search.search.folder import read_study
+import tlm_search.search.optuna_study, tlm_search.committee.select, tlm_search.search.record
+sys.exit(any(name in sys.modules for name in ("torch", "ray", "pandas", "plotly")))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_dashboard(study: Path) -> None:
+    command = [*COMMAND, "dashboard", str(study), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            check_dashboard(process)
+        finally:
+            process.kill()
+
+
+def check_dashboard(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    address = process.stdout.readline().split()[0]
+    assert address.startswith("http://127.0.0.1:")
+    studies = address.replace("/dashboard", "/api/studies")
+    with urllib.request.urlopen(studies, timeout=20) as response:
+        (summary,) = json.load(response)["study_summaries"]
+    assert summary["study_name"] == "study"
+    with urllib.request.urlopen(f"{studies}/{summary['study_id']}", timeout=20) as response:
+        detail = json.load(response)
+    assert detail["objective_names"] == ["validation_accuracy", "parameters"]
+    assert len(detail["trials"]) == 7
+    assert "members:**" in detail["trials"][0]["note"]["body"]
+    assert detail["trials"][0]["intermediate_values"][0]["step"] == 1
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+
+
+def test_a_port_in_use_is_said_clearly(study: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = call("dashboard", study, "--port", taken.getsockname()[1])
+    assert done.returncode == 2
+    assert "cannot be used" in done.stderr
+    assert "--port" in done.stderr

@@ -1,0 +1,83 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from tlm_search.committee import vote
+from tlm_search.committee.frontier import frontier
+from tlm_search.committee.interval import accuracy_interval, paired_difference
+
+SHAPES = npst.array_shapes(min_dims=3, max_dims=3, min_side=2, max_side=7)
+LOGITS = SHAPES.flatmap(lambda shape: npst.arrays(np.float32, shape, elements=st.floats(-60, 60, width=32)))
+
+
+def labels_for(logits, data):
+    classes = st.integers(0, logits.shape[2] - 1)
+    return data.draw(npst.arrays(np.int64, logits.shape[1], elements=classes))
+
+
+@given(LOGITS)
+def test_a_vote_is_a_distribution_and_knows_no_order_of_members(logits):
+    said = vote.soft_vote(logits)
+    assert np.allclose(said.sum(axis=-1), 1)
+    assert (said >= 0).all()
+    assert np.allclose(said, vote.soft_vote(logits[::-1]))
+
+
+@given(LOGITS, st.floats(-100, 100, width=32))
+def test_a_constant_added_to_all_logits_changes_nothing(logits, constant):
+    assert np.allclose(vote.soft_vote(logits), vote.soft_vote(logits.astype(np.float64) + constant))
+
+
+@given(LOGITS, st.data())
+def test_the_vote_is_never_worse_than_its_members_on_average_in_cross_entropy(logits, data):
+    labels = labels_for(logits, data)
+    alone = np.mean([vote.cross_entropy(vote.softmax(member), labels) for member in logits])
+    assert vote.cross_entropy(vote.soft_vote(logits), labels) <= alone + 1e-9
+
+
+@given(LOGITS, st.data())
+@settings(max_examples=60)
+def test_every_number_of_a_frontier_is_in_order(logits, data):
+    labels = labels_for(logits, data)
+    rows = frontier(logits, logits, labels, labels)
+    assert [row["size"] for row in rows] == list(range(1, len(logits) + 1))
+    for row in rows:
+        assert 0 <= row["test_low"] <= row["test_accuracy"] + 1e-12
+        assert row["test_accuracy"] - 1e-12 <= row["test_high"] <= 1
+        assert row["subset_low"] <= row["subset_high"]
+        assert (row["validation_accuracy"], row["validation_low"]) == (row["test_accuracy"], row["test_low"])
+        assert 0 <= row["test_macro_f1"] <= 1
+        assert 0 <= row["test_calibration_error"] <= 1
+        assert np.isfinite(row["test_cross_entropy"])
+
+
+@given(LOGITS, st.data())
+@settings(max_examples=60)
+def test_the_last_size_is_the_vote_of_all(logits, data):
+    labels = labels_for(logits, data)
+    last, said = frontier(logits, logits, labels, labels)[-1], vote.soft_vote(logits)
+    # Where two classes are equal up to rounding, either is the vote.
+    top = np.sort(said, axis=-1)
+    near = (top[:, -1] - top[:, -2] < 1e-12).mean()
+    assert abs(last["test_accuracy"] - vote.accuracy(said, labels)) <= near + 1e-12
+    assert np.isclose(last["test_cross_entropy"], vote.cross_entropy(said, labels))
+
+
+@given(npst.arrays(np.int64, st.integers(1, 50), elements=st.integers(0, 32)))
+def test_an_interval_holds_its_mean(votes):
+    share = votes / 32  # of so many committees
+    low, high = accuracy_interval(share)
+    assert 0 <= low <= share.mean() + 1e-9
+    assert share.mean() - 1e-9 <= high <= 1
+
+
+@given(LOGITS, st.data())
+@settings(max_examples=40)
+def test_a_difference_lies_in_its_interval_and_turns_with_its_sides(logits, data):
+    labels = labels_for(logits, data)
+    a, b = vote.softmax(logits[0]), vote.softmax(logits[1])
+    mean, low, high = paired_difference(a, b, labels)
+    assert -1 <= low <= mean + 1e-9
+    assert mean - 1e-9 <= high <= 1
+    assert paired_difference(b, a, labels)[0] == -mean

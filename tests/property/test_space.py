@@ -1,0 +1,136 @@
+"""Random valid spaces: they survive a trip through JSON, and every trial that they allow has complete settings."""
+
+import json
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tlm_search.members.plan import DataSizes, draw, plan
+from tlm_search.space.parameters import Choices, Range
+from tlm_search.space.schema import Space
+from tlm_search.space.settings import SETTINGS, Setting
+
+# width, heads and head_size must divide: one shape is drawn for the three.
+SHAPES = st.sampled_from(
+    [
+        {},
+        {"width": 64},
+        {"heads": {"choices": [1, 2, 3]}, "head_size": {"low": 4, "high": 12}},
+        {"width": {"choices": [48, 96]}, "heads": {"choices": [2, 3, 4]}},
+        {"width": {"low": 32, "high": 256, "step": 32}, "head_size": {"choices": [8, 32], "role": "nuisance"}},
+    ]
+)
+OTHERS = sorted(set(SETTINGS) - {"width", "heads", "head_size"})
+
+
+def values(setting: Setting):
+    if setting.name == "convolution_kernel":
+        side = st.integers(1, 99)
+        return st.one_of(side, st.tuples(side, side).map(list), st.builds("{}x{}".format, side, side))
+    if setting.kind is str:
+        return st.sampled_from(setting.choices)
+    if setting.kind is int:
+        # Committees of a thousand are right, but slow to count.
+        return st.integers(int(setting.low), 20 if setting.name == "committee_size" else int(setting.high))
+    return st.floats(setting.low, setting.high)
+
+
+@st.composite
+def entries(draw, setting: Setting):
+    value = values(setting)
+    role = draw(st.sampled_from([{}, {"role": "scientific"}, {"role": "nuisance"}]))
+    form = draw(st.sampled_from(["value", "fixed", "choices", "range"]))
+    if form == "value":
+        return draw(value)
+    if form == "fixed":
+        return {"value": draw(value), "role": "fixed"}
+    if form == "choices" or setting.kind is str:
+        unique = (lambda given: json.dumps(given)) if setting.name != "convolution_kernel" else _kernel
+        return {"choices": draw(st.lists(value, min_size=1, max_size=4, unique_by=unique)), **role}
+    low, high = sorted((draw(value), draw(value)))
+    log = {"log": True} if low > 0 and draw(st.booleans()) else {}
+    if not log and setting.kind is int and draw(st.booleans()):
+        step = draw(st.integers(1, max(1, high - low)))
+        return {"low": low, "high": low + (high - low) // step * step, "step": step, **role}
+    return {"low": low, "high": high, **log, **role}
+
+
+def _kernel(given):
+    if isinstance(given, int):
+        return f"{given}x{given}"
+    return given if isinstance(given, str) else "x".join(map(str, given))
+
+
+@st.composite
+def spaces(draw):
+    search = dict(draw(SHAPES))
+    for name in draw(st.lists(st.sampled_from(OTHERS), unique=True, max_size=6)):
+        search[name] = draw(entries(SETTINGS[name]))
+    _add_a_condition(draw, search)
+    return Space.from_document(
+        {
+            "search": search,
+            "seed": draw(st.integers(0, 2**32 - 1)),
+            "sampler": draw(st.sampled_from(["tpe", "nsgaii", "gp", "qmc", "random"])),
+            "pruner": draw(st.sampled_from(["none", "median", "asha", "hyperband"])),
+            "objectives": draw(
+                st.lists(st.sampled_from(["validation_accuracy", "latency_ms"]), unique=True, min_size=1)
+            ),
+            "constraints": draw(st.lists(st.floats(-1e9, 1e9).map("latency_ms <= {!r}".format), max_size=1)),
+            "budget": {"trials": draw(st.integers(1, 5))},
+        }
+    )
+
+
+def _add_a_condition(draw, search):
+    parents = [name for name, entry in search.items() if isinstance(entry, dict) and "choices" in entry]
+    children = [name for name, entry in search.items() if isinstance(entry, dict) and "value" not in entry]
+    if len(parents) > 0 and len(children) > 1:
+        child = draw(st.sampled_from(children))
+        parent = draw(st.sampled_from([name for name in parents if name != child] or [None]))
+        if parent is not None and child in OTHERS:
+            search[child] = {**search[child], "when": {parent: search[parent]["choices"][:1]}}
+
+
+@given(spaces())
+@settings(max_examples=60, deadline=None)
+def test_a_space_survives_json(space):
+    again = Space.from_document(json.loads(json.dumps(space.to_document(), allow_nan=False)))
+    assert again == space
+    assert again.digest == space.digest
+
+
+@given(spaces(), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_every_trial_has_complete_settings(space, generator):
+    params = draw(space, generator)
+    complete = space.settings(params)
+    assert list(complete) == list(SETTINGS)
+    assert complete["width"] == complete["heads"] * complete["head_size"]
+    assert {name: complete[name] for name in space.fixed()} == space.fixed()
+    for name, parameter in space.searched().items():
+        if space.is_active(name, params):
+            assert complete[name] == params[name]
+            assert parameter.contains(params[name])
+            assert isinstance(parameter, Choices | Range)
+        else:
+            assert name not in params
+            assert complete[name] == SETTINGS[name].default
+
+
+@given(spaces())
+@settings(max_examples=30, deadline=None)
+def test_the_expected_cost_lies_between_the_bounds(space):
+    costs = plan(space, DataSizes(vocabulary=1000, length=32, labels=5, train_rows=100))
+    for measure in ("members", "pretraining_tokens", "finetuning_tokens", "updates", "flops"):
+        least, expected, most = (getattr(c, measure) for c in (costs.at_least, costs.expected, costs.at_most))
+        assert least * (1 - 1e-9) <= expected <= most * (1 + 1e-9), measure
+
+
+def test_drawing_is_seeded():
+    space = Space.from_document(
+        {"search": {"depth": {"low": 1, "high": 96}, "finetune_dropout": {"low": 0, "high": 0.5}}}
+    )
+    assert draw(space, random.Random(3)) == draw(space, random.Random(3))
+    assert draw(space, random.Random(3)) != draw(space, random.Random(4))

@@ -1,0 +1,94 @@
+import json
+import os
+
+import builders
+import pytest
+from typer.testing import CliRunner
+
+from tlm_search.cli.main import app
+
+ROWS = 1000
+
+
+@pytest.fixture
+def study(monkeypatch, tmp_path):
+    """Let the command read a made-up study; returns a function that chooses which."""
+
+    def choose(record):
+        monkeypatch.setattr("tlm_search.search.folder.find_study", lambda name, studies_dir: tmp_path / name)
+        monkeypatch.setattr("tlm_search.search.folder.read_study", lambda folder: record)
+
+    trials = [
+        builders.trial(0, rows=ROWS, heads=2),
+        builders.trial(1, rows=ROWS, heads=8, pretrain_size=4000, committee_size=8),
+        builders.trial(2, rows=ROWS, heads=8, pretrain_size=1000, committee_size=4),
+    ]
+    choose(builders.study(trials, reference_trial=builders.reference(rows=ROWS), folder=tmp_path))
+    return choose
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, ["best", "made-up", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_json_is_the_list_of_the_contract(study):
+    entries = json.loads(run("--json"))
+    assert [entry["trial"] for entry in entries] == [1, 2, 0]
+    assert list(entries[0]) == [
+        "trial",
+        "params",
+        "committee_size",
+        "validation_accuracy",
+        "test_accuracy",
+        "test_accuracy_interval",
+        "latency_ms",
+        "parameters",
+        "reference_accuracy",
+        "matches_reference",
+    ]
+    assert entries[0]["params"]["heads"] == 8
+    low, high = entries[0]["test_accuracy_interval"]
+    assert low < entries[0]["test_accuracy"] < high
+
+
+def test_top_and_limits_reach_the_choice(study):
+    assert len(json.loads(run("--json", "--top", "1"))) == 1
+    few = json.loads(run("--json", "--max-parameters", "2e6"))
+    assert all(entry["parameters"] <= 2e6 for entry in few)
+    assert json.loads(run("--json", "--max-latency-ms", "0")) == []
+
+
+def test_only_what_matches(study):
+    entries = json.loads(run("--json", "--match-reference"))
+    assert entries
+    assert all(entry["matches_reference"] for entry in entries)
+    parameters = [entry["parameters"] for entry in entries]
+    assert parameters == sorted(parameters)
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_table_fits_and_the_reasons_follow(study, monkeypatch, columns):
+    monkeypatch.setitem(os.environ, "COLUMNS", str(columns))
+    text = run("--match-reference")
+    assert max(len(line) for line in text.splitlines()) <= columns
+    for word in ("trial", "configuration", "params", "matches", "reference:", "fewest parameters"):
+        assert word in text
+
+
+def test_a_study_without_results_says_so(study):
+    study(builders.study([builders.trial(0, state="running")]))
+    assert json.loads(run("--json")) == []
+    assert "no complete trial yet" in run()
+
+
+def test_limits_that_nothing_meets_are_told(study):
+    text = run("--max-latency-ms", "0.001")
+    assert "No configuration is left" in text
+    assert "0 of 3 configurations" in text
+
+
+@pytest.mark.parametrize("arguments", [["--top", "0"], ["--max-parameters", "-1"], ["--max-latency-ms", "fast"]])
+def test_wrong_options_end_with_2(study, arguments):
+    assert CliRunner().invoke(app, ["best", "made-up", *arguments]).exit_code == 2

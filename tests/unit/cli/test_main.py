@@ -1,0 +1,66 @@
+import pytest
+
+from tlm_search import errors
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_help_lists_the_commands(call, arguments):
+    code, out, _ = call(*arguments)
+    assert code == 0
+    for name in (
+        "run",
+        "validate",
+        "schema",
+        "status",
+        "best",
+        "report",
+        "dashboard",
+        "init",
+        "latency",
+        "overlap",
+        "store",
+    ):
+        assert f"  {name} " in out
+
+
+def test_version(call):
+    code, out, _ = call("--version")
+    assert (code, out.split()[0]) == (0, "tlm-search")
+
+
+@pytest.mark.parametrize("arguments", [["valdate"], ["validate"], ["validate", "x.yaml", "--jsn"]])
+def test_a_wrong_command_or_option_ends_with_2(call, arguments):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert "Error" in err
+
+
+def test_a_wrong_file_ends_with_2_and_a_message_without_traceback(call, tmp_path):
+    file = tmp_path / "[red]x.yaml"
+    file.write_text("search: {depth: 0}")
+    code, out, err = call("validate", str(file))
+    assert (code, out) == (2, "")
+    assert err == f"error: {file}:1: search.depth: given 0; allowed: a whole number from 1 to 96\n"
+
+
+def test_the_hint_stands_below_the_message(call, tmp_path):
+    code, _, err = call("validate", str(tmp_path / "none.yaml"))
+    assert code == 2
+    assert err.splitlines()[1] == "Give the path of a space file."
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.UserError("x"), 2),
+        (errors.NoTrialSucceededError("x"), 3),
+        (errors.InterruptedStudyError("x"), 130),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_exit_codes(call, monkeypatch, error, code):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("tlm_search.space.load.load_space", fail)
+    assert call("validate", "x.yaml")[0] == code

@@ -1,0 +1,121 @@
+"""`store ls`, `verify` and `gc` on simulated studies with their stores."""
+
+import json
+
+import pytest
+from driven import REFERENCE, Bench, space_of
+
+from tlm_search.digest import digest
+from tlm_search.members.store import Store
+from tlm_search.search.folder import write_folder
+from tlm_search.search.resume import driver_lock
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """A finished study, and beside its members one that nothing refers to."""
+    place = Bench(tmp_path, space_of(reference=REFERENCE))
+    place.drive(3)
+    write_folder(tmp_path / "study", place.space, name="study", storage=None)
+    return place
+
+
+def orphan(store, digest="0" * 32, *, pretrained=None):
+    store.write("members", digest, {"spec": {"pretrained": pretrained}}, {})
+
+
+def names(store, kind="members"):
+    return set(store.sizes(kind))
+
+
+def gc(call, bench, *options):
+    code, out, err = call("store", "gc", "--studies-dir", str(bench.folder), *options)
+    assert code == 0, err
+    return out
+
+
+def test_ls_says_what_each_entry_is(call, bench):
+    code, out, _ = call("store", "ls", "--studies-dir", str(bench.folder))
+    assert code == 0
+    assert f"members: {len(names(bench.store))} entries" in out
+    assert "depth 4, width 32, 4 heads, pre-trained on 1,000, 4 labels, seed" in out
+    rows = json.loads(call("store", "ls", "--studies-dir", str(bench.folder), "--json")[1])["entries"]
+    assert {row["digest"] for row in rows} == names(bench.store)
+    assert all(row["bytes"] > 0 and row["age_seconds"] >= 0 for row in rows)
+
+
+def test_verify_is_0_when_all_is_whole_and_1_when_not(call, bench):
+    where = ["--studies-dir", str(bench.folder)]
+    code, out, _ = call("store", "verify", *where)
+    assert (code, "all are whole" in out) == (0, True)
+    name = min(names(bench.store))
+    (bench.store.root / "members" / name / "logits.safetensors").write_bytes(b"")
+    code, out, _ = call("store", "verify", *where)
+    assert code == 1
+    assert name in out
+    assert "--fresh" in out
+    code, out, _ = call("store", "verify", "--json", *where)
+    assert (code, [problem["digest"] for problem in json.loads(out)["problems"]]) == (1, [name])
+    assert "damaged" in call("store", "ls", *where)[1]
+
+
+def test_gc_removes_what_no_study_refers_to_and_only_with_yes(call, bench):
+    needed = names(bench.store)
+    orphan(bench.store)
+    assert "--yes" in gc(call, bench)
+    assert names(bench.store) == needed | {"0" * 32}
+    document = json.loads(gc(call, bench, "--json"))
+    assert [entry["digest"] for entry in document["entries"]] == ["0" * 32]
+    assert (document["removed"], document["kept"]["members"]) == (False, len(needed))
+    assert "freed" in gc(call, bench, "--yes")
+    assert names(bench.store) == needed
+    assert bench.store.verify() == []
+
+
+def test_gc_keeps_what_needed_members_started_from(call, bench):
+    needed = [e.document["spec"]["pretrained"] for e in bench.store.entries("members")]
+    wanted = {digest(spec) for spec in needed if spec}
+    assert wanted
+    for name in [*wanted, "f" * 32]:
+        bench.store.write("pretrained", name, {}, {})
+    gc(call, bench, "--yes")
+    assert names(bench.store, "pretrained") == wanted
+
+
+def test_gc_keeps_all_pretrained_weights_while_a_needed_member_is_damaged(call, bench):
+    bench.store.write("pretrained", "f" * 32, {}, {})
+    (bench.store.root / "members" / min(names(bench.store)) / "entry.json").write_text("{")
+    assert "verify" in gc(call, bench, "--yes")
+    assert names(bench.store, "pretrained") == {"f" * 32}
+
+
+@pytest.mark.parametrize("harm", ["journal", "lost", "driven"])
+def test_gc_refuses_while_it_cannot_know(call, bench, harm):
+    orphan(bench.store)
+    before = names(bench.store)
+    study = bench.folder / "study"
+    where = ["store", "gc", "--studies-dir", str(bench.folder), "--yes"]
+    if harm == "driven":
+        with driver_lock(study):
+            code, out, err = call(*where)
+    else:
+        (study / "journal.log").write_text("{}\n" if harm == "journal" else "")
+        code, out, err = call(*where)
+    assert (code, out) == (2, "")
+    assert "study" in err
+    assert "Traceback" not in err
+    assert names(bench.store) == before
+
+
+def test_gc_warns_of_trials_that_did_not_end(call, bench):
+    orphan(bench.store)
+    bench.driver(8).next_job("a")
+    assert "Unfinished: study" in gc(call, bench)
+
+
+@pytest.mark.parametrize("command", ["ls", "verify", "gc"])
+def test_no_store(call, tmp_path, command):
+    code, out, err = call("store", command, "--studies-dir", str(tmp_path / "none"))
+    assert (code, out) == (2, "")
+    assert "no store" in err
+    assert Store(tmp_path / "none" / ".store").kinds() == ()

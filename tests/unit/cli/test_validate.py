@@ -1,0 +1,112 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tlm_search.cli.schema import schema
+from tlm_search.cli.validate import short, validate
+from tlm_search.errors import SpaceError
+from tlm_search.space.schema import Space
+
+SPACES = Path(__file__).parents[3] / "spaces"
+TEXT = """
+corpus: pydocs
+task: {labels: 10}
+search:
+  depth: {choices: [1, 2]}
+  convolution_layers: {choices: [0, 2]}
+  convolution_kernel: {choices: [3, [16, 3]], when: {convolution_layers: [2]}}
+  finetune_learning_rate: {low: 1e-4, high: 1e-3, log: true, role: nuisance}
+  committee_size: 4
+  pretrain_size: 1000
+reference: {depth: 6, convolution_layers: 0, finetune_learning_rate: 1e-3}
+constraints: ["latency_ms <= 5"]
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    app = typer.Typer()
+    app.command()(validate)
+    app.command()(schema)
+
+    def invoke(*arguments, text=TEXT, name="[bold]mine.yaml"):
+        (tmp_path / name).write_text(text)
+        result = CliRunner().invoke(app, ["validate", str(tmp_path / name), *arguments], env={"COLUMNS": "120"})
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.stdout
+
+    return invoke
+
+
+def test_the_tables_say_what_is_searched_and_what_it_costs(run):
+    lines = [" ".join(line.split()) for line in run().splitlines()]
+    assert "study [bold]mine" in lines
+    for line in (
+        "corpus source pydocs, split train, text text",
+        "constraints latency_ms <= 5.0",
+        "reference depth 6, convolution_layers 0, finetune_learning_rate 0.001",
+        "depth 1, 2 scientific",
+        "convolution_kernel 3x3, 16x3 scientific convolution_layers is 2",
+        "finetune_learning_rate 0.0001 to 0.001, log scale nuisance",
+        "pretrain_size 1000 fixed",
+        "finetune_epochs 10 default",
+        "measure reference at least expected at most",
+        "members 4 8 84 84",
+        "If nothing is in the store yet and every text has 64 tokens.",
+    ):
+        assert line in lines
+
+
+def test_what_the_file_does_not_say_is_assumed_aloud(run):
+    said = run(text="tokenizer: {name: bert-base-uncased}").replace("\n", " ")
+    assert "the task has 10 labels and the tokenizer has 30,522 tokens" in said
+
+
+def test_json_is_one_document(run):
+    document = json.loads(run("--json"))
+    assert list(document) == ["space", "cost"]
+    assert Space.from_document(document["space"]).name == "[bold]mine"
+    cost = document["cost"]
+    assert cost["reference"]["members"] == 4
+    assert cost["reference"]["pretraining_tokens"] == 4 * 1000 * 4 * 64
+    assert cost["reference"]["finetuning_tokens"] == 4 * 10 * 100 * 10 * 64
+    assert cost["reference"]["updates"] == 4 * (63 * 4 + 63 * 10)
+    assert cost["assumptions"] == ["every text has 64 tokens"]
+
+
+def test_a_wrong_file_is_refused(run):
+    with pytest.raises(SpaceError, match="depth"):
+        run(text="search: {depth: 0}")
+
+
+@pytest.mark.parametrize("file", sorted(SPACES.rglob("*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_space_can_be_shown(run, file):
+    assert "cost of" in run(text=file.read_text())
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (7, "7"), (999, "999"), (999.9, "1 k"), (1234, "1.23 k"), (999_999, "1 M"), (2.5e18, "2.5 E")],
+)
+def test_short_numbers(number, text):
+    assert short(number) == text
+
+
+def test_schema_prints_json(capsys):
+    schema()
+    assert json.loads(capsys.readouterr().out)["title"] == "A space of tlm-search"
+
+
+def test_neither_torch_nor_ray_is_imported():
+    code = (
+        "import sys; from pathlib import Path; from tlm_search.cli.validate import validate; "
+        f"validate(Path({str(SPACES / 'committee.yaml')!r}), True); "
+        "assert not {'torch', 'ray', 'optuna', 'transformers', 'pandas', 'plotly'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

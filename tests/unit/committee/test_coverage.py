@@ -1,0 +1,31 @@
+"""The benchmark of the intervals, small: enough to see a formula that is wrong, not a percent."""
+
+import importlib.util
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "coverage.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("coverage_benchmark", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.mark.parametrize("name", ["usual", "unequal members"])
+def test_intervals_hold_the_true_accuracy(benchmark, name):
+    world = next(world for world in benchmark.WORLDS if world.name == name)
+    rows = benchmark.coverage(world, simulations=120, draws=100_000)
+    assert [row.size for row in rows] == list(range(1, world.members + 1))
+    # 120 simulations at 95%: outside 88% to 100% once in a thousand
+    assert all(row.coverage >= 0.88 for row in rows)
+    assert sum(row.coverage for row in rows) / len(rows) < 0.995
+    assert all(later.accuracy > earlier.accuracy for earlier, later in itertools.pairwise(rows))

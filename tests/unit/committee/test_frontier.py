@@ -1,0 +1,134 @@
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from tlm_search.committee import vote
+from tlm_search.committee.frontier import frontier
+from tlm_search.committee.interval import Spread, accuracy_interval, member_spread, paired_difference
+
+KEYS = [
+    "size",
+    "validation_accuracy",
+    "validation_low",
+    "validation_high",
+    "test_accuracy",
+    "test_low",
+    "test_high",
+    "subset_low",
+    "subset_high",
+    "subsets",
+    "test_cross_entropy",
+    "test_macro_f1",
+    "test_calibration_error",
+    "validation_cross_entropy",
+]
+
+
+def made_up(members, rows, classes, *, seed=0):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, rows)
+    logits = random.normal(size=(members, rows, classes)) + random.normal(size=(rows, classes))
+    logits[:, np.arange(rows), labels] += 1
+    return logits.astype(np.float32), labels
+
+
+def test_each_size_is_the_mean_over_all_subsets_where_there_are_few():
+    logits, labels = made_up(4, 60, 3)
+    rows = frontier(logits, logits[:, :50], labels, labels[:50])
+    assert [list(row) for row in rows] == [KEYS] * 4
+    for row in rows:
+        subsets = [list(subset) for subset in itertools.combinations(range(4), row["size"])]
+        votes = [vote.soft_vote(logits[subset]) for subset in subsets]
+        on_test = [said[:50] for said in votes]
+        accuracies = [vote.accuracy(said, labels[:50]) for said in on_test]
+        assert row["subsets"] == len(subsets)
+        assert row["test_accuracy"] == pytest.approx(np.mean(accuracies))
+        assert row["subset_low"] == pytest.approx(np.quantile(accuracies, 0.025))
+        assert row["subset_high"] == pytest.approx(np.quantile(accuracies, 0.975))
+        assert row["validation_accuracy"] == pytest.approx(np.mean([vote.accuracy(said, labels) for said in votes]))
+        for name in ("cross_entropy", "macro_f1", "calibration_error"):
+            expected = np.mean([getattr(vote, name)(said, labels[:50]) for said in on_test])
+            assert row[f"test_{name}"] == pytest.approx(expected)
+        assert row["validation_cross_entropy"] == pytest.approx(
+            np.mean([vote.cross_entropy(said, labels) for said in votes])
+        )
+
+
+def test_many_subsets_are_sampled_by_the_seed_with_each_member_as_often():
+    logits, labels = made_up(12, 80, 3)
+    first, again, other = (frontier(logits, logits, labels, labels, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert [row["subsets"] for row in first] == [12, *[36] * 9, 12, 1]
+    # Sampling moves the mean by much less than the subsets differ.
+    assert first[5]["test_accuracy"] == pytest.approx(other[5]["test_accuracy"], abs=0.01)
+
+
+def test_one_member_has_an_interval_that_counts_the_texts():
+    logits, labels = made_up(1, 100, 3)
+    [row] = frontier(logits, logits, labels, labels)
+    assert row["test_low"] < row["test_accuracy"] < row["test_high"]
+    assert row["subset_low"] == row["subset_high"] == row["test_accuracy"]
+
+
+def test_members_that_differ_more_widen_the_interval():
+    logits, labels = made_up(4, 400, 3)
+    unequal = logits.copy()
+    unequal[0, np.arange(400), labels] += 3
+    unequal[1, np.arange(400), labels] -= 1.5
+
+    def width(row):
+        return row["test_high"] - row["test_low"]
+
+    equal_rows, unequal_rows = (frontier(given, given, labels, labels) for given in (logits, unequal))
+    assert all(width(wide) > width(narrow) for wide, narrow in zip(unequal_rows, equal_rows, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "labels"), [((2, 5, 3), (3, 5, 3), 5), ((2, 5, 3), (2, 5, 3), 4), ((0, 5, 3), (0, 5, 3), 5)]
+)
+def test_shapes_that_do_not_fit_are_refused(validation, test, labels):
+    with pytest.raises(ValueError, match="logits"):
+        frontier(np.zeros(validation), np.zeros(test), np.zeros(5, int), np.zeros(labels, int))
+
+
+def test_a_trial_of_the_usual_size_takes_milliseconds():
+    logits, labels = made_up(4, 500, 10)
+    started = time.perf_counter()
+    for _ in range(5):
+        frontier(logits, logits, labels, labels)
+    assert (time.perf_counter() - started) / 5 < 0.1  # 3 ms on an idle core
+
+
+def test_an_interval_without_members_is_wilsons():
+    right = np.array([1.0] * 90 + [0.0] * 10)
+    # Brown, Cai and DasGupta's formula for 90 of 100, up to the n - 1 of the sample variance
+    assert accuracy_interval(right) == pytest.approx((0.8256, 0.9448), abs=1e-3)
+
+
+def test_an_interval_at_the_ends_is_neither_empty_nor_outside():
+    low, high = accuracy_interval(np.ones(50))
+    assert 0.9 < low < 1
+    assert high == 1
+    low, high = accuracy_interval(np.zeros(50), Spread(0.0, 0.0, 3))
+    assert low == 0
+    assert 0 < high < 0.1
+
+
+def test_members_that_are_right_on_the_same_texts_add_no_variance():
+    right = np.tile(np.array([1.0, 0.0, 1.0, 1.0]), (3, 1))
+    assert member_spread(right, scale=1 / 6) == Spread(0.0, 0.0, 2)
+
+
+def test_a_paired_difference_counts_only_the_texts_on_which_two_differ():
+    labels = np.zeros(100, dtype=int)
+    a, b = np.tile([0.9, 0.1], (100, 1)), np.tile([0.9, 0.1], (100, 1))
+    assert paired_difference(a, b, labels) == (0.0, 0.0, 0.0)
+    b[:10] = b[:10, ::-1]
+    mean, low, high = paired_difference(a, b, labels, seed=1)
+    assert mean == pytest.approx(0.1)
+    assert 0.03 < low < 0.06
+    assert 0.14 < high < 0.18
+    assert paired_difference(b, a, labels)[0] == pytest.approx(-0.1)

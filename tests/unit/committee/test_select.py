@@ -1,0 +1,170 @@
+from dataclasses import replace
+
+import builders
+import pytest
+
+from tlm_search.committee.candidates import candidates, configurations
+from tlm_search.committee.select import MARGIN, Difference, Votes, select
+
+ROWS = 1000
+KEYS = [
+    "trial",
+    "params",
+    "committee_size",
+    "validation_accuracy",
+    "test_accuracy",
+    "test_accuracy_interval",
+    "latency_ms",
+    "parameters",
+    "reference_accuracy",
+    "matches_reference",
+]
+
+
+def trial(number, **params):
+    return builders.trial(number, rows=ROWS, **params)
+
+
+@pytest.fixture(scope="module")
+def deep():
+    return builders.reference(rows=ROWS)
+
+
+STRONG = {"heads": 8, "pretrain_size": 4000, "committee_size": 8}
+WEAK = {"heads": 2, "committee_size": 2}
+
+
+def numbers(selection):
+    return [choice.candidate.trial.number for choice in selection.choices]
+
+
+def test_equal_settings_are_one_configuration_with_the_most_members():
+    trials = [trial(0, committee_size=2), trial(1, committee_size=4), trial(2, heads=8), trial(3, state="pruned")]
+    assert [t.number for t in configurations(trials)] == [1, 2]
+
+
+def test_parameters_follow_the_size_but_latency_does_not():
+    given = trial(0, committee_size=4)
+    small, *_, last = candidates(given)
+    assert small.parameters == given.metrics["parameters"] / 4
+    assert small.training_flops == given.metrics["training_flops"] / 4
+    assert small.latency_ms is None
+    assert last.latency_ms == given.metrics["latency_ms"]
+
+
+def test_the_best_is_the_highest_validation_accuracy_whatever_the_test_says(deep):
+    selection = select([trial(0, **WEAK), trial(1, **STRONG), trial(2)], deep)
+    assert numbers(selection)[0] == 1
+    order = [choice.candidate.validation_accuracy for choice in selection.choices]
+    assert order == sorted(order, reverse=True)
+    assert list(selection.choices[0].to_document()) == KEYS
+
+
+def test_a_size_is_chosen_for_each_configuration_the_smaller_where_equal():
+    given = trial(0, committee_size=4)
+    second = given.frontier[1]
+    equal = {"validation_accuracy": second["validation_accuracy"]}
+    flat = replace(given, frontier=(*given.frontier[:2], *({**row, **equal} for row in given.frontier[2:])))
+    assert select([flat], None).choices[0].candidate.size == 2
+
+
+def test_limits_leave_out_what_is_above_them_or_was_not_measured(deep):
+    given = trial(0, committee_size=4)
+    parameters = given.metrics["parameters"]
+    assert select([given], deep, max_parameters=parameters / 2).choices[0].candidate.size == 2
+    assert select([given], deep, max_latency_ms=1e9).choices[0].candidate.size == 4
+    none = select([given], deep, max_latency_ms=1e-9)
+    assert none.choices == ()
+    assert "0 of 1 configuration" in none.reasons[0]
+
+
+def test_what_is_as_deep_as_the_reference_is_left_out(deep):
+    selection = select([trial(0, depth=6, heads=8), trial(1, **WEAK)], deep)
+    assert numbers(selection) == [1]
+    assert "1 configuration left out" in selection.reasons[0]
+
+
+def test_the_cheapest_that_matches_comes_first(deep):
+    trials = [trial(0, **STRONG), trial(1, **WEAK), trial(2, **{**STRONG, "depth": 2})]
+    selection = select(trials, deep, match_reference=True)
+    assert 1 not in numbers(selection)
+    assert all(choice.matches_reference for choice in selection.choices)
+    costs = [choice.candidate.parameters for choice in selection.choices]
+    assert costs == sorted(costs)
+    best = select(trials, deep).choices[0].candidate
+    assert selection.choices[0].candidate.parameters < best.parameters
+    assert "fewest parameters" in selection.reasons[-2]
+    assert "points" in selection.reasons[-1]
+
+
+def test_without_a_match_or_a_reference_the_reason_is_told(deep):
+    nothing = select([trial(1, **WEAK)], deep, match_reference=True)
+    assert nothing.choices == ()
+    assert "No committee matches" in nothing.reasons[-1]
+    alone = select([trial(1, **WEAK)], None, match_reference=True)
+    assert "no finished reference" in alone.reasons[-1]
+    [choice] = select([trial(1, **WEAK)], None).choices
+    assert choice.matches_reference is None
+    assert choice.to_document()["reference_accuracy"] is None
+
+
+def test_a_failed_reference_is_none():
+    failed = builders.trial(-1, state="failed", **builders.REFERENCE)
+    assert select([trial(0)], failed).choices[0].reference is None
+
+
+def test_a_study_without_results_selects_nothing(deep):
+    assert select([], deep).choices == ()
+    assert select([trial(0, state="failed"), trial(1, state="running")], deep).choices == ()
+
+
+def votes(skill, members, seed):
+    validation, test = (builders.logits_of(skill, members=members, rows=rows, seed=seed) for rows in (ROWS, ROWS + 1))
+    return Votes(validation, test, builders.labels_of(ROWS), builders.labels_of(ROWS + 1))
+
+
+def test_logits_make_the_comparison_paired_and_narrower(deep):
+    given = trial(0, **STRONG)
+    of = {
+        0: votes(builders.skill_of(given.settings), 8, 0),
+        -1: votes(builders.skill_of(deep.settings), 1, builders.seed_of(-1)),
+    }
+    paired = select([given], deep, votes_of=lambda t: of[t.number]).choices[0]
+    unpaired = select([given], deep).choices[0]
+    assert paired.test_difference.paired
+    assert not unpaired.test_difference.paired
+    assert paired.test_difference.mean == pytest.approx(unpaired.test_difference.mean, abs=0.02)
+
+    def width(difference):
+        return difference.high - difference.low
+
+    assert width(paired.test_difference) < width(unpaired.test_difference)
+
+
+def test_only_so_many_configurations_are_read(deep, monkeypatch):
+    monkeypatch.setattr("tlm_search.committee.select.MAX_PAIRED", 2)
+    read = []
+
+    def votes_of(t):
+        read.append(t.number)
+        return votes(2.0, len(t.frontier), 0)
+
+    selection = select(
+        [trial(i, finetune_learning_rate=1e-3 * (1 + i / 100)) for i in range(4)], deep, votes_of=votes_of
+    )
+    assert read == [-1, *numbers(selection)[:2]]
+    assert [choice.test_difference.paired for choice in selection.choices] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(("low", "matches"), [(-MARGIN, True), (-MARGIN - 1e-6, False), (0.01, True)])
+def test_the_lower_end_decides_whether_it_matches(low, matches):
+    assert Difference(0.0, low, 0.1, paired=True).matches() is matches
+
+
+def test_selection_of_two_thousand_trials_is_fast(deep):
+    import time
+
+    trials = builders.grid(2000)
+    started = time.perf_counter()
+    select(trials, deep, match_reference=True)
+    assert time.perf_counter() - started < 2  # 0.1 s on an idle core

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from tlm_search.data.files import read_columns, read_json
+from tlm_search.errors import DataError
+
+ROWS = [{"text": "one, two", "label": 1}, {"text": 'a "quote"\nand a line', "label": 2}]
+
+
+def _write(file: Path, text: str, *, encoding: str = "utf-8") -> Path:
+    raw = text.encode(encoding)
+    file.write_bytes(gzip.compress(raw) if file.suffix == ".gz" else raw)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.jsonl", "".join(json.dumps(row) + "\n\n" for row in ROWS)),
+        ("t.json", json.dumps(ROWS, indent=1)),
+        ("t.json", "\n".join(map(json.dumps, ROWS))),
+        ("t.jsonl.gz", "\n".join(map(json.dumps, ROWS))),
+        ("t.csv", '\ufefflabel,text\n1,"one, two"\n\n2,"a ""quote""\nand a line"\n'),
+        ("t.TSV", 'text\tlabel\none, two\t1\n"a ""quote""\nand a line"\t2\n'),
+        ("t.csv.gz", 'label,text\n1,"one, two"\n2,"a ""quote""\nand a line"\n'),
+    ],
+)
+def test_formats(tmp_path: Path, name: str, text: str) -> None:
+    read = read_columns(_write(tmp_path / name, text), ["text", "label"])
+    assert read["text"] == [row["text"] for row in ROWS]
+    assert [int(label) for label in read["label"]] == [1, 2]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    file = tmp_path / "t.parquet"
+    parquet.write_table(pa.table({"text": ["a", None], "label": [1, 0]}), file)
+    assert read_columns(file, ["label", "text"]) == {"label": [1, 0], "text": ["a", None]}
+
+
+def test_parquet_knows_the_names_of_numbered_labels(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    features = {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}, "text": {"dtype": "string"}}
+    table = pa.table({"text": ["a", "b"], "label": [1, -1]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert read_columns(tmp_path / "t.parquet", ["label"]) == {"label": ["yes", -1]}
+
+
+def test_a_text_file_has_a_row_for_each_paragraph(tmp_path: Path) -> None:
+    file = _write(tmp_path / "t.txt", "\n\none\nand more\n\n \t\r\n two\n\n\n")
+    assert read_columns(file, ["text"]) == {"text": ["one\nand more", "two"]}
+
+
+def test_what_a_row_lacks_is_none(tmp_path: Path) -> None:
+    file = _write(tmp_path / "t.jsonl", '{"text": "a"}\n{"text": "b", "label": 1}\n')
+    assert read_columns(file, ["label"]) == {"label": [None, 1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "text,kind\na,b\n", "no column 'label'; its columns are: text, kind"),
+        ("t.csv", "", "no column 'text'; its columns are: none"),
+        ("t.csv", "text,label\na,b\na,b,c\n", "line 3: 3 fields, but the first line names 2"),
+        ("t.csv", 'text,label\n"a" b,c\n', "line 2"),
+        ("t.jsonl", '{"text": "a", "label": 1}\n{"text', "line 2 is not JSON"),
+        ("t.jsonl", "[1]\n", "row 1 is not an object"),
+        ("t.jsonl", '{"text": 1}\n', "no column 'label'; its columns are: text"),
+        ("t.json", "[{", "cannot be read as JSON"),
+        ("t.json", "3", "neither a list of objects"),
+        ("t.parquet", "PAR1", "cannot be read as Parquet"),
+        ("t.txt", "text", "no column 'label'"),
+        ("t.docx", "text", "unknown format"),
+    ],
+)
+def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_columns(_write(tmp_path / name, text), ["text", "label"])
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.json", "t.parquet", "t.txt", "t.jsonl.gz"])
+def test_missing_files(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_columns(tmp_path / name, ["text"])
+
+
+def test_damaged_bytes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_columns(_write(tmp_path / "t.txt", "é", encoding="latin-1"), ["text"])
+    cut = _write(tmp_path / "t.jsonl.gz", "x" * 99)
+    cut.write_bytes(cut.read_bytes()[:-9])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_columns(cut, ["text"])
+    (tmp_path / "u.json.gz").write_bytes(b"no gzip")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_json(tmp_path / "u.json.gz")
+    with pytest.raises(DataError, match="no such file"):
+        read_json(tmp_path / "none.json")

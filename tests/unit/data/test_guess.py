@@ -1,0 +1,68 @@
+import pytest
+
+from tlm_search.data.guess import (
+    guess_task,
+    label_columns,
+    label_counts,
+    length_of,
+    per_label,
+    pretrain_sizes,
+    text_column,
+    vocabulary_of,
+)
+from tlm_search.data.sampling import Labelled
+from tlm_search.errors import DataError
+
+
+def test_the_longest_strings_are_the_text():
+    assert text_column({"id": [1, 2], "title": ["a", "b"], "body": ["long text", None]}, "x") == "body"
+    with pytest.raises(DataError, match="no column holds texts; its columns are: id"):
+        text_column({"id": [1, 2]}, "x")
+
+
+def test_the_label_is_the_column_of_that_name_then_that_with_the_fewest_values():
+    columns = {"id": list(range(24)), "two": [0, 1] * 12, "same": ["x"] * 24, "three": list("abc") * 8}
+    assert label_columns(columns, "x") == ["two", "three"]
+    assert label_columns({**columns, "Category": list("abcd") * 6}, "x")[0] == "Category"
+    with pytest.raises(DataError, match="no column looks like labels"):
+        label_columns({"id": list(range(24))}, "x")
+    with pytest.raises(DataError, match="no column looks like labels"):
+        label_columns({"tags": [["a"], ["b"]] * 10}, "x")
+
+
+def test_labels_with_too_few_different_texts_are_left_out():
+    texts = [f"a{i}" for i in range(12)] + [f"b{i}" for i in range(10)] + ["c"] * 9
+    data = Labelled(texts, ["a"] * 12 + ["b"] * 10 + ["c"] * 9)
+    assert label_counts(data, "x") == ({"a": 12, "b": 10}, ("c",))
+    with pytest.raises(DataError, match="2 labels with 10 different texts each, but a has 12, b has 9"):
+        label_counts(Labelled(texts[:21], data.labels[:21]), "x")
+
+
+def test_samples_fit_into_the_rarest_label():
+    assert per_label(10) == {"train": 5, "validation": 2, "test": 3}
+    assert per_label(100_000) == {"train": 200, "validation": 200, "test": 400}
+    assert all(sum(per_label(n).values()) <= n for n in range(10, 3000))
+
+
+@pytest.mark.parametrize(("words", "tokens"), [(1, 16), (11, 16), (12, 32), (80, 112), (92, 128), (5000, 128)])
+def test_length_is_from_the_words(words, tokens):
+    # 90 of 100 texts have so many words; the longest ten do not count
+    assert length_of([" ".join(["w"] * words)] * 90 + ["w " * 9000] * 10) == tokens
+
+
+def test_vocabulary_and_pretrain_sizes():
+    assert vocabulary_of(["one"]) == 256
+    assert vocabulary_of([str(i) for i in range(3000)]) == 1024
+    assert vocabulary_of([str(i) for i in range(30_000)]) == 8192
+    assert pretrain_sizes(1) == [0, 1]
+    assert pretrain_sizes(257) == [0, 83, 250]
+    assert pretrain_sizes(1_000_000) == [0, 6000, 18_000]
+
+
+def test_fewrel_has_no_columns(tmp_path):
+    file = tmp_path / "few.json"
+    row = '{"tokens": ["t%d"], "h": ["a", "x", [[0]]], "t": ["b", "y", [[0]]]}'
+    rows = {name: ", ".join(row % (i + offset) for i in range(10)) for name, offset in (("P1", 0), ("P2", 100))}
+    file.write_text("{" + ", ".join(f'"{name}": [{text}]' for name, text in rows.items()) + "}")
+    guess = guess_task(file, tmp_path)
+    assert (guess.text, guess.label, guess.counts) == (None, None, {"P1": 10, "P2": 10})

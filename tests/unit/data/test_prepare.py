@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tlm_search.data.prepare import largest_pretrain_size, prepare, simulated_data
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokens import TokenArray
+from tlm_search.errors import DataError, StoreError
+from tlm_search.space.schema import Space
+
+SpaceOf = Callable[..., Space]
+
+
+def test_all_is_there_for_a_worker(tmp_path: Path, space_of: SpaceOf) -> None:
+    made = prepare(space_of(), tmp_path / "store")
+    data = PreparedData.from_document(json.loads(json.dumps(made.to_document())), tmp_path / "store")
+    assert data == made
+    assert data.labels == ("blue", "green", "red")
+    assert data.rows == {"train": 18, "validation": 12, "test": 15}
+    assert (data.documents, data.length, data.special["mask"]) == (50, 12, 4)
+    assert len(TokenArray.open(data.folder("corpus"))) == 50
+    for part, rows in data.rows.items():
+        tokens = TokenArray.open(data.folder(part))
+        labels = np.load(data.folder(part) / "labels.npy")
+        assert len(tokens) == len(labels) == rows
+        assert len(tokens.ids) == data.tokens[part]
+        assert labels.dtype == np.int64
+        assert int(tokens.ids.max()) < data.vocabulary
+        assert int(tokens.lengths().max()) <= 12
+    assert (data.folder("tokenizer") / "tokenizer.json").is_file()
+
+
+def test_the_second_time_nothing_is_done(tmp_path: Path, space_of: SpaceOf) -> None:
+    steps: list[str] = []
+    first = prepare(space_of(), tmp_path / "store", progress=steps.append)
+    assert len(steps) == 4
+    assert prepare(space_of(), tmp_path / "store", progress=steps.append) == first
+    assert len(steps) == 4
+
+
+def test_another_task_reuses_the_corpus(tmp_path: Path, space_of: SpaceOf) -> None:
+    steps: list[str] = []
+    first = prepare(space_of(), tmp_path / "store")
+    second = prepare(space_of(task={"labels": 2}), tmp_path / "store", progress=steps.append)
+    assert len(steps) == 1
+    assert (first.corpus, first.tokenizer, first.corpus_fingerprint) == (
+        second.corpus,
+        second.tokenizer,
+        second.corpus_fingerprint,
+    )
+    assert first.task_fingerprint != second.task_fingerprint
+
+
+def test_fingerprints_are_of_the_contents(tmp_path: Path, space_of: SpaceOf, corpus_file: Path) -> None:
+    first = prepare(space_of(), tmp_path / "store")
+    moved = corpus_file.with_name("moved.jsonl")
+    shutil.copy(corpus_file, moved)
+    second = prepare(space_of(corpus=str(moved)), tmp_path / "other")
+    assert second.corpus_fingerprint == first.corpus_fingerprint
+    assert second.task_fingerprint == first.task_fingerprint
+    assert second.tokenizer_fingerprint == first.tokenizer_fingerprint
+
+
+def test_changed_files_are_read_anew(tmp_path: Path, space_of: SpaceOf, corpus_file: Path) -> None:
+    first = prepare(space_of(), tmp_path / "store")
+    corpus_file.write_text(corpus_file.read_text() + '{"text": "one more document"}\n')
+    second = prepare(space_of(), tmp_path / "store")
+    assert second.documents == first.documents + 1
+
+
+@pytest.mark.parametrize("part", ["corpus", "train", "tokenizer"])
+def test_what_is_damaged_is_made_anew(tmp_path: Path, space_of: SpaceOf, part: str) -> None:
+    first = prepare(space_of(), tmp_path / "store")
+    folder = first.folder(part)
+    (folder / ("tokenizer.json" if part == "tokenizer" else "ids.bin")).unlink()
+    assert prepare(space_of(), tmp_path / "store") == first
+
+
+def test_pretrain_size_above_the_corpus_is_refused_early_and_late(tmp_path: Path, space_of: SpaceOf) -> None:
+    too_much = space_of(search={"pretrain_size": {"choices": [0, 51]}})
+    with pytest.raises(DataError, match="it has 50 documents, but pretrain_size goes up to 51"):
+        prepare(too_much, tmp_path / "store")
+    prepare(space_of(), tmp_path / "store")
+    with pytest.raises(DataError, match="it has 50 documents"):
+        prepare(too_much, tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("sections", "largest"),
+    [
+        ({"search": {}}, 0),
+        ({"search": {"pretrain_size": 7}}, 7),
+        ({"search": {"pretrain_size": {"low": 1, "high": 9}}}, 9),
+        ({"search": {"pretrain_size": {"choices": [3, 8, 0]}}, "reference": {"pretrain_size": 40}}, 40),
+    ],
+)
+def test_largest_pretrain_size(space_of: SpaceOf, sections: dict[str, object], largest: int) -> None:
+    assert largest_pretrain_size(space_of(**sections)) == largest
+
+
+def test_a_bad_task_costs_nothing(tmp_path: Path, space_of: SpaceOf) -> None:
+    steps: list[str] = []
+    with pytest.raises(DataError, match="too few different texts"):
+        prepare(space_of(task={"train_per_label": 999}), tmp_path / "store", progress=steps.append)
+    assert [step.split()[2] for step in steps] == ["task"]
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path, space_of: SpaceOf) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot write"):
+        prepare(space_of(), tmp_path / "file" / "store")
+
+
+def test_processes_share_the_work(tmp_path: Path, space_of: SpaceOf) -> None:
+    program = (
+        "import json, sys; from pathlib import Path; from tlm_search.data.prepare import prepare\n"
+        "from tlm_search.space.schema import Space\n"
+        "space = Space.from_document(json.loads(sys.argv[1]))\n"
+        "prepare(space, Path(sys.argv[2]), progress=print)"
+    )
+    command = [sys.executable, "-c", program, json.dumps(space_of().to_document()), str(tmp_path / "store")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    output = "".join(process.communicate()[0] for process in running)
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert output.count("training a vocabulary") == 1
+    assert not list((tmp_path / "store").rglob("*.tmp"))
+
+
+def test_simulated_data_needs_no_files(tmp_path: Path, space_of: SpaceOf) -> None:
+    data = simulated_data(space_of(), tmp_path / "store")
+    assert len(data.labels) == 4
+    assert data.rows == {"train": 24, "validation": 16, "test": 20}
+    assert (data.corpus, data.documents) == (None, 40)
+    assert not (tmp_path / "store").exists()
+    assert PreparedData.from_document(data.to_document(), tmp_path / "store") == data

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tlm_search.data import hub
+from tlm_search.data.corpora import load_corpus
+from tlm_search.data.sources import load_labelled, local_place, source_fingerprint
+from tlm_search.data.tasks import load_task
+from tlm_search.errors import DataError
+from tlm_search.space.sections import CorpusSection, TaskSection
+
+
+def _hub_folder(root: Path) -> Path:
+    folder = root / "hub"
+    folder.mkdir()
+    for split, count in (("train", 30), ("test", 12)):
+        rows = [{"text": f"{split} text {i}", "label": i % 2, "note": "n"} for i in range(count)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_a_folder_of_text_files_is_read_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    (folder / "b").mkdir(parents=True)
+    (folder / "b" / "1.txt").write_text("three")
+    (folder / "a.txt").write_text("one\n\ntwo")
+    (folder / "README.md").write_text("not data")
+    (folder / ".hidden.txt").write_text("not data")
+    assert load_corpus(CorpusSection(source=str(folder)), tmp_path).documents == ["one", "two", "three"]
+
+
+def test_a_local_file_keeps_its_order_without_its_blanks(tmp_path: Path) -> None:
+    file = tmp_path / "c.jsonl"
+    file.write_text('{"body": "one"}\n{"body": "  "}\n{"body": null}\n{"body": "two"}\n{"body": "three"}\n')
+    assert load_corpus(CorpusSection(source=str(file), text="body", documents=2), tmp_path).documents == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("content", "documents", "message"),
+    [
+        ('{"text": "one"}', 2, "documents: 2 asked for, but it has 1"),
+        ('{"text": " "}', None, "it has no text"),
+        ('{"text": 7}', None, "column 'text' holds int, not text"),
+        ('{"body": "x"}', None, "no column 'text'; its columns are: body"),
+    ],
+)
+def test_bad_corpora(tmp_path: Path, content: str, documents: int | None, message: str) -> None:
+    (tmp_path / "c.jsonl").write_text(content)
+    with pytest.raises(DataError, match=message):
+        load_corpus(CorpusSection(source=str(tmp_path / "c.jsonl"), documents=documents), tmp_path)
+
+
+def test_a_folder_in_the_hubs_layout(tmp_path: Path) -> None:
+    folder = str(_hub_folder(tmp_path))
+    corpus = load_corpus(CorpusSection(source=folder, split="test", documents=3), tmp_path / "cache")
+    assert corpus.documents == ["test text 0", "test text 1", "test text 2"]
+    train, test = load_labelled(TaskSection(source=folder), tmp_path / "cache")
+    assert (len(train.texts), train.labels[:3]) == (30, ["0", "1", "0"])
+    assert test is not None
+    assert len(test.texts) == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_split": "tran"}, "no split 'tran'"),
+        ({"test_split": "validation"}, "no split 'validation'"),
+        ({"label": "klass"}, "no column 'klass'; its columns are: text, label, note"),
+        ({"config": "en"}, "'en' not found"),
+        ({"format": "fewrel"}, "format fewrel needs a file"),
+    ],
+)
+def test_bad_folders(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load_labelled(TaskSection(source=str(_hub_folder(tmp_path)), **options), tmp_path / "cache")
+    assert "split" not in message or "its splits are: " in str(caught.value)
+
+
+def test_a_damaged_folder(tmp_path: Path) -> None:
+    folder = _hub_folder(tmp_path)
+    (folder / "train.jsonl").write_text('{"text')
+    with pytest.raises(DataError, match="cannot be read"):
+        load_labelled(TaskSection(source=str(folder)), tmp_path / "cache")
+
+
+def test_without_a_test_split_test_is_cut_from_train(tmp_path: Path) -> None:
+    folder = _hub_folder(tmp_path)
+    (folder / "test.jsonl").unlink()
+    assert load_labelled(TaskSection(source=str(folder)), tmp_path / "cache")[1] is None
+
+
+def test_a_test_file(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,x\n,x\nb,\nc,y\n")
+    (tmp_path / "test.csv").write_text("text,label\nd,x\n")
+    section = TaskSection(source=str(tmp_path / "train.csv"), test_source=str(tmp_path / "test.csv"))
+    train, test = load_labelled(section, tmp_path)
+    assert (train.texts, train.labels) == (["a", "c"], ["x", "y"])
+    assert test is not None
+    assert test.texts == ["d"]
+
+
+def test_labels_are_texts_as_written(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    labels = [1, 2.0, 2.5, True, "  x ", None, ""]
+    file.write_text("".join(json.dumps({"text": f"t{i}", "label": label}) + "\n" for i, label in enumerate(labels)))
+    assert load_labelled(TaskSection(source=str(file)), tmp_path)[0].labels == ["1", "2", "2.5", "true", "x"]
+
+
+def _fewrel(file: Path) -> Path:
+    value = {
+        relation: [
+            {"tokens": ["a", "b", str(i)], "h": ["head", "Q1", [[0]]], "t": ["tail", "", [[1]]]} for i in range(9)
+        ]
+        for relation in ("P1", "P2")
+    }
+    file.write_text(json.dumps(value))
+    return file
+
+
+def test_fewrel_is_known_by_its_layout(tmp_path: Path) -> None:
+    train, test = load_labelled(TaskSection(source=str(_fewrel(tmp_path / "f.json"))), tmp_path)
+    assert test is None
+    assert (train.texts[0], train.labels[0], train.labels[-1]) == ("head ; tail ; a b 0", "P1", "P2")
+
+
+def test_fewrel_takes_the_names_that_lie_beside(tmp_path: Path) -> None:
+    (tmp_path / "pid2name.json").write_text('{"P1": ["father", "male parent"]}')
+    section = TaskSection(
+        source=str(_fewrel(tmp_path / "f.json")),
+        format="fewrel",
+        train_per_label=2,
+        validation_per_label=2,
+        test_per_label=2,
+    )
+    with pytest.raises(DataError, match="too few"):  # the sentences of the two relations are the same
+        load_task(section, tmp_path)
+    assert set(load_labelled(section, tmp_path)[0].labels) == {"father", "P2"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[]", "not FewRel's layout"), ('{"P1": [{"tokens": [], "h": [], "t": []}]}', "P1, instance 1")],
+)
+def test_bad_fewrel(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "f.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        load_labelled(TaskSection(source=str(tmp_path / "f.json"), format="fewrel"), tmp_path)
+
+
+@pytest.mark.parametrize("source", ["./none", "/none/at/all", "none.csv", "~/none", "a/b/c", "with space"])
+def test_missing_paths_are_told_from_ids(source: str) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        local_place(source)
+    assert local_place("owner/name") is None
+
+
+@pytest.mark.parametrize("load", [hub.load_hub_tokenizer, lambda name: hub.open_splits(name, config=None)])
+def test_without_a_network_one_clear_message(load: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "hub_is_reachable", lambda: False)
+    with pytest.raises(DataError, match="not on this machine, and the Hugging Face hub cannot be reached"):
+        load("no-such-owner/no-such-name")  # type: ignore[operator]
+
+
+def test_offline_mode_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("socket.create_connection", None)
+    assert hub.hub_is_reachable.__wrapped__() is False
+
+
+def test_a_data_set_of_the_hub_is_shuffled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    split = datasets.Dataset.from_dict({"text": [str(i) for i in range(20)]})
+    monkeypatch.setattr(hub, "open_splits", lambda *_, **__: {"train": split})
+    section = CorpusSection(source="owner/name", documents=5)
+    assert load_corpus(section, tmp_path).documents == split.shuffle(seed=42)["text"][:5]
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+    file = tmp_path / "c.txt"
+    file.write_text("one")
+    first = source_fingerprint(str(file), tmp_path / "cache")
+    os.utime(file, (1, 1))
+    assert source_fingerprint(str(file), tmp_path / "cache") == first
+    file.write_text("two")
+    assert source_fingerprint(str(file), tmp_path / "cache") != first
+    assert source_fingerprint("owner/name", tmp_path) != source_fingerprint("owner/other", tmp_path)
+
+
+def test_a_known_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "c.txt").write_text("one")
+    first = source_fingerprint(str(tmp_path / "texts"), tmp_path / "cache")
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert source_fingerprint(str(tmp_path / "texts"), tmp_path / "cache") == first

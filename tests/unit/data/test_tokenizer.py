@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tlm_search.data import wordpiece
+from tlm_search.data.tokenizer import (
+    copy_tokenizer,
+    encode,
+    open_tokenizer,
+    special_ids,
+    tokenizer_fingerprint,
+    train_tokenizer,
+    vocabulary_size,
+)
+from tlm_search.errors import DataError
+
+TEXTS = [f"The quick brown fox number {i} jumps over the lazy dog's café, and so on." for i in range(60)] + ["漢字"]
+PRINT = """
+import json, sys
+from tlm_search.data.wordpiece import train_wordpiece
+print(train_wordpiece(json.load(sys.stdin), vocabulary=120).to_str())
+"""
+
+
+def test_special_tokens_come_first() -> None:
+    vocabulary = wordpiece.train_wordpiece(TEXTS, vocabulary=120).get_vocab()
+    assert [vocabulary[token] for token in wordpiece.SPECIAL] == [0, 1, 2, 3, 4]
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    assert 80 < len(vocabulary) <= 120
+
+
+def test_another_process_trains_the_same_vocabulary() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT], input=json.dumps(TEXTS), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == wordpiece.train_wordpiece(TEXTS, vocabulary=120).to_str()
+
+
+def test_large_corpora_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wordpiece, "_MOST_CHARACTERS", 10)
+    assert "b" not in wordpiece.train_wordpiece(["aaaa", "bbbb"] * 10, vocabulary=50).get_vocab()
+
+
+def test_texts_are_cut_with_their_ends_in_place(tmp_path: Path) -> None:
+    train_tokenizer(tmp_path, TEXTS, vocabulary=120)
+    tokenizer = open_tokenizer(tmp_path)
+    whole, cut = (next(encode(tokenizer, TEXTS[:1], length=length)) for length in (512, 8))
+    assert (whole[0], whole[-1], cut[-1], len(cut)) == (2, 3, 3, 8)
+    assert cut[:-1] == whole[:7]
+    assert tokenizer.decode(whole) == TEXTS[0].lower().replace("é", "e").replace("'s", " ' s")
+
+
+@pytest.mark.parametrize("text", ["a " * 500, "word " * 40 + "x" * 300, "x" * 2000, " " * 300 + "at the end", ""])
+def test_reading_only_the_start_changes_nothing(tmp_path: Path, text: str) -> None:
+    train_tokenizer(tmp_path, TEXTS, vocabulary=120)
+    tokenizer = open_tokenizer(tmp_path)
+    ids = list(encode(tokenizer, [text, "the dog"], length=16))
+    tokenizer.enable_truncation(16)
+    assert ids == [tokenizer.encode(text).ids, tokenizer.encode("the dog").ids]
+
+
+def test_many_batches_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_tokenizer(tmp_path, TEXTS, vocabulary=120)
+    tokenizer = open_tokenizer(tmp_path)
+    once = list(encode(tokenizer, TEXTS, length=30))
+    monkeypatch.setattr("tlm_search.data.tokenizer._BATCH", 7)
+    assert list(encode(tokenizer, TEXTS, length=30)) == once
+
+
+def test_transformers_loads_the_files(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    train_tokenizer(tmp_path, TEXTS, vocabulary=120)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded(TEXTS[0])["input_ids"] == next(encode(open_tokenizer(tmp_path), TEXTS[:1], length=100))
+    assert loaded.mask_token_id == 4
+    assert loaded.pad_token_id == 0
+
+
+def test_a_tokenizer_of_transformers_is_taken_with_its_own_tokens(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    train_tokenizer(tmp_path / "a", TEXTS, vocabulary=120)
+    copy_tokenizer(tmp_path / "b", str(tmp_path / "a"))
+    config = json.loads((tmp_path / "b" / "tokenizer_config.json").read_text())
+    ids = special_ids(open_tokenizer(tmp_path / "b"), config, "b")
+    assert ids == {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+    texts = [list(encode(open_tokenizer(tmp_path / name), TEXTS, length=20)) for name in "ab"]
+    assert texts[0] == texts[1]
+
+
+def test_a_bare_vocabulary_is_berts(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "vocab").mkdir()
+    (tmp_path / "vocab" / "vocab.txt").write_text("[PAD]\n[UNK]\nfox\n##es\n[CLS]\n[SEP]\n[MASK]\n")
+    copy_tokenizer(tmp_path / "a", str(tmp_path / "vocab"))
+    tokenizer = open_tokenizer(tmp_path / "a")
+    assert list(encode(tokenizer, ["Foxes run"], length=9)) == [[4, 2, 3, 1, 5]]
+    assert vocabulary_size(tokenizer) == 7
+    assert tokenizer_fingerprint(tmp_path / "a")
+
+
+def test_tokenizers_that_cannot_serve(tmp_path: Path) -> None:
+    (tmp_path / "vocab").mkdir()
+    (tmp_path / "vocab" / "vocab.txt").write_text("[PAD]\n[UNK]\nfox\n")
+    with pytest.raises(DataError, match=r"no token \[CLS\]"):
+        copy_tokenizer(tmp_path, str(tmp_path / "vocab"))
+    tokenizer = wordpiece.train_wordpiece(TEXTS, vocabulary=120)
+    with pytest.raises(DataError, match="no mask token"):
+        special_ids(tokenizer, {"pad_token": "[PAD]", "bos_token": "[CLS]", "eos_token": {"content": "[SEP]"}}, "gpt")

@@ -1,0 +1,145 @@
+"""An exported committee answers as the study's members did, alone and together, and notices every change."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from finished import LABELS, LENGTH, finished_study
+
+from tlm_search.committee.vote import soft_vote
+from tlm_search.data.tokenizer import encode, open_tokenizer
+from tlm_search.errors import ExportError
+from tlm_search.export.choose import choose
+from tlm_search.export.committee import SoftCommittee
+from tlm_search.export.write import export_committee
+from tlm_search.report.evidence import Evidence
+
+
+def export(finished, out, **choice):
+    chosen = choose(finished.record, Evidence(finished.record, finished.store), **choice)
+    return export_committee(finished.record, finished.store, chosen, out=out)
+
+
+def test_the_committee_equals_the_vote_of_the_stored_logits(finished, exported):
+    committee = SoftCommittee.load(exported)
+    answers = committee.answers(finished.texts)
+    expected = soft_vote(finished.logits)
+    assert answers.probabilities.dtype == np.float32
+    np.testing.assert_allclose(answers.probabilities, expected, atol=1e-4)
+    differ = finished.logits.argmax(-1) != expected.argmax(-1)
+    np.testing.assert_allclose(answers.disagreement, differ.mean(0), atol=1e-6)
+    assert committee.labels == LABELS
+    assert committee.check() < 1e-5
+
+
+@pytest.mark.parametrize("settings", [{"pooling": "mean"}, {"convolution_layers": 1}])
+def test_members_without_a_form_in_transformers_are_left_out_and_the_card_says_why(tmp_path, settings):
+    finished = finished_study(tmp_path, **settings)
+    exported = export(finished, tmp_path / "out", number=0, size=2)
+    assert not exported.plain_members
+    assert not (tmp_path / "out" / "members").exists()
+    assert "There is no folder `members/`" in (tmp_path / "out" / "README.md").read_text()
+    found = SoftCommittee.load(tmp_path / "out").probabilities(finished.texts)
+    np.testing.assert_allclose(found, soft_vote(finished.logits[:2]), atol=1e-4)
+
+
+def test_a_member_alone_is_a_plain_bert(finished, exported):
+    from transformers import BertForSequenceClassification
+
+    tokenizer = open_tokenizer(exported / "members" / "1")
+    settings = json.loads((exported / "members" / "1" / "tokenizer_config.json").read_text())
+    assert settings["model_max_length"] == LENGTH
+    model = BertForSequenceClassification.from_pretrained(exported / "members" / "1").eval()
+    assert model.config.id2label == dict(enumerate(LABELS))
+    for text, expected in zip(finished.texts[:5], finished.logits[1], strict=False):
+        ids = torch.tensor(list(encode(tokenizer, [text], length=LENGTH)))
+        with torch.inference_mode():
+            np.testing.assert_allclose(model(ids).logits[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "check.json", "tokenizer.json"])
+@pytest.mark.parametrize("harm", ["changed", "truncated", "missing"])
+def test_a_damaged_export_is_one_clear_error(exported, tmp_path, name, harm):
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    if harm == "missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content if harm == "changed" else content[:-7])
+    with pytest.raises(ExportError, match=rf"damaged: {name} (was changed|has .* bytes instead of|is missing)"):
+        SoftCommittee.load(folder)
+
+
+def test_the_card_may_be_edited_and_a_broken_manifest_may_not(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    (folder / "README.md").write_text("mine")
+    SoftCommittee.load(folder)
+    (folder / "manifest.json").write_text('{"files": {}}')
+    with pytest.raises(ExportError, match=r"damaged: manifest.json does not name config.json"):
+        SoftCommittee.load(folder)
+    (folder / "manifest.json").write_text('{"format": 2}')
+    with pytest.raises(ExportError, match="it has format 2"):
+        SoftCommittee.load(folder)
+
+
+def test_other_answers_than_expected_are_noticed(exported):
+    committee = SoftCommittee.load(exported)
+    committee.expected["probabilities"][0][0] += 0.1
+    with pytest.raises(ExportError, match="does not answer as it did"):
+        committee.check()
+
+
+def test_the_card_has_the_facts_and_no_path_of_the_machine(exported, finished):
+    card = (exported / "README.md").read_text()
+    for part in ("test accuracy (95% interval", "calibration", "0.5 ms", "FLOPs", "## Limits", "`tickets.csv`"):
+        assert part in card
+    assert "someone" not in card
+    assert str(finished.store.root) not in "".join(f.read_text() for f in exported.glob("*.json"))
+
+
+def test_nothing_is_overwritten_and_nothing_is_left_behind(finished, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(ExportError, match="not empty"):
+        export(finished, tmp_path / "full", number=0)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ExportError, match="not a folder"):
+        export(finished, tmp_path / "file", number=0)
+    trial = finished.record.trials[0]
+    gone = type(trial)(**{**vars(trial), "members": ("0" * 32,)})
+    study = type(finished.record)(**{**vars(finished.record), "trials": (gone,)})
+    with pytest.raises(ExportError, match="is not in the store"):
+        export(type(finished)(study, finished.store, [], finished.logits), tmp_path / "out", number=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
+    (tmp_path / "empty").mkdir()
+    export(finished, tmp_path / "empty", number=0, size=1)
+    assert len(SoftCommittee.load(tmp_path / "empty").members) == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"number": 7}, "no such trial"),
+        ({"number": 1}, "it is failed"),
+        ({"size": 4}, "has 3 members"),
+        ({"size": 0}, "--size 0"),
+    ],
+)
+def test_a_choice_that_is_not_there_is_refused(finished, choice, message):
+    with pytest.raises(ExportError, match=message):
+        choose(finished.record, Evidence(finished.record, finished.store), **choice)
+
+
+def test_texts_of_every_kind_get_an_answer(exported):
+    committee = SoftCommittee.load(exported)
+    texts = ["", "aa " * 100_000, "x" * 100_000, "\udcff", "日本\0\n", "aa ba"]
+    found = committee.probabilities(texts)
+    assert found.shape == (6, 3)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(committee.probabilities(["aa ba"])[0], found[5], atol=1e-5)
+    assert committee.probabilities([]).shape == (0, 3)
+    with pytest.raises(TypeError):
+        committee.probabilities("one text")

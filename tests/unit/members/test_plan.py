@@ -1,0 +1,82 @@
+"""Costs that can be worked out by hand."""
+
+import pytest
+
+from tlm_search.members.plan import Cost, DataSizes, plan
+from tlm_search.space.schema import Space
+
+SIZES = DataSizes(vocabulary=100, length=10, labels=2, train_rows=40)
+
+
+def planned(**sections):
+    return plan(Space.from_document(sections), SIZES)
+
+
+def test_one_fixed_member():
+    costs = planned(
+        search={
+            "pretrain_size": 30,
+            "pretrain_epochs": 2,
+            "pretrain_batch_size": 8,
+            "finetune_epochs": 3,
+            "finetune_batch_size": 16,
+            "heads": 1,
+            "head_size": 4,
+            "masking_probability": 0.2,
+        },
+        budget={"trials": 5},
+    )
+    assert costs.at_least == costs.expected == costs.at_most
+    assert costs.reference == Cost()
+    cost = costs.at_most
+    assert (cost.members, cost.pretraining_tokens, cost.finetuning_tokens) == (1, 600, 1200)
+    assert cost.updates == 2 * 4 + 3 * 3
+    layer = 2 * (4 * 4 * 4 + 2 * 4 * 16) + 4 * 10 * 4
+    head = 2 * (4 * 4 + 4 * 100)
+    assert cost.flops == 3 * (60 * (10 * layer + 2 * head) + 120 * 10 * layer)
+
+
+def test_a_trial_reuses_the_members_of_another():
+    costs = planned(search={"committee_size": {"choices": [2, 5]}}, budget={"trials": 50})
+    assert (costs.at_least.members, costs.expected.members, costs.at_most.members) == (2, 5, 5)
+
+
+def test_pretraining_is_shared_by_what_differs_only_in_fine_tuning():
+    costs = planned(
+        search={"pooling": {"choices": ["cls", "mean"]}, "pretrain_size": 10, "pretrain_epochs": 1},
+        budget={"trials": 50},
+    )
+    assert costs.expected.members == 2
+    assert costs.expected.pretraining_tokens == 100
+    assert costs.at_most.pretraining_tokens == 200
+
+
+def test_a_continuum_of_rates_shares_nothing():
+    costs = planned(search={"finetune_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}, budget={"trials": 7})
+    assert (costs.at_least.members, costs.expected.members, costs.at_most.members) == (1, 7, 7)
+
+
+def test_the_reference_is_part_of_all_three():
+    costs = planned(search={"depth": {"choices": [1, 2]}}, reference={"depth": 6, "committee_size": 3})
+    assert costs.reference.members == 3
+    assert (costs.at_least.members, costs.at_most.members) == (4, 5)
+
+
+def test_conditions_bound_what_can_happen():
+    search = {
+        "pooling": {"choices": ["mean", "cls"]},
+        "finetune_epochs": {"choices": [1, 50], "when": {"pooling": ["cls"]}},
+    }
+    costs = planned(search=search, budget={"trials": 1})
+    assert costs.at_least.finetuning_tokens == 400  # one epoch
+    assert costs.at_most.finetuning_tokens == 50 * 400
+
+
+def test_sizes_of_a_space():
+    sizes = DataSizes.of_space(Space.from_document({"task": {"labels": 4, "train_per_label": 25}}))
+    assert sizes == DataSizes(4096, 64, 4, 100, ("every text has 64 tokens",))
+
+
+def test_costs_add_and_multiply():
+    assert Cost(1, 2, 3, 4, 5) + Cost(1) * 2 == Cost(3, 2, 3, 4, 5)
+    assert planned().to_document()["at_most"]["members"] == pytest.approx(1)

@@ -1,0 +1,135 @@
+"""Hit or train: one training a member, whoever asks; failures store nothing and say why."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import builders
+import numpy as np
+import pytest
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokens import TokenArray
+from tlm_search.errors import DivergedError
+from tlm_search.members.bert_trainer import BertTrainer
+from tlm_search.members.simulated import SimulatedTrainer
+from tlm_search.members.spec import MemberSpec, committee_specs
+from tlm_search.members.store import Store
+from tlm_search.members.train import TrainedMember, Trainer, obtain
+from tlm_search.space.settings import Value, complete
+
+SHAPE: dict[str, Value] = {"depth": 1, "width": 16, "head_size": 8, "feed_forward": 2}
+FAST: dict[str, Value] = {**SHAPE, "finetune_epochs": 3, "pretrain_epochs": 1, "finetune_learning_rate": 5e-3}
+
+
+class CountingTrainer(SimulatedTrainer):
+    def __init__(self) -> None:
+        self.trained: list[str] = []
+
+    def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
+        self.trained += [spec.digest for spec in specs]
+        return super().train(specs, store=store, data=data)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> PreparedData:
+    """A corpus of 40 texts and a task of three labels, each with words of its own."""
+    generator = np.random.default_rng(0)
+
+    def text(label: int) -> list[int]:
+        return [2, *(10 + 5 * label + generator.integers(0, 5, 6)).tolist(), 3]
+
+    root = tmp_path / "store"
+    TokenArray.write(root / "corpus", [text(i % 3) for i in range(40)], vocabulary=40)
+    rows = {"train": 30, "validation": 12, "test": 18}
+    for split, count in rows.items():
+        labels = np.arange(count) % 3
+        TokenArray.write(root / split, [text(int(label)) for label in labels], vocabulary=40)
+        np.save(root / split / "labels.npy", labels)
+    return builders.prepared_data(
+        root, corpus="corpus", documents=40, vocabulary=40, length=12, labels=("a", "b", "c"), rows=rows
+    )
+
+
+def specs_of(data: PreparedData, trainer: Trainer, seeds: range, **settings: Value) -> tuple[MemberSpec, ...]:
+    full = complete({**FAST, **settings})
+    corpus = trainer.corpus_fingerprint(data, int(full["pretrain_size"]))
+    return committee_specs(full, vocabulary=40, positions=12, labels=3, corpus=corpus, task="task", seeds=seeds)
+
+
+def test_members_are_trained_once_and_come_in_the_order_of_their_specs(data: PreparedData) -> None:
+    store, trainer = Store(data.root), CountingTrainer()
+    small, large = specs_of(data, trainer, range(2)), specs_of(data, trainer, range(4))
+    first = obtain(small, store=store, data=data, trainer=trainer)
+    second = obtain(large, store=store, data=data, trainer=trainer)
+    assert (first.trained, first.reused, second.trained, second.reused) == (2, 0, 2, 2)
+    assert trainer.trained == [spec.digest for spec in large] == [member.digest for member in second.members]
+    np.testing.assert_array_equal(first.members[1].test_logits, second.members[1].test_logits)
+
+
+@pytest.mark.parametrize("pretrain_size", [0, 20])
+@pytest.mark.parametrize("convolution_layers", [0, 1])
+def test_real_members_learn_and_are_stored_with_what_they_cost(
+    data: PreparedData, pretrain_size: int, convolution_layers: int
+) -> None:
+    store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
+    specs = specs_of(
+        data,
+        trainer,
+        range(2),
+        pretrain_size=pretrain_size,
+        convolution_layers=convolution_layers,
+        finetune_epochs=15,
+        finetune_batch_size=4,
+    )
+    obtained = obtain(specs, store=store, data=data, trainer=trainer)
+    _, labels = trainer.labels(data)
+    for member in obtained.members:
+        assert member.test_logits.shape == (18, 3)
+        assert (member.test_logits.argmax(-1) == labels).mean() > 0.6
+        assert member.seconds > 0
+        assert member.training_flops > 0
+    document = obtained.members[0].document
+    assert document["labels"] == ["a", "b", "c"]
+    assert (document["pretraining"] is None) == (pretrain_size == 0)
+    assert obtained.tokens == 2 * (30 * 8 * 15 + pretrain_size * 8)
+    assert obtain(specs, store=store, data=data, trainer=trainer).trained == 0
+
+
+def test_fine_tunings_share_their_pre_training(data: PreparedData) -> None:
+    store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
+    for rate in (1e-3, 2e-3):
+        specs = specs_of(data, trainer, range(1), pretrain_size=20, finetune_learning_rate=rate)
+        obtain(specs, store=store, data=data, trainer=trainer)
+    assert len(list(store.entries("pretrained"))) == 1
+    assert len(list(store.entries("members"))) == 2
+
+
+def test_members_trained_as_a_stack_are_those_trained_alone(data: PreparedData) -> None:
+    trainer = BertTrainer(threads=1, device="cpu")
+    specs = specs_of(data, trainer, range(3), pretrain_size=20)
+    alone = obtain(specs, store=Store(data.root), data=data, trainer=trainer)
+    trainer.stack = 3
+    stacked = obtain(specs, store=Store(data.root / "other"), data=data, trainer=trainer)
+    for one, other in zip(alone.members, stacked.members, strict=True):
+        np.testing.assert_allclose(one.test_logits, other.test_logits, atol=1e-3)
+    assert alone.tokens == stacked.tokens
+
+
+def test_a_member_that_diverges_says_why_and_is_not_stored(data: PreparedData) -> None:
+    store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
+    specs = specs_of(data, trainer, range(1), pretrain_size=20, pretrain_learning_rate=1e30)
+    with pytest.raises(DivergedError, match=r"pre-training loss of seed 0 is not a number") as caught:
+        obtain(specs, store=store, data=data, trainer=trainer)
+    assert caught.value.hint == "lower pretrain_learning_rate"
+    assert not list(store.entries("members"))
+    assert not list(store.entries("pretrained"))
+
+
+def test_latency_is_measured_once(data: PreparedData) -> None:
+    store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
+    spec = specs_of(data, trainer, range(1))[0]
+    first = trainer.latency_ms(spec, members=2, store=store)
+    assert 0 < first == trainer.latency_ms(spec, members=2, store=store)
+    mean = specs_of(data, trainer, range(1), pooling="mean")[0]
+    assert trainer.latency_ms(mean, members=2, store=store) > 0
+    assert {entry.document["key"]["pooling"] for entry in store.entries("latency")} == {"cls", "mean"}

@@ -1,0 +1,151 @@
+"""Our stacked BERT computes what transformers' BERT computes: logits, loss, gradients, for every member of a stack."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.bert import Tokens, Weights, classifier_weights, classify, encode, initial_weights, mlm_logits
+from tlm_search.model.hf import bert_config, from_transformers, to_transformers
+
+LABELS = tuple("abcde")
+SHAPES = [
+    Architecture(depth=1, heads=4, head_size=8, feed_forward=64, vocabulary=50, positions=16),
+    Architecture(depth=3, heads=2, head_size=4, feed_forward=24, vocabulary=70, positions=12),
+    Architecture(depth=2, heads=3, head_size=5, feed_forward=15, vocabulary=31, positions=9),
+]
+
+
+def stack(architecture: Architecture, seeds: tuple[int, ...]) -> Weights:
+    """Weights that are far from their start, so that no term hides behind a zero."""
+    weights = initial_weights(architecture, seeds) | classifier_weights(architecture, len(LABELS), seeds)
+    generator = torch.Generator().manual_seed(9)
+    return {name: value + 0.2 * torch.randn(value.shape, generator=generator) for name, value in weights.items()}
+
+
+def padded_rows(architecture: Architecture, members: int, rows: int = 4) -> Tokens:
+    generator = torch.Generator().manual_seed(1)
+    shape = (members, rows, architecture.positions)
+    ids = torch.randint(5, architecture.vocabulary, shape, generator=generator)
+    lengths = torch.randint(3, architecture.positions + 1, (members, rows, 1), generator=generator)
+    positions = torch.arange(architecture.positions).expand(shape).contiguous()
+    return Tokens(
+        ids, positions, (positions < lengths).long(), full=False, sizes=(rows * architecture.positions,) * members
+    )
+
+
+@pytest.mark.parametrize("architecture", SHAPES, ids=str)
+@pytest.mark.parametrize("members", [1, 3])
+def test_logits_equal_transformers(architecture: Architecture, members: int) -> None:
+    weights, tokens = stack(architecture, tuple(range(members))), padded_rows(architecture, members)
+    hidden = encode(weights, architecture, tokens)
+    rows, length = tokens.ids.shape[1:]
+    starts = (torch.arange(rows) * length).expand(members, rows)
+    masked = mlm_logits(weights, hidden).view(members, rows, length, -1)
+    classes = classify(weights, hidden, tokens, starts=starts, pooling="cls")
+    config = BertConfig(**bert_config(architecture, labels=LABELS))
+    for member in range(members):
+        state = to_transformers({name: value[member] for name, value in weights.items()})
+        attended = tokens.segments[member]
+        language_model, classifier = BertForMaskedLM(config).eval(), BertForSequenceClassification(config).eval()
+        language_model.load_state_dict(state, strict=False)
+        classifier.load_state_dict(state, strict=False)
+        with torch.no_grad():
+            theirs = language_model(input_ids=tokens.ids[member], attention_mask=attended).logits
+            their_classes = classifier(input_ids=tokens.ids[member], attention_mask=attended).logits
+        torch.testing.assert_close(masked[member][attended.bool()], theirs[attended.bool()], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(classes[member], their_classes, atol=1e-5, rtol=1e-4)
+
+
+def test_every_gradient_of_the_masked_loss_equals_transformers() -> None:
+    architecture = SHAPES[1]
+    weights, tokens = stack(architecture, (0, 1)), padded_rows(architecture, 2)
+    targets = torch.where(torch.rand(tokens.ids.shape) < 0.3, tokens.ids, -100)
+    targets = torch.where(tokens.segments > 0, targets, -100)
+    encoder = {
+        name: value.requires_grad_() for name, value in weights.items() if not name.startswith(("pool", "class"))
+    }
+    logits = mlm_logits(encoder, encode(encoder, architecture, tokens))
+    losses = [F.cross_entropy(logits[k], targets[k].flatten(), ignore_index=-100) for k in range(2)]
+    ours = dict(zip(encoder, torch.autograd.grad(torch.stack(losses).sum(), list(encoder.values())), strict=True))
+    for member in range(2):
+        model = BertForMaskedLM(BertConfig(**bert_config(architecture))).eval()
+        model.load_state_dict(to_transformers({n: v.detach()[member] for n, v in encoder.items()}), strict=False)
+        output = model(input_ids=tokens.ids[member], attention_mask=tokens.segments[member], labels=targets[member])
+        torch.testing.assert_close(losses[member], output.loss)
+        output.loss.backward()
+        theirs = {name: value.grad for name, value in model.named_parameters()}
+        for name, gradient in to_transformers({n: v[member] for n, v in ours.items()}).items():
+            torch.testing.assert_close(gradient, theirs[name], atol=1e-6, rtol=1e-3, msg=name)
+
+
+def test_weights_come_back_from_transformers() -> None:
+    one = {name: value[0] for name, value in stack(SHAPES[2], (4,)).items()}
+    back = from_transformers(to_transformers(one), SHAPES[2])
+    assert back.keys() == one.keys()
+    assert all(torch.equal(back[name], one[name]) for name in one)
+
+
+def test_a_state_of_another_architecture_is_refused() -> None:
+    state = to_transformers({name: value[0] for name, value in stack(SHAPES[0], (0,)).items()})
+    with pytest.raises(ValueError, match="BERT of 2 layers"):
+        from_transformers(state, Architecture(2, 4, 8, 64, 50, 16))
+    with pytest.raises(ValueError, match=r"word embeddings of \(50, 32\)"):
+        from_transformers(state, Architecture(1, 4, 8, 64, 51, 16))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_packed_texts_see_only_themselves(pooling: str) -> None:
+    """Two texts in one row give the logits that each gives in a row of its own."""
+    architecture = SHAPES[0]
+    weights = stack(architecture, (0,))
+    first, second = torch.arange(5, 11), torch.arange(20, 27)
+    ids = torch.zeros(1, 1, 16, dtype=torch.int64)
+    ids[0, 0, :6], ids[0, 0, 6:13] = first, second
+    positions = torch.tensor([[[*range(6), *range(7), 0, 0, 0]]])
+    segments = torch.tensor([[[1] * 6 + [2] * 7 + [0] * 3]])
+    packed = Tokens(ids, positions, segments, full=False, sizes=(16,))
+    together = classify(
+        weights, encode(weights, architecture, packed), packed, starts=torch.tensor([[0, 6]]), pooling=pooling
+    )
+    for index, text in enumerate((first, second)):
+        alone = Tokens(
+            text[None, None],
+            torch.arange(len(text))[None, None],
+            torch.ones(1, 1, len(text)).long(),
+            True,
+            (len(text),),
+        )
+        logits = classify(
+            weights, encode(weights, architecture, alone), alone, starts=torch.zeros(1, 1).long(), pooling=pooling
+        )
+        torch.testing.assert_close(together[0, index], logits[0, 0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+def test_the_convolution_is_conv2d_batch_norm_gelu_member_by_member() -> None:
+    from torch import nn
+
+    architecture = Architecture(1, 2, 4, 16, 30, 7, convolution_layers=2, kernel=(16, 3), channels=5)
+    weights = initial_weights(architecture, (3, 4))
+    from tlm_search.model import convolution
+
+    image = torch.randn(2, 6, 7, 8, generator=torch.Generator().manual_seed(0))
+    ours = convolution.forward(image, {n: v.clone() for n, v in weights.items()}, architecture, training=True)
+    for member in range(2):
+        modules: list[nn.Module] = []
+        for layer, (inputs, outputs) in enumerate(((1, 5), (5, 5), (5, 1))):
+            kernel = (1, 1) if layer == 2 else (16, 3)
+            conv = nn.Conv2d(inputs, outputs, kernel, padding="same", bias=False)
+            conv.weight.data = weights[f"convolution.{layer}.weight"][member]
+            modules += [conv, nn.BatchNorm2d(outputs), nn.GELU()]
+        theirs = nn.Sequential(*modules)(image[member][:, None])[:, 0]
+        torch.testing.assert_close(ours[member], theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", [*SHAPES, Architecture(1, 2, 4, 16, 30, 7, 2, (3, 3), 5)], ids=str)
+def test_parameters_are_counted(architecture: Architecture) -> None:
+    weights = initial_weights(architecture, (0,)) | classifier_weights(architecture, 5, (0,))
+    counted = sum(v[0].numel() for n, v in weights.items() if not n.startswith("mlm.") and "running" not in n)
+    assert architecture.classifier_parameters(5) == counted

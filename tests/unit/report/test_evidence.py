@@ -1,0 +1,92 @@
+from dataclasses import replace
+
+import builders
+import numpy as np
+import pytest
+
+from tlm_search.committee.select import select
+from tlm_search.members.store import Store
+from tlm_search.report.answer import answer_of, disagreement, per_label_table
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.html import write_report
+
+ROWS = 200
+
+
+@pytest.fixture
+def record(tmp_path):
+    """A study whose members lie in a store, with the labels they are judged by."""
+    root = tmp_path / "store"
+    store = Store(root)
+    data = builders.prepared_data(root, vocabulary=64, length=16, labels=("a", "b", "c", "d", "e"))
+    for split, rows in (("validation", ROWS), ("test", ROWS + 1)):
+        data.folder(split).mkdir(parents=True)
+        np.save(data.folder(split) / "labels.npy", builders.labels_of(rows))
+    trials = [builders.trial(0, committee_size=4, pretrain_size=1000), builders.trial(1, committee_size=2)]
+    deep = builders.reference()
+    for trial in (*trials, deep):
+        skill, members = builders.skill_of(trial.settings), len(trial.members)
+        splits = {
+            split: builders.logits_of(skill, members=members, rows=rows, seed=builders.seed_of(trial.number))
+            for split, rows in (("validation", ROWS), ("test", ROWS + 1))
+        }
+        course = {"losses": [[1, 8.0], [2, 4.5]]} if trial.settings["pretrain_size"] else None
+        for index, digest in enumerate(trial.members):
+            logits = {split: values[index] for split, values in splits.items()}
+            document = {"pretraining": course, "versions": {"torch": "9"}, "revision": "abc"}
+            store.write("members", digest, document, {"logits": logits})
+    study = builders.study(trials, reference_trial=deep, labels=data.labels)
+    return replace(study, data=data.to_document()), store
+
+
+def test_logits_agree_with_what_the_trials_hold(record):
+    study, store = record
+    votes_of = Evidence(study, store).votes_of
+    for trial in (*study.trials, study.reference):
+        votes = votes_of(trial)
+        assert votes.test.shape == (len(trial.members), ROWS + 1, builders.CLASSES)
+    [first, *_] = select(study.trials, study.reference, votes_of=votes_of).choices
+    assert first.test_difference.paired
+    expected = first.candidate.test_accuracy - first.reference.test_accuracy
+    if first.candidate.size == len(first.candidate.trial.frontier):
+        assert first.test_difference.mean == pytest.approx(expected)
+
+
+def test_labels_and_disagreement_come_from_the_logits(record):
+    study, store = record
+    evidence = Evidence(study, store)
+    best = answer_of(study, evidence).best
+    table = per_label_table(study, best, evidence)
+    assert table["label"].tolist() == list(study.labels)
+    assert table["rows"].sum() == ROWS + 1
+    whole = (table["committee"] * table["rows"]).sum() / table["rows"].sum()
+    assert whole == pytest.approx(best.test_difference.mean + study.reference.metrics["test_accuracy"])
+    assert 0 < disagreement(best, evidence) < 1
+
+
+def test_losses_and_versions_come_from_the_members(record):
+    study, store = record
+    evidence = Evidence(study, store)
+    assert [evidence.pretraining_loss(trial) for trial in study.trials] == [4.5, None]
+    assert evidence.provenance() == {"versions": {"torch": "9"}, "revision": "abc"}
+
+
+def test_what_is_missing_is_none_and_the_report_is_written_all_the_same(record, tmp_path):
+    study, store = record
+    store.remove("members", study.trials[0].members[-1])
+    evidence = Evidence(study, store)
+    assert evidence.votes_of(study.trials[0]) is None
+    assert evidence.votes_of(study.trials[1]) is not None
+    assert write_report(study, store, tmp_path / "out").exists()
+    (store.root / "test" / "labels.npy").unlink()
+    assert Evidence(study, store).votes_of(study.trials[1]) is None
+    assert Evidence(study, None).votes_of(study.trials[1]) is None
+    assert Evidence(replace(study, data={"labels": []}), store).votes_of(study.trials[1]) is None
+
+
+def test_the_page_has_the_sections_that_need_logits(record, tmp_path):
+    study, store = record
+    text = write_report(study, store, tmp_path / "out").read_text()
+    assert "Inside the committee" in text
+    assert "name different labels for" in text
+    assert "paired" in text

@@ -1,0 +1,157 @@
+import builders
+import pandas as pd
+import pytest
+
+from tlm_search.report import insight, tables
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.frames import configurations_frame, provenance_table
+
+
+@pytest.fixture(scope="module")
+def record():
+    return builders.study(builders.grid(48), reference_trial=builders.reference())
+
+
+def test_trials_have_their_parameters_metrics_and_errors(record):
+    table = tables.trials_table(record)
+    assert len(table) == 48
+    first = record.trials[0]
+    row = table.iloc[0]
+    assert (row["trial"], row["heads"], row["committee_size"]) == (
+        0,
+        first.params["heads"],
+        first.params["committee_size"],
+    )
+    assert row["test_accuracy"] == first.metrics["test_accuracy"]
+    failed = table[table["state"] == "failed"]
+    assert failed["error"].tolist() == ["DivergedError: the loss is not a number"] * len(failed)
+    assert failed["test_accuracy"].isna().all()
+
+
+def test_frontiers_are_best_first_and_carry_every_number(record):
+    table = tables.frontiers_table(record)
+    best = insight.best_trial(record)
+    assert table.iloc[0]["trial"] == best.number
+    rows = table[table["trial"] == best.number]
+    assert rows["test_accuracy"].tolist() == [row["test_accuracy"] for row in best.frontier]
+    assert rows["test_gain"].iloc[1] == pytest.approx(
+        best.frontier[1]["test_accuracy"] - best.frontier[0]["test_accuracy"]
+    )
+    assert table[table["trial"] == -1]["configuration"].tolist() == [
+        "reference: depth 6, 8 heads, pre-trained on 4,000"
+    ]
+
+
+def test_nothing_is_better_and_cheaper_than_the_front(record):
+    table = tables.tradeoffs_table(record)
+    own = table[table["trial"] >= 0]
+    for cost in tables.COSTS:
+        known = own[own[cost].notna()]
+        front = known[known[f"front_{cost}"]]
+        assert len(front)
+        for row in known.to_dict("records"):
+            beaten = (known[cost] < row[cost]) & (known["validation_accuracy"] >= row["validation_accuracy"])
+            equal = (known[cost] == row[cost]) & (known["validation_accuracy"] > row["validation_accuracy"])
+            if row[f"front_{cost}"]:
+                assert not (beaten | equal).any()
+        assert not table[table["trial"] < 0][f"front_{cost}"].any()
+
+
+def test_pairs_differ_in_nothing_but_pre_training():
+    trials = [
+        builders.trial(0, pretrain_size=0),
+        builders.trial(1, pretrain_size=4000),
+        builders.trial(2, pretrain_size=4000, heads=8),
+    ]
+    record = builders.study(trials)
+    table = tables.pretraining_table(record, Evidence(record, None)).set_index("trial")
+    assert table.loc[0, "pair"] == table.loc[1, "pair"] != table.loc[2, "pair"]
+    gain = trials[1].frontier[0]["test_accuracy"] - trials[0].frontier[0]["test_accuracy"]
+    assert table.loc[1, "gain"] == pytest.approx(gain)
+    assert pd.isna(table.loc[2, "gain"])
+    assert table["pretraining_loss"].isna().all()
+
+
+def test_outcomes_count_states_and_reasons():
+    trials = [
+        builders.trial(0),
+        builders.trial(1, state="failed"),
+        builders.trial(2, state="failed"),
+        builders.trial(3, state="running"),
+    ]
+    table = tables.outcomes_table(builders.study(trials))
+    assert table[["state", "trials"]].to_numpy().tolist() == [["complete", 1], ["failed", 2], ["running", 1]]
+    assert table["share"].sum() == pytest.approx(1)
+
+
+def test_constraints_decide_what_is_feasible():
+    trials = [builders.trial(0), builders.trial(1, state="failed")]
+    loose = builders.study(trials, constraints=["latency_ms <= 1000"])
+    strict = builders.study(trials, constraints=["latency_ms <= 0.0001"])
+    assert tables.trials_table(loose)["feasible"].tolist() == [True, None]
+    assert tables.trials_table(strict)["feasible"].tolist() == [False, None]
+
+
+def test_an_optimum_on_an_edge_is_flagged_unless_the_edge_cannot_move():
+    record = builders.study([builders.trial(0, depth=1, heads=8, pretrain_size=1000, committee_size=4)])
+    table = insight.boundaries_table(record).set_index("setting")
+    assert table["edge"].to_dict() == {
+        "depth": "",  # 1 is the least there is
+        "heads": "upper",
+        "pretrain_size": "",
+        "finetune_learning_rate": "",
+        "committee_size": "",
+    }
+    assert insight.boundary_advice(table.reset_index()) == [
+        "The best trial has heads = 8, the upper end of its range; a study that goes beyond it may find more."
+    ]
+
+
+def test_importance_needs_trials_and_adds_up(record, capsys):
+    table = insight.importance_table(record)
+    assert set(table["setting"]) == set(builders.SEARCH)
+    assert table["importance"].sum() == pytest.approx(1)
+    assert insight.importance_table(builders.study([builders.trial(0)])).empty
+    assert capsys.readouterr().err == ""
+
+
+def test_members_saved_are_counted_with_their_seconds():
+    given = builders.trial(0, committee_size=4)
+    assert insight.members_saved(builders.study([given])) == (
+        2,
+        2,
+        pytest.approx(given.metrics["training_seconds"] / 2),
+    )
+
+
+def test_the_table_of_configurations_is_cut_and_says_so(record, monkeypatch):
+    monkeypatch.setattr("tlm_search.report.frames.MAX_ROWS", 5)
+    frame, caption = configurations_frame(record, tables.trials_table(record))
+    assert len(frame.rows) == 5
+    assert "best 5 of" in caption
+    shown = [row[1].value for row in frame.rows]
+    assert shown == sorted(shown, reverse=True)
+
+
+def test_provenance_names_data_versions_and_seed(record):
+    facts = provenance_table(record, {"versions": {"torch": "9"}, "revision": "abc"}).set_index("fact")["value"]
+    assert facts["seed"] == "0"
+    assert facts["data rows train"] == "500"
+    assert facts["revision"] == "abc"
+    assert facts["labels"] == "numpy, pandas, torch, ray, optuna"
+
+
+@pytest.mark.parametrize("trials", [[], [builders.trial(0, state="failed")], [builders.trial(0, state="running")]])
+def test_tables_of_a_study_without_results_have_their_columns(trials):
+    record = builders.study(trials)
+    evidence = Evidence(record, None)
+    assert len(tables.trials_table(record)) == len(trials)
+    for table in (
+        tables.frontiers_table(record),
+        tables.tradeoffs_table(record),
+        tables.pretraining_table(record, evidence),
+        insight.boundaries_table(record),
+        insight.importance_table(record),
+    ):
+        assert table.empty
+        assert len(table.columns) > 1

@@ -1,0 +1,37 @@
+import pytest
+
+from tlm_search.report import words
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (words.percent(0.8164), "81.6%"),
+        (words.percent(None), "–"),
+        (words.percent(float("nan")), "–"),
+        (words.interval(0.5, 0.625), "50.0 to 62.5%"),
+        (words.points(-0.0123), "-1.2"),
+        (words.points(-0.0001), "+0.0"),
+        (words.number(4000), "4,000"),
+        (words.number(0.0004), "0.0004"),
+        (words.number("3x3"), "3x3"),
+        (words.compact(5_767_168), "5.77 M"),
+        (words.compact(12), "12"),
+        (words.compact(2e15), "2e+15"),
+        (words.milliseconds(1.1728), "1.17 ms"),
+        (words.duration(4.26), "4.3 s"),
+        (words.duration(45), "45 s"),
+        (words.duration(200), "3 min 20 s"),
+        (words.duration(7500), "2 h 05 min"),
+        (words.plural(1, "trial"), "1 trial"),
+        (words.plural(2000, "trial"), "2,000 trials"),
+    ],
+)
+def test_numbers_read_well(written, expected):
+    assert written == expected
+
+
+def test_a_configuration_in_a_line():
+    settings = {"depth": 1, "heads": 8, "pretrain_size": 0, "finetune_learning_rate": 1e-3}
+    assert words.describe(settings, ["depth", "heads", "pretrain_size"]) == "depth 1, 8 heads, not pre-trained"
+    assert words.describe(settings, ["finetune_learning_rate", "absent"]) == "fine-tuning rate 0.001"

@@ -1,0 +1,153 @@
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driven import SEARCH, Bench, space_of
+
+from tlm_search.errors import ResourceError, StoreError, StudyError
+from tlm_search.search import session
+from tlm_search.search.driver import Driver
+from tlm_search.search.folder import find_study, move_aside, read_study, storage_url, write_folder
+from tlm_search.search.record import StudyRecord
+from tlm_search.space.load import load_space
+from tlm_search.space.schema import Space
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., session.Session]:
+    """``run_study`` with a loop in this process in the place of Ray."""
+    from tlm_search.search import tune
+
+    place = Bench(tmp_path / "elsewhere", space_of())
+
+    def run_driver(driver: Driver, workplace: Any, resources: Any, *, address: str | None) -> bool:
+        place.space, place.store = driver._space, session.Store(workplace.store)
+        place.run(driver)
+        return False
+
+    monkeypatch.setattr(tune, "run_driver", run_driver)
+    lines: list[str] = []
+
+    def run(space: Space, *, storage: str | None = None, fresh: bool = False, studies: str = "studies") -> Any:
+        return session.run_study(
+            space,
+            studies_dir=tmp_path / studies,
+            storage=storage,
+            address=None,
+            fresh=fresh,
+            announce=lines.append,
+            show=lambda progress: nullcontext(),
+        )
+
+    return run
+
+
+def space(**sections: Any) -> Space:
+    return space_of(**{"budget": {"trials": 3}, **sections})
+
+
+def read(tmp_path: Path, name: str = "test") -> StudyRecord:
+    return read_study(find_study(name, tmp_path / "studies"))
+
+
+def test_a_study_is_run_and_found_by_name_and_path(tmp_path: Path, run: Callable[..., session.Session]) -> None:
+    assert run(space()).worked
+    assert not run(space()).worked
+    record = read(tmp_path)
+    assert len(record.trials) == 3
+    assert record.labels == ("label 0", "label 1", "label 2", "label 3")
+    assert record.data["documents"] == 1000
+    assert "optuna" in record.versions
+    assert read_study(find_study(str(tmp_path / "studies" / "test"), tmp_path / "none")).name == "test"
+    with pytest.raises(StudyError, match=r"no study tets under .*; did you mean test"):
+        find_study("tets", tmp_path / "studies")
+    assert load_space(tmp_path / "studies" / "test" / "space.yaml") == space()
+
+
+def test_a_moved_study_goes_on(tmp_path: Path, run: Callable[..., session.Session]) -> None:
+    run(space())
+    (tmp_path / "studies").rename(tmp_path / "moved")
+    (tmp_path / "moved" / "test").rename(tmp_path / "moved" / "other")
+    assert read_study(find_study("other", tmp_path / "moved")).name == "test"
+    assert run(space(name="other", budget={"trials": 4}), studies="moved").driver.progress.finished == 4
+
+
+def test_another_space_is_refused_and_nothing_changes(tmp_path: Path, run: Callable[..., session.Session]) -> None:
+    run(space())
+    files = {path: path.read_bytes() for path in (tmp_path / "studies" / "test").iterdir() if path.is_file()}
+    other = space(search={**SEARCH, "head_size": 16}, seed=3)
+    with pytest.raises(StudyError, match=r"another space: seed: 0 there, 3 here; search.head_size: 8 there, 16 here"):
+        run(other)
+    assert files == {path: path.read_bytes() for path in files}
+    assert run(space(budget={"trials": 4})).driver.progress.finished == 4  # the budget is not of its identity
+
+
+@pytest.mark.parametrize("database", [False, True])
+def test_fresh_moves_the_old_study_aside(tmp_path: Path, run: Callable[..., session.Session], database: bool) -> None:
+    url = f"sqlite:///{tmp_path}/study.db" if database else None
+    run(space(), storage=url)
+    for number in (1, 2):
+        assert run(space(seed=number, budget={"trials": 2}), storage=url, fresh=True).worked
+        assert len(read(tmp_path).trials) == 2
+        assert len(read(tmp_path, "test.1").trials) == 3
+    assert read(tmp_path, "test.2").space.seed == 1
+
+
+def test_a_password_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql://me:secret@host/db"
+    write_folder(tmp_path / "study", space(), name="study", storage=url)
+    assert "secret" not in (tmp_path / "study" / "study.json").read_text()
+    with pytest.raises(StudyError, match="its password is not stored"):
+        storage_url(tmp_path / "study")
+    assert storage_url(tmp_path / "study", url) == url
+    monkeypatch.setenv("TLM_SEARCH_STORAGE", url)
+    assert storage_url(tmp_path / "study") == url
+
+
+def test_what_cannot_be_scheduled_is_refused_before_anything_is_written(
+    tmp_path: Path, run: Callable[..., session.Session]
+) -> None:
+    with pytest.raises(ResourceError, match="a trial asks for 1e"):
+        run(space(resources={"cpus_per_trial": 1e6}))
+    assert not (tmp_path / "studies").exists()
+
+
+def test_a_storage_that_is_not_there_leaves_nothing(tmp_path: Path, run: Callable[..., session.Session]) -> None:
+    with pytest.raises(StudyError, match="cannot be opened"):
+        run(space(), storage="sqlite:////no/such/folder/study.db")
+    assert not (tmp_path / "studies").exists()
+
+
+def test_what_differs_is_told_by_setting(tmp_path: Path, run: Callable[..., session.Session]) -> None:
+    run(space())
+    with pytest.raises(StudyError, match=r"search.depth: choices \[1, 2\], role scientific there, 2 here; refer"):
+        run(space(search={**SEARCH, "depth": 2}, reference={"heads": 1, "pretrain_size": 0}))
+
+
+def test_a_folder_that_cannot_be_written_is_said_clearly(tmp_path: Path, run: Callable[..., session.Session]) -> None:
+    (tmp_path / "studies").touch()
+    with pytest.raises(StoreError, match="cannot be written"):
+        run(space())
+
+
+def test_a_disk_that_fills_up_is_said_clearly(
+    tmp_path: Path, run: Callable[..., session.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(space())
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises((StudyError, StoreError), match="No space left on device"):
+        run(space(budget={"trials": 5}))
+    monkeypatch.undo()
+
+
+def test_nothing_is_moved_over_something(tmp_path: Path) -> None:
+    for name in ("study", "study.1", "study.2"):
+        (tmp_path / name).mkdir()
+    assert move_aside(tmp_path / "study", None).name == "study.3"

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import optuna
+import pytest
+from driven import Bench, results, space_of
+
+from tlm_search.errors import StudyError
+from tlm_search.search.optuna_study import open_study, rename_study
+from tlm_search.search.storages import masked, open_storage
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:se:cret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("mysql+pymysql://me:p%40ss@host/db", "mysql+pymysql://me:***@host/db"),
+        ("postgresql://me:se/cr@t@host/db", "postgresql://me:***@host/db"),
+        ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
+        ("sqlite:///studies/study.db", "sqlite:///studies/study.db"),
+        ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
+    ],
+)
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    assert masked(url) == shown
+    assert masked(f"cannot connect to {url} now") == f"cannot connect to {shown} now"
+
+
+@pytest.mark.parametrize("url", ["nonsense", "nosuch://me:secret@host/db", "sqlite:////no/such/folder/x.db"])
+def test_a_storage_that_cannot_be_opened_is_said_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(StudyError, match="the storage") as raised:
+        open_storage(tmp_path, url)
+    assert "secret" not in str(raised.value)
+    assert raised.value.__cause__ is None or "secret" not in str(raised.value.__cause__)
+
+
+def test_a_damaged_journal_is_said_clearly(tmp_path: Path) -> None:
+    Bench(tmp_path, space_of()).drive(1)
+    journal = tmp_path / "study" / "journal.log"
+    journal.write_bytes(b"garbage\n" + journal.read_bytes())
+    with pytest.raises(StudyError, match="is damaged") as raised:
+        open_study(tmp_path / "study")
+    assert raised.value.hint is not None
+    assert "--fresh" in raised.value.hint
+
+
+def test_a_journal_is_optunas_own_format(tmp_path: Path) -> None:
+    Bench(tmp_path, space_of()).drive(2)
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study" / "journal.log"))
+    study = optuna.load_study(study_name="study", storage=optuna.storages.JournalStorage(backend))
+    assert len(study.trials) == 2
+    assert study.metric_names == ["validation_accuracy"]
+
+
+def test_a_study_is_the_same_in_a_database(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    in_journal = Bench(tmp_path / "journal", space_of()).drive(4)
+    place = Bench(tmp_path / "database", space_of())
+    place.drive(2, storage=url)
+    in_database = place.drive(4, storage=url)
+    assert results(in_database._ledger) == results(in_journal._ledger)
+    assert not (tmp_path / "database" / "study" / "journal.log").exists()
+
+
+def test_a_study_is_renamed_in_its_storage(tmp_path: Path) -> None:
+    Bench(tmp_path, space_of()).drive(2)
+    storage = open_storage(tmp_path / "study")
+    rename_study("study", "study.1", storage)
+    rename_study("nobody", "nobody.1", storage)
+    assert optuna.get_all_study_names(storage) == ["study.1"]
+    assert len(open_study(tmp_path / "study", name="study.1").trials) == 2

@@ -1,0 +1,62 @@
+import pytest
+from driven import Bench
+
+from tlm_search.search.trial import Rung, run_trial, rungs, trial_specs
+
+
+@pytest.mark.parametrize(
+    ("members", "sizes"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 4]), (5, [1, 2, 4, 5]), (8, [1, 2, 4, 8])]
+)
+def test_rungs_double_and_end_with_all(members: int, sizes: list[int]) -> None:
+    assert rungs(members) == sizes
+
+
+def run(bench: Bench, **settings: object) -> list[Rung]:
+    full = bench.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": 4, **settings})
+    return list(run_trial(full, seed=0, data=bench.data, store=bench.store, trainer=bench.trainer))
+
+
+def test_a_trial_reports_each_rung(bench: type[Bench]) -> None:
+    first, second, last = run(bench())
+    assert [first.size, second.size, last.size] == [1, 2, 4]
+    assert [first.done, second.done, last.done] == [False, False, True]
+    assert first.members == last.members[:1]
+    assert [record["size"] for record in last.frontier] == [1, 2, 3, 4]
+    assert last.metrics["validation_accuracy"] == last.frontier[-1]["validation_accuracy"]
+    assert last.metrics["parameters"] == 4 * first.metrics["parameters"]
+    assert last.metrics["training_flops"] == pytest.approx(4 * first.metrics["training_flops"])
+    assert (last.trained, last.reused) == (4, 0)
+    assert last.tokens > 0
+    assert "latency_ms" in last.metrics
+    assert "latency_ms" not in second.metrics
+
+
+def test_members_are_reused_by_larger_and_smaller_committees(bench: type[Bench]) -> None:
+    place = bench()
+    three = run(place, committee_size=2)[-1]
+    again = run(place, committee_size=4)[-1]
+    assert (again.trained, again.reused) == (2, 2)
+    assert list(again.members[:2]) == list(three.members)
+    assert run(place, committee_size=1)[-1].trained == 0
+
+
+def test_later_members_are_not_trained_when_nobody_asks(bench: type[Bench]) -> None:
+    place = bench()
+    settings = place.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": 4})
+    next(run_trial(settings, seed=0, data=place.data, store=place.store, trainer=place.trainer))
+    assert len(list(place.store.entries("members"))) == 1
+
+
+def test_studies_of_other_seeds_share_no_member(bench: type[Bench]) -> None:
+    place = bench()
+    settings = place.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": 4})
+    digests = [
+        {spec.digest for spec in trial_specs(settings, seed=seed, data=place.data, trainer=place.trainer)}
+        for seed in (0, 1)
+    ]
+    assert len(digests[0] | digests[1]) == 8
+
+
+def test_a_rung_travels_as_json(bench: type[Bench]) -> None:
+    rung = run(bench(), committee_size=1)[0]
+    assert Rung.from_document(rung.to_document()) == rung

@@ -1,0 +1,81 @@
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tlm_search.space.document import parse, read_document
+from tlm_search.space.json_schema import json_schema
+from tlm_search.space.load import load_space
+from tlm_search.space.settings import SETTINGS
+
+SPACES = Path(__file__).parents[3] / "spaces"
+FILES = sorted(SPACES.rglob("*.yaml"))
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+
+
+def test_it_is_a_schema():
+    jsonschema.Draft202012Validator.check_schema(VALIDATOR.schema)
+
+
+def test_the_shipped_schema_is_what_the_command_prints():
+    # Made by: tlm-search schema > spaces/space.schema.json
+    assert (SPACES / "space.schema.json").read_text() == json.dumps(json_schema(), indent=2) + "\n"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_fits_every_shipped_space_and_what_it_resolves_to(file):
+    VALIDATOR.validate(read_document(file).data)
+    VALIDATOR.validate(load_space(file).to_document())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_shipped_space_names_it(file):
+    first = file.read_text().splitlines()[0]
+    path = first.removeprefix("# yaml-language-server: $schema=")
+    assert (file.parent / path).resolve() == SPACES / "space.schema.json"
+
+
+def test_every_setting_is_described_with_its_limits():
+    search = VALIDATOR.schema["properties"]["search"]["properties"]
+    assert list(search) == list(SETTINGS)
+    assert search["depth"]["description"] == "transformer layers (a whole number from 1 to 96; default 1)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "search: {depth: 3, convolution_kernel: [16, 3], feed_forward: 1e0}",
+        "search: {depth: {low: 1, high: 3, step: 1, role: nuisance}}",
+        "search: {depth: {choices: [1], when: {pooling: [cls]}}}",
+        "reference: none",
+        "sampler: {name: gp, n_startup_trials: 3}",
+        "pruner: asha",
+        "corpus: file.txt",
+        "constraints: [latency_ms <= 5, parameters<=10e6, beats_reference]",
+    ],
+)
+def test_it_accepts(text):
+    VALIDATOR.validate(parse(text, place="").data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sede: 3",
+        "search: {dpth: 3}",
+        "search: {depth: 0}",
+        "search: {depth: {choices: []}}",
+        "search: {depth: {low: 1}}",
+        "search: {pooling: {low: 1, high: 2}}",
+        "reference: {depth: 0}",
+        "sampler: tpa",
+        "sampler: {name: gp, popsize: 3}",
+        "objectives: [test_accuracy]",
+        "constraints: [latency_ms < 5]",
+        "budget: {trials: 0}",
+        "corpus: {documents: 0}",
+    ],
+)
+def test_it_underlines(text):
+    assert not VALIDATOR.is_valid(parse(text, place="").data)

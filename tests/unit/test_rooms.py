@@ -1,0 +1,68 @@
+"""The house stays in order: imports go one way, and each heavy library lives in its room."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "tlm_search"
+ORDER = (
+    "errors", "digest", "space", "data", "model", "training", "members", "committee", "search", "report",
+    "export", "cli",
+)  # fmt: skip
+HOMES = {"ray": {"search"}, "plotly": {"report"}, "optuna": {"search"}, "datasets": {"data"}}
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if room_of(file) != "__init__"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_those_above_it(file: Path) -> None:
+    own = ORDER.index(room_of(file))
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] == "tlm_search" and len(parts) > 1:
+            assert ORDER.index(parts[1]) <= own, f"{file}: imports {name}"
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_lives_in_its_room(library: str) -> None:
+    users = {room_of(file) for file in FILES if any(name.split(".")[0] == library for name in imports(file))}
+    assert users <= HOMES[library]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "tlm_search.space.load",
+        "tlm_search.members.spec",
+        "tlm_search.members.store",
+        "tlm_search.committee.vote",
+        "tlm_search.committee.frontier",
+        "tlm_search.report.html",
+        "tlm_search.cli.main",
+    ],
+)
+def test_what_must_start_fast_does_not_load_torch_or_ray(module: str) -> None:
+    code = f"import {module}, sys; print({{'torch', 'ray', 'transformers'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_worker_does_not_load_what_only_the_driver_needs() -> None:
+    code = "import tlm_search.search.tune_trainable, sys; print({'optuna', 'plotly', 'datasets'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -1,0 +1,155 @@
+"""Training: a member of a stack is its solo twin, runs repeat bit for bit, and what is learnable is learned."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tlm_search.data.tokens import TokenArray
+from tlm_search.model.architecture import Architecture
+from tlm_search.training import batches
+from tlm_search.training.engine import Optimisation, dropout, train
+from tlm_search.training.finetune import finetune, predict
+from tlm_search.training.pretrain import pretrain
+from tlm_search.training.settings import Finetuning, Pretraining
+
+SPECIAL = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+SHAPE = Architecture(depth=1, heads=2, head_size=8, feed_forward=32, vocabulary=40, positions=12)
+CONVOLVED = Architecture(1, 2, 8, 32, 40, 12, convolution_layers=1, kernel=(3, 3), channels=4)
+PRETRAINING = Pretraining(2, 8, 3e-3, 0.01, 0.1, 0.1, 0.2)
+FINETUNING = Finetuning("cls", 20, 8, 5e-3, 0.01, 0.1, 0.1)
+
+
+def texts_of(labels: np.ndarray, seed: int) -> TokenArray:
+    """Texts in which each label has words of its own, among common ones."""
+    generator = np.random.default_rng(seed)
+    texts = []
+    for label in labels:
+        words = np.where(
+            generator.random(8) < 0.5, 10 + 5 * label + generator.integers(0, 5, 8), generator.integers(25, 40, 8)
+        )
+        texts.append([2, *words[: generator.integers(3, 9)].tolist(), 3])
+    return array_of(texts)
+
+
+def array_of(texts: list[list[int]]) -> TokenArray:
+    ids = np.array([token for text in texts for token in text], dtype=np.uint16)
+    return TokenArray(ids, np.cumsum([0, *map(len, texts)]).astype(np.int64))
+
+
+TRAIN_LABELS, TEST_LABELS = np.arange(120) % 3, np.arange(90) % 3
+TRAIN, TEST = texts_of(TRAIN_LABELS, 0), texts_of(TEST_LABELS, 1)
+
+
+@pytest.mark.parametrize("architecture", [SHAPE, CONVOLVED], ids=["plain", "convolution"])
+def test_a_member_of_a_stack_is_its_solo_twin(architecture: Architecture) -> None:
+    """Pre-trained and fine-tuned with dropout, in a stack of three and alone: equal but for the order of sums."""
+
+    short = replace(FINETUNING, epochs=1)  # rounding grows with each update, as in any training
+
+    def logits(seeds: tuple[int, ...]) -> np.ndarray:
+        encoders, _ = pretrain(architecture, PRETRAINING, TRAIN, special=SPECIAL, seeds=seeds)
+        weights, _ = finetune(
+            architecture, short, TRAIN, TRAIN_LABELS, classes=3, pad=0, seeds=seeds, pretrained=encoders
+        )
+        return predict(architecture, weights, TEST, pooling="cls", pad=0)
+
+    stacked = logits((5, 6, 7))
+    for index, seed in enumerate((5, 6, 7)):
+        np.testing.assert_allclose(stacked[index], logits((seed,))[0], atol=1e-3)
+
+
+def test_the_same_seed_repeats_bit_for_bit() -> None:
+    runs = [pretrain(SHAPE, PRETRAINING, TRAIN, special=SPECIAL, seeds=(3,))[0] for _ in range(2)]
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_fine_tuning_learns_what_is_there_and_leaves_the_encoder(pooling: str) -> None:
+    encoder, course = pretrain(SHAPE, PRETRAINING, TRAIN, special=SPECIAL, seeds=(0,))
+    assert course.losses[0][-1][1] < course.losses[0][0][1] < math.log(40) + 0.5
+    before = {name: value.clone() for name, value in encoder.items()}
+    settings = replace(FINETUNING, pooling=pooling)
+    weights, _ = finetune(SHAPE, settings, TRAIN, TRAIN_LABELS, classes=3, pad=0, seeds=(0,), pretrained=encoder)
+    logits = predict(SHAPE, weights, TEST, pooling=pooling, pad=0)
+    assert logits.shape == (1, 90, 3)
+    assert (logits[0].argmax(-1) == TEST_LABELS).mean() > 0.8
+    assert all(torch.equal(before[name], encoder[name]) for name in encoder)
+
+
+def test_one_update_is_adamw_on_the_clipped_gradient() -> None:
+    start = torch.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, 6.0]])
+    weights = {"w": start.clone()}
+    optimisation = Optimisation(learning_rate=0.1, weight_decay=0.5, warmup=0.0, updates=1)
+    train(weights, [None], lambda w, _: (w["w"] ** 2).sum(dim=1), optimisation=optimisation)
+    for member in range(2):
+        twin = torch.nn.Parameter(start[member].clone())
+        optimiser = torch.optim.AdamW([twin], lr=0.1, weight_decay=0.5)
+        (twin**2).sum().backward()
+        torch.nn.utils.clip_grad_norm_([twin], 1.0)
+        optimiser.step()
+        torch.testing.assert_close(weights["w"][member], twin.detach())
+
+
+def test_a_member_that_diverges_spoils_only_itself() -> None:
+    weights = {"w": torch.tensor([[1.0], [1.0]])}
+    scale = torch.tensor([1.0, float("nan")])
+    optimisation = Optimisation(0.1, 0.0, 0.0, 3)
+    course = train(weights, range(3), lambda w, _: (w["w"][:, 0] - 2) ** 2 * scale, optimisation=optimisation)
+    assert math.isfinite(course.losses[0][-1][1])
+    assert math.isnan(course.losses[1][-1][1])
+    assert weights["w"][0].item() > 1.0
+
+
+def test_the_rate_rises_and_falls_linearly() -> None:
+    optimisation = Optimisation(learning_rate=1.0, weight_decay=0.0, warmup=0.2, updates=10)
+    assert [round(optimisation.rate(update), 3) for update in range(10)] == [
+        0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125,
+    ]  # fmt: skip
+
+
+def test_packing_wastes_little_and_keeps_each_text_whole() -> None:
+    chosen = np.array([[3, 1, 4, 15, 9, 2, 6, 5]])
+    batch = batches.assemble(TRAIN, chosen, length=12, packed=True, pad=0)
+    flat = batch.tokens.ids.flatten()
+    for start, text in zip(batch.starts[0], chosen[0], strict=True):
+        words = TRAIN[text]
+        assert flat[start : start + len(words)].tolist() == words.tolist()
+        assert int(start) // 12 == int(start + len(words) - 1) // 12
+    used = int((batch.tokens.segments > 0).sum())
+    assert used == sum(len(TRAIN[text]) for text in chosen[0])
+    assert batch.tokens.ids.shape[1] < len(chosen[0])
+
+
+def test_masks_are_berts() -> None:
+    """80/10/10 of the chosen share; special tokens and padding never; what is scored is the original."""
+    texts = array_of([[2, *range(5, 15), 3]] * 4000)
+    batch = batches.assemble(texts, np.arange(4000)[None], length=12, packed=False, pad=0)
+    masked = batches.mask(
+        batch, probability=0.3, vocabulary=40, special=(0, 2, 3), mask_id=4, generators=[np.random.default_rng(0)]
+    )
+    before, after = batch.tokens.ids.flatten(), masked.tokens.ids.flatten()
+    places, targets = masked.positions[0], masked.targets[0]
+    assert torch.equal(before[places], targets)
+    assert not set(targets.tolist()) & {0, 2, 3}
+    assert len(places) / 40_000 == pytest.approx(0.3, abs=0.01)
+    assert (after[places] == 4).float().mean().item() == pytest.approx(0.8 + 0.1 / 40, abs=0.01)
+    assert (after[places] == targets).float().mean().item() == pytest.approx(0.1 + 0.1 / 40, abs=0.01)
+    rest = torch.ones(len(before), dtype=torch.bool)
+    rest[places] = False
+    assert torch.equal(before[rest], after[rest])
+
+
+def test_dropout_keeps_the_mean_and_draws_by_member() -> None:
+    assert dropout(0.0, []) is None
+
+    def drop(seeds: tuple[int, ...]) -> torch.Tensor:
+        function = dropout(0.25, [torch.Generator().manual_seed(seed) for seed in seeds])
+        assert function is not None
+        return function(torch.ones(len(seeds), 100, 100), [100] * len(seeds))
+
+    both = drop((1, 2))
+    assert both.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert torch.equal(both[1], drop((2,))[0])

@@ -1,0 +1,112 @@
+"""``tlm-search best``: the optimal shallow configurations of a study, and why these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tlm_search.committee.candidates import Candidate
+    from tlm_search.committee.select import Choice
+    from tlm_search.search.record import StudyRecord
+
+UNSURE = "unsure"
+
+
+def best(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
+    match_reference: Annotated[
+        bool, typer.Option("--match-reference", help="Only committees that match the reference, cheapest first.")
+    ] = False,
+    max_latency_ms: Annotated[float | None, typer.Option(min=0, help="Leave out slower committees.")] = None,
+    max_parameters: Annotated[float | None, typer.Option(min=0, help="Leave out larger committees.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many configurations to show.")] = 10,
+    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show the best configurations, a committee size for each, beside the reference, and the reasons."""
+    from tlm_search.committee.select import select
+    from tlm_search.members.store import Store
+    from tlm_search.report.evidence import Evidence
+    from tlm_search.search.folder import find_study, read_study, store_root
+
+    record = read_study(find_study(study, studies_dir))
+    evidence = Evidence(record, Store(store_root(record.folder.parent)))
+    selection = select(
+        record.trials,
+        record.reference,
+        match_reference=match_reference,
+        max_latency_ms=max_latency_ms,
+        max_parameters=max_parameters,
+        top=top,
+        votes_of=evidence.votes_of,
+    )
+    if json_:
+        print(json.dumps([choice.to_document() for choice in selection.choices], indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if selection.choices:
+        console.print(table_of(record, selection.choices))
+    elif not record.in_state("complete"):
+        console.print(f"The study {record.name} has no complete trial yet.", markup=False)
+    else:
+        console.print("No configuration is left.", markup=False)
+    for reason in selection.reasons:
+        console.print(reason, markup=False)
+    if any(_matches(choice) == UNSURE for choice in selection.choices):
+        console.print(f"{UNSURE}: it matches on validation, where it was chosen, but the test set does not confirm it.")
+
+
+def table_of(record: StudyRecord, choices: Sequence[Choice]) -> Table:
+    """Lay out the choices, and the reference below them, in at most 100 columns."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from tlm_search.report.tables import configuration_words
+    from tlm_search.search.record import TrialRecord
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("configuration", min_width=12, max_width=44)
+    for title in ("size", "val. %", "test % (95%)", "ms", "params", "match"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for choice in choices:
+        trial = choice.candidate.trial
+        assert isinstance(trial, TrialRecord)
+        row = [str(trial.number), configuration_words(record, trial), *_numbers(choice.candidate), _matches(choice)]
+        table.add_row(*(Text(cell) for cell in row))
+    reference = choices[0].reference
+    if reference is not None and record.reference is not None:
+        row = ["", f"reference: {configuration_words(record, record.reference)}", *_numbers(reference), ""]
+        table.add_row(*(Text(cell, style="bold") for cell in row))
+    return table
+
+
+def _numbers(candidate: Candidate) -> list[str]:
+    from tlm_search.report.words import compact, number
+
+    low, high = candidate.test_interval
+    return [
+        str(candidate.size),
+        f"{100 * candidate.validation_accuracy:.1f}",
+        f"{100 * candidate.test_accuracy:.1f} ({100 * low:.1f}-{100 * high:.1f})",
+        number(candidate.latency_ms),
+        compact(candidate.parameters),
+    ]
+
+
+def _matches(choice: Choice) -> str:
+    if choice.matches_reference is None:
+        return ""
+    if not choice.matches_reference:
+        return "no"
+    return "yes" if choice.confirmed_on_test else UNSURE

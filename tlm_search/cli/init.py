@@ -1,0 +1,222 @@
+"""``tlm-search init``: from the user's own file to a commented space that runs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tlm_search.data.guess import TaskGuess
+
+_TEMPLATE = """\
+# A study of {what}, written by tlm-search init.
+#
+#   tlm-search validate {file}      what it resolves to, and what it costs
+#   tlm-search run {file}           run it, or continue it
+
+# Unlabelled text for pre-training.{corpus_comment}
+corpus: {corpus}
+
+# A WordPiece vocabulary trained on the corpus; each text is cut to `length` tokens.
+tokenizer: {{vocabulary: {vocabulary}, length: {length}}}
+
+# {task_comment}
+# Choices are made on validation; test is only reported.
+task:
+{task}
+
+# A setting has one value, or is searched: `choices`, or `low` and `high` (with `log` or `step`).
+search:
+  depth: {{choices: [1, 2]}}
+  width: {{choices: [32, 64]}}
+  head_size: 32                                          # heads = width / head_size
+  pretrain_size: {{choices: {pretrain_sizes}}}  # documents; 0 is no pre-training
+  committee_size: {{choices: [1, 2, 4, 8]}}
+  pretrain_epochs: 3
+  pretrain_batch_size: 32
+  pretrain_learning_rate: 3e-3
+  masking_probability: 0.4                               # BERT has 0.15: more is learned from each update
+  finetune_epochs: 15
+  finetune_batch_size: 8
+  pooling: mean                                          # or cls, BERT's first token
+  finetune_learning_rate: {{low: 5e-4, high: 4e-3, log: true, role: nuisance}}
+
+# The deep model that committees are compared with. What `search` fixes holds for it too, unless it is said here.
+reference:
+  depth: 4
+  width: 64
+  pretrain_size: {pretrain_largest}
+  pretrain_learning_rate: 1e-3                           # deep models want a lower one
+  finetune_learning_rate: 1e-3
+
+objectives: [validation_accuracy, latency_ms]            # the first goes up, the second down
+sampler: {{name: tpe, n_startup_trials: 6}}
+resources: {{cpus_per_trial: 1}}                           # as many trials at once as there are cores
+budget: {{trials: 20}}
+"""
+
+
+@dataclass(frozen=True)
+class _Sketch:
+    """What the template takes, and ``said`` to the user."""
+
+    what: str
+    corpus: Mapping[str, Any]
+    corpus_comment: str
+    vocabulary: int
+    length: int
+    task: Mapping[str, Any]
+    task_comment: str
+    pretrain_sizes: list[int]
+    said: tuple[str, ...]
+
+
+def init(
+    out: Annotated[Path, typer.Argument(metavar="OUT.yaml", help="The space to write; it must not be there yet.")],
+    task: Annotated[Path | None, typer.Option(help="Your labelled texts: CSV, TSV, JSON, JSONL or Parquet.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column with the texts.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column with the labels.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Unlabelled texts to pre-train on: a file or a folder.")] = None,
+) -> None:
+    """Write a commented space for your own data, and say what was guessed; without --task, for the built-in data."""
+    from tlm_search.errors import UserError
+    from tlm_search.space.load import load_space
+
+    if out.exists():
+        raise UserError(f"{out} is already there", hint="give another name, or remove it")
+    if task is None and (text or label or corpus):
+        raise UserError("--text, --label and --corpus go with --task", hint="name your labelled texts with --task FILE")
+    with tempfile.TemporaryDirectory() as folder:
+        sketch = _of_pydocs() if task is None else _of_file(task, text, label, corpus, cache=Path(folder))
+        draft = Path(folder) / out.name
+        draft.write_text(_filled(sketch, out), encoding="utf-8")
+        load_space(draft)
+        written = draft.read_text(encoding="utf-8")
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(written)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror or error}", hint="give another place") from error
+    print("\n".join([*sketch.said, f"wrote {out}; next: tlm-search validate {out}, then tlm-search run {out}"]))
+
+
+def _of_pydocs() -> _Sketch:
+    return _Sketch(
+        what="the docstrings of the installed Python packages",
+        corpus={"source": "pydocs"},
+        corpus_comment="",
+        vocabulary=4096,
+        length=32,
+        task={"source": "pydocs", "labels": 5, "train_per_label": 30, "validation_per_label": 200}
+        | {"test_per_label": 400},
+        task_comment="From which package is this paragraph?",
+        pretrain_sizes=[0, 6000, 18000],
+        said=("task and corpus: pydocs, the docstrings of the installed packages",),
+    )
+
+
+def _of_file(task: Path, text: str | None, label: str | None, corpus: Path | None, *, cache: Path) -> _Sketch:
+    from tlm_search.data.guess import guess_task, pretrain_sizes, vocabulary_of
+    from tlm_search.errors import DataError
+
+    guess = guess_task(task, cache, text=text, label=label)
+    if corpus is not None:
+        source, documents = _corpus(corpus, cache)
+        comment = ""
+    elif guess.text is None:
+        raise DataError(f"{task}: it has no column of texts to pre-train on", hint="name a corpus with --corpus")
+    else:
+        source = {"source": str(task), **_unless("text", guess.text)}
+        documents = list(guess.texts)
+        comment = " These are the task's own texts, without labels; more text of the same kind is better."
+    columns = {} if guess.text is None or guess.label is None else {"text": guess.text, "label": guess.label}
+    sizes = {f"{part}_per_label": count for part, count in guess.per_label.items()}
+    kept = {"labels": len(guess.counts)} if guess.dropped else {}
+    pretraining = pretrain_sizes(len(documents))
+    return _Sketch(
+        what=_quoted(task.name),
+        corpus=source,
+        corpus_comment=comment,
+        vocabulary=vocabulary_of(documents),
+        length=guess.length,
+        task={"source": str(task), **columns, **kept, **sizes},
+        task_comment=f"{len(guess.counts)} labels with at least {min(guess.counts.values())} different texts each.",
+        pretrain_sizes=pretraining,
+        said=(*_guesses(guess), f"corpus     {source['source']}, {len(documents):,} documents", _plan(pretraining)),
+    )
+
+
+def _corpus(place: Path, cache: Path) -> tuple[dict[str, Any], list[str]]:
+    from tlm_search.data.files import TEXT_COLUMN, read_columns
+    from tlm_search.data.guess import text_column
+    from tlm_search.data.sources import load_documents
+    from tlm_search.errors import DataError
+    from tlm_search.space.sections import CorpusSection
+
+    if not place.exists():
+        raise DataError(f"{place}: there is no such file or folder", hint=f"the path is relative to {Path.cwd()}")
+    column = TEXT_COLUMN if place.is_dir() else text_column(read_columns(place), str(place))
+    section = {"source": str(place), **_unless("text", column)}
+    documents = load_documents(CorpusSection(source=str(place), text=column), cache)
+    if not documents:
+        raise DataError(f"{place}: it has no text")
+    return section, documents
+
+
+def _guesses(guess: TaskGuess) -> list[str]:
+    lines = []
+    if guess.text is not None and guess.label is not None:
+        others = f" (it could also be {', '.join(map(_quoted, guess.other_labels))})" if guess.other_labels else ""
+        lines += [f"text       column {_quoted(guess.text)}", f"label      column {_quoted(guess.label)}{others}"]
+    counts = [f"{_quoted(name)} {count:,}" for name, count in list(guess.counts.items())[:5]]
+    more = f" and {len(guess.counts) - 5} more" if len(guess.counts) > 5 else ""
+    lines.append(f"labels     {', '.join(counts)}{more} different texts")
+    if guess.dropped:
+        from tlm_search.data.guess import LEAST_TEXTS
+
+        shown = ", ".join(map(_quoted, guess.dropped[:5])) + (" ..." if len(guess.dropped) > 5 else "")
+        lines.append(f"left out   {shown}: a label needs {LEAST_TEXTS} different texts")
+    parts = ", ".join(f"{count} for {part}" for part, count in guess.per_label.items())
+    return [*lines, f"per label  {parts}", f"length     {guess.length} tokens"]
+
+
+def _plan(sizes: list[int]) -> str:
+    return f"pre-train  on {', '.join(f'{size:,}' for size in sizes)} documents"
+
+
+def _filled(sketch: _Sketch, out: Path) -> str:
+    return _TEMPLATE.format(
+        what=sketch.what,
+        file=json.dumps(str(out), ensure_ascii=False) if " " in str(out) else out,
+        corpus=_flow(sketch.corpus),
+        corpus_comment=sketch.corpus_comment,
+        vocabulary=sketch.vocabulary,
+        length=sketch.length,
+        task="\n".join(f"  {key}: {_scalar(value)}" for key, value in sketch.task.items()),
+        task_comment=sketch.task_comment,
+        pretrain_sizes=sketch.pretrain_sizes,
+        pretrain_largest=sketch.pretrain_sizes[-1],
+    )
+
+
+def _unless(key: str, value: str) -> dict[str, str]:
+    return {} if value == key else {key: value}
+
+
+def _flow(section: Mapping[str, Any]) -> str:
+    return f"{{{', '.join(f'{key}: {_scalar(value)}' for key, value in section.items())}}}"
+
+
+def _scalar(value: str | int) -> str:
+    # A JSON text is a YAML text, whatever the user's names hold.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)

@@ -1,0 +1,78 @@
+"""The command line: which commands there are, and how errors and Ctrl-C end them.
+
+Commands import what is heavy inside their functions, so that help and a wrong option answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from tlm_search.cli.best import best
+from tlm_search.cli.dashboard import dashboard
+from tlm_search.cli.export import export
+from tlm_search.cli.init import init
+from tlm_search.cli.latency import latency
+from tlm_search.cli.overlap import overlap
+from tlm_search.cli.predict import predict
+from tlm_search.cli.report import report
+from tlm_search.cli.run import run
+from tlm_search.cli.schema import schema
+from tlm_search.cli.status import status
+from tlm_search.cli.store import app as store
+from tlm_search.cli.validate import validate
+from tlm_search.errors import TlmSearchError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="tlm-search",
+    help="Find the committee of tiny, shallow language models that does the work of a deep one.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _no_command(
+    context: typer.Context,
+    version_: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version_:
+        typer.echo(f"tlm-search {version('tlm-search')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for _command in (run, init, validate, schema, status, best, report, export, predict, dashboard, latency, overlap):
+    app.command()(_command)
+app.add_typer(store, name="store")
+
+
+def main() -> None:
+    """Run one command; what the user can mend ends with a message and its exit code, without a traceback."""
+    try:
+        app()
+    except TlmSearchError as error:
+        show(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def show(error: TlmSearchError) -> None:
+    """Print an error and its hint on standard error."""
+    from rich.console import Console
+    from rich.text import Text
+
+    # As Text, nothing that the user wrote is taken for markup; unwrapped, a path can be copied.
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), error.message))
+    if error.hint is not None:
+        console.print(Text(error.hint, style="dim"))

@@ -1,0 +1,73 @@
+"""``tlm-search overlap``: how much of the task's vocabulary the corpus holds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tlm_search.data.overlap import Overlap
+
+_SPLITS = ("train", "validation", "test")
+
+
+def overlap(
+    space: Annotated[Path, typer.Argument(metavar="SPACE", help="The YAML file of a space.")],
+    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies; tokens are kept in it.")] = Path("studies"),
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show the token overlap of corpus and task, plain and weighted by frequency, against the corpus's size."""
+    from tlm_search.data.overlap import overlap_curve
+    from tlm_search.data.prepare import prepare
+    from tlm_search.data.tokens import TokenArray
+    from tlm_search.search.folder import store_root
+    from tlm_search.space.load import load_space
+
+    data = prepare(load_space(space), store_root(studies_dir), progress=lambda step: print(step, file=sys.stderr))
+    curve = overlap_curve(
+        [TokenArray.open(data.folder(split)) for split in _SPLITS],
+        TokenArray.open(data.folder("corpus")),
+        vocabulary=data.vocabulary,
+        special=data.special.values(),
+    )
+    if json_:
+        document = {"corpus": data.corpus_name, "task": data.task_name, "vocabulary": data.vocabulary}
+        print(json.dumps({**document, "curve": [asdict(point) for point in curve]}, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(table_of(curve))
+    console.print(
+        f"Corpus {data.corpus_name}, task {data.task_name} (all its splits), vocabulary of {data.vocabulary:,} tokens. "
+        "size: tokens of the corpus's first documents; types 10+: percent of the task's token types that occur there "
+        "10 times or more; tokens 10+: the same, weighted by frequency in the task; bits: Jensen-Shannon divergence of "
+        "the two, 0 when equal, 1 when nothing is in common.",
+        markup=False,
+    )
+
+
+def table_of(curve: tuple[Overlap, ...]) -> Table:
+    """Lay out the curve: a row for each prefix of the corpus."""
+    from rich import box
+    from rich.table import Table
+
+    from tlm_search.data.overlap import LEAST
+    from tlm_search.report.words import compact
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shares = [f"{kind}\n{least}+" for kind in ("types", "tokens") for least in LEAST]
+    for title in ("documents", "size", *shares, "bits"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for point in curve:
+        found = [100 * share[least] for share in (point.types, point.weighted) for least in LEAST]
+        cells = [f"{share:.1f}" for share in found]
+        table.add_row(f"{point.documents:,}", compact(point.tokens), *cells, f"{point.divergence:.3f}")
+    return table

@@ -1,0 +1,142 @@
+"""``tlm-search run``: run a study, or continue it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tlm_search.errors import InterruptedStudyError, SpaceError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from rich.table import Table
+
+    from tlm_search.search.session import Session
+
+_STUDIES = Path("studies")
+
+
+def run(
+    space: Annotated[Path, typer.Argument(metavar="SPACE", help="The YAML file of a space.")],
+    trials: Annotated[int | None, typer.Option(help="Finished trials the study shall hold.", min=1)] = None,
+    time_budget: Annotated[str | None, typer.Option(help="Longest time of this run: 90s, 30m, 2h.")] = None,
+    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies and of their store.")] = _STUDIES,
+    name: Annotated[str | None, typer.Option(help="Name of the study; the space's when not given.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to run on: HOST:PORT, or auto.")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Database of the study by URL; a journal file when not given.", envvar="TLM_SEARCH_STORAGE"),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an old study aside and begin anew.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the space: --set search.depth=2. Repeatable."),
+    ] = None,
+) -> None:
+    """Run the study of a space, or continue it, until it holds its trials. Safe to repeat."""
+    from tlm_search.cli.display import Display
+    from tlm_search.search.session import run_study
+    from tlm_search.space.load import load_space
+
+    overrides = _overrides(set_ or [])
+    if trials is not None:
+        overrides["budget.trials"] = str(trials)
+    if time_budget is not None:
+        overrides["budget.time"] = json.dumps(time_budget)
+    if name is not None:
+        overrides["name"] = json.dumps(name)
+    loaded = load_space(space, overrides=overrides)
+    display = Display()
+    session = run_study(
+        loaded,
+        studies_dir=studies_dir,
+        storage=storage,
+        address=address,
+        fresh=fresh,
+        announce=display.announce,
+        show=display.show,
+    )
+    again = _command(space, trials, time_budget, studies_dir, name, address, set_ or [])
+    if session.interrupted:
+        raise InterruptedStudyError("the study was interrupted", hint=f"continue with: {again}")
+    if session.driver.progress.complete:
+        _conclude(session, storage, studies_dir)
+    session.driver.check_result(continue_with=again)
+    if session.driver.stopped is not None:
+        display.announce(f"{session.driver.stopped}; continue with: {again}")
+
+
+def _overrides(pairs: list[str]) -> dict[str, str]:
+    overrides = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise SpaceError(f"--set {pair}: allowed is KEY=VALUE", hint="for example --set search.depth=2")
+        overrides[key.strip()] = value
+    return overrides
+
+
+def _command(
+    space: Path,
+    trials: int | None,
+    time_budget: str | None,
+    studies_dir: Path,
+    name: str | None,
+    address: str | None,
+    pairs: list[str],
+) -> str:
+    """Write the command that continues this run; a storage's URL may hold a password and is left out."""
+    options: Mapping[str, object] = {
+        "--trials": trials,
+        "--time-budget": time_budget,
+        "--studies-dir": None if studies_dir == _STUDIES else studies_dir,
+        "--name": name,
+        "--address": address,
+    }
+    words = ["tlm-search", "run", str(space)]
+    words += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+    words += [word for pair in pairs for word in ("--set", pair)]
+    return shlex.join(words)
+
+
+def _conclude(session: Session, storage: str | None, studies_dir: Path) -> None:
+    """Write the report, and print the best committees beside the reference, where the report lies, and what is next."""
+    from rich.console import Console
+
+    from tlm_search.members.store import Store
+    from tlm_search.report.answer import answer_of
+    from tlm_search.report.evidence import Evidence
+    from tlm_search.report.html import write_report
+    from tlm_search.search.folder import read_study, store_root
+
+    record = read_study(session.folder, storage)
+    store = Store(store_root(session.folder.parent))
+    page = session.folder / "report.html"
+    if session.worked or not page.exists():
+        page = write_report(record, store, session.folder)
+    answer = answer_of(record, Evidence(record, store))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print()
+    for sentence in (answer.headline, *answer.verdict):
+        console.print(sentence, markup=False)
+    console.print(_table(answer.table))
+    console.print(f"report: {page}", markup=False)
+    where = "" if studies_dir == _STUDIES else f" --studies-dir {shlex.quote(str(studies_dir))}"
+    for purpose, command in answer.next_commands:
+        console.print(f"{purpose}:\n    {command}{where}", markup=False)
+
+
+def _table(frame: DataFrame) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", *(str(column) for column in frame.columns), box=box.SIMPLE_HEAD)
+    for name, row in frame.iterrows():
+        table.add_row(Text(str(name)), *(Text(str(value)) for value in row))
+    return table

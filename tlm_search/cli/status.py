@@ -1,0 +1,86 @@
+"""``tlm-search status``: how far a study is, and what failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tlm_search.search.record import StudyRecord, TrialRecord
+
+_FAILURES_SHOWN = 5
+
+
+def status(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
+    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show trials by state, members trained and reused, the best so far, and why trials failed."""
+    from tlm_search.search.folder import find_study, read_study
+
+    summary = summarise(read_study(find_study(study, studies_dir)))
+    print(json.dumps(summary, indent=2) if json_ else "\n".join(lines_of(summary)))
+
+
+def summarise(record: StudyRecord) -> dict[str, Any]:
+    """Return what ``status --json`` prints."""
+    from tlm_search.committee.select import select
+    from tlm_search.search.record import STATES
+
+    everything = [*record.trials, *([record.reference] if record.reference else [])]
+    failed = record.in_state("failed")
+    choice = next(iter(select(record.trials, record.reference, top=1).choices), None)
+    return {
+        "name": record.name,
+        "folder": str(record.folder),
+        "objectives": list(record.objectives),
+        "directions": list(record.directions),
+        "trials": {state: len(record.in_state(state)) for state in STATES},
+        "interrupted": sum(trial.interrupted for trial in record.trials),
+        "budget": record.space.budget.trials,
+        "members": {
+            "trained": sum(trial.trained for trial in everything),
+            "reused": sum(trial.reused for trial in everything),
+        },
+        "reference": None if record.reference is None else _outcome(record.reference),
+        "best": None if choice is None else choice.to_document(),
+        "failures": [{"trial": trial.number, "error": trial.error} for trial in failed[-_FAILURES_SHOWN:]],
+    }
+
+
+def lines_of(summary: dict[str, Any]) -> list[str]:
+    """Write a summary for people."""
+    trials, members, best = summary["trials"], summary["members"], summary["best"]
+    finished = trials["complete"] + trials["pruned"] + trials["failed"]
+    states = ", ".join(f"{count} {state}" for state, count in trials.items() if count) or "none yet"
+    lines = [
+        f"study      {summary['name']} in {summary['folder']}",
+        f"trials     {finished} of {summary['budget']} finished: {states}",
+        f"members    {members['trained']} trained, {members['reused']} reused",
+    ]
+    if summary["reference"] is not None:
+        lines.append(f"reference  {_outcome_in_words(summary['reference'])}")
+    if best is not None:
+        low, high = best["test_accuracy_interval"]
+        lines.append(
+            f"best       trial {best['trial']}, {best['committee_size']} members: validation accuracy "
+            f"{best['validation_accuracy']:.4f}, test {best['test_accuracy']:.4f} ({low:.4f} to {high:.4f})"
+        )
+    lines += [f"failed     trial {failure['trial']}: {failure['error']}" for failure in summary["failures"]]
+    return lines
+
+
+def _outcome(reference: TrialRecord) -> dict[str, Any]:
+    if reference.error is not None:
+        return {"error": reference.error}
+    return {"committee_size": len(reference.members), **reference.metrics}
+
+
+def _outcome_in_words(reference: dict[str, Any]) -> str:
+    if "error" in reference:
+        return f"failed: {reference['error']}"
+    return f"validation accuracy {reference['validation_accuracy']:.4f}, test {reference['test_accuracy']:.4f}"

@@ -1,0 +1,194 @@
+"""``tlm-search store ls``, ``verify`` and ``gc``: the trained members of all studies."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tlm_search.members.store import Store
+    from tlm_search.search.garbage import Garbage
+
+DAMAGED = 1  # the exit code of `verify`: what the user typed was right
+
+app = typer.Typer(help="The trained members of all studies: list, check, remove.", no_args_is_help=True)
+
+StudiesDir = Annotated[Path, typer.Option(help="Folder of the studies; the store is in it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.command()
+def ls(studies_dir: StudiesDir = Path("studies"), json_: Json = False) -> None:
+    """List the entries of the store by kind, with size, age and architecture."""
+    from rich.console import Console
+
+    store = _store(studies_dir)
+    rows = [row for kind in store.kinds() for row in _rows(store, kind)]
+    if json_:
+        print(json.dumps({"store": str(store.root), "entries": rows}, indent=2))
+        return
+    console = Console(highlight=False)
+    for kind in store.kinds():
+        of_kind = [row for row in rows if row["kind"] == kind]
+        total = _size(sum(row["bytes"] for row in of_kind))
+        console.print(f"{kind}: {_entries(len(of_kind))}, {total}", style="bold", markup=False)
+        for row in of_kind:
+            line = f"  {row['digest'][:12]}  {_size(row['bytes']):>8}  {_age(row['age_seconds']):>8}  {row['words']}"
+            console.print(line, markup=False, soft_wrap=True)
+    console.print(f"{_entries(len(rows))} in {store.root}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def verify(studies_dir: StudiesDir = Path("studies"), json_: Json = False) -> None:
+    """Check every file of the store by its sha256; exit 0 when all is well, 1 when something is damaged."""
+    store = _store(studies_dir)
+    problems = store.verify()
+    count = sum(len(store.sizes(kind)) for kind in store.kinds())
+    if json_:
+        found = [{"kind": p.kind, "digest": p.digest, "reason": p.reason} for p in problems]
+        print(json.dumps({"store": str(store.root), "entries": count, "problems": found}, indent=2))
+    else:
+        for problem in problems:
+            print(f"{problem.kind} {problem.digest}: {problem.reason}")
+        print(f"{_entries(count)} in {store.root}: {f'{len(problems)} damaged' if problems else 'all are whole'}")
+        if problems:
+            print(
+                "What is damaged counts as missing, and nothing else is touched: a run that needs it trains it anew.\n"
+                "Results in the studies stay. To repair now: tlm-search run SPACE --fresh; it reuses all other members."
+            )
+    if problems:
+        raise typer.Exit(DAMAGED)
+
+
+@app.command()
+def gc(
+    studies_dir: StudiesDir = Path("studies"),
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, only say what would go.")] = False,
+    json_: Json = False,
+) -> None:
+    """Remove the members and pre-trained weights that no study below --studies-dir refers to."""
+    from tlm_search.search.garbage import find_garbage, remove_garbage
+
+    store = _store(studies_dir)
+    leftovers: int | None
+    garbage, leftovers = remove_garbage(studies_dir) if yes else (find_garbage(studies_dir), None)
+    if json_:
+        print(json.dumps(_document(store, garbage, leftovers), indent=2))
+    else:
+        print("\n".join(_lines(garbage, leftovers)))
+
+
+def _store(studies_dir: Path) -> Store:
+    from tlm_search.errors import StoreError
+    from tlm_search.members.store import Store
+    from tlm_search.search.folder import store_root
+
+    root = store_root(studies_dir)
+    if not root.is_dir():
+        raise StoreError(
+            f"there is no store in {studies_dir}", hint="give the folder of the studies with --studies-dir"
+        )
+    return Store(root)
+
+
+def _rows(store: Store, kind: str) -> list[dict[str, Any]]:
+    whole = {entry.digest: entry for entry in store.entries(kind)}
+    return [
+        {
+            "kind": kind,
+            "digest": digest,
+            "bytes": size,
+            "age_seconds": _age_seconds(store.root / kind / digest),
+            "words": _words(whole[digest].document) if digest in whole else "damaged, see: tlm-search store verify",
+        }
+        for digest, size in store.sizes(kind).items()
+    ]
+
+
+def _age_seconds(folder: Path) -> int:
+    try:
+        return round(max(0.0, time.time() - folder.stat().st_mtime))
+    except FileNotFoundError:
+        return 0  # removed since it was listed
+
+
+def _words(document: Mapping[str, Any]) -> str:
+    """Say what an entry is: depth 1, width 64, 2 heads, pre-trained on 4,000 documents, seed 3."""
+    spec = document.get("spec") or document.get("key") or {}
+    shape = spec.get("architecture")
+    if shape is None:
+        return ""
+    heads = _plural(shape["heads"], "head")
+    parts = [f"depth {shape['depth']}, width {shape['heads'] * shape['head_size']}, {heads}"]
+    if shape["convolution_layers"]:
+        parts.append(f"{shape['convolution_layers']} convolutions {'x'.join(map(str, shape['kernel']))}")
+    if "members" in spec:
+        parts.append(f"{_plural(spec['members'], 'member')}: {document['latency_ms']:.3g} ms")
+    if "pretrained" in spec:
+        pretrained = spec["pretrained"]
+        parts.append(f"pre-trained on {pretrained['documents']:,}" if pretrained else "not pre-trained")
+        parts.append(f"{spec['labels']} labels")
+    if "documents" in spec:
+        parts.append(f"{spec['documents']:,} documents")
+    return ", ".join([*parts, *([f"seed {spec['seed']}"] if "seed" in spec else [])])
+
+
+def _document(store: Store, garbage: Garbage, leftovers: int | None) -> dict[str, Any]:
+    return {
+        "store": str(store.root),
+        "removed": leftovers is not None,
+        "studies": list(garbage.studies),
+        "unfinished": list(garbage.unfinished),
+        "unreadable": list(garbage.unreadable),
+        "entries": [{"kind": kind, "digest": name, "bytes": size} for (kind, name), size in garbage.entries.items()],
+        "bytes": garbage.size_bytes,
+        "kept": dict(garbage.kept),
+        "leftovers": leftovers,
+    }
+
+
+def _lines(garbage: Garbage, leftovers: int | None) -> list[str]:
+    removed = leftovers is not None
+    lines = []
+    for kind, kept in garbage.kept.items():
+        sizes = [size for (of, _), size in garbage.entries.items() if of == kind]
+        lines.append(f"{kind:<10}  {kept} needed, {len(sizes)} not: {_size(sum(sizes))}")
+    if garbage.unreadable:
+        lines.append("All pre-trained weights stay: a damaged member does not tell its own (tlm-search store verify).")
+    if garbage.unfinished and garbage.entries:
+        lines.append(
+            f"Unfinished: {', '.join(garbage.unfinished)}. What an unfinished trial has trained so far is among the "
+            "entries that nothing refers to; continue such a study first, or it trains them again."
+        )
+    studies = f"{len(garbage.studies)} {'study' if len(garbage.studies) == 1 else 'studies'} read"
+    freed = _size(garbage.size_bytes)
+    if removed:
+        return [*lines, f"{studies}; {freed} freed, {leftovers} leftovers of killed processes removed."]
+    return [*lines, f"{studies}; nothing was removed. tlm-search store gc --yes frees {freed}."]
+
+
+def _entries(count: int) -> str:
+    return f"{count:,} {'entry' if count == 1 else 'entries'}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _size(size: int) -> str:
+    from tlm_search.cli.validate import short
+
+    number = short(size)
+    return f"{number}B" if " " in number else f"{number} B"
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,101 @@
+"""What there is to choose from: each configuration of a study, with committees of each size.
+
+A configuration is a trial's settings without the committee size; its trial with the most members stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from tlm_search.digest import canonical_json
+
+
+class Trial(Protocol):
+    """What is read of a trial; ``tlm_search.search.record.TrialRecord`` is one."""
+
+    @property
+    def number(self) -> int: ...  # noqa: D102
+    @property
+    def state(self) -> str: ...  # noqa: D102
+    @property
+    def params(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def metrics(self) -> Mapping[str, float]: ...  # noqa: D102
+    @property
+    def frontier(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
+
+
+AnyTrial = TypeVar("AnyTrial", bound=Trial)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A committee of ``size`` members of one configuration. What it costs is None where it was not measured.
+
+    ``parameters``, ``training_flops`` and ``training_seconds`` are those of the whole committee.
+    """
+
+    trial: Trial
+    size: int
+    validation_accuracy: float
+    validation_interval: tuple[float, float]
+    test_accuracy: float
+    test_interval: tuple[float, float]
+    latency_ms: float | None
+    parameters: float | None
+    training_flops: float | None
+    training_seconds: float | None
+
+
+def configurations(trials: Iterable[AnyTrial]) -> list[AnyTrial]:
+    """Return the complete trials that stand for a configuration each: of equal ones that with the most members."""
+    largest: dict[str, AnyTrial] = {}
+    for trial in trials:
+        if trial.state != "complete" or not trial.frontier:
+            continue
+        key = configuration_key(trial)
+        if key not in largest or len(trial.frontier) > len(largest[key].frontier):
+            largest[key] = trial
+    return sorted(largest.values(), key=lambda trial: trial.number)
+
+
+def configuration_key(trial: Trial) -> str:
+    """Return what is equal for trials that differ in nothing but the committee size."""
+    settings = trial.settings or trial.params
+    return canonical_json({name: value for name, value in settings.items() if name != "committee_size"})
+
+
+def candidates(trial: Trial) -> list[Candidate]:
+    """Return the committees of each size 1..K of a trial."""
+    members = len(trial.frontier)
+    metrics = trial.metrics
+
+    def share(name: str, size: int) -> float | None:
+        value = metrics.get(name)
+        return None if value is None else value * size / members
+
+    return [
+        Candidate(
+            trial=trial,
+            size=row["size"],
+            validation_accuracy=row["validation_accuracy"],
+            validation_interval=(row["validation_low"], row["validation_high"]),
+            test_accuracy=row["test_accuracy"],
+            test_interval=(row["test_low"], row["test_high"]),
+            # Latency is not proportional to the size, so that of another size is never computed from it.
+            latency_ms=metrics.get("latency_ms") if row["size"] == members else row.get("latency_ms"),
+            parameters=share("parameters", row["size"]),
+            training_flops=share("training_flops", row["size"]),
+            training_seconds=share("training_seconds", row["size"]),
+        )
+        for row in trial.frontier
+    ]
+
+
+def whole(trial: Trial) -> Candidate | None:
+    """Return the committee of all members of a trial; None where it has no result."""
+    return candidates(trial)[-1] if trial.state == "complete" and trial.frontier else None

@@ -1,0 +1,285 @@
+"""Which committees to take: the best, and the cheapest that matches the reference.
+
+Candidates are chosen on validation; test figures are only reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.committee.candidates import Candidate, Trial, candidates, configurations, whole
+from tlm_search.committee.interval import paired_interval
+from tlm_search.committee.vote import right_by_size
+
+MARGIN = 0.02  # accuracy that a committee may lose and still match the reference
+MAX_PAIRED = 50  # configurations whose logits are read: what is further down is judged by its intervals
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Logits (members, rows, classes) of one configuration, and the labels (rows,) they are judged by."""
+
+    validation: NDArray[np.floating]
+    test: NDArray[np.floating]
+    validation_labels: NDArray[np.integer]
+    test_labels: NDArray[np.integer]
+
+
+VotesOf = Callable[[Trial], Votes | None]
+Split = Literal["validation", "test"]
+_Right = Mapping[Split, NDArray[np.bool_]]  # (sizes, rows)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The accuracy of a committee minus the reference's, and its 95% interval; ``paired`` row by row, or not."""
+
+    mean: float
+    low: float
+    high: float
+    paired: bool
+
+    def matches(self, *, margin: float = MARGIN) -> bool:
+        """Tell whether the committee is not worse by more than ``margin`` (non-inferiority)."""
+        return self.low >= -margin
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate that was chosen, and how it stands to the reference on validation and on test."""
+
+    candidate: Candidate
+    reference: Candidate | None
+    validation_difference: Difference | None
+    test_difference: Difference | None
+
+    @property
+    def matches_reference(self) -> bool | None:
+        """Whether it matches the reference on validation, where it was chosen; None without a reference."""
+        return None if self.validation_difference is None else self.validation_difference.matches()
+
+    @property
+    def confirmed_on_test(self) -> bool | None:
+        """Whether it matches the reference on test too, which played no part in the choice."""
+        return None if self.test_difference is None else self.test_difference.matches()
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the entry that ``best --json`` prints."""
+        candidate = self.candidate
+        return {
+            "trial": candidate.trial.number,
+            "params": dict(candidate.trial.params),
+            "committee_size": candidate.size,
+            "validation_accuracy": candidate.validation_accuracy,
+            "test_accuracy": candidate.test_accuracy,
+            "test_accuracy_interval": list(candidate.test_interval),
+            "latency_ms": candidate.latency_ms,
+            "parameters": candidate.parameters,
+            "reference_accuracy": None if self.reference is None else self.reference.test_accuracy,
+            "matches_reference": self.matches_reference,
+        }
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The ``choices``, best first, and the ``reasons`` in sentences."""
+
+    choices: tuple[Choice, ...]
+    reasons: tuple[str, ...]
+
+
+def select(
+    trials: Iterable[Trial],
+    reference: Trial | None,
+    *,
+    match_reference: bool = False,
+    max_latency_ms: float | None = None,
+    max_parameters: float | None = None,
+    top: int = 10,
+    votes_of: VotesOf = lambda _: None,
+) -> Selection:
+    """Choose at most ``top`` configurations, one committee size each.
+
+    Without ``match_reference``: the size with the highest validation accuracy (the smaller where equal), the best
+    configuration first. With it: the smallest size that matches the reference, the cheapest configuration first.
+    ``max_latency_ms`` and ``max_parameters`` leave out candidates above them and those that were not measured. Where
+    the search goes as deep as the reference, only shallower configurations are candidates.
+
+    A committee matches when the lower end of the 95% interval of its validation accuracy minus the reference's is not
+    below -``MARGIN``. ``votes_of`` gives the logits for the paired bootstrap; without them the interval is made from
+    those of the two accuracies (Newcombe 1998, "Interval estimation for the difference between independent
+    proportions"), which is wider because it does not know that both met the same rows.
+    """
+    rival = None if reference is None else whole(reference)
+    reasons = []
+    pool = configurations(trials)
+    shallow = [trial for trial in pool if rival is None or _depth(trial) < _depth(rival.trial)]
+    if rival is not None and shallow and len(shallow) < len(pool):
+        reasons.append(
+            f"{_count(len(pool) - len(shallow), 'configuration')} left out: not shallower than the reference "
+            f"(depth {_depth(rival.trial):g})."
+        )
+    pool = shallow or pool
+    limits = {"latency_ms": max_latency_ms, "parameters": max_parameters}
+    by_trial = [[c for c in candidates(trial) if _within(c, limits)] for trial in pool]
+    by_trial = [sizes for sizes in by_trial if sizes]
+    reasons += _limit_reasons(limits, kept=len(by_trial), total=len(pool))
+    if match_reference and rival is None:
+        return Selection((), (*reasons, "There is no finished reference, so nothing can match it."))
+    comparison = _Comparison(rival, votes_of)
+    if match_reference:
+        cost = _cheapest_by([candidate for sizes in by_trial for candidate in sizes])
+        choices = _cheapest_matches(by_trial, comparison, cost=cost, top=top)
+        reasons.append(_match_reason(choices, cost))
+    else:
+        best = [max(sizes, key=lambda c: (c.validation_accuracy, -c.size)) for sizes in by_trial]
+        best.sort(key=lambda c: (-c.validation_accuracy, c.parameters or 0, c.trial.number))
+        choices = [comparison.judge(candidate) for candidate in best[:top]]
+        reasons.append("Chosen by the highest validation accuracy; the test set played no part.")
+    if choices:
+        reasons += _verdict(choices[0])
+    return Selection(tuple(choices), tuple(reasons))
+
+
+class _Comparison:
+    """Judges candidates against the reference; reads the logits of a configuration once, and keeps what was right."""
+
+    def __init__(self, reference: Candidate | None, votes_of: VotesOf) -> None:
+        self.reference = reference
+        self._votes_of = votes_of
+        self._right: dict[int, _Right | None] = {}
+        self._reference_right = None if reference is None else _right(votes_of(reference.trial))
+
+    def judge(self, candidate: Candidate) -> Choice:
+        """Compare on validation and on test."""
+        on_test = self._difference(candidate, "test")
+        return Choice(candidate, self.reference, self._difference(candidate, "validation"), on_test)
+
+    def matches(self, candidate: Candidate) -> bool:
+        """Compare on validation alone."""
+        difference = self._difference(candidate, "validation")
+        return difference is not None and difference.matches()
+
+    def _difference(self, candidate: Candidate, split: Split) -> Difference | None:
+        reference = self.reference
+        if reference is None:
+            return None
+        ours, theirs = self._right_for(candidate.trial), self._reference_right
+        if ours is None or theirs is None:
+            return _unpaired(_accuracy(candidate, split), _accuracy(reference, split))
+        return Difference(*paired_interval(ours[split][candidate.size - 1], theirs[split][-1]), paired=True)
+
+    def _right_for(self, trial: Trial) -> _Right | None:
+        if self._reference_right is None:
+            return None
+        if trial.number not in self._right:
+            self._right[trial.number] = _right(self._votes_of(trial)) if len(self._right) < MAX_PAIRED else None
+        return self._right[trial.number]
+
+
+def _cheapest_matches(by_trial: list[list[Candidate]], comparison: _Comparison, *, cost: str, top: int) -> list[Choice]:
+    assert comparison.reference is not None
+    bar = comparison.reference.validation_accuracy - MARGIN
+    # A lower bound is below its mean, so what is below the bar on average need not be looked at.
+    pool = [c for sizes in by_trial for c in sizes if c.validation_accuracy >= bar]
+    pool.sort(key=lambda c: (_cost(c, cost), c.size, -c.validation_accuracy, c.trial.number))
+    choices: list[Choice] = []
+    found: set[int] = set()
+    for candidate in pool:
+        if candidate.trial.number in found:
+            continue
+        if comparison.matches(candidate):
+            found.add(candidate.trial.number)
+            choices.append(comparison.judge(candidate))
+            if len(choices) == top:
+                break
+    return choices
+
+
+def _cheapest_by(pool: Sequence[Candidate]) -> str:
+    """Return the cost that all candidates know, the most telling first."""
+    for name in ("latency_ms", "parameters"):
+        if pool and all(getattr(candidate, name) is not None for candidate in pool):
+            return name
+    return "size"
+
+
+def _cost(candidate: Candidate, name: str) -> float:
+    return float(getattr(candidate, name))
+
+
+def _within(candidate: Candidate, limits: Mapping[str, float | None]) -> bool:
+    for name, limit in limits.items():
+        value = getattr(candidate, name)
+        if limit is not None and (value is None or value > limit):
+            return False
+    return True
+
+
+def _right(votes: Votes | None) -> _Right | None:
+    if votes is None:
+        return None
+    return {
+        "validation": right_by_size(votes.validation, votes.validation_labels),
+        "test": right_by_size(votes.test, votes.test_labels),
+    }
+
+
+def _accuracy(candidate: Candidate, split: Split) -> tuple[float, float, float]:
+    if split == "test":
+        return candidate.test_accuracy, *candidate.test_interval
+    return candidate.validation_accuracy, *candidate.validation_interval
+
+
+def _unpaired(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> Difference:
+    (a, a_low, a_high), (b, b_low, b_high) = ours, theirs
+    below, above = math.hypot(a - a_low, b_high - b), math.hypot(a_high - a, b - b_low)
+    return Difference(a - b, a - b - below, a - b + above, paired=False)
+
+
+def _depth(trial: Trial) -> float:
+    return float(trial.settings.get("depth", trial.params.get("depth", 0)))
+
+
+def _limit_reasons(limits: Mapping[str, float | None], *, kept: int, total: int) -> list[str]:
+    words = {"latency_ms": "ms latency", "parameters": "parameters"}
+    asked = [f"at most {limit:,.10g} {words[name]}" for name, limit in limits.items() if limit is not None]
+    if not asked:
+        return []
+    return [f"{kept} of {_count(total, 'configuration')} have a committee with {' and '.join(asked)}."]
+
+
+def _match_reason(choices: Sequence[Choice], cost: str) -> str:
+    words = {"latency_ms": "the lowest latency", "parameters": "the fewest parameters", "size": "the fewest members"}
+    if not choices:
+        return (
+            f"No committee matches the reference: the lower end of the 95% interval of the difference in validation "
+            f"accuracy must not be below -{100 * MARGIN:g} points."
+        )
+    return (
+        f"Chosen by {words[cost]} of those that match: the lower end of the 95% interval of the difference in "
+        f"validation accuracy is not below -{100 * MARGIN:g} points."
+    )
+
+
+def _verdict(choice: Choice) -> list[str]:
+    reference, on_test = choice.reference, choice.test_difference
+    if reference is None or on_test is None:
+        return []
+    confirmed = "matches" if choice.confirmed_on_test else "does not surely match"
+    how = "paired bootstrap over the test rows" if on_test.paired else "from the two intervals; no logits at hand"
+    return [
+        f"On test, trial {choice.candidate.trial.number} with {_count(choice.candidate.size, 'member')} {confirmed} "
+        f"the reference: {100 * on_test.mean:+.1f} points, 95% interval {100 * on_test.low:+.1f} to "
+        f"{100 * on_test.high:+.1f} ({how})."
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,47 @@
+"""Unlabelled documents for the vocabulary and for pre-training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlm_search.data import pydocs
+from tlm_search.data.sources import PYDOCS, load_documents
+from tlm_search.errors import DataError
+
+if TYPE_CHECKING:
+    from tlm_search.space.sections import CorpusSection
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents in their fixed order: pre-training on N of them takes the first N."""
+
+    name: str
+    documents: Sequence[str]
+
+
+def load_corpus(section: CorpusSection, cache: Path) -> Corpus:
+    """Return the documents that ``section`` names; ``cache`` is a folder for what took long to read.
+
+    ``pydocs`` has a fixed random order. A Hugging Face data set is shuffled with seed 42, as the paper's corpora are.
+    Local files keep their order, so that any prefix is what their owner put there. Empty documents are left out.
+
+    Raises:
+        DataError: it is missing, cannot be read, or has no text.
+    """
+    if section.source == PYDOCS:
+        documents = [item.text for item in pydocs.load_paragraphs(cache / PYDOCS) if not item.held_out]
+    else:
+        documents = load_documents(section, cache)
+    documents = documents[: section.documents]
+    if not documents:
+        raise DataError(f"corpus {section.source}: it has no text")
+    if section.documents is not None and len(documents) < section.documents:
+        raise DataError(
+            f"corpus {section.source}: documents: {section.documents} asked for, but it has {len(documents)}",
+            hint=f"ask for at most {len(documents)}, or leave documents out to take all",
+        )
+    return Corpus(section.source, documents)

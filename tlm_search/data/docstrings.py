@@ -1,0 +1,215 @@
+"""From Python source to paragraphs of English: finds docstrings without importing the code, and keeps their prose.
+
+The source is read by a lexer of one regular expression instead of ``ast``: the docstrings of torch, transformers and
+all else that is installed beside this package take seconds so, and most of a minute with ``ast``, which builds a tree
+of the code that nobody reads. Docstrings in single quotes (rare, and short) are not found.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import warnings
+from collections.abc import Iterator
+
+# What can hide a quote from the reader, and triple-quoted strings. Loops are unrolled, and all alternatives begin with
+# one of three characters: what the regular-expression engine is fast at.
+_LEXEME = re.compile(
+    r"""\#[^\n]*"""
+    r"""|\"\"\"([^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*)\"\"\"|\'\'\'([^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*)\'\'\'"""
+    r"""|"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*'""",
+    re.DOTALL,
+)
+_COMMENT = re.compile(r"\s+#.*")
+_PREFIXES = ("", "r", "u")
+
+
+def docstrings(source: str) -> Iterator[str]:
+    """Yield the triple-quoted docstrings of modules, classes and functions in ``source``, in their order.
+
+    A docstring is a string that begins a line, where the code before it ends with a colon, or is not there at all.
+    """
+    if '"""' not in source and "'''" not in source:
+        return
+    for match in _LEXEME.finditer(source):
+        if match.lastindex is None:
+            continue
+        line = source.rfind("\n", 0, match.start()) + 1
+        prefix = source[line : match.start()].strip().lower()
+        if prefix not in _PREFIXES or not _opens_block(source, line):
+            continue
+        text = match[match.lastindex]
+        yield _unescaped(match[0], text) if "\\" in text and prefix != "r" else text
+
+
+def _opens_block(source: str, line: int) -> bool:
+    """Say whether the code above the line that starts at ``line`` ends with a colon, or is empty."""
+    end = line
+    while end > 0:
+        start = source.rfind("\n", 0, end - 1) + 1
+        code = source[start:end].strip()
+        if code and not code.startswith("#"):
+            return code.endswith(":") or ("#" in code and _COMMENT.sub("", code).endswith(":"))
+        end = start
+    return True
+
+
+def _unescaped(literal: str, text: str) -> str:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in other people's code
+            return str(ast.literal_eval(literal))
+    except (SyntaxError, ValueError):
+        return text
+
+
+_UNDERLINE = re.compile(r"[-=~^*#\"'`+_.]{3,}$")
+_CODE = re.compile(r"(>>>|\.\.\. |\.\.\.$|\$ |In \[|Traceback|@\w|import \w|from [\w.]+ import )")
+_DIRECTIVE = re.compile(r"\.\. +(?:_[^:]*:|([\w:-]+)::)?\s*(.*)")
+_PROSE_DIRECTIVES = frozenset(
+    {"note", "warning", "tip", "important", "caution", "hint", "attention", "danger", "seealso", "admonition"}
+)
+_VERSION_DIRECTIVES = frozenset({"versionadded", "versionchanged", "deprecated"})
+_ITEM = re.compile(r"(?:[-*+•]|\(?\d{1,2}[.)]|#\.)\s+")
+_FIELD = re.compile(r"[:@][a-z]+(?: [^:]*)?:\s*")
+_NAME = r"[`*]{0,3}[A-Za-z_][\w.]*[`*]{0,3}"
+_TYPE = r"(?:\s*(?:\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\]))?"
+_ARGUMENT = re.compile(rf"{_NAME}{_TYPE}\s*:\s+(?=\S)")
+_HEADER = re.compile(rf"[\w.*`'\", |\[\]-]{{1,60}} : \S|[\w*` ]{{1,40}}:$|{_NAME}{_TYPE}\s*:$")
+_NAMES_ONLY = re.compile(r"[\w.*`]+(?:, ?[\w.*`]+)*$")
+_SECTION = re.compile(
+    r"(?:Returns?|Yields?|Raises?|Notes?|Warnings?|Examples?|Usage|Tip|Todo|Args?)\s*:\s+(?=\S)", re.I
+)
+
+
+def paragraphs(docstring: str) -> Iterator[str]:
+    """Yield the paragraphs of ``docstring`` that are English prose, without markup, on one line each.
+
+    Descriptions of parameters count as paragraphs of their own; their names and types, headings, tables, code,
+    doctests and what they print are left out.
+    """
+    for lines in _blocks(inspect.cleandoc(docstring).splitlines()):
+        text = " ".join(lines)
+        if text.count(" ") < _LEAST_WORDS - 1 or len(text) > 2 * _LONGEST_CHARACTERS:
+            continue
+        text = _without_markup(text)
+        if is_prose(text):
+            yield text
+
+
+def _blocks(lines: list[str]) -> Iterator[list[str]]:
+    """Yield groups of lines that belong together; code blocks, headings and tables are dropped."""
+    block: list[str] = []
+    block_indent = 0
+    fenced = False
+    until_blank = False
+    deeper_than: int | None = None  # a literal block lasts while lines are indented more than this
+    for line in lines:
+        text = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if text.startswith(("```", "~~~")):
+            fenced = not fenced
+            yield block
+            block = []
+            continue
+        if fenced:
+            continue
+        if not text:
+            yield block
+            block, until_blank = [], False
+            continue
+        if deeper_than is not None:
+            if indent > deeper_than:
+                continue
+            deeper_than = None
+        if until_blank:
+            continue
+        if _CODE.match(text):
+            yield block
+            block, until_blank = [], True
+            continue
+        if _UNDERLINE.match(text) or text[0] in "|+":
+            yield block[:-1]  # the line above an underline is a heading
+            block = []
+            continue
+        if text.startswith(".. ") and (directive := _DIRECTIVE.match(text)):
+            yield block
+            block = []
+            if directive[1] in _PROSE_DIRECTIVES or directive[1] in _VERSION_DIRECTIVES:
+                text = directive[2] if directive[1] in _PROSE_DIRECTIVES else ""  # else it is a version's number
+            else:
+                deeper_than, text = indent, ""
+            if not text:
+                continue
+        starts, text = _strip_marker(text, indent)
+        if block and (starts or indent < block_indent):
+            yield block
+            block = []
+        elif len(block) == 1 and indent > block_indent and _NAMES_ONLY.match(block[0]):
+            block = []  # the name of a parameter, with its description below
+        if not text:
+            continue
+        if text.endswith("::"):
+            text, deeper_than = text[:-1], indent
+        if not block:
+            block_indent = indent
+        block.append(text)
+    yield block
+
+
+def _strip_marker(text: str, indent: int) -> tuple[bool, str]:
+    """Say whether ``text`` starts a paragraph of its own, and return it without the marker that says so."""
+    if _HEADER.match(text):
+        return True, ""
+    for marker in (_ITEM, _FIELD, _SECTION) if indent == 0 else (_ITEM, _FIELD, _SECTION, _ARGUMENT):
+        if found := marker.match(text):
+            rest = text[found.end() :]
+            if marker is _ITEM and (argument := _ARGUMENT.match(rest)):
+                rest = rest[argument.end() :]
+            return True, rest
+    return False, text
+
+
+_MARKUP = (
+    (re.compile(r":math:`[^`]*`|\$[^$]*\$"), " "),
+    (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),
+    (re.compile(r"`([^`<]*)<[^>]*>`_{0,2}"), r"\1"),
+    (re.compile(r":[\w+-]+(?::[\w+-]+)*:`~?\.?([^`]*)`"), r"\1"),
+    (re.compile(r"\[[\w#*-]+\]_|\|(\w+)\|"), r"\1"),
+    (re.compile(r"<?https?://[^\s>)\]]*>?|<[^>\s][^>]{0,80}>"), " "),
+    (re.compile(r"`{1,2}~?([^`]*)`{1,2}_{0,2}"), r"\1"),
+    (re.compile(r"\*{1,3}(\S(?:[^*]*\S)?)\*{1,3}"), r"\1"),
+    (re.compile(r"\s+"), " "),
+)
+
+
+def _without_markup(text: str) -> str:
+    for pattern, replacement in _MARKUP:
+        text = pattern.sub(replacement, text)
+    return text.strip()
+
+
+_LEAST_WORDS = 12
+_LONGEST_CHARACTERS = 2000
+_WORD = re.compile(r"(?<![\w.])[A-Za-z][a-z]*(?:['-][a-z]+)*(?=[\s,.;:!?)\"'/]|$)(?!\.\w|\()")
+_COMMON = re.compile(
+    r"(?:the|an?|of|to|in|is|are|be|been|and|or|for|with|that|this|these|those|its?|as|by|on|at|from|if|when|not|no|can"
+    r"|may|must|should|will|would|which|where|whether|how|all|any|each|other|than|then|but|into|only|same|such|used?"
+    r"|using|given|ha[sd]|have|was|were|do|does|you|we|they|there)$",
+    re.IGNORECASE,
+)
+
+
+def is_prose(text: str) -> bool:
+    """Say whether ``text`` is English: enough words, most of them plain, some of them the commonest of the language."""
+    if len(text) > _LONGEST_CHARACTERS:
+        return False
+    pieces = text.split()
+    if len(pieces) < _LEAST_WORDS:
+        return False
+    words = _WORD.findall(text)
+    if len(words) < _LEAST_WORDS or len(words) < 0.7 * len(pieces):
+        return False
+    common = sum(_COMMON.match(word) is not None for word in words)
+    return common >= 2 and common >= 0.15 * len(words)

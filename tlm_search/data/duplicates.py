@@ -1,0 +1,92 @@
+"""Near duplicates among texts, by MinHash: templates and copies would let a test text be seen in training."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WORD = re.compile(r"[a-z]+")
+_SHINGLE = 3  # words
+_BANDS, _ROWS = 4, 3  # two texts that share 70% of their shingles are found with 81%, 50%: 41%, 90%: 99%
+_LEAST_LIKENESS = 0.5
+_CHUNK = 20_000  # texts at once: bounds the memory
+
+
+def nearest_earlier(texts: Sequence[str]) -> Iterator[int]:
+    """Yield for each text its own position, or that of an earlier text, kept like this, that it nearly repeats.
+
+    Two texts nearly repeat each other when they share at least half of their three-word shingles; letter case, digits
+    and punctuation do not count. Deterministic, and independent of the platform.
+    """
+    known: dict[tuple[int, int], int] = {}
+    for start in range(0, len(texts), _CHUNK):
+        for position, row in enumerate(_bands(texts[start : start + _CHUNK]).tolist(), start):
+            keys = list(enumerate(row))
+            nearest = position
+            for candidate in {known[key] for key in keys if key in known}:
+                # Among many texts, two that share but one common phrase can meet by chance.
+                if _likeness(texts[candidate], texts[position]) >= _LEAST_LIKENESS:
+                    nearest = min(nearest, candidate)
+            if nearest == position:
+                for key in keys:
+                    known.setdefault(key, position)
+            yield nearest
+
+
+def _likeness(one: str, other: str) -> float:
+    """Return the shared part of the shingles of two texts (Jaccard)."""
+    first, second = _shingles(one), _shingles(other)
+    return len(first & second) / len(first | second)
+
+
+def _shingles(text: str) -> set[tuple[str, ...]]:
+    words = _WORD.findall(text.lower())
+    return {tuple(words[i : i + _SHINGLE]) for i in range(max(len(words) - _SHINGLE + 1, 1))}
+
+
+def _bands(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """Return the band keys (texts x bands) of ``texts``."""
+    codes: dict[str, int] = {}
+    flat: list[int] = []
+    starts = np.zeros(len(texts), dtype=np.int64)
+    for i, text in enumerate(texts):
+        starts[i] = len(flat)
+        words = _WORD.findall(text.lower())
+        for word in words:
+            if word not in codes:
+                codes[word] = zlib.crc32(word.encode())
+            flat.append(codes[word])
+        # Every text owns at least one shingle, and shingles that reach into the next text are told apart by its end.
+        flat.extend([0] * _SHINGLE)
+    words_flat = np.array(flat, dtype=np.uint64)
+    shingles = np.zeros(max(len(words_flat) - _SHINGLE + 1, 0), dtype=np.uint64)
+    for offset in range(_SHINGLE):
+        shingles = _mixed(shingles + words_flat[offset : offset + len(shingles)], offset + 1)
+    # The last shingle lies wholly in the zeros of the last text's end; it never starts a text.
+    bands = np.zeros((len(texts), _BANDS), dtype=np.uint64)
+    ends = np.append(starts[1:], len(words_flat))
+    inside = np.ones(len(shingles), dtype=bool)
+    for back in range(1, _SHINGLE + 1):
+        tails = ends - back
+        inside[tails[tails < len(shingles)]] = False
+    short = ends - starts - _SHINGLE < _SHINGLE  # fewer words than a shingle: the text's start stands for it
+    inside[starts[short]] = True
+    top = np.uint64(np.iinfo(np.uint64).max)
+    for band in range(_BANDS):
+        for row in range(_ROWS):
+            values = np.where(inside, _mixed(shingles, 101 + band * _ROWS + row), top)
+            least = np.minimum.reduceat(values, starts) if len(texts) else values
+            bands[:, band] = _mixed(bands[:, band] + least, row + 1)
+    return bands
+
+
+def _mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """Scatter 64-bit values (the finaliser of splitmix64), differently for each seed."""
+    mixed = values + np.uint64((seed * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

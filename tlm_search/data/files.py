@@ -1,0 +1,216 @@
+"""Columns of the user's own files: Parquet, JSON Lines, JSON, CSV, TSV and text, plain or (but Parquet) gzipped."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlm_search.errors import DataError
+
+_KINDS = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "text",
+}
+_BLANK_LINES = re.compile(r"\n[ \t\r]*\n\s*")
+TEXT_COLUMN = "text"
+_DAMAGED = "check that the file is whole"
+
+
+class NoColumnError(DataError):
+    """A table has no column of the name that was given."""
+
+
+def kind_of(file: Path) -> str | None:
+    """Return the format of ``file`` by the ending of its name; None for others."""
+    suffixes = file.suffixes[-2:] if file.suffix.lower() == ".gz" else file.suffixes[-1:]
+    return _KINDS.get(suffixes[0].lower()) if suffixes else None
+
+
+def read_columns(file: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """Return the named columns of a table, or all, in the order of its rows; what is missing in a row is None.
+
+    A text file has one column, ``text``, with a row for each paragraph (paragraphs end at blank lines).
+
+    Raises:
+        DataError: the file is missing, damaged, of an unknown format, or has no such column.
+    """
+    kind = kind_of(file)
+    if kind is None:
+        raise DataError(
+            f"{file}: unknown format",
+            hint="allowed: .parquet, .jsonl, .json, .csv, .tsv, .txt, and .gz of all but Parquet",
+        )
+    try:
+        if kind == "parquet":
+            return _parquet(file, columns)
+        with _open(file) as stream:
+            if kind == "text":
+                require_columns([TEXT_COLUMN], columns or (), str(file))
+                paragraphs = [part.strip() for part in _BLANK_LINES.split(stream.read())]
+                return {TEXT_COLUMN: [part for part in paragraphs if part]}
+            if kind in ("csv", "tsv"):
+                return _separated(file, stream, columns, delimiter="," if kind == "csv" else "\t")
+            rows = _json_lines(file, stream) if kind == "jsonl" else _json_rows(file, stream)
+            return _transposed(file, rows, columns)
+    except FileNotFoundError as error:
+        raise _no_file(file) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: it is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: it cannot be read: {error}", hint=_DAMAGED) from error
+
+
+def read_json(file: Path) -> Any:
+    """Return the JSON value in ``file``, which may be gzipped.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        with _open(file) as stream:
+            return json.load(stream)
+    except FileNotFoundError as error:
+        raise _no_file(file) from error
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=_DAMAGED) from error
+
+
+def require_columns(present: Iterable[str], wanted: Iterable[str], where: str) -> None:
+    """Refuse a table without the ``wanted`` columns.
+
+    Raises:
+        NoColumnError: which is missing, and which there are.
+    """
+    names = list(present)
+    for column in wanted:
+        if column not in names:
+            raise NoColumnError(
+                f"{where}: there is no column {column!r}; its columns are: {', '.join(map(str, names)) or 'none'}",
+                hint="name the columns with text: and label: in the space",
+            )
+
+
+def _no_file(file: Path) -> DataError:
+    return DataError(f"{file}: there is no such file", hint=f"the path is relative to {Path.cwd()}")
+
+
+def _open(file: Path) -> io.TextIOBase:
+    # utf-8-sig: spreadsheets put a mark before the first column's name
+    if file.suffix.lower() == ".gz":
+        return gzip.open(file, "rt", encoding="utf-8-sig", newline="")
+    return file.open(encoding="utf-8-sig", newline="")
+
+
+def _parquet(file: Path, columns: Sequence[str] | None) -> dict[str, list[Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if not file.is_file():
+            raise FileNotFoundError(file)
+        with pq.ParquetFile(file) as table:
+            columns = columns or table.schema_arrow.names
+            require_columns(table.schema_arrow.names, columns, str(file))
+            read = {name: table.read(columns=[name]).column(name).to_pylist() for name in columns}
+            names = _class_names(table.schema_arrow.metadata or {})
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{file}: it cannot be read as Parquet: {reason}", hint=_DAMAGED) from error
+    return {name: named(values, names.get(name)) for name, values in read.items()}
+
+
+def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """Return the names that `datasets` keeps for numbered labels in a Parquet file, by column."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return {column: feature["names"] for column, feature in features.items() if "names" in feature}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def named(values: list[Any], names: Sequence[str] | None) -> list[Any]:
+    """Replace numbers of classes by their names, where there are names."""
+    if names is None:
+        return values
+    known = range(len(names))
+    return [names[value] if isinstance(value, int) and value in known else value for value in values]
+
+
+def _separated(
+    file: Path, stream: io.TextIOBase, columns: Sequence[str] | None, *, delimiter: str
+) -> dict[str, list[Any]]:
+    csv.field_size_limit(2**31 - 1)
+    rows = csv.reader(stream, delimiter=delimiter, strict=True)
+    try:
+        header = next(rows, [])
+        columns = columns or header
+        require_columns(header, columns, str(file))
+        places = {name: header.index(name) for name in columns}
+        read: dict[str, list[Any]] = {name: [] for name in columns}
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise DataError(
+                    f"{file}: line {rows.line_num}: {len(row)} fields, but the first line names {len(header)} columns",
+                    hint='put texts that hold the separator in "double quotes"',
+                )
+            for name, place in places.items():
+                read[name].append(row[place])
+    except csv.Error as error:
+        raise DataError(f"{file}: line {rows.line_num}: {error}", hint="check the quotes of that line") from error
+    return read
+
+
+def _json_lines(file: Path, stream: Iterable[str]) -> Iterator[Any]:
+    for number, line in enumerate(stream, 1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{file}: line {number} is not JSON: {error}", hint="each line holds one object") from error
+
+
+def _json_rows(file: Path, stream: io.TextIOBase) -> Iterable[Any]:
+    """Read a list of objects; many programs write JSON Lines under this ending too."""
+    text = stream.read()
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        if text.lstrip().startswith("{") and "\n" in text.strip():
+            return _json_lines(file, text.splitlines())
+        raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=_DAMAGED) from error
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, list):
+        raise DataError(f"{file}: it holds neither a list of objects nor one object a line")
+    return value
+
+
+def _transposed(file: Path, rows: Iterable[Any], columns: Sequence[str] | None) -> dict[str, list[Any]]:
+    if columns is None:
+        rows = list(rows)
+        columns = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
+    read: dict[str, list[Any]] = {name: [] for name in columns}
+    present: dict[str, None] = {}
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"{file}: row {number} is not an object", hint='write rows as {"text": ..., "label": ...}')
+        present.update(dict.fromkeys(row))
+        for name in columns:
+            read[name].append(row.get(name))
+    require_columns(present, columns, str(file))
+    return read

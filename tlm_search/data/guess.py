@@ -1,0 +1,154 @@
+"""What a user's own file looks like as a task: which column is the text, which the label, how many there are."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlm_search.data.fewrel import is_fewrel
+from tlm_search.data.files import kind_of, read_columns, read_json, require_columns
+from tlm_search.data.sampling import Labelled, texts_by_label
+from tlm_search.data.sources import load_labelled
+from tlm_search.errors import DataError
+from tlm_search.space.sections import TaskSection
+
+LEAST_TEXTS = 10  # different ones that a label must have to be kept
+_LABEL_NAMES = ("label", "labels", "class", "category", "target", "intent", "topic", "sentiment")
+_MOST_LABELS = 200
+_TEXTS_PER_LABEL = 4  # a column of labels has at least so many rows for each value
+_SHARES = {"train": (0.5, 200), "validation": (0.2, 200), "test": (0.3, 400)}  # of a label's texts, and at most
+_TOKENS_PER_WORD = 1.4
+_LENGTHS = (16, 128, 16)  # least, most, multiple of
+
+
+@dataclass(frozen=True)
+class TaskGuess:
+    """A task as its file suggests it.
+
+    ``text`` and ``label`` are columns, None in a layout without columns (FewRel). ``counts`` are the different texts of
+    each label that is kept, the most frequent first; ``dropped`` labels have too few. ``per_label`` are the samples of
+    train, validation and test. ``length`` is in tokens.
+    """
+
+    text: str | None
+    label: str | None
+    other_labels: tuple[str, ...]
+    counts: Mapping[str, int]
+    dropped: tuple[str, ...]
+    per_label: Mapping[str, int]
+    length: int
+    texts: Sequence[str]
+
+
+def guess_task(file: Path, cache: Path, *, text: str | None = None, label: str | None = None) -> TaskGuess:
+    """Look at ``file`` and say what kind of task it is; ``text`` and ``label`` are columns that are known.
+
+    Raises:
+        DataError: it cannot be read, no column can be the text or the label, or the labels have too few texts.
+    """
+    if not file.is_file():
+        raise DataError(f"{file}: there is no such file", hint=f"the path is relative to {Path.cwd()}")
+    others: tuple[str, ...] = ()
+    if kind_of(file) == "json" and is_fewrel(read_json(file)):
+        section = TaskSection(source=str(file))
+    else:
+        columns = read_columns(file)
+        require_columns(columns, [name for name in (text, label) if name is not None], str(file))
+        text = text or text_column({name: values for name, values in columns.items() if name != label}, str(file))
+        if label is None:
+            label, *rest = label_columns({name: v for name, v in columns.items() if name != text}, str(file))
+            others = tuple(rest)
+        section = TaskSection(source=str(file), text=text, label=label)
+    data, _ = load_labelled(section, cache)
+    counts, dropped = label_counts(data, str(file))
+    return TaskGuess(
+        text, label, others, counts, dropped, per_label(min(counts.values())), length_of(data.texts), data.texts
+    )
+
+
+def text_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:
+    """Return the column whose texts are the longest.
+
+    Raises:
+        DataError: no column holds texts.
+    """
+    lengths = {}
+    for name, values in columns.items():
+        given = [value for value in values if value is not None]
+        if given and all(isinstance(value, str) for value in given):
+            lengths[name] = sum(map(len, given)) / len(given)
+    if not lengths:
+        raise DataError(f"{where}: no column holds texts; its columns are: {', '.join(columns) or 'none'}")
+    return max(lengths, key=lambda name: lengths[name])
+
+
+def label_columns(columns: Mapping[str, Sequence[Any]], where: str) -> list[str]:
+    """Return the columns that could be the label, the likeliest first: by their name, then by how few values they have.
+
+    Raises:
+        DataError: there is none.
+    """
+    distinct = {}
+    for name, values in columns.items():
+        given = [value for value in values if value is not None and value != ""]
+        if all(isinstance(value, str | int | float) for value in given):
+            found = len(set(given))
+            if 2 <= found <= min(_MOST_LABELS, max(2, len(given) // _TEXTS_PER_LABEL)):
+                distinct[name] = found
+    if not distinct:
+        raise DataError(
+            f"{where}: no column looks like labels (2 to {_MOST_LABELS} values, {_TEXTS_PER_LABEL} rows or more each); "
+            f"the columns beside the text are: {', '.join(columns) or 'none'}",
+            hint="name it with --label COLUMN",
+        )
+    return sorted(distinct, key=lambda name: (name.lower() not in _LABEL_NAMES, distinct[name]))
+
+
+def label_counts(data: Labelled, where: str) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the different texts of each label that has enough, the most frequent first, and the other labels.
+
+    Raises:
+        DataError: fewer than two labels have enough texts.
+    """
+    rows = Counter(data.labels)
+    ranked = sorted(rows, key=lambda label: (-rows[label], label))  # as `labels: N` keeps them
+    for kept in range(len(ranked), 1, -1):
+        counts = {name: len(texts) for name, texts in texts_by_label(data, ranked[:kept], set()).items()}
+        if min(counts.values()) >= LEAST_TEXTS:
+            return counts, tuple(ranked[kept:])
+    found = ", ".join(f"{label} has {rows[label]}" for label in ranked[:5])
+    raise DataError(
+        f"{where}: a task needs 2 labels with {LEAST_TEXTS} different texts each, but {found or 'it is empty'}",
+        hint="give more texts, or name the right columns with --text and --label",
+    )
+
+
+def per_label(texts: int) -> dict[str, int]:
+    """Divide the ``texts`` of the rarest label among train, validation and test."""
+    return {part: max(1, min(most, int(share * texts))) for part, (share, most) in _SHARES.items()}
+
+
+def length_of(texts: Sequence[str]) -> int:
+    """Return the tokens that nine of ten texts fit into: their words x 1.4, up to a multiple of 16, at most 128."""
+    words = sorted(len(text.split()) for text in texts)
+    least, most, multiple = _LENGTHS
+    tokens = _TOKENS_PER_WORD * words[math.ceil(0.9 * len(words)) - 1]
+    return min(most, max(least, multiple * math.ceil(tokens / multiple)))
+
+
+def vocabulary_of(documents: Sequence[str]) -> int:
+    """Return the size of a vocabulary: the power of 2 below half the different words, 256 to 8192."""
+    words = {word for document in documents for word in document.lower().split()}
+    return min(8192, max(256, 1 << ((len(words) // 2).bit_length() - 1) if len(words) > 1 else 0))
+
+
+def pretrain_sizes(documents: int) -> list[int]:
+    """Return sizes to search: none, a third and all of the ``documents``, of at most 18,000 in two digits."""
+    most = min(documents, 18_000)
+    digits = max(1, 10 ** (len(str(most)) - 2))
+    largest = most // digits * digits
+    return sorted({0, largest // 3, largest})

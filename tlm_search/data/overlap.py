@@ -1,0 +1,106 @@
+"""How much of a task's vocabulary a corpus holds: on token counts, streamed from the arrays. No torch here.
+
+A *type* is a token id, special tokens left out; a *token* is one occurrence of a type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.data.tokens import TokenArray
+
+Counts = NDArray[np.int64]
+
+LEAST = (1, 10, 100)  # occurrences in the corpus from which on a type counts as known
+PREFIXES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the corpus's documents
+_BLOCK = 1 << 20  # ids at once: a bincount makes int64 of them
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A task against the first ``documents`` of a corpus, which hold ``tokens``.
+
+    ``types`` and ``weighted`` give ``type_share`` and ``token_share`` for each least number of occurrences;
+    ``divergence`` is the Jensen-Shannon divergence of the two distributions, in bits.
+    """
+
+    documents: int
+    tokens: int
+    types: dict[int, float]
+    weighted: dict[int, float]
+    divergence: float
+
+
+def count_tokens(ids: NDArray[np.integer], *, vocabulary: int, special: Iterable[int]) -> Counts:
+    """Return how often each id below ``vocabulary`` occurs, int64 ``(vocabulary,)``; ``special`` ones count 0."""
+    counts = np.zeros(vocabulary, dtype=np.int64)
+    for start in range(0, len(ids), _BLOCK):
+        counts += np.bincount(ids[start : start + _BLOCK], minlength=vocabulary)
+    counts[list(special)] = 0
+    return counts
+
+
+def type_share(task: Counts, corpus: Counts, *, least: int = 1) -> float:
+    """Return the share of the task's types that occur at least ``least`` times in the corpus; 0 without types."""
+    present = task > 0
+    return float((corpus[present] >= least).mean()) if present.any() else 0.0
+
+
+def token_share(task: Counts, corpus: Counts, *, least: int = 1) -> float:
+    """Return the share of the task's tokens whose type occurs at least ``least`` times in the corpus.
+
+    It is ``type_share`` with each type weighted by its frequency in the task; 0 without tokens.
+    """
+    total = int(task.sum())
+    return float(task[corpus >= least].sum() / total) if total else 0.0
+
+
+def jensen_shannon(first: Counts, second: Counts) -> float:
+    """Return the Jensen-Shannon divergence of two unigram distributions in bits: 0 when equal, 1 without a common type.
+
+    It is the mean of the Kullback-Leibler divergences of both to their mean distribution (Lin 1991). Where one has no
+    tokens at all, nothing is in common: 1.
+    """
+    if not first.sum() or not second.sum():
+        return 1.0
+    p, q = first / first.sum(), second / second.sum()
+    middle = (p + q) / 2
+    return float((_to_middle(p, middle) + _to_middle(q, middle)) / 2)
+
+
+def overlap_curve(
+    task: Sequence[TokenArray], corpus: TokenArray, *, vocabulary: int, special: Iterable[int]
+) -> tuple[Overlap, ...]:
+    """Return the overlap of the ``task``'s splits together with growing prefixes of the corpus; the last is all of it.
+
+    Reads each array once. A small corpus has fewer prefixes, each of one document or more.
+    """
+    left_out = tuple(special)
+    counted = [count_tokens(split.ids, vocabulary=vocabulary, special=left_out) for split in task]
+    of_task = np.sum(counted, axis=0)
+    seen = np.zeros(vocabulary, dtype=np.int64)
+    start = 0
+    curve = []
+    for documents in sorted({max(1, round(share * len(corpus))) for share in PREFIXES}):
+        end = int(corpus.offsets[documents])
+        seen += count_tokens(corpus.ids[start:end], vocabulary=vocabulary, special=left_out)
+        start = end
+        curve.append(
+            Overlap(
+                documents=documents,
+                tokens=int(seen.sum()),
+                types={least: type_share(of_task, seen, least=least) for least in LEAST},
+                weighted={least: token_share(of_task, seen, least=least) for least in LEAST},
+                divergence=jensen_shannon(of_task, seen),
+            )
+        )
+    return tuple(curve)
+
+
+def _to_middle(p: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
+    present = p > 0
+    return float((p[present] * np.log2(p[present] / middle[present])).sum())

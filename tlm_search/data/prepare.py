@@ -1,0 +1,284 @@
+"""Everything that a study reads, tokenised once into the store's data folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from tlm_search.data import tokenizer
+from tlm_search.data.corpora import Corpus, load_corpus
+from tlm_search.data.folders import new_folder, not_writable, write_text
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.sampling import Task
+from tlm_search.data.sources import source_fingerprint
+from tlm_search.data.tasks import load_task
+from tlm_search.data.tokens import TokenArray
+from tlm_search.digest import digest
+from tlm_search.errors import DataError, StoreError
+from tlm_search.space.parameters import Choices, Range
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from tlm_search.space.schema import Space
+    from tlm_search.space.sections import CorpusSection, TaskSection, TokenizerSection
+
+_FORMAT = 1  # raised when the same space would be tokenised otherwise
+_DATA = "data"
+_TOKENIZER, _LABELS = "tokenizer.json", "labels.npy"
+_SPLITS = ("train", "validation", "test")
+_SIMULATED_LABELS = 4
+
+
+def _silent(message: str) -> None:
+    """Tell nobody."""
+
+
+def prepare(space: Space, root: Path, *, progress: Callable[[str], None] = _silent) -> PreparedData:
+    """Tokenise what ``space`` names into the store at ``root``, or find it there.
+
+    Safe among processes: one works, the others wait and find its result. ``progress`` is told each step in words.
+
+    Raises:
+        DataError: corpus, tokenizer or task cannot be used, or the corpus has fewer documents than ``pretrain_size``.
+        StoreError: the store cannot be written.
+    """
+    work = _Work(root, space.corpus, space.tokenizer, space.task, largest_pretrain_size(space), progress)
+    prepared = work.find()
+    if prepared is None:
+        with _lock(root / _DATA / ".lock", progress):
+            prepared = work.find() or work.do()
+    return prepared
+
+
+def simulated_data(space: Space, root: Path) -> PreparedData:
+    """Return the facts of a study whose members are simulated: four labels, the sizes asked for, and no files."""
+    per_label = {part: getattr(space.task, f"{part}_per_label") for part in _SPLITS}
+    rows = {part: number * _SIMULATED_LABELS for part, number in per_label.items()}
+    documents = largest_pretrain_size(space)
+    return PreparedData(
+        root=root,
+        tokenizer="",
+        corpus=None,
+        train="",
+        validation="",
+        test="",
+        documents=documents,
+        vocabulary=space.tokenizer.vocabulary or 30_522,
+        length=space.tokenizer.length,
+        labels=tuple(f"label {i}" for i in range(_SIMULATED_LABELS)),
+        rows=rows,
+        tokens={part: number * space.tokenizer.length for part, number in {**rows, "corpus": documents}.items()},
+        special={"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4},
+        task_fingerprint=digest(["simulated task", space.task.model_dump(mode="json")]),
+        tokenizer_fingerprint=digest(["simulated tokenizer", space.tokenizer.model_dump(mode="json")]),
+        corpus_fingerprint=digest(["simulated corpus", space.corpus.model_dump(mode="json")]),
+        corpus_name=space.corpus.source,
+        task_name=space.task.source,
+    )
+
+
+def largest_pretrain_size(space: Space) -> int:
+    """Return the most documents that a member of ``space`` can be pre-trained on."""
+    sizes = [0, (space.reference_settings() or {}).get("pretrain_size", 0)]
+    searched = space.search.get("pretrain_size", 0)
+    if isinstance(searched, Choices):
+        sizes += searched.choices
+    else:
+        sizes.append(searched.high if isinstance(searched, Range) else searched)
+    return max(int(size) for size in sizes)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The steps of one preparation; each is found in the store or done."""
+
+    root: Path
+    corpus: CorpusSection
+    tokenizer: TokenizerSection
+    task: TaskSection
+    least_documents: int
+    progress: Callable[[str], None]
+
+    def find(self) -> PreparedData | None:
+        """Return what an earlier preparation left, if all of it is there."""
+        try:
+            document = json.loads((self._cache / "prepared" / f"{self._key}.json").read_text(encoding="utf-8"))
+            prepared = PreparedData.from_document(document, self.root)
+            for part in ("corpus", *_SPLITS):
+                TokenArray.open(prepared.folder(part))
+        except (OSError, StoreError, ValueError, KeyError, TypeError):
+            return None
+        if not (prepared.folder("tokenizer") / _TOKENIZER).is_file():
+            return None
+        self._require_documents(prepared.documents)
+        return prepared
+
+    def do(self) -> PreparedData:
+        """Prepare what is missing, and leave a record of it; what can be wrong is read before what takes long."""
+        self.progress(f"reading the task {self.task.source}")
+        task_read = load_task(self.task, self._cache)
+        made = self._tokenizer_folder()
+        loaded = tokenizer.open_tokenizer(self._cache / made)
+        config = json.loads((self._cache / made / "tokenizer_config.json").read_text(encoding="utf-8"))
+        special = tokenizer.special_ids(loaded, config, self.tokenizer.name or "trained")
+        ids = tokenizer.tokenizer_fingerprint(self._cache / made)
+        corpus = self._corpus_folder(loaded, ids)
+        task = self._task_folder(loaded, ids, task_read)
+        folders = {"corpus": corpus, **{part: f"{task}/{part}" for part in _SPLITS}}
+        arrays = {part: TokenArray.open(self._cache / folder) for part, folder in folders.items()}
+        facts = json.loads((self._cache / task / "task.json").read_text(encoding="utf-8"))
+        prepared = PreparedData(
+            root=self.root,
+            tokenizer=f"{_DATA}/{made}",
+            corpus=f"{_DATA}/{folders['corpus']}",
+            train=f"{_DATA}/{folders['train']}",
+            validation=f"{_DATA}/{folders['validation']}",
+            test=f"{_DATA}/{folders['test']}",
+            documents=len(arrays["corpus"]),
+            vocabulary=tokenizer.vocabulary_size(loaded),
+            length=self.tokenizer.length,
+            labels=tuple(facts["labels"]),
+            rows={part: len(arrays[part]) for part in _SPLITS},
+            tokens={part: len(array.ids) for part, array in arrays.items()},
+            special=special,
+            task_fingerprint=self._task_fingerprint(folders, arrays),
+            tokenizer_fingerprint=ids,
+            corpus_fingerprint=arrays["corpus"].fingerprint(),
+            corpus_name=self.corpus.source,
+            task_name=self.task.source,
+        )
+        write_text(self._cache / "prepared" / f"{self._key}.json", json.dumps(prepared.to_document(), indent=1))
+        return prepared
+
+    @property
+    def _cache(self) -> Path:
+        return self.root / _DATA
+
+    @cached_property
+    def _sources(self) -> dict[str, str]:
+        """The fingerprints of what is read, by section."""
+        named: dict[str, str | None] = {
+            "corpus": self.corpus.source,
+            "tokenizer": self.tokenizer.name,
+            "task": self.task.source,
+            "test": self.task.test_source,
+        }
+        of_source = {source: source_fingerprint(source, self._cache) for source in set(named.values()) if source}
+        return {section: of_source[source] if source else "" for section, source in named.items()}
+
+    @cached_property
+    def _key(self) -> str:
+        sections = (self.corpus, self.tokenizer, self.task)
+        return digest([_FORMAT, *(section.model_dump(mode="json") for section in sections), self._sources])
+
+    @cached_property
+    def _documents(self) -> Corpus:
+        self.progress(f"reading the corpus {self.corpus.source}")
+        corpus = load_corpus(self.corpus, self._cache)
+        self._require_documents(len(corpus.documents))
+        return corpus
+
+    def _require_documents(self, documents: int) -> None:
+        if self.least_documents > documents:
+            raise DataError(
+                f"corpus {self.corpus.source}: it has {documents} documents, but pretrain_size goes up to "
+                f"{self.least_documents}",
+                hint=f"search pretrain_size up to {documents}, or give a larger corpus",
+            )
+
+    def _tokenizer_folder(self) -> str:
+        section = self.tokenizer.model_dump(mode="json", exclude={"length"})
+        of_corpus = None if self.tokenizer.name else self._corpus_key
+        folder = f"tokenizers/{digest([_FORMAT, section, of_corpus, self._sources['tokenizer']])}"
+        if not (self._cache / folder / _TOKENIZER).is_file():
+            with _anew(self._cache / folder) as aside:
+                if self.tokenizer.name is not None:
+                    self.progress(f"loading the tokenizer {self.tokenizer.name}")
+                    tokenizer.copy_tokenizer(aside, self.tokenizer.name)
+                else:
+                    texts = self._documents.documents
+                    self.progress(f"training a vocabulary of {self.tokenizer.vocabulary} on {len(texts)} documents")
+                    assert self.tokenizer.vocabulary is not None
+                    tokenizer.train_tokenizer(aside, texts, vocabulary=self.tokenizer.vocabulary)
+        return folder
+
+    @property
+    def _corpus_key(self) -> list[Any]:
+        return [self.corpus.model_dump(mode="json"), self._sources["corpus"]]
+
+    def _corpus_folder(self, loaded: Tokenizer, ids: str) -> str:
+        length = self.tokenizer.length
+        folder = f"corpora/{digest([_FORMAT, self._corpus_key, ids, length])}"
+        if not _is_whole(self._cache / folder):
+            texts = self._documents.documents
+            self.progress(f"tokenising {len(texts)} documents")
+            with _anew(self._cache / folder) as aside:
+                TokenArray.write(
+                    aside, tokenizer.encode(loaded, texts, length=length), vocabulary=tokenizer.vocabulary_size(loaded)
+                )
+        return folder
+
+    def _task_folder(self, loaded: Tokenizer, ids: str, task: Task) -> str:
+        length = self.tokenizer.length
+        source = [self._sources["task"], self._sources["test"]]
+        folder = f"tasks/{digest([_FORMAT, self.task.model_dump(mode='json'), source, ids, length])}"
+        if not all(_is_whole(self._cache / folder / part) for part in _SPLITS):
+            vocabulary = tokenizer.vocabulary_size(loaded)
+            with _anew(self._cache / folder) as aside:
+                for part in _SPLITS:
+                    split = getattr(task, part)
+                    (aside / part).mkdir()
+                    encoded = tokenizer.encode(loaded, split.texts, length=length)
+                    TokenArray.write(aside / part, encoded, vocabulary=vocabulary)
+                    np.save(aside / part / _LABELS, np.array(split.labels, dtype=np.int64), allow_pickle=False)
+                (aside / "task.json").write_text(json.dumps({"name": task.name, "labels": task.labels}))
+        return folder
+
+    def _task_fingerprint(self, folders: Mapping[str, str], arrays: Mapping[str, TokenArray]) -> str:
+        labels = {part: np.load(self._cache / folders[part] / _LABELS).tolist() for part in _SPLITS}
+        return digest({part: [arrays[part].fingerprint(), labels[part]] for part in _SPLITS})
+
+
+@contextmanager
+def _anew(folder: Path) -> Iterator[Path]:
+    """Give a folder to write ``folder``'s contents into; remains of a damaged one go."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with new_folder(folder) as aside:
+        yield aside
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        TokenArray.open(folder)
+    except StoreError:
+        return False
+    return True
+
+
+@contextmanager
+def _lock(file: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of the data folder, which ends with its process; say so when another process has it."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress("waiting for another process that prepares data")
+            lock.acquire()
+    except OSError as error:
+        raise not_writable(file.parent, error) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,193 @@
+"""Where data come from: the embedded ``pydocs``, the user's files and folders, or data sets of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlm_search.data import pydocs
+from tlm_search.data.fewrel import is_fewrel, read_fewrel
+from tlm_search.data.files import TEXT_COLUMN, kind_of, read_columns, read_json
+from tlm_search.data.folders import write_text
+from tlm_search.data.sampling import Labelled
+from tlm_search.digest import DIGEST_LENGTH, digest
+from tlm_search.errors import DataError
+
+if TYPE_CHECKING:
+    from tlm_search.space.sections import CorpusSection, TaskSection
+
+PYDOCS = "pydocs"
+_SHUFFLE_SEED = 42  # the paper's
+_DEFAULT_TEST_SPLIT = "test"
+_HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+_FOLDER_CACHE = "folders"
+
+
+def source_fingerprint(source: str, cache: Path) -> str:
+    """Return a digest of what ``source`` holds now: of package versions, of the contents of local files, of a hub id.
+
+    A data set of the hub is taken as it was when it was first prepared. Contents are read once for each size and time
+    of change of the files.
+
+    Raises:
+        DataError: a local file or folder is missing or cannot be read.
+    """
+    if source == PYDOCS:
+        return pydocs.fingerprint()
+    place = local_place(source)
+    if place is None:
+        return digest(["hub", source])
+    files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
+    try:
+        looks = [[file.relative_to(place.parent).as_posix(), *_size_and_time(file)] for file in files]
+        record = cache / "fingerprints" / f"{digest([str(place.absolute()), looks])}.json"
+        if record.is_file():
+            return str(json.loads(record.read_text(encoding="utf-8")))
+        hashed = hashlib.sha256()
+        for (name, size, _), file in zip(looks, files, strict=True):
+            hashed.update(f"{name} {size}\n".encode())
+            with file.open("rb") as stream:
+                hashed.update(hashlib.file_digest(stream, "sha256").digest())
+    except OSError as error:
+        raise DataError(f"{source}: it cannot be read: {error.strerror or error}") from error
+    fingerprint = hashed.hexdigest()[:DIGEST_LENGTH]
+    write_text(record, json.dumps(fingerprint))
+    return fingerprint
+
+
+def local_place(source: str) -> Path | None:
+    """Return the file or folder that ``source`` names; None for an id of the hub.
+
+    Raises:
+        DataError: it can only be a path, and is not there.
+    """
+    place = Path(source).expanduser()
+    if place.exists():
+        return place
+    if kind_of(place) is not None or source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
+        raise DataError(
+            f"{source}: there is no such file or folder",
+            hint=f"the path is relative to {Path.cwd()}; or name a Hugging Face id, or pydocs",
+        )
+    return None
+
+
+def load_documents(section: CorpusSection, cache: Path) -> list[str]:
+    """Return the texts of a corpus that is not embedded: at most ``section.documents``, empty ones left out.
+
+    Raises:
+        DataError: it is missing, damaged, or has no such column or split.
+    """
+    place = local_place(section.source)
+    if place is not None and (file := _single_file(place)):
+        texts = read_columns(file, [_text_column(file, section.text)])
+        return _cut(next(iter(texts.values())), section)
+    if place is not None and (files := _text_files(place)):
+        return _cut([text for file in files for text in read_columns(file, [TEXT_COLUMN])[TEXT_COLUMN]], section)
+    from tlm_search.data.hub import open_splits, split_columns
+
+    splits = open_splits(section.source, config=section.config, folder=cache / _FOLDER_CACHE)
+    if section.split not in splits:
+        raise _no_split(f"corpus {section.source}", section.split, splits)
+    where = f"corpus {section.source}, split {section.split}"
+    seed = None if place is not None else _SHUFFLE_SEED
+    read = split_columns(splits[section.split], [section.text], where, seed=seed, most=section.documents)
+    return _cut(read[section.text], section)
+
+
+def load_labelled(section: TaskSection, cache: Path) -> tuple[Labelled, Labelled | None]:
+    """Return the labelled texts of a task that is not embedded, and those of its test split or file, if it has any.
+
+    Raises:
+        DataError: it is missing, damaged, or has no such column or split.
+    """
+    train, test = _labelled(section, section.source, cache, section.train_split)
+    if section.test_source is not None:
+        test, of_its_own = _labelled(section, section.test_source, cache, section.test_split)
+        test = of_its_own or test
+    return train, test
+
+
+def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tuple[Labelled, Labelled | None]:
+    """Return the texts of ``split``, or of a single file, and those of the test split, if there are splits."""
+    place = local_place(source)
+    columns = [section.text, section.label]
+    if place is not None and (file := _single_file(place)):
+        if section.format == "fewrel" or file.name.removesuffix(".gz").endswith(".json"):
+            value = read_json(file)
+            if section.format == "fewrel" or is_fewrel(value):
+                return read_fewrel(file, value), None
+        return _as_labelled(section, read_columns(file, columns), str(file)), None
+    if section.format == "fewrel":
+        raise DataError(f"task {source}: format fewrel needs a file", hint="name the .json or .json.gz file itself")
+    from tlm_search.data.hub import open_splits, split_columns
+
+    splits = open_splits(source, config=section.config, folder=cache / _FOLDER_CACHE)
+    if split not in splits:
+        raise _no_split(f"task {source}", split, splits)
+    if section.test_split not in splits and section.test_split != _DEFAULT_TEST_SPLIT:
+        raise _no_split(f"task {source}", section.test_split, splits)
+    read = {
+        name: _as_labelled(section, split_columns(splits[name], columns, where), where)
+        for name in {split, section.test_split} & set(splits)
+        for where in [f"task {source}, split {name}"]
+    }
+    return read[split], None if section.test_split == split else read.get(section.test_split)
+
+
+def _as_labelled(section: TaskSection, read: dict[str, list[Any]], where: str) -> Labelled:
+    """Pair texts with labels as text; rows that lack one of the two are left out."""
+    texts: list[str] = []
+    labels: list[str] = []
+    for text, label in zip(_texts(read[section.text], section.text, where), read[section.label], strict=True):
+        if text and label is not None and (name := _label_text(label)):
+            texts.append(text)
+            labels.append(name)
+    return Labelled(texts, labels)
+
+
+def _label_text(label: Any) -> str:
+    if isinstance(label, bool):
+        return str(label).lower()
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label).strip()
+
+
+def _texts(values: Sequence[Any], column: str, where: str) -> list[str]:
+    """Return the values as texts, missing and blank ones as empty texts."""
+    for value in values:
+        if value is not None and not isinstance(value, str):
+            raise DataError(f"{where}: column {column!r} holds {type(value).__name__}, not text")
+    return ["" if value is None or value.isspace() else value for value in values]
+
+
+def _cut(values: Sequence[Any], section: CorpusSection) -> list[str]:
+    texts = _texts(values, section.text, f"corpus {section.source}")
+    return [text for text in texts if text][: section.documents]
+
+
+def _single_file(place: Path) -> Path | None:
+    return None if place.is_dir() else place
+
+
+def _text_files(folder: Path) -> list[Path]:
+    """Return the text files of a folder, in the order of their paths, if they are its only data."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    kinds = {kind for file in files if (kind := kind_of(file))}
+    return [file for file in files if kind_of(file)] if kinds == {"text"} else []
+
+
+def _text_column(file: Path, column: str) -> str:
+    return TEXT_COLUMN if kind_of(file) == "text" else column
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _no_split(where: str, split: str, splits: Sequence[str] | Any) -> DataError:
+    return DataError(f"{where}: there is no split {split!r}", hint=f"its splits are: {', '.join(splits)}")

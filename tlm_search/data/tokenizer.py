@@ -1,0 +1,116 @@
+"""The tokenizer of a study: trained on its corpus, or one that exists; and the way from texts to ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlm_search.data import wordpiece
+from tlm_search.digest import DIGEST_LENGTH
+from tlm_search.errors import DataError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_BATCH = 2000  # texts at once: enough for all cores, little memory
+_ROLES = {"pad": ("pad",), "unk": ("unk",), "cls": ("cls", "bos"), "sep": ("sep", "eos"), "mask": ("mask",)}
+_CUT = 8  # characters per token that are mostly enough, see `encode`
+
+
+def train_tokenizer(folder: Path, texts: Sequence[str], *, vocabulary: int) -> None:
+    """Train a WordPiece vocabulary on ``texts`` and write the tokenizer to ``folder``."""
+    wordpiece.save(wordpiece.train_wordpiece(texts, vocabulary=vocabulary), folder)
+
+
+def copy_tokenizer(folder: Path, name: str) -> None:
+    """Write the tokenizer that ``name`` (a folder, or a Hugging Face id) gives to ``folder``.
+
+    A folder with nothing but ``vocab.txt`` is BERT's uncased WordPiece over that vocabulary.
+
+    Raises:
+        DataError: there is no such tokenizer, it has no fast form, or no token for the masks.
+    """
+    place = Path(name).expanduser()
+    if place.is_dir() and (place / "vocab.txt").is_file() and not (place / "tokenizer_config.json").is_file():
+        try:
+            tokens = (place / "vocab.txt").read_text(encoding="utf-8").split("\n")
+            wordpiece.save(wordpiece.wordpiece(tokens[:-1] if tokens[-1] == "" else tokens), folder)
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"tokenizer {name}: vocab.txt cannot be read: {error}") from error
+        except KeyError as error:
+            raise DataError(f"tokenizer {name}: vocab.txt has no token {error.args[0]}") from error
+        return
+    from tlm_search.data.hub import load_hub_tokenizer
+
+    loaded = load_hub_tokenizer(name)
+    if not getattr(loaded, "is_fast", False):
+        raise DataError(f"tokenizer {name}: it has no fast (Rust) form", hint="name another tokenizer")
+    loaded.save_pretrained(str(folder))
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """Load the tokenizer that lies in ``folder`` of the store, without transformers."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """Return a digest of all that decides the ids."""
+    return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:DIGEST_LENGTH]
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """Return the number of ids, gaps among them included."""
+    return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+
+
+def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any], name: str) -> dict[str, int]:
+    """Return the ids of pad, unk, cls, sep and mask from the tokenizer and its ``tokenizer_config.json``.
+
+    Raises:
+        DataError: it has none of a kind that a masked language model needs.
+    """
+    ids: dict[str, int] = {}
+    for role, names in _ROLES.items():
+        for entry in (config.get(f"{candidate}_token") for candidate in names):
+            token = entry.get("content") if isinstance(entry, Mapping) else entry
+            number = None if token is None else tokenizer.token_to_id(token)
+            if number is not None:
+                ids[role] = number
+                break
+        else:
+            if role != "unk":
+                raise DataError(
+                    f"tokenizer {name}: it has no {role} token, which masked-language-model training needs",
+                    hint="name a tokenizer of the BERT family, or give a vocabulary to train",
+                )
+    return ids
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], *, length: int) -> Iterator[list[int]]:
+    """Yield the ids of each text with the special tokens in place, cut to ``length`` tokens.
+
+    Long texts are tokenised from their start only as far as needed: a start that fills ``length`` tokens and ends at
+    white space has the same first tokens as the whole.
+    """
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(length)
+    remaining = iter(texts)
+    while batch := list(islice(remaining, _BATCH)):
+        starts = [_start(text, _CUT * length) for text in batch]
+        encoded = [encoding.ids for encoding in tokenizer.encode_batch_fast(starts)]
+        again = [i for i, ids in enumerate(encoded) if len(ids) < length and len(starts[i]) < len(batch[i])]
+        for i, encoding in zip(again, tokenizer.encode_batch_fast([batch[i] for i in again]), strict=True):
+            encoded[i] = encoding.ids
+        yield from encoded
+
+
+def _start(text: str, characters: int) -> str:
+    if len(text) <= characters:
+        return text
+    end = text.rfind(" ", 0, characters)
+    return text[:end] if end > 0 else text

@@ -1,0 +1,100 @@
+"""Tokenised texts in memory-mapped arrays that every process of a study shares. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.digest import DIGEST_LENGTH
+from tlm_search.errors import StoreError
+
+_IDS, _OFFSETS, _FACTS = "ids.bin", "offsets.npy", "tokens.json"
+
+
+@dataclass(frozen=True)
+class TokenArray:
+    """Texts as token ids, one after the other.
+
+    ``ids`` is flat (uint16 for vocabularies below 65,536, else int32), with [CLS] and [SEP] in place; text ``i`` is
+    ``ids[offsets[i]:offsets[i + 1]]``; ``offsets`` is int64 and has one more entry than there are texts.
+    """
+
+    ids: NDArray[np.uint16] | NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def write(cls, folder: Path, sequences: Iterable[Sequence[int]], *, vocabulary: int) -> TokenArray:
+        """Write ``sequences`` of ids below ``vocabulary`` to ``folder``, and open it. Streams; keeps only offsets.
+
+        Not atomic by itself: write inside ``new_folder``.
+        """
+        dtype = np.dtype("<u2") if vocabulary < 2**16 else np.dtype("<i4")
+        lengths = [0]
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _IDS).open("wb") as file:
+            for sequence in sequences:
+                file.write(np.asarray(sequence, dtype=dtype).tobytes())
+                lengths.append(len(sequence))
+        np.save(folder / _OFFSETS, np.cumsum(lengths, dtype=np.int64), allow_pickle=False)
+        (folder / _FACTS).write_text(json.dumps({"dtype": dtype.str, "texts": len(lengths) - 1}), encoding="utf-8")
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> TokenArray:
+        """Map ``folder`` into memory, read-only.
+
+        Raises:
+            StoreError: it is not there, or not whole.
+        """
+        try:
+            facts = json.loads((folder / _FACTS).read_text())
+            dtype = np.dtype(facts["dtype"])
+            offsets = np.load(folder / _OFFSETS, allow_pickle=False)
+            file = folder / _IDS
+            whole = len(offsets) == facts["texts"] + 1 and file.stat().st_size == int(offsets[-1]) * dtype.itemsize
+            ids = np.memmap(file, dtype=dtype, mode="r") if int(offsets[-1]) else np.zeros(0, dtype=dtype)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(folder, str(error)) from error
+        if not whole:
+            raise _damaged(folder, "the sizes of its files do not agree")
+        return cls(ids, offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, text: int) -> NDArray[np.uint16] | NDArray[np.int32]:
+        if not -len(self) <= text < len(self):
+            raise IndexError(f"text {text} of {len(self)}")
+        text %= len(self)
+        return self.ids[self.offsets[text] : self.offsets[text + 1]]
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the number of tokens of each text."""
+        return np.diff(self.offsets)
+
+    def prefix(self, texts: int) -> TokenArray:
+        """Return a view of the first ``texts`` texts.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        if not 0 <= texts <= len(self):
+            raise ValueError(f"{texts} texts of {len(self)}")
+        return TokenArray(self.ids[: self.offsets[texts]], self.offsets[: texts + 1])
+
+    def fingerprint(self) -> str:
+        """Return a digest of the texts in view: equal ids and lengths have equal fingerprints, wherever they lie."""
+        hashed = hashlib.sha256(f"{self.ids.dtype.str} {len(self)}\n".encode())
+        hashed.update(np.ascontiguousarray(self.offsets).data)
+        hashed.update(np.ascontiguousarray(self.ids).data)
+        return hashed.hexdigest()[:DIGEST_LENGTH]
+
+
+def _damaged(folder: Path, why: str) -> StoreError:
+    return StoreError(f"{folder}: tokens cannot be read: {why}", hint="remove the folder and run again to make it anew")

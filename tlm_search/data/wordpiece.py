@@ -1,0 +1,106 @@
+"""A WordPiece vocabulary trained on a corpus: the same texts give the same vocabulary, bit by bit."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_MOST_CHARACTERS = 32_000_000  # of larger corpora evenly spaced texts are taken: more change few tokens
+_ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+
+
+def train_wordpiece(texts: Sequence[str], *, vocabulary: int) -> Tokenizer:
+    """Return a tokenizer like BERT's (lowercase, no accents) with at most ``vocabulary`` tokens from ``texts``.
+
+    The special tokens are 0 to 4. Only the commonest characters enter, with their forms inside words at most an
+    eighth of a large vocabulary; words with others become [UNK].
+    """
+    from tokenizers import Tokenizer, models, trainers
+
+    texts = texts[:: max(1, math.ceil(sum(map(len, texts)) / _MOST_CHARACTERS))]
+    alphabet = _alphabet(texts, most=min(max(vocabulary // 16, 64), vocabulary // 3))
+    # The trainer would number the "##" forms in the order of a hash table, which differs from run to run and decides
+    # ties between merges. Given as special tokens they have their numbers from the start.
+    inside = [f"##{character}" for character in alphabet]
+    learner = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
+    _dress(learner)
+    learner.train_from_iterator(
+        texts,
+        trainers.WordPieceTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[*SPECIAL, *inside],
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+            show_progress=False,
+        ),
+        length=len(texts),
+    )
+    tokens = learner.get_vocab(with_added_tokens=False)
+    return wordpiece(sorted(tokens, key=tokens.__getitem__))
+
+
+def wordpiece(tokens: Iterable[str]) -> Tokenizer:
+    """Return BERT's uncased tokenizer over ``tokens`` in the order of their ids.
+
+    Raises:
+        KeyError: a special token is missing.
+    """
+    from tokenizers import Tokenizer, decoders, models, processors
+
+    ids = {token: i for i, token in enumerate(tokens)}
+    for token in SPECIAL:
+        ids[token]
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=SPECIAL[1]))
+    _dress(tokenizer)
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
+    )
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def save(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write the files that ``transformers.AutoTokenizer`` loads."""
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        **dict(zip(_ROLES, SPECIAL, strict=True)),
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _dress(tokenizer: Tokenizer) -> None:
+    from tokenizers import normalizers, pre_tokenizers
+
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+
+
+def _alphabet(texts: Sequence[str], *, most: int) -> list[str]:
+    """Return the commonest characters of the normalised texts, sorted."""
+    from tokenizers import normalizers
+
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    raw: Counter[str] = Counter()
+    for text in texts:
+        raw.update(text)
+    counts: Counter[str] = Counter()
+    for character, count in raw.items():
+        for normal in normalizer.normalize_str(character):
+            if not normal.isspace():
+                counts[normal] += count
+    least = math.ceil(1e-6 * counts.total())
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    return sorted(character for character in ranked[:most] if counts[character] >= least)

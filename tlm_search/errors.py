@@ -1,0 +1,111 @@
+"""The tree of errors.
+
+::
+
+    TlmSearchError
+    ├── UserError                 what the user gave is wrong; exit code 2
+    │   ├── SpaceError            a space file, with file, line and key
+    │   ├── DataError             a corpus, a task or a tokenizer
+    │   ├── StoreError            a folder of the store cannot be read or written
+    │   ├── StudyError            a study folder, its storage or its lock
+    │   ├── ExportError           an exported committee, or the folder for one
+    │   └── ResourceError         more CPUs, GPUs or memory than there are
+    ├── TrainingError             one member could not be trained; its trial fails with this text
+    │   ├── DivergedError         the loss is not a number, or does not come down
+    │   └── OutOfMemoryError      the device has too little memory
+    ├── NoTrialSucceededError     the study ended without one finished trial; exit code 3
+    └── InterruptedStudyError     Ctrl-C; exit code 130
+
+The command line prints the message, then the hint, and ends with ``exit_code``; a traceback is only for what is not in
+this tree.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class TlmSearchError(Exception):
+    """An error that is told to the user in one message.
+
+    ``hint`` says what to do next; it is printed below the message.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n{self.hint}"
+
+
+class UserError(TlmSearchError):
+    """What the user gave is wrong."""
+
+    exit_code = 2
+
+
+class SpaceError(UserError):
+    """A space file is wrong: which file, which line, which key."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: Path | str | None = None,
+        line: int | None = None,
+        key: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        place = "" if file is None else f"{file}:{line}: " if line is not None else f"{file}: "
+        super().__init__(f"{place}{f'{key}: ' if key else ''}{message}", hint=hint)
+        self.file = file
+        self.line = line
+        self.key = key
+
+
+class DataError(UserError):
+    """A corpus, a task or a tokenizer cannot be used."""
+
+
+class StoreError(UserError):
+    """The store cannot be read or written."""
+
+
+class StudyError(UserError):
+    """A study folder, its storage or its lock is in the way."""
+
+
+class ExportError(UserError):
+    """A committee cannot be exported, or an exported one cannot be used."""
+
+
+class ResourceError(UserError):
+    """More was asked for than the machine or the cluster has."""
+
+
+class TrainingError(TlmSearchError):
+    """One member could not be trained."""
+
+
+class DivergedError(TrainingError):
+    """The loss is not a number, or does not come down."""
+
+
+class OutOfMemoryError(TrainingError):
+    """The device has too little memory for this member."""
+
+
+class NoTrialSucceededError(TlmSearchError):
+    """The study ended without one successful trial."""
+
+    exit_code = 3
+
+
+class InterruptedStudyError(TlmSearchError):
+    """The user stopped the study; the hint has the command that continues it."""
+
+    exit_code = 130

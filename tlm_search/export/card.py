@@ -1,0 +1,203 @@
+"""The model card of an exported committee: what it is, how well it does, what it cost, and its limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.committee.candidates import candidates
+from tlm_search.committee.interval import accuracy_interval
+from tlm_search.committee.vote import accuracy, calibration_error, cross_entropy, macro_f1
+from tlm_search.data.prepared import PreparedData
+from tlm_search.export.choose import Chosen
+from tlm_search.model.architecture import Architecture
+from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural
+from tlm_search.search.record import REFERENCE_NUMBER, StudyRecord
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the card is written from.
+
+    ``documents`` are the members' in the store; ``probabilities`` ``(rows, labels)`` are the committee's and ``labels``
+    ``(rows,)`` the true ones, by split; ``difference`` is the largest one between the probabilities that the exported
+    committee gives on the test texts and those of the study.
+    """
+
+    record: StudyRecord
+    chosen: Chosen
+    data: PreparedData
+    documents: Sequence[Mapping[str, Any]]
+    architecture: Architecture
+    probabilities: Mapping[str, NDArray[np.floating]]
+    labels: Mapping[str, NDArray[np.integer]]
+    difference: float
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of all members."""
+        return len(self.documents) * self.architecture.classifier_parameters(len(self.data.labels))
+
+    def accuracy(self, split: str) -> tuple[float, float, float]:
+        """Return the accuracy on ``split`` of these very members, and its 95% interval over texts."""
+        right = self.probabilities[split].argmax(axis=-1) == self.labels[split]
+        return accuracy(self.probabilities[split], self.labels[split]), *accuracy_interval(right.astype(np.float64))
+
+    def cost(self, name: str) -> float:
+        """Return the ``seconds`` or ``flops`` of training all members, their pre-training included."""
+        courses = [document[phase] or {} for document in self.documents for phase in ("pretraining", "finetuning")]
+        return float(sum(course.get(name, 0.0) for course in courses))
+
+    def latency_ms(self) -> float | None:
+        """Return what the study measured for a committee of this size; None where it did not."""
+        sizes = {candidate.size: candidate.latency_ms for candidate in candidates(self.chosen.trial)}
+        return sizes.get(self.chosen.size)
+
+
+def no_members_because(architecture: Architecture, pooling: str) -> str | None:
+    """Return why the members have no form in ``transformers``; None where they have one."""
+    if architecture.convolution_layers:
+        return "its convolution front end has no form in `transformers`"
+    if pooling != "cls":
+        return f"`BertForSequenceClassification` does not pool by the {pooling} of the tokens"
+    return None
+
+
+def card(facts: Facts) -> str:
+    """Return the card as Markdown, with the fields that model hubs read on top."""
+    return (
+        "\n\n".join(
+            [_FRONT, _opening(facts), _loading(facts), _data(facts), _training(facts), _results(facts), _LIMITS]
+        )
+        + "\n"
+    )
+
+
+_FRONT = """---
+library_name: tlm-search
+pipeline_tag: text-classification
+license: unknown  # yours to choose: it depends on the corpus and the task
+tags: [tiny-language-models, ensemble, bert]
+---"""
+
+_LIMITS = """## Limits
+
+- It knows the labels above and no others: every text gets one of them, an empty or foreign one too.
+- The accuracy is that on texts of the task; on other texts it may be far lower, and the probabilities too sure.
+- Whatever is one-sided in the corpus or the labels, the committee has learned.
+- Licence: see the first lines of this page; the licences of the corpus and of the task may bind you.
+
+This page is yours to complete. All other files are named with their sha256 in `manifest.json`, and a changed one is
+refused."""
+
+
+def _opening(facts: Facts) -> str:
+    shape, size = facts.architecture, len(facts.documents)
+    kind = (
+        "a single model"
+        if size == 1
+        else f"a soft committee of {size} models, which vote by the mean of their softmax outputs"
+    )
+    convolution = f", {plural(shape.convolution_layers, 'convolution')} in front" if shape.convolution_layers else ""
+    named = "the reference" if facts.chosen.trial.number == REFERENCE_NUMBER else f"trial {facts.chosen.trial.number}"
+    return (
+        f"# {_inline(facts.record.name)}\n\n"
+        f"A text classifier: {kind}. Each is a BERT of depth {shape.depth}, width {shape.width}, "
+        f"{plural(shape.heads, 'head')}{convolution}. It is {named} of a search by `tlm-search`, chosen as: "
+        f"{facts.chosen.why}.\n\nLabels:\n\n```json\n{json.dumps(list(facts.data.labels), ensure_ascii=False)}\n```"
+    )
+
+
+def _loading(facts: Facts) -> str:
+    why_not = no_members_because(facts.architecture, facts.documents[0]["spec"]["settings"]["pooling"])
+    lines = [
+        "## How to load it",
+        "```python\nfrom tlm_search.export.committee import SoftCommittee\n\n"
+        'committee = SoftCommittee.load("DIR")\n'
+        'committee.probabilities(["a text", "another text"])  # (texts, labels), in the order of committee.labels\n```',
+        'On the command line: `tlm-search predict DIR "a text"`.',
+    ]
+    if why_not is None:
+        lines.append(
+            "Each member alone needs nothing but `transformers`:\n\n```python\nfrom transformers import pipeline\n\n"
+            'pipeline("text-classification", "DIR/members/0")("a text", truncation=True)\n```'
+        )
+    else:
+        lines.append(f"There is no folder `members/`: {why_not}.")
+    return "\n\n".join(lines)
+
+
+def _data(facts: Facts) -> str:
+    data, pretrained = facts.data, facts.documents[0]["spec"]["pretrained"]
+    texts = (
+        "none"
+        if pretrained is None
+        else f"the first {pretrained['documents']:,} documents of {_source(data.corpus_name)}"
+    )
+    return (
+        "## Data\n\n"
+        f"- Pre-training: {texts}.\n"
+        f"- Task: {_source(data.task_name)}; {data.rows['train']:,} texts to train, "
+        f"{data.rows['validation']:,} to choose by (validation), {data.rows['test']:,} to report (test).\n"
+        f"- Texts are cut to {data.length} tokens of a vocabulary of {data.vocabulary:,}."
+    )
+
+
+def _training(facts: Facts) -> str:
+    spec, first = facts.documents[0]["spec"], facts.documents[0]
+    phases = {"Pre-training": (spec["pretrained"] or {}).get("settings"), "Fine-tuning": spec["settings"]}
+    lines = [
+        f"- {phase}: {', '.join(name.replace('_', ' ') + ' ' + number(value) for name, value in settings.items())}."
+        for phase, settings in phases.items()
+        if settings is not None
+    ]
+    versions = ", ".join(f"{name} {value}" for name, value in first["versions"].items() if value)
+    lines.append(
+        f"- Cost of all members: {duration(facts.cost('seconds'))} and {compact(facts.cost('flops'))} FLOPs on "
+        f"{_inline(str(first['machine']['device']))}. The search around them cost more."
+    )
+    lines.append(f"- Versions: {_inline(versions)}.")
+    return "## Training\n\n" + "\n".join(lines)
+
+
+def _results(facts: Facts) -> str:
+    test, labels = facts.probabilities["test"], facts.labels["test"]
+    rows = [
+        (f"{split} accuracy (95% interval over texts)", f"{percent(mean)} ({interval(low, high)})")
+        for split in ("validation", "test")
+        for mean, low, high in [facts.accuracy(split)]
+    ]
+    rows += [
+        ("test macro F1", f"{macro_f1(test, labels):.3f}"),
+        ("test cross-entropy", f"{cross_entropy(test, labels):.3f} nats"),
+        ("test calibration error", percent(calibration_error(test, labels))),
+        ("latency of one text of full length", milliseconds(facts.latency_ms())),
+        ("parameters of all members", f"{facts.parameters:,}"),
+        ("largest difference from the study's test probabilities", f"{facts.difference:.1g}"),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return (
+        f"## Results\n\n| | |\n|---|---|\n{table}\n\n"
+        "These are the figures of these very members. "
+        "The committee was chosen on validation, so that its accuracy there is a little too high; test chose nothing. "
+        "The calibration error is the mean gap of confidence and accuracy over 15 bins. Latency is that of PyTorch on "
+        "the machine that ran the trial."
+    )
+
+
+def _source(name: str) -> str:
+    """Name a source; of a path only its last part, which tells nothing of the machine."""
+    path = PurePath(name)
+    local = path.is_absolute() or name.startswith(("~", ".")) or bool(path.suffix) or len(path.parts) > 2
+    return f"`{_inline(path.name if local else name)}`"
+
+
+def _inline(text: str) -> str:
+    """Return ``text`` as it can stand in a line of Markdown."""
+    return " ".join(text.replace("`", "'").replace("|", "/").split())

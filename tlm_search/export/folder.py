@@ -1,0 +1,150 @@
+"""An export as a folder: it appears whole or not at all, and a manifest of sha256 says whether it still is. No torch.
+
+::
+
+    DIR/   config.json  model.safetensors  check.json  manifest.json  README.md  tokenizer.json  tokenizer_config.json
+           members/0..K-1/   each for plain `transformers`, where its architecture has a form there
+
+``README.md`` is not in the manifest, because its licence and limits are for the owner to complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from tlm_search.data.folders import sync
+from tlm_search.errors import ExportError
+
+FORMAT = 1
+CONFIG, MODEL, CHECK, CARD, MANIFEST = "config.json", "model.safetensors", "check.json", "README.md", "manifest.json"
+_EXPORT_AGAIN = "export it again: tlm-search export STUDY --out DIR"
+
+
+@contextmanager
+def new_export(out: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``out`` to write into; with its manifest it becomes ``out`` when the block ends well.
+
+    Raises:
+        ExportError: ``out`` is a file or holds something, or the place cannot be written.
+    """
+    out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link, and the link is what is in the way
+    _require_free(out)
+    aside = out.with_name(f".{out.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        write_json(aside / MANIFEST, {"format": FORMAT, "files": _manifest(aside)})
+        for path in (*aside.rglob("*"), aside):
+            sync(path)
+        aside.replace(out)
+        sync(out.parent)
+    except OSError as error:
+        _require_free(out)  # another process may have been first
+        raise ExportError(
+            f"{out}: it cannot be written: {error.strerror or error}",
+            hint="choose another folder with --out, or make room there",
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write ``value`` as JSON that a person can read."""
+    file.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def verified(folder: Path) -> Mapping[str, Any]:
+    """Check every file of the manifest and return ``config.json``.
+
+    Raises:
+        ExportError: there is no export, it is not as it was written, or it is of a later format.
+    """
+    if not folder.is_dir():
+        raise ExportError(f"{folder}: there is no such folder", hint="give a folder that tlm-search export wrote")
+    if not (folder / MANIFEST).is_file():
+        raise ExportError(
+            f"{folder}: it is not an exported committee, or it is damaged: {MANIFEST} is missing",
+            hint="give a folder that tlm-search export wrote",
+        )
+    manifest = read_json(folder, MANIFEST)
+    if isinstance(manifest, dict) and isinstance(version := manifest.get("format"), int) and version > FORMAT:
+        raise ExportError(
+            f"{folder}: it has format {version}, this version of tlm-search reads {FORMAT}", hint="update tlm-search"
+        )
+    try:
+        files = {str(name): (str(fact["sha256"]), int(fact["bytes"])) for name, fact in manifest["files"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(folder, f"{MANIFEST} does not list its files") from error
+    for name in (CONFIG, MODEL, CHECK):
+        if name not in files:
+            raise damaged(folder, f"{MANIFEST} does not name {name}")
+    for name, (sha256, size) in files.items():
+        _verify(folder, name, sha256, size)
+    config = read_json(folder, CONFIG)
+    if not isinstance(config, dict):
+        raise damaged(folder, f"{CONFIG} holds no object")
+    return config
+
+
+def read_json(folder: Path, name: str) -> Any:
+    """Read a JSON file of an export.
+
+    Raises:
+        ExportError: it cannot be read.
+    """
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(folder, f"{name} is not readable") from error
+
+
+def damaged(folder: Path, reason: str) -> ExportError:
+    """Make the error for an export that is not as it was written."""
+    return ExportError(f"{folder}: the exported committee is damaged: {reason}", hint=_EXPORT_AGAIN)
+
+
+def _require_free(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ExportError(f"{out}: it exists and is not a folder", hint="choose another folder with --out")
+    try:
+        taken = out.is_dir() and any(out.iterdir())
+    except OSError as error:
+        raise ExportError(f"{out}: it cannot be read: {error.strerror or error}") from error
+    if taken:
+        raise ExportError(
+            f"{out}: the folder is not empty", hint="choose another folder with --out; nothing is ever overwritten"
+        )
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, object]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CARD)
+    return {
+        file.relative_to(folder).as_posix(): {"sha256": _sha256(file), "bytes": file.stat().st_size} for file in files
+    }
+
+
+def _verify(folder: Path, name: str, sha256: str, size: int) -> None:
+    file = folder / name
+    try:
+        if not file.is_file():
+            raise damaged(folder, f"{name} is missing")
+        actual = file.stat().st_size
+        if actual != size:
+            raise damaged(folder, f"{name} has {actual:,} bytes instead of {size:,}")
+        if _sha256(file) != sha256:
+            raise damaged(folder, f"{name} was changed after it was written")
+    except OSError as error:
+        raise damaged(folder, f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

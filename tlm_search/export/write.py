@@ -1,0 +1,171 @@
+"""A chosen committee as a folder that loads elsewhere: weights, tokenizer, labels, card, and inputs to check it by."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from tlm_search.committee.vote import soft_vote
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokenizer import open_tokenizer
+from tlm_search.data.tokens import TokenArray
+from tlm_search.errors import ExportError
+from tlm_search.export.card import Facts, card, no_members_because
+from tlm_search.export.choose import Chosen
+from tlm_search.export.committee import SoftCommittee, architecture_of, prefixed
+from tlm_search.export.folder import CARD, CHECK, CONFIG, FORMAT, MODEL, new_export, write_json
+from tlm_search.members.store import Entry, Store
+from tlm_search.members.train import KIND
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.bert import EPSILON
+from tlm_search.model.hf import bert_config
+from tlm_search.search.record import StudyRecord
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_FLOAT32 = {"format": "pt"}  # without it transformers refuses a file
+_CHECK_WORDS = (3, 8, 8)
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the folder, its facts, and whether each member loads in plain ``transformers``."""
+
+    folder: Path
+    facts: Facts
+    plain_members: bool
+
+
+def export_committee(record: StudyRecord, store: Store, chosen: Chosen, *, out: Path) -> Exported:
+    """Write the committee ``chosen`` of ``record`` to the new folder ``out``, whole or not at all.
+
+    The committee answers the study's test texts before it is written; the largest difference of its probabilities
+    from those of the stored logits is in the card.
+
+    Raises:
+        ExportError: ``out`` holds something, or members of the committee are not in the store.
+        StoreError: the study's data are not in the store.
+    """
+    if record.space.trainer == "simulated":
+        raise ExportError(f"the members of {record.name} are simulated: there are no weights to export")
+    data = PreparedData.from_document(record.data, store.root)
+    with new_export(out) as folder:
+        entries = [_member(store, digest, chosen) for digest in chosen.members]
+        states = [entry.arrays("model") for entry in entries]
+        config = _config(entries, data)
+        architecture = architecture_of(config["architecture"])
+        why_not = no_members_because(architecture, config["pooling"])
+        tensors = [{name: torch.from_numpy(value) for name, value in state.items()} for state in states]
+        _write_tokenizer(data.folder("tokenizer"), folder, length=data.length)
+        tokenizer = open_tokenizer(folder)
+        committee = SoftCommittee.of(config, tensors, tokenizer, expected={})
+        facts = _facts(record, chosen, data, entries, committee)
+        write_json(folder / CONFIG, config)
+        save_file({name: value.numpy() for name, value in prefixed(tensors).items()}, folder / MODEL, _FLOAT32)
+        texts = check_texts(tokenizer, length=data.length)
+        write_json(folder / CHECK, {"texts": texts, "probabilities": committee.probabilities(texts).tolist()})
+        if why_not is None:
+            for index, state in enumerate(states):
+                _write_member(folder, index, state, architecture, data)
+        (folder / CARD).write_text(card(facts), encoding="utf-8")
+    return Exported(out, facts, plain_members=why_not is None)
+
+
+def check_texts(tokenizer: Tokenizer, *, length: int) -> list[str]:
+    """Return inputs for ``check.json``: empty, short, and too long; of the vocabulary's words, never of the data."""
+    vocabulary = sorted(tokenizer.get_vocab(with_added_tokens=False))
+    words = [word for word in vocabulary if word.isalpha() and len(word) > 1] or ["text"]
+    drawn = np.random.default_rng(0).choice(words, size=sum(_CHECK_WORDS) + 2 * length).tolist()
+    places = np.cumsum([0, *_CHECK_WORDS, 2 * length]).tolist()
+    return ["", *(" ".join(drawn[begin:end]) for begin, end in pairwise(places))]
+
+
+def _member(store: Store, digest: str, chosen: Chosen) -> Entry:
+    entry = store.read(KIND, digest)
+    if entry is None or "model.safetensors" not in entry.files:
+        raise ExportError(
+            f"member {digest} of trial {chosen.trial.number} is not in the store {store.root}, or was damaged there",
+            hint="choose another trial with --trial, or fewer members with --size",
+        )
+    return entry
+
+
+def _config(entries: Sequence[Entry], data: PreparedData) -> dict[str, Any]:
+    spec = entries[0].document["spec"]
+    return {
+        "format": FORMAT,
+        "model_type": "tlm-search-committee",
+        "architecture": spec["architecture"],
+        "pooling": spec["settings"]["pooling"],
+        "labels": list(data.labels),
+        "length": data.length,
+        "pad": data.special["pad"],
+        "members": [entry.digest for entry in entries],
+    }
+
+
+def _facts(
+    record: StudyRecord, chosen: Chosen, data: PreparedData, entries: Sequence[Entry], committee: SoftCommittee
+) -> Facts:
+    logits = [entry.arrays("logits") for entry in entries]
+    probabilities = {part: soft_vote(np.stack([own[part] for own in logits])) for part in ("validation", "test")}
+    try:
+        labels = {part: np.load(data.folder(part) / "labels.npy") for part in probabilities}
+    except OSError as error:
+        raise ExportError(
+            f"the labels of the study {record.name} are not in the store {data.root}: {error.strerror or error}"
+        ) from error
+    answers = committee.answers_to_tokens(TokenArray.open(data.folder("test"))).probabilities
+    return Facts(
+        record=record,
+        chosen=chosen,
+        data=data,
+        documents=[entry.document for entry in entries],
+        architecture=committee.architecture,
+        probabilities=probabilities,
+        labels=labels,
+        difference=float(np.abs(answers - probabilities["test"]).max()),
+    )
+
+
+def _write_tokenizer(source: Path, folder: Path, *, length: int) -> None:
+    if not (source / "tokenizer.json").is_file():
+        raise ExportError(f"the study's tokenizer is not in the store: {source} is missing or not whole")
+    for file in source.iterdir():
+        if file.is_file() and not file.name.startswith("."):
+            shutil.copyfile(file, folder / file.name)
+    place = folder / _TOKENIZER_CONFIG
+    settings = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+    write_json(place, {**settings, "model_max_length": length})
+
+
+def _write_member(
+    folder: Path, index: int, state: Mapping[str, np.ndarray], architecture: Architecture, data: PreparedData
+) -> None:
+    member = folder / "members" / str(index)
+    member.mkdir(parents=True)
+    save_file(dict(state), member / "model.safetensors", _FLOAT32)
+    labels = bert_config(architecture, labels=data.labels, pad=data.special["pad"])
+    settings = {
+        **labels,
+        "label2id": {label: number for number, label in enumerate(data.labels)},
+        "architectures": ["BertForSequenceClassification"],
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "layer_norm_eps": EPSILON,
+        "type_vocab_size": 2,
+        "problem_type": "single_label_classification",
+    }
+    write_json(member / "config.json", settings)
+    _write_tokenizer(data.folder("tokenizer"), member, length=data.length)

@@ -1,0 +1,242 @@
+"""The real trainer: tiny BERTs, pre-trained or fresh, fine-tuned, judged on validation and test, stored."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokens import TokenArray
+from tlm_search.digest import digest
+from tlm_search.errors import DivergedError, OutOfMemoryError
+from tlm_search.members.spec import MemberSpec, PretrainSpec
+from tlm_search.members.store import Entry, Store
+from tlm_search.members.train import TrainedMember
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.bert import Weights
+from tlm_search.model.hf import from_transformers, to_transformers
+from tlm_search.model.latency import machine, measure_latency_ms
+from tlm_search.training.engine import Course
+from tlm_search.training.finetune import finetune, predict
+from tlm_search.training.pretrain import pretrain
+
+PRETRAINED = "pretrained"
+LATENCY = "latency"
+GPU_STACK = 8  # members trained as one model on a GPU; on a CPU stacking was measured to gain nothing
+
+
+class BertTrainer:
+    """A ``Trainer`` that trains on ``device`` with ``threads`` threads."""
+
+    def __init__(self, *, threads: int, device: str) -> None:
+        self.device = device
+        self.stack = 1 if device == "cpu" else GPU_STACK
+        torch.set_num_threads(threads)
+
+    def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
+        """Train the members of ``specs``, which differ only in their seeds.
+
+        Raises:
+            DivergedError: a loss is not a number.
+            OutOfMemoryError: the device is too small.
+        """
+        if not specs:
+            return ()
+        try:
+            return self._train(specs, store, data)
+        except torch.OutOfMemoryError as error:
+            reason = f"{self.device} has too little memory for {len(specs)} members: {str(error).splitlines()[0]}"
+            raise OutOfMemoryError(reason) from error
+
+    def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the true labels of the validation and of the test split."""
+        return _labels(data, "validation"), _labels(data, "test")
+
+    def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
+        """Name the first ``documents`` texts of the corpus by their tokens."""
+        return _corpus_fingerprint(data.folder("corpus"), documents) if documents else ""
+
+    def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
+        """Return the measured latency; once measured on this machine, equal committees have equal ones."""
+        where = machine(self.device)
+        shape, pooling = spec.architecture, spec.settings.pooling
+        key = {"architecture": shape.to_document(), "pooling": pooling, "labels": spec.labels, "members": members}
+        key["machine"] = where
+        name = digest(key)
+        # One at a time: two measurements on one machine spoil both.
+        with store.lock(LATENCY, digest(where)):
+            entry = store.read(LATENCY, name)
+            if entry is None:
+                measured = measure_latency_ms(
+                    shape, members=members, labels=spec.labels, pooling=pooling, device=self.device
+                )
+                entry = store.write(LATENCY, name, {"key": key, "latency_ms": measured}, {})
+        return float(entry.document["latency_ms"])
+
+    def _train(self, specs: Sequence[MemberSpec], store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
+        first = specs[0]
+        seeds = [spec.seed for spec in specs]
+        pad = data.special["pad"]
+        encoders, entries, tokens = self._pretrained([s.pretrained for s in specs if s.pretrained], store, data)
+        texts = TokenArray.open(data.folder("train"))
+        weights, course = finetune(
+            first.architecture,
+            first.settings,
+            texts,
+            _labels(data, "train"),
+            classes=first.labels,
+            pad=pad,
+            seeds=seeds,
+            pretrained=encoders,
+            device=self.device,
+        )
+        _check(course, seeds, "fine-tuning", "finetune_learning_rate")
+        logits = {
+            split: predict(
+                first.architecture,
+                weights,
+                TokenArray.open(data.folder(split)),
+                pooling=first.settings.pooling,
+                pad=pad,
+            )
+            for split in ("validation", "test")
+        }
+        finetuned = first.settings.epochs * int(texts.offsets[-1])
+        flops = _training_flops(first.architecture, texts, first.settings.epochs)
+        trained = []
+        for index, spec in enumerate(specs):
+            document = {
+                "spec": spec.to_document(),
+                "labels": list(data.labels),
+                "finetuning": _course_document(course, index, finetuned, flops),
+                "pretraining": dict(entries[index].document["course"]) if entries else None,
+                **provenance(data, self.device),
+            }
+            arrays = {
+                "logits": {split: values[index] for split, values in logits.items()},
+                "model": _member_arrays(weights, index),
+            }
+            trained.append(TrainedMember(spec, document, arrays, tokens=finetuned + tokens // len(specs)))
+        return tuple(trained)
+
+    def _pretrained(
+        self, specs: Sequence[PretrainSpec], store: Store, data: PreparedData
+    ) -> tuple[Weights | None, Sequence[Entry], int]:
+        """Return the stacked encoders, their entries, and the tokens that were processed for them now."""
+        if not specs:
+            return None, (), 0
+        tokens = 0
+        with ExitStack() as locks:
+            for spec in sorted(specs, key=lambda spec: spec.digest):
+                locks.enter_context(store.lock(PRETRAINED, spec.digest))
+            found = {spec.digest: store.read(PRETRAINED, spec.digest) for spec in specs}
+            missing = [spec for spec in specs if found[spec.digest] is None]
+            if missing:
+                corpus = TokenArray.open(data.folder("corpus")).prefix(specs[0].documents)
+                tokens = len(missing) * specs[0].settings.epochs * int(corpus.offsets[-1])
+                found.update(self._pretrain(missing, corpus, store, data))
+        entries = [entry for spec in specs if (entry := found[spec.digest])]
+        members = [_member_weights(entry, specs[0].architecture) for entry in entries]
+        return {name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]}, entries, tokens
+
+    def _pretrain(
+        self, specs: Sequence[PretrainSpec], corpus: TokenArray, store: Store, data: PreparedData
+    ) -> Mapping[str, Entry]:
+        first, seeds = specs[0], [spec.seed for spec in specs]
+        weights, course = pretrain(
+            first.architecture, first.settings, corpus, special=data.special, seeds=seeds, device=self.device
+        )
+        _check(course, seeds, "pre-training", "pretrain_learning_rate")
+        tokens = first.settings.epochs * int(corpus.offsets[-1])
+        scored = first.settings.masking_probability
+        flops = _training_flops(first.architecture, corpus, first.settings.epochs, scored=scored)
+        entries = {}
+        for index, spec in enumerate(specs):
+            document = {
+                "spec": spec.to_document(),
+                "course": _course_document(course, index, tokens, flops),
+                **provenance(data, self.device),
+            }
+            arrays = {"model": _member_arrays(weights, index)}
+            entries[spec.digest] = store.write(PRETRAINED, spec.digest, document, arrays)
+        return entries
+
+
+def provenance(data: PreparedData, device: str) -> dict[str, Any]:
+    """Return what the digest leaves out: names of the data, versions, revision, machine."""
+    packages = ("tlm-search", "torch", "transformers", "tokenizers", "numpy")
+    return {
+        "corpus": data.corpus_name,
+        "task": data.task_name,
+        "versions": {name: _version(name) for name in packages},
+        "revision": _revision(),
+        "machine": machine(device),
+    }
+
+
+@cache
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except ModuleNotFoundError:
+        return None
+
+
+@cache
+def _revision() -> str | None:
+    """Return the git revision of this package's source; None where it is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@cache
+def _corpus_fingerprint(folder: Path, documents: int) -> str:
+    return TokenArray.open(folder).prefix(documents).fingerprint()
+
+
+def _labels(data: PreparedData, split: str) -> NDArray[np.int64]:
+    labels: NDArray[np.int64] = np.load(data.folder(split) / "labels.npy")
+    return labels
+
+
+def _check(course: Course, seeds: Sequence[int], phase: str, setting: str) -> None:
+    for seed, losses in zip(seeds, course.losses, strict=True):
+        broken = next((update for update, loss in losses if not math.isfinite(loss)), None)
+        if broken is not None:
+            raise DivergedError(
+                f"the {phase} loss of seed {seed} is not a number by update {broken}", hint=f"lower {setting}"
+            )
+
+
+def _training_flops(architecture: Architecture, texts: TokenArray, epochs: int, *, scored: float = 0.0) -> float:
+    """Three times the forward pass, for all texts and epochs; ``scored`` is the share of tokens that are predicted."""
+    mean = int(texts.offsets[-1]) / len(texts)
+    return 3.0 * epochs * len(texts) * architecture.forward_flops(mean, scored=scored * mean)
+
+
+def _course_document(course: Course, index: int, tokens: int, flops: float) -> dict[str, Any]:
+    losses = [list(point) for point in course.losses[index]]
+    return {"losses": losses, "seconds": course.seconds / len(course.losses), "tokens": tokens, "flops": flops}
+
+
+def _member_arrays(weights: Weights, index: int) -> dict[str, np.ndarray]:
+    member = {name: value[index].detach().cpu() for name, value in weights.items()}
+    return {name: value.numpy() for name, value in to_transformers(member).items()}
+
+
+def _member_weights(entry: Entry, architecture: Architecture) -> Weights:
+    state = {name: torch.from_numpy(value) for name, value in entry.arrays("model").items()}
+    return from_transformers(state, architecture)

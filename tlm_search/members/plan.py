@@ -1,0 +1,225 @@
+"""What a study would cost before it runs: members, tokens, updates, floating-point operations. No torch here.
+
+Texts are counted at full length, so tokens and operations are upper bounds of what such members take.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs
+from tlm_search.space.parameters import Choices, Searched
+from tlm_search.space.schema import Space
+from tlm_search.space.settings import SETTINGS, Value
+
+TRAINING_PASSES = 3  # a backward pass is two forward passes of work
+_LABELS_ASSUMED = 10
+_VOCABULARY_ASSUMED = 30_522  # of bert-base-uncased
+# What decides the cost; the other settings (learning rates, dropout, pooling ...) need not be enumerated.
+_COSTLY = (
+    *(name for name, setting in SETTINGS.items() if setting.part == "architecture"),
+    "committee_size",
+    "pretrain_size",
+    "pretrain_epochs",
+    "pretrain_batch_size",
+    "masking_probability",
+    "finetune_epochs",
+    "finetune_batch_size",
+)
+
+
+@dataclass(frozen=True)
+class DataSizes:
+    """What the cost of a member depends on, besides its settings; ``length`` is in tokens, ``train_rows`` in texts."""
+
+    vocabulary: int
+    length: int
+    labels: int
+    train_rows: int
+    assumptions: tuple[str, ...] = ()
+
+    @classmethod
+    def of_space(cls, space: Space) -> DataSizes:
+        """Estimate the sizes from the space alone; ``assumptions`` say what is not in it."""
+        assumptions = [f"every text has {space.tokenizer.length} tokens"]
+        labels, vocabulary = space.task.labels, space.tokenizer.vocabulary
+        if labels is None:
+            labels = _LABELS_ASSUMED
+            assumptions.append(f"the task has {labels} labels")
+        if vocabulary is None:
+            vocabulary = _VOCABULARY_ASSUMED
+            assumptions.append(f"the tokenizer has {vocabulary:,} tokens")
+        rows = labels * space.task.train_per_label
+        return cls(vocabulary, space.tokenizer.length, labels, rows, tuple(assumptions))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is trained: members, tokens read, optimiser updates, floating-point operations (a multiply-add is 2)."""
+
+    members: float = 0
+    pretraining_tokens: float = 0
+    finetuning_tokens: float = 0
+    updates: float = 0
+    flops: float = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            members=self.members + other.members,
+            pretraining_tokens=self.pretraining_tokens + other.pretraining_tokens,
+            finetuning_tokens=self.finetuning_tokens + other.finetuning_tokens,
+            updates=self.updates + other.updates,
+            flops=self.flops + other.flops,
+        )
+
+    def __mul__(self, times: float) -> Cost:
+        return Cost(
+            members=self.members * times,
+            pretraining_tokens=self.pretraining_tokens * times,
+            finetuning_tokens=self.finetuning_tokens * times,
+            updates=self.updates * times,
+            flops=self.flops * times,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cost of a study with its reference, if nothing is in the store yet and nothing is pruned.
+
+    ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are random. ``at_most``: each
+    trial proposes another committee, the dearest. ``reference`` is its part in each of the three.
+    """
+
+    at_least: Cost
+    expected: Cost
+    at_most: Cost
+    reference: Cost
+    assumptions: tuple[str, ...]
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the plan as JSON."""
+        return {**asdict(self), "assumptions": list(self.assumptions)}
+
+
+def plan(space: Space, sizes: DataSizes) -> Plan:
+    """Count what the study trains within its budget of trials; members that trials share are counted once."""
+    settings = space.reference_settings()
+    reference_members = set() if settings is None else _members(settings, sizes)
+    reference = _cost(reference_members, sizes)
+    trials = [_committee_cost(space.settings(params), sizes) for params in _corners(space)]
+    generator = random.Random(space.seed)
+    drawn = (_members(space.settings(draw(space, generator)), sizes) for _ in range(space.budget.trials))
+    return Plan(
+        at_least=_extreme(min, trials) + reference,
+        expected=_cost(reference_members.union(*drawn), sizes),
+        at_most=_extreme(max, trials) * _different_trials(space) + reference,
+        reference=reference,
+        assumptions=sizes.assumptions,
+    )
+
+
+def draw(space: Space, generator: random.Random) -> dict[str, Value]:
+    """Draw random parameters from the space; only those that are active."""
+    params: dict[str, Value] = {}
+    for name, parameter in space.searched().items():
+        if space.is_active(name, params):
+            params[name] = _draw(parameter, generator)
+    return params
+
+
+def _draw(parameter: Searched, generator: random.Random) -> Value:
+    if isinstance(parameter, Choices):
+        return generator.choice(parameter.choices)
+    if parameter.log:
+        value = math.exp(generator.uniform(math.log(parameter.low), math.log(parameter.high)))
+        value = min(max(value, parameter.low), parameter.high)
+        return round(value) if parameter.whole else value
+    size = parameter.size()
+    if size is None:
+        return generator.uniform(parameter.low, parameter.high)
+    return parameter.value(generator.randrange(size))
+
+
+def _corners(space: Space) -> Iterator[dict[str, Value]]:
+    """Yield parameters among which the cheapest and the dearest trial are: cost rises or falls with each setting."""
+    searched = space.searched()
+    listed: dict[str, set[Value]] = {name: set() for name in searched}
+    for parameter in searched.values():
+        for parent, values in parameter.when.items():
+            listed.get(parent, set()).update(values)
+    ends = {name: _ends(parameter) if name in _COSTLY else set() for name, parameter in searched.items()}
+    # A setting without cost still decides whether others matter.
+    names = [name for name in searched if ends[name] or listed[name]]
+    others = {name: _ends(parameter).pop() for name, parameter in searched.items()}
+    for values in itertools.product(*(ends[name] | listed[name] | {others[name]} for name in names)):
+        yield {**others, **dict(zip(names, values, strict=True))}
+
+
+def _ends(parameter: Searched) -> set[Value]:
+    if not isinstance(parameter, Choices):
+        return {parameter.low, parameter.high}
+    numbers = [choice for choice in parameter.choices if not isinstance(choice, str)]
+    return {min(numbers), max(numbers)} if numbers else set(parameter.choices)
+
+
+def _different_trials(space: Space) -> int:
+    """Count the trials that can differ in more than the size of their committee."""
+    sizes = [parameter.size() for name, parameter in space.searched().items() if name != "committee_size"]
+    finite = [size for size in sizes if size is not None]
+    return min(space.budget.trials, math.prod(finite)) if len(finite) == len(sizes) else space.budget.trials
+
+
+def _members(settings: Mapping[str, Value], sizes: DataSizes) -> set[MemberSpec]:
+    # No fingerprints, and seeds from 0: here members need only differ where those of the study do.
+    specs = committee_specs(
+        settings,
+        vocabulary=sizes.vocabulary,
+        positions=sizes.length,
+        labels=sizes.labels,
+        corpus="",
+        task="",
+        seeds=range(int(settings["committee_size"])),
+    )
+    return set(specs)
+
+
+def _committee_cost(settings: Mapping[str, Value], sizes: DataSizes) -> Cost:
+    return _cost(_members({**settings, "committee_size": 1}, sizes), sizes) * int(settings["committee_size"])
+
+
+def _cost(members: set[MemberSpec], sizes: DataSizes) -> Cost:
+    pretrained = {member.pretrained for member in members if member.pretrained is not None}
+    parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec, sizes) for spec in pretrained]
+    return sum(parts, Cost())
+
+
+def _pretraining(spec: PretrainSpec, sizes: DataSizes) -> Cost:
+    settings = spec.settings
+    texts = spec.documents * settings.epochs
+    scored = round(settings.masking_probability * sizes.length)
+    return Cost(
+        pretraining_tokens=texts * sizes.length,
+        updates=math.ceil(spec.documents / settings.batch_size) * settings.epochs,
+        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length, scored=scored),
+    )
+
+
+def _finetuning(spec: MemberSpec, sizes: DataSizes) -> Cost:
+    settings = spec.settings
+    texts = sizes.train_rows * settings.epochs
+    return Cost(
+        members=1,
+        finetuning_tokens=texts * sizes.length,
+        updates=math.ceil(sizes.train_rows / settings.batch_size) * settings.epochs,
+        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length),
+    )
+
+
+def _extreme(choose: Callable[[Iterable[float]], float], costs: Sequence[Cost]) -> Cost:
+    """Take each measure's least or most over ``costs``."""
+    return Cost(*(choose(getattr(cost, field.name) for cost in costs) for field in fields(Cost)))

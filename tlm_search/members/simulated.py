@@ -1,0 +1,69 @@
+"""Members without training: logits drawn from a formula, to try a space, a sampler or a cluster in seconds.
+
+The accuracy that the formula aims at rises with width, depth and pre-training and has one best learning rate; members
+err on shared hard texts and on their own, so committees gain as real ones do. Equal specs give equal logits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.members.spec import MemberSpec
+from tlm_search.members.store import Store
+from tlm_search.members.train import TrainedMember
+
+ROWS = 200  # texts in each split
+
+
+class SimulatedTrainer:
+    """A ``Trainer`` that draws logits instead of training."""
+
+    stack = 1
+
+    def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
+        """Draw the members' logits."""
+        return tuple(self._draw(spec, data) for spec in specs)
+
+    def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return labels that are the same in every study with as many classes."""
+        generator = np.random.default_rng(0)
+        validation, test = (generator.integers(0, len(data.labels), ROWS) for _ in range(2))
+        return validation, test
+
+    def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
+        """Name the corpus by its size alone."""
+        return f"simulated-{documents}"
+
+    def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
+        """Return a latency that grows with depth, width and members."""
+        architecture = spec.architecture
+        return 0.1 + members * architecture.forward_flops(architecture.positions) / 1e10
+
+    def _draw(self, spec: MemberSpec, data: PreparedData) -> TrainedMember:
+        generator = np.random.default_rng(int(spec.digest, 16))
+        logits = {}
+        for split, labels in zip(("validation", "test"), self.labels(data), strict=True):
+            shared = np.random.default_rng(len(split)).normal(size=(ROWS, len(data.labels)))
+            noise = shared + generator.normal(size=shared.shape)
+            logits[split] = (noise + _signal(spec) * np.eye(len(data.labels))[labels]).astype(np.float32)
+        flops = (
+            3
+            * spec.architecture.forward_flops(data.length)
+            * (ROWS + (spec.pretrained.documents if spec.pretrained else 0))
+        )
+        costs = {"seconds": flops / 1e12, "tokens": ROWS * data.length, "flops": flops, "losses": [[1, 1.0]]}
+        document = {"spec": spec.to_document(), "labels": list(data.labels), "finetuning": costs, "pretraining": None}
+        return TrainedMember(spec, document, {"logits": logits}, tokens=ROWS * data.length)
+
+
+def _signal(spec: MemberSpec) -> float:
+    shape = spec.architecture
+    rate = abs(math.log10(spec.settings.learning_rate / 1e-3))
+    size = math.log2(1 + shape.width / 16) + 0.5 * math.log2(shape.depth)
+    learned = 0.0 if spec.pretrained is None else 0.15 * math.log2(1 + spec.pretrained.documents / 1000)
+    return 0.6 + 0.25 * size + learned - 0.5 * rate

@@ -1,0 +1,114 @@
+"""What a member is, as a digest: everything that decides its result, nothing of where or how it was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from tlm_search.digest import digest
+from tlm_search.model.architecture import Architecture
+from tlm_search.space.settings import Value
+from tlm_search.training.settings import Finetuning, Pretraining
+
+SCHEMA = 1  # raised when the same settings would train another member
+
+
+@dataclass(frozen=True)
+class PretrainSpec:
+    """One pre-trained encoder, shared by all tasks; ``corpus`` is the fingerprint of its first ``documents`` texts."""
+
+    architecture: Architecture
+    corpus: str
+    documents: int
+    settings: Pretraining
+    seed: int
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the spec as JSON."""
+        return {"schema": SCHEMA, **asdict(self), "architecture": self.architecture.to_document()}
+
+    @cached_property
+    def digest(self) -> str:
+        """The name of the pre-trained weights in the store."""
+        return digest(self.to_document())
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """One member: an architecture, a pre-training or none, a fine-tuning, a seed.
+
+    ``task`` is the fingerprint of the tokenised splits, ``labels`` their number of classes.
+    """
+
+    architecture: Architecture
+    pretrained: PretrainSpec | None
+    task: str
+    labels: int
+    settings: Finetuning
+    seed: int
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the spec as JSON."""
+        return {
+            "schema": SCHEMA,
+            "architecture": self.architecture.to_document(),
+            "pretrained": None if self.pretrained is None else self.pretrained.to_document(),
+            "task": self.task,
+            "labels": self.labels,
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """The name of the member in the store."""
+        return digest(self.to_document())
+
+
+def committee_specs(
+    settings: Mapping[str, Value],
+    *,
+    vocabulary: int,
+    positions: int,
+    labels: int,
+    corpus: str,
+    task: str,
+    seeds: Sequence[int],
+) -> tuple[MemberSpec, ...]:
+    """Return the members of the committee that complete ``settings`` describe, one per seed.
+
+    ``corpus`` and ``task`` are the fingerprints of the token arrays (``corpus`` of the first ``pretrain_size`` texts).
+    """
+    architecture = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
+    documents = int(settings["pretrain_size"])
+    pretraining = Pretraining(
+        epochs=int(settings["pretrain_epochs"]),
+        batch_size=int(settings["pretrain_batch_size"]),
+        learning_rate=float(settings["pretrain_learning_rate"]),
+        weight_decay=float(settings["pretrain_weight_decay"]),
+        warmup=float(settings["pretrain_warmup"]),
+        dropout=float(settings["pretrain_dropout"]),
+        masking_probability=float(settings["masking_probability"]),
+    )
+    finetuning = Finetuning(
+        pooling=str(settings["pooling"]),
+        epochs=int(settings["finetune_epochs"]),
+        batch_size=int(settings["finetune_batch_size"]),
+        learning_rate=float(settings["finetune_learning_rate"]),
+        weight_decay=float(settings["finetune_weight_decay"]),
+        warmup=float(settings["finetune_warmup"]),
+        dropout=float(settings["finetune_dropout"]),
+    )
+    return tuple(
+        MemberSpec(
+            architecture=architecture,
+            pretrained=PretrainSpec(architecture, corpus, documents, pretraining, seed) if documents else None,
+            task=task,
+            labels=labels,
+            settings=finetuning,
+            seed=seed,
+        )
+        for seed in seeds
+    )

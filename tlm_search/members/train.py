@@ -1,0 +1,132 @@
+"""Hit or train: members come from the store where they are, and are trained once where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.members.spec import MemberSpec
+from tlm_search.members.store import Arrays, Entry, Store
+
+KIND = "members"
+
+
+@dataclass(frozen=True)
+class TrainedMember:
+    """A member that was just trained, as the store keeps it; ``tokens`` were processed for it now."""
+
+    spec: MemberSpec
+    document: Mapping[str, Any]
+    arrays: Arrays
+    tokens: int
+
+
+class Trainer(Protocol):
+    """Whatever turns specs into members: the real engine, or a simulation of it."""
+
+    @property
+    def stack(self) -> int:
+        """How many members are trained at once."""
+        ...
+
+    def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
+        """Train the members of ``specs``, which differ only in their seeds.
+
+        Raises:
+            TrainingError: a member could not be trained.
+        """
+        ...
+
+    def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the true labels of the validation and of the test split."""
+        ...
+
+    def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
+        """Name the first ``documents`` texts of the corpus by their tokens."""
+        ...
+
+    def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
+        """Return the median milliseconds that ``members`` such as ``spec`` together take for a text of full length."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """What a committee needs of a member: logits ``(rows, classes)`` of both splits, and what it cost to train.
+
+    ``seconds`` and ``training_flops`` include the pre-training, also where several members share it.
+    """
+
+    digest: str
+    validation_logits: NDArray[np.float32]
+    test_logits: NDArray[np.float32]
+    seconds: float
+    training_flops: float
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """Members in the order of their specs; how many were trained now and reused, tokens processed now."""
+
+    members: tuple[MemberResult, ...]
+    trained: int
+    reused: int
+    tokens: int
+
+
+def obtain(specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer) -> Obtained:
+    """Return the members of ``specs``: from the store, or trained now and stored.
+
+    Concurrent callers that want the same member wait for the first, which trains it.
+
+    Raises:
+        TrainingError: a member could not be trained; those finished before it are stored.
+        StoreError: the store cannot be read or written.
+    """
+    found = {spec.digest: entry for spec in specs if (entry := store.read(KIND, spec.digest))}
+    missing = [spec for spec in specs if spec.digest not in found]
+    trained = tokens = 0
+    for first in range(0, len(missing), trainer.stack):
+        group = missing[first : first + trainer.stack]
+        with ExitStack() as locks:
+            # In one order everywhere, so that two trials that want the same members cannot wait for each other.
+            for spec in sorted(group, key=lambda spec: spec.digest):
+                locks.enter_context(store.lock(KIND, spec.digest))
+            found.update({spec.digest: entry for spec in group if (entry := store.read(KIND, spec.digest))})
+            for member in trainer.train([s for s in group if s.digest not in found], store=store, data=data):
+                digest = member.spec.digest
+                found[digest] = store.write(KIND, digest, member.document, member.arrays)
+                trained, tokens = trained + 1, tokens + member.tokens
+    members = tuple(_result(found[spec.digest]) for spec in specs)
+    return Obtained(members, trained=trained, reused=len(specs) - trained, tokens=tokens)
+
+
+def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:
+    """Return the trainer ``bert`` or ``simulated`` with its share of the machine."""
+    if name == "simulated":
+        from tlm_search.members.simulated import SimulatedTrainer
+
+        return SimulatedTrainer()
+    from tlm_search.members.bert_trainer import BertTrainer
+
+    return BertTrainer(threads=max(1, int(cpus)), device="cuda" if gpus else "cpu")
+
+
+def _result(entry: Entry) -> MemberResult:
+    logits = entry.arrays("logits")
+    costs = [entry.document["finetuning"], entry.document["pretraining"] or {}]
+    return MemberResult(
+        digest=entry.digest,
+        validation_logits=logits["validation"],
+        test_logits=logits["test"],
+        seconds=sum(cost.get("seconds", 0.0) for cost in costs),
+        training_flops=sum(cost.get("flops", 0.0) for cost in costs),
+        document=entry.document,
+    )

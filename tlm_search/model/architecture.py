@@ -1,0 +1,91 @@
+"""The shape of a member, and what follows from it: parameters and floating-point operations. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from tlm_search.space.settings import Value
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of one member.
+
+    ``width`` is ``heads x head_size``; ``feed_forward`` is the size of the inner layer in units; ``kernel`` is
+    (tokens, width); ``positions`` is the longest text in tokens.
+    """
+
+    depth: int
+    heads: int
+    head_size: int
+    feed_forward: int
+    vocabulary: int
+    positions: int
+    convolution_layers: int = 0
+    kernel: tuple[int, int] = (3, 3)
+    channels: int = 0
+
+    @property
+    def width(self) -> int:
+        """Hidden size."""
+        return self.heads * self.head_size
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Value], *, vocabulary: int, positions: int) -> Architecture:
+        """Build the shape from complete ``settings`` (``tlm_search.space.settings.complete``)."""
+        layers = int(settings["convolution_layers"])
+        tokens, across = str(settings["convolution_kernel"]).split("x")
+        return cls(
+            depth=int(settings["depth"]),
+            heads=int(settings["heads"]),
+            head_size=int(settings["head_size"]),
+            feed_forward=max(1, round(float(settings["feed_forward"]) * int(settings["width"]))),
+            vocabulary=vocabulary,
+            positions=positions,
+            convolution_layers=layers,
+            # Without a convolution its kernel and channels mean nothing: one shape, one digest.
+            kernel=(int(tokens), int(across)) if layers else (3, 3),
+            channels=int(settings["convolution_channels"]) if layers else 0,
+        )
+
+    def to_document(self) -> dict[str, object]:
+        """Return the shape as JSON."""
+        return {**asdict(self), "kernel": list(self.kernel)}
+
+    def encoder_parameters(self) -> int:
+        """Count the parameters of embeddings, convolutions and layers."""
+        h, f = self.width, self.feed_forward
+        embeddings = (self.vocabulary + self.positions + 2) * h + 2 * h
+        layer = 4 * (h * h + h) + (h * f + f) + (f * h + h) + 4 * h
+        return embeddings + self.depth * layer + self._convolution_parameters()
+
+    def classifier_parameters(self, labels: int) -> int:
+        """Count the parameters of the whole classifier: encoder, pooler and output layer."""
+        h = self.width
+        return self.encoder_parameters() + h * h + h + h * labels + labels
+
+    def forward_flops(self, tokens: float, *, scored: float = 0.0) -> float:
+        """Floating-point operations of one forward pass over one text of ``tokens`` tokens.
+
+        A multiply-add is 2. ``scored`` positions pass through the masked-language-model head (Kaplan et al. 2020,
+        appendix B, with the attention products and the head counted in full).
+        """
+        h, f = self.width, self.feed_forward
+        layer = 2 * (4 * h * h + 2 * h * f) + 4 * tokens * h
+        head = 2 * (h * h + h * self.vocabulary)
+        return tokens * self.depth * layer + scored * head + self._convolution_flops(self.positions)
+
+    def _convolution_parameters(self) -> int:
+        if not self.convolution_layers:
+            return 0
+        c, k = self.channels, self.kernel[0] * self.kernel[1]
+        first = k * c + 2 * c
+        later = (self.convolution_layers - 1) * (k * c * c + 2 * c)
+        return first + later + c + 2
+
+    def _convolution_flops(self, tokens: int) -> float:
+        if not self.convolution_layers:
+            return 0.0
+        c, k = self.channels, self.kernel[0] * self.kernel[1]
+        return 2.0 * tokens * self.width * (k * c + (self.convolution_layers - 1) * k * c * c + c)

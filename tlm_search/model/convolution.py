@@ -1,0 +1,66 @@
+"""The convolution front end of the BERT-1 variants (arXiv 2507.14871): an extra first layer before the transformer.
+
+The embeddings of a text are one image of one channel, tokens x width. Then n times [convolution 'same', batch norm,
+GELU], a 1x1 convolution back to one channel, batch norm, GELU. No residual, and padding is part of the image: every
+text is padded to the full length, so that its result does not depend on its neighbours. K members are K groups of one
+convolution. The convolutions have no bias: the batch norm behind them removes it, and Adam would make its gradient,
+which is rounding, into a drift of the running mean.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tlm_search.model.architecture import Architecture
+
+MOMENTUM = 0.1  # of the running statistics, as in torch.nn.BatchNorm2d
+STATISTICS = ("running_mean", "running_var")  # not trained, but part of the weights
+
+
+def forward(image: Tensor, weights: dict[str, Tensor], architecture: Architecture, *, training: bool) -> Tensor:
+    """Apply the front end to ``image`` ``(K, rows, length, width)``; in ``training`` the running statistics move."""
+    members = image.shape[0]
+    value = image.transpose(0, 1)
+    for layer in range(architecture.convolution_layers + 1):
+        name = f"convolution.{layer}"
+        kernel = weights[f"{name}.weight"].flatten(0, 1)
+        value = F.conv2d(_padded(value, kernel), kernel, groups=members)
+        value = F.batch_norm(
+            value,
+            weights[f"{name}.running_mean"].view(-1),
+            weights[f"{name}.running_var"].view(-1),
+            weights[f"{name}.norm.weight"].flatten(),
+            weights[f"{name}.norm.bias"].flatten(),
+            training=training,
+            momentum=MOMENTUM,
+        )
+        value = F.gelu(value)
+    return value.transpose(0, 1)
+
+
+def _padded(image: Tensor, kernel: Tensor) -> Tensor:
+    """Pad as 'same' does; torch's own warns on even kernels, for which it makes this copy too."""
+    high, wide = kernel.shape[2] - 1, kernel.shape[3] - 1
+    return F.pad(image, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
+
+
+def initial_weights(architecture: Architecture, generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw one member's front end as ``torch.nn.Conv2d`` does (uniform, bound 1 / sqrt(fan in))."""
+    weights: dict[str, Tensor] = {}
+    inputs = 1
+    for layer in range(architecture.convolution_layers + 1):
+        last = layer == architecture.convolution_layers
+        outputs, kernel = (1, (1, 1)) if last else (architecture.channels, architecture.kernel)
+        bound = 1 / math.sqrt(inputs * kernel[0] * kernel[1])
+        name = f"convolution.{layer}"
+        weights[f"{name}.weight"] = torch.empty(outputs, inputs, *kernel).uniform_(-bound, bound, generator=generator)
+        weights[f"{name}.norm.weight"] = torch.ones(outputs)
+        weights[f"{name}.norm.bias"] = torch.zeros(outputs)
+        weights[f"{name}.running_mean"] = torch.zeros(outputs)
+        weights[f"{name}.running_var"] = torch.ones(outputs)
+        inputs = outputs
+    return weights

@@ -1,0 +1,141 @@
+"""How long a committee takes to answer, measured on this machine."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.bert import Tokens, classifier_weights, classify, encode, initial_weights
+from tlm_search.model.hf import bert_config
+
+SECONDS = 0.5  # that one measurement may take, unless its calls are long
+_TURN = 5  # timed calls of one model before the next has its turn
+_LEAST_TURNS, _MOST_TURNS = 3, 20
+_ID = 5  # any token but a special one
+
+Answer = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call: the median, and what 95 of 100 calls do not exceed."""
+
+    p50_ms: float
+    p95_ms: float
+
+
+def measure_latency_ms(
+    architecture: Architecture, *, members: int, labels: int, pooling: str, device: str = "cpu"
+) -> float:
+    """Return the median milliseconds of one pass of ``members`` stacked classifiers over one text of full length.
+
+    Threads are those of torch in this process.
+    """
+    answer = committee_answer(architecture, members=members, labels=labels, pooling=pooling, device=device)
+    return race({"": answer}, seconds=SECONDS)[""].p50_ms
+
+
+@torch.inference_mode()
+def race(answers: Mapping[str, Answer], *, seconds: float) -> dict[str, Latency]:
+    """Time the ``answers`` in turns of a few calls, so that whatever else the machine does slows all of them alike.
+
+    Each turn begins with a call that is not counted. It ends after about ``seconds``, and after 15 to 100 calls each.
+    """
+    times: dict[str, list[float]] = {name: [] for name in answers}
+    for answer in answers.values():
+        answer()
+    begin = time.perf_counter()
+    for turn in range(_MOST_TURNS):
+        if turn >= _LEAST_TURNS and time.perf_counter() - begin > seconds:
+            break
+        for name, answer in answers.items():
+            times[name] += [_timed_ms(answer) for _ in range(1 + _TURN)][1:]
+    return {name: Latency(statistics.median(t), statistics.quantiles(t, n=20)[-1]) for name, t in times.items()}
+
+
+def committee_answer(
+    architecture: Architecture,
+    *,
+    members: int,
+    labels: int,
+    pooling: str,
+    texts: int = 1,
+    stacked: bool = True,
+    device: str = "cpu",
+) -> Answer:
+    """Return a call that passes ``texts`` texts of full length through ``members`` classifiers and votes.
+
+    They are ``stacked`` as one model, or called one by one, which is faster where the processor has enough to do. The
+    time does not depend on the weights: each member is a copy of one fresh one.
+    """
+    if not stacked:
+        single = committee_answer(architecture, members=1, labels=labels, pooling=pooling, texts=texts, device=device)
+        return lambda: torch.stack([single() for _ in range(members)]).mean(0)
+    fresh = initial_weights(architecture, (0,)) | classifier_weights(architecture, labels, (0,))
+    weights = {name: torch.cat([value.to(device)] * members) for name, value in fresh.items()}
+    length = architecture.positions
+    ids = torch.full((members, texts, length), _ID, device=device)
+    positions = torch.arange(length, device=device).expand_as(ids).contiguous()
+    tokens = Tokens(ids, positions, torch.ones_like(ids), full=True, sizes=(texts * length,) * members)
+    starts = (torch.arange(texts, device=device) * length).expand(members, texts).contiguous()
+
+    def answer() -> Tensor:
+        hidden = encode(weights, architecture, tokens)
+        # The softmax of the vote and the copy back belong to an answer.
+        return classify(weights, hidden, tokens, starts=starts, pooling=pooling).softmax(-1).mean(0).cpu()
+
+    return answer
+
+
+def transformers_answer(
+    architecture: Architecture, *, labels: int, attention: Literal["eager", "sdpa"], texts: int = 1
+) -> Answer:
+    """Return the same call on one classifier as plain ``transformers`` has it, on the CPU.
+
+    Raises:
+        ValueError: the architecture has a convolution, which ``transformers`` has not.
+    """
+    if architecture.convolution_layers:
+        raise ValueError("transformers has no BERT with a convolution")
+    from transformers import BertConfig, BertForSequenceClassification
+
+    names = tuple(map(str, range(labels)))
+    options: dict[str, Any] = {**bert_config(architecture, labels=names), "attn_implementation": attention}
+    model: Any = BertForSequenceClassification(BertConfig(**options))
+    model.eval()
+    ids = torch.full((texts, architecture.positions), _ID)
+
+    def answer() -> Tensor:
+        probabilities: Tensor = model(input_ids=ids).logits.softmax(-1)
+        return probabilities
+
+    return answer
+
+
+def _timed_ms(answer: Answer) -> float:
+    begin = time.perf_counter()
+    answer()
+    return 1000 * (time.perf_counter() - begin)
+
+
+def machine(device: str = "cpu") -> dict[str, object]:
+    """Name what a latency was measured on: processor or GPU, threads, torch."""
+    name = torch.cuda.get_device_name() if device != "cpu" else _processor()
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,235 @@
+"""The answer on top of a report: which shallow committee, beside the reference, and what to run next."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tlm_search.committee.candidates import Candidate, whole
+from tlm_search.committee.select import MARGIN, Choice, select
+from tlm_search.committee.vote import soft_vote
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.tables import configuration_words
+from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
+from tlm_search.search.record import StudyRecord, TrialRecord
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer in sentences and as a table with a column for each committee.
+
+    ``next_commands`` are pairs of what for and the command.
+    """
+
+    headline: str
+    verdict: tuple[str, ...]
+    best: Choice | None
+    cheapest: Choice | None
+    table: pd.DataFrame
+    next_commands: tuple[tuple[str, str], ...]
+
+
+def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
+    """Choose on validation, compare on test."""
+    votes_of = evidence.votes_of
+    best = next(iter(select(record.trials, record.reference, top=1, votes_of=votes_of).choices), None)
+    cheapest = None
+    if best is not None and best.reference is not None:
+        matching = select(record.trials, record.reference, match_reference=True, top=1, votes_of=votes_of)
+        cheapest = next(iter(matching.choices), None)
+    return Answer(
+        headline=_headline(record, best, cheapest),
+        verdict=_verdict(record, best, cheapest),
+        best=best,
+        cheapest=cheapest,
+        table=_table(record, best, cheapest),
+        next_commands=tuple(_next_commands(record, best, cheapest)),
+    )
+
+
+def per_label_table(record: StudyRecord, choice: Choice | None, evidence: Evidence) -> pd.DataFrame:
+    """Return the test accuracy on each label, of the chosen committee and of the reference; empty without logits."""
+    columns = ["label", "rows", "committee", "reference", "difference"]
+    if choice is None or choice.reference is None:
+        return pd.DataFrame(columns=columns)
+    ours, theirs = evidence.votes_of(choice.candidate.trial), evidence.votes_of(choice.reference.trial)
+    if ours is None or theirs is None:
+        return pd.DataFrame(columns=columns)
+    labels = ours.test_labels
+    right = soft_vote(ours.test[: choice.candidate.size]).argmax(axis=-1) == labels
+    right_reference = soft_vote(theirs.test).argmax(axis=-1) == labels
+    rows = []
+    for index, name in enumerate(record.labels):
+        of_label = labels == index
+        if of_label.any():
+            committee, reference = float(right[of_label].mean()), float(right_reference[of_label].mean())
+            rows.append((name, int(of_label.sum()), committee, reference, committee - reference))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def disagreement(choice: Choice | None, evidence: Evidence) -> float | None:
+    """Return how often two members of the chosen committee name different classes, on test; None without logits."""
+    votes = None if choice is None else evidence.votes_of(choice.candidate.trial)
+    if votes is None or choice is None or choice.candidate.size < 2:
+        return None
+    said = votes.test[: choice.candidate.size].argmax(axis=-1)
+    pairs = [(said[i] != said[j]).mean() for i in range(len(said)) for j in range(i)]
+    return float(np.mean(pairs))
+
+
+def _headline(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> str:
+    if best is None:
+        return "No committee has finished yet."
+    chosen = best if best.matches_reference else cheapest or best
+    committee = _committee_words(chosen.candidate)
+    if chosen.reference is None:
+        return f"The best committee so far is {committee}: {percent(chosen.candidate.test_accuracy)} on test."
+    depth = number(chosen.reference.trial.settings.get("depth"))
+    if not chosen.matches_reference:
+        return f"No shallow committee is shown to match the reference of depth {depth} yet."
+    committee = committee[0].upper() + committee[1:]
+    if chosen.confirmed_on_test:
+        return f"{committee} does the work of the reference of depth {depth}."
+    return f"{committee} matches the reference of depth {depth} on validation, but not surely on test."
+
+
+def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> tuple[str, ...]:
+    if best is None:
+        return ("The page fills as trials finish; write it again then.",)
+    if best.reference is None:
+        failed = record.reference is not None and record.reference.state == "failed"
+        why = "The reference failed" if failed else "There is no finished reference"
+        return (f"{why}, so there is nothing to compare with.",)
+    if cheapest is None:
+        return (f"The best, {_comparison_words(best)}",)
+    if _key(cheapest) == _key(best):
+        return (f"It {_comparison_words(best, subject=False)} No cheaper committee matches.",)
+    return (
+        f"The best, {_comparison_words(best)}",
+        f"The cheapest that matches, {_comparison_words(cheapest)}",
+    )
+
+
+def _comparison_words(choice: Choice, *, subject: bool = True) -> str:
+    reference, difference = choice.reference, choice.test_difference
+    assert reference is not None
+    assert difference is not None
+    return (
+        f"{_committee_words(choice.candidate) + ', ' if subject else ''}"
+        f"reaches {percent(choice.candidate.test_accuracy)} on test against {percent(reference.test_accuracy)}, "
+        f"at {_cost_words(choice.candidate, reference)}."
+    )
+
+
+def _committee_words(candidate: Candidate) -> str:
+    depth = number(candidate.trial.settings.get("depth"))
+    if candidate.size == 1:
+        return f"a single model of depth {depth}"
+    return f"a committee of {candidate.size} models of depth {depth}"
+
+
+def _cost_words(candidate: Candidate, reference: Candidate) -> str:
+    parts = []
+    for name, words in (("latency_ms", "latency"), ("parameters", "parameters"), ("training_flops", "training cost")):
+        own, other = getattr(candidate, name), getattr(reference, name)
+        if own is not None and other:
+            ratio = own / other
+            parts.append(f"{ratio:.0%} of its {words}" if ratio < 1.995 else f"{ratio:.1f} times its {words}")
+    return " and ".join(", ".join(parts).rsplit(", ", 1)) if parts else "a cost that was not measured"
+
+
+def _table(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> pd.DataFrame:
+    columns: dict[str, dict[str, str]] = {}
+    if best is not None:
+        columns["Best committee"] = _facts(record, best.candidate, best)
+    if best is not None and cheapest is not None and _key(best) != _key(cheapest):
+        columns["Cheapest that matches"] = _facts(record, cheapest.candidate, cheapest)
+    reference = None if record.reference is None else whole(record.reference)
+    if reference is not None:
+        columns["Reference"] = _facts(record, reference, None)
+    return pd.DataFrame(columns)
+
+
+def _key(choice: Choice) -> tuple[int, int]:
+    return choice.candidate.trial.number, choice.candidate.size
+
+
+def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> dict[str, str]:
+    trial = candidate.trial
+    assert isinstance(trial, TrialRecord)
+    facts = {
+        "Members": number(candidate.size),
+        "Configuration": configuration_words(record, trial, nuisance=True) or "all settings are fixed",
+        "Test accuracy": f"{percent(candidate.test_accuracy)} ({interval(*candidate.test_interval)})",
+        "Validation accuracy": f"{percent(candidate.validation_accuracy)} ({interval(*candidate.validation_interval)})",
+        "Latency": milliseconds(candidate.latency_ms),
+        "Parameters": compact(candidate.parameters),
+        "Training": f"{compact(candidate.training_flops)} FLOPs, {duration(candidate.training_seconds)}",
+        "Difference on test": "",
+        "Matches the reference": "",
+    }
+    if choice is not None and (difference := choice.test_difference) is not None:
+        span = f"{points(difference.low)} to {points(difference.high)}"
+        facts["Difference on test"] = (
+            f"{points(difference.mean)} points ({span}{', paired' if difference.paired else ''})"
+        )
+        facts["Matches the reference"] = _match_words(choice)
+    return facts
+
+
+def _match_words(choice: Choice) -> str:
+    if not choice.matches_reference:
+        return "not shown"
+    return "yes, on validation and test" if choice.confirmed_on_test else "on validation; not shown on test"
+
+
+def _next_commands(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> list[tuple[str, str]]:
+    study = shlex.quote(record.name)
+    commands = []
+    chosen = cheapest or best
+    if chosen is not None and record.space.trainer != "simulated":
+        commands.append(("take the committee out as files that load elsewhere", _export_command(record, chosen)))
+    finished = sum(len(record.in_state(state)) for state in ("complete", "pruned", "failed"))
+    if best is None or finished < record.space.budget.trials:
+        commands.append(("continue the study", run_command(record)))
+    if best is not None:
+        commands.append(
+            ("list the committees that match, cheapest first", f"tlm-search best {study} --match-reference")
+        )
+        commands.append(("look at the trials one by one", f"tlm-search dashboard {study}"))
+    return commands
+
+
+def _export_command(record: StudyRecord, choice: Choice) -> str:
+    words = ["tlm-search", "export", record.name, "--trial", str(choice.candidate.trial.number)]
+    return shlex.join([*words, "--size", str(choice.candidate.size), "--out", f"{record.name}-committee"])
+
+
+def run_command(record: StudyRecord) -> str:
+    """Return the command that runs, or continues, the study from the copy of its space."""
+    space = Path(record.folder.parent.name, record.folder.name, "space.yaml")
+    return shlex.join(["tlm-search", "run", str(space), "--name", record.name])
+
+
+def what_matching_means() -> str:
+    """Say when a committee counts as matching."""
+    return (
+        f"A committee matches where the 95% interval of its accuracy minus the reference's does not go below "
+        f"{points(-MARGIN)} points. Committees are chosen on validation; the test set only confirms. The interval of "
+        "an accuracy counts the test texts and that other members could have been trained; a paired difference is "
+        "that of these very members."
+    )
+
+
+def summary_line(record: StudyRecord) -> str:
+    """Say how far the study is: 21 of 24 trials finished, 2 pruned, 1 failed, 3 running."""
+    complete, pruned, failed = (len(record.in_state(state)) for state in ("complete", "pruned", "failed"))
+    finished, asked = complete + pruned + failed, record.space.budget.trials
+    parts = [f"{finished} of {plural(asked, 'trial')} finished" if finished < asked else f"{plural(finished, 'trial')}"]
+    counts = (("pruned", pruned), ("failed", failed), ("running", len(record.in_state("running"))))
+    parts += [f"{count} {word}" for word, count in counts if count]
+    return ", ".join(parts)

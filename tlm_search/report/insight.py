@@ -1,0 +1,101 @@
+"""What the search itself tells: which settings matter, an optimum on an edge of the space, what the store saved."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from tlm_search.committee.candidates import configurations
+from tlm_search.report.tables import searched_names
+from tlm_search.report.words import number
+from tlm_search.search.record import StudyRecord, TrialRecord
+from tlm_search.space.parameters import Choices, Range
+from tlm_search.space.settings import SETTINGS
+
+MIN_TRIALS = 16  # fewer say nothing about importance
+EDGE = 0.05  # a value this near to an end, as a share of the range, is on the edge
+
+
+def boundaries_table(record: StudyRecord) -> pd.DataFrame:
+    """Return, for each searched number, the best trial's value and whether it lies on an edge that could be moved.
+
+    Only edges that the setting's own limits allow to move are flagged (a depth of 1 cannot become 0).
+    """
+    best = best_trial(record)
+    rows: list[dict[str, Any]] = []
+    if best is not None:
+        for name, domain in record.space.searched().items():
+            value = best.settings.get(name)
+            ends = _ends(domain)
+            if ends is None or value is None or isinstance(value, str):
+                continue
+            side = _side(name, float(value), *ends, log=getattr(domain, "log", False))
+            rows.append({"setting": name, "low": ends[0], "high": ends[1], "best": float(value), "edge": side})
+    return pd.DataFrame(rows, columns=["setting", "low", "high", "best", "edge"])
+
+
+def boundary_advice(table: pd.DataFrame) -> list[str]:
+    """Return a sentence for each optimum on an edge."""
+    return [
+        f"The best trial has {name} = {number(best)}, the {edge} end of its range; "
+        f"a study that goes {'below' if edge == 'lower' else 'beyond'} it may find more."
+        for name, best, edge in zip(table["setting"], table["best"], table["edge"], strict=True)
+        if edge
+    ]
+
+
+def importance_table(record: StudyRecord) -> pd.DataFrame:
+    """Return the share of each searched setting in the variance of validation accuracy; empty for few trials."""
+    done = [trial for trial in record.in_state("complete") if "validation_accuracy" in trial.metrics]
+    scores: dict[str, float] = {}
+    if len(done) >= MIN_TRIALS and len({trial.metrics["validation_accuracy"] for trial in done}) >= 3:
+        from tlm_search.search.importance import importances
+
+        scores = importances(record.space, done, "validation_accuracy")
+    return pd.DataFrame(list(scores.items()), columns=["setting", "importance"])
+
+
+def best_trial(record: StudyRecord) -> TrialRecord | None:
+    """Return the complete trial with the highest validation accuracy."""
+    trials = configurations(record.trials)
+    return max(trials, key=lambda trial: trial.metrics.get("validation_accuracy", -math.inf), default=None)
+
+
+def members_saved(record: StudyRecord) -> tuple[int, int, float]:
+    """Return members trained, members reused, and the seconds of training that reuse saved (an estimate)."""
+    finished = [trial for trial in record.trials if trial.members]
+    trained = sum(trial.trained for trial in finished)
+    reused = sum(trial.reused for trial in finished)
+    saved = sum(t.reused * t.metrics.get("training_seconds", 0.0) / len(t.members) for t in finished)
+    return trained, reused, saved
+
+
+def slice_names(record: StudyRecord, importance: pd.DataFrame, *, most: int = 6) -> list[str]:
+    """Return the searched settings that are worth a slice, the most important first."""
+    ranked = list(importance["setting"])
+    names = [*searched_names(record), "committee_size"]
+    present = [name for name in names if name in record.space.searched()]
+    return sorted(present, key=lambda name: ranked.index(name) if name in ranked else len(ranked))[:most]
+
+
+def _ends(domain: Choices | Range) -> tuple[float, float] | None:
+    if isinstance(domain, Range):
+        return float(domain.low), float(domain.high)
+    values = [value for value in domain.choices if not isinstance(value, str)]
+    if len(values) < len(domain.choices) or len(values) < 2:
+        return None
+    return float(min(values)), float(max(values))
+
+
+def _side(name: str, value: float, low: float, high: float, *, log: bool) -> str:
+    setting = SETTINGS[name]
+    if low == high:
+        return ""
+    place = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+    if place <= EDGE and (setting.low is None or low > setting.low):
+        return "lower"
+    if place >= 1 - EDGE and (setting.high is None or high < setting.high):
+        return "upper"
+    return ""

@@ -1,0 +1,244 @@
+"""The tables of a report: one DataFrame per question; figures and page are made of these, and the CSV files too.
+
+Columns have the names of metrics and settings, units in the names. Rows of the reference have the trial number -1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from tlm_search.committee.candidates import candidates, configurations
+from tlm_search.digest import canonical_json
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.words import describe
+from tlm_search.search.record import STATES, StudyRecord, TrialRecord
+
+METRICS = (
+    "validation_accuracy",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "validation_cross_entropy",
+    "test_cross_entropy",
+    "test_macro_f1",
+    "test_calibration_error",
+    "latency_ms",
+    "parameters",
+    "training_flops",
+    "training_seconds",
+)
+COSTS = ("latency_ms", "parameters", "training_flops")
+MAX_LOSSES = 50  # configurations whose members are opened for their loss; each is read and verified
+
+
+def configuration_words(record: StudyRecord, trial: TrialRecord, *, nuisance: bool = False) -> str:
+    """Say what is searched, and matters in this trial: depth 1, 8 heads, pre-trained on 4,000.
+
+    Nuisance settings are left out unless asked for, or nothing else is searched.
+    """
+    names = searched_names(record)
+    searched = record.space.searched()
+    shown = names if nuisance else tuple(name for name in names if searched[name].role != "nuisance") or names
+    active = [name for name in shown if record.space.is_active(name, trial.settings)]
+    return describe(trial.settings, active)
+
+
+def searched_names(record: StudyRecord) -> tuple[str, ...]:
+    """Return what is searched but the committee size: what a configuration differs by, science before nuisance."""
+    searched = record.space.searched()
+    names = [name for name in searched if name != "committee_size"]
+    return tuple(sorted(names, key=lambda name: searched[name].role == "nuisance"))
+
+
+def label_of(record: StudyRecord, trial: TrialRecord) -> str:
+    """Name a configuration in a line."""
+    if trial is record.reference:
+        return f"reference: {configuration_words(record, trial)}"
+    words = configuration_words(record, trial)
+    return f"#{trial.number}: {words}" if words else f"#{trial.number}"
+
+
+def trials_table(record: StudyRecord) -> pd.DataFrame:
+    """Return every trial: its state, parameters, metrics, members, times and error."""
+    names = tuple(record.space.searched())
+    rows = []
+    for trial in record.trials:
+        known: Mapping[str, Any] = trial.params or {name: trial.settings.get(name) for name in names}
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": trial.state,
+                **{name: known.get(name) for name in names},
+                **{name: trial.metrics.get(name) for name in METRICS},
+                "feasible": _feasible(record, trial),
+                "members_trained": trial.trained,
+                "members_reused": trial.reused,
+                "seconds": trial.seconds,
+                "started": trial.started,
+                "finished": trial.finished,
+                "interrupted": trial.interrupted,
+                "retry_of": trial.retry_of,
+                "error": trial.error,
+            }
+        )
+    columns = ["trial", "state", *names, *METRICS, "feasible", "members_trained", "members_reused", "seconds"]
+    columns += ["started", "finished", "interrupted", "retry_of", "error"]
+    return pd.DataFrame(rows, columns=columns).astype({"retry_of": "Int64"})
+
+
+def frontiers_table(record: StudyRecord) -> pd.DataFrame:
+    """Return accuracy by committee size of each configuration, best on validation first, and of the reference."""
+    best_first = sorted(configurations(record.trials), key=lambda trial: -_best_validation(trial))
+    rows: list[dict[str, Any]] = []
+    for rank, trial in enumerate([*best_first, *_reference(record)]):
+        reference = trial is record.reference
+        facts = {"trial": trial.number, "rank": None if reference else rank, "configuration": label_of(record, trial)}
+        before: float | None = None
+        for row in trial.frontier:
+            gain = None if before is None else row["test_accuracy"] - before
+            rows.append({**facts, **row, "test_gain": gain})
+            before = row["test_accuracy"]
+    columns = ["trial", "rank", "configuration", "size", "validation_accuracy", "validation_low", "validation_high"]
+    columns += ["test_accuracy", "test_low", "test_high", "subset_low", "subset_high", "subsets", "test_gain"]
+    columns += ["validation_cross_entropy", "test_cross_entropy", "test_macro_f1", "test_calibration_error"]
+    return pd.DataFrame(rows, columns=columns).astype({"rank": "Int64"})
+
+
+def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
+    """Return every committee of every configuration with its costs, and whether it is on a Pareto front.
+
+    ``whole`` marks the committee of all members. ``front_<cost>`` is true where no other committee has at least the
+    validation accuracy at a lower cost; test accuracy plays no part.
+    """
+    rows = []
+    for trial in [*configurations(record.trials), *_reference(record)]:
+        label = label_of(record, trial)
+        for candidate in candidates(trial):
+            rows.append(
+                {
+                    "trial": trial.number,
+                    "configuration": label,
+                    "size": candidate.size,
+                    "whole": candidate.size == len(trial.frontier),
+                    "validation_accuracy": candidate.validation_accuracy,
+                    "test_accuracy": candidate.test_accuracy,
+                    "test_low": candidate.test_interval[0],
+                    "test_high": candidate.test_interval[1],
+                    "latency_ms": candidate.latency_ms,
+                    "parameters": candidate.parameters,
+                    "training_flops": candidate.training_flops,
+                    "training_seconds": candidate.training_seconds,
+                }
+            )
+    columns = ["trial", "configuration", "size", "whole", "validation_accuracy", "test_accuracy", "test_low"]
+    columns += ["test_high", *COSTS, "training_seconds"]
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys([*COSTS, "training_seconds"], "float64"))
+    for cost in COSTS:
+        table[f"front_{cost}"] = _front(table, cost)
+    return table
+
+
+def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
+    """Return single-member accuracy by size of pre-training: one row per configuration.
+
+    Single members compare where committees differ in size. ``pair`` is equal where all else is equal;
+    ``gain`` is the accuracy minus that of the configuration of the pair without pre-training. ``pretraining_loss`` is
+    in nats per masked token, for the best configurations.
+    """
+    trials = sorted(configurations(record.trials), key=lambda trial: -_best_validation(trial))
+    without = {_pair(trial): trial.frontier[0]["test_accuracy"] for trial in trials if not _pretrain_size(trial)}
+    pairs = {key: place for place, key in enumerate(dict.fromkeys(_pair(trial) for trial in trials))}
+    rows = []
+    for rank, trial in enumerate(trials):
+        single, size = trial.frontier[0], _pretrain_size(trial)
+        base = without.get(_pair(trial)) if size else None
+        rows.append(
+            {
+                "trial": trial.number,
+                "configuration": label_of(record, trial),
+                "pair": pairs[_pair(trial)],
+                "pretrain_size": size,
+                "test_accuracy": single["test_accuracy"],
+                "test_low": single["test_low"],
+                "test_high": single["test_high"],
+                "gain": None if base is None else single["test_accuracy"] - base,
+                "pretraining_loss": evidence.pretraining_loss(trial) if size and rank < MAX_LOSSES else None,
+            }
+        )
+    columns = ["trial", "configuration", "pair", "pretrain_size", "test_accuracy", "test_low", "test_high", "gain"]
+    table = pd.DataFrame(rows, columns=[*columns, "pretraining_loss"])
+    return table.astype({"gain": "float64", "pretraining_loss": "float64"})
+
+
+def outcomes_table(record: StudyRecord) -> pd.DataFrame:
+    """Return how many trials are in each state, and why they failed: the first line of the error."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for trial in record.trials:
+        if trial.interrupted:
+            counts["interrupted", "run again as a new trial"] += 1
+        else:
+            lines = (trial.error or "").strip().splitlines()
+            reason = (lines[0] if lines else "no reason was noted") if trial.state == "failed" else ""
+            counts[trial.state, reason] += 1
+    order = [*STATES, "interrupted"]
+    rows = sorted(counts.items(), key=lambda item: (order.index(item[0][0]), -item[1], item[0][1]))
+    total = max(len(record.trials), 1)
+    return pd.DataFrame(
+        [(state, reason, count, count / total) for (state, reason), count in rows],
+        columns=["state", "reason", "trials", "share"],
+    )
+
+
+def _reference(record: StudyRecord) -> Sequence[TrialRecord]:
+    reference = record.reference
+    return [] if reference is None or reference.state != "complete" or not reference.frontier else [reference]
+
+
+def _best_validation(trial: TrialRecord) -> float:
+    return max(float(row["validation_accuracy"]) for row in trial.frontier)
+
+
+def _pretrain_size(trial: TrialRecord) -> int:
+    return int(trial.settings.get("pretrain_size", 0))
+
+
+def _pair(trial: TrialRecord) -> str:
+    """Return what is equal for configurations that differ only in whether and how they were pre-trained."""
+    return canonical_json(
+        {
+            name: value
+            for name, value in trial.settings.items()
+            if name not in ("committee_size", "masking_probability") and not name.startswith("pretrain_")
+        }
+    )
+
+
+def _feasible(record: StudyRecord, trial: TrialRecord) -> bool | None:
+    if trial.state != "complete":
+        return None
+    reference = None if record.reference is None else record.reference.metrics or None
+    try:
+        return all(constraint.violation(trial.metrics, reference) <= 0 for constraint in record.space.constraints)
+    except KeyError:  # a metric that this trial does not have
+        return None
+
+
+def _front(table: pd.DataFrame, cost: str) -> list[bool]:
+    on_front = [False] * len(table)
+    candidates_only = table[(table["trial"] >= 0) & table[cost].notna()]
+    best = float("-inf")
+    for place, accuracy in _by_cost(candidates_only, cost):
+        if accuracy > best:
+            best = accuracy
+            on_front[place] = True
+    return on_front
+
+
+def _by_cost(table: pd.DataFrame, cost: str) -> Iterator[tuple[int, float]]:
+    ordered = table.sort_values([cost, "validation_accuracy"], ascending=[True, False], kind="stable")
+    for place, accuracy in zip(ordered.index, ordered["validation_accuracy"], strict=True):
+        yield int(place), float(accuracy)

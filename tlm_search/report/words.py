@@ -1,0 +1,120 @@
+"""Numbers and settings as a reader wants them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+NONE = "–"
+
+_SETTING_WORDS = {
+    "depth": "depth {}",
+    "width": "width {}",
+    "heads": "{} heads",
+    "head_size": "head size {}",
+    "feed_forward": "feed-forward {}x",
+    "pretrain_size": "pre-trained on {}",
+    "convolution_layers": "{} convolutions",
+    "convolution_kernel": "kernel {}",
+    "pooling": "{} pooling",
+    "pretrain_learning_rate": "pre-training rate {}",
+    "pretrain_epochs": "pre-training epochs {}",
+    "finetune_learning_rate": "fine-tuning rate {}",
+    "finetune_epochs": "fine-tuning epochs {}",
+}
+_NOTHING_WORDS = {"pretrain_size": "not pre-trained", "convolution_layers": "no convolution"}
+_METRIC_WORDS = {
+    "validation_accuracy": "validation accuracy",
+    "validation_cross_entropy": "validation cross-entropy (nats)",
+    "test_accuracy": "test accuracy",
+    "latency_ms": "latency (ms per text)",
+    "parameters": "parameters",
+    "training_flops": "training cost (FLOPs)",
+    "training_seconds": "training time (s)",
+}
+
+
+def percent(value: float | None, *, digits: int = 1) -> str:
+    """Write a share as 81.6%."""
+    return NONE if _missing(value) else f"{100 * float(value or 0):.{digits}f}%"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Write two shares as 75.6 to 86.4%."""
+    return NONE if _missing(low) or _missing(high) else f"{100 * float(low or 0):.1f} to {100 * float(high or 0):.1f}%"
+
+
+def points(value: float | None) -> str:
+    """Write a difference of shares as +1.2."""
+    # Adding 0 turns the -0.0 that rounding leaves into 0.0.
+    return NONE if _missing(value) else f"{round(100 * float(value or 0), 1) + 0.0:+.1f}"
+
+
+def number(value: Any) -> str:
+    """Write a value of a setting or a count: 4,000, 0.001, 3x3."""
+    if isinstance(value, bool | str):
+        return str(value)
+    if _missing(value):
+        return NONE
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.3g}"
+
+
+def compact(value: float | None) -> str:
+    """Write a large count as 5.77 M; scientific from a quadrillion on."""
+    if _missing(value):
+        return NONE
+    size = float(value or 0)
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if limit <= abs(size) < limit * 1e3:
+            return f"{size / limit:.3g} {unit}"
+    return f"{size:.3g}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Write a latency as 1.17 ms."""
+    return NONE if _missing(value) else f"{float(value or 0):.3g} ms"
+
+
+def duration(seconds: float | None) -> str:
+    """Write seconds as 45 s, 3 min 20 s or 2 h 05 min."""
+    if _missing(seconds):
+        return NONE
+    whole = round(float(seconds or 0))
+    if whole < 10:
+        return f"{float(seconds or 0):.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def describe(settings: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Say the settings ``names`` in a line: depth 1, 8 heads, pre-trained on 4,000."""
+    parts = []
+    for name in names:
+        if name not in settings:
+            continue
+        if not settings[name] and name in _NOTHING_WORDS:
+            parts.append(_NOTHING_WORDS[name])
+            continue
+        words = _SETTING_WORDS.get(name, name.replace("_", " ") + " {}")
+        parts.append(words.format(number(settings[name])))
+    return ", ".join(parts)
+
+
+def metric_words(name: str) -> str:
+    """Return the name of a metric as an axis shows it."""
+    return _METRIC_WORDS.get(name, name.replace("_", " "))
+
+
+def plural(count: int, noun: str) -> str:
+    """Write 1 trial, 2 trials."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))

@@ -1,0 +1,272 @@
+"""The driver of a study: hands out trials, hears of their rungs, and keeps the record true. No Ray here.
+
+Whatever runs the trials (Ray Tune, a loop in a test) asks ``next_job`` and tells ``on_rung``, ``on_failure`` or
+``on_lost``. The budget counts finished trials: complete, pruned, or failed by their own doing. A trial whose worker or
+driver died is closed as interrupted, does not count, and is tried again with the same parameters.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
+from tlm_search.search.job import Failure, Job
+from tlm_search.search.optuna_study import Asked, Ledger
+from tlm_search.search.progress import Best, progress_of
+from tlm_search.search.record import attributes_of
+from tlm_search.search.trial import Rung
+from tlm_search.space.objectives import BEATS_REFERENCE
+
+MOST_ATTEMPTS = 3  # a trial whose workers died this often failed by its own doing
+
+
+@dataclass
+class _Running:
+    job: Job
+    asked: Asked | None
+    rung: Rung | None = None
+
+
+class Driver:
+    """One run of a study, until it holds ``trials`` finished trials or is told to stop."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        trials: int,
+        seconds: float | None = None,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._ledger = ledger
+        self._space = ledger.space
+        self._announce = announce
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._running: dict[str, _Running] = {}
+        self._proposals = ledger.proposals()
+        self._failures_in_a_row = 0
+        self._last_failure: Failure | None = None
+        self._reference_attempts = 0
+        self.stopped: str | None = None
+        self.progress = progress_of(ledger.trials, ledger.space.objectives[0], ledger.noted("reference"), total=trials)
+        self._needs_reference = self._space.reference is not None and self.progress.reference is None
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further job will come."""
+        if self.stopped is not None:
+            return True
+        if self._needs_reference or self._reference_running:
+            return False
+        if self.progress.finished >= self.progress.total:
+            return True
+        return not self._running and self._ledger.exhausted
+
+    def runs(self, key: str) -> bool:
+        """Whether a job of this name was handed out and has not ended."""
+        return key in self._running
+
+    def next_job(self, key: str) -> Job | None:
+        """Return the next job, which its runner calls ``key``; None when there is none now, or ``ended``."""
+        self._look_at_clock()
+        if self.stopped is not None:
+            return None
+        self.progress.first_job = self.progress.first_job or time.monotonic()
+        if self._needs_reference:
+            settings = self._space.reference_settings()
+            assert settings is not None
+            return self._start(key, Job(None, settings), None)
+        live = sum(running.asked is not None for running in self._running.values())
+        if self.progress.finished + live >= self.progress.total or self._waits_for_reference:
+            return None
+        if self._ledger.exhausted:
+            return None
+        asked = self._ledger.ask(self._proposals)
+        self._proposals += not asked.retried
+        return self._start(key, Job(asked.number, asked.settings), asked)
+
+    def on_rung(self, key: str, rung: Rung) -> bool:
+        """Take what a trial reached; return whether it goes on (never when it is ``done``)."""
+        running = self._running[key]
+        self._count(running, rung)
+        running.rung = rung
+        self._look_at_clock()
+        if running.asked is None:
+            return self._on_reference_rung(key, rung)
+        value = rung.metrics.get(self._space.objectives[0].metric)
+        if value is not None and not math.isfinite(value):
+            self.on_failure(key, Failure(f"{self._space.objectives[0].metric} is {value} at {rung.size} members"))
+            return False
+        trial_id = running.asked.trial_id
+        if value is not None:
+            self._ledger.report(trial_id, rung.size, value)
+        if rung.done:
+            self._on_complete(key, running, rung)
+            return False
+        if self.stopped is not None:
+            self._interrupt(key, self.stopped)
+            return False
+        if value is not None and self._ledger.should_prune(trial_id):
+            self._ledger.prune(trial_id, attributes_of(running.job.settings, running.rung))
+            self._finish(key, "pruned", f"pruned at {rung.size} members, {_accuracy(rung.metrics)}")
+            return False
+        return True
+
+    def on_failure(self, key: str, failure: Failure) -> None:
+        """Close a job that failed by its own doing, or that of the user."""
+        running = self._running[key]
+        if failure.of_user:
+            self.stopped, self._last_failure = failure.reason, failure
+            self._interrupt(key, failure.reason)
+            return
+        if running.asked is None:
+            self._ledger.note(
+                "reference", {**attributes_of(running.job.settings, running.rung), "error": failure.reason}
+            )
+            self._finish_reference(key, f"failed: {failure.reason}")
+            return
+        self._ledger.fail(running.asked.trial_id, failure.reason, attributes_of(running.job.settings, running.rung))
+        self._failures_in_a_row += 1
+        self._last_failure = failure
+        self._finish(key, "failed", f"failed: {failure.reason}")
+        if self._failures_in_a_row >= self._space.budget.failures_in_a_row:
+            self.stopped = f"{self._failures_in_a_row} trials failed in a row"
+
+    def on_lost(self, key: str, reason: str) -> None:
+        """Close a job whose worker died; it is tried again, a few times."""
+        if not self.runs(key):
+            return  # it had ended, and the worker died afterwards
+        running = self._running[key]
+        attempt = 1 + (self._reference_attempts if running.asked is None else running.asked.attempt)
+        if attempt >= MOST_ATTEMPTS:
+            self.on_failure(key, Failure(f"{reason}, {attempt} times"))
+            return
+        if running.asked is None:
+            self._reference_attempts = attempt
+        self._interrupt(key, reason, attempt=attempt)
+
+    def stop(self, reason: str) -> None:
+        """Hand out nothing more; running trials end with their rung and are tried again by the next run."""
+        self.stopped = self.stopped or reason
+
+    def abandon(self, reason: str) -> None:
+        """Close what still runs, because its runner is gone."""
+        for key in list(self._running):
+            self._interrupt(key, reason)
+
+    def check_result(self, *, continue_with: str) -> None:
+        """Raise what the user has to know at the end of the run; nothing when the study is complete.
+
+        Raises:
+            UserError: the store or the data stood in the way.
+            TrainingError: too many trials failed in a row.
+            NoTrialSucceededError: there is no result at all.
+        """
+        hint = f"continue with: {continue_with}"
+        failure = self._last_failure
+        if failure is not None and failure.of_user:
+            raise UserError(failure.reason, hint=f"{failure.hint}; then {hint}" if failure.hint else hint)
+        reason = "" if failure is None else f"; the last error: {failure.reason}"
+        if self.progress.complete == 0 and self.progress.failed and (self.stopped is None or self._failed_too_often):
+            raise NoTrialSucceededError(f"no trial succeeded, {self.progress.failed} failed{reason}", hint=hint)
+        if self._failed_too_often:
+            raise TrainingError(f"the study stopped: {self.stopped}{reason}", hint=hint)
+
+    @property
+    def _failed_too_often(self) -> bool:
+        return self._failures_in_a_row >= self._space.budget.failures_in_a_row
+
+    @property
+    def _reference_running(self) -> bool:
+        return any(running.asked is None for running in self._running.values())
+
+    @property
+    def _waits_for_reference(self) -> bool:
+        if not self._reference_running:
+            return False
+        return any(str(constraint) == BEATS_REFERENCE for constraint in self._space.constraints)
+
+    def _start(self, key: str, job: Job, asked: Asked | None) -> Job:
+        self._running[key] = _Running(job, asked)
+        if asked is None:
+            self._needs_reference = False
+            self.progress.reference_running = True
+        else:
+            self.progress.running += 1
+        return job
+
+    def _on_reference_rung(self, key: str, rung: Rung) -> bool:
+        if rung.done:
+            self._ledger.note("reference", attributes_of(self._running[key].job.settings, rung))
+            self.progress.reference = rung.metrics
+            self._finish_reference(key, _accuracy(rung.metrics))
+            return False
+        if self.stopped is not None:
+            self._interrupt(key, self.stopped)
+            return False
+        return True
+
+    def _on_complete(self, key: str, running: _Running, rung: Rung) -> None:
+        assert running.asked is not None
+        values = [rung.metrics[objective.metric] for objective in self._space.objectives]
+        wrong = [o.metric for o, v in zip(self._space.objectives, values, strict=True) if not math.isfinite(v)]
+        if wrong:
+            self.on_failure(key, Failure(f"{', '.join(wrong)} is not a finite number"))
+            return
+        violations = [c.violation(rung.metrics, self.progress.reference) for c in self._space.constraints]
+        self._ledger.constrain(running.asked.trial_id, violations)
+        self._ledger.complete(running.asked.trial_id, values, attributes_of(running.job.settings, running.rung))
+        feasible = all(violation <= 0 for violation in violations)
+        if feasible:
+            self._take_best(running, values[0], rung)
+        words = f"{_accuracy(rung.metrics)}, {rung.trained} members trained, {rung.reused} reused"
+        self._finish(key, "complete", words if feasible else f"{words}, violates a constraint")
+
+    def _take_best(self, running: _Running, value: float, rung: Rung) -> None:
+        rank = value if self._space.objectives[0].direction == "maximize" else -value
+        if self.progress.best is None or rank > self.progress.best.rank:
+            assert running.job.number is not None
+            self.progress.best = Best(running.job.number, rank, rung.metrics)
+
+    def _count(self, running: _Running, rung: Rung) -> None:
+        before = running.rung
+        self.progress.trained += rung.trained - (before.trained if before else 0)
+        self.progress.reused += rung.reused - (before.reused if before else 0)
+        self.progress.tokens += rung.tokens - (before.tokens if before else 0)
+
+    def _finish(self, key: str, state: str, words: str) -> None:
+        running = self._running.pop(key)
+        if state != "failed":
+            self._failures_in_a_row = 0
+        self.progress.finished += 1
+        self.progress.running -= 1
+        setattr(self.progress, state, getattr(self.progress, state) + 1)
+        self._announce(f"[{self.progress.finished}/{self.progress.total}] {running.job.title}: {words}")
+
+    def _finish_reference(self, key: str, words: str) -> None:
+        del self._running[key]
+        self.progress.reference_running = False
+        self._announce(f"reference: {words}")
+
+    def _interrupt(self, key: str, reason: str, *, attempt: int | None = None) -> None:
+        running = self._running.pop(key)
+        self._announce(f"{running.job.title}: {reason}; it is tried again")
+        if running.asked is None:
+            self._needs_reference = True
+            self.progress.reference_running = False
+            return
+        self.progress.running -= 1
+        attempt = running.asked.attempt if attempt is None else attempt
+        self._ledger.interrupt(running.asked.trial_id, reason, attempt=attempt)
+
+    def _look_at_clock(self) -> None:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.stop("the time is used up")
+
+
+def _accuracy(metrics: Mapping[str, float]) -> str:
+    validation, test = metrics["validation_accuracy"], metrics["test_accuracy"]
+    return f"validation accuracy {validation:.4f}, test {test:.4f}"

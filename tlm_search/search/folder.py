@@ -1,0 +1,167 @@
+"""The folder of a study: what lies where, how it is found, and how an old one makes room.
+
+::
+
+    studies/NAME/   study.json space.yaml journal.log driver.lock logs/ report.html tables/ figures/
+    studies/.store/ the members of all studies
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tlm_search.errors import StudyError
+from tlm_search.search.record import StudyRecord, record_of
+
+if TYPE_CHECKING:
+    from tlm_search.space.schema import Space
+
+STORE = ".store"
+STORAGE_VARIABLE = "TLM_SEARCH_STORAGE"
+_FACTS, _SPACE, _LOGS = "study.json", "space.yaml", "logs"
+
+
+def store_root(studies_dir: Path) -> Path:
+    """Return where the members of all studies under ``studies_dir`` are."""
+    return studies_dir / STORE
+
+
+def logs_of(folder: Path) -> Path:
+    """Return where tracebacks of a study go."""
+    return folder / _LOGS
+
+
+def find_study(study: str, studies_dir: Path) -> Path:
+    """Return the folder of ``study``: a name under ``studies_dir``, or a path.
+
+    Raises:
+        StudyError: there is none; the message has the nearest name.
+    """
+    for folder in (studies_dir / study, Path(study)):
+        if is_study(folder):
+            return folder.resolve()
+    names = sorted(facts.parent.name for facts in studies_dir.glob(f"*/{_FACTS}")) if studies_dir.is_dir() else []
+    near = difflib.get_close_matches(study, names, n=1)
+    known = f"there are: {', '.join(names[:20])}" if names else "tlm-search run SPACE makes one"
+    raise StudyError(
+        f"no study {study} under {studies_dir}{f'; did you mean {near[0]}?' if near else ''}",
+        hint=f"give a name under --studies-dir, or a study's folder; {known}",
+    )
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a study was begun in ``folder``."""
+    return (folder / _FACTS).is_file()
+
+
+def read_study(folder: Path, storage: str | None = None) -> StudyRecord:
+    """Read a study as plain data, from its folder alone or from the database at ``storage``.
+
+    Raises:
+        StudyError: it cannot be read.
+    """
+    from tlm_search.search.optuna_study import open_study
+
+    return record_of(open_study(folder, storage_url(folder, storage), name=study_name(folder)), folder)
+
+
+def study_name(folder: Path) -> str:
+    """Return the study's name in its storage, which stays when the folder is moved."""
+    return str(_facts(folder).get("name", folder.name))
+
+
+def storage_url(folder: Path, given: str | None = None) -> str | None:
+    """Return the storage's URL: the ``given`` one, the environment's, or the study's; None is the journal file.
+
+    Raises:
+        StudyError: the study is in a database with a password, which is nowhere written down.
+    """
+    url = given or os.environ.get(STORAGE_VARIABLE) or _facts(folder).get("storage")
+    if url is not None and "***" in url:
+        raise StudyError(
+            f"the study {folder.name} is kept in {url}, and its password is not stored",
+            hint=f"give the whole URL in the environment variable {STORAGE_VARIABLE}, or with --storage",
+        )
+    return url
+
+
+def write_folder(folder: Path, space: Space, *, name: str, storage: str | None) -> None:
+    """Write what a study's folder starts with: where the study is kept, and the space, resolved and with its name.
+
+    ``tlm-search run`` on that space continues the study.
+
+    Raises:
+        StudyError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        document = yaml.safe_dump({**space.to_document(), "name": folder.name}, sort_keys=False, allow_unicode=True)
+        _write_whole(folder / _SPACE, f"# What this study runs, every default included.\n{document}")
+        _write_facts(folder, name=name, storage=storage)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def move_aside(folder: Path, storage: str | None) -> Path:
+    """Rename a study's folder to NAME.1, NAME.2, ..., whichever is free, and the study in its database too.
+
+    Nothing is ever deleted.
+
+    Raises:
+        StudyError: it cannot be renamed.
+    """
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    try:
+        folder.rename(target)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if storage is not None:
+        from tlm_search.search.optuna_study import rename_study
+        from tlm_search.search.storages import open_storage
+
+        rename_study(folder.name, target.name, open_storage(target, storage))
+        _write_facts(target, name=target.name, storage=storage)
+    return target
+
+
+def unwritable(folder: Path, error: OSError) -> StudyError:
+    """Return the error for a folder that cannot be written."""
+    return StudyError(
+        f"the study folder {folder} cannot be written: {error.strerror or error}",
+        hint="choose another folder with --studies-dir, or free some space",
+    )
+
+
+def _facts(folder: Path) -> Mapping[str, Any]:
+    try:
+        facts = json.loads((folder / _FACTS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _write_facts(folder: Path, *, name: str, storage: str | None) -> None:
+    from tlm_search.search.storages import masked
+
+    facts = {"name": name, "storage": None if storage is None else masked(storage)}
+    _write_whole(folder / _FACTS, json.dumps(facts, indent=2) + "\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    if path.exists() and path.read_text() == text:
+        return
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)

@@ -1,0 +1,113 @@
+"""What of the store no study needs any more: known by reading every study, removed while none is driven.
+
+Members are needed that a trial or the reference of some study names; pre-trained weights, that a needed member started
+from. Measured latencies and tokenised data are small or soon made again, and stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tlm_search.digest import digest
+from tlm_search.errors import StudyError, UserError
+from tlm_search.members.store import Store
+from tlm_search.search.folder import is_study, read_study, store_root
+from tlm_search.search.record import StudyRecord
+from tlm_search.search.resume import driver_lock
+from tlm_search.search.storages import JOURNAL
+
+_MEMBERS, _PRETRAINED = "members", "pretrained"
+KINDS = (_MEMBERS, _PRETRAINED)
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What no study of ``studies`` refers to.
+
+    ``entries`` maps (kind, digest) to bytes, ``kept`` a kind to how many entries of it are needed. ``unfinished`` are
+    the studies with trials that began and did not end: what those have trained so far is not yet in any record.
+    ``unreadable`` are needed members that are damaged; what they started from is not known, so no pre-trained weights
+    are garbage then.
+    """
+
+    studies: tuple[str, ...]
+    unfinished: tuple[str, ...]
+    entries: Mapping[tuple[str, str], int]
+    kept: Mapping[str, int]
+    unreadable: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that its removal frees."""
+        return sum(self.entries.values())
+
+
+def find_garbage(studies_dir: Path) -> Garbage:
+    """Read every study below ``studies_dir`` and return what their store holds beyond it; nothing is changed.
+
+    Raises:
+        StudyError: a study cannot be read, so what it needs is not known.
+    """
+    store = Store(store_root(studies_dir))
+    records = [_read(folder) for folder in study_folders(studies_dir)]
+    needed: dict[str, set[str]] = {_MEMBERS: {digest for record in records for digest in _members(record)}}
+    stored = {kind: store.sizes(kind) for kind in KINDS}
+    specs = {e.digest: e.document["spec"] for e in store.entries(_MEMBERS) if e.digest in needed[_MEMBERS]}
+    unreadable = (needed[_MEMBERS] & stored[_MEMBERS].keys()) - specs.keys()
+    needed[_PRETRAINED] = {digest(spec["pretrained"]) for spec in specs.values() if spec["pretrained"] is not None}
+    if unreadable:
+        needed[_PRETRAINED] |= stored[_PRETRAINED].keys()
+    return Garbage(
+        studies=tuple(record.folder.name for record in records),
+        unfinished=tuple(r.folder.name for r in records if r.in_state("running") or r.in_state("waiting")),
+        entries={
+            (kind, name): size for kind in KINDS for name, size in stored[kind].items() if name not in needed[kind]
+        },
+        kept={kind: len(stored[kind].keys() & needed[kind]) for kind in KINDS},
+        unreadable=tuple(sorted(unreadable)),
+    )
+
+
+def remove_garbage(studies_dir: Path) -> tuple[Garbage, int]:
+    """Remove what no study needs, and what killed processes left; return it, and how many leftovers there were.
+
+    Raises:
+        StudyError: a study is being driven, was begun meanwhile, or cannot be read; nothing is removed.
+        StoreError: the store cannot be written.
+    """
+    store = Store(store_root(studies_dir))
+    with ExitStack() as locks:
+        locked = study_folders(studies_dir)
+        for folder in locked:
+            locks.enter_context(driver_lock(folder))
+        garbage = find_garbage(studies_dir)
+        if garbage.studies != tuple(folder.name for folder in locked):
+            raise StudyError("a study was begun meanwhile; nothing was removed", hint="try again when it has ended")
+        for kind, name in garbage.entries:
+            store.remove(kind, name)
+    return garbage, store.sweep()
+
+
+def study_folders(studies_dir: Path) -> tuple[Path, ...]:
+    """Return the folders of the studies below ``studies_dir``, also of one that lost its ``study.json``."""
+    found = (folder for folder in studies_dir.iterdir() if is_study(folder) or (folder / JOURNAL).is_file())
+    return tuple(sorted(found))
+
+
+def _read(folder: Path) -> StudyRecord:
+    try:
+        return read_study(folder)
+    except (UserError, ValueError) as error:  # ValueError: a space that this version does not read
+        reason = error.message if isinstance(error, UserError) else str(error).splitlines()[0]
+        raise StudyError(
+            f"{folder.name}: what this study needs is not known, so nothing was removed: {reason}",
+            hint=f"mend the study, or move {folder} to another place if it is not wanted",
+        ) from error
+
+
+def _members(record: StudyRecord) -> set[str]:
+    trials = [*record.trials, *([record.reference] if record.reference else [])]
+    return {digest for trial in trials for digest in trial.members}

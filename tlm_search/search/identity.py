@@ -1,0 +1,47 @@
+"""Whether a study may be continued with a space: what decides its results must be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tlm_search.errors import StudyError
+from tlm_search.space.schema import Space
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+_LONGEST_ECHO = 60
+
+
+def check_same_space(study: Study, space: Space) -> None:
+    """Refuse to continue a study with another space.
+
+    Raises:
+        StudyError: they differ in more than budget, resources and words; the message says in what.
+    """
+    if study.user_attrs.get("space_digest") in (None, space.digest):
+        return
+    old, new = _flat(Space.from_document(study.user_attrs["space"]).identity()), _flat(space.identity())
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    changes = [f"{key}: {_short(old.get(key))} there, {_short(new.get(key))} here" for key in keys]
+    more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
+    raise StudyError(
+        f"the study {study.study_name} is of another space: {'; '.join(changes[:4])}{more}",
+        hint="take another name with --name, or --fresh to move the old study aside; trained members are used again",
+    )
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, value in document.items():
+        keys = {f"{section}.{key}": item for key, item in value.items()} if isinstance(value, Mapping) else {}
+        flat.update(keys or {section: value})
+    return flat
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{key} {item}" for key, item in value.items() if item not in (None, False, {}))
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= _LONGEST_ECHO else f"{text[: _LONGEST_ECHO - 3]}..."

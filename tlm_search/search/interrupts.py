@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM while a study runs: when they take effect, and when they wait."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+REASON = "the study was interrupted"
+
+
+class Interrupts:
+    """The first signal lets the running rungs end, the second stops at once: but never while the record is written."""
+
+    def __init__(self, stop: Callable[[str], None]) -> None:
+        self._stop = stop
+        self._writing = False
+        self._over = False
+        self.count = 0
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Take the two signals, and give them back at the end."""
+        before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Let what is begun be written whole; a second signal takes effect right after.
+
+        Raises:
+            KeyboardInterrupt: at the end, if there was one.
+        """
+        self._writing = True
+        try:
+            yield
+        finally:
+            self._writing = False
+        if self.count > 1 and not self._over:
+            raise KeyboardInterrupt
+
+    def end(self) -> None:
+        """Stop at nothing more: the run is over and only closes its record."""
+        self._over = True
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        # Nothing but a flag: the signal may have come in the middle of a write.
+        self._stop(REASON)
+        if self.count > 1 and not self._writing and not self._over:
+            raise KeyboardInterrupt

@@ -1,0 +1,30 @@
+"""What travels between the driver and what runs its trials. Without Optuna, which workers have no use for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tlm_search.space.settings import Value
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run next: complete settings; ``number`` is None for the reference."""
+
+    number: int | None
+    settings: Mapping[str, Value]
+
+    @property
+    def title(self) -> str:
+        """The job's name in messages and log files."""
+        return "reference" if self.number is None else f"trial {self.number}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial failed. ``of_user``: no other trial would do better (a full disk), so the study stops."""
+
+    reason: str
+    hint: str | None = None
+    of_user: bool = False

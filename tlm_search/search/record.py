@@ -1,0 +1,165 @@
+"""A study as plain data: what it keeps of a trial, and what ``status``, ``best`` and ``report`` read of it.
+
+Neither torch nor Ray here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from tlm_search.errors import StudyError
+from tlm_search.space.schema import Space
+from tlm_search.space.settings import Value
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+    from tlm_search.search.trial import Rung
+
+State = Literal["complete", "pruned", "failed", "running", "waiting"]
+
+STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
+REFERENCE_NUMBER = -1
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial, or the reference (``number`` -1).
+
+    ``settings`` are complete, ``params`` only what was searched. ``values`` follow the study's objectives. ``metrics``
+    are those of the whole committee; ``frontier`` holds one record per committee size. ``members`` are digests in the
+    order of their seeds, of which ``trained`` were trained by this trial and ``reused`` found in the store. ``rungs``
+    maps committee sizes to the first objective as it was reported to the pruner. ``error`` is why it failed;
+    ``interrupted`` means that the driver died, and such a trial does not count as finished.
+    """
+
+    number: int
+    state: State
+    params: Mapping[str, Value] = field(default_factory=dict)
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    values: tuple[float, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    frontier: tuple[Mapping[str, Any], ...] = ()
+    members: tuple[str, ...] = ()
+    trained: int = 0
+    reused: int = 0
+    seconds: float | None = None
+    error: str | None = None
+    interrupted: bool = False
+    retry_of: int | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    rungs: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as it stands now. ``objectives`` are names of metrics, ``directions`` their directions."""
+
+    name: str
+    folder: Path
+    space: Space
+    directions: tuple[str, ...]
+    objectives: tuple[str, ...]
+    trials: tuple[TrialRecord, ...]
+    reference: TrialRecord | None
+    labels: tuple[str, ...]
+    data: Mapping[str, Any]
+    versions: Mapping[str, Any]
+
+    def in_state(self, state: State) -> tuple[TrialRecord, ...]:
+        """Return the trials in ``state``; those that were interrupted and run again are left out."""
+        return tuple(trial for trial in self.trials if trial.state == state and not trial.interrupted)
+
+
+def record_of(study: Study, folder: Path) -> StudyRecord:
+    """Read ``study`` once and return it as plain data.
+
+    Raises:
+        StudyError: the study was not made by this program.
+    """
+    attributes = study.user_attrs
+    if "space" not in attributes:
+        raise StudyError(
+            f"{folder}: the Optuna study {study.study_name!r} holds no space, so tlm-search did not make it",
+            hint="Name a folder that `tlm-search run` wrote.",
+        )
+    space = Space.from_document(attributes["space"])
+    return StudyRecord(
+        name=study.study_name,
+        folder=folder,
+        space=space,
+        directions=tuple(direction.name.lower() for direction in study.directions),
+        objectives=tuple(objective.metric for objective in space.objectives),
+        trials=tuple(trial_of(trial) for trial in study.get_trials(deepcopy=False)),
+        reference=_reference(attributes.get("reference")),
+        labels=tuple(attributes.get("labels", ())),
+        data=attributes.get("data", {}),
+        versions=attributes.get("versions", {}),
+    )
+
+
+def trial_of(trial: FrozenTrial) -> TrialRecord:
+    """Return an Optuna trial as plain data; attributes that are not there yet stay empty."""
+    attributes = trial.user_attrs
+    state = trial.state.name.lower()
+    return TrialRecord(
+        number=trial.number,
+        state=cast(State, "failed" if state == "fail" else state),
+        params=dict(trial.params),
+        values=tuple(trial.values or ()),
+        retry_of=attributes.get("retry_of"),
+        started=trial.datetime_start,
+        finished=trial.datetime_complete,
+        rungs=dict(trial.intermediate_values),
+        **_results(attributes),
+    )
+
+
+def attributes_of(settings: Mapping[str, Value], rung: Rung | None) -> dict[str, Any]:
+    """Return what a study keeps of a trial that reached ``rung`` (None: not even the first), as JSON."""
+    if rung is None:
+        return {"settings": dict(settings)}
+    return {
+        "settings": dict(settings),
+        "members": list(rung.members),
+        "trained": rung.trained,
+        "reused": rung.reused,
+        "seconds": round(rung.seconds, 3),
+        "metrics": {name: value for name, value in rung.metrics.items() if math.isfinite(value)},
+        # Six digits are more than the test sets can tell; storages have limits, and journals grow.
+        "frontier": [{key: _rounded(value) for key, value in record.items()} for record in rung.frontier],
+    }
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if math.isfinite(value) else None  # JSON has no NaN
+
+
+def _reference(attributes: Mapping[str, Any] | None) -> TrialRecord | None:
+    if attributes is None:
+        return None
+    state: State = "failed" if attributes.get("error") else "complete"
+    return TrialRecord(number=REFERENCE_NUMBER, state=state, **_results(attributes))
+
+
+def _results(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "settings": attributes.get("settings", {}),
+        "metrics": attributes.get("metrics", {}),
+        "frontier": tuple(attributes.get("frontier", ())),
+        "members": tuple(attributes.get("members", ())),
+        "trained": attributes.get("trained", 0),
+        "reused": attributes.get("reused", 0),
+        "seconds": attributes.get("seconds"),
+        "error": attributes.get("error"),
+        "interrupted": attributes.get("interrupted", False),
+    }

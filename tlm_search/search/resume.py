@@ -1,0 +1,76 @@
+"""Going on after any death: one driver a study, a readable journal, and no trial left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import filelock
+from optuna.trial import TrialState
+
+from tlm_search.errors import StudyError
+from tlm_search.search.folder import unwritable
+from tlm_search.search.optuna_study import Ledger
+from tlm_search.search.storages import JOURNAL, mend_journal
+
+_LOCK, _HOLDER = "driver.lock", "driver.json"
+DRIVER_DIED = "its driver died"
+
+
+@contextmanager
+def driver_lock(folder: Path) -> Iterator[None]:
+    """Hold the right to drive the study of ``folder``; it ends with the process, however that ends.
+
+    A journal whose last line was cut off by a kill or a full disk is mended.
+
+    Raises:
+        StudyError: another process drives the study, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / _LOCK, fallback_to_soft=False)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise StudyError(
+            f"the study {folder.name} is being run by {_holder(folder)}",
+            hint=f"wait for it or stop it; `tlm-search status {folder}` shows how far it is",
+        ) from None
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        facts = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now().isoformat(timespec="seconds"),
+        }
+        (folder / _HOLDER).write_text(json.dumps(facts) + "\n")
+        mend_journal(folder / JOURNAL)
+    except OSError as error:
+        lock.release()
+        raise unwritable(folder, error) from error
+    try:
+        yield
+    finally:
+        (folder / _HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def close_running(ledger: Ledger) -> list[int]:
+    """Close the trials that a dead driver left running, and enqueue them again; return their numbers."""
+    left = [trial for trial in ledger.trials if trial.state == TrialState.RUNNING]
+    for trial in left:
+        ledger.interrupt(trial._trial_id, DRIVER_DIED, attempt=int(trial.user_attrs.get("attempt", 0)))
+    return [trial.number for trial in left]
+
+
+def _holder(folder: Path) -> str:
+    try:
+        facts = json.loads((folder / _HOLDER).read_text())
+        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,157 @@
+"""One run of a study, from its space to its last trial: data, folder, lock, study, driver, Ray."""
+
+from __future__ import annotations
+
+import errno
+import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tlm_search.data.prepare import prepare, simulated_data
+from tlm_search.data.prepared import PreparedData
+from tlm_search.members.store import Store
+from tlm_search.members.train import trainer_named
+from tlm_search.search.driver import Driver
+from tlm_search.search.folder import (
+    is_study,
+    logs_of,
+    move_aside,
+    storage_url,
+    store_root,
+    study_name,
+    unwritable,
+    write_folder,
+)
+from tlm_search.search.identity import check_same_space
+from tlm_search.search.machine import check_reachable, concurrent_trials, this_machine
+from tlm_search.search.optuna_study import Ledger, create_study, open_study
+from tlm_search.search.progress import Progress
+from tlm_search.search.resume import close_running, driver_lock
+from tlm_search.search.storages import open_storage
+from tlm_search.space.schema import Space
+
+_PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy")
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+Announce = Callable[[str], None]
+Show = Callable[[Progress], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a run ended: its ``driver`` knows what came of the trials; ``worked`` is False if there was nothing to do."""
+
+    folder: Path
+    driver: Driver
+    worked: bool
+    interrupted: bool
+
+
+def run_study(
+    space: Space,
+    *,
+    studies_dir: Path,
+    storage: str | None,
+    address: str | None,
+    fresh: bool,
+    announce: Announce,
+    show: Show,
+) -> Session:
+    """Run the study ``space.name`` of ``studies_dir`` until it holds the trials of its budget.
+
+    ``announce`` is told each event; ``show(progress)`` surrounds the trials, for a display.
+
+    Raises:
+        UserError: something that the user can mend; results stay as they were.
+    """
+    studies_dir = studies_dir.resolve()
+    folder = studies_dir / space.name
+    if address is None:
+        # Before anything is written; on a cluster its nodes are asked, once Ray has joined it.
+        concurrent_trials(space.resources, [this_machine(with_gpus=space.resources.gpus_per_trial > 0)])
+    else:
+        check_reachable(address)
+    storage = storage_url(folder, storage)
+    if is_study(folder) and not fresh:
+        check_same_space(open_study(folder, storage, name=study_name(folder)), space)
+    elif storage is not None:
+        open_storage(folder, storage)
+    store = Store(store_root(studies_dir))
+    store.check_writable()
+    data = _data(space, store.root, announce)
+    if fresh and folder.exists():
+        with driver_lock(folder):
+            pass  # nobody drives it
+        announce(f"the old study is now {move_aside(folder, storage)}")
+    with driver_lock(folder):
+        try:
+            return _run_locked(space, folder, store, data, storage, address, announce, show)
+        except OSError as error:
+            if error.errno in _UNWRITABLE:
+                raise unwritable(folder, error) from error
+            raise
+
+
+def _run_locked(
+    space: Space,
+    folder: Path,
+    store: Store,
+    data: PreparedData,
+    storage: str | None,
+    address: str | None,
+    announce: Announce,
+    show: Show,
+) -> Session:
+    name = study_name(folder)
+    ledger = Ledger(create_study(folder, space, storage, name=name), space)
+    write_folder(folder, space, name=name, storage=storage)
+    for closed in close_running(ledger):
+        announce(f"trial {closed} was running when its driver died; it is tried again")
+    ledger.enqueue_points()
+    _note_once(ledger, data)
+    driver = Driver(ledger, trials=space.budget.trials, seconds=space.budget.seconds, announce=announce)
+    if driver.ended:
+        return Session(folder, driver, worked=False, interrupted=False)
+    announce("starting Ray")
+    from tlm_search.search.tune import run_driver
+    from tlm_search.search.tune_trainable import Workplace
+
+    resources = space.resources
+    workplace = Workplace(
+        seed=space.seed,
+        data=data.to_document(),
+        store=store.root,
+        logs=logs_of(folder),
+        make_trainer=partial(
+            trainer_named, space.trainer, cpus=resources.cpus_per_trial, gpus=resources.gpus_per_trial
+        ),
+    )
+    with show(driver.progress):
+        interrupted = run_driver(driver, workplace, resources, address=address)
+    return Session(folder, driver, worked=True, interrupted=interrupted)
+
+
+def _data(space: Space, root: Path, announce: Announce) -> PreparedData:
+    return simulated_data(space, root) if space.trainer == "simulated" else prepare(space, root, progress=announce)
+
+
+def _note_once(ledger: Ledger, data: PreparedData) -> None:
+    facts = {"labels": list(data.labels), "data": data.to_document(), "versions": _versions()}
+    for key, value in facts.items():
+        # A continued study keeps what it began with, except the versions: these are of its last run.
+        if ledger.noted(key) is None or (key == "versions" and ledger.noted(key) != value):
+            ledger.note(key, value)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,143 @@
+"""One trial, as the method has it: settings -> members -> a vote -> metrics, rung by rung. No Ray, no Optuna here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tlm_search.committee.frontier import frontier
+from tlm_search.data.prepared import PreparedData
+from tlm_search.members.spec import MemberSpec, committee_specs
+from tlm_search.members.store import Store
+from tlm_search.members.train import MemberResult, Trainer, obtain
+from tlm_search.space.settings import Value
+
+if TYPE_CHECKING:
+    from tlm_search.committee.vote import Integers
+
+SEEDS_PER_STUDY = 1_000  # the largest committee: studies of different seeds share no member
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What a trial knows once its first ``size`` members vote; ``done`` when these are all.
+
+    ``metrics`` has the latency only when ``done``. ``frontier`` holds a record for each size up to this one.
+    ``trained``, ``reused``, ``tokens`` and ``seconds`` (of waiting for the members) count from the trial's start.
+    """
+
+    size: int
+    done: bool
+    metrics: Mapping[str, float]
+    frontier: Sequence[Mapping[str, Any]]
+    members: Sequence[str]
+    trained: int
+    reused: int
+    tokens: int
+    seconds: float
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the rung as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Rung:
+        """Rebuild from ``to_document``."""
+        return cls(**document)
+
+
+def run_trial(
+    settings: Mapping[str, Value], *, seed: int, data: PreparedData, store: Store, trainer: Trainer
+) -> Iterator[Rung]:
+    """Train the committee that complete ``settings`` describe, and yield what it reaches at 1, 2, 4, ... members.
+
+    Who stops iterating prunes the trial: later members are not trained. ``seed`` is the study's.
+
+    Raises:
+        TrainingError: a member could not be trained.
+        UserError: the store or the data cannot be used.
+    """
+    specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
+    validation_labels, test_labels = trainer.labels(data)
+    members: list[MemberResult] = []
+    trained = reused = tokens = 0
+    started = time.monotonic()
+    for size in rungs(len(specs)):
+        obtained = obtain(specs[len(members) : size], store=store, data=data, trainer=trainer)
+        members += obtained.members
+        trained, reused, tokens = trained + obtained.trained, reused + obtained.reused, tokens + obtained.tokens
+        records = committee_frontier(members, validation_labels, test_labels)
+        metrics = committee_metrics(records[-1], specs[0], members)
+        if size == len(specs):
+            for record in records:  # of all sizes, so that a smaller committee can be chosen by what it costs
+                record["latency_ms"] = trainer.latency_ms(specs[0], members=record["size"], store=store)
+            metrics["latency_ms"] = records[-1]["latency_ms"]
+        yield Rung(
+            size=size,
+            done=size == len(specs),
+            metrics=metrics,
+            frontier=records,
+            members=[member.digest for member in members],
+            trained=trained,
+            reused=reused,
+            tokens=tokens,
+            seconds=time.monotonic() - started,
+        )
+
+
+def rungs(members: int) -> list[int]:
+    """Return the sizes at which a committee of so many members reports: 1, 2, 4, ... and all of them."""
+    return [2**power for power in range(members.bit_length()) if 2**power < members] + [members]
+
+
+def trial_specs(
+    settings: Mapping[str, Value], *, seed: int, data: PreparedData, trainer: Trainer
+) -> tuple[MemberSpec, ...]:
+    """Return the members of a trial; member number i has the same seed in every trial of the study."""
+    first = seed * SEEDS_PER_STUDY
+    return committee_specs(
+        settings,
+        vocabulary=data.vocabulary,
+        positions=data.length,
+        labels=len(data.labels),
+        corpus=trainer.corpus_fingerprint(data, int(settings["pretrain_size"])),
+        task=data.task_fingerprint,
+        seeds=range(first, first + int(settings["committee_size"])),
+    )
+
+
+def committee_frontier(
+    members: Sequence[MemberResult], validation_labels: Integers, test_labels: Integers
+) -> list[dict[str, Any]]:
+    """Return a record for each size 1..K from the members' logits."""
+    return frontier(
+        np.stack([member.validation_logits for member in members]),
+        np.stack([member.test_logits for member in members]),
+        validation_labels,
+        test_labels,
+    )
+
+
+def committee_metrics(whole: Mapping[str, Any], spec: MemberSpec, members: Sequence[MemberResult]) -> dict[str, float]:
+    """Return the metrics of the whole committee; ``whole`` is its record of the frontier.
+
+    Parameters, floating-point operations and seconds of training are those of all members, trained now or before.
+    """
+    labels = spec.labels
+    return {
+        "validation_accuracy": whole["validation_accuracy"],
+        "test_accuracy": whole["test_accuracy"],
+        "validation_cross_entropy": whole["validation_cross_entropy"],
+        "test_cross_entropy": whole["test_cross_entropy"],
+        "test_macro_f1": whole["test_macro_f1"],
+        "test_calibration_error": whole["test_calibration_error"],
+        "test_accuracy_low": whole["test_low"],
+        "test_accuracy_high": whole["test_high"],
+        "parameters": float(len(members) * spec.architecture.classifier_parameters(labels)),
+        "training_flops": sum(member.training_flops for member in members),
+        "training_seconds": sum(member.seconds for member in members),
+    }

@@ -1,0 +1,142 @@
+"""Ray Tune's hooks on the driver: what to run next, and what became of it.
+
+Ray calls the scheduler first and the searcher only where a trial goes on or ends, so results are delivered by whoever
+hears of them first; the driver knows a job by Ray's trial id until it has ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+from ray.tune import Callback
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from tlm_search.search.driver import Driver
+from tlm_search.search.interrupts import Interrupts
+from tlm_search.search.job import Failure
+from tlm_search.search.tune_trainable import deliverable
+
+# Ray's own annotation forgets that a searcher ends with this text.
+_FINISHED = cast(dict[str, Any], Searcher.FINISHED)
+
+
+class Hooks:
+    """What both of Ray's hooks need: the driver, whose record a signal never leaves half written."""
+
+    def __init__(self, driver: Driver, interrupts: Interrupts, logs: Path) -> None:
+        self._driver = driver
+        self._interrupts = interrupts
+        self._logs = logs
+        self.problem: Exception | None = None
+
+    def suggest(self, key: str) -> dict[str, Any] | None:
+        """Return the next job as a configuration of Ray's, None if there is none now, or Ray's word for the end."""
+        with self._interrupts.put_off():
+            job = None if self._driver.ended else self._driver.next_job(key)
+            if job is None:
+                return _FINISHED if self._driver.ended else None
+            return {"job": json.dumps(asdict(job))}
+
+    def deliver(self, key: str, result: Mapping[str, Any]) -> bool:
+        """Hand a result to the driver; return whether the trial goes on."""
+        with self._interrupts.put_off():
+            if not self._driver.runs(key):
+                return False
+            delivered = deliverable(result)
+            if isinstance(delivered, Failure):
+                self._driver.on_failure(key, delivered)
+                return False
+            return delivered is not None and self._driver.on_rung(key, delivered)
+
+    def lose(self, key: str, text: str) -> None:
+        """Tell the driver that a worker died, with what Ray knows of it."""
+        with self._interrupts.put_off():
+            if text:
+                self._logs.mkdir(parents=True, exist_ok=True)
+                (self._logs / f"worker-{key}.txt").write_text(text)
+            self._driver.on_lost(key, _reason(text))
+
+    def fail(self, problem: Exception) -> None:
+        """End the run: Ray would swallow the problem, a full disk for one."""
+        self.problem = problem
+        self._driver.stop(f"{type(problem).__name__}: {problem}")
+
+
+class DriverSearcher(Searcher):
+    """Asks the driver for jobs, until it has no more."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        super().__init__()  # without a metric: a result that lacks one must not end the whole run
+        self._hooks = hooks
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the next job."""
+        return self._hooks.suggest(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Deliver the last result; of errors the scheduler has told before, with more than is known here."""
+        try:
+            if error:
+                self._hooks.lose(trial_id, "")
+            elif result:
+                self._hooks.deliver(trial_id, result)
+        except Exception as problem:
+            self._hooks.fail(problem)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give Ray nothing to save: the study in Optuna's storage is the truth, and Ray's state is never restored."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+
+class DriverScheduler(FIFOScheduler):
+    """Lets the driver stop trials at their rungs, and tells it of dead workers."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._hooks = hooks
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give Ray nothing to save."""
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Deliver a rung; stop the trial if it is pruned, or the study is."""
+        go_on = self._hooks.deliver(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Tell that a worker died."""
+        there = trial.error_file and Path(trial.error_file).is_file()
+        self._hooks.lose(trial.trial_id, Path(trial.error_file).read_text(errors="replace") if there else "")
+
+
+class Forgetful(Callback):
+    """Drops what Ray keeps of ended trials, which it would hold for the whole run; the study has it."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Drop the results and statistics of a trial."""
+        trial.metric_analysis.clear()
+        trial.metric_n_steps.clear()
+        trial.run_metadata.last_result = {}
+
+
+def _reason(text: str) -> str:
+    # Not a mere "memory": Ray's text for any dead worker lists the kernel's out-of-memory killer among other causes.
+    if "OutOfMemoryError" in text:
+        return "its worker was killed because the memory was full"
+    if "NodeDiedError" in text:
+        return "its node died"
+    if "ActorDiedError" in text or "worker process has died" in text or not text:
+        return "its worker died"
+    return f"its worker died: {text.strip().splitlines()[-1][:300]}"

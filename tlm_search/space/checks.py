@@ -1,0 +1,211 @@
+"""What the parts of a space demand of each other, so that nothing impossible reaches a worker."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+
+from tlm_search.space.conditions import active, searched_in_order, when_of
+from tlm_search.space.objectives import Objective
+from tlm_search.space.parameters import Choices, Parameter, Range, Searched
+from tlm_search.space.samplers import SamplerSection
+from tlm_search.space.section import Problem, given, refusal
+from tlm_search.space.settings import SETTINGS, Value, complete
+
+SHAPE = ("width", "heads", "head_size")  # width = heads x head_size: any two give the third
+_MOST_GRID_POINTS = 100_000
+_EXAMPLES = 3
+
+
+def resolve(search: Mapping[str, Parameter], params: Mapping[str, Value]) -> dict[str, Value]:
+    """Return all settings of a trial: fixed ones, active parameters, and defaults for the rest.
+
+    Raises:
+        KeyError: ``params`` lack an active parameter.
+        ValueError: width, heads and head size contradict each other.
+    """
+    chosen: dict[str, Value] = {}
+    for name, parameter in search.items():
+        if not isinstance(parameter, Choices | Range):
+            chosen[name] = parameter
+        elif active(search, name, params):
+            chosen[name] = params[name]
+    return complete(chosen)
+
+
+def shape_problems(search: Mapping[str, Parameter]) -> list[Problem]:
+    """Find combinations of width, heads and head size that do not divide, or leave the limits."""
+    present = [name for name in SHAPE if name in search]
+    if not present:
+        return []
+    involved = {name: search[name] for name in set(present).union(*(_ancestors(search, name) for name in present))}
+    failures: dict[str, None] = {}
+    for params in _shape_trials(involved):
+        failure = _shape_failure(involved, params)
+        if failure:
+            failures[failure] = None
+        if len(failures) > _EXAMPLES:
+            break
+    if not failures:
+        return []
+    searched = [name for name in present if isinstance(search[name], Choices | Range)]
+    shown = "; ".join(itertools.islice(failures, _EXAMPLES)) + ("; and more" if len(failures) > _EXAMPLES else "")
+    allowed = "combinations in which width = heads x head_size"
+    return [Problem(((searched or present)[-1],), f"some combinations are impossible: {shown}; allowed: {allowed}")]
+
+
+def _shape_failure(search: Mapping[str, Parameter], params: Mapping[str, Value]) -> str | None:
+    try:
+        settings = resolve(search, params)
+    except ValueError as error:
+        return str(error)
+    return limit_failure(settings)
+
+
+def limit_failure(settings: Mapping[str, Value]) -> str | None:
+    """Say which of width, heads and head size leaves its limits; None if none does."""
+    for name in SHAPE:
+        setting, value = SETTINGS[name], settings[name]
+        assert setting.low is not None
+        assert setting.high is not None
+        if not setting.low <= float(value) <= setting.high:
+            return f"{name} would be {value}, which is not {setting.allowed()}"
+    return None
+
+
+def reference_problems(search: Mapping[str, Parameter], reference: Mapping[str, Value]) -> list[Problem]:
+    """Find what the reference does not say, and shapes that it cannot have."""
+    missing = missing_in_reference(search, reference)
+    if missing:
+        allowed = "each searched setting that is not committee_size needs a value here"
+        return [Problem((), f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; allowed: {allowed}")]
+    try:
+        failure = limit_failure(reference_settings(search, reference))
+    except ValueError as error:
+        failure = str(error)
+    return [Problem((), f"impossible: {failure}; allowed: width = heads x head_size")] if failure else []
+
+
+def missing_in_reference(search: Mapping[str, Parameter], reference: Mapping[str, Value]) -> list[str]:
+    """Return the searched settings that the reference has to give and does not."""
+    derived = set(SHAPE) if sum(name in reference for name in SHAPE) >= 2 else set()
+    return [
+        name
+        for name in searched_in_order(search)
+        if name not in reference
+        and name not in derived
+        and name != "committee_size"
+        and _matters_in(search, name, reference)
+    ]
+
+
+def reference_settings(search: Mapping[str, Parameter], reference: Mapping[str, Value]) -> dict[str, Value]:
+    """Return all settings of the reference: what it gives, what the search fixes, and defaults.
+
+    Two of width, heads and head size in the reference give the third, whatever the search says of it.
+
+    Raises:
+        ValueError: width, heads and head size contradict each other.
+    """
+    derived = set(SHAPE) if sum(name in reference for name in SHAPE) >= 2 else set()
+    inherited = {
+        name: value for name, value in search.items() if not isinstance(value, Choices | Range) and name not in derived
+    }
+    return complete({**inherited, "committee_size": inherited.get("committee_size", 1), **reference})
+
+
+def point_problems(search: Mapping[str, Parameter], point: Mapping[str, Value]) -> Iterator[Problem]:
+    """Find settings of a point that are not searched, values out of their domain, and parameters that do not matter."""
+    searched = searched_in_order(search)
+    for name, value in point.items():
+        if name not in searched:
+            allowed = ", ".join(searched) or "nothing"
+            yield Problem((name,), f"given {given(value)} for {name}, which is not searched; allowed: {allowed}")
+            continue
+        if not searched[name].contains(value):
+            yield Problem((name,), refusal(value, searched[name].words()))
+        for parent, listed in searched[name].when.items():
+            if parent in point and point[parent] not in listed:
+                allowed = f"only with {parent} {' or '.join(given(value) for value in listed)}"
+                yield Problem((name,), f"given {given(value)} with {parent} {given(point[parent])}; allowed: {allowed}")
+
+
+def sampler_problems(
+    sampler: SamplerSection, search: Mapping[str, Parameter], objectives: tuple[Objective, ...]
+) -> list[Problem]:
+    """Find what the sampler cannot do in this space."""
+    searched = searched_in_order(search)
+    if sampler.name == "cmaes":
+        return _cmaes_problems(searched, objectives)
+    return _grid_problems(searched) if sampler.name == "grid" else []
+
+
+def _cmaes_problems(searched: Mapping[str, Searched], objectives: tuple[Objective, ...]) -> list[Problem]:
+    problems = []
+    choices = [name for name, parameter in searched.items() if isinstance(parameter, Choices)]
+    if choices:
+        message = f"cmaes needs ranges; given choices for {', '.join(choices)}; allowed here: tpe, nsgaii, gp, random"
+        problems.append(Problem((), message))
+    if len(objectives) > 1:
+        names = ", ".join(objective.metric for objective in objectives)
+        problems.append(Problem((), f"cmaes needs one objective; given {names}; allowed here: tpe, nsgaii, gp, random"))
+    return problems
+
+
+def _grid_problems(searched: Mapping[str, Searched]) -> list[Problem]:
+    sizes = {name: parameter.size() for name, parameter in searched.items()}
+    endless = [name for name, size in sizes.items() if size is None]
+    if endless:
+        message = f"grid needs finite domains; allowed for {', '.join(endless)}: choices, or a range with step"
+        return [Problem((), message)]
+    points = math.prod(size for size in sizes.values() if size is not None)
+    if points > _MOST_GRID_POINTS:
+        return [Problem((), f"the grid has {points:,} points; allowed: at most {_MOST_GRID_POINTS:,}")]
+    return []
+
+
+def documents_problems(parameters: Mapping[str, Parameter], documents: int | None) -> list[Problem]:
+    """Find a ``pretrain_size`` that asks for more documents than the corpus may have."""
+    size = parameters.get("pretrain_size")
+    if size is None or documents is None:
+        return []
+    allowed = f"at most {documents}, the number of documents in the section corpus"
+    if isinstance(size, Choices):
+        too_many = [(("pretrain_size", "choices", i), value) for i, value in enumerate(size.choices)]
+        return [Problem(path, refusal(value, allowed)) for path, value in too_many if float(value) > documents]
+    path, most = (("pretrain_size", "high"), size.high) if isinstance(size, Range) else (("pretrain_size",), size)
+    return [Problem(path, refusal(most, allowed))] if float(most) > documents else []
+
+
+def _matters_in(search: Mapping[str, Parameter], name: str, reference: Mapping[str, Value]) -> bool:
+    for parent, listed in when_of(search[name]).items():
+        parameter = search[parent]
+        value = reference.get(parent, None if isinstance(parameter, Choices | Range) else parameter)
+        known = value is not None  # a searched parent that the reference lacks is told as missing itself
+        if (known and value not in listed) or not _matters_in(search, parent, reference):
+            return False
+    return True
+
+
+def _shape_trials(involved: Mapping[str, Parameter]) -> Iterator[dict[str, Value]]:
+    """Yield the parameters of every trial that differs in its shape."""
+    domains: dict[str, list[Value]] = {}
+    for name, parameter in involved.items():
+        if isinstance(parameter, Choices | Range):
+            listed = {value for child in involved.values() for value in when_of(child).get(name, ())}
+            domains[name] = list(parameter.values()) if name in SHAPE else _representatives(parameter, listed)
+    for values in itertools.product(*domains.values()):
+        yield dict(zip(domains, values, strict=True))
+
+
+def _representatives(parameter: Searched, listed: set[Value]) -> list[Value]:
+    """Return the values that conditions ask for, and one that stands for all others."""
+    others = parameter.choices if isinstance(parameter, Choices) else (parameter.low, parameter.high)
+    chosen = [value for value in listed if parameter.contains(value)]
+    return chosen + [value for value in others if value not in listed][:1]
+
+
+def _ancestors(search: Mapping[str, Parameter], name: str) -> set[str]:
+    parents = set(when_of(search[name]))
+    return parents.union(*(_ancestors(search, parent) for parent in parents))

@@ -1,0 +1,245 @@
+"""From the entries of a file to settings: single values, and the entries of ``search``.
+
+What is wrong raises pydantic's ``ValidationError`` with every problem, so that a file is told all at once.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from tlm_search.space.parameters import Choices, Parameter, Range, Role, exact, steps_between
+from tlm_search.space.section import Problem, given, problems_of, refusal, refuse, unknown
+from tlm_search.space.settings import SETTINGS, Setting, Value
+
+
+def read_value(setting: Setting, raw: Any) -> Value:
+    """Return ``raw`` as a value of ``setting``: the number in its type, a kernel as text such as ``16x3``.
+
+    Raises:
+        ValueError: it is not allowed; the message says what is.
+    """
+    if setting.name == "convolution_kernel":
+        raw = _kernel(raw)
+    if setting.kind is str:
+        if setting.choices and isinstance(raw, str) and raw not in setting.choices:
+            raise ValueError(unknown("value", raw, setting.choices))
+        if not isinstance(raw, str) or (setting.pattern and not re.fullmatch(setting.pattern, raw)):
+            raise ValueError(refusal(raw, _allowed(setting)))
+        return raw
+    value = setting.kind(raw) if _is_number(raw) and (setting.kind is float or raw == int(raw)) else None
+    assert setting.low is not None
+    assert setting.high is not None
+    if value is None or isinstance(value, str) or not setting.low <= value <= setting.high:
+        raise ValueError(refusal(raw, _allowed(setting)))
+    return value
+
+
+def read_settings(raw: Any) -> dict[str, Value]:
+    """Read a mapping from settings to single values.
+
+    Raises:
+        ValidationError: with every problem of the mapping.
+    """
+    if not isinstance(raw, Mapping):
+        raise refuse([Problem((), refusal(raw, "a mapping from settings to values"))])
+    values: dict[str, Value] = {}
+    problems: list[Problem] = []
+    for name, value in raw.items():
+        if name not in SETTINGS:
+            problems.append(Problem((name,), unknown("setting", name, SETTINGS)))
+            continue
+        try:
+            values[name] = read_value(SETTINGS[name], value)
+        except ValueError as error:
+            problems.append(Problem((name,), str(error)))
+    if problems:
+        raise refuse(problems)
+    return values
+
+
+def read_search(raw: Any) -> dict[str, Parameter]:
+    """Read the whole ``search`` section.
+
+    Raises:
+        ValidationError: with every problem of every setting.
+    """
+    if not isinstance(raw, Mapping):
+        raise refuse([Problem((), refusal(raw, "a mapping from settings to values, choices or ranges"))])
+    search: dict[str, Parameter] = {}
+    problems: list[Problem] = []
+    for name, entry in raw.items():
+        if name not in SETTINGS:
+            problems.append(Problem((name,), unknown("setting", name, SETTINGS)))
+            continue
+        try:
+            search[name] = read_parameter(SETTINGS[name], entry)
+        except ValidationError as error:
+            problems += [Problem((name, *problem.path), problem.message) for problem in problems_of(error)]
+    if problems:
+        raise refuse(problems)
+    return search
+
+
+def read_parameter(setting: Setting, raw: Any) -> Parameter:
+    """Read one entry of ``search``: a value, ``{choices: ...}``, ``{low: ..., high: ...}`` or ``{value: ...}``.
+
+    Raises:
+        ValidationError: with every problem of the entry.
+    """
+    if isinstance(raw, Choices | Range):
+        raw = raw.model_dump()
+    if not isinstance(raw, Mapping):
+        if isinstance(raw, list) and setting.kind is not str:
+            raise refuse([Problem((), f"{refusal(raw, _allowed(setting))}, or {{choices: {given(raw)}}}")])
+        return _entry_value(setting, raw, ())
+    if "choices" in raw:
+        return _choices(setting, raw)
+    if "low" in raw or "high" in raw:
+        return _range(setting, raw)
+    if "value" in raw:
+        return _fixed(setting, raw)
+    keys = ("choices", "low", "high", "log", "step", "value", "role", "when")
+    problems = [Problem((key,), unknown("key", key, keys)) for key in raw if key not in keys]
+    raise refuse([*problems, Problem((), refusal(dict(raw), "choices; or low and high; or value"))])
+
+
+def _choices(setting: Setting, raw: Mapping[str, Any]) -> Choices:
+    problems = _foreign_keys(raw, ("choices", "role", "when"))
+    values: list[Value] = []
+    listed = raw["choices"]
+    if not isinstance(listed, list | tuple) or not listed:
+        problems.append(Problem(("choices",), refusal(listed, f"a list of values, each {_allowed(setting)}")))
+        listed = []
+    for i, item in enumerate(listed):
+        try:
+            value = read_value(setting, item)
+        except ValueError as error:
+            problems.append(Problem(("choices", i), str(error)))
+            continue
+        if value in values:
+            problems.append(Problem(("choices", i), f"given {given(item)} twice; allowed: each value once"))
+        values.append(value)
+    when = _when(raw.get("when", {}), problems)
+    role = _role(raw.get("role", "scientific"), problems)
+    if problems:
+        raise refuse(problems)
+    return Choices(choices=tuple(values), role=role, when=when)
+
+
+def _range(setting: Setting, raw: Mapping[str, Any]) -> Range:
+    problems = _foreign_keys(raw, ("low", "high", "log", "step", "role", "when"))
+    if setting.kind is str:
+        raise refuse([*problems, Problem((), f"a range is for numbers; allowed: {_allowed(setting)}")])
+    ends: dict[str, Any] = {}
+    for key in ("low", "high"):
+        try:
+            ends[key] = read_value(setting, raw[key])
+        except KeyError:
+            problems.append(Problem((key,), f"is missing; allowed: {_allowed(setting)}"))
+        except ValueError as error:
+            problems.append(Problem((key,), str(error)))
+    log, step = raw.get("log", False), raw.get("step")
+    if not isinstance(log, bool):
+        problems.append(Problem(("log",), refusal(log, "true or false")))
+    if step is not None and not (_is_number(step) and step > 0 and (setting.kind is float or step == int(step))):
+        kind = "a whole number" if setting.kind is int else "a number"
+        problems.append(Problem(("step",), refusal(step, f"{kind} above 0")))
+        step = None
+    if log is True and step is not None:
+        problems.append(Problem(("step",), f"given {given(step)} together with log: true; allowed: one of the two"))
+    if len(ends) == 2:
+        problems += _order(ends["low"], ends["high"], log=log is True, step=step)
+    when = _when(raw.get("when", {}), problems)
+    role = _role(raw.get("role", "scientific"), problems)
+    if problems:
+        raise refuse(problems)
+    if step is not None:
+        step = int(step) if setting.kind is int else float(step)
+    return Range(**ends, log=log, step=step, role=role, when=when)
+
+
+def _order(low: float, high: float, *, log: bool, step: float | None) -> list[Problem]:
+    if low > high:
+        return [Problem(("high",), refusal(high, f"a number that is not below low, {low:g}"))]
+    problems = []
+    if log and low <= 0:
+        problems.append(Problem(("low",), refusal(low, "a number above 0, for log: true")))
+    if step and not log and steps_between(low, high, step).denominator != 1:
+        below = exact(low) + math.floor(steps_between(low, high, step)) * exact(step)
+        allowed = f"low plus whole steps of {step:g}, such as {float(below):g} or {float(below + exact(step)):g}"
+        problems.append(Problem(("high",), refusal(high, allowed)))
+    return problems
+
+
+def _fixed(setting: Setting, raw: Mapping[str, Any]) -> Value:
+    problems = _foreign_keys(raw, ("value", "role"))
+    if raw.get("role", "fixed") != "fixed":
+        problems.append(Problem(("role",), refusal(raw["role"], "fixed, for a single value")))
+    if problems:
+        raise refuse(problems)
+    return _entry_value(setting, raw["value"], ("value",))
+
+
+def _entry_value(setting: Setting, raw: Any, path: tuple[str, ...]) -> Value:
+    try:
+        return read_value(setting, raw)
+    except ValueError as error:
+        raise refuse([Problem(path, str(error))]) from None
+
+
+def _foreign_keys(raw: Mapping[str, Any], keys: tuple[str, ...]) -> list[Problem]:
+    return [Problem((key,), unknown("key", key, keys)) for key in raw if key not in keys]
+
+
+def _role(raw: Any, problems: list[Problem]) -> Role:
+    if raw == "nuisance":
+        return "nuisance"
+    if raw != "scientific":
+        problems.append(Problem(("role",), refusal(raw, "scientific or nuisance, for what is searched")))
+    return "scientific"
+
+
+def _when(raw: Any, problems: list[Problem]) -> dict[str, tuple[Value, ...]]:
+    if not isinstance(raw, Mapping):
+        problems.append(Problem(("when",), refusal(raw, "a mapping such as {pooling: [cls]}")))
+        return {}
+    when: dict[str, tuple[Value, ...]] = {}
+    for name, listed in raw.items():
+        if name not in SETTINGS:
+            problems.append(Problem(("when", name), unknown("setting", name, SETTINGS)))
+        elif not isinstance(listed, list | tuple) or not listed:
+            problems.append(
+                Problem(("when", name), refusal(listed, f"a list of values, each {_allowed(SETTINGS[name])}"))
+            )
+        else:
+            values = []
+            for i, item in enumerate(listed):
+                try:
+                    values.append(read_value(SETTINGS[name], item))
+                except ValueError as error:
+                    problems.append(Problem(("when", name, i), str(error)))
+            when[name] = tuple(values)
+    return when
+
+
+def _kernel(raw: Any) -> Any:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return f"{raw}x{raw}"
+    if isinstance(raw, list | tuple) and len(raw) == 2 and all(type(side) is int for side in raw):
+        return f"{raw[0]}x{raw[1]}"
+    return raw
+
+
+def _allowed(setting: Setting) -> str:
+    if setting.name == "convolution_kernel":
+        return "3 for 3x3, [16, 3] for 16x3 (tokens x width), each side from 1 to 99"
+    return setting.allowed()
+
+
+def _is_number(raw: Any) -> bool:
+    return isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw)

@@ -1,0 +1,115 @@
+"""The JSON Schema of a space file, with which editors complete keys and underline mistakes.
+
+It is a first help while writing; what only the whole space can tell (a width that heads do not divide) is left to
+``load_space``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tlm_search.space.objectives import BEATS_REFERENCE, METRICS
+from tlm_search.space.samplers import PRUNERS, SAMPLERS
+from tlm_search.space.schema import Space
+from tlm_search.space.settings import SETTINGS, Setting
+
+Schema = dict[str, Any]
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_REPLACED = ("Choices", "Range", "Objective", "Constraint")  # by what a file may say instead
+
+
+def json_schema() -> Schema:
+    """Return the JSON Schema of a space file."""
+    schema = Space.model_json_schema()
+    definitions = {name: text for name, text in schema["$defs"].items() if name not in _REPLACED}
+    definitions |= {f"value_{name}": _value(setting) for name, setting in SETTINGS.items()}
+    definitions["values"] = _mapping(
+        {name: {"description": s.meaning, "$ref": _value_of(name)} for name, s in SETTINGS.items()}
+    )
+    definitions["when"] = {
+        "description": "search it only where these settings have one of these values",
+        **_mapping({name: _list_of(name) for name in SETTINGS}),
+    }
+    definitions["role"] = {"enum": ["scientific", "nuisance"], "default": "scientific"}
+    written = {
+        "search": _mapping({name: _entry(setting) for name, setting in SETTINGS.items()}),
+        "reference": {"anyOf": [{"$ref": "#/$defs/values"}, {"const": "none"}, {"type": "null"}]},
+        "points": {"type": "array", "items": {"$ref": "#/$defs/values"}},
+        "objectives": {"type": "array", "minItems": 1, "items": _objective()},
+        "constraints": {"type": "array", "items": _constraint()},
+        "sampler": _named(SAMPLERS),
+        "pruner": _named(PRUNERS),
+    }
+    properties = {name: _as_written(text, written.get(name)) for name, text in schema["properties"].items()}
+    return {
+        "$schema": _DIALECT,
+        "title": "A space of tlm-search",
+        **_mapping(properties),
+        "$defs": definitions,
+    }
+
+
+def _as_written(generated: Schema, written: Schema | None) -> Schema:
+    """Replace what pydantic knows of a section by what a file may say, shorthands too."""
+    if written is None:
+        return generated
+    return {**{key: generated[key] for key in ("description", "default") if key in generated}, **written}
+
+
+def _entry(setting: Setting) -> Schema:
+    value = {"$ref": _value_of(setting.name)}
+    searched = {"role": {"$ref": "#/$defs/role"}, "when": {"$ref": "#/$defs/when"}}
+    forms = [
+        value,
+        _mapping({"value": value, "role": {"const": "fixed"}}, required=["value"]),
+        _mapping({"choices": _list_of(setting.name), **searched}, required=["choices"]),
+    ]
+    if setting.kind is not str:
+        step = {"type": ["integer" if setting.kind is int else "number", "null"], "exclusiveMinimum": 0}
+        numbers = {"low": value, "high": value, "log": {"type": "boolean", "default": False}, "step": step}
+        forms.append(_mapping({**numbers, **searched}, required=["low", "high"]))
+    default = "" if setting.default is None else f"; default {setting.default}"
+    return {"description": f"{setting.meaning} ({setting.allowed()}{default})", "anyOf": forms}
+
+
+def _value_of(name: str) -> str:
+    return f"#/$defs/value_{name}"
+
+
+def _list_of(name: str) -> Schema:
+    return {"type": "array", "minItems": 1, "items": {"$ref": _value_of(name)}}
+
+
+def _value(setting: Setting) -> Schema:
+    if setting.name == "convolution_kernel":
+        side = {"type": "integer", "minimum": 1, "maximum": 99}
+        pair = {"type": "array", "items": side, "minItems": 2, "maxItems": 2}
+        return {"anyOf": [side, pair, {"type": "string", "pattern": f"^{setting.pattern}$"}]}
+    if setting.kind is str:
+        return {"enum": list(setting.choices)}
+    kind = "integer" if setting.kind is int else "number"
+    return {"type": kind, "minimum": setting.low, "maximum": setting.high}
+
+
+def _objective() -> Schema:
+    properties = {"metric": {"enum": list(METRICS)}, "direction": {"enum": ["maximize", "minimize"]}}
+    return {"anyOf": [properties["metric"], _mapping(properties, required=["metric"])]}
+
+
+def _constraint() -> Schema:
+    bound = rf"^\s*({'|'.join(METRICS)})\s*(<=|>=)\s*[-+0-9.eE]+\s*$"
+    return {"anyOf": [{"const": BEATS_REFERENCE}, {"type": "string", "pattern": bound}]}
+
+
+def _named(kinds: Any) -> Schema:
+    references = [{"$ref": f"#/$defs/{kind.__name__}"} for kind in kinds.values()]
+    return {"anyOf": [{"enum": list(kinds)}, *references]}
+
+
+def _mapping(properties: Schema, *, required: list[str] | None = None) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        **({"required": required} if required else {}),
+    }

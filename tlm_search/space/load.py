@@ -1,0 +1,81 @@
+"""From a YAML file to a space, or to one message with everything that is wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+
+from tlm_search.errors import SpaceError
+from tlm_search.space.document import Document, parse, read_document
+from tlm_search.space.schema import Space
+from tlm_search.space.section import Problem, given, problems_of
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def load_space(path: Path, *, overrides: Mapping[str, str] = _NOTHING) -> Space:
+    """Read and check a space.
+
+    ``overrides`` are values in YAML for dotted keys, such as ``{"search.depth": "2"}``; they go before the file.
+
+    Raises:
+        SpaceError: everything that is wrong, one line each, with file, line, key, value and what is allowed.
+    """
+    document = read_document(path)
+    data = document.data
+    for key, text in overrides.items():
+        data = _with(data, tuple(key.split(".")), parse(text, place=_place(key)).data, _place(key))
+    data.setdefault("name", path.stem)
+    problems = list(document.problems)
+    try:
+        space = Space.model_validate(data)
+    except ValidationError as error:
+        problems += problems_of(error)
+    if problems:
+        raise _error(problems, document=document, file=path, overrides=overrides)
+    return space
+
+
+def _with(data: Any, keys: tuple[str, ...], value: Any, place: str) -> Any:
+    """Return ``data`` with ``value`` at ``keys``; sections that are not there are made."""
+    if not keys:
+        return value
+    if data is not None and not isinstance(data, dict):
+        raise SpaceError(f"given a key below {given(data)}; allowed: keys of a mapping", file=place)
+    inner = data or {}
+    return {**inner, keys[0]: _with(inner.get(keys[0]), keys[1:], value, place)}
+
+
+def _place(key: str) -> str:
+    return f"--set {key}"
+
+
+def _error(problems: list[Problem], *, document: Document, file: Path, overrides: Mapping[str, str]) -> SpaceError:
+    places = [(_file_and_line(problem, document, file, overrides), problem) for problem in problems]
+    # What was given on the command line has no line; it comes last.
+    places.sort(key=lambda entry: (entry[0][1] is None, entry[0][1] or 0))
+    errors = [
+        SpaceError(problem.message, file=where, line=line, key=_key(problem)) for (where, line), problem in places
+    ]
+    (where, line), problem = places[0]
+    message = "\n".join([problem.message, *(error.message for error in errors[1:])])
+    hint = f"{len(errors)} problems; nothing was started." if len(errors) > 1 else None
+    return SpaceError(message, file=where, line=line, key=_key(problem), hint=hint)
+
+
+def _file_and_line(
+    problem: Problem, document: Document, file: Path, overrides: Mapping[str, str]
+) -> tuple[str | Path, int | None]:
+    for key in overrides:
+        keys = tuple(key.split("."))
+        if problem.path[: len(keys)] == keys:
+            return _place(key), None
+    return file, problem.line or document.line(problem.path)
+
+
+def _key(problem: Problem) -> str:
+    return ".".join(str(step) for step in problem.path)

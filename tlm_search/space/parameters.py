@@ -1,0 +1,110 @@
+"""What a setting may be in ``search``: one value, a list of choices, or a range; and the setting it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Literal
+
+from pydantic import Field
+
+from tlm_search.space.section import Flag, Section
+from tlm_search.space.settings import Value
+
+Role = Literal["scientific", "nuisance"]
+When = Mapping[str, tuple[Value, ...]]
+
+
+class Choices(Section):
+    """A searched setting that takes one of some values; ``when`` has the values of others under which it matters."""
+
+    choices: tuple[Value, ...]
+    role: Role = "scientific"
+    when: When = Field(default={})
+
+    def contains(self, value: Value) -> bool:
+        """Tell whether a trial may have this value."""
+        return value in self.choices
+
+    def size(self) -> int:
+        """Count the values."""
+        return len(self.choices)
+
+    def values(self) -> Iterator[Value]:
+        """Yield the values in their order."""
+        yield from self.choices
+
+    def words(self) -> str:
+        """Say the domain in a few words."""
+        return "one of " + ", ".join(str(choice) for choice in self.choices)
+
+
+class Range(Section):
+    """A searched number from ``low`` to ``high``, both included; whole numbers where both are ``int``."""
+
+    low: int | float
+    high: int | float
+    log: Flag = False
+    step: int | float | None = None
+    role: Role = "scientific"
+    when: When = Field(default={})
+
+    @property
+    def whole(self) -> bool:
+        """Whether the values are whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def contains(self, value: Value) -> bool:
+        """Tell whether a trial may have this value."""
+        if isinstance(value, str) or not self.low <= value <= self.high:
+            return False
+        if self.whole and not isinstance(value, int):
+            return False
+        return self.step is None or steps_between(self.low, value, self.step).denominator == 1
+
+    def size(self) -> int | None:
+        """Count the values; None where they are a continuum."""
+        if self.low == self.high:
+            return 1
+        if self.step is None and not self.whole:
+            return None
+        return int(steps_between(self.low, self.high, self.step or 1)) + 1
+
+    def values(self) -> Iterator[Value]:
+        """Yield the values in rising order.
+
+        Raises:
+            ValueError: the range is a continuum.
+        """
+        size = self.size()
+        if size is None:
+            raise ValueError(f"the range {self.words()} has no list of values")
+        for i in range(size):
+            yield self.value(i)
+
+    def value(self, steps: int) -> Value:
+        """Return the value so many steps above ``low``; a step is 1 where none is given."""
+        if self.whole:
+            return int(self.low) + steps * int(self.step or 1)
+        return float(exact(self.low) + steps * exact(self.step or 1))
+
+    def words(self) -> str:
+        """Say the domain in a few words."""
+        kind = "a whole number" if self.whole else "a number"
+        step = "" if self.step is None else f" in steps of {self.step:g}"
+        return f"{kind} from {self.low:g} to {self.high:g}{step}"
+
+
+Searched = Choices | Range
+Parameter = Choices | Range | Value
+
+
+def exact(number: float) -> Fraction:
+    """Return the number that its digits say."""
+    # 0.1 means one tenth here, not the binary number next to it: 0.3 is three steps of 0.1.
+    return Fraction(str(number))
+
+
+def steps_between(low: float, value: float, step: float) -> Fraction:
+    """Return how many times ``step`` lies between ``low`` and ``value``."""
+    return (exact(value) - exact(low)) / exact(step)

@@ -1,0 +1,214 @@
+"""The space: everything a study is, checked as a whole before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_serializer, field_validator
+
+from tlm_search.digest import digest
+from tlm_search.space import checks
+from tlm_search.space.conditions import active, condition_problems, searched_in_order
+from tlm_search.space.entries import read_search, read_settings
+from tlm_search.space.objectives import Constraint, Objective, read_constraints, read_objectives
+from tlm_search.space.parameters import Parameter, Searched
+from tlm_search.space.samplers import (
+    NoPruner,
+    PrunerSection,
+    SamplerSection,
+    TPESampler,
+    read_pruner,
+    read_sampler,
+)
+from tlm_search.space.section import Problem, Section, Text, Whole, problems_of, refusal, refuse
+from tlm_search.space.sections import BudgetSection, CorpusSection, ResourcesSection, TaskSection, TokenizerSection
+from tlm_search.space.settings import Value
+
+_NOT_IDENTITY = frozenset({"name", "description", "points", "resources", "budget"})
+
+
+def _source(raw: Any) -> Any:
+    return {"source": raw} if isinstance(raw, str) else raw
+
+
+def _reference(raw: Any) -> dict[str, Value] | None:
+    return None if raw is None or raw == "none" else read_settings(raw)
+
+
+def _points(raw: Any) -> tuple[dict[str, Value], ...]:
+    if not isinstance(raw, list | tuple):
+        raise refuse([Problem((), refusal(raw, "a list of mappings from searched settings to values"))])
+    points: list[dict[str, Value]] = []
+    problems: list[Problem] = []
+    for i, point in enumerate(raw):
+        try:
+            points.append(read_settings(point))
+        except ValidationError as error:
+            problems += [Problem((i, *problem.path), problem.message) for problem in problems_of(error)]
+    if problems:
+        raise refuse(problems)
+    return tuple(points)
+
+
+class Space(Section):
+    """A study before it runs. Build it with ``load_space`` or ``Space.from_document``.
+
+    The order of the fields matters: a check of one field looks at the fields above it.
+    """
+
+    name: Text = Field(default="space", description="name of the study; the file's name when not given")
+    description: Text = Field(default="", description="what the study asks")
+    seed: Whole = Field(default=0, ge=0, le=2**32 - 1, description="seed of members and of the sampler")
+    trainer: Literal["bert", "simulated"] = Field(
+        default="bert", description="simulated: made-up results, to try a space"
+    )
+    corpus: Annotated[CorpusSection, BeforeValidator(_source, json_schema_input_type=str | CorpusSection)] = Field(
+        default=CorpusSection(), description="unlabelled documents for pre-training"
+    )
+    tokenizer: TokenizerSection = Field(default=TokenizerSection(), description="how text becomes tokens")
+    task: Annotated[TaskSection, BeforeValidator(_source, json_schema_input_type=str | TaskSection)] = Field(
+        default=TaskSection(), description="labelled texts to classify"
+    )
+    search: Annotated[Mapping[str, Parameter], BeforeValidator(read_search)] = Field(
+        default={}, description="settings that are fixed or searched"
+    )
+    reference: Annotated[Mapping[str, Value] | None, BeforeValidator(_reference)] = Field(
+        default=None, description="the deep model that committees are compared with; it inherits what search fixes"
+    )
+    objectives: Annotated[tuple[Objective, ...], BeforeValidator(read_objectives)] = Field(
+        default=(Objective(metric="validation_accuracy", direction="maximize"),), description="what is optimised"
+    )
+    constraints: Annotated[tuple[Constraint, ...], BeforeValidator(read_constraints)] = Field(
+        default=(), description="what a result must keep to, such as latency_ms <= 5 or beats_reference"
+    )
+    sampler: Annotated[SamplerSection, BeforeValidator(read_sampler)] = Field(
+        default=TPESampler(), description="how parameters are chosen"
+    )
+    pruner: Annotated[PrunerSection, BeforeValidator(read_pruner)] = Field(
+        default=NoPruner(), description="when a trial stops before its committee is whole"
+    )
+    points: Annotated[tuple[Mapping[str, Value], ...], BeforeValidator(_points)] = Field(
+        default=(), description="parameters that are tried first"
+    )
+    resources: ResourcesSection = Field(default=ResourcesSection(), description="what a trial takes of the machine")
+    budget: BudgetSection = Field(default=BudgetSection(), description="when the study ends")
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[^\s./\\\0][^/\\\0\n]{0,99}", name):
+            raise refuse([Problem((), refusal(name, "a folder's name: up to 100 characters, no slash, no dot first"))])
+        return name
+
+    @field_validator("search")
+    @classmethod
+    def _possible_search(cls, search: Mapping[str, Parameter], info: ValidationInfo) -> Mapping[str, Parameter]:
+        problems = condition_problems(search) or checks.shape_problems(search)
+        if "corpus" in info.data:
+            problems = problems + checks.documents_problems(search, info.data["corpus"].documents)
+        if problems:
+            raise refuse(problems)
+        return search
+
+    @field_validator("reference")
+    @classmethod
+    def _possible_reference(
+        cls, reference: Mapping[str, Value] | None, info: ValidationInfo
+    ) -> Mapping[str, Value] | None:
+        problems: list[Problem] = []
+        if reference is not None and "search" in info.data:
+            problems += checks.reference_problems(info.data["search"], reference)
+        if reference is not None and "corpus" in info.data:
+            problems += checks.documents_problems(reference, info.data["corpus"].documents)
+        if problems:
+            raise refuse(problems)
+        return reference
+
+    @field_validator("constraints")
+    @classmethod
+    def _possible_constraints(cls, constraints: tuple[Constraint, ...], info: ValidationInfo) -> tuple[Constraint, ...]:
+        if "reference" in info.data and info.data["reference"] is None:
+            problems = [
+                Problem((i,), "given beats_reference without a reference; allowed: only with a section reference")
+                for i, constraint in enumerate(constraints)
+                if constraint.bound is None
+            ]
+            if problems:
+                raise refuse(problems)
+        return constraints
+
+    @field_validator("sampler")
+    @classmethod
+    def _possible_sampler(cls, sampler: SamplerSection, info: ValidationInfo) -> SamplerSection:
+        if "search" in info.data:
+            problems = checks.sampler_problems(sampler, info.data["search"], info.data.get("objectives", ()))
+            if problems:
+                raise refuse(problems)
+        return sampler
+
+    @field_validator("points")
+    @classmethod
+    def _possible_points(
+        cls, points: tuple[Mapping[str, Value], ...], info: ValidationInfo
+    ) -> tuple[Mapping[str, Value], ...]:
+        problems = [
+            Problem((i, *problem.path), problem.message)
+            for i, point in enumerate(points if "search" in info.data else ())
+            for problem in checks.point_problems(info.data["search"], point)
+        ]
+        if problems:
+            raise refuse(problems)
+        return points
+
+    @field_serializer("constraints")
+    def _as_text(self, constraints: tuple[Constraint, ...]) -> list[str]:
+        return [str(constraint) for constraint in constraints]
+
+    def searched(self) -> dict[str, Searched]:
+        """Return the searched settings, each after those that it depends on."""
+        return searched_in_order(self.search)
+
+    def fixed(self) -> dict[str, Value]:
+        """Return the settings that ``search`` fixes."""
+        return {name: value for name, value in self.search.items() if not isinstance(value, Searched)}
+
+    def is_active(self, name: str, params: Mapping[str, Value]) -> bool:
+        """Tell whether the searched ``name`` matters in a trial with these ``params`` (of those it depends on)."""
+        return active(self.search, name, params)
+
+    def settings(self, params: Mapping[str, Value]) -> dict[str, Value]:
+        """Return all settings of a trial: fixed ones, active ``params``, and the registry's defaults for the rest.
+
+        Raises:
+            KeyError: ``params`` lack an active parameter.
+        """
+        return checks.resolve(self.search, params)
+
+    def reference_settings(self) -> dict[str, Value] | None:
+        """Return all settings of the reference; None if there is none."""
+        return None if self.reference is None else checks.reference_settings(self.search, self.reference)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the resolved space as JSON; ``Space.from_document`` reads it back."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Read what `to_document` wrote.
+
+        Raises:
+            pydantic.ValidationError: the document is not a space.
+        """
+        return cls.model_validate(document)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a study to continue: not its name, description, points, resources, budget."""
+        return {key: value for key, value in self.to_document().items() if key not in _NOT_IDENTITY}
+
+    @cached_property
+    def digest(self) -> str:
+        """The name of the identity."""
+        return digest(self.identity())

@@ -1,0 +1,115 @@
+"""The sections of a space that say what to train on, and with how much of a machine."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tlm_search.space.section import Number, Problem, Section, Text, Whole, given, refusal, refuse
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class CorpusSection(Section):
+    """Unlabelled documents for pre-training. A bare text is the ``source``."""
+
+    source: Text = Field(
+        default="pydocs", min_length=1, description="pydocs, a local file or folder, or a Hugging Face id"
+    )
+    config: Text | None = Field(default=None, description="configuration of a Hugging Face data set")
+    split: Text = Field(default="train", description="split of a Hugging Face data set")
+    text: Text = Field(default="text", description="column with the text")
+    documents: Whole | None = Field(default=None, ge=1, description="use at most this many documents")
+
+
+class TokenizerSection(Section):
+    """A WordPiece vocabulary trained on the corpus, or a tokenizer that exists."""
+
+    vocabulary: Whole | None = Field(
+        default=4096, ge=32, le=1_000_000, description="tokens of a WordPiece trained on the corpus"
+    )
+    name: Text | None = Field(
+        default=None, min_length=1, description="a tokenizer instead: a folder or a Hugging Face id"
+    )
+    length: Whole = Field(default=64, ge=8, le=512, description="tokens a text is cut to")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_the_two(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        name, vocabulary = data.get("name"), data.get("vocabulary")
+        if name is not None and vocabulary is not None:
+            message = f"given {given(vocabulary)} together with name; allowed: one of the two"
+            raise refuse([Problem(("vocabulary",), message)])
+        if name is None and "vocabulary" in data and vocabulary is None:
+            raise refuse([Problem(("vocabulary",), refusal(None, "a whole number; or give name"))])
+        return {**data, "vocabulary": None} if name is not None else data
+
+
+class TaskSection(Section):
+    """Labelled texts, split once into train, validation and test. A bare text is the ``source``."""
+
+    source: Text = Field(
+        default="pydocs", min_length=1, description="pydocs, a local file or folder, or a Hugging Face id"
+    )
+    config: Text | None = Field(default=None, description="configuration of a Hugging Face data set")
+    text: Text = Field(default="text", description="column with the text")
+    label: Text = Field(default="label", description="column with the label")
+    train_split: Text = Field(default="train", description="split that train and validation are cut from")
+    test_split: Text = Field(
+        default="test", description="split that test is cut from; without one it is cut from train"
+    )
+    test_source: Text | None = Field(default=None, min_length=1, description="file with the test texts")
+    format: Literal["auto", "fewrel"] = Field(default="auto", description="fewrel: the original JSON layout of FewRel")
+    labels: Whole | None = Field(default=None, ge=2, description="keep the most frequent labels (pydocs: packages)")
+    train_per_label: Whole = Field(default=100, ge=1, description="training texts per label")
+    validation_per_label: Whole = Field(default=50, ge=1, description="validation texts per label, cut from train")
+    test_per_label: Whole = Field(default=100, ge=1, description="test texts per label")
+    seed: Whole = Field(default=0, ge=0, le=2**32 - 1, description="seed of the sample and of the splits")
+
+
+class ResourcesSection(Section):
+    """What one trial takes of the machine, and how many run at once."""
+
+    cpus_per_trial: Number = Field(default=1, gt=0, description="CPU cores of a trial")
+    gpus_per_trial: Number = Field(
+        default=0, ge=0, description="GPUs of a trial; a share such as 0.25 lets trials share one"
+    )
+    concurrent_trials: Whole | None = Field(default=None, ge=1, description="trials at once; null is as many as fit")
+    memory_gb: Number | None = Field(default=None, gt=0, description="main memory of a trial, in GB")
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and not gpus.is_integer():
+            raise refuse([Problem((), refusal(gpus, "a share from 0 to 1, or a whole number of GPUs"))])
+        return gpus
+
+
+class BudgetSection(Section):
+    """When the study ends."""
+
+    trials: Whole = Field(default=20, ge=1, description="finished trials")
+    time: Text | None = Field(default=None, description="longest time of one run, such as 90s, 30m or 2h")
+    failures_in_a_row: Whole = Field(default=5, ge=1, description="failed trials in a row that end the study")
+
+    @field_validator("time")
+    @classmethod
+    def _readable(cls, time: str | None) -> str | None:
+        if time is not None and (parse_seconds(time) or 0) <= 0:
+            raise refuse([Problem((), refusal(time, "a time such as 90s, 30m, 2h or 1d"))])
+        return time
+
+    @property
+    def seconds(self) -> float | None:
+        """The longest time of one run in seconds; None is no limit."""
+        return None if self.time is None else parse_seconds(self.time)
+
+
+def parse_seconds(time: str) -> float | None:
+    """Return the seconds of a time such as ``90s``, ``30m``, ``1.5h`` or ``1d``; None if it is not one."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", time.strip())
+    return float(match[1]) * _SECONDS[match[2]] if match else None

@@ -1,0 +1,110 @@
+"""Every setting of a member and of its committee, in one place: its type, default, limits and meaning.
+
+The YAML's ``search`` section fixes or searches these names, trial parameters carry them, tables show them. What follows
+from others (the width, the size of a head) is derived here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Value = int | float | str
+Part = Literal["architecture", "pretraining", "finetuning", "committee"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One dial: ``kind`` is int, float or str; numbers have limits ``low`` and ``high``, texts have ``choices``."""
+
+    name: str
+    part: Part
+    kind: type[int] | type[float] | type[str]
+    default: Value | None
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    pattern: str | None = None
+
+    def allowed(self) -> str:
+        """Say in words which values the setting takes."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.pattern:
+            return f"text like {self.default}"
+        noun = "a whole number" if self.kind is int else "a number"
+        return f"{noun} from {self.low:g} to {self.high:g}"
+
+
+_ALL = (
+    Setting("depth", "architecture", int, 1, "transformer layers", 1, 96),
+    Setting("width", "architecture", int, None, "hidden size; heads x head_size when not given", 4, 16_384),
+    Setting("heads", "architecture", int, None, "attention heads; width / head_size when not given", 1, 256),
+    Setting("head_size", "architecture", int, 16, "size of a head; width / heads when both are given", 1, 1_024),
+    Setting("feed_forward", "architecture", float, 4.0, "feed-forward size as a multiple of the width", 0.25, 16),
+    Setting("convolution_layers", "architecture", int, 0, "convolutions before the transformer; 0: BERT", 0, 16),
+    Setting(
+        "convolution_kernel",
+        "architecture",
+        str,
+        "3x3",
+        "kernel, tokens x width",
+        pattern=r"[1-9][0-9]?x[1-9][0-9]?",
+    ),
+    Setting("convolution_channels", "architecture", int, 16, "channels of the convolutions", 1, 1_024),
+    Setting("pretrain_size", "pretraining", int, 0, "documents of pre-training; 0 is none", 0, 1_000_000_000),
+    Setting("pretrain_epochs", "pretraining", int, 4, "passes over those documents", 1, 10_000),
+    Setting("pretrain_batch_size", "pretraining", int, 16, "documents per update", 1, 65_536),
+    Setting("pretrain_learning_rate", "pretraining", float, 2e-3, "peak learning rate", 1e-7, 1),
+    Setting("pretrain_weight_decay", "pretraining", float, 0.01, "AdamW's weight decay", 0, 10),
+    Setting("pretrain_warmup", "pretraining", float, 0.06, "share of updates in which the rate rises", 0, 1),
+    Setting("pretrain_dropout", "pretraining", float, 0.0, "dropout of embeddings, attention and layers", 0, 0.9),
+    Setting("masking_probability", "pretraining", float, 0.15, "share of tokens to be predicted", 0.01, 0.9),
+    Setting("pooling", "finetuning", str, "cls", "what the classifier reads", choices=("cls", "mean")),
+    Setting("finetune_epochs", "finetuning", int, 10, "passes over the training split", 1, 10_000),
+    Setting("finetune_batch_size", "finetuning", int, 16, "texts per update", 1, 65_536),
+    Setting("finetune_learning_rate", "finetuning", float, 1e-3, "peak learning rate", 1e-7, 1),
+    Setting("finetune_weight_decay", "finetuning", float, 0.01, "AdamW's weight decay", 0, 10),
+    Setting("finetune_warmup", "finetuning", float, 0.06, "share of updates in which the rate rises", 0, 1),
+    Setting("finetune_dropout", "finetuning", float, 0.1, "dropout of all layers and the pooler", 0, 0.9),
+    Setting("committee_size", "committee", int, 1, "members that vote", 1, 1_000),
+)
+
+SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}
+ROLES = ("scientific", "nuisance", "fixed")
+
+
+def complete(given: Mapping[str, Value]) -> dict[str, Value]:
+    """Return all settings: those ``given``, the defaults, and what follows from them.
+
+    ``width = heads x head_size``: any two of the three give the third; ``width`` alone takes the default ``head_size``.
+
+    Raises:
+        ValueError: the three contradict each other, or the width is not divided.
+    """
+    full = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
+    full.update(given)
+    width, heads, head_size = given.get("width"), given.get("heads"), given.get("head_size")
+    default_size = SETTINGS["head_size"].default
+    assert isinstance(default_size, int)
+    if width is None:
+        heads = 4 if heads is None else heads
+        head_size = default_size if head_size is None else head_size
+        width = int(heads) * int(head_size)
+    elif heads is not None and head_size is not None:
+        if int(heads) * int(head_size) != int(width):
+            raise ValueError(f"width {width} is not heads {heads} x head_size {head_size}; give two of the three")
+    elif heads is not None:
+        if int(width) % int(heads):
+            raise ValueError(f"width {width} is not divided by heads {heads}")
+        head_size = int(width) // int(heads)
+    else:
+        head_size = default_size if head_size is None else head_size
+        if int(width) % int(head_size):
+            raise ValueError(f"width {width} is not divided by head_size {head_size}")
+        heads = int(width) // int(head_size)
+    assert head_size is not None
+    full.update(width=int(width), heads=int(heads), head_size=int(head_size))
+    return {name: full[name] for name in SETTINGS}

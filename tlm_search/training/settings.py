@@ -1,0 +1,31 @@
+"""How members are trained: the settings of the two objectives. No torch here, so that specs can carry them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Masked-language-model pre-training; ``tlm_search.space.settings`` says what each setting means."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    dropout: float
+    masking_probability: float
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """Fine-tuning of the whole member; ``pooling`` is ``cls`` or ``mean``."""
+
+    pooling: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    dropout: float
