@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest_plugins = ["browser"]  # its fixtures start Chromium only where a test asks for them
+
 
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:

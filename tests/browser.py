@@ -1,0 +1,101 @@
+"""A real browser for tests of pages: Debian's Chromium, driven by Playwright; skipped, with the reason, without them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Request
+
+ARGUMENTS = (
+    "--no-sandbox",  # which Chromium needs as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",  # containers have little shared memory
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+TIMEOUT_MS = 60_000  # a machine that does other work is slow; nothing waits this long when all is well
+HERE = ("127.0.0.1", "localhost", "")
+
+
+@dataclass
+class Opened:
+    """A page, and what happened in it: errors of its console and scripts, and the URL of every request it made.
+
+    Requests to other machines are refused and listed, so that a test can say that there were none.
+    """
+
+    page: Page
+    problems: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    @property
+    def requests_outside(self) -> list[str]:
+        """Requests that would have left this machine."""
+        return [url for url in self.requests if not stays_here(url)]
+
+
+OpenPage = Callable[..., Opened]
+
+
+def stays_here(url: str) -> bool:
+    """Tell whether ``url`` is a file, data in the page itself, or on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme in ("file", "data", "blob", "about") or parts.hostname in HERE
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Start Chromium; for a module only, because Playwright keeps an event loop running as long as it lives."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright (pip install playwright)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=list(ARGUMENTS), timeout=TIMEOUT_MS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[OpenPage]:
+    """Open a page: ``open_page(path_or_url, width=1440, height=900, dark=False)``; it is closed after the test."""
+    contexts = []
+
+    def open_(target: Path | str, *, width: int = 1440, height: int = 900, dark: bool = False) -> Opened:
+        context = chromium.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+        )
+        contexts.append(context)
+        context.set_default_timeout(TIMEOUT_MS)
+        context.route(lambda url: not stays_here(url), lambda route: route.abort())
+        opened = Opened(context.new_page())
+
+        def note(request: Request) -> None:
+            opened.requests.append(request.url)
+
+        opened.page.on("request", note)
+        opened.page.on("pageerror", lambda error: opened.problems.append(str(error)))
+        opened.page.on(
+            "console", lambda message: opened.problems.append(message.text) if message.type == "error" else None
+        )
+        opened.page.goto(target.resolve().as_uri() if isinstance(target, Path) else target)
+        return opened
+
+    yield open_
+    for context in contexts:
+        context.close()
