@@ -29,9 +29,10 @@ def test_the_panel_before_anything_ran() -> None:
     assert "left" not in text
 
 
-def test_the_panel_of_a_run() -> None:
+def test_the_panel_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = {"validation_accuracy": 0.75, "test_accuracy": 0.7}
-    now = time.monotonic()
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     progress = Progress(
         total=20,
         finished=10,

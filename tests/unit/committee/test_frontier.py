@@ -96,10 +96,10 @@ def test_shapes_that_do_not_fit_are_refused(validation, test, labels):
 
 def test_a_trial_of_the_usual_size_takes_milliseconds():
     logits, labels = made_up(4, 500, 10)
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(5):
         frontier(logits, logits, labels, labels)
-    assert (time.perf_counter() - started) / 5 < 0.1  # 3 ms on an idle core
+    assert (time.process_time() - started) / 5 < 0.1  # 3 ms on an idle core
 
 
 def test_an_interval_without_members_is_wilsons():

@@ -218,7 +218,7 @@ with Store(Path({str(store.root)!r})).lock("members", "{DIGEST}"):
     started = time.monotonic()
     with store.lock("members", DIGEST):
         pass
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30  # the holder would have slept for 60
 
 
 def test_the_store_needs_no_torch() -> None:

@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_written_is_the_users_error(tmp_path):
 
 def test_two_thousand_trials_take_seconds(tmp_path):
     record = builders.study(builders.grid(2000), reference_trial=builders.reference())
-    started = time.perf_counter()
+    started = time.process_time()
     path = write_report(record, None, tmp_path)
-    assert time.perf_counter() - started < 15  # 2.5 s on an idle core
+    assert time.process_time() - started < 15  # 2.5 s on an idle core
     assert path.stat().st_size < 6e6
