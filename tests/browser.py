@@ -1,4 +1,4 @@
-"""A real browser for tests of pages: Debian's Chromium, driven by Playwright; skipped, with the reason, without them."""
+"""A real browser for tests of pages: Chromium, driven by Playwright; skipped, with the reason, without them."""
 
 from __future__ import annotations
 
