@@ -96,6 +96,16 @@ def frontier(
     return rows
 
 
+def right_share(logits: Floats, labels: Integers, *, size: int, seed: int = 0) -> NDArray[np.float64]:
+    """Return for each row the share of the committees of ``size`` that are right, (rows,).
+
+    ``logits`` (members, rows, classes) are those of all members; the committees are those of ``frontier``, so the mean
+    over the rows is its accuracy of this size.
+    """
+    weights = _subsets(len(logits), size, seed=seed, most=MAX_SUBSETS)
+    return np.asarray(_scores(logits, [weights], labels)[0].right.mean(axis=0))
+
+
 def _check(*arrays: NDArray[Any]) -> None:
     validation, test, validation_labels, test_labels = arrays
     if validation.ndim != 3 or test.ndim != 3 or len(validation) != len(test) or len(test) == 0:
@@ -189,8 +199,8 @@ def _interval(scores: list[_Scores], size: int) -> tuple[float, float]:
     whole = member_spread(scores[members - 2].right, scale=(members - 1) / members)
     near = (1 / size - 1 / members) / (1 - 1 / members)  # 1 at a single member, 0 at the whole committee
     spread = Spread(
-        variance=near * alone.variance + (1 - near) * whole.variance,
         raw=near * alone.raw + (1 - near) * whole.raw,
+        noise=near * alone.noise + (1 - near) * whole.noise,
         freedom=members - 1,
     )
     return accuracy_interval(share, spread)

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtrit
 
 from tlm_search.committee.vote import Floats, Integers
 
 NORMAL_QUANTILE = 1.959963984540054  # 97.5%
 SMALLEST_FREEDOM = 2.0
+PRIOR_SCALE = 0.03  # accuracy by which members that differ in their seed alone commonly differ
+PRIOR_POINTS = 400
 RESAMPLES = 5_000
-
-Booleans = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A component of variance as estimated, before its own noise was subtracted (``raw``) and after (``variance``)."""
+    """What the choice of members adds to the variance of a mean accuracy.
 
-    variance: float
+    ``raw`` is the mean square as it was seen, with ``freedom`` degrees of freedom (members - 1), ``noise`` the part of
+    it that is expected from the examples alone.
+    """
+
     raw: float
+    noise: float
     freedom: int
+
+    @property
+    def variance(self) -> float:
+        """The estimate: what is left of ``raw`` without the noise."""
+        return max(self.raw - self.noise, 0.0)
 
 
 def member_spread(right: NDArray[np.float64], *, scale: float) -> Spread:
@@ -42,7 +52,7 @@ def member_spread(right: NDArray[np.float64], *, scale: float) -> Spread:
     deviations = right - right.mean(axis=0)
     raw = scale * float((deviations.mean(axis=1) ** 2).sum())
     noise = scale * float(deviations.var(axis=1).sum()) / max(examples - 1, 1)
-    return Spread(variance=max(raw - noise, 0.0), raw=raw, freedom=members - 1)
+    return Spread(raw=raw, noise=noise, freedom=members - 1)
 
 
 def accuracy_interval(share: NDArray[np.float64], members: Spread | None = None) -> tuple[float, float]:
@@ -57,23 +67,27 @@ def accuracy_interval(share: NDArray[np.float64], members: Spread | None = None)
     The interval is Wilson's score interval with the effective number of examples p (1 - p) / V and the quantile of
     Student's t, so that it stays within 0..1 and is not empty at 0 or 1.
 
-    Two members that differ much say little about others: there the interval holds the truth in 86 to 90 of 100 cases,
-    because the quantile is that of two degrees of freedom at least (benchmarks/coverage.py).
+    Two members estimate V_members with a single degree of freedom: in one study of ten they happen to agree, and an
+    estimate near 0 would make the interval far too narrow. There the standard deviation of members has a prior, a
+    half-Cauchy distribution with scale ``PRIOR_SCALE``, and the interval is that of the mixture over its posterior.
+    ``benchmarks/coverage.py`` measures what comes of it.
 
     Sources: Brown, Cai and DasGupta 2001 (Wilson's interval); Korn and Graubard 1998 (effective sample size);
-    Satterthwaite 1946 (degrees of freedom of a sum of variances).
+    Satterthwaite 1946 (degrees of freedom of a sum of variances); Gelman 2006, "Prior distributions for variance
+    parameters in hierarchical models" (few groups).
     """
     examples = len(share)
     mean = float(share.mean())
     by_example = float(share.var()) / max(examples - 1, 1)
-    by_member = 0.0 if members is None else members.variance
-    variance = by_example + by_member
-    binomial = mean * (1 - mean)
-    effective = float(examples) if variance <= 0 or binomial <= 0 else binomial / variance
-    quantile = NORMAL_QUANTILE
-    if by_member > 0 and members is not None:
+    variance, quantile = by_example, NORMAL_QUANTILE
+    if members is not None and members.freedom == 1:
+        variance = (_half_width_of_two(by_example, members) / NORMAL_QUANTILE) ** 2
+    elif members is not None and members.variance > 0:
+        variance = by_example + members.variance
         uncertainty = by_example**2 / max(examples - 1, 1) + members.raw**2 / members.freedom
         quantile = float(stdtrit(max(variance**2 / uncertainty, SMALLEST_FREEDOM), 0.975))
+    binomial = mean * (1 - mean)
+    effective = float(examples) if variance <= 0 or binomial <= 0 else binomial / variance
     return _wilson(mean, effective, quantile)
 
 
@@ -82,22 +96,39 @@ def paired_difference(a: Floats, b: Floats, labels: Integers, *, seed: int = 0) 
     return paired_interval(a.argmax(axis=-1) == labels, b.argmax(axis=-1) == labels, seed=seed)
 
 
-def paired_interval(right_a: Booleans, right_b: Booleans, *, seed: int = 0) -> tuple[float, float, float]:
+def paired_interval(a: NDArray[Any], b: NDArray[Any], *, seed: int = 0) -> tuple[float, float, float]:
     """Return the accuracy of ``a`` minus that of ``b`` on the same rows, with its 95% interval (mean, low, high).
 
-    ``right_a`` and ``right_b`` say for each row whether ``a`` and ``b`` are right. The interval is that of the
-    percentile bootstrap over rows: the numbers of rows that only ``a``, only ``b``, and both or neither get right are
-    redrawn 5,000 times, which is the same as to redraw the rows. It holds for these very committees; the choice of
-    members is not counted.
+    ``a`` and ``b`` hold for each row whether the committee is right, or the share of several committees that are. The
+    interval is that of the percentile bootstrap over rows: how many rows have each difference is redrawn 5,000 times,
+    which is the same as to redraw the rows. It holds for these very members; that others could have been trained is
+    not counted.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
-    rows = len(right_a)
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    shares = np.array([only_a, only_b, rows - only_a - only_b]) / rows
-    drawn = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / rows, (0.025, 0.975))
-    return (only_a - only_b) / rows, float(low), float(high)
+    rows = len(a)
+    # Shares are multiples of one over the number of committees: there are few different ones.
+    differences, counts = np.unique(np.round(np.subtract(a, b, dtype=np.float64), 9), return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(rows, counts / rows, size=RESAMPLES)
+    low, high = np.quantile(drawn @ differences / rows, (0.025, 0.975))
+    return float(counts @ differences) / rows, float(low), float(high)
+
+
+def _half_width_of_two(by_example: float, members: Spread) -> float:
+    """Return h such that the truth lies within h of the mean with 95% of the posterior, on both sides together."""
+    quantiles = (np.arange(PRIOR_POINTS) + 0.5) / PRIOR_POINTS
+    of_members = (PRIOR_SCALE * np.tan(np.pi / 2 * quantiles)) ** 2 / (members.freedom + 1)
+    expected = members.noise + of_members
+    log_likelihood = -members.freedom / 2 * (np.log(expected) + members.raw / expected)
+    weights = np.exp(log_likelihood - log_likelihood.max())
+    weights /= weights.sum()
+    deviation = np.sqrt(by_example + of_members)
+    low, high = 0.0, 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        outside = 2 * float(weights @ ndtr(-middle / deviation))
+        low, high = (middle, high) if outside > 0.05 else (low, middle)
+    return high
 
 
 def _wilson(mean: float, examples: float, quantile: float) -> tuple[float, float]:

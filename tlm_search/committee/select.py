@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.committee.candidates import Candidate, Trial, candidates, configurations, whole
+from tlm_search.committee.frontier import right_share
 from tlm_search.committee.interval import paired_interval
-from tlm_search.committee.vote import right_by_size
 
+Split = Literal["validation", "test"]
+SPLITS: tuple[Split, ...] = ("validation", "test")
 MARGIN = 0.02  # accuracy that a committee may lose and still match the reference
 MAX_PAIRED = 50  # configurations whose logits are read: what is further down is judged by its intervals
 
@@ -30,10 +32,12 @@ class Votes:
     validation_labels: NDArray[np.integer]
     test_labels: NDArray[np.integer]
 
+    def of(self, split: Split) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
+        """Return logits and labels of one split."""
+        return getattr(self, split), getattr(self, f"{split}_labels")
+
 
 VotesOf = Callable[[Trial], Votes | None]
-Split = Literal["validation", "test"]
-_Right = Mapping[Split, NDArray[np.bool_]]  # (sizes, rows)
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,9 @@ def select(
     the search goes as deep as the reference, only shallower configurations are candidates.
 
     A committee matches when the lower end of the 95% interval of its validation accuracy minus the reference's is not
-    below -``MARGIN``. ``votes_of`` gives the logits for the paired bootstrap; without them the interval is made from
-    those of the two accuracies (Newcombe 1998, "Interval estimation for the difference between independent
+    below -``MARGIN``. ``votes_of`` gives the logits for the paired bootstrap over rows, in which a committee of fewer
+    than all members counts as the mean over such committees, as its accuracy does; without them the interval is made
+    from those of the two accuracies (Newcombe 1998, "Interval estimation for the difference between independent
     proportions"), which is wider because it does not know that both met the same rows.
     """
     rival = None if reference is None else whole(reference)
@@ -148,13 +153,15 @@ def select(
 
 
 class _Comparison:
-    """Judges candidates against the reference; reads the logits of a configuration once, and keeps what was right."""
+    """Judges candidates against the reference, each split of each candidate once."""
 
     def __init__(self, reference: Candidate | None, votes_of: VotesOf) -> None:
         self.reference = reference
         self._votes_of = votes_of
-        self._right: dict[int, _Right | None] = {}
-        self._reference_right = None if reference is None else _right(votes_of(reference.trial))
+        self._read: set[int] = set()
+        self._differences: dict[tuple[int, int, Split], Difference] = {}
+        votes = None if reference is None else votes_of(reference.trial)
+        self._reference_right = None if votes is None else {split: _right(votes, split) for split in SPLITS}
 
     def judge(self, candidate: Candidate) -> Choice:
         """Compare on validation and on test."""
@@ -167,20 +174,25 @@ class _Comparison:
         return difference is not None and difference.matches()
 
     def _difference(self, candidate: Candidate, split: Split) -> Difference | None:
-        reference = self.reference
-        if reference is None:
+        if self.reference is None:
             return None
-        ours, theirs = self._right_for(candidate.trial), self._reference_right
-        if ours is None or theirs is None:
-            return _unpaired(_accuracy(candidate, split), _accuracy(reference, split))
-        return Difference(*paired_interval(ours[split][candidate.size - 1], theirs[split][-1]), paired=True)
+        key = candidate.trial.number, candidate.size, split
+        if key not in self._differences:
+            self._differences[key] = self._compare(candidate, self.reference, split)
+        return self._differences[key]
 
-    def _right_for(self, trial: Trial) -> _Right | None:
-        if self._reference_right is None:
+    def _compare(self, candidate: Candidate, reference: Candidate, split: Split) -> Difference:
+        votes = self._votes_for(candidate.trial)
+        if votes is None or self._reference_right is None:
+            return _unpaired(_accuracy(candidate, split), _accuracy(reference, split))
+        ours, theirs = _right(votes, split, size=candidate.size), self._reference_right[split]
+        return Difference(*paired_interval(ours, theirs), paired=True)
+
+    def _votes_for(self, trial: Trial) -> Votes | None:
+        if self._reference_right is None or (trial.number not in self._read and len(self._read) >= MAX_PAIRED):
             return None
-        if trial.number not in self._right:
-            self._right[trial.number] = _right(self._votes_of(trial)) if len(self._right) < MAX_PAIRED else None
-        return self._right[trial.number]
+        self._read.add(trial.number)
+        return self._votes_of(trial)
 
 
 def _cheapest_matches(by_trial: list[list[Candidate]], comparison: _Comparison, *, cost: str, top: int) -> list[Choice]:
@@ -222,13 +234,10 @@ def _within(candidate: Candidate, limits: Mapping[str, float | None]) -> bool:
     return True
 
 
-def _right(votes: Votes | None) -> _Right | None:
-    if votes is None:
-        return None
-    return {
-        "validation": right_by_size(votes.validation, votes.validation_labels),
-        "test": right_by_size(votes.test, votes.test_labels),
-    }
+def _right(votes: Votes, split: Split, *, size: int | None = None) -> NDArray[np.float64]:
+    """Return for each row the share of committees of ``size`` (of all members, when not given) that are right."""
+    logits, labels = votes.of(split)
+    return right_share(logits, labels, size=size or len(logits))
 
 
 def _accuracy(candidate: Candidate, split: Split) -> tuple[float, float, float]:

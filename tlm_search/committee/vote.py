@@ -38,16 +38,6 @@ def soft_vote(logits: Floats) -> NDArray[np.float64]:
     return np.asarray(softmax(logits).mean(axis=0))
 
 
-def right_by_size(logits: Floats, labels: Integers) -> NDArray[np.bool_]:
-    """Return where the committees of the first 1, 2, ... K members are right, (members, rows)."""
-    right = np.empty(logits.shape[:2], dtype=np.bool_)
-    total = np.zeros(logits.shape[1:])
-    for place, member in enumerate(logits):
-        total += softmax(member)
-        right[place] = total.argmax(axis=-1) == labels
-    return right
-
-
 def accuracy(probabilities: Floats, labels: Integers) -> float:
     """Return the share of rows whose most probable class is the label; of equals the first counts."""
     return float(np.mean(probabilities.argmax(axis=-1) == labels))

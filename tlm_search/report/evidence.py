@@ -20,6 +20,7 @@ from tlm_search.members.train import KIND
 from tlm_search.search.record import StudyRecord, TrialRecord
 
 MAX_TRIED = 20
+MAX_KEPT = 12  # committees whose logits stay in memory
 
 Labels = tuple[NDArray[np.integer], NDArray[np.integer]]
 
@@ -32,20 +33,18 @@ class Evidence:
     store: Store | None
 
     def votes_of(self, trial: Trial) -> Votes | None:
-        """Return the logits of all members of ``trial``; None where a member or the labels are not at hand."""
-        if self._labels is None or not isinstance(trial, TrialRecord) or not trial.members:
+        """Return the logits of all members of ``trial``; None where a member or the labels are not at hand.
+
+        The last ``MAX_KEPT`` are kept, because a report asks for the same few again and again.
+        """
+        if not isinstance(trial, TrialRecord):
             return None
-        logits = []
-        for digest in trial.members:
-            entry = self._member(digest)
-            if entry is None:
-                return None
-            logits.append(entry.arrays("logits"))
-        validation, test = (np.stack([arrays[split] for arrays in logits]) for split in ("validation", "test"))
-        validation_labels, test_labels = self._labels
-        if (validation.shape[1], test.shape[1]) != (len(validation_labels), len(test_labels)):
-            return None
-        return Votes(validation, test, validation_labels, test_labels)
+        kept = self._kept
+        votes = kept.pop(trial.members) if trial.members in kept else self._read_votes(trial.members)
+        kept[trial.members] = votes
+        if len(kept) > MAX_KEPT:
+            del kept[next(iter(kept))]
+        return votes
 
     def pretraining_loss(self, trial: TrialRecord) -> float | None:
         """Return the last masked-language-model loss, in nats, of the first member; None without pre-training."""
@@ -62,6 +61,25 @@ class Evidence:
                 return {
                     key: entry.document[key] for key in ("versions", "revision", "machine") if key in entry.document
                 }
+        return {}
+
+    def _read_votes(self, members: tuple[str, ...]) -> Votes | None:
+        if self._labels is None or not members:
+            return None
+        logits = []
+        for digest in members:
+            entry = self._member(digest)
+            if entry is None:
+                return None
+            logits.append(entry.arrays("logits"))
+        validation, test = (np.stack([arrays[split] for arrays in logits]) for split in ("validation", "test"))
+        validation_labels, test_labels = self._labels
+        if (validation.shape[1], test.shape[1]) != (len(validation_labels), len(test_labels)):
+            return None
+        return Votes(validation, test, validation_labels, test_labels)
+
+    @cached_property
+    def _kept(self) -> dict[tuple[str, ...], Votes | None]:
         return {}
 
     @cached_property

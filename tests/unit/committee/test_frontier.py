@@ -6,7 +6,7 @@ import pytest
 
 from tlm_search.committee import vote
 from tlm_search.committee.frontier import frontier
-from tlm_search.committee.interval import Spread, accuracy_interval, member_spread, paired_difference
+from tlm_search.committee.interval import Spread, accuracy_interval, member_spread, paired_difference, paired_interval
 
 KEYS = [
     "size",
@@ -120,6 +120,24 @@ def test_an_interval_at_the_ends_is_neither_empty_nor_outside():
 def test_members_that_are_right_on_the_same_texts_add_no_variance():
     right = np.tile(np.array([1.0, 0.0, 1.0, 1.0]), (3, 1))
     assert member_spread(right, scale=1 / 6) == Spread(0.0, 0.0, 2)
+
+
+def test_two_members_that_happen_to_agree_say_little_about_others():
+    right = np.tile(np.array([1.0, 0.0, 1.0, 1.0]), 100)
+    agree = Spread(raw=0.0, noise=1e-4, freedom=1)
+    differ = Spread(raw=9e-4, noise=1e-4, freedom=1)
+    alone, close, far = ((lambda ends: ends[1] - ends[0])(accuracy_interval(right, s)) for s in (None, agree, differ))
+    assert 1.2 * alone < close < far
+    assert far < 0.5
+
+
+def test_a_paired_difference_of_shares_redraws_rows():
+    random = np.random.default_rng(0)
+    a, b = random.integers(0, 5, 300) / 4, random.integers(0, 2, 300).astype(float)
+    mean, low, high = paired_interval(a, b)
+    assert mean == pytest.approx((a - b).mean())
+    drawn = (a - b)[random.integers(0, 300, (4000, 300))].mean(axis=1)
+    assert (low, high) == pytest.approx(tuple(np.quantile(drawn, (0.025, 0.975))), abs=0.01)
 
 
 def test_a_paired_difference_counts_only_the_texts_on_which_two_differ():

@@ -4,6 +4,7 @@ import builders
 import pytest
 
 from tlm_search.committee.candidates import candidates, configurations
+from tlm_search.committee.frontier import frontier
 from tlm_search.committee.select import MARGIN, Difference, Votes, select
 
 ROWS = 1000
@@ -141,6 +142,26 @@ def test_logits_make_the_comparison_paired_and_narrower(deep):
     assert width(paired.test_difference) < width(unpaired.test_difference)
 
 
+def test_a_paired_difference_is_that_of_the_accuracies_at_every_size(deep):
+    given = trial(0, **{**STRONG, "committee_size": 6})
+    of = {
+        0: votes(builders.skill_of(given.settings), 6, 0),
+        -1: votes(builders.skill_of(deep.settings), 1, builders.seed_of(-1)),
+    }
+    rows = frontier(of[0].validation, of[0].test, of[0].validation_labels, of[0].test_labels)
+    given = replace(given, frontier=tuple(rows))
+    for size in (1, 3, 6):
+        measured = tuple({**row, "latency_ms": abs(row["size"] - size)} for row in rows)
+        only = replace(given, frontier=measured, metrics={**given.metrics, "latency_ms": 6 - size})
+        [choice] = select([only], deep, max_latency_ms=0, votes_of=lambda t: of[t.number]).choices
+        assert choice.candidate.size == size
+        for split, difference in (("test", choice.test_difference), ("validation", choice.validation_difference)):
+            assert difference.paired
+            printed = rows[size - 1][f"{split}_accuracy"] - getattr(choice.reference, f"{split}_accuracy")
+            assert difference.mean == pytest.approx(printed, abs=1e-9)
+            assert difference.low < difference.mean < difference.high
+
+
 def test_only_so_many_configurations_are_read(deep, monkeypatch):
     monkeypatch.setattr("tlm_search.committee.select.MAX_PAIRED", 2)
     read = []
@@ -152,7 +173,7 @@ def test_only_so_many_configurations_are_read(deep, monkeypatch):
     selection = select(
         [trial(i, finetune_learning_rate=1e-3 * (1 + i / 100)) for i in range(4)], deep, votes_of=votes_of
     )
-    assert read == [-1, *numbers(selection)[:2]]
+    assert list(dict.fromkeys(read)) == [-1, *numbers(selection)[:2]]
     assert [choice.test_difference.paired for choice in selection.choices] == [True, True, False, False]
 
 
