@@ -13,6 +13,7 @@
     ├── TrainingError             one member could not be trained; its trial fails with this text
     │   ├── DivergedError         the loss is not a number, or does not come down
     │   └── OutOfMemoryError      the device has too little memory
+    ├── ClusterError              the Ray cluster died under a study; the same command continues it
     ├── NoTrialSucceededError     the study ended without one finished trial; exit code 3
     └── InterruptedStudyError     Ctrl-C; exit code 130
 
@@ -97,6 +98,10 @@ class DivergedError(TrainingError):
 
 class OutOfMemoryError(TrainingError):
     """The device has too little memory for this member."""
+
+
+class ClusterError(TlmSearchError):
+    """The Ray cluster died while it ran a study; nothing is lost."""
 
 
 class NoTrialSucceededError(TlmSearchError):

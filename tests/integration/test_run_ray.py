@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,9 +130,18 @@ def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, times:
     assert set(states) <= {"complete", "pruned"}
 
 
-def test_a_killed_driver_and_a_second_one(tmp_path: Path, start: Start) -> None:
-    process = start("run", "space.yaml", "--trials", "400")
-    lines_until(process, "[2/400]")
+def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, start: Start) -> None:
+    process = start("run", "space.yaml", "--trials", "4000")
+    lines_until(process, "[2/4000]")
+    kill_child(process.pid, "/raylet")
+    code, out, err = finish(process)
+    assert (code, out) == (1, "")
+    assert "raylet of this machine" in err
+    assert re.search("continue with: tlm-search run space.yaml --trials 4000|run the same command again", err)
+    assert "Traceback" not in err
+
+    process = start("run", "space.yaml", "--trials", "4000")
+    lines_until(process, "/4000]")
     code, _, err = finish(start("run", "space.yaml"))
     assert code == 2
     assert f"is being run by process {process.pid}" in err
@@ -152,7 +162,7 @@ def test_a_killed_worker_costs_no_trial(tmp_path: Path, start: Start) -> None:
     process = start("run", "space.yaml", "--trials", "30")
     for count in (5, 15):
         lines_until(process, f"[{count}/30]")
-        kill_worker(process.pid)
+        kill_child(process.pid, "ray::CommitteeTrial")
     code, _, err = finish(process)
     assert code == 0, err
     record = read_study(tmp_path / "studies" / "space")
@@ -164,10 +174,10 @@ def test_a_killed_worker_costs_no_trial(tmp_path: Path, start: Start) -> None:
         assert [other.params for other in record.trials if other.retry_of == trial.number] == [trial.params]
 
 
-def kill_worker(driver: int) -> None:
-    """Kill one of the Ray workers that descend from our own driver, and that runs a trial."""
+def kill_child(driver: int, word: str) -> None:
+    """Kill one of the processes that descend from our own driver, and whose command has the word in its first part."""
     family = {driver}
-    workers = []
+    found = []
     processes = sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
     for pid in processes:
         try:
@@ -177,7 +187,7 @@ def kill_worker(driver: int) -> None:
             continue
         if parent in family:
             family.add(pid)
-            if command.startswith("ray::CommitteeTrial"):
-                workers.append(pid)
-    if workers:
-        os.kill(workers[0], signal.SIGKILL)
+            if word in command.split("\0", 1)[0]:
+                found.append(pid)
+    if found:
+        os.kill(found[0], signal.SIGKILL)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlm_search.errors import InterruptedStudyError, SpaceError
+from tlm_search.errors import ClusterError, InterruptedStudyError, SpaceError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -52,16 +52,19 @@ def run(
         overrides["name"] = json.dumps(name)
     loaded = load_space(space, overrides=overrides)
     display = Display()
-    session = run_study(
-        loaded,
-        studies_dir=studies_dir,
-        storage=storage,
-        address=address,
-        fresh=fresh,
-        announce=display.announce,
-        show=display.show,
-    )
     again = _command(space, trials, time_budget, studies_dir, name, address, set_ or [])
+    try:
+        session = run_study(
+            loaded,
+            studies_dir=studies_dir,
+            storage=storage,
+            address=address,
+            fresh=fresh,
+            announce=display.announce,
+            show=display.show,
+        )
+    except ClusterError as error:
+        raise ClusterError(error.message, hint=f"continue with: {again}") from error
     if session.interrupted:
         raise InterruptedStudyError("the study was interrupted", hint=f"continue with: {again}")
     if session.driver.progress.complete:

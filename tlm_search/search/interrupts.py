@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +18,7 @@ class Interrupts:
         self._stop = stop
         self._writing = False
         self._over = False
+        self._collapsed = False
         self.count = 0
 
     @contextmanager
@@ -41,16 +43,28 @@ class Interrupts:
             yield
         finally:
             self._writing = False
-        if self.count > 1 and not self._over:
+        if self._at_once and not self._over:
             raise KeyboardInterrupt
+
+    def collapse(self) -> None:
+        """From another thread: stop at once, as the second signal does."""
+        self._collapsed = True
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)  # which also wakes it from a wait in the kernel
 
     def end(self) -> None:
         """Stop at nothing more: the run is over and only closes its record."""
         self._over = True
 
+    @property
+    def _at_once(self) -> bool:
+        return self.count > 1 or self._collapsed
+
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-        # Nothing but a flag: the signal may have come in the middle of a write.
-        self._stop(REASON)
-        if self.count > 1 and not self._writing and not self._over:
+        if not self._collapsed:
+            self.count += 1
+            # Nothing but a flag: the signal may have come in the middle of a write.
+            self._stop(REASON)
+        if self._at_once and not self._writing and not self._over:
             raise KeyboardInterrupt

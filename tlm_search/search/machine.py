@@ -59,16 +59,26 @@ def check_reachable(address: str) -> None:
     Raises:
         StudyError: nobody answers.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise StudyError(
+            f"{address} is Ray's client protocol, which cannot drive a study",
+            hint="run on a machine of the cluster, and give the address of its head as HOST:PORT, or auto",
+        )
+    host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
-        return  # "auto", which Ray answers at once
+        return  # "auto", which is looked up later
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise StudyError(
-            f"no Ray cluster answers at {address}: {error}",
-            hint="start one with `ray start --head`, and give its address as HOST:PORT or auto",
-        ) from error
+        raise no_cluster(address, error) from error
+
+
+def no_cluster(address: str, why: object) -> StudyError:
+    """Return the error for an address where no cluster is."""
+    return StudyError(
+        f"no Ray cluster answers at {address}: {why}",
+        hint="start one with `ray start --head`, and give its address as HOST:PORT or auto",
+    )
 
 
 def available_cpus() -> int:

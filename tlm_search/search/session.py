@@ -131,7 +131,7 @@ def _run_locked(
         ),
     )
     with show(driver.progress):
-        interrupted = run_driver(driver, workplace, resources, address=address)
+        interrupted = run_driver(driver, workplace, resources, address=address, announce=announce)
     return Session(folder, driver, worked=True, interrupted=interrupted)
 
 

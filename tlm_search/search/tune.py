@@ -6,8 +6,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,33 +31,51 @@ QUIET = {
 for _name, _value in QUIET.items():
     os.environ.setdefault(_name, _value)
 
-import ray  # noqa: E402
 from ray import tune  # noqa: E402
 
-from tlm_search.errors import ResourceError, StudyError  # noqa: E402
+from tlm_search.errors import TlmSearchError  # noqa: E402
+from tlm_search.search.cluster import cluster, machines, watched  # noqa: E402
 from tlm_search.search.driver import Driver  # noqa: E402
 from tlm_search.search.interrupts import REASON, Interrupts  # noqa: E402
-from tlm_search.search.machine import Machine, available_cpus, concurrent_trials  # noqa: E402
+from tlm_search.search.machine import concurrent_trials  # noqa: E402
 from tlm_search.search.tune_searcher import DriverScheduler, DriverSearcher, Forgetful, Hooks  # noqa: E402
 from tlm_search.search.tune_trainable import CommitteeTrial, Workplace  # noqa: E402
 from tlm_search.space.sections import ResourcesSection  # noqa: E402
 
-OBJECT_STORE_BYTES = 100 * 2**20  # only small results travel through it; Ray's default is a third of the memory
 
-
-def run_driver(driver: Driver, workplace: Workplace, resources: ResourcesSection, *, address: str | None) -> bool:
+def run_driver(
+    driver: Driver,
+    workplace: Workplace,
+    resources: ResourcesSection,
+    *,
+    address: str | None,
+    announce: Callable[[str], None],
+) -> bool:
     """Run the driver's jobs until it has ended; return whether the user interrupted it.
 
     Raises:
         ResourceError: no machine of the cluster can hold one trial.
         StudyError: there is no cluster at ``address``.
+        ClusterError: the cluster died.
     """
+    # Errors of trials are the driver's to tell, and it does.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     scratch = Path(tempfile.mkdtemp(prefix="tlm-search-"))
     try:
         interrupts = Interrupts(driver.stop)
         hooks = Hooks(driver, interrupts, workplace.logs)
-        with _ray(address), interrupts.heard():
-            limit = concurrent_trials(resources, _cluster())
+
+        def collapse(error: TlmSearchError) -> None:
+            hooks.fail(error)
+            interrupts.collapse()
+
+        with (
+            cluster(address, announce, env=QUIET),
+            interrupts.heard(),
+            watched(announce, collapse, joined=address is not None),
+        ):
+            limit = concurrent_trials(resources, machines())
             with suppress(KeyboardInterrupt):
                 _tuner(hooks, workplace, resources, limit=limit, scratch=scratch).fit()
             interrupts.end()
@@ -107,41 +125,3 @@ def _tuner(
 
 def _trial_name(trial: Any) -> str:
     return str(trial.trial_id)
-
-
-@contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    # Errors of trials are the driver's to tell, and it does.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        # "local": never a cluster that someone else has started on this machine.
-        ray.init(
-            "local",
-            num_cpus=available_cpus(),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            **quiet,
-        )
-    else:
-        try:
-            ray.init(address, runtime_env={"env_vars": QUIET}, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise StudyError(
-                f"no Ray cluster answers at {address}: {error}",
-                hint="start one with `ray start --head`, and give its address as HOST:PORT or auto",
-            ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _cluster() -> list[Machine]:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    if not nodes:
-        raise ResourceError("the Ray cluster has no live node")
-    return [
-        Machine(cpus=node.get("CPU", 0), gpus=node.get("GPU", 0), memory_gb=node.get("memory", 0) / 1e9)
-        for node in nodes
-    ]

@@ -33,10 +33,17 @@ def test_what_fits_on_no_machine_is_refused(asked: Any) -> None:
         concurrent_trials(ResourcesSection(**asked), [BOX, BOX])
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999"])
 def test_a_cluster_that_is_not_there_is_refused_at_once(address: str) -> None:
     with pytest.raises(StudyError, match="no Ray cluster answers at"):
         check_reachable(address)
+
+
+def test_rays_client_protocol_is_refused() -> None:
+    with pytest.raises(StudyError, match="client protocol") as refused:
+        check_reachable("ray://127.0.0.1:10001")
+    assert refused.value.hint is not None
+    assert "HOST:PORT" in refused.value.hint
 
 
 def test_a_cluster_may_be_found_by_ray() -> None:

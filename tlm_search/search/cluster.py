@@ -1,0 +1,178 @@
+"""The Ray cluster under a study: started or joined, asked what it has, and watched.
+
+When a raylet or the head dies, Ray waits for up to a minute and then ends its driver without a word. The watch knocks
+at both every second and ends the run with a message; where Ray holds the main thread for too long, it ends the process,
+which costs nothing: the record is always whole, and what ran is tried again by the next run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray._private.services import canonicalize_bootstrap_address
+
+from tlm_search.errors import ClusterError, ResourceError, TlmSearchError
+from tlm_search.search.machine import Machine, available_cpus, check_reachable, no_cluster
+
+OBJECT_STORE_BYTES = 100 * 2**20  # only small results travel through it; Ray's default is a third of the memory
+_JOIN_SECONDS = 28.0  # after thirty Ray ends a process whose raylet is silent
+_LOOK_SECONDS = 1.0
+_KNOCK_SECONDS = 5.0
+_DEAD_SECONDS = 2.0
+_HEAD_SECONDS = 30.0  # a joined head with a database behind it may come back; Ray itself waits a minute
+_UNWIND_SECONDS = 6.0  # ten seconds after its raylet Ray ends the process, silently
+
+Announce = Callable[[str], None]
+Address = tuple[str, int]
+
+
+@contextmanager
+def cluster(address: str | None, announce: Announce, *, env: Mapping[str, str]) -> Iterator[None]:
+    """Start Ray on this machine, or join the cluster at ``address`` with ``env`` for its workers; leave it at the end.
+
+    Raises:
+        StudyError: there is no cluster at ``address``.
+    """
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Or the last lines of a dead raylet's log come on standard output.
+    ray._private.worker._worker_logs_enabled = False
+    if address is None:
+        # "local": never a cluster that someone else has started on this machine.
+        ray.init(
+            "local",
+            num_cpus=available_cpus(),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            **quiet,
+        )
+    else:
+        _join(address, announce, runtime_env={"env_vars": dict(env)}, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def machines() -> list[Machine]:
+    """Return what the live nodes of the cluster have.
+
+    Raises:
+        ResourceError: there is none.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if not nodes:
+        raise ResourceError("the Ray cluster has no live node")
+    return [
+        Machine(cpus=node.get("CPU", 0), gpus=node.get("GPU", 0), memory_gb=node.get("memory", 0) / 1e9)
+        for node in nodes
+    ]
+
+
+@contextmanager
+def watched(announce: Announce, collapse: Callable[[TlmSearchError], None], *, joined: bool) -> Iterator[None]:
+    """Knock at the head and at this machine's raylet; once one is dead, call ``collapse`` from another thread."""
+    raylet, head = _raylet(), _head()
+    patience = {raylet: _DEAD_SECONDS, head: _HEAD_SECONDS if joined else _DEAD_SECONDS}
+    over = threading.Event()
+
+    def watch() -> None:
+        answered = dict.fromkeys(patience, time.monotonic())
+        while not over.wait(_LOOK_SECONDS):
+            for who, seconds in patience.items():
+                if _answers(who):
+                    answered[who] = time.monotonic()
+                elif time.monotonic() - answered[who] >= seconds:
+                    error = _death("raylet of this machine" if who == raylet else "head of the cluster", who)
+                    announce(f"{error.message}; stopping")
+                    collapse(error)
+                    if not over.wait(_UNWIND_SECONDS):
+                        _end(error, announce)
+                    return
+
+    thread = threading.Thread(target=watch, name="cluster-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _raylet() -> Address:
+    own = ray.get_runtime_context().get_node_id()
+    node = next(node for node in ray.nodes() if node["NodeID"] == own)  # type: ignore[no-untyped-call]
+    return node["NodeManagerAddress"], int(node["NodeManagerPort"])
+
+
+def _head() -> Address:
+    host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _answers(address: Address) -> bool:
+    try:
+        socket.create_connection(address, timeout=_KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _death(who: str, address: Address) -> ClusterError:
+    return ClusterError(
+        f"Ray's {who} ({address[0]}:{address[1]}) died; what was finished is kept",
+        hint="run the same command again: it continues the study",
+    )
+
+
+def _join(address: str, announce: Announce, **options: Any) -> None:
+    found = address
+    try:
+        found = canonicalize_bootstrap_address(address) or address
+        check_reachable(found)
+        with _in_time(no_cluster(found, f"it did not let this driver join in {_JOIN_SECONDS:g} s"), announce):
+            ray.init(found, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if not _take_token():
+            raise no_cluster(found, error) from error
+        announce("the cluster did not let this driver join; trying again with Ray's token of this user")
+        _join(address, announce, **options)
+
+
+def _take_token() -> bool:
+    """Send the token in ~/.ray from now on; return whether there is one, and it was not sent before.
+
+    `ray start` protects a cluster with it where one is, and every local `ray.init` leaves one; but a driver that joins
+    by an address does not send it. To a cluster without protection it must not.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return False
+    try:
+        from ray._private.authentication import authentication_token_setup as tokens
+    except ImportError:  # a version without tokens
+        return False
+    return bool(tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False))
+
+
+@contextmanager
+def _in_time(error: TlmSearchError, announce: Announce) -> Iterator[None]:
+    timer = threading.Timer(_JOIN_SECONDS, _end, (error, announce))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end(error: TlmSearchError, announce: Announce) -> None:
+    announce(f"error: {error}")
+    # Not sys.exit: the main thread is inside Ray, which answers nobody.
+    os._exit(error.exit_code)
