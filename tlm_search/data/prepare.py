@@ -19,6 +19,7 @@ from tlm_search.data.corpora import Corpus, load_corpus
 from tlm_search.data.folders import new_folder, not_writable, write_text
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.sampling import Task
+from tlm_search.data.selection import document_order
 from tlm_search.data.sources import source_fingerprint
 from tlm_search.data.tasks import load_task
 from tlm_search.data.tokens import TokenArray
@@ -132,8 +133,8 @@ class _Work:
         config = json.loads((self._cache / made / "tokenizer_config.json").read_text(encoding="utf-8"))
         special = tokenizer.special_ids(loaded, config, self.tokenizer.name or "trained")
         ids = tokenizer.tokenizer_fingerprint(self._cache / made)
-        corpus = self._corpus_folder(loaded, ids)
         task = self._task_folder(loaded, ids, task_read)
+        corpus = self._corpus_folder(loaded, ids, task, special)
         folders = {"corpus": corpus, **{part: f"{task}/{part}" for part in _SPLITS}}
         arrays = {part: TokenArray.open(self._cache / folder) for part, folder in folders.items()}
         facts = json.loads((self._cache / task / "task.json").read_text(encoding="utf-8"))
@@ -185,13 +186,14 @@ class _Work:
     def _documents(self) -> Corpus:
         self.progress(f"reading the corpus {self.corpus.source}")
         corpus = load_corpus(self.corpus, self._cache)
-        self._require_documents(len(corpus.documents))
+        self._require_documents(max(len(corpus.documents) - self.corpus.skip, 0))
         return corpus
 
     def _require_documents(self, documents: int) -> None:
         if self.least_documents > documents:
+            after = f" after the {self.corpus.skip} that skip passes over" if self.corpus.skip else ""
             raise DataError(
-                f"corpus {self.corpus.source}: it has {documents} documents, but pretrain_size goes up to "
+                f"corpus {self.corpus.source}: it has {documents} documents{after}, but pretrain_size goes up to "
                 f"{self.least_documents}",
                 hint=f"search pretrain_size up to {documents}, or give a larger corpus",
             )
@@ -214,9 +216,10 @@ class _Work:
 
     @property
     def _corpus_key(self) -> list[Any]:
-        return [self.corpus.model_dump(mode="json"), self._sources["corpus"]]
+        """What decides the documents; which of them are taken first is another question."""
+        return [self.corpus.model_dump(mode="json", exclude={"selection", "skip"}), self._sources["corpus"]]
 
-    def _corpus_folder(self, loaded: Tokenizer, ids: str) -> str:
+    def _corpus_folder(self, loaded: Tokenizer, ids: str, task: str, special: Mapping[str, int]) -> str:
         length = self.tokenizer.length
         folder = f"corpora/{digest([_FORMAT, self._corpus_key, ids, length])}"
         if not _is_whole(self._cache / folder):
@@ -226,7 +229,24 @@ class _Work:
                 TokenArray.write(
                     aside, tokenizer.encode(loaded, texts, length=length), vocabulary=tokenizer.vocabulary_size(loaded)
                 )
-        return folder
+        if self.corpus.selection is None and not self.corpus.skip:
+            return folder
+        return self._selected_folder(folder, task, vocabulary=tokenizer.vocabulary_size(loaded), special=special)
+
+    def _selected_folder(self, folder: str, task: str, *, vocabulary: int, special: Mapping[str, int]) -> str:
+        """Write the documents of ``folder`` in the order of the selection, without those that are passed over."""
+        documents, train = (TokenArray.open(self._cache / name) for name in (folder, f"{task}/train"))
+        selection, skip = self.corpus.selection, self.corpus.skip
+        like = train.fingerprint() if selection not in (None, "random") else None
+        selected = f"corpora/{digest([_FORMAT, folder, selection, skip, like])}"
+        if not _is_whole(self._cache / selected):
+            self.progress(f"taking the documents in the order of selection {selection}, without the first {skip}")
+            order = np.arange(len(documents))
+            if selection is not None:
+                order = document_order(selection, documents, train, vocabulary=vocabulary, special=special.values())
+            with _anew(self._cache / selected) as aside:
+                TokenArray.write(aside, (documents[number].tolist() for number in order[skip:]), vocabulary=vocabulary)
+        return selected
 
     def _task_folder(self, loaded: Tokenizer, ids: str, task: Task) -> str:
         length = self.tokenizer.length

@@ -170,7 +170,7 @@ def documents_problems(parameters: Mapping[str, Parameter], documents: int | Non
     size = parameters.get("pretrain_size")
     if size is None or documents is None:
         return []
-    allowed = f"at most {documents}, the number of documents in the section corpus"
+    allowed = f"at most {documents}, the number of documents that the section corpus leaves"
     if isinstance(size, Choices):
         too_many = [(("pretrain_size", "choices", i), value) for i, value in enumerate(size.choices)]
         return [Problem(path, refusal(value, allowed)) for path, value in too_many if float(value) > documents]

@@ -108,7 +108,7 @@ class Space(Section):
     def _possible_search(cls, search: Mapping[str, Parameter], info: ValidationInfo) -> Mapping[str, Parameter]:
         problems = condition_problems(search) or checks.shape_problems(search)
         if "corpus" in info.data:
-            problems = problems + checks.documents_problems(search, info.data["corpus"].documents)
+            problems = problems + checks.documents_problems(search, info.data["corpus"].taken)
         if problems:
             raise refuse(problems)
         return search
@@ -122,7 +122,7 @@ class Space(Section):
         if reference is not None and "search" in info.data:
             problems += checks.reference_problems(info.data["search"], reference)
         if reference is not None and "corpus" in info.data:
-            problems += checks.documents_problems(reference, info.data["corpus"].documents)
+            problems += checks.documents_problems(reference, info.data["corpus"].taken)
         if problems:
             raise refuse(problems)
         return reference

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,6 +22,21 @@ class CorpusSection(Section):
     split: Text = Field(default="train", description="split of a Hugging Face data set")
     text: Text = Field(default="text", description="column with the text")
     documents: Whole | None = Field(default=None, ge=1, description="use at most this many documents")
+    selection: Literal["random", "overlap", "weighted_overlap", "tfidf"] | None = Field(
+        default=None, description="the order in which documents are taken: at random, or most like the task first"
+    )
+    skip: Whole = Field(default=0, ge=0, description="documents of that order to pass over, such as the most like it")
+
+    @model_validator(mode="after")
+    def _something_left(self) -> Self:
+        if self.documents is not None and self.skip >= self.documents:
+            raise refuse([Problem(("skip",), refusal(self.skip, f"fewer than documents, which is {self.documents}"))])
+        return self
+
+    @property
+    def taken(self) -> int | None:
+        """The most documents that are left to train on; None without a limit."""
+        return None if self.documents is None else self.documents - self.skip
 
 
 class TokenizerSection(Section):

@@ -1,0 +1,203 @@
+from dataclasses import replace
+
+import builders
+import numpy as np
+import pandas as pd
+import pytest
+
+from tlm_search.committee.select import Votes
+from tlm_search.report import claims as room
+from tlm_search.report.evidence import Evidence
+
+ROWS = 600
+
+
+class Known(Evidence):
+    """Evidence whose members have the skill that ``skill`` gives for their settings."""
+
+    def __init__(self, record, skill):
+        super().__init__(record, None)
+        object.__setattr__(self, "skill", skill)
+
+    def votes_of(self, trial):
+        logits = builders.logits_of(
+            self.skill(trial.settings), members=len(trial.members), rows=ROWS, seed=builders.seed_of(trial.number)
+        )
+        return Votes(logits, logits, builders.labels_of(ROWS), builders.labels_of(ROWS))
+
+
+def study(*trials, reference=None, **changes):
+    return builders.study(trials, reference_trial=reference, **changes)
+
+
+def at_sizes(*sizes, members=4, **settings):
+    return [
+        builders.trial(number, pretrain_size=size, committee_size=members, **settings)
+        for number, size in enumerate(sizes)
+    ]
+
+
+def timed(trial, *, of_one):
+    """Give each size of the trial's committees a latency in proportion."""
+    rows = tuple({**row, "latency_ms": of_one * row["size"]} for row in trial.frontier)
+    return replace(trial, frontier=rows, metrics={**trial.metrics, "latency_ms": rows[-1]["latency_ms"]})
+
+
+def verdicts(record, skill):
+    table = room.claims(record, Known(record, skill))
+    assert tuple(table.columns) == room.COLUMNS
+    return table.set_index("claim")
+
+
+def by_size(skills):
+    return lambda settings: skills[settings["pretrain_size"]]
+
+
+def test_pre_training_that_helps_more_with_more_text_holds():
+    table = verdicts(study(*at_sizes(0, 1000, 4000)), by_size({0: 1.0, 1000: 1.5, 4000: 2.0}))
+    helps, grows = table.loc[room.HELPS], table.loc[room.GROWS]
+    assert helps["verdict"] == grows["verdict"] == room.HOLDS
+    assert 0 < helps["low"] < helps["effect"] < helps["high"]
+    assert helps["seeds"] == 4
+    assert "pre-trained on 0 and 4,000" in helps["measured_on"]
+
+
+def test_the_effect_is_the_difference_of_mean_accuracies():
+    record = study(*at_sizes(0, 4000))
+    evidence = Known(record, by_size({0: 1.0, 4000: 1.5}))
+    accuracies = {}
+    for trial in record.trials:
+        votes = evidence.votes_of(trial)
+        accuracies[trial.settings["pretrain_size"]] = (votes.test.argmax(axis=-1) == votes.test_labels).mean()
+    effect = room.claims(record, evidence).set_index("claim").loc[room.HELPS, "effect"]
+    assert effect == pytest.approx(accuracies[4000] - accuracies[0])
+
+
+def test_growth_is_per_doubling():
+    record = study(*at_sizes(1000, 4000))  # two doublings
+    evidence = Known(record, by_size({1000: 1.0, 4000: 1.5}))
+    right = [(v.test.argmax(axis=-1) == v.test_labels).mean() for v in map(evidence.votes_of, record.trials)]
+    assert room.claims(record, evidence).set_index("claim").loc[room.GROWS, "effect"] == pytest.approx(
+        (right[1] - right[0]) / 2
+    )
+
+
+def test_pre_training_that_harms_does_not_hold():
+    assert verdicts(study(*at_sizes(0, 4000)), by_size({0: 2.0, 4000: 1.0})).loc[room.HELPS, "verdict"] == room.FAILS
+
+
+def test_no_difference_cannot_be_told():
+    table = verdicts(study(*at_sizes(0, 4000)), by_size({0: 1.5, 4000: 1.5}))
+    assert table.loc[room.HELPS, "verdict"] == room.UNSURE
+
+
+def test_few_seeds_cannot_tell_even_a_large_difference():
+    table = verdicts(study(*at_sizes(0, 4000, members=2)), by_size({0: 0.5, 4000: 2.5}))
+    assert table.loc[room.HELPS, "effect"] > 0.2
+    assert (table.loc[room.HELPS, "verdict"], table.loc[room.HELPS, "seeds"]) == (room.UNSURE, 2)
+
+
+@pytest.mark.parametrize(("skill", "verdict"), [(1.4, room.HOLDS), (0.4, room.FAILS)])
+def test_a_committee_against_the_reference(skill, verdict):
+    deep = timed(builders.reference(committee_size=4), of_one=3.0)
+    record = study(*(timed(trial, of_one=0.3) for trial in at_sizes(4000, members=8)), reference=deep)
+    table = verdicts(record, lambda settings: skill if settings["depth"] == 1 else 1.4)
+    assert table.loc[room.REACHES, "verdict"] == verdict
+    assert "against depth 6" in table.loc[room.REACHES, "measured_on"]
+    members = int(table.loc[room.REACHES, "measured_on"].split()[0])
+    faster = table.loc[room.FASTER]
+    assert faster["effect"] == pytest.approx(1 - 0.3 * members / 3.0)
+    assert faster["verdict"] == room.HOLDS
+    assert pd.isna(faster["low"])
+
+
+def test_one_reference_is_not_enough_for_a_verdict():
+    record = study(*at_sizes(4000, members=8), reference=builders.reference(committee_size=1))
+    assert verdicts(record, lambda _: 1.4).loc[room.REACHES, "verdict"] == room.UNSURE
+
+
+def test_the_rate_of_each_size_is_chosen_on_validation():
+    good, bad = (
+        builders.trial(i, pretrain_size=0, finetune_learning_rate=r, committee_size=4)
+        for i, r in ((0, 1e-3), (1, 1e-4))
+    )
+    record = study(good, bad, builders.trial(2, pretrain_size=4000, committee_size=4))
+    assert good.frontier[0]["validation_accuracy"] > bad.frontier[0]["validation_accuracy"]
+    skills = {1e-3: 1.5, 1e-4: 0.1}
+    table = verdicts(record, lambda settings: skills[settings["finetune_learning_rate"]])
+    assert table.loc[room.HELPS, "verdict"] == room.UNSURE  # against the bad rate it would hold
+
+
+def test_architectures_are_ranked_on_validation_and_compared_on_test():
+    trials = [builders.trial(i, heads=heads, pretrain_size=4000, committee_size=4) for i, heads in enumerate((2, 4, 8))]
+    table = verdicts(study(*trials), lambda settings: {2: 0.5, 4: 1.0, 8: 2.0}[settings["heads"]])
+    row = table.loc[room.SHAPES]
+    assert row["verdict"] == room.HOLDS
+    assert row["measured_on"].startswith("width 128, 8 heads")
+
+
+def test_what_a_study_does_not_vary_is_said():
+    table = verdicts(study(builders.trial(0, committee_size=1)), lambda _: 1.0)
+    assert (table["verdict"] == room.UNSURE).all()
+    assert table["measured_on"].str.startswith("not measured: ").all()
+    assert table["effect"].isna().all()
+
+
+def test_nothing_is_claimed_without_logits():
+    record = builders.study(builders.grid(48), reference_trial=builders.reference())
+    table = room.claims(record, Evidence(record, None))
+    assert (table["verdict"] == room.UNSURE).all()
+
+
+def test_overlap_compares_the_studies_beside_it(monkeypatch):
+    def with_corpus(skill, **corpus):
+        record = study(*at_sizes(1000, 4000), corpus={"documents": 9000, **corpus})
+        return record, Known(record, lambda settings: skill + 0.0001 * settings["pretrain_size"])
+
+    near = with_corpus(1.5, selection="overlap")
+    others = [
+        with_corpus(0.9, selection="overlap", skip=4000),
+        with_corpus(1.5, selection="weighted_overlap"),
+        with_corpus(1.0, selection="random"),
+    ]
+    monkeypatch.setattr(room, "_siblings", lambda *_: [evidence for _, evidence in others])
+    table = room.claims(*near).set_index("claim")
+    assert table.loc[room.OVERLAPS, "verdict"] == room.HOLDS
+    assert "skip 0 against 4,000" in table.loc[room.OVERLAPS, "measured_on"]
+    assert table.loc[room.WEIGHTED, "verdict"] == room.UNSURE
+    specific = table.loc[room.SPECIFIC]
+    assert specific["verdict"] == room.HOLDS
+    assert "overlap, 1,000 texts against 4,000 random ones" in specific["measured_on"]
+
+
+def test_siblings_differ_in_the_choice_of_their_corpus_alone(tmp_path, monkeypatch):
+    def made(name, **changes):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "study.json").write_text("{}")
+        corpus = {"documents": 9000, "selection": "overlap", **changes.pop("corpus", {})}
+        return replace(study(name=name, folder=folder, corpus=corpus, **changes), data={"task_fingerprint": "t"})
+
+    records = {
+        record.folder.name: record
+        for record in (
+            made("this"),
+            made("low", corpus={"skip": 100}),
+            made("random", corpus={"selection": "random"}),
+            made("other-seed", seed=1),
+            made("other-text", corpus={"documents": 8000}),
+        )
+    }
+    monkeypatch.setattr(room, "read_study", lambda folder: records[folder.name])
+    found = room._siblings(records["this"], Evidence(records["this"], None))
+    assert [evidence.record.folder.name for evidence in found] == ["low", "random"]
+    plain = study(folder=tmp_path / "this")
+    assert room._siblings(plain, Evidence(plain, None)) == []
+
+
+def test_the_table_does_not_depend_on_the_order_of_trials():
+    trials = at_sizes(0, 1000, 4000)
+    skill = by_size({0: 1.0, 1000: 1.5, 4000: 2.0})
+    forward, backward = verdicts(study(*trials), skill), verdicts(study(*reversed(trials)), skill)
+    pd.testing.assert_frame_equal(forward, backward)
+    assert np.isfinite(forward.loc[room.HELPS, ["effect", "low", "high"]].astype(float)).all()
