@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tlm_search.data.prepare import simulated_data
 from tlm_search.errors import TrainingError
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer
+from tlm_search.search import session
 from tlm_search.search.driver import Driver
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.optuna_study import Ledger, create_study
@@ -91,3 +95,30 @@ def results(ledger: Ledger) -> list[tuple[Mapping[str, Any], Any]]:
         for trial in ledger.trials
         if trial.state.is_finished() and not trial.user_attrs.get("interrupted")
     ]
+
+
+def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., session.Session]:
+    """``run_study`` with a loop in this process in the place of Ray; studies are in ``folder/studies``."""
+    from tlm_search.search import tune
+
+    place = Bench(folder / "elsewhere", space_of())
+
+    def run_driver(driver: Driver, workplace: Any, resources: Any, **options: Any) -> bool:
+        place.space, place.store = driver._space, Store(workplace.store)
+        place.run(driver)
+        return False
+
+    monkeypatch.setattr(tune, "run_driver", run_driver)
+
+    def run(space: Space, *, storage: str | None = None, fresh: bool = False, studies: str = "studies") -> Any:
+        return session.run_study(
+            space,
+            studies_dir=folder / studies,
+            storage=storage,
+            address=None,
+            fresh=fresh,
+            announce=lambda line: None,
+            show=lambda progress: nullcontext(),
+        )
+
+    return run

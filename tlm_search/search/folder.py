@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tlm_search.errors import StudyError
+from tlm_search.search.passwords import masked
 from tlm_search.search.record import StudyRecord, record_of
 
 if TYPE_CHECKING:
@@ -78,18 +79,25 @@ def study_name(folder: Path) -> str:
 
 
 def storage_url(folder: Path, given: str | None = None) -> str | None:
-    """Return the storage's URL: the ``given`` one, the environment's, or the study's; None is the journal file.
+    """Return the storage's URL: the ``given`` one, the study's, or the environment's; None is the journal file.
 
     Raises:
         StudyError: the study is in a database with a password, which is nowhere written down.
     """
-    url = given or os.environ.get(STORAGE_VARIABLE) or _facts(folder).get("storage")
-    if url is not None and "***" in url:
+    facts, environment = _facts(folder), os.environ.get(STORAGE_VARIABLE)
+    if given is not None:
+        return given
+    if not facts:
+        return environment  # which is for new studies, and for the passwords of old ones
+    url: str | None = facts.get("storage")
+    if url is None or "***" not in url:
+        return url
+    if environment is None:
         raise StudyError(
             f"the study {folder.name} is kept in {url}, and its password is not stored",
             hint=f"give the whole URL in the environment variable {STORAGE_VARIABLE}, or with --storage",
         )
-    return url
+    return environment
 
 
 def write_folder(folder: Path, space: Space, *, name: str, storage: str | None) -> None:
@@ -117,19 +125,30 @@ def move_aside(folder: Path, storage: str | None) -> Path:
     Raises:
         StudyError: it cannot be renamed.
     """
-    number = 1
-    while (target := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    try:
-        folder.rename(target)
-    except OSError as error:
-        raise unwritable(folder, error) from error
+    if is_study(folder) and _recorded(storage) != _facts(folder).get("storage"):
+        storage = storage_url(folder)  # the new study will be kept elsewhere than the old one
+    name = study_name(folder)
+    names: list[str] = []
     if storage is not None:
+        from optuna import get_all_study_names
+
         from tlm_search.search.optuna_study import rename_study
         from tlm_search.search.storages import open_storage
 
-        rename_study(folder.name, target.name, open_storage(target, storage))
-        _write_facts(target, name=target.name, storage=storage)
+        opened = open_storage(folder, storage)
+        names = get_all_study_names(opened)
+    number = 1
+    # Where the study has its new name already, a run was killed in the middle of this.
+    while (target := folder.with_name(f"{folder.name}.{number}")).exists() or {name, target.name} <= set(names):
+        number += 1
+    try:
+        if storage is not None:
+            rename_study(name, target.name, opened)
+        folder.rename(target)
+        if storage is not None:
+            _write_facts(target, name=target.name, storage=storage)
+    except OSError as error:
+        raise unwritable(folder, error) from error
     return target
 
 
@@ -150,10 +169,12 @@ def _facts(folder: Path) -> Mapping[str, Any]:
 
 
 def _write_facts(folder: Path, *, name: str, storage: str | None) -> None:
-    from tlm_search.search.storages import masked
-
-    facts = {"name": name, "storage": None if storage is None else masked(storage)}
+    facts = {"name": name, "storage": _recorded(storage)}
     _write_whole(folder / _FACTS, json.dumps(facts, indent=2) + "\n")
+
+
+def _recorded(storage: str | None) -> str | None:
+    return None if storage is None else masked(storage)
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -32,6 +32,7 @@ from tlm_search.search.optuna_study import Ledger, create_study, open_study
 from tlm_search.search.progress import Progress
 from tlm_search.search.resume import close_running, driver_lock
 from tlm_search.search.storages import open_storage
+from tlm_search.search.study_lock import study_lock
 from tlm_search.space.schema import Space
 
 _PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy")
@@ -84,10 +85,10 @@ def run_study(
     store.check_writable()
     data = _data(space, store.root, announce)
     if fresh and folder.exists():
-        with driver_lock(folder):
+        with driver_lock(folder), study_lock(storage, study_name(folder), folder, announce):
             pass  # nobody drives it
         announce(f"the old study is now {move_aside(folder, storage)}")
-    with driver_lock(folder):
+    with driver_lock(folder), study_lock(storage, study_name(folder), folder, announce):
         try:
             return _run_locked(space, folder, store, data, storage, address, announce, show)
         except OSError as error:

@@ -1,10 +1,9 @@
-"""Where a study is kept: a journal file in its folder, or a database by URL. Passwords are never shown."""
+"""Where a study is kept: a journal file in its folder, or a database by URL."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 JOURNAL = "journal.log"
 _TAIL_BYTES = 1 << 20
-_SECRET = re.compile(r"(://[^:/@\s]*:)\S*(?=@)|((?:password|passwd)=)[^&\s]*")
 
 
 class KernelLock(JournalFileOpenLock):
@@ -69,34 +67,15 @@ class Journal(JournalFileBackend):
 def open_storage(folder: Path, url: str | None = None) -> BaseStorage:
     """Open the journal in a study's ``folder``, or the database at ``url``.
 
-    URLs are Optuna's: ``sqlite:///file.db``, ``postgresql://...``, ``mysql://...`` and ``redis://...`` (a journal).
-
     Raises:
         StudyError: it cannot be opened; the message has no password.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if url is None:
         return _journal(folder / JOURNAL)
-    try:
-        if url.startswith(("redis://", "rediss://")):
-            return JournalStorage(optuna.storages.journal.JournalRedisBackend(url))
-        # A connection that the server closed overnight is opened again instead of failing a trial.
-        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    except ImportError as error:
-        raise StudyError(
-            f"the storage {masked(url)} needs a Python package that is not here: {error}",
-            hint="install the database's driver, such as psycopg2-binary, pymysql or redis",
-        ) from error
-    except Exception as error:
-        raise StudyError(
-            f"the storage {masked(url)} cannot be opened: {masked(_first_line(error))}",
-            hint="a storage is sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, mysql://... or redis://...",
-        ) from None  # the chain would show the password
+    from tlm_search.search.databases import open_database
 
-
-def masked(text: str) -> str:
-    """Return ``text`` without the passwords of the URLs in it."""
-    return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", text)
+    return open_database(url)
 
 
 def mend_journal(journal: Path) -> int:

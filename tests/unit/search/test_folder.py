@@ -1,15 +1,13 @@
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from driven import SEARCH, Bench, space_of
+from driven import SEARCH, run_without_ray, space_of
 
 from tlm_search.errors import ResourceError, StoreError, StudyError
 from tlm_search.search import session
-from tlm_search.search.driver import Driver
 from tlm_search.search.folder import find_study, move_aside, read_study, storage_url, write_folder
 from tlm_search.search.record import StudyRecord
 from tlm_search.space.load import load_space
@@ -18,31 +16,7 @@ from tlm_search.space.schema import Space
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., session.Session]:
-    """``run_study`` with a loop in this process in the place of Ray."""
-    from tlm_search.search import tune
-
-    place = Bench(tmp_path / "elsewhere", space_of())
-
-    def run_driver(driver: Driver, workplace: Any, resources: Any, *, address: str | None) -> bool:
-        place.space, place.store = driver._space, session.Store(workplace.store)
-        place.run(driver)
-        return False
-
-    monkeypatch.setattr(tune, "run_driver", run_driver)
-    lines: list[str] = []
-
-    def run(space: Space, *, storage: str | None = None, fresh: bool = False, studies: str = "studies") -> Any:
-        return session.run_study(
-            space,
-            studies_dir=tmp_path / studies,
-            storage=storage,
-            address=None,
-            fresh=fresh,
-            announce=lines.append,
-            show=lambda progress: nullcontext(),
-        )
-
-    return run
+    return run_without_ray(tmp_path, monkeypatch)
 
 
 def space(**sections: Any) -> Space:
