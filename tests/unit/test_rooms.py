@@ -10,8 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "tlm_search"
 ORDER = (
-    "errors", "digest", "space", "data", "model", "training", "members", "committee", "search", "report",
-    "export", "cli",
+    "follow", "errors", "digest", "space", "data", "model", "training", "members", "committee", "search", "report",
+    "export", "study", "cli",
 )  # fmt: skip
 HOMES = {"ray": {"search"}, "plotly": {"report"}, "optuna": {"search"}, "datasets": {"data"}}
 
@@ -49,6 +49,7 @@ def test_a_library_lives_in_its_room(library: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "tlm_search",
         "tlm_search.space.load",
         "tlm_search.members.spec",
         "tlm_search.members.store",

@@ -16,24 +16,27 @@ def export(
         int | None, typer.Option(metavar="N", help="A trial; the best committee when not given, -1 is the reference.")
     ] = None,
     size: Annotated[int | None, typer.Option(metavar="K", help="Take only the first K members.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Add the committee as one ONNX graph.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Add an ONNX graph with weights of 8 bits too; its loss is in the card.")
+    ] = False,
     studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
 ) -> None:
     """Write a committee as files that load elsewhere: weights, tokenizer, labels, model card."""
-    from tlm_search.export.choose import choose
-    from tlm_search.export.write import export_committee
-    from tlm_search.members.store import Store
-    from tlm_search.report.evidence import Evidence
-    from tlm_search.report.words import interval, percent, plural
-    from tlm_search.search.folder import find_study, read_study, store_root
+    from tlm_search.report.words import interval, percent, plural, points
+    from tlm_search.study import Study
 
-    record = read_study(find_study(study, studies_dir))
-    store = Store(store_root(record.folder.parent))
-    chosen = choose(record, Evidence(record, store), number=trial, size=size)
-    exported = export_committee(record, store, chosen, out=out)
+    found = Study.open(study, studies_dir=studies_dir)
+    exported = found.export(out, trial=trial, size=size, onnx=onnx, int8=int8)
+    chosen = exported.facts.chosen
     mean, low, high = exported.facts.accuracy("test")
     print(f"{plural(chosen.size, 'member')} of trial {chosen.trial.number} ({chosen.why})")
     print(f"test accuracy {percent(mean)} ({interval(low, high)})")
     print(f"largest difference from the study's test probabilities {exported.facts.difference:.1g}")
+    for graph in exported.facts.graphs:
+        change, low, high = graph.change
+        changed = f"{points(change)} ({points(low)} to {points(high)}) against torch"
+        print(f"{graph.name}: test accuracy {percent(graph.accuracy)}, {changed}; probabilities {graph.difference:.1g}")
     if not exported.plain_members:
         print("the members have no form in transformers; the README.md of the export says why")
     print(out)

@@ -32,9 +32,9 @@ def predict(
     """Print the label of each text, its probability, and the share of members that disagree."""
     if texts and file is not None:
         raise UserError("texts are given both as arguments and with --file", hint="give one of the two")
-    from tlm_search.export.committee import SoftCommittee
+    from tlm_search.export.committee import Committee
 
-    committee = SoftCommittee.load(folder)
+    committee = Committee.load(folder)
     committee.check()
     given = texts or (_lines_of_input() if file is None else texts_of(file, text))
     answers = committee.answers(given)

@@ -17,8 +17,22 @@ from tlm_search.committee.vote import accuracy, calibration_error, cross_entropy
 from tlm_search.data.prepared import PreparedData
 from tlm_search.export.choose import Chosen
 from tlm_search.model.architecture import Architecture
-from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural
+from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
 from tlm_search.search.record import REFERENCE_NUMBER, StudyRecord
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX graph of the committee, measured on the test texts.
+
+    ``difference`` is the largest one between its probabilities and torch's; ``change`` is its accuracy minus torch's,
+    with the paired 95% interval.
+    """
+
+    name: str
+    difference: float
+    accuracy: float
+    change: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Facts:
     probabilities: Mapping[str, NDArray[np.floating]]
     labels: Mapping[str, NDArray[np.integer]]
     difference: float
+    graphs: tuple[Graph, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -118,9 +133,12 @@ def _loading(facts: Facts) -> str:
     why_not = no_members_because(facts.architecture, facts.documents[0]["spec"]["settings"]["pooling"])
     lines = [
         "## How to load it",
-        "```python\nfrom tlm_search.export.committee import SoftCommittee\n\n"
-        'committee = SoftCommittee.load("DIR")\n'
-        'committee.probabilities(["a text", "another text"])  # (texts, labels), in the order of committee.labels\n```',
+        "```python\nfrom tlm_search import SoftCommittee\n\n"
+        'committee = SoftCommittee.from_pretrained("DIR")\n'
+        'committee.probabilities(["a text", "another text"])  # (texts, labels), in the order of labels.json\n```',
+        "It is a model of `transformers`, which loads it without remote code once `tlm_search` is imported:\n\n"
+        "```python\nimport tlm_search\nfrom transformers import pipeline\n\n"
+        'pipeline("text-classification", "DIR")("a text", truncation=True)\n```',
         'On the command line: `tlm-search predict DIR "a text"`.',
     ]
     if why_not is None:
@@ -181,6 +199,11 @@ def _results(facts: Facts) -> str:
         ("parameters of all members", f"{facts.parameters:,}"),
         ("largest difference from the study's test probabilities", f"{facts.difference:.1g}"),
     ]
+    for graph in facts.graphs:
+        change, low, high = graph.change
+        changed = f"{points(change)} ({points(low)} to {points(high)})"
+        rows.append((f"test accuracy of `{graph.name}`", f"{percent(graph.accuracy)}, {changed} against torch"))
+        rows.append((f"largest difference of `{graph.name}` from torch", f"{graph.difference:.1g}"))
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return (
         f"## Results\n\n| | |\n|---|---|\n{table}\n\n"

@@ -1,9 +1,10 @@
-"""A committee as it answers: texts in, the mean of its members' softmax outputs out."""
+"""A committee as it answers: texts in, the mean of its members' softmax outputs out. On torch alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +14,20 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from tlm_search.data.tokenizer import encode as tokenise
-from tlm_search.data.tokenizer import open_tokenizer
+from tlm_search.data.tokenizer import encode, open_tokenizer
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
-from tlm_search.export.folder import CHECK, CONFIG, MODEL, damaged, read_json, verified
+from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, damaged, read_json, verified
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import Tokens, Weights, classify, encode
+from tlm_search.model.bert import Weights
 from tlm_search.model.hf import from_transformers
-from tlm_search.training.batches import TextBatch, assemble
+from tlm_search.model.inference import member_logits, split
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-BATCH_TOKENS = 4096  # of one member in one forward pass: bounds the memory
+BATCH_TOKENS = 4096  # of one forward pass: more falls out of the processor's caches, fewer are lost in calls
+STACKED_TOKENS = 512  # up to here all members in one pass are faster than one after the other
 TOLERANCE = 1e-3  # between machines; on one machine the answers agree to 1e-6
 
 
@@ -42,13 +43,13 @@ class Answers:
 
 
 @dataclass(frozen=True, eq=False)
-class SoftCommittee:
-    """K members of one architecture that vote; ``members`` are their weights, each with a member dimension of 1.
+class Committee:
+    """K members of one architecture that vote; ``weights`` are theirs, stacked.
 
     ``length`` is the number of tokens that a text is cut to, ``expected`` the contents of ``check.json``.
     """
 
-    members: tuple[Weights, ...]
+    weights: Weights
     architecture: Architecture
     pooling: str
     labels: tuple[str, ...]
@@ -58,7 +59,7 @@ class SoftCommittee:
     expected: Mapping[str, Any]
 
     @classmethod
-    def load(cls, folder: Path | str) -> SoftCommittee:
+    def load(cls, folder: Path | str) -> Committee:
         """Load what ``tlm-search export`` wrote; every file is checked, and no code of the folder is ever run.
 
         Raises:
@@ -71,8 +72,10 @@ class SoftCommittee:
         except Exception as error:  # what tokenizers raises has no class of its own
             raise damaged(folder, f"the tokenizer cannot be read: {error}") from error
         try:
-            states = split_members(load_file(folder / MODEL), len(config["members"]))
-            return cls.of(config, states, tokenizer, expected=read_json(folder, CHECK))
+            weights = load_file(folder / MODEL)
+            return cls.of(
+                config, weights, tokenizer, labels=read_json(folder, LABELS), expected=read_json(folder, CHECK)
+            )
         except (KeyError, ValueError, TypeError, OSError, SafetensorError) as error:
             raise damaged(folder, f"{CONFIG} and {MODEL} do not fit: {error}") from error
 
@@ -80,28 +83,36 @@ class SoftCommittee:
     def of(
         cls,
         config: Mapping[str, Any],
-        states: Sequence[Mapping[str, torch.Tensor]],
+        weights: Weights,
         tokenizer: Tokenizer,
         *,
+        labels: Sequence[str],
         expected: Mapping[str, Any],
-    ) -> SoftCommittee:
-        """Build a committee from the contents of its files; ``states`` have the names of transformers.
+    ) -> Committee:
+        """Build a committee from the contents of its files.
 
         Raises:
             KeyError, TypeError, ValueError: they do not fit each other.
         """
         architecture = architecture_of(config["architecture"])
-        labels = tuple(map(str, config["labels"]))
+        found = tuple(weights["classifier.weight"].shape)
+        if found != (len(config["members"]), len(labels), architecture.width):
+            raise ValueError(f"output layers of {found}, not {(len(config['members']), len(labels))}")
         return cls(
-            members=tuple(one_member(state, architecture, labels=len(labels)) for state in states),
+            weights=weights,
             architecture=architecture,
             pooling=str(config["pooling"]),
-            labels=labels,
+            labels=tuple(map(str, labels)),
             length=int(config["length"]),
-            pad=int(config["pad"]),
+            pad=int(config["pad_token_id"]),
             tokenizer=tokenizer,
             expected=expected,
         )
+
+    @property
+    def size(self) -> int:
+        """How many members there are."""
+        return int(self.weights["classifier.bias"].shape[0])
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the committee's probabilities ``(texts, labels)``; long texts are cut, empty ones are answered too."""
@@ -117,26 +128,44 @@ class SoftCommittee:
         Raises:
             TypeError: ``texts`` is one text, or holds something that is no text.
         """
+        return self.answers_to_tokens(self.tokens(texts))
+
+    def tokens(self, texts: Sequence[str]) -> TokenArray:
+        """Tokenise ``texts``, each cut to ``length`` tokens; raises like ``answers``."""
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("texts must be a sequence of str")
         # Half a surrogate pair, as a broken file name or a JSON escape gives, has no form that a tokenizer takes.
         whole = [text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        sequences = list(tokenise(self.tokenizer, whole, length=self.length))
+        sequences = list(encode(self.tokenizer, whole, length=self.length))
         offsets = np.cumsum([0, *map(len, sequences)], dtype=np.int64)
         ids = np.fromiter((token for sequence in sequences for token in sequence), np.int32, count=int(offsets[-1]))
-        return self.answers_to_tokens(TokenArray(ids, offsets))
+        return TokenArray(ids, offsets)
 
     @torch.inference_mode()
     def answers_to_tokens(self, texts: TokenArray) -> Answers:
         """Return the answers to texts that are tokenised already."""
         probabilities = np.empty((len(texts), len(self.labels)), np.float32)
         disagreement = np.empty(len(texts), np.float32)
-        for chosen in self._batches(texts.lengths()):
-            votes = self._votes(texts, chosen)
+        for chosen in batches(texts.lengths()):
+            ids, mask = rows(texts, chosen, pad=self.pad)
+            votes = self.votes(torch.from_numpy(ids), None if mask.all() else torch.from_numpy(mask))
             said = votes.mean(0)
             probabilities[chosen] = said.numpy()
             disagreement[chosen] = (votes.argmax(-1) != said.argmax(-1)).float().mean(0).numpy()
         return Answers(probabilities, disagreement)
+
+    def votes(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Return each member's softmax output ``(K, texts, labels)``; ``ids`` and ``mask`` as in ``member_logits``.
+
+        Few tokens go through the stacked members at once. With more of them the members take turns, because one member
+        alone takes the plain kernels, which suit large batches on a CPU.
+        """
+        stacks = [self.weights] if ids.numel() <= STACKED_TOKENS else self._singles
+        logits = [
+            member_logits(weights, self.architecture, ids, mask, pooling=self.pooling, pad=self.pad)
+            for weights in stacks
+        ]
+        return torch.cat(logits).softmax(-1)
 
     def check(self) -> float:
         """Answer the inputs of ``check.json`` and return the largest difference from what is expected.
@@ -156,39 +185,31 @@ class SoftCommittee:
             )
         return difference
 
-    def _batches(self, lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Yield the texts of each forward pass, texts of like length together."""
-        order = np.argsort(lengths, kind="stable")
-        first = 0
-        while first < len(order):
-            sizes = self._row_length(lengths[order[first : first + BATCH_TOKENS]])
-            # Sorted: the last text of a batch is its longest.
-            costs = sizes * np.arange(1, len(sizes) + 1)
-            count = max(1, int(np.searchsorted(costs, BATCH_TOKENS, side="right")))
-            yield order[first : first + count]
-            first += count
+    @cached_property
+    def _singles(self) -> list[Weights]:
+        return split(self.weights)
 
-    def _row_length(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        # A convolution sees the padding too, so its rows are as long as they were in training.
-        return np.full_like(lengths, self.architecture.positions) if self._convolves else lengths
 
-    @property
-    def _convolves(self) -> bool:
-        return self.architecture.convolution_layers > 0
+def batches(lengths: NDArray[np.int64], *, tokens: int = BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:
+    """Yield the texts of each forward pass, those of like length together, at most ``tokens`` with their padding."""
+    order = np.argsort(lengths, kind="stable")
+    first = 0
+    while first < len(order):
+        # Sorted: the last text of a batch is its longest.
+        sizes = np.maximum(1, lengths[order[first : first + tokens]])
+        count = max(1, int(np.searchsorted(sizes * np.arange(1, len(sizes) + 1), tokens, side="right")))
+        yield order[first : first + count]
+        first += count
 
-    def _votes(self, texts: TokenArray, chosen: NDArray[np.int64]) -> torch.Tensor:
-        """Return each member's softmax output ``(K, texts, labels)``.
 
-        Members take turns: one member alone takes the plain kernels, which suit large batches on a CPU.
-        """
-        length = int(self._row_length(texts.lengths()[chosen]).max())
-        rows = assemble(texts, chosen[None], length=max(1, length), packed=not self._convolves, pad=self.pad)
-        return torch.cat([self._member_logits(member, rows) for member in self.members]).softmax(-1)
-
-    def _member_logits(self, member: Weights, rows: TextBatch) -> torch.Tensor:
-        tokens: Tokens = rows.tokens
-        hidden = encode(member, self.architecture, tokens)
-        return classify(member, hidden, tokens, starts=rows.starts, pooling=self.pooling)
+def rows(texts: TokenArray, chosen: NDArray[np.int64], *, pad: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the ``chosen`` texts as rows of ids, padded to the longest of them, and which of these are tokens."""
+    starts, lengths = texts.offsets[chosen], texts.lengths()[chosen]
+    places = np.arange(max(1, int(lengths.max(initial=0))))
+    mask = places < lengths[:, None]
+    ids = np.full(mask.shape, pad, np.int64)
+    ids[mask] = texts.ids[(starts[:, None] + places)[mask]]
+    return ids, mask
 
 
 def architecture_of(document: Mapping[str, Any]) -> Architecture:
@@ -197,34 +218,12 @@ def architecture_of(document: Mapping[str, Any]) -> Architecture:
     return Architecture(**{**document, "kernel": (int(tokens), int(across))})
 
 
-def one_member(state: Mapping[str, torch.Tensor], architecture: Architecture, *, labels: int) -> Weights:
-    """Return the weights of a member under this program's names, with a member dimension of 1.
+def stacked(states: Sequence[Mapping[str, torch.Tensor]], architecture: Architecture) -> Weights:
+    """Stack members whose states have the names of ``transformers``; what they do not classify with is left out.
 
     Raises:
-        ValueError: the state is not of this architecture and number of labels.
+        ValueError: a state is not of this architecture.
     """
-    weights = {name: value.unsqueeze(0) for name, value in from_transformers(state, architecture).items()}
-    found = tuple(weights["classifier.weight"].shape[1:])
-    if found != (labels, architecture.width):
-        raise ValueError(f"an output layer of {found}, not {(labels, architecture.width)}")
-    return weights
-
-
-def prefixed(states: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Name the weights of all members for one file: ``members.3.bert.pooler.dense.weight``."""
-    return {f"members.{index}.{name}": value for index, state in enumerate(states) for name, value in state.items()}
-
-
-def split_members(weights: Mapping[str, torch.Tensor], count: int) -> list[dict[str, torch.Tensor]]:
-    """Undo ``prefixed``.
-
-    Raises:
-        ValueError: there are not ``count`` members.
-    """
-    members: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in weights.items():
-        _, index, rest = name.split(".", 2)
-        members.setdefault(int(index), {})[rest] = value
-    if not members or sorted(members) != list(range(count)):
-        raise ValueError(f"members {sorted(members)}, not {count}")
-    return [members[index] for index in range(count)]
+    members = [from_transformers(state, architecture) for state in states]
+    names = [name for name in members[0] if not name.startswith("mlm.")]
+    return {name: torch.stack([member[name] for member in members]) for name in names}

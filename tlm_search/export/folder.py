@@ -2,8 +2,10 @@
 
 ::
 
-    DIR/   config.json  model.safetensors  check.json  manifest.json  README.md  tokenizer.json  tokenizer_config.json
-           members/0..K-1/   each for plain `transformers`, where its architecture has a form there
+    DIR/   config.json  labels.json  model.safetensors  check.json  manifest.json  README.md
+           tokenizer.json  tokenizer_config.json
+           model.onnx  model.int8.onnx    where they were asked for
+           members/0..K-1/                each for plain `transformers`, where its architecture has a form there
 
 ``README.md`` is not in the manifest, because its licence and limits are for the owner to complete.
 """
@@ -23,8 +25,11 @@ from uuid import uuid4
 from tlm_search.data.folders import sync
 from tlm_search.errors import ExportError
 
-FORMAT = 1
-CONFIG, MODEL, CHECK, CARD, MANIFEST = "config.json", "model.safetensors", "check.json", "README.md", "manifest.json"
+FORMAT = 2
+CONFIG, LABELS, MODEL, CHECK = "config.json", "labels.json", "model.safetensors", "check.json"
+CARD, MANIFEST = "README.md", "manifest.json"
+ONNX, ONNX_INT8 = "model.onnx", "model.int8.onnx"
+MODEL_TYPE = "tlm-search-committee"
 _EXPORT_AGAIN = "export it again: tlm-search export STUDY --out DIR"
 
 
@@ -65,7 +70,7 @@ def verified(folder: Path) -> Mapping[str, Any]:
     """Check every file of the manifest and return ``config.json``.
 
     Raises:
-        ExportError: there is no export, it is not as it was written, or it is of a later format.
+        ExportError: there is no export, it is not as it was written, or it is of another format.
     """
     if not folder.is_dir():
         raise ExportError(f"{folder}: there is no such folder", hint="give a folder that tlm-search export wrote")
@@ -75,15 +80,17 @@ def verified(folder: Path) -> Mapping[str, Any]:
             hint="give a folder that tlm-search export wrote",
         )
     manifest = read_json(folder, MANIFEST)
-    if isinstance(manifest, dict) and isinstance(version := manifest.get("format"), int) and version > FORMAT:
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if isinstance(version, int) and version != FORMAT:
         raise ExportError(
-            f"{folder}: it has format {version}, this version of tlm-search reads {FORMAT}", hint="update tlm-search"
+            f"{folder}: it has format {version}, this version of tlm-search reads {FORMAT}",
+            hint="update tlm-search" if version > FORMAT else _EXPORT_AGAIN,
         )
     try:
         files = {str(name): (str(fact["sha256"]), int(fact["bytes"])) for name, fact in manifest["files"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(folder, f"{MANIFEST} does not list its files") from error
-    for name in (CONFIG, MODEL, CHECK):
+    for name in (CONFIG, LABELS, MODEL, CHECK):
         if name not in files:
             raise damaged(folder, f"{MANIFEST} does not name {name}")
     for name, (sha256, size) in files.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,29 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.vote import soft_vote
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
-from tlm_search.export.card import Facts, card, no_members_because
+from tlm_search.export.card import Facts, Graph, card, no_members_because
 from tlm_search.export.choose import Chosen
-from tlm_search.export.committee import SoftCommittee, architecture_of, prefixed
-from tlm_search.export.folder import CARD, CHECK, CONFIG, FORMAT, MODEL, new_export, write_json
+from tlm_search.export.committee import Committee, architecture_of, stacked
+from tlm_search.export.folder import (
+    CARD,
+    CHECK,
+    CONFIG,
+    LABELS,
+    MODEL,
+    MODEL_TYPE,
+    ONNX,
+    ONNX_INT8,
+    new_export,
+    write_json,
+)
+from tlm_search.export.onnx import TOLERANCE as ONNX_TOLERANCE
+from tlm_search.export.onnx import onnx_answers, open_session, require_onnx, write_int8, write_onnx
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.train import KIND
 from tlm_search.model.architecture import Architecture
@@ -47,18 +61,24 @@ class Exported:
     plain_members: bool
 
 
-def export_committee(record: StudyRecord, store: Store, chosen: Chosen, *, out: Path) -> Exported:
+def export_committee(
+    record: StudyRecord, store: Store, chosen: Chosen, *, out: Path, onnx: bool = False, int8: bool = False
+) -> Exported:
     """Write the committee ``chosen`` of ``record`` to the new folder ``out``, whole or not at all.
 
     The committee answers the study's test texts before it is written; the largest difference of its probabilities
-    from those of the stored logits is in the card.
+    from those of the stored logits is in the card. ``onnx`` adds it as an ONNX graph, which must give the same answers,
+    ``int8`` also one with weights of 8 bits, whose accuracy on the test texts is in the card.
 
     Raises:
-        ExportError: ``out`` holds something, or members of the committee are not in the store.
+        ExportError: ``out`` holds something, members of the committee are not in the store, or the packages that make
+            ONNX graphs are not installed.
         StoreError: the study's data are not in the store.
     """
     if record.space.trainer == "simulated":
         raise ExportError(f"the members of {record.name} are simulated: there are no weights to export")
+    if onnx or int8:
+        require_onnx()
     data = PreparedData.from_document(record.data, store.root)
     with new_export(out) as folder:
         entries = [_member(store, digest, chosen) for digest in chosen.members]
@@ -67,12 +87,16 @@ def export_committee(record: StudyRecord, store: Store, chosen: Chosen, *, out: 
         architecture = architecture_of(config["architecture"])
         why_not = no_members_because(architecture, config["pooling"])
         tensors = [{name: torch.from_numpy(value) for name, value in state.items()} for state in states]
+        weights = stacked(tensors, architecture)
         _write_tokenizer(data.folder("tokenizer"), folder, length=data.length)
         tokenizer = open_tokenizer(folder)
-        committee = SoftCommittee.of(config, tensors, tokenizer, expected={})
+        committee = Committee.of(config, weights, tokenizer, labels=data.labels, expected={})
         facts = _facts(record, chosen, data, entries, committee)
+        if onnx or int8:
+            facts = replace(facts, graphs=_write_graphs(committee, data, folder, facts, int8=int8))
         write_json(folder / CONFIG, config)
-        save_file({name: value.numpy() for name, value in prefixed(tensors).items()}, folder / MODEL, _FLOAT32)
+        write_json(folder / LABELS, list(data.labels))
+        save_file({name: value.numpy() for name, value in weights.items()}, folder / MODEL, _FLOAT32)
         texts = check_texts(tokenizer, length=data.length)
         write_json(folder / CHECK, {"texts": texts, "probabilities": committee.probabilities(texts).tolist()})
         if why_not is None:
@@ -104,19 +128,56 @@ def _member(store: Store, digest: str, chosen: Chosen) -> Entry:
 def _config(entries: Sequence[Entry], data: PreparedData) -> dict[str, Any]:
     spec = entries[0].document["spec"]
     return {
-        "format": FORMAT,
-        "model_type": "tlm-search-committee",
+        "architectures": ["SoftCommittee"],
+        "model_type": MODEL_TYPE,
         "architecture": spec["architecture"],
         "pooling": spec["settings"]["pooling"],
-        "labels": list(data.labels),
         "length": data.length,
-        "pad": data.special["pad"],
+        "pad_token_id": data.special["pad"],
         "members": [entry.digest for entry in entries],
+        "dtype": "float32",
+        **_label_settings(data.labels),
     }
 
 
+def _label_settings(labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+        "problem_type": "single_label_classification",
+    }
+
+
+def _write_graphs(
+    committee: Committee, data: PreparedData, folder: Path, facts: Facts, *, int8: bool
+) -> tuple[Graph, ...]:
+    """Write the ONNX graphs and answer the test texts with each.
+
+    Raises:
+        ExportError: the answers of the fp32 graph are not those of torch.
+    """
+    test = TokenArray.open(data.folder("test"))
+    expected, labels = committee.answers_to_tokens(test).probabilities, facts.labels["test"]
+    graphs = []
+    write_onnx(committee, folder / ONNX)
+    if int8:
+        write_int8(folder / ONNX, folder / ONNX_INT8)
+    for name in (ONNX, ONNX_INT8) if int8 else (ONNX,):
+        answers = onnx_answers(open_session(folder / name), test, labels=len(data.labels), pad=committee.pad)
+        difference = float(np.abs(answers.probabilities - expected).max())
+        right = (answers.probabilities.argmax(-1) == labels).astype(np.float64)
+        before = (expected.argmax(-1) == labels).astype(np.float64)
+        graphs.append(Graph(name, difference, float(right.mean()), paired_interval(right, before)))
+    if graphs[0].difference > ONNX_TOLERANCE:
+        raise ExportError(
+            f"the ONNX graph does not answer as torch does: probabilities differ by {graphs[0].difference:g}",
+            hint="export without --onnx, and compare the versions of torch, onnxscript and onnxruntime",
+        )
+    return tuple(graphs)
+
+
 def _facts(
-    record: StudyRecord, chosen: Chosen, data: PreparedData, entries: Sequence[Entry], committee: SoftCommittee
+    record: StudyRecord, chosen: Chosen, data: PreparedData, entries: Sequence[Entry], committee: Committee
 ) -> Facts:
     logits = [entry.arrays("logits") for entry in entries]
     probabilities = {part: soft_vote(np.stack([own[part] for own in logits])) for part in ("validation", "test")}
@@ -156,16 +217,14 @@ def _write_member(
     member = folder / "members" / str(index)
     member.mkdir(parents=True)
     save_file(dict(state), member / "model.safetensors", _FLOAT32)
-    labels = bert_config(architecture, labels=data.labels, pad=data.special["pad"])
     settings = {
-        **labels,
-        "label2id": {label: number for number, label in enumerate(data.labels)},
+        **bert_config(architecture, pad=data.special["pad"]),
+        **_label_settings(data.labels),
         "architectures": ["BertForSequenceClassification"],
         "model_type": "bert",
         "hidden_act": "gelu",
         "layer_norm_eps": EPSILON,
         "type_vocab_size": 2,
-        "problem_type": "single_label_classification",
     }
     write_json(member / "config.json", settings)
     _write_tokenizer(data.folder("tokenizer"), member, length=data.length)

@@ -105,16 +105,16 @@ def encode(
     for layer in range(architecture.depth):
         name = f"layers.{layer}"
         seen = drop(_attend(weights, f"{name}.attention", architecture, hidden, tokens, mask), tokens.sizes)
-        hidden = _normalise(hidden + seen, weights, f"{name}.attention.norm")
+        hidden = normalise(hidden + seen, weights, f"{name}.attention.norm")
         inner = F.gelu(linear(hidden, weights, f"{name}.inner"))
         inner = drop(linear(inner, weights, f"{name}.out"), tokens.sizes)
-        hidden = _normalise(hidden + inner, weights, f"{name}.norm")
+        hidden = normalise(hidden + inner, weights, f"{name}.norm")
     return hidden
 
 
 def mlm_logits(weights: Weights, hidden: Tensor) -> Tensor:
     """Return vocabulary logits ``(K, n, vocabulary)`` for the ``hidden`` states ``(K, n, width)`` that are scored."""
-    transformed = _normalise(F.gelu(linear(hidden, weights, "mlm.transform")), weights, "mlm.norm")
+    transformed = normalise(F.gelu(linear(hidden, weights, "mlm.transform")), weights, "mlm.norm")
     return _affine(transformed, weights["embeddings.words"], weights["mlm.bias"])
 
 
@@ -153,7 +153,7 @@ def _keep(value: Tensor, sizes: Sequence[int]) -> Tensor:
 def _embed(weights: Weights, tokens: Tokens) -> Tensor:
     words = _lookup(weights["embeddings.words"], tokens.ids)
     positions = _lookup(weights["embeddings.positions"], tokens.positions)
-    return _normalise(words + positions + weights["embeddings.types"][:, None, 0], weights, "embeddings.norm")
+    return normalise(words + positions + weights["embeddings.types"][:, None, 0], weights, "embeddings.norm")
 
 
 def _attend(
@@ -172,7 +172,8 @@ def _affine(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), value, weight.transpose(1, 2))
 
 
-def _normalise(value: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor:
+def normalise(value: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor:
+    """Apply the layer norm ``name`` of each member to ``value`` ``(K, n, width)``."""
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     if weight.shape[0] == 1:
         return F.layer_norm(value, weight.shape[1:], weight[0], bias[0], EPSILON)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_serializer, field_validator
@@ -194,6 +196,17 @@ class Space(Section):
     def to_document(self) -> dict[str, Any]:
         """Return the resolved space as JSON; ``Space.from_document`` reads it back."""
         return self.model_dump(mode="json")
+
+    @staticmethod
+    def load(file: Path | str, changes: Mapping[str, Any] | None = None) -> Space:
+        """Read and check a space file; ``changes`` are values for dotted keys: ``{"budget.trials": 4}``.
+
+        Raises:
+            SpaceError: everything that is wrong, one line each, with file, line, key, value and what is allowed.
+        """
+        from tlm_search.space.load import load_space
+
+        return load_space(Path(file), overrides={key: json.dumps(value) for key, value in (changes or {}).items()})
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:

@@ -12,7 +12,7 @@ from tlm_search.committee.vote import soft_vote
 from tlm_search.data.tokenizer import encode, open_tokenizer
 from tlm_search.errors import ExportError
 from tlm_search.export.choose import choose
-from tlm_search.export.committee import SoftCommittee
+from tlm_search.export.committee import Committee
 from tlm_search.export.write import export_committee
 from tlm_search.report.evidence import Evidence
 
@@ -23,7 +23,7 @@ def export(finished, out, **choice):
 
 
 def test_the_committee_equals_the_vote_of_the_stored_logits(finished, exported):
-    committee = SoftCommittee.load(exported)
+    committee = Committee.load(exported)
     answers = committee.answers(finished.texts)
     expected = soft_vote(finished.logits)
     assert answers.probabilities.dtype == np.float32
@@ -41,7 +41,7 @@ def test_members_without_a_form_in_transformers_are_left_out_and_the_card_says_w
     assert not exported.plain_members
     assert not (tmp_path / "out" / "members").exists()
     assert "There is no folder `members/`" in (tmp_path / "out" / "README.md").read_text()
-    found = SoftCommittee.load(tmp_path / "out").probabilities(finished.texts)
+    found = Committee.load(tmp_path / "out").probabilities(finished.texts)
     np.testing.assert_allclose(found, soft_vote(finished.logits[:2]), atol=1e-4)
 
 
@@ -59,7 +59,7 @@ def test_a_member_alone_is_a_plain_bert(finished, exported):
             np.testing.assert_allclose(model(ids).logits[0], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "check.json", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["config.json", "labels.json", "model.safetensors", "check.json", "tokenizer.json"])
 @pytest.mark.parametrize("harm", ["changed", "truncated", "missing"])
 def test_a_damaged_export_is_one_clear_error(exported, tmp_path, name, harm):
     folder = shutil.copytree(exported, tmp_path / "copy")
@@ -70,23 +70,23 @@ def test_a_damaged_export_is_one_clear_error(exported, tmp_path, name, harm):
     else:
         (folder / name).write_bytes(content if harm == "changed" else content[:-7])
     with pytest.raises(ExportError, match=rf"damaged: {name} (was changed|has .* bytes instead of|is missing)"):
-        SoftCommittee.load(folder)
+        Committee.load(folder)
 
 
 def test_the_card_may_be_edited_and_a_broken_manifest_may_not(exported, tmp_path):
     folder = shutil.copytree(exported, tmp_path / "copy")
     (folder / "README.md").write_text("mine")
-    SoftCommittee.load(folder)
+    Committee.load(folder)
     (folder / "manifest.json").write_text('{"files": {}}')
     with pytest.raises(ExportError, match=r"damaged: manifest.json does not name config.json"):
-        SoftCommittee.load(folder)
-    (folder / "manifest.json").write_text('{"format": 2}')
-    with pytest.raises(ExportError, match="it has format 2"):
-        SoftCommittee.load(folder)
+        Committee.load(folder)
+    (folder / "manifest.json").write_text('{"format": 3}')
+    with pytest.raises(ExportError, match="it has format 3"):
+        Committee.load(folder)
 
 
 def test_other_answers_than_expected_are_noticed(exported):
-    committee = SoftCommittee.load(exported)
+    committee = Committee.load(exported)
     committee.expected["probabilities"][0][0] += 0.1
     with pytest.raises(ExportError, match="does not answer as it did"):
         committee.check()
@@ -116,7 +116,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_behind(finished, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
     (tmp_path / "empty").mkdir()
     export(finished, tmp_path / "empty", number=0, size=1)
-    assert len(SoftCommittee.load(tmp_path / "empty").members) == 1
+    assert Committee.load(tmp_path / "empty").size == 1
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_choice_that_is_not_there_is_refused(finished, choice, message):
 
 
 def test_texts_of_every_kind_get_an_answer(exported):
-    committee = SoftCommittee.load(exported)
+    committee = Committee.load(exported)
     texts = ["", "aa " * 100_000, "x" * 100_000, "\udcff", "日本\0\n", "aa ba"]
     found = committee.probabilities(texts)
     assert found.shape == (6, 3)

@@ -7,7 +7,7 @@ from finished import LABELS
 from typer.testing import CliRunner
 
 from tlm_search.cli.main import app
-from tlm_search.export.committee import SoftCommittee
+from tlm_search.export.committee import Committee
 
 TEXTS = ["aa ea", "", "aa, ba"]
 
@@ -18,7 +18,7 @@ def predict(*arguments, **options):
 
 def test_json_is_the_list_of_the_contract(exported):
     found = json.loads(predict(exported, *TEXTS, "--json").stdout)
-    expected = SoftCommittee.load(exported).answers(TEXTS)
+    expected = Committee.load(exported).answers(TEXTS)
     assert [list(answer) for answer in found] == [["label", "probability", "probabilities", "disagreement"]] * 3
     for answer, row in zip(found, expected.probabilities, strict=True):
         assert answer["label"] == LABELS[row.argmax()]

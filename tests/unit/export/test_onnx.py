@@ -1,0 +1,63 @@
+"""The ONNX graphs answer as torch does, for any batch and length; what they lose is in the card."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from finished import finished_study
+
+from tlm_search.errors import ExportError
+from tlm_search.export.choose import choose
+from tlm_search.export.committee import Committee
+from tlm_search.export.folder import ONNX, ONNX_INT8
+from tlm_search.export.onnx import onnx_answers, open_session, run
+from tlm_search.export.write import export_committee
+from tlm_search.report.evidence import Evidence
+
+
+def export(finished, out, **options):
+    chosen = choose(finished.record, Evidence(finished.record, finished.store), number=0)
+    return export_committee(finished.record, finished.store, chosen, out=out, **options)
+
+
+@pytest.mark.parametrize("settings", [{}, {"pooling": "mean", "depth": 2}, {"convolution_layers": 1}])
+def test_the_graphs_equal_the_committee(tmp_path, settings):
+    finished = finished_study(tmp_path, **settings)
+    exported = export(finished, tmp_path / "out", onnx=True, int8=not settings)
+    committee = Committee.load(tmp_path / "out")
+    session = open_session(tmp_path / "out" / ONNX, threads=1)
+    tokens = committee.tokens(["", "aa", "aa ba " * 20, *finished.texts])
+    expected = committee.answers_to_tokens(tokens)
+    found = onnx_answers(session, tokens, labels=3, pad=committee.pad)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(found.disagreement, expected.disagreement, atol=1e-6)
+    for batch, length in ((1, 2), (1, 12), (7, 5)):
+        ids = np.random.default_rng(length).integers(1, 35, (batch, length))
+        mask = np.ones_like(ids, dtype=bool)
+        votes = committee.votes(torch.from_numpy(ids), None)
+        logits, members = run(session, ids, mask)
+        np.testing.assert_allclose(np.exp(logits), votes.mean(0), atol=1e-5)
+        assert members.shape == (batch, 3, 3)
+    if settings:
+        return
+    fp32, int8 = exported.facts.graphs
+    assert fp32.difference < 1e-5 < int8.difference < 0.05
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| test accuracy of `{ONNX_INT8}` |" in card
+    assert set(json.loads((tmp_path / "out" / "manifest.json").read_text())["files"]) >= {ONNX, ONNX_INT8}
+
+
+def test_without_the_extra_it_says_what_to_install_and_writes_nothing(finished, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ExportError, match="not installed: onnxscript") as caught:
+        export(finished, tmp_path / "out", onnx=True)
+    assert "pip install" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_cannot_be_read_is_one_message(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"no graph")
+    with pytest.raises(ExportError, match="ONNX Runtime cannot read it"):
+        open_session(tmp_path / "m.onnx")

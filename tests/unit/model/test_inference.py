@@ -1,0 +1,47 @@
+"""What only answers equals the engine that trains, for every shape, padding and number of members."""
+
+import numpy as np
+import pytest
+import torch
+
+from tlm_search.data.tokens import TokenArray
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.bert import classifier_weights, classify, encode, initial_weights
+from tlm_search.model.inference import member_logits, split, vote
+from tlm_search.training.batches import assemble
+
+SHAPES = {
+    "one layer": {},
+    "three layers, one head": {"depth": 3, "heads": 1, "head_size": 8},
+    "convolution": {"convolution_layers": 2, "channels": 3, "kernel": (3, 2)},
+}
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_it_equals_the_engine(shape, pooling):
+    plain = {"depth": 1, "heads": 2, "head_size": 4, "feed_forward": 12, "vocabulary": 30, "positions": 9}
+    architecture = Architecture(**{**plain, **shape})
+    seeds = (3, 4, 5)
+    weights = {**initial_weights(architecture, seeds), **classifier_weights(architecture, 4, seeds)}
+    for name, value in weights.items():  # biases and norms other than their first values
+        value += 0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(len(name)))
+        if name.endswith("running_var"):
+            value.abs_().clamp_(min=0.5)
+    generator = np.random.default_rng(0)
+    lengths = np.array([2, 9, 5, 5, 3])
+    texts = TokenArray(generator.integers(1, 30, lengths.sum()).astype(np.int32), np.cumsum([0, *lengths]))
+    chosen = np.arange(5)
+    rows = assemble(texts, np.tile(chosen, (3, 1)), length=9, packed=False, pad=0)
+    hidden = encode(weights, architecture, rows.tokens)
+    expected = classify(weights, hidden, rows.tokens, starts=rows.starts, pooling=pooling)
+    ids, mask = rows.tokens.ids[0], rows.tokens.segments[0] > 0
+    garbage = ids.where(mask, 17)  # what stands behind a text does not matter
+    options = {"pooling": pooling, "pad": 0}
+    found = member_logits(weights, architecture, garbage, mask, **options)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    alone = torch.cat([member_logits(one, architecture, garbage, mask, **options) for one in split(weights)])
+    torch.testing.assert_close(alone, expected, atol=1e-5, rtol=1e-5)
+    same = member_logits(weights, architecture, ids[2:4, :5], None, **options)
+    torch.testing.assert_close(same, expected[:, 2:4], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(vote(found).exp(), expected.softmax(-1).mean(0), atol=1e-5, rtol=1e-5)

@@ -1,0 +1,44 @@
+"""``config.json`` of an exported committee, as ``transformers`` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.models.auto.configuration_auto import AutoConfig
+
+from tlm_search.export.folder import MODEL_TYPE
+
+
+class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+    """The members' ``architecture``, their ``pooling`` and digests, and the ``length`` in tokens that texts are cut to.
+
+    Defaults exist because ``transformers`` makes empty configurations to compare with.
+    """
+
+    model_type = MODEL_TYPE
+
+    def __init__(
+        self,
+        architecture: Mapping[str, Any] | None = None,
+        pooling: str = "cls",
+        length: int = 0,
+        members: Sequence[str] = (),
+        pad_token_id: int = 0,
+        **others: Any,
+    ) -> None:
+        self.architecture = dict(architecture or {})
+        self.pooling = pooling
+        self.length = length
+        self.members = list(members)
+        self.pad_token_id = pad_token_id
+        super().__init__(**others)
+
+    def labels(self) -> list[str]:
+        """Return the labels in the order of the logits."""
+        names: Any = self.id2label
+        return [str(names[index]) for index in range(len(names))]
+
+
+AutoConfig.register(MODEL_TYPE, CommitteeConfig, exist_ok=True)

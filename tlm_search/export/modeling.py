@@ -1,0 +1,163 @@
+"""The committee as a model of ``transformers``: its Auto classes and pipelines load an export, without remote code.
+
+Importing this module registers it; ``import tlm_search`` sees to that when ``transformers`` is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from tlm_search.data.tokenizer import open_tokenizer
+from tlm_search.errors import ExportError
+from tlm_search.export.committee import Answers, Committee, architecture_of
+from tlm_search.export.configuration import CommitteeConfig
+from tlm_search.export.folder import CHECK, MANIFEST, verified
+from tlm_search.model.bert import Weights, classifier_weights, initial_weights
+from tlm_search.model.convolution import STATISTICS
+from tlm_search.model.inference import member_logits, vote
+
+
+@dataclass
+class SoftCommitteeOutput(SequenceClassifierOutput):
+    """``logits`` ``(texts, labels)`` are the logarithms of the committee's probabilities: their softmax is the vote.
+
+    ``member_logits`` are ``(texts, members, labels)``.
+    """
+
+    member_logits: Tensor | None = None
+
+
+class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
+    """K stacked BERTs that vote by the mean of their softmax outputs.
+
+    Parameters have a leading member dimension; their names are those of ``tlm_search.model.bert``.
+    """
+
+    config: CommitteeConfig
+    config_class = CommitteeConfig
+    main_input_name = "input_ids"
+    tokenizer: Tokenizer | None = None
+
+    def __init__(self, config: CommitteeConfig) -> None:
+        super().__init__(config)
+        self.architecture = architecture_of(config.architecture)
+        self._places: list[tuple[str, nn.Module, str]] = []
+        for name, value in _fresh(config).items():
+            self._place(name, value)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *arguments: Any, **options: Any) -> SoftCommittee:
+        """Load an export from its folder or from a hub, and check every file of it first.
+
+        What ``save_pretrained`` wrote loads as well; it has no manifest to be checked by.
+
+        Raises:
+            ExportError: the export is not as it was written.
+        """
+        folder = _local(pretrained_model_name_or_path, options)
+        if (folder / MANIFEST).exists() or (folder / CHECK).exists():
+            verified(folder)
+        model = super().from_pretrained(folder, *arguments, **options)
+        if (folder / "tokenizer.json").is_file():
+            model.tokenizer = open_tokenizer(folder)
+        return model
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **_: Any,
+    ) -> SoftCommitteeOutput | tuple[Tensor, ...]:
+        """Vote on texts of ``(texts, length)`` ids; ``token_type_ids`` are there for tokenizers that give them.
+
+        Raises:
+            ValueError: the texts are longer than the members have positions.
+        """
+        longest = self.architecture.positions
+        if input_ids.shape[1] > longest:
+            raise ValueError(
+                f"a text of {input_ids.shape[1]} tokens, but the committee reads {longest}: tokenise with "
+                f"truncation=True, max_length={longest}"
+            )
+        mask = None if attention_mask is None else attention_mask.bool()
+        pooling, pad = self.config.pooling, self.config.pad_token_id
+        members = member_logits(self.weights(), self.architecture, input_ids, mask, pooling=pooling, pad=pad)
+        logits = vote(members)
+        loss = None if labels is None else F.nll_loss(logits, labels.view(-1))
+        output = SoftCommitteeOutput(loss=loss, logits=logits, member_logits=members.transpose(0, 1))
+        return output.to_tuple() if return_dict is False else output
+
+    def weights(self) -> Weights:
+        """Return the parameters by name, as ``tlm_search.model`` takes them."""
+        return {name: getattr(module, leaf) for name, module, leaf in self._places}
+
+    def probabilities(self, texts: Sequence[str]) -> Any:
+        """Return the probabilities ``(texts, labels)``, float32; long texts are cut, empty ones are answered too."""
+        return self.answers(texts).probabilities
+
+    def answers(self, texts: Sequence[str]) -> Answers:
+        """Return probabilities and the members' disagreement in the order of ``texts``, computed on the CPU.
+
+        Raises:
+            ExportError: the model was not loaded from a folder with a tokenizer.
+            TypeError: ``texts`` is one text, or holds something that is no text.
+        """
+        if self.tokenizer is None:
+            raise ExportError(
+                "this committee has no tokenizer", hint="load it from a folder that tlm-search export wrote"
+            )
+        weights = {name: value.detach().float().cpu() for name, value in self.weights().items()}
+        committee = Committee.of(
+            self.config.to_dict(), weights, self.tokenizer, labels=self.config.labels(), expected={}
+        )
+        return committee.answers(texts)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Nothing: the weights are drawn where they are made."""
+
+    def _place(self, name: str, value: Tensor) -> None:
+        *path, leaf = name.split(".")
+        module: nn.Module = self
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        if name.endswith(STATISTICS):
+            module.register_buffer(leaf, value)
+        else:
+            module.register_parameter(leaf, nn.Parameter(value))
+        self._places.append((name, module, leaf))
+
+
+def _fresh(config: CommitteeConfig) -> Weights:
+    architecture, seeds = architecture_of(config.architecture), range(len(config.members))
+    classifier = classifier_weights(architecture, len(config.labels()), seeds)
+    encoder = initial_weights(architecture, seeds)
+    return {name: value for name, value in {**encoder, **classifier}.items() if not name.startswith("mlm.")}
+
+
+def _local(name: Any, options: Mapping[str, Any]) -> Path:
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    passed = ("revision", "cache_dir", "token", "local_files_only", "force_download")
+    return Path(snapshot_download(str(name), **{key: options[key] for key in passed if key in options}))
+
+
+AutoModelForSequenceClassification.register(CommitteeConfig, SoftCommittee, exist_ok=True)
+AutoModel.register(CommitteeConfig, SoftCommittee, exist_ok=True)

@@ -1,0 +1,141 @@
+"""A committee as one ONNX graph with its members stacked, and the same with weights of 8 bits.
+
+Inputs ``input_ids`` and ``attention_mask``, int64 ``(batch, length)``; outputs ``logits`` ``(batch, labels)``, the
+logarithms of the committee's probabilities, and ``member_logits`` ``(batch, members, labels)``. Batch and length are
+free, up to the members' positions.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tlm_search.data.tokens import TokenArray
+from tlm_search.errors import ExportError
+from tlm_search.export.committee import Answers, Committee, batches, rows
+from tlm_search.model.inference import member_logits, vote
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+TOLERANCE = 1e-4  # between the probabilities of the fp32 graph and those of torch
+_INPUTS, _OUTPUTS = ("input_ids", "attention_mask"), ("logits", "member_logits")
+
+
+def require_onnx() -> None:
+    """Raise ExportError, which says what to install, where the packages are missing."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ExportError(
+            f"the ONNX form needs a package that is not installed: {error.name}",
+            hint="pip install 'tlm-search[onnx]'",
+        ) from error
+
+
+def write_onnx(committee: Committee, file: Path) -> None:
+    """Write the committee as an ONNX graph."""
+    graph = _Graph(committee).eval()
+    # Two texts of some tokens: sizes of 0 and 1 would be taken for constants.
+    ids = torch.ones(2, min(7, committee.architecture.positions), dtype=torch.long)
+    free = {0: "batch", 1: "length"}
+    with _quiet():
+        torch.onnx.export(
+            graph,
+            (ids, torch.ones_like(ids)),
+            file,
+            input_names=_INPUTS,
+            output_names=_OUTPUTS,
+            dynamic_shapes=(free, free),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def write_int8(source: Path, file: Path) -> None:
+    """Write the graph ``source`` with the weights of its products in 8 bits; activations are rounded as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _quiet():
+        # Not the convolutions: in 8 bits they were five times slower.
+        quantize_dynamic(source, file, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gather"])
+
+
+def open_session(file: Path, *, threads: int | None = None) -> InferenceSession:
+    """Open a graph with ONNX Runtime on the CPU; ``threads`` None is all cores.
+
+    Raises:
+        ExportError: onnxruntime is not installed, or cannot read the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ExportError("ONNX Runtime is not installed", hint="pip install 'tlm-search[onnx]'") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common class
+        raise ExportError(f"{file}: ONNX Runtime cannot read it: {str(error).splitlines()[0]}") from error
+
+
+def onnx_answers(session: InferenceSession, texts: TokenArray, *, labels: int, pad: int) -> Answers:
+    """Return a graph's answers to tokenised texts, batched as the committee's own."""
+    probabilities = np.empty((len(texts), labels), np.float32)
+    disagreement = np.empty(len(texts), np.float32)
+    for chosen in batches(texts.lengths()):
+        ids, mask = rows(texts, chosen, pad=pad)
+        logits, members = run(session, ids, mask)
+        probabilities[chosen] = np.exp(logits)
+        disagreement[chosen] = (members.argmax(-1) != logits.argmax(-1)[:, None]).mean(1)
+    return Answers(probabilities, disagreement)
+
+
+def run(
+    session: InferenceSession, ids: NDArray[np.int64], mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return ``logits`` and ``member_logits`` of one batch."""
+    logits, members = session.run(list(_OUTPUTS), {"input_ids": ids, "attention_mask": mask.astype(np.int64)})
+    return np.asarray(logits), np.asarray(members)
+
+
+class _Graph(nn.Module):
+    def __init__(self, committee: Committee) -> None:
+        super().__init__()
+        self._options: dict[str, Any] = {"pooling": committee.pooling, "pad": committee.pad}
+        self._architecture = committee.architecture
+        self._names = list(committee.weights)
+        for name, value in committee.weights.items():
+            self.register_buffer(name.replace(".", "_"), value)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        weights = {name: getattr(self, name.replace(".", "_")) for name in self._names}
+        logits = member_logits(weights, self._architecture, input_ids, attention_mask.bool(), **self._options)
+        return vote(logits), logits.transpose(0, 1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' warnings about themselves from the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,115 @@
+"""Stacked members that only answer: rows of one text each, and no work whose result nobody reads.
+
+The same mathematics as ``tlm_search.model.bert`` without dropout, in a form that ONNX can trace. With [CLS] pooling the
+last layer is computed for the first token alone. Its one query q makes keys and values unnecessary: the scores
+q (W x + b) are (q W) x plus what is equal for all tokens, and the mean of the values is the value of the mean. A layer
+then costs 2 x heads x width multiply-adds a token instead of 12 x width^2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tlm_search.model import convolution
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.bert import Weights, linear, normalise
+
+
+def member_logits(
+    weights: Weights, architecture: Architecture, ids: Tensor, mask: Tensor | None, *, pooling: str, pad: int
+) -> Tensor:
+    """Return the class logits ``(K, texts, labels)`` of K members for the same texts.
+
+    ``ids`` int64 ``(texts, length)`` are padded on the right; ``mask`` bool of the same shape says which are tokens,
+    None that all are. What stands behind the tokens never changes an answer.
+    """
+    if architecture.convolution_layers:
+        ids, mask = _full_length(ids, mask, length=architecture.positions, pad=pad)
+    hidden = _embed(weights, ids, mask, hide_padding=architecture.convolution_layers > 0)
+    if architecture.convolution_layers:
+        hidden = convolution.forward(hidden, weights, architecture, training=False)
+    last = architecture.depth - 1
+    for layer in range(architecture.depth if pooling == "mean" else last):
+        hidden = _layer(weights, f"layers.{layer}", architecture, hidden, mask)
+    pooled = _mean(hidden, mask) if pooling == "mean" else _first(weights, f"layers.{last}", architecture, hidden, mask)
+    return linear(torch.tanh(linear(pooled, weights, "pooler")), weights, "classifier")
+
+
+def vote(logits: Tensor) -> Tensor:
+    """Return the logarithm of the mean of the members' softmax outputs, ``(texts, labels)``."""
+    return logits.log_softmax(-1).logsumexp(0) - math.log(logits.shape[0])
+
+
+def split(weights: Mapping[str, Tensor]) -> list[Weights]:
+    """Return views of each member's own weights, with a member dimension of 1."""
+    members = next(iter(weights.values())).shape[0]
+    return [{name: value[k : k + 1] for name, value in weights.items()} for k in range(members)]
+
+
+def _full_length(ids: Tensor, mask: Tensor | None, *, length: int, pad: int) -> tuple[Tensor, Tensor]:
+    # The convolution sees padding, so that each text is as long, and is padded alike, as it was in training.
+    mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+    missing = (0, length - ids.shape[1])
+    return F.pad(ids.where(mask, pad), missing, value=pad), F.pad(mask, missing, value=False)
+
+
+def _embed(weights: Weights, ids: Tensor, mask: Tensor | None, *, hide_padding: bool) -> Tensor:
+    members, width = weights["embeddings.words"].shape[0], weights["embeddings.words"].shape[-1]
+    places = weights["embeddings.positions"][:, : ids.shape[1]] + weights["embeddings.types"][:, :1]
+    if hide_padding and mask is not None:
+        # Padding stands at position 0 in training.
+        places = places[:, None].where(mask[..., None], places[:, None, :1])
+    else:
+        places = places[:, None]
+    words = weights["embeddings.words"].index_select(1, ids.flatten()).view(members, *ids.shape, width)
+    return normalise((words + places).flatten(1, 2), weights, "embeddings.norm").view(members, *ids.shape, width)
+
+
+def _layer(weights: Weights, name: str, architecture: Architecture, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    members, texts, length, width = hidden.shape
+    flat = hidden.flatten(1, 2)
+    shape = (members * texts, length, 3, architecture.heads, architecture.head_size)
+    query, key, value = linear(flat, weights, f"{name}.attention.qkv").view(shape).permute(2, 0, 3, 1, 4)
+    seen = None if mask is None else mask.repeat(members, 1)[:, None, None]
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).reshape(flat.shape)
+    return _rest(weights, name, flat, mixed).view(members, texts, length, width)
+
+
+def _first(weights: Weights, name: str, architecture: Architecture, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Apply the layer ``name`` to the first token of each text: ``(K, texts, width)``."""
+    members, texts, _, width = hidden.shape
+    heads, size = architecture.heads, architecture.head_size
+    first = hidden[:, :, 0]
+    weight, bias = weights[f"{name}.attention.qkv.weight"], weights[f"{name}.attention.qkv.bias"]
+    query = torch.baddbmm(bias[:, None, :width], first, weight[:, :width].transpose(1, 2))
+    # (K x heads, texts, size) x (K x heads, size, width)
+    query = query.view(members, texts, heads, size).transpose(1, 2).reshape(members * heads, texts, size)
+    keys = weight[:, width : 2 * width].reshape(members * heads, size, width)
+    asked = torch.bmm(query, keys).view(members, heads, texts, width).transpose(1, 2) / math.sqrt(size)
+    scores = asked @ hidden.transpose(2, 3)  # (K, texts, heads, length)
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, None], -math.inf)
+    mean = scores.softmax(-1) @ hidden  # (K, texts, heads, width)
+    values = weight[:, 2 * width :].reshape(members * heads, size, width)
+    mean = mean.transpose(1, 2).reshape(members * heads, texts, width)
+    mixed = torch.bmm(mean, values.transpose(1, 2)).view(members, heads, texts, size).transpose(1, 2)
+    return _rest(weights, name, first, mixed.reshape(members, texts, width) + bias[:, None, 2 * width :])
+
+
+def _rest(weights: Weights, name: str, hidden: Tensor, mixed: Tensor) -> Tensor:
+    """Return what a layer makes of ``hidden`` ``(K, n, width)`` and what its attention ``mixed`` from the values."""
+    hidden = normalise(hidden + linear(mixed, weights, f"{name}.attention.out"), weights, f"{name}.attention.norm")
+    inner = linear(F.gelu(linear(hidden, weights, f"{name}.inner")), weights, f"{name}.out")
+    return normalise(hidden + inner, weights, f"{name}.norm")
+
+
+def _mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return hidden.mean(2)
+    share = mask.to(hidden.dtype) / mask.sum(1, keepdim=True)
+    return (share[:, None] @ hidden).squeeze(2)

@@ -1,0 +1,154 @@
+"""A study in Python: run it or open it, ask what it found, take the winner home.
+
+The commands ``run``, ``best`` and ``export`` do the same with the same functions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlm_search.errors import InterruptedStudyError
+from tlm_search.search.folder import find_study, read_study, store_root
+from tlm_search.search.record import StudyRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tlm_search.committee.select import Selection
+    from tlm_search.export.write import Exported
+    from tlm_search.members.store import Store
+    from tlm_search.report.evidence import Evidence
+    from tlm_search.space.schema import Space
+
+STUDIES = Path("studies")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as it stood when it was opened; ``record`` is all of it as plain data."""
+
+    record: StudyRecord
+
+    @classmethod
+    def open(cls, study: str, *, studies_dir: Path | str = STUDIES, storage: str | None = None) -> Study:
+        """Read a study by its name under ``studies_dir``, or by its folder.
+
+        Raises:
+            StudyError: there is none, or it cannot be read.
+        """
+        return cls(read_study(find_study(str(study), Path(studies_dir)), storage))
+
+    @classmethod
+    def run(
+        cls,
+        space: Space | Path | str,
+        *,
+        studies_dir: Path | str = STUDIES,
+        storage: str | None = None,
+        address: str | None = None,
+        fresh: bool = False,
+        announce: Callable[[str], None] | None = None,
+    ) -> Study:
+        """Run the study of ``space`` (or of its file), or continue it, until it holds the trials of its budget.
+
+        ``announce`` is told each event; by default they are printed on standard error. A study that is complete is only
+        opened.
+
+        Raises:
+            UserError: something that you can mend; results stay as they were.
+            NoTrialSucceededError: no trial succeeded.
+            InterruptedStudyError: it was interrupted; call again to continue.
+        """
+        from tlm_search.search.session import run_study
+        from tlm_search.space.load import load_space
+
+        session = run_study(
+            load_space(Path(space)) if isinstance(space, str | Path) else space,
+            studies_dir=Path(studies_dir),
+            storage=storage,
+            address=address,
+            fresh=fresh,
+            announce=announce or _on_standard_error,
+            show=lambda _: nullcontext(),
+        )
+        if session.interrupted:
+            raise InterruptedStudyError("the study was interrupted", hint="call Study.run again to continue it")
+        session.driver.check_result(continue_with="Study.run(...)")
+        return cls(read_study(session.folder, storage))
+
+    @property
+    def store(self) -> Store:
+        """The members of this study and of all beside it."""
+        from tlm_search.members.store import Store
+
+        return Store(store_root(self.record.folder.parent))
+
+    def frontier(self) -> pd.DataFrame:
+        """Return accuracy and cost by committee size of each configuration, best on validation first.
+
+        A row is a configuration and a size; the last rows, with ``trial`` -1, are the reference's.
+        """
+        from tlm_search.report.tables import frontiers_table
+
+        return frontiers_table(self.record)
+
+    def best(
+        self,
+        *,
+        match_reference: bool = False,
+        max_latency_ms: float | None = None,
+        max_parameters: float | None = None,
+        top: int = 10,
+    ) -> Selection:
+        """Return the best configurations, a committee size for each, and the reasons; chosen on validation.
+
+        With ``match_reference`` those that match the reference, the cheapest first.
+        """
+        from tlm_search.committee.select import select
+
+        return select(
+            self.record.trials,
+            self.record.reference,
+            match_reference=match_reference,
+            max_latency_ms=max_latency_ms,
+            max_parameters=max_parameters,
+            top=top,
+            votes_of=self._evidence.votes_of,
+        )
+
+    def export(
+        self,
+        out: Path | str,
+        *,
+        trial: int | None = None,
+        size: int | None = None,
+        onnx: bool = False,
+        int8: bool = False,
+    ) -> Exported:
+        """Write a committee to the new folder ``out``: the cheapest that matches the reference, else the best.
+
+        ``trial`` asks for that of another trial (-1 is the reference), ``size`` for its first members only.
+
+        Raises:
+            ExportError: there is no such committee, or ``out`` holds something.
+        """
+        from tlm_search.export.choose import choose
+        from tlm_search.export.write import export_committee
+
+        chosen = choose(self.record, self._evidence, number=trial, size=size)
+        return export_committee(self.record, self.store, chosen, out=Path(out), onnx=onnx, int8=int8)
+
+    @property
+    def _evidence(self) -> Evidence:
+        from tlm_search.report.evidence import Evidence
+
+        return Evidence(self.record, self.store)
+
+
+def _on_standard_error(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
