@@ -52,6 +52,8 @@ def best(
         return
     from rich.console import Console
 
+    from tlm_search.report.answer import cost_words
+
     console = Console(highlight=False)
     if selection.choices:
         console.print(table_of(record, selection.choices))
@@ -61,6 +63,10 @@ def best(
         console.print("No configuration is left.", markup=False)
     for reason in selection.reasons:
         console.print(reason, markup=False)
+    if selection.choices and (reference := selection.choices[0].reference) is not None:
+        first = selection.choices[0].candidate
+        costs = cost_words(first, reference)
+        console.print(f"Beside the reference, trial {first.trial.number} comes at {costs}.", markup=False)
     if any(_matches(choice) == UNSURE for choice in selection.choices):
         console.print(f"{UNSURE}: it matches on validation, where it was chosen, but the test set does not confirm it.")
 

@@ -1,21 +1,46 @@
-"""``tlm-search report``: a study as one page, with its tables and figures beside it."""
+"""``tlm-search report``: a study as one page, with its tables and figures beside it; several studies side by side."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from tlm_search.members.store import Store
+    from tlm_search.search.record import StudyRecord
+
 
 def report(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names or folders of one study or more.")],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="What to write: html, csv, tex, md, and the figures as png and svg (an extra)."),
+    ] = "html,csv,tex,md",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write into. Default: the study's, or one in the first study's.")
+    ] = None,
     studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
 ) -> None:
-    """Write report.html, tables/*.csv and figures/*.json into the study; also while it runs."""
-    from tlm_search.members.store import Store
+    """Write report.html, report.md, tables/* and figures/* into the study; also while it runs."""
+    from tlm_search.report.compare import write_comparison
+    from tlm_search.report.files import read_formats
     from tlm_search.report.html import write_report
-    from tlm_search.search.folder import find_study, read_study, store_root
+    from tlm_search.search.folder import find_study, read_study
 
-    record = read_study(find_study(study, studies_dir))
-    print(write_report(record, Store(store_root(record.folder.parent)), record.folder))
+    formats = read_formats(format_)
+    records = [read_study(find_study(study, studies_dir)) for study in dict.fromkeys(studies)]
+    first, *others = records
+    if not others:
+        print(write_report(first, _store_of(first), out or first.folder, formats=formats))
+        return
+    beside = first.folder / f"beside-{'-'.join(record.folder.name for record in others)}"
+    print(write_comparison(records, _store_of, out or beside, formats=formats))
+
+
+def _store_of(record: StudyRecord) -> Store:
+    from tlm_search.members.store import Store
+    from tlm_search.search.folder import store_root
+
+    return Store(store_root(record.folder.parent))

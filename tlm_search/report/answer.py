@@ -6,12 +6,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from tlm_search.committee.candidates import Candidate, whole
 from tlm_search.committee.select import MARGIN, Choice, select
-from tlm_search.committee.vote import soft_vote
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables import configuration_words
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
@@ -49,36 +47,6 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
         table=_table(record, best, cheapest),
         next_commands=tuple(_next_commands(record, best, cheapest)),
     )
-
-
-def per_label_table(record: StudyRecord, choice: Choice | None, evidence: Evidence) -> pd.DataFrame:
-    """Return the test accuracy on each label, of the chosen committee and of the reference; empty without logits."""
-    columns = ["label", "rows", "committee", "reference", "difference"]
-    if choice is None or choice.reference is None:
-        return pd.DataFrame(columns=columns)
-    ours, theirs = evidence.votes_of(choice.candidate.trial), evidence.votes_of(choice.reference.trial)
-    if ours is None or theirs is None:
-        return pd.DataFrame(columns=columns)
-    labels = ours.test_labels
-    right = soft_vote(ours.test[: choice.candidate.size]).argmax(axis=-1) == labels
-    right_reference = soft_vote(theirs.test).argmax(axis=-1) == labels
-    rows = []
-    for index, name in enumerate(record.labels):
-        of_label = labels == index
-        if of_label.any():
-            committee, reference = float(right[of_label].mean()), float(right_reference[of_label].mean())
-            rows.append((name, int(of_label.sum()), committee, reference, committee - reference))
-    return pd.DataFrame(rows, columns=columns)
-
-
-def disagreement(choice: Choice | None, evidence: Evidence) -> float | None:
-    """Return how often two members of the chosen committee name different classes, on test; None without logits."""
-    votes = None if choice is None else evidence.votes_of(choice.candidate.trial)
-    if votes is None or choice is None or choice.candidate.size < 2:
-        return None
-    said = votes.test[: choice.candidate.size].argmax(axis=-1)
-    pairs = [(said[i] != said[j]).mean() for i in range(len(said)) for j in range(i)]
-    return float(np.mean(pairs))
 
 
 def _headline(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> str:
@@ -121,7 +89,7 @@ def _comparison_words(choice: Choice, *, subject: bool = True) -> str:
     return (
         f"{_committee_words(choice.candidate) + ', ' if subject else ''}"
         f"reaches {percent(choice.candidate.test_accuracy)} on test against {percent(reference.test_accuracy)}, "
-        f"at {_cost_words(choice.candidate, reference)}."
+        f"at {cost_words(choice.candidate, reference)}."
     )
 
 
@@ -132,7 +100,8 @@ def _committee_words(candidate: Candidate) -> str:
     return f"a committee of {candidate.size} models of depth {depth}"
 
 
-def _cost_words(candidate: Candidate, reference: Candidate) -> str:
+def cost_words(candidate: Candidate, reference: Candidate) -> str:
+    """Say what a committee costs beside the reference: 35% of its latency, 2.7 times its parameters."""
     parts = []
     for name, words in (("latency_ms", "latency"), ("parameters", "parameters"), ("training_flops", "training cost")):
         own, other = getattr(candidate, name), getattr(reference, name)
@@ -221,7 +190,8 @@ def what_matching_means() -> str:
         f"A committee matches where the 95% interval of its accuracy minus the reference's does not go below "
         f"{points(-MARGIN)} points. Committees are chosen on validation; the test set only confirms. The interval of "
         "an accuracy counts the test texts and that other members could have been trained; a paired difference is "
-        "that of these very members."
+        "that of these very members on the same texts. Fewer members than were trained count as the mean over such "
+        "committees."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.candidates import Trial, configurations
 from tlm_search.committee.select import Votes
+from tlm_search.data.overlap import count_tokens, token_share, type_share
 from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokenizer import open_tokenizer
+from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Entry, Store
@@ -20,6 +23,7 @@ from tlm_search.members.train import KIND
 from tlm_search.search.record import StudyRecord, TrialRecord
 
 MAX_TRIED = 20
+MAX_COUNTED = 100_000_000  # tokens
 MAX_KEPT = 12  # committees whose logits stay in memory
 
 Labels = tuple[NDArray[np.integer], NDArray[np.integer]]
@@ -53,6 +57,41 @@ class Evidence:
         losses = [] if course is None else course.get("losses", [])
         return float(losses[-1][1]) if losses else None
 
+    def test_texts(self, rows: Iterable[int]) -> dict[int, str]:
+        """Return those test texts as the members saw them: the stored tokens, decoded; empty where there are none."""
+        data = self._data
+        if data is None or self.record.space.trainer == "simulated":
+            return {}
+        try:
+            tokens, tokenizer = TokenArray.open(data.folder("test")), open_tokenizer(data.folder("tokenizer"))
+            return {row: tokenizer.decode([int(token) for token in tokens[row]]) for row in rows}
+        except Exception:  # tokenizers raises nothing narrower; texts are an extra
+            return {}
+
+    def overlaps(self, sizes: Iterable[int]) -> dict[int, tuple[float, float]]:
+        """Return how much of the task the first so many documents hold: shares of its types and of its tokens.
+
+        Empty where the tokens are not at hand, or so many that counting them would keep the reader waiting.
+        """
+        data = self._data
+        if data is None or data.corpus is None or self.record.space.trainer == "simulated":
+            return {}
+        try:
+            corpus = TokenArray.open(data.folder("corpus"))
+            task = [TokenArray.open(data.folder(split)) for split in ("train", "validation", "test")]
+        except StoreError:
+            return {}
+        wanted = sorted({size for size in sizes if 0 < size <= len(corpus)})
+        if not wanted or int(corpus.offsets[wanted[-1]]) > MAX_COUNTED:
+            return {}
+        special = tuple(data.special.values())
+        of_task = np.sum([count_tokens(s.ids, vocabulary=data.vocabulary, special=special) for s in task], axis=0)
+        found = {}
+        for size in wanted:
+            seen = count_tokens(corpus.prefix(size).ids, vocabulary=data.vocabulary, special=special)
+            found[size] = (type_share(of_task, seen), token_share(of_task, seen))
+        return found
+
     def provenance(self) -> Mapping[str, Any]:
         """Return versions, revision and machine as the first member that is at hand has them."""
         for trial in configurations(self.record.trials)[:MAX_TRIED]:
@@ -83,15 +122,24 @@ class Evidence:
         return {}
 
     @cached_property
-    def _labels(self) -> Labels | None:
+    def _data(self) -> PreparedData | None:
         if self.store is None or not self.record.data:
             return None
         try:
-            data = PreparedData.from_document(self.record.data, self.store.root)
-            if self.record.space.trainer == "simulated":
-                return SimulatedTrainer().labels(data)
+            return PreparedData.from_document(self.record.data, self.store.root)
+        except (TypeError, KeyError):  # facts of another version
+            return None
+
+    @cached_property
+    def _labels(self) -> Labels | None:
+        data = self._data
+        if data is None:
+            return None
+        if self.record.space.trainer == "simulated":
+            return SimulatedTrainer().labels(data)
+        try:
             validation, test = (np.load(data.folder(split) / "labels.npy") for split in ("validation", "test"))
-        except (OSError, TypeError, KeyError, ValueError):  # facts of another version, or data that was removed
+        except (OSError, ValueError):  # data that was removed
             return None
         return validation, test
 

@@ -1,7 +1,8 @@
-"""The figures of results, each made of one DataFrame: frontiers, trade-offs, pre-training, labels."""
+"""The figures of cost and of pre-training, each made of one DataFrame."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,45 +10,16 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from tlm_search.report.style import COLOURS, GREY, MAX_POINTS, REFERENCE_COLOUR, Colours, faint, finish, log_axis, plain
-from tlm_search.report.words import compact, duration, interval, metric_words, milliseconds, number, percent
-
-SHOWN, LISTED = len(COLOURS), 12  # configurations that are drawn at first, and that can be drawn
+from tlm_search.report.words import compact, duration, interval, metric_words, milliseconds, number, percent, plural
 
 
-def frontier_figure(frontiers: pd.DataFrame, colours: Colours) -> go.Figure:
-    """Draw test accuracy against committee size: a line per configuration, the reference as a line across."""
-    figure = go.Figure()
-    lines = frontiers[frontiers["trial"] >= 0]
-    largest = max([2, *lines["size"].tolist()])
-    bar = _add_reference(figure, frontiers, (0.8, largest + 0.2))
-    for place, trial in enumerate(lines["trial"].drop_duplicates().tolist()[:LISTED]):
-        rows = lines[lines["trial"] == trial]
-        colour = colours.get(trial, GREY)
-        name = str(rows["configuration"].iloc[0])
-        visible: Any = True if place < SHOWN else "legendonly"
-        # One band at first: several on top of each other say nothing.
-        _add_band(figure, rows, colour, name, visible=place == 0 or "legendonly")
-        figure.add_scatter(
-            x=rows["size"],
-            y=rows["test_accuracy"],
-            name=name,
-            legendgroup=name,
-            mode="lines+markers",
-            visible=visible,
-            line={"color": colour, "width": 3 if place == 0 else 2},
-            marker={"size": 8 if place == 0 else 6, "color": colour},
-            text=[_frontier_facts(row) for row in rows.to_dict("records")],
-            hovertemplate="%{text}<extra></extra>",
-        )
-    if bar is not None and len(lines):
-        _mark_crossing(figure, lines[lines["trial"] == lines["trial"].iloc[0]], bar)
-    finish(figure, "Test accuracy against committee size", "committee size (members)", "test accuracy")
-    figure.update_xaxes(range=[0.8, largest + 0.2], dtick=max(1, round(largest / 8)))
-    return figure
+def tradeoff_figure(
+    tradeoffs: pd.DataFrame, cost: str, colours: Colours, *, most: float | None = None, least: float | None = None
+) -> go.Figure:
+    """Draw test accuracy against a cost: the Pareto front (of validation accuracy) as a line, other points dim.
 
-
-def tradeoff_figure(tradeoffs: pd.DataFrame, cost: str, colours: Colours) -> go.Figure:
-    """Draw test accuracy against a cost: the Pareto front (of validation accuracy) as a line, other points dim."""
+    What the constraints of the study allow lies between ``least`` and ``most``; the rest is shaded.
+    """
     figure = go.Figure()
     known = tradeoffs[tradeoffs[cost].notna()]
     own = known[known["trial"] >= 0]
@@ -94,7 +66,30 @@ def tradeoff_figure(tradeoffs: pd.DataFrame, cost: str, colours: Colours) -> go.
         log_axis(figure, known[cost])
     if cost != "latency_ms":
         figure.update_xaxes(tickformat="~s")
+    _shade(figure, known[cost], most=most, least=least)
     return figure
+
+
+def _shade(figure: go.Figure, costs: pd.Series, *, most: float | None, least: float | None) -> None:
+    """Shade what the constraints forbid, as far as it lies among the points."""
+    log = figure.layout.xaxis.type == "log"
+    low, high = float(costs.min()), float(costs.max())
+    forbidden = []
+    if most is not None and most < high:
+        forbidden.append((most, high * 1.3))
+    if least is not None and least > low:
+        forbidden.append((low / 1.3, least))
+    for start, end in forbidden:
+        # A shape on a logarithmic axis takes values, an annotation their logarithms.
+        figure.add_shape(
+            type="rect", x0=start, x1=end, yref="paper", y0=0, y1=1, layer="below", line={"width": 0},
+            fillcolor=faint(GREY, 0.16),
+        )  # fmt: skip
+        edge = most if start == most else least
+        figure.add_annotation(
+            x=math.log10(float(edge or 1)) if log else edge, yref="paper", y=1, yanchor="bottom", showarrow=False,
+            xanchor="left" if edge == most else "right", text="not allowed",
+        )  # fmt: skip
 
 
 def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure:
@@ -166,120 +161,39 @@ def loss_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure:
     return finish(figure, title, "masked-language-model loss (nats per token)", "test accuracy")
 
 
-def label_figure(per_label: pd.DataFrame) -> go.Figure:
-    """Draw the test accuracy on each label, of the committee and of the reference."""
-    rows = per_label.sort_values("difference")
+def overlap_figure(overlap: pd.DataFrame) -> go.Figure:
+    """Draw the gain of pre-training against the share of the task that its text holds."""
+    known = overlap[overlap["gain"].notna()]
     figure = go.Figure()
     for name, column, colour, symbol in (
-        ("reference", "reference", REFERENCE_COLOUR, "diamond"),
-        ("committee", "committee", COLOURS[0], "circle"),
+        ("of the types", "type_share", COLOURS[0], "circle"),
+        ("of the tokens (frequency-weighted)", "token_share", COLOURS[1], "square"),
     ):
+        rows = known.sort_values(column)
         figure.add_scatter(
             x=rows[column],
-            y=[plain(label) for label in rows["label"]],
+            y=rows["gain"],
             name=name,
             legendgroup=name,
-            mode="markers",
+            mode="lines+markers",
+            line={"color": colour, "width": 1.5, "dash": "dot"},
             marker={"size": 10, "color": colour, "symbol": symbol},
-            customdata=rows["rows"],
-            hovertemplate="%{y}: %{x:.1%} of %{customdata} texts<extra>" + name + "</extra>",
+            text=[
+                f"{row['pretrain_size']:,} documents hold {percent(row[column])} {name}<br>"
+                f"gain {100 * row['gain']:+.1f} points, mean of {plural(int(row['pairs']), 'pair')}"
+                for row in rows.to_dict("records")
+            ],
+            hovertemplate="%{text}<extra></extra>",
         )
-    finish(figure, "Test accuracy by label", "test accuracy", "")
-    figure.update_xaxes(tickformat=".0%")
-    figure.update_yaxes(tickformat="", type="category", automargin=True)
-    figure.update_layout(height=max(260, 90 + 24 * len(rows)))
+    finish(figure, "Gain of pre-training by overlap", "share of the task that the text holds", "test accuracy gained")
+    figure.update_xaxes(tickformat=".1%")
+    figure.update_yaxes(tickformat="+.1%")
     return figure
-
-
-def _add_reference(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[float, float]) -> float | None:
-    rows = frontiers[frontiers["trial"] < 0]
-    if rows.empty:
-        return None
-    whole = rows.iloc[-1]
-    name = str(whole["configuration"])
-    figure.add_scatter(
-        x=[*across, *reversed(across)],
-        y=[whole["test_low"]] * 2 + [whole["test_high"]] * 2,
-        name=name,
-        legendgroup=name,
-        showlegend=False,
-        mode="lines",
-        line={"width": 0},
-        fill="toself",
-        fillcolor=faint(REFERENCE_COLOUR, 0.1),
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
-        x=list(pd.Series(range(31)) / 30 * (across[1] - across[0]) + across[0]),
-        y=[whole["test_accuracy"]] * 31,
-        name=name,
-        legendgroup=name,
-        mode="lines",
-        line={"color": REFERENCE_COLOUR, "width": 2, "dash": "dash"},
-        text=[_frontier_facts(dict(whole))] * 31,
-        hovertemplate="%{text}<extra></extra>",
-    )
-    return float(whole["test_accuracy"])
-
-
-def _add_band(figure: go.Figure, rows: pd.DataFrame, colour: str, name: str, *, visible: Any) -> None:
-    figure.add_scatter(
-        x=[*rows["size"], *reversed(list(rows["size"]))],
-        y=[*rows["test_low"], *reversed(list(rows["test_high"]))],
-        name=f"{name}, 95% interval",
-        legendgroup=name,
-        showlegend=False,
-        visible=visible,
-        mode="lines",
-        line={"width": 0},
-        fill="toself",
-        fillcolor=faint(colour, 0.14),
-        hoverinfo="skip",
-    )
-
-
-def _mark_crossing(figure: go.Figure, rows: pd.DataFrame, bar: float) -> None:
-    crossed = rows[rows["test_accuracy"] >= bar]
-    if crossed.empty:
-        return
-    size = int(crossed["size"].iloc[0])
-    figure.add_shape(
-        type="line",
-        x0=size,
-        x1=size,
-        yref="paper",
-        y0=0,
-        y1=1,
-        layer="below",
-        line={"color": GREY, "width": 1, "dash": "dot"},
-    )
-    figure.add_annotation(
-        x=size,
-        yref="paper",
-        y=0.02,
-        yanchor="bottom",
-        xanchor="left" if size < float(rows["size"].max()) else "right",
-        text=f" {size} member{' of the best<br> reaches' if size == 1 else 's of the best<br> reach'} the reference ",
-        showarrow=False,
-        align="left",
-    )
-
-
-def _frontier_facts(row: Mapping[Any, Any]) -> str:
-    lines = [
-        f"<b>{plain(row['configuration'])}</b>",
-        f"{row['size']} member{'' if row['size'] == 1 else 's'}: {percent(row['test_accuracy'])} on test, 95% interval "
-        f"{interval(row['test_low'], row['test_high'])}",
-        f"95% of {row['subsets']} committees: {interval(row['subset_low'], row['subset_high'])}",
-        f"validation {percent(row['validation_accuracy'])}, macro F1 {percent(row['test_macro_f1'])}, "
-        f"calibration error {percent(row['test_calibration_error'])}",
-    ]
-    return "<br>".join(lines)
 
 
 def _tradeoff_facts(row: Mapping[Any, Any]) -> str:
     lines = [
-        f"<b>{plain(row['configuration'])}</b>, {row['size']} member{'' if row['size'] == 1 else 's'}",
+        f"<b>{plain(row['configuration'])}</b>, {plural(int(row['size']), 'member')}",
         f"test {percent(row['test_accuracy'])}, 95% interval {interval(row['test_low'], row['test_high'])}",
         f"validation {percent(row['validation_accuracy'])}",
         f"{milliseconds(row['latency_ms'])}, {compact(row['parameters'])} parameters",

@@ -102,6 +102,92 @@ def pairs_frame(pretraining: pd.DataFrame) -> Frame:
     return Frame(columns, rows)
 
 
+def saturation_frame(saturation: pd.DataFrame) -> Frame:
+    """Return where the fitted curves end, one row per configuration."""
+    columns = [Column("configuration", False)]
+    columns += [
+        Column(title, True) for title in ("members", "reached", "asymptote", "95% interval", "twice as many add")
+    ]
+    rows = [
+        [
+            Cell(row["configuration"], row["configuration"]),
+            _cell(row["members"], number),
+            _cell(row["test_accuracy"], percent),
+            _cell(row["asymptote"], percent),
+            Cell(interval(row["low"], row["high"]), row["low"]),
+            _cell(row["next_gain"], points),
+        ]
+        for row in saturation.to_dict("records")
+    ]
+    return Frame(columns, rows)
+
+
+def confusions_frame(confusions: pd.DataFrame) -> Frame:
+    """Return the pairs of labels that are taken for each other, with the reference's count beside."""
+    columns = [Column("label", False), Column("taken for", False)]
+    columns += [Column(title, True) for title in ("texts", "of the label", "by the reference")]
+    rows = [
+        [
+            Cell(str(row["label"]), str(row["label"])),
+            Cell(str(row["said"]), str(row["said"])),
+            _cell(row["committee"], number),
+            _cell(row["share"], percent),
+            _cell(row["reference"], number),
+        ]
+        for row in confusions.to_dict("records")
+    ]
+    return Frame(columns, rows)
+
+
+def examples_frame(examples: pd.DataFrame) -> Frame:
+    """Return the test texts on which committee and reference differ most."""
+    columns = [Column(title, False) for title in ("text", "label", "committee says", "reference says")]
+    rows = []
+    for row in examples.to_dict("records"):
+        says = [f"{row[f'{who}_says']} ({percent(row[f'{who}_on_label'])})" for who in ("committee", "reference")]
+        words = [row["text"] or f"test text {row['row']}", str(row["label"]), *says]
+        rows.append([Cell(word, word) for word in words])
+    return Frame(columns, rows)
+
+
+def overlap_frame(overlap: pd.DataFrame) -> Frame:
+    """Return how much of the task the text of each size of pre-training holds, and what it gains."""
+    titles = ("documents", "of the types", "of the tokens", "gain in points", "pairs")
+    rows = [
+        [
+            _cell(row["pretrain_size"], number),
+            _cell(row["type_share"], percent),
+            _cell(row["token_share"], percent),
+            _cell(row["gain"], points),
+            _cell(row["pairs"], number),
+        ]
+        for row in overlap.to_dict("records")
+    ]
+    return Frame([Column(title, True) for title in titles], rows)
+
+
+def claims_frame(claims: pd.DataFrame) -> Frame:
+    """Return the claims with their effects in points."""
+    columns = [Column("claim", False), Column("verdict", False)]
+    columns += [Column(title, True) for title in ("effect", "95% interval", "seeds")]
+    columns += [Column("measured on", False)]
+    rows = []
+    for row in claims.to_dict("records"):
+        low, high = points(row["low"]), points(row["high"])
+        span = low if low == points(None) else f"{low} to {high}"
+        rows.append(
+            [
+                Cell(str(row["claim"]), str(row["claim"])),
+                Cell(str(row["verdict"]), str(row["verdict"])),
+                _cell(row["effect"], points),
+                Cell(span, "" if span == low else row["low"]),
+                _cell(row["seeds"], number),
+                Cell(str(row["measured_on"]), str(row["measured_on"])),
+            ]
+        )
+    return Frame(columns, rows)
+
+
 def provenance_table(record: StudyRecord, of_members: Mapping[str, Any]) -> pd.DataFrame:
     """Return what the study was made of: space, data, seeds, versions, machine, times."""
     space = record.space
@@ -135,6 +221,11 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _flat(value, f"{name} ")
         else:
             yield name, value
+
+
+def cells(texts: Sequence[str]) -> list[Cell]:
+    """Return a row of texts."""
+    return [Cell(text, text) for text in texts]
 
 
 def _cell(value: Any, write: Callable[[Any], str]) -> Cell:

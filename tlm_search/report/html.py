@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,137 +19,84 @@ from plotly.offline import get_plotlyjs
 
 from tlm_search.errors import StudyError
 from tlm_search.members.store import Store
-from tlm_search.report import figures, insight, search_figures, tables
-from tlm_search.report.answer import (
-    Answer,
-    answer_of,
-    disagreement,
-    per_label_table,
-    run_command,
-    summary_line,
-    what_matching_means,
-)
+from tlm_search.report import insight, tables
+from tlm_search.report.answer import run_command, summary_line, what_matching_means
+from tlm_search.report.build import Report, build_report
+from tlm_search.report.cite import bibtex
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.frames import Frame, configurations_frame, frame_of, pairs_frame, provenance_table
-from tlm_search.report.style import colours_of
+from tlm_search.report.files import DEFAULT, check_formats, pictures_are_possible, write_files, write_text
+from tlm_search.report.frames import (
+    Frame,
+    claims_frame,
+    configurations_frame,
+    confusions_frame,
+    examples_frame,
+    frame_of,
+    overlap_frame,
+    pairs_frame,
+    saturation_frame,
+)
+from tlm_search.report.inside import confusions_table
+from tlm_search.report.markdown import markdown
 from tlm_search.report.words import duration, percent, plural, points
 from tlm_search.search.record import StudyRecord
-from tlm_search.space.parameters import Range
 
 SMALL_HEIGHT = 260
 
 
-@dataclass(frozen=True)
-class Report:
-    """Everything that a page shows: tables and figures by name."""
+def write_report(record: StudyRecord, store: Store | None, out: Path, *, formats: Sequence[str] = DEFAULT) -> Path:
+    """Write the report into the folder ``out``; return the path of the page, or ``out`` where no page is asked for.
 
-    answer: Answer
-    tables: Mapping[str, pd.DataFrame]
-    figures: Mapping[str, go.Figure]
-    disagreement: float | None
-
-
-def write_report(record: StudyRecord, store: Store | None, out: Path) -> Path:
-    """Write ``report.html``, ``tables/*.csv`` and ``figures/*.json`` into the folder ``out``; return the page's path.
-
-    Works on a study that still runs and on one without results, and says so in the page. ``store`` adds what only the
-    logits tell: paired comparisons, accuracy by label, disagreement, losses of pre-training.
+    ``formats`` are of ``FORMATS``: ``html`` is ``report.html`` with ``figures/*.json`` (Plotly), ``csv`` and ``tex``
+    are ``tables/*``, ``md`` is ``report.md``, ``png`` and ``svg`` are ``figures/*``. Works on a study that still runs
+    and on one without results, and says so in the page. ``store`` adds what only the logits tell.
 
     Raises:
         StudyError: the folder cannot be written.
+        UserError: pictures are asked for and what draws them is not installed.
     """
+    check_formats(formats)
     evidence = Evidence(record, store)
     report = build_report(record, evidence)
-    page = render(record, report, evidence)
     try:
-        for folder in (out / "tables", out / "figures"):
-            folder.mkdir(parents=True, exist_ok=True)
-        for name, table in report.tables.items():
-            _write(out / "tables" / f"{name}.csv", table.to_csv(index=False))
-        for name, figure in report.figures.items():
-            _write(out / "figures" / f"{name}.json", figure.to_json())
-        _write(out / "report.html", page)
+        if "md" in formats:
+            write_text(out / "report.md", markdown(record, report))
+        if "html" in formats:
+            write_text(out / "report.html", render(record, report))
+        write_files(report.tables, report.figures, out, formats=formats)
     except OSError as error:
         raise StudyError(
             f"the report cannot be written into {out}: {error.strerror or error}", hint="Make the folder writable."
         ) from error
-    return out / "report.html"
+    return out / "report.html" if "html" in formats else out
 
 
-def build_report(record: StudyRecord, evidence: Evidence) -> Report:
-    """Compute the tables, and the figures from them; a figure without data is left out."""
-    answer = answer_of(record, evidence)
-    importance = insight.importance_table(record)
-    by_name = {
-        "trials": tables.trials_table(record),
-        "frontiers": tables.frontiers_table(record),
-        "tradeoffs": tables.tradeoffs_table(record),
-        "pretraining": tables.pretraining_table(record, evidence),
-        "importance": importance,
-        "boundaries": insight.boundaries_table(record),
-        "outcomes": tables.outcomes_table(record),
-        "labels": per_label_table(record, answer.cheapest or answer.best, evidence),
-        "provenance": provenance_table(record, evidence.provenance()),
-    }
-    return Report(
-        answer=answer,
-        tables=by_name,
-        figures=_figures(record, by_name),
-        disagreement=disagreement(answer.cheapest or answer.best, evidence),
-    )
-
-
-def _figures(record: StudyRecord, by_name: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
-    frontiers, tradeoffs, pretraining = by_name["frontiers"], by_name["tradeoffs"], by_name["pretraining"]
-    trials, importance = by_name["trials"], by_name["importance"]
-    colours = colours_of(frontiers)
-    drawn: dict[str, go.Figure] = {}
-    if (frontiers["trial"] >= 0).any():
-        drawn["frontier"] = figures.frontier_figure(frontiers, colours)
-    for cost in tables.COSTS:
-        if tradeoffs.loc[tradeoffs["trial"] >= 0, cost].notna().any():
-            drawn[cost] = figures.tradeoff_figure(tradeoffs, cost, colours)
-    if pretraining["pretrain_size"].nunique() > 1:
-        drawn["pretraining"] = figures.pretraining_figure(pretraining, colours)
-    if pretraining["pretraining_loss"].notna().sum() > 1:
-        drawn["loss"] = figures.loss_figure(pretraining, colours)
-    if len(by_name["labels"]):
-        drawn["labels"] = figures.label_figure(by_name["labels"])
-    complete = trials[(trials["state"] == "complete") & trials["validation_accuracy"].notna()]
-    if len(complete):
-        reference = None if record.reference is None else record.reference.metrics.get("validation_accuracy")
-        drawn["history"] = search_figures.history_figure(trials, reference)
-        if len(importance):
-            drawn["importance"] = search_figures.importance_figure(importance)
-        for name in insight.slice_names(record, importance):
-            if complete[name].nunique() > 1:
-                domain = record.space.searched()[name]
-                log = isinstance(domain, Range) and domain.log
-                drawn[f"slice_{name}"] = search_figures.slice_figure(trials, name, log=log)
-    return drawn
-
-
-def render(record: StudyRecord, report: Report, evidence: Evidence) -> str:
+def render(record: StudyRecord, report: Report) -> str:
     """Return the page."""
-    environment = Environment(
-        loader=PackageLoader("tlm_search.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     slices = [name for name in report.figures if name.startswith("slice_")]
     configurations, caption = configurations_frame(record, report.tables["trials"])
     answer = report.answer.table
-    return environment.get_template("page.html.j2").render(
+    return fill(
+        "page.html.j2",
+        report.figures,
         record=record,
         summary=summary_line(record),
         facts=_facts(record),
-        notes=_notes(record),
+        notes=notes_of(record),
         sections=_sections(report),
         answer=report.answer,
         matching=what_matching_means(),
         answer_columns=list(answer.columns),
         answer_rows=[(title, list(answer.loc[title])) for title in answer.index],
-        advice=insight.boundary_advice(report.tables["boundaries"]),
-        figures={name: _heading(name, figure) for name, figure in report.figures.items()},
+        advice=insight.boundary_advice(report.tables["boundaries"]) + insight.size_advice(report.tables["saturation"]),
         slices=slices,
+        facets=[name for name in report.figures if name.startswith("facet_")],
+        saturation_table=saturation_frame(report.tables["saturation"]),
+        overlap_table=overlap_frame(report.tables["overlap"]),
+        confusions_table=confusions_frame(confusions_table(report.tables["confusion"])),
+        examples_table=examples_frame(report.tables["examples"]),
+        claims_table=claims_frame(report.tables["claims"]),
+        bibtex=bibtex(record),
         pretraining_sentence=_pretraining_sentence(report.tables["pretraining"]),
         pairs_table=pairs_frame(report.tables["pretraining"]),
         committee_sentence=_committee_sentence(report),
@@ -161,12 +107,24 @@ def render(record: StudyRecord, report: Report, evidence: Evidence) -> str:
         configurations_caption=caption,
         provenance_table=frame_of(report.tables["provenance"]),
         command=run_command(record),
+        pictures=pictures_are_possible(),
         space_yaml=yaml.safe_dump(record.space.to_document(), sort_keys=False, allow_unicode=True),
+    )
+
+
+def fill(template: str, figures: Mapping[str, go.Figure], **values: Any) -> str:
+    """Fill a template of the folder ``page`` with ``values``, and with what every page has: style, script, figures."""
+    environment = Environment(
+        loader=PackageLoader("tlm_search.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(template).render(
+        figures={name: _heading(name, figure) for name, figure in figures.items()},
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         css=Markup(_asset("page.css")),
         script=Markup(_asset("page.js")),
-        plotly=Markup(get_plotlyjs()) if report.figures else "",
-        figures_json=_safe_json({name: figure.to_plotly_json() for name, figure in report.figures.items()}),
+        plotly=Markup(get_plotlyjs()) if figures else "",
+        figures_json=_safe_json({name: figure.to_plotly_json() for name, figure in figures.items()}),
+        **values,
     )
 
 
@@ -176,15 +134,17 @@ def _sections(report: Report) -> list[tuple[str, str]]:
         "frontier": ("Accuracy by committee size", "frontier" in drawn),
         "cost": ("Accuracy and cost", any(cost in drawn for cost in tables.COSTS)),
         "pretraining": ("Pre-trained or not", "pretraining" in drawn or "loss" in drawn),
-        "committee": ("Inside the committee", "labels" in drawn),
+        "committee": ("Inside the committee", "members" in drawn),
         "search": ("The search", len(report.tables["trials"]) > 0),
+        "claims": ("The claims", len(report.tables["claims"]) > 0),
         "configurations": ("All configurations", (report.tables["trials"]["state"] == "complete").any()),
         "provenance": ("Provenance", True),
     }
     return [(name, title) for name, (title, shown) in there.items() if shown]
 
 
-def _notes(record: StudyRecord) -> list[str]:
+def notes_of(record: StudyRecord) -> list[str]:
+    """Return what a reader must know before the numbers: made up, unfinished, without a reference."""
     notes = []
     if record.space.trainer == "simulated":
         notes.append("The trainer of this study is simulated: its numbers are made up, no model was trained.")
@@ -230,12 +190,15 @@ def _pretraining_sentence(pretraining: pd.DataFrame) -> str:
 
 
 def _committee_sentence(report: Report) -> str:
-    chosen = report.answer.cheapest or report.answer.best
-    if report.disagreement is None or chosen is None:
-        return "The chosen committee and the reference, label by label."
+    diversity = report.tables["diversity"]
+    if len(diversity) < 2:
+        return "The best committee has a single member, so there is no vote to look into."
+    last = diversity.iloc[-1]
     return (
-        f"Two members of the chosen committee name different labels for {percent(report.disagreement)} of the test "
-        "texts on average; the vote gains where they err apart."
+        f"Two of the {len(diversity)} members of the best committee name different labels for "
+        f"{percent(last['disagreement'])} of the test texts on average. A member alone has a cross-entropy of "
+        f"{last['member_cross_entropy']:.3f} nats; because they err apart, the vote has {last['ambiguity']:.3f} less: "
+        f"{last['cross_entropy']:.3f}."
     )
 
 
@@ -260,7 +223,7 @@ class _Heading:
 
 
 def _heading(name: str, figure: go.Figure) -> _Heading:
-    small = name.startswith("slice_")
+    small = name.startswith(("slice_", "facet_"))
     layout = figure.layout
     axes = " against ".join(axis.title.text for axis in (layout.yaxis, layout.xaxis) if axis.title.text)
     return _Heading(layout.title.text, axes, SMALL_HEIGHT if small else int(layout.height))
@@ -287,9 +250,3 @@ def _plain(value: Any) -> Any:
         # Six digits are more than a screen shows, and halve the page.
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
-
-
-def _write(file: Path, text: str) -> None:
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)

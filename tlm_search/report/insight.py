@@ -9,12 +9,13 @@ import pandas as pd
 
 from tlm_search.committee.candidates import configurations
 from tlm_search.report.tables import searched_names
-from tlm_search.report.words import number
+from tlm_search.report.words import interval, number, percent, points
 from tlm_search.search.record import StudyRecord, TrialRecord
 from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.settings import SETTINGS
 
 MIN_TRIALS = 16  # fewer say nothing about importance
+WORTH = 0.005  # accuracy that is worth more members
 EDGE = 0.05  # a value this near to an end, as a share of the range, is on the edge
 
 
@@ -43,6 +44,19 @@ def boundary_advice(table: pd.DataFrame) -> list[str]:
         f"a study that goes {'below' if edge == 'lower' else 'beyond'} it may find more."
         for name, best, edge in zip(table["setting"], table["best"], table["edge"], strict=True)
         if edge
+    ]
+
+
+def size_advice(saturation: pd.DataFrame) -> list[str]:
+    """Say what a larger committee of the best configuration promises, where it is worth a word."""
+    best = saturation.head(1)
+    return [
+        f"The curve through the best configuration is not flat at {members} members: twice as many promise "
+        f"{points(gain)} points (fitted; asymptote {percent(asymptote)}, {interval(low, high)})."
+        for members, gain, asymptote, low, high in zip(
+            best["members"], best["next_gain"], best["asymptote"], best["low"], best["high"], strict=True
+        )
+        if gain >= WORTH
     ]
 
 

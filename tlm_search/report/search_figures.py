@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
-from tlm_search.report.style import COLOURS, GREY, MAX_POINTS, REFERENCE_COLOUR, finish, log_axis
-from tlm_search.report.words import number
+from tlm_search.report.style import COLOURS, GREY, MAX_POINTS, REFERENCE_COLOUR, finish, log_axis, plain
+from tlm_search.report.words import number, percent
+
+FEW = 8  # different values that stand at equal steps
+QUARTERS = ("lowest quarter", "second quarter", "third quarter", "best quarter")
+QUARTER_COLOURS = (GREY, GREY, COLOURS[4], COLOURS[0])
 
 
 def history_figure(trials: pd.DataFrame, reference_accuracy: float | None) -> go.Figure:
@@ -52,7 +60,7 @@ def slice_figure(trials: pd.DataFrame, setting: str, *, log: bool) -> go.Figure:
     rows = rows.sort_values("validation_accuracy", ascending=False, kind="stable").head(MAX_POINTS)
     figure = go.Figure()
     texts = rows[setting].map(lambda value: isinstance(value, str)).any()
-    few = rows[setting].nunique() <= 8
+    few = rows[setting].nunique() <= FEW
     category = texts or (few and not log)
     ordered = sorted(rows[setting].unique(), key=lambda value: (isinstance(value, str), value))
     figure.add_scatter(
@@ -90,3 +98,75 @@ def importance_figure(importance: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(tickformat="")
     return figure
+
+
+def parallel_figure(trials: pd.DataFrame, settings: Sequence[str], *, logs: Container[str] = ()) -> go.Figure:
+    """Draw each complete trial as a line across its settings, by quarters of validation accuracy, the best on top.
+
+    Every axis goes from the lowest value to the highest; settings that are words, or few numbers, stand at equal steps.
+    """
+    done = trials[(trials["state"] == "complete") & trials["validation_accuracy"].notna()]
+    done = done.sort_values("validation_accuracy", ascending=False, kind="stable").head(MAX_POINTS)
+    axes = [*settings, "validation_accuracy"]
+    places, ticks = {}, []
+    for position, name in enumerate(axes):
+        places[name], labels = _axis(done[name], log=name in logs)
+        ticks += [(position, height, label) for height, label in labels]
+    figure = go.Figure()
+    ranks = done["validation_accuracy"].rank(pct=True, method="first")
+    for quarter, (name, colour) in enumerate(zip(QUARTERS, QUARTER_COLOURS, strict=True)):
+        rows = done.index[(ranks > quarter / 4) & (ranks <= (quarter + 1) / 4)]
+        figure.add_scatter(
+            x=[x for _ in rows for x in [*range(len(axes)), None]],
+            y=[y for row in rows for y in [*(places[name].get(row) for name in axes), None]],
+            name=name,
+            legendgroup=name,
+            mode="lines+markers",
+            opacity=0.75 if quarter == 3 else 0.35,
+            line={"color": colour, "width": 2 if quarter == 3 else 1},
+            marker={"size": 4, "color": colour},
+            text=[
+                text
+                for row in done.loc[rows].to_dict("records")
+                for text in [*(_setting_words(row, n) for n in axes), None]
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=[position + 0.02 for position, _, _ in ticks],
+        y=[height for _, height, _ in ticks],
+        mode="text",
+        name="values",
+        legendgroup="values",
+        text=[label for _, _, label in ticks],
+        textposition="middle right",
+        textfont={"size": 11},
+        hoverinfo="skip",
+    )
+    finish(figure, "All trials, setting by setting", "", "")
+    figure.update_xaxes(
+        tickvals=list(range(len(axes))), ticktext=[name.replace("_", "<br>") for name in axes],
+        range=[-0.15, len(axes) - 0.5], showgrid=True,
+    )  # fmt: skip
+    figure.update_yaxes(showticklabels=False, showgrid=False, range=[-0.06, 1.06])
+    return figure
+
+
+def _axis(column: pd.Series, *, log: bool) -> tuple[dict[int, float], list[tuple[float, str]]]:
+    """Return the height, 0 to 1, of each value by its row, and the heights that have a label."""
+    rows, values = column.dropna().index.tolist(), column.dropna().tolist()
+    different = sorted(set(values), key=lambda value: (isinstance(value, str), value))
+    if len(different) <= FEW or any(isinstance(value, str) for value in different):
+        step = {value: place / max(len(different) - 1, 1) for place, value in enumerate(different)}
+        heights = {row: step[value] for row, value in zip(rows, values, strict=True)}
+        return heights, [(at, number(value)) for value, at in step.items()]
+    scaled = [math.log10(value) if log else float(value) for value in values]
+    low, high = min(scaled), max(scaled)
+    heights = {row: (value - low) / (high - low) for row, value in zip(rows, scaled, strict=True)}
+    write = percent if column.name == "validation_accuracy" else number
+    return heights, [(0.0, write(min(values))), (1.0, write(max(values)))]
+
+
+def _setting_words(row: Mapping[Any, Any], name: str) -> str:
+    words = percent(row[name]) if name == "validation_accuracy" else number(row[name])
+    return f"trial {row['trial']}: {plain(name.replace('_', ' '))} {plain(words)}"

@@ -92,20 +92,32 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
 
 def frontiers_table(record: StudyRecord) -> pd.DataFrame:
     """Return accuracy by committee size of each configuration, best on validation first, and of the reference."""
-    best_first = sorted(configurations(record.trials), key=lambda trial: -_best_validation(trial))
+    best_first = sorted(configurations(record.trials), key=lambda trial: -best_validation(trial))
     rows: list[dict[str, Any]] = []
     for rank, trial in enumerate([*best_first, *_reference(record)]):
         reference = trial is record.reference
         facts = {"trial": trial.number, "rank": None if reference else rank, "configuration": label_of(record, trial)}
+        facts["pretrain_size"] = _pretrain_size(trial)
         before: float | None = None
-        for row in trial.frontier:
+        for row, candidate in zip(trial.frontier, candidates(trial), strict=True):
             gain = None if before is None else row["test_accuracy"] - before
-            rows.append({**facts, **row, "test_gain": gain})
+            costs = {cost: getattr(candidate, cost) for cost in COSTS}
+            rows.append({**facts, **row, **costs, "test_gain": gain})
             before = row["test_accuracy"]
-    columns = ["trial", "rank", "configuration", "size", "validation_accuracy", "validation_low", "validation_high"]
+    columns = [
+        "trial",
+        "rank",
+        "configuration",
+        "pretrain_size",
+        "size",
+        "validation_accuracy",
+        "validation_low",
+        "validation_high",
+    ]
     columns += ["test_accuracy", "test_low", "test_high", "subset_low", "subset_high", "subsets", "test_gain"]
     columns += ["validation_cross_entropy", "test_cross_entropy", "test_macro_f1", "test_calibration_error"]
-    return pd.DataFrame(rows, columns=columns).astype({"rank": "Int64"})
+    columns += COSTS
+    return pd.DataFrame(rows, columns=columns).astype({"rank": "Int64", **dict.fromkeys(COSTS, "float64")})
 
 
 def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
@@ -149,7 +161,7 @@ def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
     ``gain`` is the accuracy minus that of the configuration of the pair without pre-training. ``pretraining_loss`` is
     in nats per masked token, for the best configurations.
     """
-    trials = sorted(configurations(record.trials), key=lambda trial: -_best_validation(trial))
+    trials = sorted(configurations(record.trials), key=lambda trial: -best_validation(trial))
     without = {_pair(trial): trial.frontier[0]["test_accuracy"] for trial in trials if not _pretrain_size(trial)}
     pairs = {key: place for place, key in enumerate(dict.fromkeys(_pair(trial) for trial in trials))}
     rows = []
@@ -174,8 +186,24 @@ def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
     return table.astype({"gain": "float64", "pretraining_loss": "float64"})
 
 
+def overlap_table(record: StudyRecord, pretraining: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    """Return, for each size of pre-training, how much of the task its text holds and what it gains.
+
+    ``type_share`` and ``token_share`` are shares of the task's types and tokens (types weighted by frequency).
+    ``gain`` is the mean over pairs that differ in nothing but pre-training, of single members on test; missing
+    without such a pair.
+    """
+    overlaps = evidence.overlaps(int(size) for size in pretraining["pretrain_size"].unique())
+    rows = []
+    for size, (types, tokens) in sorted(overlaps.items()):
+        gains = pretraining.loc[pretraining["pretrain_size"] == size, "gain"].dropna()
+        rows.append((size, types, tokens, gains.mean(), len(gains)))
+    columns = ["pretrain_size", "type_share", "token_share", "gain", "pairs"]
+    return pd.DataFrame(rows, columns=columns).astype({"gain": "float64"})
+
+
 def outcomes_table(record: StudyRecord) -> pd.DataFrame:
-    """Return how many trials are in each state, and why they failed: the first line of the error."""
+    """Return how many trials are in each state, and why they failed (the first line of the error) or are infeasible."""
     counts: Counter[tuple[str, str]] = Counter()
     for trial in record.trials:
         if trial.interrupted:
@@ -183,6 +211,8 @@ def outcomes_table(record: StudyRecord) -> pd.DataFrame:
         else:
             lines = (trial.error or "").strip().splitlines()
             reason = (lines[0] if lines else "no reason was noted") if trial.state == "failed" else ""
+            if missed := _missed(record, trial):
+                reason = f"infeasible: misses {' and '.join(missed)}"
             counts[trial.state, reason] += 1
     order = [*STATES, "interrupted"]
     rows = sorted(counts.items(), key=lambda item: (order.index(item[0][0]), -item[1], item[0][1]))
@@ -198,7 +228,8 @@ def _reference(record: StudyRecord) -> Sequence[TrialRecord]:
     return [] if reference is None or reference.state != "complete" or not reference.frontier else [reference]
 
 
-def _best_validation(trial: TrialRecord) -> float:
+def best_validation(trial: TrialRecord) -> float:
+    """Return the highest validation accuracy of its committees of all sizes."""
     return max(float(row["validation_accuracy"]) for row in trial.frontier)
 
 
@@ -218,11 +249,17 @@ def _pair(trial: TrialRecord) -> str:
 
 
 def _feasible(record: StudyRecord, trial: TrialRecord) -> bool | None:
+    missed = _missed(record, trial)
+    return None if missed is None else not missed
+
+
+def _missed(record: StudyRecord, trial: TrialRecord) -> list[str] | None:
+    """Return the constraints that a complete trial misses; None where it cannot be told."""
     if trial.state != "complete":
         return None
     reference = None if record.reference is None else record.reference.metrics or None
     try:
-        return all(constraint.violation(trial.metrics, reference) <= 0 for constraint in record.space.constraints)
+        return [str(c) for c in record.space.constraints if c.violation(trial.metrics, reference) > 0]
     except KeyError:  # a metric that this trial does not have
         return None
 

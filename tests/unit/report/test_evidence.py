@@ -6,7 +6,8 @@ import pytest
 
 from tlm_search.committee.select import select
 from tlm_search.members.store import Store
-from tlm_search.report.answer import answer_of, disagreement, per_label_table
+from tlm_search.report import inside
+from tlm_search.report.answer import answer_of
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.html import write_report
 
@@ -56,12 +57,13 @@ def test_labels_and_disagreement_come_from_the_logits(record):
     study, store = record
     evidence = Evidence(study, store)
     best = answer_of(study, evidence).best
-    table = per_label_table(study, best, evidence)
+    votes = inside.votes_of(best, evidence)
+    table = inside.labels_table(study, votes)
     assert table["label"].tolist() == list(study.labels)
     assert table["rows"].sum() == ROWS + 1
     whole = (table["committee"] * table["rows"]).sum() / table["rows"].sum()
     assert whole == pytest.approx(best.test_difference.mean + study.reference.metrics["test_accuracy"])
-    assert 0 < disagreement(best, evidence) < 1
+    assert 0 < inside.diversity_table(votes)["disagreement"].iloc[-1] < 1
 
 
 def test_losses_and_versions_come_from_the_members(record):

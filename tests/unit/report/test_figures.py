@@ -1,7 +1,7 @@
 import builders
 import pytest
 
-from tlm_search.report import figures, search_figures, tables
+from tlm_search.report import figures, fit, frontier_figures, inside_figures, search_figures, tables
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.style import COLOURS, REFERENCE_COLOUR, colours_of
 
@@ -16,18 +16,24 @@ def frontiers(record):
     return tables.frontiers_table(record)
 
 
+@pytest.fixture(scope="module")
+def saturation(record, frontiers):
+    best = next(trial for trial in record.trials if trial.number == frontiers["trial"].iloc[0])
+    return fit.saturation_table(record, [best], Evidence(record, None))
+
+
 def test_the_best_have_a_colour_each_and_the_reference_its_own(frontiers):
     colours = colours_of(frontiers)
     assert list(colours.values()) == list(COLOURS)
     assert REFERENCE_COLOUR not in COLOURS
 
 
-def test_the_frontier_shows_the_best_lists_the_rest_and_draws_the_reference(record, frontiers):
-    figure = figures.frontier_figure(frontiers, colours_of(frontiers))
+def test_the_frontier_shows_the_best_lists_the_rest_and_draws_the_reference(record, frontiers, saturation):
+    figure = frontier_figures.frontier_figure(frontiers, saturation, colours_of(frontiers))
     lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
-    assert len(lines) == figures.LISTED
-    assert [trace.visible for trace in lines] == [True] * figures.SHOWN + ["legendonly"] * (
-        figures.LISTED - figures.SHOWN
+    assert len(lines) == frontier_figures.LISTED
+    assert [trace.visible for trace in lines] == [True] * frontier_figures.SHOWN + ["legendonly"] * (
+        frontier_figures.LISTED - frontier_figures.SHOWN
     )
     best = frontiers[frontiers["trial"] == frontiers["trial"].iloc[0]]
     assert list(lines[0].y) == best["test_accuracy"].tolist()
@@ -37,13 +43,75 @@ def test_the_frontier_shows_the_best_lists_the_rest_and_draws_the_reference(reco
     assert figure.layout.title.text == "Test accuracy against committee size"
 
 
-def test_the_size_that_reaches_the_reference_is_marked(record, frontiers):
-    figure = figures.frontier_figure(frontiers, {})
+def test_the_size_that_reaches_the_reference_is_marked(record, frontiers, saturation):
+    figure = frontier_figures.frontier_figure(frontiers, saturation, {})
     best = frontiers[frontiers["trial"] == frontiers["trial"].iloc[0]]
     reached = best[best["test_accuracy"] >= record.reference.metrics["test_accuracy"]]["size"].iloc[0]
     [note] = figure.layout.annotations
     assert note.x == reached
-    assert "reach the reference" in note.text
+    assert "the reference" in note.text
+
+
+def test_bands_of_subsets_and_the_fitted_curve_wait_for_their_button(frontiers, saturation):
+    traces = {trace.name: trace for trace in frontier_figures.frontier_figure(frontiers, saturation, {}).data}
+    best = frontiers[frontiers["trial"] == frontiers["trial"].iloc[0]]
+    band, curve = traces["95% of the best one's committees"], traces["curve through the best one"]
+    assert band.visible == curve.visible == "legendonly"
+    assert list(band.y[: len(best)]) == best["subset_low"].tolist()
+    assert curve.y[0] == pytest.approx(saturation["asymptote"].iloc[0] - saturation["gap"].iloc[0])
+
+
+def test_each_size_of_pre_training_has_a_facet_with_the_same_axes(frontiers):
+    facets = frontier_figures.facet_figures(frontiers, colours_of(frontiers))
+    assert list(facets) == [0, 1000, 4000]
+    assert len({figure.layout.yaxis.range for figure in facets.values()}) == 1
+    for size, figure in facets.items():
+        names = {trace.name for trace in figure.data if trace.mode == "lines+markers"}
+        expected = frontiers[(frontiers["pretrain_size"] == size) & (frontiers["trial"] >= 0)]["configuration"]
+        assert names == set(expected.drop_duplicates().head(frontier_figures.FACET_LINES))
+    assert frontier_figures.facet_figures(frontiers[frontiers["pretrain_size"] == 0], {}) == {}
+
+
+def test_gains_are_the_steps_between_sizes(frontiers):
+    best = frontiers[frontiers["trial"] == frontiers["trial"].iloc[0]]
+    first = frontier_figures.gain_figure(frontiers, {}).data[0]
+    assert list(first.x) == best["size"].tolist()[1:]
+    assert list(first.y) == pytest.approx(best["test_accuracy"].diff().tolist()[1:])
+
+
+def test_what_constraints_forbid_is_shaded(record):
+    table = tables.tradeoffs_table(record)
+    middle = float(table["parameters"].median())
+    [shape] = figures.tradeoff_figure(table, "parameters", {}, most=middle).layout.shapes
+    assert shape.x0 == middle
+    assert shape.x1 > table["parameters"].max()
+    [shape] = figures.tradeoff_figure(table, "parameters", {}, least=middle).layout.shapes
+    assert shape.x1 == middle
+    assert not figures.tradeoff_figure(table, "parameters", {}, most=1e12, least=1).layout.shapes
+
+
+def test_parallel_lines_cross_every_axis_once(record):
+    table = tables.trials_table(record)
+    figure = search_figures.parallel_figure(table, ["heads", "finetune_learning_rate"], logs={"finetune_learning_rate"})
+    lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert [trace.name for trace in lines] == list(search_figures.QUARTERS)
+    points = [(x, y) for trace in lines for x, y in zip(trace.x, trace.y, strict=True) if x is not None]
+    assert len(points) == 3 * len(record.in_state("complete"))
+    assert all(0 <= y <= 1 for _, y in points)
+    best = [y for x, y in zip(lines[-1].x, lines[-1].y, strict=True) if x == 2]
+    others = [y for trace in lines[:-1] for x, y in zip(trace.x, trace.y, strict=True) if x == 2]
+    assert min(best) >= max(others)
+
+
+def test_the_gain_of_pre_training_is_drawn_against_both_overlaps():
+    import pandas as pd
+
+    rows = [(1000, 0.5, 0.8, 0.01, 2), (4000, 0.7, 0.9, float("nan"), 0), (8000, 0.9, 0.99, 0.03, 3)]
+    table = pd.DataFrame(rows, columns=["pretrain_size", "type_share", "token_share", "gain", "pairs"])
+    plain, weighted = figures.overlap_figure(table).data
+    assert list(plain.x) == [0.5, 0.9]
+    assert list(weighted.x) == [0.8, 0.99]
+    assert list(weighted.y) == [0.01, 0.03]
 
 
 @pytest.mark.parametrize("cost", tables.COSTS)
@@ -93,4 +161,4 @@ def test_what_the_user_named_is_no_markup_in_a_figure():
 
     rows = [("<b>bold</b>", 10, 0.5, 0.6, -0.1)]
     table = pd.DataFrame(rows, columns=["label", "rows", "committee", "reference", "difference"])
-    assert list(figures.label_figure(table).data[0].y) == ["&lt;b&gt;bold&lt;/b&gt;"]
+    assert list(inside_figures.label_figure(table).data[0].y) == ["&lt;b&gt;bold&lt;/b&gt;"]

@@ -61,7 +61,7 @@
     delete layout.title;
     layout.showlegend = false;
     layout.autosize = true;
-    layout.margin.t = 12;
+    layout.margin.t = (layout.annotations || []).length ? 28 : 12;  // annotations stand above the axes
     delete layout.height;
     if (plot.clientWidth < 520) layout.font.size = 11.5;
     Plotly.newPlot(plot, figure.data, layout, {

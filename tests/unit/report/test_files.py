@@ -1,0 +1,49 @@
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from tlm_search.errors import UserError
+from tlm_search.report import files
+
+TABLE = pd.DataFrame({"label_name": ["50% & more_of {it}\\", None], "share": [0.123456, float("nan")], "rows": [3, 4]})
+
+
+def test_formats_are_read_and_unknown_ones_refused():
+    assert files.read_formats("html, CSV,html") == ("html", "csv")
+    with pytest.raises(UserError, match="pdf is no format") as refused:
+        files.read_formats("html,pdf")
+    assert "html, csv, tex, md, png, svg" in str(refused.value.hint)
+    with pytest.raises(UserError, match="nothing is no format"):
+        files.read_formats(" ,")
+
+
+def test_latex_escapes_what_latex_reads():
+    text = files.latex(TABLE)
+    assert "label name & share & rows \\\\" in text
+    assert r"50\% \& more\_of \{it\}\textbackslash{} & 0.1235 & 3 \\" in text
+    assert r"-- & -- & 4 \\" in text
+    assert text.startswith("\\begin{tabular}{lrr}\n\\toprule\n")
+    long = files.latex(pd.DataFrame({"x": range(files.MAX_TEX_ROWS + 1)}))
+    assert f"the first {files.MAX_TEX_ROWS} of {files.MAX_TEX_ROWS + 1} rows" in long
+
+
+def test_only_what_is_asked_for_is_written(tmp_path):
+    files.write_files({"t": TABLE}, {"f": go.Figure()}, tmp_path, formats=["csv"])
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.*")] == ["tables/t.csv"]
+
+
+def test_pictures_without_what_draws_them_are_refused_with_the_way_to_it(monkeypatch):
+    monkeypatch.setattr(files, "pictures_are_possible", lambda: False)
+    files.check_formats(["html", "csv"])
+    with pytest.raises(UserError, match="Kaleido") as refused:
+        files.check_formats(["html", "svg"])
+    assert "tlm-search[figures]" in str(refused.value.hint)
+
+
+def test_a_browser_that_does_not_start_is_told(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no browser\nand more")
+
+    monkeypatch.setattr("plotly.io.write_images", broken)
+    with pytest.raises(UserError, match="could not draw the figures: no browser"):
+        files.write_files({}, {"f": go.Figure()}, tmp_path, formats=["png"])

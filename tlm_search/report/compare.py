@@ -1,0 +1,242 @@
+"""Several studies side by side: their answers, frontiers, costs and claims on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from tlm_search.errors import StudyError
+from tlm_search.members.store import Store
+from tlm_search.report import tables
+from tlm_search.report.answer import summary_line, what_matching_means
+from tlm_search.report.build import Report, build_report
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.files import DEFAULT, check_formats, write_files, write_text
+from tlm_search.report.frames import Cell, Column, Frame, cells, claims_frame
+from tlm_search.report.frontier_figures import frontier_figure
+from tlm_search.report.html import fill, notes_of
+from tlm_search.report.markdown import table_lines
+from tlm_search.report.style import COLOURS, colours_of, finish, log_axis, plain
+from tlm_search.report.words import interval, metric_words, percent, plural
+from tlm_search.search.record import StudyRecord
+
+FACET_LINES = 4
+
+StoreOf = Callable[[StudyRecord], Store | None]
+Studies = Mapping[str, tuple[StudyRecord, Report]]
+
+
+def write_comparison(
+    records: Sequence[StudyRecord], store_of: StoreOf, out: Path, *, formats: Sequence[str] = DEFAULT
+) -> Path:
+    """Write the page and tables of several studies into ``out``, as ``write_report`` does those of one.
+
+    Raises:
+        StudyError: the folder cannot be written.
+        UserError: pictures are asked for and what draws them is not installed.
+    """
+    check_formats(formats)
+    names = _names(records)
+    studies = {
+        name: (record, build_report(record, Evidence(record, store_of(record))))
+        for name, record in zip(names, records, strict=True)
+    }
+    by_name = {name: _joined(studies, name) for name in ("frontiers", "tradeoffs", "saturation", "claims")}
+    drawn = _figures(studies)
+    answers = _answers(studies)
+    try:
+        if "md" in formats:
+            write_text(out / "report.md", f"# {' beside '.join(names)}\n\n{table_lines(answers)}\n")
+        if "html" in formats:
+            write_text(out / "report.html", _page(studies, drawn, answers))
+        write_files(by_name, drawn, out, formats=formats)
+    except OSError as error:
+        raise StudyError(
+            f"the report cannot be written into {out}: {error.strerror or error}", hint="Name another with --out."
+        ) from error
+    return out / "report.html" if "html" in formats else out
+
+
+def _names(records: Sequence[StudyRecord]) -> list[str]:
+    """Return a name for each study: its own, with its folder where two are alike."""
+    plainly = [record.name for record in records]
+    return [
+        name if plainly.count(name) == 1 else f"{name} ({record.folder})"
+        for name, record in zip(plainly, records, strict=True)
+    ]
+
+
+def _joined(studies: Studies, table: str) -> pd.DataFrame:
+    parts = [report.tables[table].assign(study=name) for name, (_, report) in studies.items()]
+    known = [part for part in parts if len(part)] or parts[:1]
+    whole = pd.concat([part.astype(object) for part in known], ignore_index=True)
+    return whole[["study", *(column for column in whole.columns if column != "study")]]
+
+
+def _page(studies: Studies, drawn: Mapping[str, go.Figure], answers: Frame) -> str:
+    claims, differences = _claims(studies), _differences(studies)
+    costs = [cost for cost in tables.COSTS if cost in drawn]
+    there = {
+        "frontier": ("Accuracy by committee size", "together" in drawn),
+        "cost": ("Accuracy and cost", bool(costs)),
+        "claims": ("The claims", bool(claims.rows)),
+        "differences": ("How the studies differ", bool(differences.rows)),
+    }
+    return fill(
+        "compare.html.j2",
+        drawn,
+        names=list(studies),
+        summaries=[f"{name}: {summary_line(record)}" for name, (record, _) in studies.items()],
+        notes=[f"{name}: {note}" for name, (record, _) in studies.items() for note in notes_of(record)],
+        sections=[(name, title) for name, (title, shown) in there.items() if shown],
+        headlines=[(name, report.answer.headline) for name, (_, report) in studies.items()],
+        answers_table=answers,
+        matching=what_matching_means(),
+        facets=[name for name in drawn if name.startswith("study_")],
+        costs=costs,
+        claims_table=claims,
+        differences_table=differences,
+    )
+
+
+def _answers(studies: Studies) -> Frame:
+    said: dict[str, list[str]] = {}
+    columns = [Column("", False)]
+    for name, (_, report) in studies.items():
+        table = report.answer.table
+        columns += [Column(f"{name}: {str(which).lower()}", False) for which in table.columns]
+        for fact in table.index:
+            said.setdefault(str(fact), []).extend(str(cell) for cell in table.loc[fact])
+    return Frame(columns, [cells([fact, *row]) for fact, row in said.items()])
+
+
+def _figures(studies: Studies) -> dict[str, go.Figure]:
+    drawn: dict[str, go.Figure] = {}
+    with_results = {
+        name: report for name, (_, report) in studies.items() if (report.tables["frontiers"]["trial"] >= 0).any()
+    }
+    colours = dict(zip(studies, COLOURS * (1 + len(studies) // len(COLOURS)), strict=False))
+    if not with_results:
+        return drawn
+    drawn["together"] = _together(with_results, colours)
+    values = pd.concat([report.tables["frontiers"][["test_low", "test_high"]] for report in with_results.values()])
+    low, high = float(values["test_low"].min()), float(values["test_high"].max())
+    for place, (name, report) in enumerate(with_results.items()):
+        frontiers = report.tables["frontiers"]
+        figure = frontier_figure(frontiers, report.tables["saturation"], colours_of(frontiers), listed=FACET_LINES)
+        figure.update_layout(title={"text": name})
+        figure.update_yaxes(range=[low, high])
+        drawn[f"study_{place}"] = figure
+    for cost in tables.COSTS:
+        if any(report.tables["tradeoffs"][f"front_{cost}"].any() for report in with_results.values()):
+            drawn[cost] = _fronts(with_results, cost, colours)
+    return drawn
+
+
+def _together(reports: Mapping[str, Report], colours: Mapping[str, str]) -> go.Figure:
+    figure = go.Figure()
+    largest = max(int(report.tables["frontiers"]["size"].max()) for report in reports.values())
+    for name, report in reports.items():
+        frontiers = report.tables["frontiers"]
+        lines = frontiers[frontiers["trial"] >= 0]
+        rows = lines[lines["trial"] == lines["trial"].iloc[0]]
+        figure.add_scatter(
+            x=rows["size"],
+            y=rows["test_accuracy"],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": rows["test_high"] - rows["test_accuracy"],
+                "arrayminus": rows["test_accuracy"] - rows["test_low"],
+                "thickness": 1,
+            },
+            name=name,
+            legendgroup=name,
+            mode="lines+markers",
+            line={"color": colours[name], "width": 2.5},
+            marker={"size": 7, "color": colours[name]},
+            text=[
+                f"<b>{plain(name)}</b><br>{plain(row['configuration'])}<br>{plural(int(row['size']), 'member')}: "
+                f"{percent(row['test_accuracy'])}, 95% interval {interval(row['test_low'], row['test_high'])}"
+                for row in rows.to_dict("records")
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+        for row in frontiers[frontiers["trial"] < 0].tail(1).to_dict("records"):
+            label = f"reference of {name}"
+            figure.add_scatter(
+                x=[0.8, largest + 0.2],
+                y=[row["test_accuracy"]] * 2,
+                name=label,
+                legendgroup=label,
+                mode="lines",
+                line={"color": colours[name], "width": 2, "dash": "dash"},
+                hovertemplate=f"{plain(label)}: {percent(row['test_accuracy'])}, 95% interval "
+                f"{interval(row['test_low'], row['test_high'])}<extra></extra>",
+            )
+    finish(figure, "The best configuration of each study", "committee size (members)", "test accuracy")
+    figure.update_xaxes(range=[0.8, max(largest, 2) + 0.2], dtick=max(1, round(largest / 8)))
+    return figure
+
+
+def _fronts(reports: Mapping[str, Report], cost: str, colours: Mapping[str, str]) -> go.Figure:
+    figure = go.Figure()
+    seen = []
+    for name, report in reports.items():
+        table = report.tables["tradeoffs"]
+        front = table[table[f"front_{cost}"]].sort_values(cost)
+        reference = table[(table["trial"] < 0) & table["whole"] & table[cost].notna()]
+        for rows, mode, symbol, size in ((front, "lines+markers", "circle", 8), (reference, "markers", "diamond", 13)):
+            figure.add_scatter(
+                x=rows[cost],
+                y=rows["test_accuracy"],
+                name=name,
+                legendgroup=name,
+                mode=mode,
+                line={"color": colours[name], "width": 1.5, "dash": "dot"},
+                marker={"size": size, "symbol": symbol, "color": colours[name]},
+                text=[
+                    f"<b>{plain(name)}</b><br>{plain(row['configuration'])}, {plural(int(row['size']), 'member')}<br>"
+                    f"{percent(row['test_accuracy'])}, 95% interval {interval(row['test_low'], row['test_high'])}"
+                    for row in rows.to_dict("records")
+                ],
+                hovertemplate="%{text}<extra></extra>",
+            )
+            seen.append(rows[cost])
+    words = metric_words(cost)
+    finish(figure, f"Test accuracy against {words}", words, "test accuracy")
+    costs = pd.concat(seen)
+    if costs.min() > 0 and costs.max() / costs.min() > 8:
+        log_axis(figure, costs)
+    return figure
+
+
+def _claims(studies: Studies) -> Frame:
+    frames = {name: claims_frame(report.tables["claims"]) for name, (_, report) in studies.items()}
+    by_claim: dict[str, dict[str, str]] = {}
+    for name, frame in frames.items():
+        for claim, verdict, effect, span, *_ in frame.rows:
+            measured = f": {effect.text} ({span.text})" if span.value != "" else ""
+            by_claim.setdefault(claim.text, {})[name] = verdict.text + measured
+    columns = [Column("claim", False), *(Column(name, False) for name in studies)]
+    return Frame(columns, [cells([claim, *(said.get(n, "") for n in studies)]) for claim, said in by_claim.items()])
+
+
+def _differences(studies: Studies) -> Frame:
+    facts: dict[str, dict[str, str]] = {}
+    for name, (record, report) in studies.items():
+        provenance = report.tables["provenance"]
+        for fact, value in zip(provenance["fact"], provenance["value"], strict=True):
+            if not str(fact).startswith(("first trial", "last trial")):
+                facts.setdefault(str(fact), {})[name] = str(value)
+        for setting, entry in record.space.to_document().get("search", {}).items():
+            facts.setdefault(f"search {setting}", {})[name] = str(entry)
+    rows = [
+        [Cell(fact, fact), *cells([values.get(name, "") for name in studies])]
+        for fact, values in facts.items()
+        if len({values.get(name) for name in studies}) > 1
+    ]
+    return Frame([Column("fact", False), *(Column(name, False) for name in studies)], rows)

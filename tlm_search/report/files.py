@@ -1,0 +1,128 @@
+"""The files of a report beside its page: tables as CSV and LaTeX, figures as Plotly's JSON, PNG and SVG."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from tlm_search.errors import UserError
+
+FORMATS = ("html", "csv", "tex", "md", "png", "svg")
+DEFAULT = ("html", "csv", "tex", "md")
+PICTURES = ("png", "svg")
+MAX_TEX_ROWS = 60  # a table of a paper is shorter; all rows are in the CSV
+PICTURE_WIDTH, PICTURE_SCALE = 900, 2
+
+
+def read_formats(text: str) -> tuple[str, ...]:
+    """Return the formats of ``html,csv,md``.
+
+    Raises:
+        UserError: one is unknown, or none is given.
+    """
+    formats = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
+    unknown = [word for word in formats if word not in FORMATS]
+    if unknown or not formats:
+        raise UserError(
+            f"--format {text}: {unknown[0] if unknown else 'nothing'} is no format of a report",
+            hint=f"allowed are {', '.join(FORMATS)}, with commas between them",
+        )
+    return formats
+
+
+def pictures_are_possible() -> bool:
+    """Tell whether what draws PNG and SVG is installed."""
+    return importlib.util.find_spec("kaleido") is not None
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise UserError now, not after the tables, when pictures cannot be drawn."""
+    if not pictures_are_possible() and any(name in PICTURES for name in formats):
+        raise UserError(
+            "PNG and SVG need Kaleido, which is not installed",
+            hint="pip install 'tlm-search[figures]', and have Chrome or Chromium",
+        )
+
+
+def write_files(
+    tables: Mapping[str, pd.DataFrame], figures: Mapping[str, go.Figure], out: Path, *, formats: Sequence[str]
+) -> None:
+    """Write tables and figures below ``out`` as ``formats`` say."""
+    for folder, needed in (("tables", ("csv", "tex")), ("figures", ("html", *PICTURES))):
+        if any(name in formats for name in needed):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        if "csv" in formats:
+            write_text(out / "tables" / f"{name}.csv", table.to_csv(index=False))
+        if "tex" in formats:
+            write_text(out / "tables" / f"{name}.tex", latex(table))
+    if "html" in formats:
+        for name, figure in figures.items():
+            write_text(out / "figures" / f"{name}.json", figure.to_json())
+    if figures and any(name in PICTURES for name in formats):
+        _write_pictures(figures, out / "figures", [name for name in PICTURES if name in formats])
+
+
+def latex(table: pd.DataFrame) -> str:
+    """Write a table for LaTeX, with booktabs' rules, as a float-less ``tabular``."""
+    columns = list(table.columns)
+    shown = table.head(MAX_TEX_ROWS)
+    kinds = "".join("r" if pd.api.types.is_numeric_dtype(table[name]) else "l" for name in columns)
+    lines = [f"\\begin{{tabular}}{{{kinds}}}", "\\toprule"]
+    lines.append(" & ".join(_tex(str(name).replace("_", " ")) for name in columns) + r" \\")
+    lines.append("\\midrule")
+    lines += [" & ".join(_tex_cell(value) for value in row) + r" \\" for row in shown.itertuples(index=False)]
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    if len(table) > len(shown):
+        lines.append(f"% the first {len(shown)} of {len(table)} rows; all are in the CSV file")
+    return "\n".join(lines) + "\n"
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write ``text`` by one rename, so that a reader never sees half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(file)
+
+
+def _write_pictures(figures: Mapping[str, go.Figure], folder: Path, formats: Sequence[str]) -> None:
+    import plotly.io
+
+    # On paper: white behind it, the legend that the page has as buttons, and the title.
+    drawn = [
+        go.Figure(figure).update_layout(paper_bgcolor="white", plot_bgcolor="white") for figure in figures.values()
+    ]
+    paths = [str(folder / f"{name}.{kind}") for kind in formats for name in figures]
+    try:
+        plotly.io.write_images(drawn * len(formats), paths, width=PICTURE_WIDTH, scale=PICTURE_SCALE)
+    except Exception as error:  # Kaleido's errors have no common base: no browser, one that does not start, ...
+        reason = str(error).strip().splitlines()
+        raise UserError(
+            f"Kaleido could not draw the figures: {reason[0] if reason else type(error).__name__}",
+            hint="It needs Chrome or Chromium; everything else of the report is written.",
+        ) from error
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "\n": " ",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+def _tex_cell(value: object) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
+        return "--"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return _tex(str(value))

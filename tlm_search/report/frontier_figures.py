@@ -1,0 +1,237 @@
+"""The figures of accuracy against committee size, each made of one DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from tlm_search.report.style import COLOURS, GREY, REFERENCE_COLOUR, Colours, faint, finish, plain
+from tlm_search.report.words import compact, interval, milliseconds, percent, plural
+
+SHOWN, LISTED = len(COLOURS), 12  # configurations that are drawn at first, and that can be drawn
+FACET_LINES = 3
+
+
+def frontier_figure(
+    frontiers: pd.DataFrame, saturation: pd.DataFrame, colours: Colours, *, listed: int = LISTED
+) -> go.Figure:
+    """Draw test accuracy against committee size: a line per configuration, the reference as a line across.
+
+    Of the best configuration the 95% interval is drawn, and can be switched to how much committees of its members
+    differ, and to the fitted curve.
+    """
+    figure = go.Figure()
+    lines = frontiers[frontiers["trial"] >= 0]
+    largest = max([2, *lines["size"].tolist()])
+    bar = _add_reference(figure, frontiers, (0.8, largest + 0.2))
+    for place, trial in enumerate(lines["trial"].drop_duplicates().tolist()[:listed]):
+        rows = lines[lines["trial"] == trial]
+        # One band at first: several on top of each other say nothing.
+        _add_band(figure, rows, colours.get(trial, GREY), visible=place == 0 or "legendonly")
+        _add_line(figure, rows, colours.get(trial, GREY), best=place == 0, visible=place < SHOWN or "legendonly")
+    if len(lines):
+        best = lines[lines["trial"] == lines["trial"].iloc[0]]
+        colour = colours.get(int(best["trial"].iloc[0]), GREY)
+        _add_subsets(figure, best, colour)
+        _add_fit(figure, saturation[saturation["trial"] == best["trial"].iloc[0]], largest, colour)
+        if bar is not None:
+            _mark_crossing(figure, best, bar)
+    finish(figure, "Test accuracy against committee size", "committee size (members)", "test accuracy")
+    figure.update_xaxes(range=[0.8, largest + 0.2], dtick=max(1, round(largest / 8)))
+    return figure
+
+
+def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Figure]:
+    """Draw the best configurations of each size of pre-training beside the reference, on equal axes."""
+    lines = frontiers[frontiers["trial"] >= 0]
+    sizes = sorted(int(size) for size in lines["pretrain_size"].unique())
+    chosen = {
+        size: lines[(lines["pretrain_size"] == size)]["trial"].drop_duplicates().tolist()[:FACET_LINES]
+        for size in sizes
+    }
+    shown = lines[lines["trial"].isin([trial for trials in chosen.values() for trial in trials])]
+    reference = frontiers[frontiers["trial"] < 0].tail(1)
+    values = [*shown["test_accuracy"], *reference["test_low"], *reference["test_high"]]
+    figures = {}
+    for size in sizes if len(sizes) > 1 else []:
+        figure = go.Figure()
+        largest = max(2, int(shown["size"].max()))
+        _add_reference(figure, frontiers, (0.8, largest + 0.2))
+        for place, trial in enumerate(chosen[size]):
+            rows = shown[shown["trial"] == trial]
+            _add_line(figure, rows, colours.get(trial, GREY), best=place == 0, visible=True)
+        title = f"Pre-trained on {size:,} documents" if size else "Not pre-trained"
+        finish(figure, title, "committee size (members)", "test accuracy")
+        margin = 0.05 * (max(values) - min(values)) or 0.01
+        figure.update_yaxes(range=[min(values) - margin, max(values) + margin])
+        figure.update_xaxes(range=[0.8, largest + 0.2], dtick=max(1, round(largest / 8)))
+        figures[size] = figure
+    return figures
+
+
+def gain_figure(frontiers: pd.DataFrame, colours: Colours) -> go.Figure:
+    """Draw what each further member adds to the test accuracy."""
+    figure = go.Figure()
+    lines = frontiers[(frontiers["trial"] >= 0) & frontiers["test_gain"].notna()]
+    for place, trial in enumerate(lines["trial"].drop_duplicates().tolist()[:SHOWN]):
+        rows = lines[lines["trial"] == trial]
+        name = str(rows["configuration"].iloc[0])
+        figure.add_scatter(
+            x=rows["size"],
+            y=rows["test_gain"],
+            name=name,
+            legendgroup=name,
+            mode="lines+markers",
+            line={"color": colours.get(trial, GREY), "width": 3 if place == 0 else 2},
+            marker={"size": 7, "color": colours.get(trial, GREY)},
+            text=[
+                f"<b>{plain(name)}</b><br>member {row['size']} adds {100 * row['test_gain']:+.1f} points"
+                for row in rows.to_dict("records")
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    finish(figure, "What each further member adds", "committee size (members)", "test accuracy gained")
+    largest = int(lines["size"].max())
+    figure.update_xaxes(dtick=max(1, round(largest / 8)), range=[1.8, max(largest, 3) + 0.2])
+    figure.update_yaxes(tickformat="+.1%", zeroline=True, zerolinecolor=GREY, zerolinewidth=1)
+    return figure
+
+
+def _add_reference(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[float, float]) -> float | None:
+    rows = frontiers[frontiers["trial"] < 0]
+    if rows.empty:
+        return None
+    whole = rows.iloc[-1]
+    name = str(whole["configuration"])
+    figure.add_scatter(
+        x=[*across, *reversed(across)],
+        y=[whole["test_low"]] * 2 + [whole["test_high"]] * 2,
+        name=name,
+        legendgroup=name,
+        showlegend=False,
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=faint(REFERENCE_COLOUR, 0.1),
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=list(pd.Series(range(31)) / 30 * (across[1] - across[0]) + across[0]),
+        y=[whole["test_accuracy"]] * 31,
+        name=name,
+        legendgroup=name,
+        mode="lines",
+        line={"color": REFERENCE_COLOUR, "width": 2, "dash": "dash"},
+        text=[_frontier_facts(dict(whole))] * 31,
+        hovertemplate="%{text}<extra></extra>",
+    )
+    return float(whole["test_accuracy"])
+
+
+def _add_line(figure: go.Figure, rows: pd.DataFrame, colour: str, *, best: bool, visible: Any) -> None:
+    name = str(rows["configuration"].iloc[0])
+    figure.add_scatter(
+        x=rows["size"],
+        y=rows["test_accuracy"],
+        name=name,
+        legendgroup=name,
+        mode="lines+markers",
+        visible=visible,
+        line={"color": colour, "width": 3 if best else 2},
+        marker={"size": 8 if best else 6, "color": colour},
+        text=[_frontier_facts(row) for row in rows.to_dict("records")],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _add_band(figure: go.Figure, rows: pd.DataFrame, colour: str, *, visible: Any) -> None:
+    name = str(rows["configuration"].iloc[0])
+    figure.add_scatter(
+        x=[*rows["size"], *reversed(list(rows["size"]))],
+        y=[*rows["test_low"], *reversed(list(rows["test_high"]))],
+        name=f"{name}, 95% interval",
+        legendgroup=name,
+        showlegend=False,
+        visible=visible,
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=faint(colour, 0.14),
+        hoverinfo="skip",
+    )
+
+
+def _add_subsets(figure: go.Figure, rows: pd.DataFrame, colour: str) -> None:
+    name = "95% of the best one's committees"
+    figure.add_scatter(
+        x=[*rows["size"], *reversed(list(rows["size"]))],
+        y=[*rows["subset_low"], *reversed(list(rows["subset_high"]))],
+        name=name,
+        legendgroup=name,
+        visible="legendonly",
+        mode="lines",
+        line={"width": 1, "dash": "dot", "color": colour},
+        fill="toself",
+        fillcolor=faint(colour, 0.25),
+        hoverinfo="skip",
+    )
+
+
+def _add_fit(figure: go.Figure, saturation: pd.DataFrame, largest: int, colour: str) -> None:
+    for row in saturation.to_dict("records"):
+        sizes = [1 + step / 20 * (largest + 0.2 - 1) for step in range(21)]
+        name = "curve through the best one"
+        figure.add_scatter(
+            x=sizes,
+            y=[row["asymptote"] - row["gap"] * size ** -row["rate"] for size in sizes],
+            name=name,
+            legendgroup=name,
+            visible="legendonly",
+            mode="lines",
+            line={"width": 2, "dash": "dot", "color": colour},
+            hovertemplate=f"fitted %{{y:.1%}}, towards {percent(row['asymptote'])} "
+            f"({interval(row['low'], row['high'])})<extra></extra>",
+        )
+
+
+def _mark_crossing(figure: go.Figure, rows: pd.DataFrame, bar: float) -> None:
+    crossed = rows[rows["test_accuracy"] >= bar]
+    if crossed.empty:
+        return
+    size = int(crossed["size"].iloc[0])
+    figure.add_shape(
+        type="line",
+        x0=size,
+        x1=size,
+        yref="paper",
+        y0=0,
+        y1=1,
+        layer="below",
+        line={"color": GREY, "width": 1, "dash": "dot"},
+    )
+    figure.add_annotation(
+        x=size,
+        yref="paper",
+        y=1,
+        yanchor="bottom",
+        xanchor="left" if size <= float(rows["size"].max()) / 2 else "right",
+        text=f"{plural(size, 'member')} of the best reach{'es' if size == 1 else ''} the reference",
+        showarrow=False,
+    )
+
+
+def _frontier_facts(row: Mapping[Any, Any]) -> str:
+    lines = [
+        f"<b>{plain(row['configuration'])}</b>",
+        f"{plural(int(row['size']), 'member')}: {percent(row['test_accuracy'])} on test, 95% interval "
+        f"{interval(row['test_low'], row['test_high'])}",
+        f"95% of {row['subsets']} committees: {interval(row['subset_low'], row['subset_high'])}",
+        f"validation {percent(row['validation_accuracy'])}, macro F1 {percent(row['test_macro_f1'])}, "
+        f"calibration error {percent(row['test_calibration_error'])}",
+        f"{milliseconds(row['latency_ms'])}, {compact(row['parameters'])} parameters, "
+        f"training {compact(row['training_flops'])} FLOPs",
+    ]
+    return "<br>".join(lines)

@@ -1,0 +1,74 @@
+"""The report as Markdown: the answer and the tables that fit a page."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from tlm_search.report.answer import summary_line, what_matching_means
+from tlm_search.report.build import Report
+from tlm_search.report.cite import bibtex
+from tlm_search.report.frames import (
+    Frame,
+    claims_frame,
+    configurations_frame,
+    frame_of,
+    saturation_frame,
+)
+from tlm_search.search.record import StudyRecord
+
+MAX_ROWS = 20
+
+
+def markdown(record: StudyRecord, report: Report) -> str:
+    """Return the page in words and tables."""
+    answer = report.answer
+    configurations, caption = configurations_frame(record, report.tables["trials"])
+    parts = [
+        f"# {_text(record.name)}",
+        _text(summary_line(record)),
+        f"## {_text(answer.headline)}",
+        *(_text(sentence) for sentence in answer.verdict),
+        _answer_table(answer.table),
+        _text(what_matching_means()),
+        "## Configurations",
+        _text(caption) + ".",
+        table_lines(configurations),
+    ]
+    for title, frame in (
+        ("Where the curves end", saturation_frame(report.tables["saturation"])),
+        ("Claims", claims_frame(report.tables["claims"])),
+        ("How the trials ended", frame_of(report.tables["outcomes"], percents=("share",))),
+        ("Provenance", frame_of(report.tables["provenance"])),
+    ):
+        if frame.rows:
+            parts += [f"## {title}", table_lines(frame)]
+    parts += ["## Cite", f"```bibtex\n{bibtex(record)}\n```"]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _answer_table(table: pd.DataFrame) -> str:
+    if table.empty:
+        return ""
+    rows = [[str(title), *(str(cell) for cell in table.loc[title])] for title in table.index]
+    return _lines(["", *(str(column) for column in table.columns)], rows)
+
+
+def table_lines(frame: Frame) -> str:
+    """Return a table of Markdown, cut after ``MAX_ROWS``."""
+    rows = [[cell.text for cell in row] for row in frame.rows[:MAX_ROWS]]
+    text = _lines([column.title for column in frame.columns], rows)
+    return text if len(frame.rows) <= MAX_ROWS else f"{text}\n\nThe first {MAX_ROWS} of {len(frame.rows)}."
+
+
+def _lines(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell if line is lines[1] else _text(cell) for cell in line) + " |" for line in lines
+    )
+
+
+def _text(text: str) -> str:
+    """Keep a text from being read as Markdown or HTML, and in its cell."""
+    for character, escaped in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(character, escaped)
+    return text
