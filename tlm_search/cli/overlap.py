@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tlm_search.cli.options import DataDir, Overrides, overrides_of
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -21,16 +23,22 @@ _SPLITS = ("train", "validation", "test")
 def overlap(
     space: Annotated[Path, typer.Argument(metavar="SPACE", help="The YAML file of a space.")],
     studies_dir: Annotated[Path, typer.Option(help="Folder of the studies; tokens are kept in it.")] = Path("studies"),
+    data_dir: DataDir = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    set_: Overrides = None,
 ) -> None:
     """Show the token overlap of corpus and task, plain and weighted by frequency, against the corpus's size."""
     from tlm_search.data.overlap import overlap_curve
     from tlm_search.data.prepare import prepare
+    from tlm_search.data.sources import use_data_dir
     from tlm_search.data.tokens import TokenArray
     from tlm_search.search.folder import store_root
     from tlm_search.space.load import load_space
 
-    data = prepare(load_space(space), store_root(studies_dir), progress=lambda step: print(step, file=sys.stderr))
+    if data_dir is not None:
+        use_data_dir(data_dir)
+    loaded = load_space(space, overrides=overrides_of(set_))
+    data = prepare(loaded, store_root(studies_dir), progress=lambda step: print(step, file=sys.stderr))
     curve = overlap_curve(
         [TokenArray.open(data.folder(split)) for split in _SPLITS],
         TokenArray.open(data.folder("corpus")),

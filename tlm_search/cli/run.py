@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlm_search.errors import ClusterError, InterruptedStudyError, SpaceError
+from tlm_search.cli.options import DataDir, Overrides, overrides_of
+from tlm_search.errors import ClusterError, InterruptedStudyError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,20 +31,21 @@ def run(
     address: Annotated[str | None, typer.Option(help="Ray cluster to run on: HOST:PORT, or auto.")] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="Database of the study by URL; a journal file when not given.", envvar="TLM_SEARCH_STORAGE"),
+        typer.Option(help="Database of a new study by URL (or TLM_SEARCH_STORAGE); a journal file when not given."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an old study aside and begin anew.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the space: --set search.depth=2. Repeatable."),
-    ] = None,
+    data_dir: DataDir = None,
+    set_: Overrides = None,
 ) -> None:
     """Run the study of a space, or continue it, until it holds its trials. Safe to repeat."""
     from tlm_search.cli.display import Display
+    from tlm_search.data.sources import use_data_dir
     from tlm_search.search.session import run_study
     from tlm_search.space.load import load_space
 
-    overrides = _overrides(set_ or [])
+    if data_dir is not None:
+        use_data_dir(data_dir)
+    overrides = overrides_of(set_)
     if trials is not None:
         overrides["budget.trials"] = str(trials)
     if time_budget is not None:
@@ -52,7 +54,7 @@ def run(
         overrides["name"] = json.dumps(name)
     loaded = load_space(space, overrides=overrides)
     display = Display()
-    again = _command(space, trials, time_budget, studies_dir, name, address, set_ or [])
+    again = _command(space, trials, time_budget, studies_dir, name, address, data_dir, set_ or [])
     try:
         session = run_study(
             loaded,
@@ -74,16 +76,6 @@ def run(
         display.announce(f"{session.driver.stopped}; continue with: {again}")
 
 
-def _overrides(pairs: list[str]) -> dict[str, str]:
-    overrides = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise SpaceError(f"--set {pair}: allowed is KEY=VALUE", hint="for example --set search.depth=2")
-        overrides[key.strip()] = value
-    return overrides
-
-
 def _command(
     space: Path,
     trials: int | None,
@@ -91,6 +83,7 @@ def _command(
     studies_dir: Path,
     name: str | None,
     address: str | None,
+    data_dir: Path | None,
     pairs: list[str],
 ) -> str:
     """Write the command that continues this run; a storage's URL may hold a password and is left out."""
@@ -100,6 +93,7 @@ def _command(
         "--studies-dir": None if studies_dir == _STUDIES else studies_dir,
         "--name": name,
         "--address": address,
+        "--data-dir": data_dir,
     }
     words = ["tlm-search", "run", str(space)]
     words += [str(word) for option, value in options.items() if value is not None for word in (option, value)]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlm_search.cli.options import Overrides, overrides_of
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 def validate(
     space: Annotated[Path, typer.Argument(metavar="SPACE", help="The YAML file of a space.")],
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    set_: Overrides = None,
 ) -> None:
     """Check a space; print what it resolves to and what it would cost at most."""
     from rich.console import Console
@@ -27,7 +30,7 @@ def validate(
     from tlm_search.members.plan import DataSizes, plan
     from tlm_search.space.load import load_space
 
-    loaded = load_space(space)
+    loaded = load_space(space, overrides=overrides_of(set_))
     costs = plan(loaded, DataSizes.of_space(loaded))
     if json_:
         print(json.dumps({"space": loaded.to_document(), "cost": costs.to_document()}, indent=2))

@@ -113,7 +113,8 @@ def _missing(noun: str, name: str) -> DataError:
     local = "folder" if noun == "tokenizer" else "file or folder"
     return DataError(
         f"{noun} {name}: it is not on this machine, and the Hugging Face hub cannot be reached",
-        hint=f"get it once where there is a network, or give a local {local}",
+        hint=f"get it once where there is a network, name a local {local}, "
+        f"or put a copy into DIR/{name.rpartition('/')[2]} and give --data-dir DIR",
     )
 
 

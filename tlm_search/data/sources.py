@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tlm_search.space.sections import CorpusSection, TaskSection
 
 PYDOCS = "pydocs"
+DATA_DIR = "TLM_SEARCH_DATA_DIR"  # environment variable: a folder with copies of what spaces name
 _SHUFFLE_SEED = 42  # the paper's
 _DEFAULT_TEST_SPLIT = "test"
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
@@ -59,19 +61,44 @@ def source_fingerprint(source: str, cache: Path) -> str:
     return fingerprint
 
 
+def use_data_dir(folder: Path) -> None:
+    """Look for what spaces name in ``folder`` first, from now on, in this process and those that it starts.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"--data-dir {folder}: there is no such folder")
+    os.environ[DATA_DIR] = str(folder.absolute())
+
+
+def local_copy(source: str) -> Path | None:
+    """Return the copy of ``source`` in the data folder: OWNER/NAME or NAME of an id, a path as it is or gzipped."""
+    given = os.environ.get(DATA_DIR)
+    if not given or source.startswith((".", "/", "~")):
+        return None
+    names = [source, f"{source}.gz", *([] if kind_of(Path(source)) else [source.rpartition("/")[2]])]
+    return next((Path(given, name) for name in names if Path(given, name).exists()), None)
+
+
 def local_place(source: str) -> Path | None:
-    """Return the file or folder that ``source`` names; None for an id of the hub.
+    """Return the file or folder that ``source`` names, a copy in the data folder first; None for an id of the hub.
 
     Raises:
         DataError: it can only be a path, and is not there.
     """
+    copy = local_copy(source)
+    if copy is not None:
+        return copy
     place = Path(source).expanduser()
     if place.exists():
         return place
     if kind_of(place) is not None or source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
+        given = os.environ.get(DATA_DIR)
+        where = f"{Path.cwd()}, and to {given}" if given else f"{Path.cwd()}, or to the folder of --data-dir"
         raise DataError(
             f"{source}: there is no such file or folder",
-            hint=f"the path is relative to {Path.cwd()}; or name a Hugging Face id, or pydocs",
+            hint=f"the path is relative to {where}; or name a Hugging Face id, or pydocs",
         )
     return None
 
@@ -88,13 +115,14 @@ def load_documents(section: CorpusSection, cache: Path) -> list[str]:
         return _cut(next(iter(texts.values())), section)
     if place is not None and (files := _text_files(place)):
         return _cut([text for file in files for text in read_columns(file, [TEXT_COLUMN])[TEXT_COLUMN]], section)
-    from tlm_search.data.hub import open_splits, split_columns
+    from tlm_search.data.hub import split_columns
 
-    splits = open_splits(section.source, config=section.config, folder=cache / _FOLDER_CACHE)
+    splits = _open(section.source, place, section.config, cache)
     if section.split not in splits:
         raise _no_split(f"corpus {section.source}", section.split, splits)
     where = f"corpus {section.source}, split {section.split}"
-    seed = None if place is not None else _SHUFFLE_SEED
+    # A copy of a data set of the hub gives what the hub gives: the documents in the same order.
+    seed = None if place is not None and local_copy(section.source) is None else _SHUFFLE_SEED
     read = split_columns(splits[section.split], [section.text], where, seed=seed, most=section.documents)
     return _cut(read[section.text], section)
 
@@ -124,9 +152,9 @@ def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tup
         return _as_labelled(section, read_columns(file, columns), str(file)), None
     if section.format == "fewrel":
         raise DataError(f"task {source}: format fewrel needs a file", hint="name the .json or .json.gz file itself")
-    from tlm_search.data.hub import open_splits, split_columns
+    from tlm_search.data.hub import split_columns
 
-    splits = open_splits(source, config=section.config, folder=cache / _FOLDER_CACHE)
+    splits = _open(source, place, section.config, cache)
     if split not in splits:
         raise _no_split(f"task {source}", split, splits)
     if section.test_split not in splits and section.test_split != _DEFAULT_TEST_SPLIT:
@@ -137,6 +165,15 @@ def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tup
         for where in [f"task {source}, split {name}"]
     }
     return read[split], None if section.test_split == split else read.get(section.test_split)
+
+
+def _open(source: str, place: Path | None, config: str | None, cache: Path) -> Mapping[str, Any]:
+    """Open the splits of a folder, of a data set of the hub, or of its copy: that of one config, or one folder each."""
+    from tlm_search.data.hub import open_splits
+
+    if place is not None and config is not None and local_copy(source) is not None:
+        place, config = (place / config if (place / config).is_dir() else place), None
+    return open_splits(source if place is None else str(place), config=config, folder=cache / _FOLDER_CACHE)
 
 
 def _as_labelled(section: TaskSection, read: dict[str, list[Any]], where: str) -> Labelled:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlm_search.data import wordpiece
+from tlm_search.data.sources import local_place
 from tlm_search.digest import DIGEST_LENGTH
 from tlm_search.errors import DataError
 
@@ -33,7 +34,7 @@ def copy_tokenizer(folder: Path, name: str) -> None:
     Raises:
         DataError: there is no such tokenizer, it has no fast form, or no token for the masks.
     """
-    place = Path(name).expanduser()
+    place = local_place(name) or Path(name)
     if place.is_dir() and (place / "vocab.txt").is_file() and not (place / "tokenizer_config.json").is_file():
         try:
             tokens = (place / "vocab.txt").read_text(encoding="utf-8").split("\n")
@@ -45,7 +46,7 @@ def copy_tokenizer(folder: Path, name: str) -> None:
         return
     from tlm_search.data.hub import load_hub_tokenizer
 
-    loaded = load_hub_tokenizer(name)
+    loaded = load_hub_tokenizer(str(place))
     if not getattr(loaded, "is_fast", False):
         raise DataError(f"tokenizer {name}: it has no fast (Rust) form", hint="name another tokenizer")
     loaded.save_pretrained(str(folder))

@@ -12,6 +12,7 @@ from tlm_search.space.objectives import BEATS_REFERENCE, METRICS
 from tlm_search.space.samplers import PRUNERS, SAMPLERS
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import SETTINGS, Setting
+from tlm_search.space.variants import KEY as VARIANTS
 
 Schema = dict[str, Any]
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -41,6 +42,7 @@ def json_schema() -> Schema:
         "pruner": _named(PRUNERS),
     }
     properties = {name: _as_written(text, written.get(name)) for name, text in schema["properties"].items()}
+    properties[VARIANTS] = _variants()
     return {
         "$schema": _DIALECT,
         "title": "A space of tlm-search",
@@ -99,6 +101,15 @@ def _objective() -> Schema:
 def _constraint() -> Schema:
     bound = rf"^\s*({'|'.join(METRICS)})\s*(<=|>=)\s*[-+0-9.eE]+\s*$"
     return {"anyOf": [{"const": BEATS_REFERENCE}, {"type": "string", "pattern": bound}]}
+
+
+def _variants() -> Schema:
+    changes = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}}
+    return {
+        "description": "named changes of this file, chosen by --set WORD=NAME; else the first of each word",
+        "type": "object",
+        "additionalProperties": changes,
+    }
 
 
 def _named(kinds: Any) -> Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +14,7 @@ from tlm_search.errors import SpaceError
 from tlm_search.space.document import Document, parse, read_document
 from tlm_search.space.schema import Space
 from tlm_search.space.section import Problem, given, problems_of
+from tlm_search.space.variants import KEY, take_variants
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -20,24 +22,35 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 def load_space(path: Path, *, overrides: Mapping[str, str] = _NOTHING) -> Space:
     """Read and check a space.
 
-    ``overrides`` are values in YAML for dotted keys, such as ``{"search.depth": "2"}``; they go before the file.
+    ``overrides`` are values in YAML for dotted keys, such as ``{"search.depth": "2"}``; they go before the file and
+    its variants. A space without a name has the file's, with those of the variants that were taken.
 
     Raises:
         SpaceError: everything that is wrong, one line each, with file, line, key, value and what is allowed.
     """
     document = read_document(path)
-    data = document.data
-    for key, text in overrides.items():
-        data = _with(data, tuple(key.split(".")), parse(text, place=_place(key)).data, _place(key))
-    data.setdefault("name", path.stem)
     problems = list(document.problems)
+    variants = document.data.get(KEY)
+    words = [KEY, *(variants if isinstance(variants, Mapping) else ())]
+    choosing = {key: text for key, text in overrides.items() if key.partition(".")[0] in words}
+    taken = take_variants(_overridden(document.data, choosing), problems)
+    data = _overridden(taken.data, {key: text for key, text in overrides.items() if key not in choosing})
+    data.setdefault("name", "-".join([path.stem, *(name for _, name in taken.names)]))
     try:
         space = Space.model_validate(data)
     except ValidationError as error:
-        problems += problems_of(error)
+        for problem in problems_of(error):
+            said = problem.path if _override(problem, overrides) else taken.origin(problem.path)
+            problems.append(replace(problem, path=said))
     if problems:
         raise _error(problems, document=document, file=path, overrides=overrides)
     return space
+
+
+def _overridden(data: Any, overrides: Mapping[str, str]) -> Any:
+    for key, text in overrides.items():
+        data = _with(data, tuple(key.split(".")), parse(text, place=_place(key)).data, _place(key))
+    return data
 
 
 def _with(data: Any, keys: tuple[str, ...], value: Any, place: str) -> Any:
@@ -70,11 +83,14 @@ def _error(problems: list[Problem], *, document: Document, file: Path, overrides
 def _file_and_line(
     problem: Problem, document: Document, file: Path, overrides: Mapping[str, str]
 ) -> tuple[str | Path, int | None]:
-    for key in overrides:
-        keys = tuple(key.split("."))
-        if problem.path[: len(keys)] == keys:
-            return _place(key), None
-    return file, problem.line or document.line(problem.path)
+    key = _override(problem, overrides)
+    return (_place(key), None) if key else (file, problem.line or document.line(problem.path))
+
+
+def _override(problem: Problem, overrides: Mapping[str, str]) -> str | None:
+    """Return the override that said what is wrong."""
+    parts = {key: tuple(key.split(".")) for key in overrides}
+    return next((key for key, keys in parts.items() if problem.path[: len(keys)] == keys), None)
 
 
 def _key(problem: Problem) -> str:

@@ -48,7 +48,7 @@ def test_the_tables_say_what_is_searched_and_what_it_costs(run):
     lines = [" ".join(line.split()) for line in run().splitlines()]
     assert "study [bold]mine" in lines
     for line in (
-        "corpus source pydocs, split train, text text",
+        "corpus source pydocs, split train, text text, skip 0",
         "constraints latency_ms <= 5.0",
         "reference depth 6, convolution_layers 0, finetune_learning_rate 0.001",
         "depth 1, 2 scientific",

@@ -8,7 +8,7 @@ import pytest
 
 from tlm_search.data import hub
 from tlm_search.data.corpora import load_corpus
-from tlm_search.data.sources import load_labelled, local_place, source_fingerprint
+from tlm_search.data.sources import DATA_DIR, load_labelled, local_place, source_fingerprint, use_data_dir
 from tlm_search.data.tasks import load_task
 from tlm_search.errors import DataError
 from tlm_search.space.sections import CorpusSection, TaskSection
@@ -199,3 +199,69 @@ def test_a_known_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Monk
     first = source_fingerprint(str(tmp_path / "texts"), tmp_path / "cache")
     monkeypatch.setattr("hashlib.file_digest", None)
     assert source_fingerprint(str(tmp_path / "texts"), tmp_path / "cache") == first
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    monkeypatch.setenv(DATA_DIR, "")  # what use_data_dir sets goes with the test
+    use_data_dir(folder)
+    return folder
+
+
+def _articles(folder: Path, number: int) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"text": [f"article {i}" for i in range(number)]}), folder / "train-00000-of-00001.parquet")
+
+
+@pytest.mark.parametrize("place", ["wikipedia", "wikimedia/wikipedia", "wikipedia/20231101.en"])
+def test_a_copy_in_the_hubs_layout_gives_what_the_hub_gives(tmp_path: Path, data_dir: Path, place: str) -> None:
+    import datasets
+
+    _articles(data_dir / place, 30)
+    section = CorpusSection(source="wikimedia/wikipedia", config="20231101.en", documents=9)
+    split = datasets.Dataset.from_dict({"text": [f"article {i}" for i in range(30)]})
+    assert load_corpus(section, tmp_path / "cache").documents == split.shuffle(seed=42)["text"][:9]
+
+
+def test_copies_of_tasks_and_of_files(tmp_path: Path, data_dir: Path) -> None:
+    import gzip
+    import shutil
+
+    shutil.copytree(_hub_folder(tmp_path), data_dir / "ag_news")
+    train, test = load_labelled(TaskSection(source="fancyzhx/ag_news"), tmp_path / "cache")
+    assert test is not None
+    assert (len(train.texts), len(test.texts)) == (30, 12)
+    (data_dir / "fewrel").mkdir()
+    plain = _fewrel(tmp_path / "f.json").read_bytes()
+    (data_dir / "fewrel" / "train_wiki.json.gz").write_bytes(gzip.compress(plain))
+    section = TaskSection(source="fewrel/train_wiki.json")
+    assert len(load_labelled(section, tmp_path / "cache")[0].texts) == 18
+    assert source_fingerprint("fewrel/train_wiki.json", tmp_path) != source_fingerprint("fancyzhx/ag_news", tmp_path)
+
+
+def test_the_data_folder_comes_first_but_not_before_an_absolute_path(tmp_path: Path, data_dir: Path) -> None:
+    here = tmp_path / "t.csv"
+    here.write_text("text,label\na,x\n")
+    (data_dir / "t.csv").write_text("text,label\nb,x\n")
+    assert local_place("t.csv") == data_dir / "t.csv"
+    assert local_place(str(here)) == here
+
+
+def test_a_missing_copy_says_how_to_give_it(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "hub_is_reachable", lambda: False)
+    with pytest.raises(DataError, match="data set fancyzhx/ag_news: it is not on this machine") as caught:
+        load_labelled(TaskSection(source="fancyzhx/ag_news"), data_dir)
+    assert "put a copy into DIR/ag_news and give --data-dir DIR" in str(caught.value.hint)
+    with pytest.raises(DataError, match=r"fewrel/train_wiki.json: there is no such file") as caught:
+        load_labelled(TaskSection(source="fewrel/train_wiki.json"), data_dir)
+    assert f"and to {data_dir}" in str(caught.value.hint)
+
+
+def test_a_data_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such folder"):
+        use_data_dir(tmp_path / "none")
