@@ -1,0 +1,74 @@
+import builders
+import numpy as np
+import pytest
+
+from tlm_search.committee.select import Votes
+from tlm_search.report.committees import COLUMNS, committees_table
+from tlm_search.report.evidence import Evidence
+
+ROWS = 240
+
+
+class Known(Evidence):
+    def votes_of(self, trial):
+        skill, seed = builders.skill_of(trial.settings), builders.seed_of(trial.number)
+        validation, test = (
+            builders.logits_of(skill, members=len(trial.members), rows=rows, seed=seed) for rows in (ROWS, ROWS + 1)
+        )
+        return Votes(validation, test, builders.labels_of(ROWS), builders.labels_of(ROWS + 1))
+
+
+@pytest.fixture
+def record():
+    trials = [builders.trial(number, heads=heads, committee_size=3) for number, heads in enumerate((2, 4, 8))]
+    deep = builders.trial(3, depth=6, heads=8, committee_size=3)
+    return builders.study([*trials, deep], reference_trial=builders.reference())
+
+
+def test_every_kind_of_vote_is_judged_and_says_its_pool(record):
+    table = committees_table(record, Known(record, None))
+    assert tuple(table.columns) == COLUMNS
+    assert table["vote"].tolist() == [
+        "mean of probabilities",
+        "mean of logits",
+        "majority",
+        "weights fitted on validation",
+        "mean of probabilities",
+        "greedy with replacement",
+        "weights fitted on validation",
+    ]
+    assert table["pool"].tolist() == [3, 3, 3, 3, 9, 9, 9]  # the deep trial is not among them
+    assert table["committee"].iloc[4] == "mixed: one member of each of 3 configurations, mean of 3"
+    assert ((table["test_low"] < table["test_accuracy"]) & (table["test_accuracy"] < table["test_high"])).all()
+    assert (table["members"] <= table["pool"]).all()
+
+
+def test_the_first_row_is_the_committee_of_the_frontier(record):
+    first = committees_table(record, Known(record, None)).iloc[0]
+    votes = Known(record, None).votes_of(record.trials[2])
+    probabilities = np.exp(votes.test) / np.exp(votes.test).sum(axis=-1, keepdims=True)
+    right = probabilities.mean(axis=0).argmax(axis=-1) == votes.test_labels
+    assert first["committee"].startswith("#2: ")
+    assert first["test_accuracy"] == pytest.approx(right.mean())
+
+
+def test_greedy_is_no_worse_on_validation_than_any_single_member(record):
+    evidence = Known(record, None)
+    table = committees_table(record, evidence)
+    singles = [
+        (member.argmax(axis=-1) == builders.labels_of(ROWS)).mean()
+        for trial in record.trials[:3]
+        for member in evidence.votes_of(trial).validation
+    ]
+    assert table.loc[table["vote"] == "greedy with replacement", "validation_accuracy"].item() >= max(singles)
+
+
+def test_without_logits_or_trials_the_table_is_empty(record):
+    assert committees_table(record, Evidence(record, None)).empty
+    assert committees_table(builders.study([]), Evidence(builders.study([]), None)).empty
+
+
+def test_single_members_are_only_mixed():
+    trials = [builders.trial(number, heads=heads, committee_size=1) for number, heads in enumerate((2, 4))]
+    record = builders.study(trials)
+    assert committees_table(record, Known(record, None))["pool"].tolist() == [2, 2, 2]
