@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Request
+    from playwright.sync_api import Browser, Page
 
 ARGUMENTS = (
     "--no-sandbox",  # which Chromium needs as root
@@ -69,31 +69,33 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def open_in(
+    browser: Browser, target: Path | str, *, width: int = 1440, height: int = 900, dark: bool = False
+) -> Opened:
+    """Open a file or URL in a window of its own; close it with ``opened.page.context.close()``."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(TIMEOUT_MS)
+    context.route(lambda url: not stays_here(url), lambda route: route.abort())
+    opened = Opened(context.new_page())
+    opened.page.on("request", lambda request: opened.requests.append(request.url))
+    opened.page.on("pageerror", lambda error: opened.problems.append(str(error)))
+    opened.page.on("console", lambda message: opened.problems.append(message.text) if message.type == "error" else None)
+    opened.page.goto(target.resolve().as_uri() if isinstance(target, Path) else target)
+    return opened
+
+
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[OpenPage]:
     """Open a page: ``open_page(path_or_url, width=1440, height=900, dark=False)``; it is closed after the test."""
     contexts = []
 
-    def open_(target: Path | str, *, width: int = 1440, height: int = 900, dark: bool = False) -> Opened:
-        context = chromium.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            reduced_motion="reduce",
-        )
-        contexts.append(context)
-        context.set_default_timeout(TIMEOUT_MS)
-        context.route(lambda url: not stays_here(url), lambda route: route.abort())
-        opened = Opened(context.new_page())
-
-        def note(request: Request) -> None:
-            opened.requests.append(request.url)
-
-        opened.page.on("request", note)
-        opened.page.on("pageerror", lambda error: opened.problems.append(str(error)))
-        opened.page.on(
-            "console", lambda message: opened.problems.append(message.text) if message.type == "error" else None
-        )
-        opened.page.goto(target.resolve().as_uri() if isinstance(target, Path) else target)
+    def open_(target: Path | str, **how: Any) -> Opened:
+        opened = open_in(chromium, target, **how)
+        contexts.append(opened.page.context)
         return opened
 
     yield open_

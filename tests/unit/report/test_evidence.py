@@ -1,11 +1,9 @@
 from dataclasses import replace
 
 import builders
-import numpy as np
 import pytest
 
 from tlm_search.committee.select import select
-from tlm_search.members.store import Store
 from tlm_search.report import inside
 from tlm_search.report.answer import answer_of
 from tlm_search.report.evidence import Evidence
@@ -15,29 +13,10 @@ ROWS = 200
 
 
 @pytest.fixture
-def record(tmp_path):
-    """A study whose members lie in a store, with the labels they are judged by."""
-    root = tmp_path / "store"
-    store = Store(root)
-    data = builders.prepared_data(root, vocabulary=64, length=16, labels=("a", "b", "c", "d", "e"))
-    for split, rows in (("validation", ROWS), ("test", ROWS + 1)):
-        data.folder(split).mkdir(parents=True)
-        np.save(data.folder(split) / "labels.npy", builders.labels_of(rows))
+def record(stored_study, tmp_path):
     trials = [builders.trial(0, committee_size=4, pretrain_size=1000), builders.trial(1, committee_size=2)]
-    deep = builders.reference()
-    for trial in (*trials, deep):
-        skill, members = builders.skill_of(trial.settings), len(trial.members)
-        splits = {
-            split: builders.logits_of(skill, members=members, rows=rows, seed=builders.seed_of(trial.number))
-            for split, rows in (("validation", ROWS), ("test", ROWS + 1))
-        }
-        course = {"losses": [[1, 8.0], [2, 4.5]]} if trial.settings["pretrain_size"] else None
-        for index, digest in enumerate(trial.members):
-            logits = {split: values[index] for split, values in splits.items()}
-            document = {"pretraining": course, "versions": {"torch": "9"}, "revision": "abc"}
-            store.write("members", digest, document, {"logits": logits})
-    study = builders.study(trials, reference_trial=deep, labels=data.labels)
-    return replace(study, data=data.to_document()), store
+    made = stored_study(tmp_path, trials)
+    return made.record, made.store
 
 
 def test_logits_agree_with_what_the_trials_hold(record):
@@ -69,7 +48,10 @@ def test_labels_and_disagreement_come_from_the_logits(record):
 def test_losses_and_versions_come_from_the_members(record):
     study, store = record
     evidence = Evidence(study, store)
-    assert [evidence.pretraining_loss(trial) for trial in study.trials] == [4.5, None]
+    assert [evidence.pretraining_loss(trial) for trial in study.trials] == [
+        pytest.approx(4.0 + builders.skill_of(study.trials[0].settings) / 10),
+        None,
+    ]
     assert evidence.provenance() == {"versions": {"torch": "9"}, "revision": "abc"}
 
 

@@ -64,13 +64,14 @@
     layout.margin.t = (layout.annotations || []).length ? 28 : 12;  // annotations stand above the axes
     delete layout.height;
     if (plot.clientWidth < 520) layout.font.size = 11.5;
-    Plotly.newPlot(plot, figure.data, layout, {
+    const done = Plotly.newPlot(plot, figure.data, layout, {
       responsive: true, displaylogo: false, displayModeBar: plot.clientWidth < 520 ? false : "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
       toImageButtonOptions: { format: "svg", filename: plot.dataset.figure },
     }).then(() => Plotly.relayout(plot, theme(layout)));
     chips(plot, figure.data);
     drawn.push([plot, layout]);
+    return done;
   }
 
   const repaint = () => drawn.forEach(([plot, layout]) => Plotly.relayout(plot, theme(layout)));
@@ -95,7 +96,8 @@
     });
   }
 
-  document.querySelectorAll(".plot").forEach(draw);
+  // Says to whoever prints or tests the page that nothing moves any more.
+  Promise.all([...document.querySelectorAll(".plot")].map(draw)).then(() => { document.documentElement.dataset.drawn = "true"; });
   document.querySelectorAll("table").forEach(sortable);
   dark.addEventListener("change", repaint);
   // Paper is narrower than the window, and white: figures are drawn anew for it.
