@@ -11,9 +11,9 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "tlm_search"
 ORDER = (
     "follow", "errors", "digest", "space", "data", "model", "training", "members", "committee", "search", "report",
-    "export", "study", "cli",
+    "export", "study", "serving", "cli",
 )  # fmt: skip
-HOMES = {"ray": {"search"}, "plotly": {"report"}, "optuna": {"search"}, "datasets": {"data"}}
+HOMES = {"ray": {"search"}, "plotly": {"report"}, "optuna": {"search"}, "datasets": {"data"}, "fastapi": {"serving"}}
 
 
 def imports(file: Path) -> Iterator[str]:

@@ -21,6 +21,7 @@ from tlm_search.cli.predict import predict
 from tlm_search.cli.report import report
 from tlm_search.cli.run import run
 from tlm_search.cli.schema import schema
+from tlm_search.cli.serve import serve
 from tlm_search.cli.status import status
 from tlm_search.cli.store import app as store
 from tlm_search.cli.validate import validate
@@ -50,7 +51,8 @@ def _no_command(
         typer.echo(context.get_help())
 
 
-for _command in (run, init, validate, schema, status, best, report, export, predict, dashboard, latency, overlap):
+_COMMANDS = (run, init, validate, schema, status, best, report, export, predict, serve, dashboard, latency, overlap)
+for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(store, name="store")
 

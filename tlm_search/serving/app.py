@@ -1,0 +1,207 @@
+"""The HTTP server of a committee: /predict, /health, /metrics, and a page that describes them.
+
+The only module that knows FastAPI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from tlm_search.serving.batching import Answers, Batcher, BusyError
+from tlm_search.serving.limits import BodyLimit
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MOST_BYTES = 4 * 2**20  # of a body
+MOST_TEXTS = 256  # of a request, and of a batch
+MOST_WAITING = 4096  # texts that wait for their turn
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+class Classifier(Protocol):
+    """What is served; ``tlm_search.export.committee.Committee`` is one."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def size(self) -> int: ...  # noqa: D102
+    @property
+    def length(self) -> int: ...  # noqa: D102
+    def answers(self, texts: Sequence[str]) -> Answers: ...  # noqa: D102
+
+
+class Texts(BaseModel):
+    """Texts to classify."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    texts: Annotated[list[str], Field(max_length=MOST_TEXTS, examples=[["a text", "another text"]])]
+
+
+class Answer(BaseModel):
+    """What the committee says of a text; ``disagreement`` is the share of members whose own vote is another."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    disagreement: float
+
+
+class Predictions(BaseModel):
+    """The answers, in the order of the texts."""
+
+    answers: list[Answer]
+
+
+class Health(BaseModel):
+    """The server answers, and this is what it serves."""
+
+    status: str
+    model: str
+    members: int
+    labels: list[str]
+    length: int
+
+
+def app_of(committee: Classifier, *, name: str) -> FastAPI:
+    """Return the application that serves ``committee``, which is called ``name`` in /health."""
+    metrics = _Metrics()
+    batcher = Batcher(
+        committee.answers, most_texts=MOST_TEXTS, most_waiting=MOST_WAITING, observe=metrics.batch.observe
+    )
+    metrics.waiting.set_function(lambda: batcher.waiting)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        worker = asyncio.create_task(batcher.run())
+        yield
+        worker.cancel()
+
+    app = FastAPI(
+        title=f"tlm-search: {name}",
+        description="A committee of tiny language models that classifies texts.",
+        version=version("tlm-search"),
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages load their scripts from the network
+        redoc_url=None,
+    )
+    app.add_middleware(BodyLimit, most_bytes=MOST_BYTES)
+    app.add_middleware(_Counted, metrics=metrics)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"error": _in_words(error)}, 422)
+
+    @app.exception_handler(BusyError)
+    async def busy(_: Request, __: BusyError) -> JSONResponse:
+        return JSONResponse({"error": "too many texts are waiting"}, 503, {"Retry-After": "1"})
+
+    @app.exception_handler(HTTPException)
+    async def unknown(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": f"{error.detail}; see /docs"}, error.status_code, error.headers)
+
+    @app.post("/predict", response_model=Predictions)
+    async def predict(given: Texts) -> Response:
+        """Classify texts; those longer than the committee reads are cut, empty ones are answered too."""
+        if not given.texts:
+            return JSONResponse({"answers": []})
+        probabilities, disagreement = await batcher.answers(given.texts)
+        metrics.texts.inc(len(given.texts))
+        return JSONResponse({"answers": _answers(committee.labels, probabilities, disagreement)})
+
+    @app.get("/health")
+    async def health() -> Health:
+        """Say that the server answers, and what it serves."""
+        return Health(
+            status="ok",
+            model=name,
+            members=committee.size,
+            labels=list(committee.labels),
+            length=committee.length,
+        )
+
+    @app.get("/metrics")
+    async def report() -> Response:
+        """Return counts and times in the text format of Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/docs", include_in_schema=False)
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(files("tlm_search.serving").joinpath("page.html").read_text(encoding="utf-8"))
+
+    return app
+
+
+class _Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own = self.registry
+        self.requests = Counter("tlm_requests", "Requests by path and status.", ["path", "status"], registry=own)
+        self.texts = Counter("tlm_texts", "Texts that were classified.", registry=own)
+        self.batch = Histogram("tlm_batch_texts", "Texts of a batch.", buckets=_BATCH_SIZES, registry=own)
+        self.seconds = Histogram("tlm_predict_seconds", "Time of a /predict.", buckets=_SECONDS, registry=own)
+        self.waiting = Gauge("tlm_waiting_texts", "Texts that wait for their turn.", registry=own)
+
+
+class _Counted:
+    """ASGI middleware that counts requests and times those to /predict."""
+
+    def __init__(self, app: ASGIApp, *, metrics: _Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = time.perf_counter()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # The path of a route, so that what clients make up is not counted apart.
+                path = getattr(scope.get("route"), "path", "other")
+                self._metrics.requests.labels(path, str(message["status"])).inc()
+                if path == "/predict":
+                    self._metrics.seconds.observe(time.perf_counter() - begin)
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+
+def _answers(labels: Sequence[str], probabilities: Any, disagreement: Any) -> list[dict[str, Any]]:
+    best = np.argmax(probabilities, axis=-1).tolist()
+    return [
+        {
+            "label": labels[label],
+            "probability": row[label],
+            "probabilities": dict(zip(labels, row, strict=True)),
+            "disagreement": share,
+        }
+        for label, row, share in zip(best, probabilities.tolist(), disagreement.tolist(), strict=True)
+    ]
+
+
+def _in_words(error: RequestValidationError) -> str:
+    """Say what is wrong, and where, without echoing what was sent."""
+    reasons = []
+    for found in error.errors()[:5]:
+        place = ".".join(str(part) for part in found["loc"] if part != "body")
+        reasons.append(f"{place}: {found['msg']}" if place else str(found["msg"]))
+    return f"{'; '.join(reasons)}. Send {json.dumps({'texts': ['a text']})} as application/json"

@@ -1,0 +1,116 @@
+"""Requests that arrive while the committee is busy are answered together: no waiting for a batch, no idle processor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Answers(Protocol):
+    """What is read of a committee's answers; ``tlm_search.export.committee.Answers`` is one."""
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def disagreement(self) -> NDArray[np.float32]: ...  # noqa: D102
+
+
+class BusyError(Exception):
+    """More texts are waiting than the server takes."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    texts: Sequence[str]
+    answer: asyncio.Future[tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+class Batcher:
+    """Answers requests in the order of their arrival, at most ``most_texts`` texts at once.
+
+    ``answer`` runs in one thread of its own, so that the server goes on listening. ``most_waiting`` texts may wait;
+    ``observe`` is told the number of texts of each batch.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Sequence[str]], Answers],
+        *,
+        most_texts: int,
+        most_waiting: int,
+        observe: Callable[[int], Any] = lambda _: None,
+    ) -> None:
+        self._answer = answer
+        self._most_texts = most_texts
+        self._most_waiting = most_waiting
+        self._observe = observe
+        self._waiting: list[_Waiting] = []
+        self._arrived = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="committee")
+
+    @property
+    def waiting(self) -> int:
+        """How many texts wait for their turn."""
+        return sum(len(request.texts) for request in self._waiting)
+
+    async def answers(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return probabilities ``(texts, labels)`` and disagreement ``(texts,)``.
+
+        Raises:
+            BusyError: too many texts are waiting.
+        """
+        if self.waiting + len(texts) > self._most_waiting:
+            raise BusyError
+        request = _Waiting(texts, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._arrived.set()
+        return await request.answer
+
+    async def run(self) -> None:
+        """Answer until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._arrived.wait()
+                batch = self._next()
+                texts = [text for request in batch for text in request.texts]
+                self._observe(len(texts))
+                try:
+                    answers = await loop.run_in_executor(self._thread, self._answer, texts)
+                except Exception as error:
+                    for request in batch:
+                        if not request.answer.done():
+                            request.answer.set_exception(error)
+                else:
+                    _hand_out(batch, answers)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    def _next(self) -> list[_Waiting]:
+        """Take the requests of the next batch; the first is taken however large it is."""
+        batch: list[_Waiting] = []
+        size = 0
+        while self._waiting and (not batch or size + len(self._waiting[0].texts) <= self._most_texts):
+            request = self._waiting.pop(0)
+            if request.answer.done():  # its client is gone
+                continue
+            batch.append(request)
+            size += len(request.texts)
+        if not self._waiting:
+            self._arrived.clear()
+        return batch
+
+
+def _hand_out(batch: Sequence[_Waiting], answers: Answers) -> None:
+    first = 0
+    for request in batch:
+        part = slice(first, first + len(request.texts))
+        first = part.stop
+        if not request.answer.done():
+            request.answer.set_result((answers.probabilities[part], answers.disagreement[part]))
