@@ -21,6 +21,7 @@ from tlm_search.report import (
 )
 from tlm_search.report.answer import Answer, answer_of
 from tlm_search.report.claims import claims
+from tlm_search.report.committees import committees_table
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.frames import provenance_table
 from tlm_search.report.style import Colours, colours_of
@@ -62,6 +63,7 @@ def build_report(record: StudyRecord, evidence: Evidence) -> Report:
         "importance": insight.importance_table(record),
         "boundaries": insight.boundaries_table(record),
         "outcomes": tables.outcomes_table(record),
+        "committees": committees_table(record, evidence),
         "claims": claims(record, evidence),
         "provenance": provenance_table(record, evidence.provenance()),
     }

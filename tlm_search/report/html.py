@@ -42,6 +42,7 @@ from tlm_search.report.words import duration, percent, plural, points
 from tlm_search.search.record import StudyRecord
 
 SMALL_HEIGHT = 260
+ACCURACIES = ("validation_accuracy", "test_accuracy", "test_low", "test_high")
 
 
 def write_report(record: StudyRecord, store: Store | None, out: Path, *, formats: Sequence[str] = DEFAULT) -> Path:
@@ -95,6 +96,7 @@ def render(record: StudyRecord, report: Report) -> str:
         overlap_table=overlap_frame(report.tables["overlap"]),
         confusions_table=confusions_frame(confusions_table(report.tables["confusion"])),
         examples_table=examples_frame(report.tables["examples"]),
+        committees_table=frame_of(report.tables["committees"], percents=ACCURACIES),
         claims_table=claims_frame(report.tables["claims"]),
         bibtex=bibtex(record),
         pretraining_sentence=_pretraining_sentence(report.tables["pretraining"]),
