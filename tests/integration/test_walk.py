@@ -1,4 +1,4 @@
-"""The whole way of a new user, in one folder: a CSV, init, run, best, export, predict, serve, and the README's Python."""
+"""The whole way of a new user: a CSV, init, run, best, export, predict, serve, and the README's Python."""
 
 import csv
 import json

@@ -60,11 +60,32 @@ class Row:
 
 
 def latency(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY_OR_DIR", help="A study's name or folder, or one that export wrote.")
+    ],
+    reference: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Another export to compare an export with: the deep reference.")
+    ] = None,
     studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Measure on this machine's CPU what the reference and the best committees take for 1 text and for 32."""
+    """Measure on this machine's CPU what the reference and the best committees take for 1 text and for 32.
+
+    Of a folder that export wrote: what it takes in torch and, where it has the graphs, in ONNX Runtime.
+    """
+    from tlm_search.export.folder import is_export
+
+    if is_export(Path(study)):
+        from tlm_search.cli.latency_of_exports import latency_of_exports
+
+        latency_of_exports(Path(study), reference, json_=json_)
+        return
+    if reference is not None:
+        from tlm_search.errors import UserError
+
+        raise UserError(
+            "--reference goes with a folder that tlm-search export wrote", hint="a study has its own reference"
+        )
     from tlm_search.model.latency import machine
     from tlm_search.search.folder import find_study, read_study
     from tlm_search.search.machine import available_cpus

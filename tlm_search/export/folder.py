@@ -66,6 +66,11 @@ def write_json(file: Path, value: Any) -> None:
     file.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def is_export(folder: Path) -> bool:
+    """Whether ``folder`` is an export, whole or not."""
+    return (folder / MANIFEST).is_file()
+
+
 def verified(folder: Path) -> Mapping[str, Any]:
     """Check every file of the manifest and return ``config.json``.
 
