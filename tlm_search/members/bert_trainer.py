@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest
 from tlm_search.errors import DivergedError, OutOfMemoryError
+from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.train import TrainedMember
@@ -26,37 +25,57 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import Weights
 from tlm_search.model.hf import from_transformers, to_transformers
 from tlm_search.model.latency import machine, measure_latency_ms
+from tlm_search.training.batches import Orders
+from tlm_search.training.checkpoint import Checkpoint, saved_facts
 from tlm_search.training.engine import Course
 from tlm_search.training.finetune import finetune, predict
+from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
+from tlm_search.training.settings import Execution, Precision
+from tlm_search.training.speed import Objective, can_gain, faster_precision
 
 PRETRAINED = "pretrained"
-LATENCY = "latency"
+LATENCY, PRECISION = "latency", "precision"
 GPU_STACK = 8  # members trained as one model on a GPU; on a CPU stacking was measured to gain nothing
+CHECKPOINT_SECONDS = 120.0  # of pre-training that an interruption costs at most
+PIECES = 4  # that each batch is computed in where memory was too short for all of it
 
 
 class BertTrainer:
     """A ``Trainer`` that trains on ``device`` with ``threads`` threads."""
 
-    def __init__(self, *, threads: int, device: str) -> None:
+    def __init__(self, *, threads: int, device: str, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> None:
         self.device = device
+        self.checkpoint_seconds = checkpoint_seconds
         self.stack = 1 if device == "cpu" else GPU_STACK
         torch.set_num_threads(threads)
+        if device == "cpu":
+            keep_freed_memory()
 
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
         """Train the members of ``specs``, which differ only in their seeds.
 
+        Where memory runs out they are trained once more, each batch in pieces whose gradients are added up.
+
         Raises:
             DivergedError: a loss is not a number.
-            OutOfMemoryError: the device is too small.
+            OutOfMemoryError: the device is too small for the pieces too.
         """
         if not specs:
             return ()
-        try:
-            return self._train(specs, store, data)
-        except torch.OutOfMemoryError as error:
-            reason = f"{self.device} has too little memory for {len(specs)} members: {str(error).splitlines()[0]}"
-            raise OutOfMemoryError(reason) from error
+        reason = ""
+        for pieces in (1, PIECES):
+            try:
+                return self._train(specs, store, data, pieces)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                reason = (str(error).splitlines() or ["no memory left"])[0]
+        raise OutOfMemoryError(
+            f"{self.device} has too little memory for {len(specs)} members, also with batches in {PIECES} pieces: "
+            f"{reason}",
+            hint="lower the batch size, the width or the number of trials at once",
+        )
 
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the true labels of the validation and of the test split."""
@@ -83,11 +102,28 @@ class BertTrainer:
                 entry = store.write(LATENCY, name, {"key": key, "latency_ms": measured}, {})
         return float(entry.document["latency_ms"])
 
-    def _train(self, specs: Sequence[MemberSpec], store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
+    def _precision(self, architecture: Architecture, objective: Objective, store: Store) -> Precision:
+        """Return the precision that trains faster here: measured once for an architecture on this kind of machine."""
+        if self.device != "cpu" or not can_gain(architecture, objective):
+            return "float32"
+        where = machine(self.device)
+        key = {"architecture": architecture.to_document(), "objective": objective, "machine": where}
+        name = digest(key)
+        with store.lock(LATENCY, digest(where)):
+            entry = store.read(PRECISION, name)
+            if entry is None:
+                fastest = faster_precision(architecture, objective)
+                entry = store.write(PRECISION, name, {"key": key, "precision": fastest}, {})
+        precision: Precision = entry.document["precision"]
+        return precision
+
+    def _train(
+        self, specs: Sequence[MemberSpec], store: Store, data: PreparedData, pieces: int
+    ) -> tuple[TrainedMember, ...]:
         first = specs[0]
         seeds = [spec.seed for spec in specs]
         pad = data.special["pad"]
-        encoders, entries, tokens = self._pretrained([s.pretrained for s in specs if s.pretrained], store, data)
+        encoders, entries, tokens = self._pretrained([s.pretrained for s in specs if s.pretrained], store, data, pieces)
         texts = TokenArray.open(data.folder("train"))
         weights, course = finetune(
             first.architecture,
@@ -98,7 +134,7 @@ class BertTrainer:
             pad=pad,
             seeds=seeds,
             pretrained=encoders,
-            device=self.device,
+            execution=Execution(self.device, self._precision(first.architecture, "finetuning", store), pieces),
         )
         _check(course, seeds, "fine-tuning", "finetune_learning_rate")
         logits = {
@@ -130,7 +166,7 @@ class BertTrainer:
         return tuple(trained)
 
     def _pretrained(
-        self, specs: Sequence[PretrainSpec], store: Store, data: PreparedData
+        self, specs: Sequence[PretrainSpec], store: Store, data: PreparedData, pieces: int
     ) -> tuple[Weights | None, Sequence[Entry], int]:
         """Return the stacked encoders, their entries, and the tokens that were processed for them now."""
         if not specs:
@@ -144,17 +180,32 @@ class BertTrainer:
             if missing:
                 corpus = TokenArray.open(data.folder("corpus")).prefix(specs[0].documents)
                 tokens = len(missing) * specs[0].settings.epochs * int(corpus.offsets[-1])
-                found.update(self._pretrain(missing, corpus, store, data))
+                found.update(self._pretrain(missing, corpus, store, data, pieces))
         entries = [entry for spec in specs if (entry := found[spec.digest])]
         members = [_member_weights(entry, specs[0].architecture) for entry in entries]
         return {name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]}, entries, tokens
 
     def _pretrain(
-        self, specs: Sequence[PretrainSpec], corpus: TokenArray, store: Store, data: PreparedData
+        self, specs: Sequence[PretrainSpec], corpus: TokenArray, store: Store, data: PreparedData, pieces: int
     ) -> Mapping[str, Entry]:
         first, seeds = specs[0], [spec.seed for spec in specs]
+        folder, key = store.scratch(PRETRAINED, first.digest), [spec.digest for spec in specs]
+        # What was begun elsewhere goes on in its precision: the result is that of no interruption.
+        facts = saved_facts(folder)
+        precision = facts.get("precision") or self._precision(first.architecture, "pretraining", store)
+
+        def keeping(orders: Orders, dropouts: Sequence[torch.Generator]) -> Checkpoint:
+            facts, seconds = {"precision": precision}, self.checkpoint_seconds
+            return Checkpoint(folder, key=key, facts=facts, seconds=seconds, orders=orders, dropouts=dropouts)
+
         weights, course = pretrain(
-            first.architecture, first.settings, corpus, special=data.special, seeds=seeds, device=self.device
+            first.architecture,
+            first.settings,
+            corpus,
+            special=data.special,
+            seeds=seeds,
+            execution=Execution(self.device, precision, pieces),
+            keeping=keeping,
         )
         _check(course, seeds, "pre-training", "pretrain_learning_rate")
         tokens = first.settings.epochs * int(corpus.offsets[-1])
@@ -165,41 +216,12 @@ class BertTrainer:
             document = {
                 "spec": spec.to_document(),
                 "course": _course_document(course, index, tokens, flops),
+                "precision": precision,
                 **provenance(data, self.device),
             }
             arrays = {"model": _member_arrays(weights, index)}
             entries[spec.digest] = store.write(PRETRAINED, spec.digest, document, arrays)
         return entries
-
-
-def provenance(data: PreparedData, device: str) -> dict[str, Any]:
-    """Return what the digest leaves out: names of the data, versions, revision, machine."""
-    packages = ("tlm-search", "torch", "transformers", "tokenizers", "numpy")
-    return {
-        "corpus": data.corpus_name,
-        "task": data.task_name,
-        "versions": {name: _version(name) for name in packages},
-        "revision": _revision(),
-        "machine": machine(device),
-    }
-
-
-@cache
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except ModuleNotFoundError:
-        return None
-
-
-@cache
-def _revision() -> str | None:
-    """Return the git revision of this package's source; None where it is no checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 @cache
@@ -210,6 +232,11 @@ def _corpus_fingerprint(folder: Path, documents: int) -> str:
 def _labels(data: PreparedData, split: str) -> NDArray[np.int64]:
     labels: NDArray[np.int64] = np.load(data.folder(split) / "labels.npy")
     return labels
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On a CPU torch raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _check(course: Course, seeds: Sequence[int], phase: str, setting: str) -> None:

@@ -2,7 +2,8 @@
 
 Every weight has a leading member dimension: a linear layer is ``(K, out, in)``, an embedding ``(K, rows, width)``. The
 members never mix: member k of a stack computes what it would compute alone. K = 1 takes the plain kernels, which are
-faster than batched ones of batch 1.
+faster than batched ones of batch 1. Weights stay in fp32; activations have the ``precision`` that ``encode`` is given,
+and each layer rounds its weights to that of its input.
 
 The mathematics is that of BERT (Devlin et al. 2019) as ``transformers`` has it: post-norm layers, learned positions,
 exact GELU, output embeddings tied to the input's. Dropout acts on the embeddings and on the outputs of attention,
@@ -91,14 +92,15 @@ def encode(
     *,
     dropout: Dropout | None = None,
     training: bool = False,
+    precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return the hidden states ``(K, rows x length, width)`` of the last layer.
+    """Return the hidden states ``(K, rows x length, width)`` of the last layer, in ``precision``.
 
     In ``training`` the convolutions' batch norm takes the batch's statistics, otherwise the running ones.
     """
     drop = dropout or _keep
     mask = tokens.attention_mask()
-    hidden = drop(_embed(weights, tokens), tokens.sizes)
+    hidden = drop(_embed(weights, tokens).to(precision), tokens.sizes)
     if architecture.convolution_layers:
         image = hidden.view(*tokens.ids.shape, architecture.width)
         hidden = convolution.forward(image, weights, architecture, training=training).flatten(1, 2)
@@ -114,8 +116,12 @@ def encode(
 
 def mlm_logits(weights: Weights, hidden: Tensor) -> Tensor:
     """Return vocabulary logits ``(K, n, vocabulary)`` for the ``hidden`` states ``(K, n, width)`` that are scored."""
-    transformed = normalise(F.gelu(linear(hidden, weights, "mlm.transform")), weights, "mlm.norm")
-    return _affine(transformed, weights["embeddings.words"], weights["mlm.bias"])
+    return _affine(mlm_transform(weights, hidden), weights["embeddings.words"], weights["mlm.bias"])
+
+
+def mlm_transform(weights: Weights, hidden: Tensor) -> Tensor:
+    """Return what the head's output layer reads, ``(K, n, width)``."""
+    return normalise(F.gelu(linear(hidden, weights, "mlm.transform")), weights, "mlm.norm")
 
 
 def classify(
@@ -126,7 +132,7 @@ def classify(
     ``starts`` ``(K, texts)`` is where each text begins among the ``rows x length`` positions. ``pooling`` is ``cls``
     (the first token) or ``mean`` (of the text's tokens); both pass through BERT's pooler, a linear layer and tanh.
     """
-    pooled = gather(hidden, starts) if pooling == "cls" else _text_means(hidden, tokens, starts)
+    pooled = gather(hidden, starts).float() if pooling == "cls" else _text_means(hidden.float(), tokens, starts)
     pooled = torch.tanh(linear(pooled, weights, "pooler"))
     pooled = (dropout or _keep)(pooled, [starts.shape[1]] * len(starts))
     return linear(pooled, weights, "classifier")
@@ -135,7 +141,7 @@ def classify(
 def gather(hidden: Tensor, positions: Tensor) -> Tensor:
     """Return ``hidden[k, positions[k]]`` for each member: ``(K, n, width)``."""
     if hidden.shape[0] == 1:
-        return hidden[0].index_select(0, positions[0]).unsqueeze(0)
+        return hidden.squeeze(0).index_select(0, positions.squeeze(0)).unsqueeze(0)
     offsets = torch.arange(hidden.shape[0], device=hidden.device)[:, None] * hidden.shape[1]
     flat = hidden.flatten(0, 1).index_select(0, (positions + offsets).flatten())
     return flat.view(*positions.shape, hidden.shape[-1])
@@ -162,13 +168,23 @@ def _attend(
     members, rows, length = tokens.ids.shape
     shape = (members * rows, length, 3, architecture.heads, architecture.head_size)
     query, key, value = linear(hidden, weights, f"{name}.qkv").view(shape).permute(2, 0, 3, 1, 4)
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    seen = _attention(query, key, value, mask)
     return linear(seen.transpose(1, 2).reshape(hidden.shape), weights, f"{name}.out")
 
 
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad:
+        # On CPUs the backward pass of the fused kernel in bf16 takes several times as long as these products.
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1) @ value
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
 def _affine(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    weight, bias = weight.to(value.dtype), bias.to(value.dtype)
     if weight.shape[0] == 1:
-        return F.linear(value[0], weight[0], bias[0]).unsqueeze(0)
+        # squeeze, not [0]: the gradient of an index is a zeroed copy.
+        return F.linear(value.squeeze(0), weight.squeeze(0), bias.squeeze(0)).unsqueeze(0)
     return torch.baddbmm(bias.unsqueeze(1), value, weight.transpose(1, 2))
 
 
@@ -176,7 +192,8 @@ def normalise(value: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor
     """Apply the layer norm ``name`` of each member to ``value`` ``(K, n, width)``."""
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     if weight.shape[0] == 1:
-        return F.layer_norm(value, weight.shape[1:], weight[0], bias[0], EPSILON)
+        return F.layer_norm(value, weight.shape[1:], weight.squeeze(0), bias.squeeze(0), EPSILON)
+    weight, bias = weight.to(value.dtype), bias.to(value.dtype)
     return torch.addcmul(bias.unsqueeze(1), F.layer_norm(value, weight.shape[1:], eps=EPSILON), weight.unsqueeze(1))
 
 
@@ -192,7 +209,7 @@ def _text_means(hidden: Tensor, tokens: Tokens, starts: Tensor) -> Tensor:
     # A text is its row and segment; number the texts by where they start, then sum each one's tokens.
     owner = torch.full((members, count), starts.shape[1], device=hidden.device)
     texts = torch.arange(starts.shape[1], device=hidden.device).expand_as(starts)
-    owner.scatter_(1, starts, texts)
+    owner.scatter_reduce_(1, starts, texts, "amin")  # what fills up repeats the start of a text before it
     begins = torch.arange(count, device=hidden.device) - tokens.positions.flatten(1)
     real = tokens.segments.flatten(1) > 0
     owner = torch.where(real, owner.gather(1, begins.clamp(min=0)), starts.shape[1])

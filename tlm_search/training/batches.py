@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.bert import Tokens
+from tlm_search.model.loss import UNSCORED
 
 Ints = NDArray[np.int64]
-UNSCORED = -100
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,72 @@ class TextBatch:
 
 
 @dataclass(frozen=True)
-class MaskedBatch:
-    """Texts with masked tokens; ``positions`` and ``targets`` ``(K, n)`` are what is scored, UNSCORED fills up."""
+class ScoredBatch:
+    """Rows of tokens, ``positions`` among them that are scored, and ``targets``: ``(K, n)``, UNSCORED fills up.
+
+    The targets are masked tokens, or the labels of the texts that start there. ``scored`` ``(K,)`` is how many each
+    member's loss is the mean of, also where this is only a piece of the batch.
+    """
 
     tokens: Tokens
     positions: Tensor
     targets: Tensor
+    scored: Tensor
 
-    def to(self, device: str) -> MaskedBatch:
+    def to(self, device: str) -> ScoredBatch:
         """Return the batch on ``device``."""
-        return MaskedBatch(self.tokens.to(device), self.positions.to(device), self.targets.to(device))
+        parts = (part.to(device) for part in (self.positions, self.targets, self.scored))
+        return ScoredBatch(self.tokens.to(device), *parts)
+
+    def split(self, pieces: int) -> list[ScoredBatch]:
+        """Cut the rows into at most so many ``pieces``, whose losses add up to that of the batch."""
+        if pieces == 1:
+            return [self]
+        rows, length = self.tokens.ids.shape[1:]
+        step = -(-rows // pieces)
+        return [self._piece(first, min(first + step, rows), length) for first in range(0, rows, step)]
+
+    def _piece(self, first: int, last: int, length: int) -> ScoredBatch:
+        tokens, begin, end = self.tokens, first * length, last * length
+        ids, places, segments = (part[:, first:last] for part in (tokens.ids, tokens.positions, tokens.segments))
+        sizes = tuple(min(max(size - begin, 0), end - begin) for size in tokens.sizes)
+        inside = (self.positions >= begin) & (self.positions < end) & (self.targets != UNSCORED)
+        pairs = zip(self.positions, self.targets, inside, strict=True)
+        chosen = [((place[own] - begin).numpy(), target[own].numpy()) for place, target, own in pairs]
+        return ScoredBatch(
+            Tokens(ids.contiguous(), places.contiguous(), segments.contiguous(), tokens.full, sizes),
+            _stacked([place for place, _ in chosen], [place[-1] if len(place) else 0 for place, _ in chosen]),
+            _stacked([target for _, target in chosen], [UNSCORED] * len(chosen)),
+            self.scored,
+        )
 
 
-def orders(texts: int, *, batch_size: int, epochs: int, generators: Sequence[np.random.Generator]) -> Iterator[Ints]:
-    """Yield the texts of each update, ``(K, <= batch_size)``: each member's own shuffle of all texts in every epoch."""
-    for _ in range(epochs):
-        order = np.stack([generator.permutation(texts) for generator in generators])
-        for first in range(0, texts, batch_size):
-            yield order[:, first : first + batch_size]
+class Orders:
+    """The texts of each update, ``(K, <= batch_size)``: each member's own shuffle of all texts in every epoch.
+
+    ``epoch`` and ``next`` say which text comes next in the current ``order`` ``(K, texts)``; with the state of the
+    ``generators`` they are all that decides what follows.
+    """
+
+    def __init__(self, texts: int, *, batch_size: int, epochs: int, generators: Sequence[np.random.Generator]) -> None:
+        self.texts, self.batch_size, self.epochs, self.generators = texts, batch_size, epochs, generators
+        self.epoch, self.next = 0, texts
+        self.order: Ints = np.zeros((len(generators), 0), np.int64)
+
+    @property
+    def updates(self) -> int:
+        """How many batches there are in all."""
+        return self.epochs * -(-self.texts // self.batch_size)
+
+    def __iter__(self) -> Iterator[Ints]:
+        while True:
+            if self.next >= self.texts:
+                if self.epoch == self.epochs:
+                    return
+                self.order = np.stack([generator.permutation(self.texts) for generator in self.generators])
+                self.epoch, self.next = self.epoch + 1, 0
+            first, self.next = self.next, self.next + self.batch_size
+            yield self.order[:, first : self.next]
 
 
 def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad: int) -> TextBatch:
@@ -83,7 +131,7 @@ def mask(
     special: Sequence[int],
     mask_id: int,
     generators: Sequence[np.random.Generator],
-) -> MaskedBatch:
+) -> ScoredBatch:
     """Choose tokens to be predicted, as BERT does: 80% become the mask, 10% a random token, 10% stay.
 
     ``special`` tokens and padding are never chosen.
@@ -91,7 +139,7 @@ def mask(
     tokens = batch.tokens
     ids = tokens.ids.flatten(1).numpy().copy()
     eligible = (tokens.segments.flatten(1).numpy() > 0) & ~np.isin(ids, special)
-    chosen, targets = [], []
+    chosen, targets, members = [], [], len(generators)
     for member, generator in enumerate(generators):
         candidates = np.flatnonzero(eligible[member])
         places = candidates[generator.random(len(candidates)) < probability]
@@ -104,7 +152,14 @@ def mask(
     masked = Tokens(
         torch.from_numpy(ids).view_as(tokens.ids), tokens.positions, tokens.segments, tokens.full, tokens.sizes
     )
-    return MaskedBatch(masked, _stacked(chosen, 0), _stacked(targets, UNSCORED))
+    return ScoredBatch(
+        masked, _stacked(chosen, [0] * members), _stacked(targets, [UNSCORED] * members), _counts(targets)
+    )
+
+
+def label(batch: TextBatch, labels: Ints) -> ScoredBatch:
+    """Score each text by its label; ``labels`` are ``(K, B)``."""
+    return ScoredBatch(batch.tokens, batch.starts, torch.from_numpy(labels), _counts(labels))
 
 
 def _first_fit(sizes: Ints, length: int) -> Ints:
@@ -121,8 +176,12 @@ def _first_fit(sizes: Ints, length: int) -> Ints:
     return places
 
 
-def _stacked(parts: Sequence[Ints], fill: int) -> Tensor:
-    stacked = np.full((len(parts), max([1, *(len(part) for part in parts)])), fill, np.int64)
-    for row, part in zip(stacked, parts, strict=True):
-        row[: len(part)] = part
+def _counts(targets: Sequence[Ints] | Ints) -> Tensor:
+    return torch.tensor([max(1, len(own)) for own in targets], dtype=torch.float32)
+
+
+def _stacked(parts: Sequence[Ints], fills: Sequence[int]) -> Tensor:
+    stacked = np.empty((len(parts), max([1, *(len(part) for part in parts)])), np.int64)
+    for row, part, fill in zip(stacked, parts, fills, strict=True):
+        row[: len(part)], row[len(part) :] = part, fill
     return torch.from_numpy(stacked)

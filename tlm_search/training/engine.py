@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tlm_search.model.bert import Dropout, Weights
 from tlm_search.model.convolution import STATISTICS
+from tlm_search.training.checkpoint import Keeper, Snapshot
 
 Batch = TypeVar("Batch")
 
@@ -46,42 +47,60 @@ class Course:
 
 def train(
     weights: Weights,
-    batches: Iterable[Batch],
+    batches: Iterable[Sequence[Batch]],
     loss: Callable[[Weights, Batch], Tensor],
     *,
     optimisation: Optimisation,
+    keeper: Keeper | None = None,
 ) -> Course:
     """Train the stacked ``weights`` in place.
 
-    ``loss`` returns one mean loss a member, shape ``(K,)``. The gradient of their sum is each member's own gradient,
-    since members share nothing. A member whose loss is not a number spoils only itself; its curve says so.
+    ``batches`` gives each update's batch in one or several pieces; ``loss`` returns each member's share of its loss in
+    a piece, shape ``(K,)``, and the pieces' losses add up. The gradient of the members' sum is each member's own
+    gradient, since members share nothing. A member whose loss is not a number spoils only itself; its curve says so.
+    With a ``keeper`` the training goes on from where it was left.
     """
-    begin = time.perf_counter()
-    trained = {name: value.requires_grad_() for name, value in weights.items() if not name.endswith(STATISTICS)}
+    trained = {name: value for name, value in weights.items() if not name.endswith(STATISTICS)}
     members = next(iter(trained.values())).shape[0]
     optimiser = torch.optim.AdamW(
-        [value.detach() for value in trained.values()],
-        lr=optimisation.learning_rate,
-        weight_decay=optimisation.weight_decay,
-        fused=True,
+        list(trained.values()), lr=optimisation.learning_rate, weight_decay=optimisation.weight_decay, fused=True
     )
     group = optimiser.param_groups[0]
-    history: list[Tensor] = []
-    for update, batch in enumerate(batches):
-        losses = loss(weights, batch)
-        # The fused optimiser reads gradients in memory order; those of batched products can come transposed.
-        gradients = [part.contiguous() for part in torch.autograd.grad(losses.sum(), list(trained.values()))]
+    snapshot = Snapshot(weights, dict(zip(trained, group["params"], strict=True)), optimiser)
+    if keeper is not None:
+        keeper.restore(snapshot)
+    begin, earlier = time.perf_counter(), snapshot.seconds
+    for update, pieces in enumerate(batches, start=len(snapshot.losses)):
+        losses, gradients = _differentiate(weights, trained, pieces, loss)
         _clip(gradients)
         for parameter, gradient in zip(group["params"], gradients, strict=True):
             parameter.grad = gradient
         group["lr"] = optimisation.rate(update)
         optimiser.step()
-        history.append(losses.detach())
-        if members == 1 and update % 100 == 0 and not math.isfinite(history[-1].item()):
+        snapshot.losses.append(losses)
+        snapshot.seconds = earlier + time.perf_counter() - begin
+        if members == 1 and update % 100 == 0 and not math.isfinite(losses.item()):
             break
-    for value in trained.values():
-        value.requires_grad_(False)
-    return Course(_curves(history), time.perf_counter() - begin)
+        if keeper is not None and keeper.is_due():
+            keeper.save(snapshot)
+    return Course(_curves(snapshot.losses), snapshot.seconds)
+
+
+def _differentiate(
+    weights: Weights, trained: Weights, pieces: Sequence[Batch], loss: Callable[[Weights, Batch], Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """Return each member's loss ``(K,)`` and the gradients of the ``trained`` weights."""
+    leaves = {name: value.detach().requires_grad_() for name, value in trained.items()}
+    total: Tensor | None = None
+    sums: list[Tensor] = []
+    for piece in pieces:
+        losses = loss({**weights, **leaves}, piece)
+        parts = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        # The fused optimiser reads gradients in memory order; those of batched products can come transposed.
+        sums = [s.add_(part) for s, part in zip(sums, parts, strict=True)] if sums else [p.contiguous() for p in parts]
+        total = losses.detach() if total is None else total + losses.detach()
+    assert total is not None, "a batch has at least one piece"
+    return total, sums
 
 
 def dropout(probability: float, generators: Sequence[torch.Generator]) -> Dropout | None:
@@ -89,12 +108,17 @@ def dropout(probability: float, generators: Sequence[torch.Generator]) -> Dropou
     if not probability:
         return None
     scale = 1 / (1 - probability)
+    # 16 random bits a value, four values a draw: drawn ten times as fast as by bernoulli_, which has one thread.
+    dropped = round(probability * 2**16) - 2**15
 
     def drop(value: Tensor, sizes: Sequence[int]) -> Tensor:
         keep = torch.zeros_like(value)
         for row, size, generator in zip(keep, sizes, generators, strict=True):
-            row[:size].bernoulli_(1 - probability, generator=generator)
-        return value * keep.mul_(scale)
+            part = row[:size]
+            draws = torch.empty(-(-part.numel() // 4), dtype=torch.int64, device=value.device)
+            bits = draws.random_(-(2**63), None, generator=generator).view(torch.int16)
+            torch.mul((bits[: part.numel()] >= dropped).view(part.shape), scale, out=part)
+        return value * keep
 
     return drop
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,10 +12,11 @@ from torch import Tensor
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import Weights, classifier_weights, classify, encode, initial_weights
-from tlm_search.training.batches import Ints, TextBatch, assemble, orders
+from tlm_search.model.loss import class_losses
+from tlm_search.training.batches import Ints, Orders, ScoredBatch, TextBatch, assemble, label
+from tlm_search.training.checkpoint import Keeping
 from tlm_search.training.engine import Course, Optimisation, dropout, train
-from tlm_search.training.pretrain import member_losses
-from tlm_search.training.settings import Finetuning
+from tlm_search.training.settings import Execution, Finetuning
 
 EVALUATION_TEXTS = 256  # texts per forward pass without gradients
 
@@ -31,33 +31,39 @@ def finetune(
     pad: int,
     seeds: Sequence[int],
     pretrained: Weights | None,
-    device: str = "cpu",
+    execution: Execution | None = None,
+    keeping: Keeping | None = None,
 ) -> tuple[Weights, Course]:
     """Train one classifier per seed, starting from ``pretrained`` encoders or from fresh ones.
 
-    ``labels`` are indices below ``classes``, one a text. ``pretrained`` is left as it was.
+    ``labels`` are indices below ``classes``, one a text. ``pretrained`` is left as it was. ``keeping`` makes what
+    keeps checkpoints of it.
     """
-    data = [np.random.default_rng((seed, 2)) for seed in seeds]
-    drop = dropout(settings.dropout, [torch.Generator(device).manual_seed(seed + 0xF1E) for seed in seeds])
+    execution = execution or Execution()
+    device, precision = execution.device, getattr(torch, execution.precision)
+    generators = [np.random.default_rng((seed, 2)) for seed in seeds]
+    dropouts = [torch.Generator(device).manual_seed(seed + 0xF1E) for seed in seeds]
+    drop = dropout(settings.dropout, dropouts)
     encoder = initial_weights(architecture, seeds) if pretrained is None else pretrained
     weights = {name: value.clone() for name, value in encoder.items() if not name.startswith("mlm.")}
     weights.update(classifier_weights(architecture, classes, seeds))
     weights = {name: value.to(device) for name, value in weights.items()}
-    updates = settings.epochs * math.ceil(len(texts) / settings.batch_size)
+    orders = Orders(len(texts), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
-    def labelled() -> Iterator[tuple[TextBatch, Tensor]]:
-        for chosen in orders(len(texts), batch_size=settings.batch_size, epochs=settings.epochs, generators=data):
-            rows = _assemble(architecture, texts, chosen, pad=pad)
-            yield rows.to(device), torch.from_numpy(labels[chosen]).to(device)
+    def labelled() -> Iterator[Sequence[ScoredBatch]]:
+        for chosen in orders:
+            batch = label(_assemble(architecture, texts, chosen, pad=pad), labels[chosen])
+            yield batch.to(device).split(execution.pieces)
 
-    def loss(weights: Weights, batch: tuple[TextBatch, Tensor]) -> Tensor:
-        rows, targets = batch
-        hidden = encode(weights, architecture, rows.tokens, dropout=drop, training=True)
-        logits = classify(weights, hidden, rows.tokens, starts=rows.starts, pooling=settings.pooling, dropout=drop)
-        return member_losses(logits, targets)
+    def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
+        tokens, starts = batch.tokens, batch.positions
+        hidden = encode(weights, architecture, tokens, dropout=drop, training=True, precision=precision)
+        logits = classify(weights, hidden, tokens, starts=starts, pooling=settings.pooling, dropout=drop)
+        return class_losses(logits, batch.targets) / batch.scored
 
-    optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, updates)
-    return weights, train(weights, labelled(), loss, optimisation=optimisation)
+    optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)
+    keeper = None if keeping is None else keeping(orders, dropouts)
+    return weights, train(weights, labelled(), loss, optimisation=optimisation, keeper=keeper)
 
 
 @torch.inference_mode()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import Weights, encode, gather, initial_weights, mlm_logits
+from tlm_search.model.bert import Weights, encode, gather, initial_weights
+from tlm_search.model.loss import mlm_losses
 from tlm_search.training import batches
-from tlm_search.training.batches import UNSCORED, MaskedBatch
+from tlm_search.training.batches import Orders, ScoredBatch
+from tlm_search.training.checkpoint import Keeping
 from tlm_search.training.engine import Course, Optimisation, dropout, train
-from tlm_search.training.settings import Pretraining
+from tlm_search.training.settings import Execution, Pretraining
 
 
 def pretrain(
@@ -26,42 +26,40 @@ def pretrain(
     *,
     special: Mapping[str, int],
     seeds: Sequence[int],
-    device: str = "cpu",
+    execution: Execution | None = None,
+    keeping: Keeping | None = None,
 ) -> tuple[Weights, Course]:
     """Pre-train one encoder with its head per seed on all texts of ``corpus``.
 
-    ``special`` gives the ids of pad, cls, sep and mask. The weights have a leading member dimension.
+    ``special`` gives the ids of pad, cls, sep and mask. The weights have a leading member dimension. ``keeping``
+    makes what keeps checkpoints of it.
     """
-    data = [np.random.default_rng((seed, 1)) for seed in seeds]
-    drop = dropout(settings.dropout, [torch.Generator(device).manual_seed(seed + 0xD09) for seed in seeds])
-    packed = not architecture.convolution_layers
-    updates = settings.epochs * math.ceil(len(corpus) / settings.batch_size)
+    execution = execution or Execution()
+    device, precision = execution.device, getattr(torch, execution.precision)
+    generators = [np.random.default_rng((seed, 1)) for seed in seeds]
+    dropouts = [torch.Generator(device).manual_seed(seed + 0xD09) for seed in seeds]
+    drop = dropout(settings.dropout, dropouts)
+    orders = Orders(len(corpus), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
-    def masked() -> Iterator[MaskedBatch]:
-        for chosen in batches.orders(
-            len(corpus), batch_size=settings.batch_size, epochs=settings.epochs, generators=data
-        ):
+    def masked() -> Iterator[Sequence[ScoredBatch]]:
+        packed = not architecture.convolution_layers
+        for chosen in orders:
             rows = batches.assemble(corpus, chosen, length=architecture.positions, packed=packed, pad=special["pad"])
-            yield batches.mask(
+            batch = batches.mask(
                 rows,
                 probability=settings.masking_probability,
                 vocabulary=architecture.vocabulary,
                 special=[special[name] for name in ("pad", "cls", "sep")],
                 mask_id=special["mask"],
-                generators=data,
-            ).to(device)
+                generators=generators,
+            )
+            yield batch.to(device).split(execution.pieces)
 
-    def loss(weights: Weights, batch: MaskedBatch) -> Tensor:
-        hidden = encode(weights, architecture, batch.tokens, dropout=drop, training=True)
-        return member_losses(mlm_logits(weights, gather(hidden, batch.positions)), batch.targets)
+    def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
+        hidden = encode(weights, architecture, batch.tokens, dropout=drop, training=True, precision=precision)
+        return mlm_losses(weights, gather(hidden, batch.positions), batch.targets) / batch.scored
 
     weights = {name: value.to(device) for name, value in initial_weights(architecture, seeds).items()}
-    optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, updates)
-    return weights, train(weights, masked(), loss, optimisation=optimisation)
-
-
-def member_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return each member's mean cross-entropy, ``(K,)``, of ``logits`` ``(K, n, classes)`` where targets are scored."""
-    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=UNSCORED, reduction="none")
-    scored = (targets != UNSCORED).sum(dim=1).clamp(min=1)
-    return losses.view_as(targets).sum(dim=1) / scored
+    optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)
+    keeper = None if keeping is None else keeping(orders, dropouts)
+    return weights, train(weights, masked(), loss, optimisation=optimisation, keeper=keeper)

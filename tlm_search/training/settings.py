@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,16 @@ class Finetuning:
     weight_decay: float
     warmup: float
     dropout: float
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how a training is computed; nothing of it is meant to change its result beyond rounding.
+
+    ``precision`` is that of activations, weights stay in fp32. ``pieces`` is how many parts a batch is computed in,
+    one after the other, where memory is short.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "float32"
+    pieces: int = 1

@@ -6,41 +6,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_texts import (
+    CONVOLVED,
+    FINETUNING,
+    PRETRAINING,
+    SHAPE,
+    SPECIAL,
+    TEST,
+    TEST_LABELS,
+    TRAIN,
+    TRAIN_LABELS,
+    array_of,
+)
 
-from tlm_search.data.tokens import TokenArray
+from tlm_search.model import loss
 from tlm_search.model.architecture import Architecture
+from tlm_search.model.bert import initial_weights, mlm_logits
+from tlm_search.model.loss import UNSCORED, class_losses, mlm_losses
 from tlm_search.training import batches
 from tlm_search.training.engine import Optimisation, dropout, train
 from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.pretrain import pretrain
-from tlm_search.training.settings import Finetuning, Pretraining
-
-SPECIAL = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
-SHAPE = Architecture(depth=1, heads=2, head_size=8, feed_forward=32, vocabulary=40, positions=12)
-CONVOLVED = Architecture(1, 2, 8, 32, 40, 12, convolution_layers=1, kernel=(3, 3), channels=4)
-PRETRAINING = Pretraining(2, 8, 3e-3, 0.01, 0.1, 0.1, 0.2)
-FINETUNING = Finetuning("cls", 20, 8, 5e-3, 0.01, 0.1, 0.1)
-
-
-def texts_of(labels: np.ndarray, seed: int) -> TokenArray:
-    """Texts in which each label has words of its own, among common ones."""
-    generator = np.random.default_rng(seed)
-    texts = []
-    for label in labels:
-        words = np.where(
-            generator.random(8) < 0.5, 10 + 5 * label + generator.integers(0, 5, 8), generator.integers(25, 40, 8)
-        )
-        texts.append([2, *words[: generator.integers(3, 9)].tolist(), 3])
-    return array_of(texts)
-
-
-def array_of(texts: list[list[int]]) -> TokenArray:
-    ids = np.array([token for text in texts for token in text], dtype=np.uint16)
-    return TokenArray(ids, np.cumsum([0, *map(len, texts)]).astype(np.int64))
-
-
-TRAIN_LABELS, TEST_LABELS = np.arange(120) % 3, np.arange(90) % 3
-TRAIN, TEST = texts_of(TRAIN_LABELS, 0), texts_of(TEST_LABELS, 1)
+from tlm_search.training.settings import Execution
 
 
 @pytest.mark.parametrize("architecture", [SHAPE, CONVOLVED], ids=["plain", "convolution"])
@@ -83,7 +70,7 @@ def test_one_update_is_adamw_on_the_clipped_gradient() -> None:
     start = torch.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, 6.0]])
     weights = {"w": start.clone()}
     optimisation = Optimisation(learning_rate=0.1, weight_decay=0.5, warmup=0.0, updates=1)
-    train(weights, [None], lambda w, _: (w["w"] ** 2).sum(dim=1), optimisation=optimisation)
+    train(weights, [[None]], lambda w, _: (w["w"] ** 2).sum(dim=1), optimisation=optimisation)
     for member in range(2):
         twin = torch.nn.Parameter(start[member].clone())
         optimiser = torch.optim.AdamW([twin], lr=0.1, weight_decay=0.5)
@@ -97,7 +84,7 @@ def test_a_member_that_diverges_spoils_only_itself() -> None:
     weights = {"w": torch.tensor([[1.0], [1.0]])}
     scale = torch.tensor([1.0, float("nan")])
     optimisation = Optimisation(0.1, 0.0, 0.0, 3)
-    course = train(weights, range(3), lambda w, _: (w["w"][:, 0] - 2) ** 2 * scale, optimisation=optimisation)
+    course = train(weights, [[None]] * 3, lambda w, _: (w["w"][:, 0] - 2) ** 2 * scale, optimisation=optimisation)
     assert math.isfinite(course.losses[0][-1][1])
     assert math.isnan(course.losses[1][-1][1])
     assert weights["w"][0].item() > 1.0
@@ -153,3 +140,69 @@ def test_dropout_keeps_the_mean_and_draws_by_member() -> None:
     both = drop((1, 2))
     assert both.mean().item() == pytest.approx(1.0, abs=0.02)
     assert torch.equal(both[1], drop((2,))[0])
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_pieces_of_a_batch_are_the_same_mathematics(seeds: tuple[int, ...], pooling: str) -> None:
+    """Both objectives, computed whole and in four pieces whose gradients are added up."""
+
+    def results(pieces: int) -> dict[str, torch.Tensor]:
+        execution = Execution(pieces=pieces)
+        plain = replace(PRETRAINING, dropout=0.0)
+        encoders, course = pretrain(SHAPE, plain, TRAIN, special=SPECIAL, seeds=seeds, execution=execution)
+        settings = replace(FINETUNING, dropout=0.0, epochs=1, pooling=pooling)
+        weights, other = finetune(
+            SHAPE,
+            settings,
+            TRAIN,
+            TRAIN_LABELS,
+            classes=3,
+            pad=0,
+            seeds=seeds,
+            pretrained=encoders,
+            execution=execution,
+        )
+        return {**weights, "losses": torch.tensor(course.losses), "other": torch.tensor(other.losses)}
+
+    whole, pieces = results(1), results(4)
+    for name, value in whole.items():
+        if name.endswith("qkv.bias"):
+            continue  # a key's bias has no gradient: what Adam makes of its rounding is noise
+        torch.testing.assert_close(pieces[name], value, atol=2e-4, rtol=1e-3, msg=name)
+
+
+def test_bf16_trains_as_fp32_does() -> None:
+    """The same curve but for rounding; weights stay in fp32."""
+    curves = []
+    for precision in ("float32", "bfloat16"):
+        weights, course = pretrain(
+            SHAPE, PRETRAINING, TRAIN, special=SPECIAL, seeds=(0,), execution=Execution(precision=precision)
+        )
+        assert {value.dtype for value in weights.values()} == {torch.float32}
+        curves.append(np.array(course.losses)[0, :, 1])
+    np.testing.assert_allclose(curves[1], curves[0], atol=0.02)
+
+
+def test_logits_of_the_head_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of a few rows the loss and its gradients are those of all rows at once."""
+    targets = torch.tensor([[3, 1, UNSCORED, 0, 2, 5, 7], [1, 2, 3, 4, UNSCORED, UNSCORED, UNSCORED]])
+    generator = torch.Generator().manual_seed(0)
+    values = {name: value.clone() for name, value in initial_weights(SHAPE, (0, 1)).items()}
+    hidden = torch.randn(2, 7, 16, generator=generator)
+
+    def gradients(function) -> list[torch.Tensor]:
+        weights = {name: value.clone().requires_grad_() for name, value in values.items()}
+        states = hidden.clone().requires_grad_()
+        losses = function(weights, states)
+        used = [weights[name] for name in ("embeddings.words", "mlm.bias", "mlm.transform.weight", "mlm.norm.bias")]
+        return [losses, *torch.autograd.grad((losses * torch.tensor([1.0, 2.0])).sum(), [states, *used])]
+
+    plain = gradients(lambda weights, states: class_losses(mlm_logits(weights, states), targets))
+    monkeypatch.setattr(loss, "LOGITS_BYTES", 4 * SHAPE.vocabulary * 3)
+    widest = []
+    monkeypatch.setattr(loss.F, "linear", lambda *a, own=loss.F.linear: widest.append(own(*a)) or widest[-1])
+    blocks = gradients(lambda weights, states: mlm_losses(weights, states, targets))
+    for ours, theirs in zip(blocks, plain, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert max(len(product) for product in widest if product.shape[-1] == SHAPE.vocabulary) == 3

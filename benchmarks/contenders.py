@@ -1,0 +1,220 @@
+"""The three that the training benchmarks compare: the same texts, shapes, vocabulary, optimiser and updates.
+
+Ours is the engine as `tlm-search run` uses it. `hf_trainer` is `transformers.Trainer` with its own collators: padded to
+the longest text of a batch, fused AdamW. `paper_loop` is the loop of arXiv 2507.14871 as its released code has it: each
+text padded to the full length, the head on every position, masks drawn on the host, AdamW with its defaults, the loss
+read after each update. Both peers are `transformers`' BERT in fp32, as they run on a CPU. Dropout is alike: on hidden
+states as given, on attention probabilities nowhere.
+
+A turn is one training of a few updates by each; turns alternate, and the median over turns counts. The first update
+of a turn is not timed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import (
+    BertConfig,
+    DataCollatorForLanguageModeling,
+    DataCollatorWithPadding,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.utils import logging
+
+from tlm_search.data.tokenizer import encode
+from tlm_search.data.tokens import TokenArray
+from tlm_search.data.wordpiece import save, train_wordpiece
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.hf import bert_config
+
+LEARNING_RATE, WEIGHT_DECAY, MASKED = 5e-5, 0.01, 0.15  # of the paper
+NAMES = ("ours", "paper_loop", "hf_trainer")
+
+Texts = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What each contender does in a turn: ``updates`` timed updates of ``batch_size`` texts, after one that is not."""
+
+    architecture: Architecture
+    texts: Texts
+    labels: Sequence[int]
+    batch_size: int
+    updates: int
+    dropout: float
+    tokenizer: PreTrainedTokenizerFast
+    folder: Path
+
+    @property
+    def timed_tokens(self) -> float:
+        """Tokens of the timed updates, padding not counted."""
+        return sum(map(len, self.texts)) * self.updates / (self.updates + 1)
+
+    @property
+    def classes(self) -> int:
+        """Labels of the task."""
+        return 1 + max(self.labels, default=0)
+
+
+def tokenised(
+    documents: Sequence[str], *, vocabulary: int, length: int, folder: Path
+) -> tuple[PreTrainedTokenizerFast, list[list[int]]]:
+    """Train a WordPiece vocabulary on the ``documents`` and cut them to ``length`` tokens."""
+    tokenizer = train_wordpiece(documents, vocabulary=vocabulary)
+    save(tokenizer, folder)
+    return PreTrainedTokenizerFast.from_pretrained(str(folder)), list(encode(tokenizer, documents, length=length))
+
+
+def token_array(texts: Texts) -> TokenArray:
+    """Lay the texts out as the engine reads them."""
+    ids = np.fromiter((token for text in texts for token in text), dtype=np.uint16)
+    return TokenArray(ids, np.cumsum([0, *map(len, texts)]).astype(np.int64))
+
+
+def paper_loop(work: Work, model: Any, *, masked: bool) -> float:
+    """Train ``model`` as the paper's code does; return the seconds of the timed updates."""
+    pad = work.tokenizer.pad_token_id
+    length = work.architecture.positions
+    rows = [list(text) + [pad] * (length - len(text)) for text in work.texts]
+    collate = _host_masks(work) if masked else _stacked_labels
+    data = [(torch.tensor(row), torch.tensor(len(text)), label) for row, text, label in _examples(work, rows)]
+    loader = DataLoader(data, batch_size=work.batch_size, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
+    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    model.train()
+    ends = []
+    for batch in loader:
+        optimiser.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        optimiser.step()
+        loss.item()
+        ends.append(time.perf_counter())
+    return ends[-1] - ends[0]
+
+
+def hf_trainer(work: Work, model: Any, *, masked: bool) -> float:
+    """Train ``model`` with ``transformers.Trainer``; return the seconds of the timed updates."""
+    collator: Any = (
+        DataCollatorForLanguageModeling(work.tokenizer, mlm_probability=MASKED)
+        if masked
+        else DataCollatorWithPadding(work.tokenizer)
+    )
+    arguments = TrainingArguments(
+        output_dir=str(work.folder / "trainer"),
+        per_device_train_batch_size=work.batch_size,
+        num_train_epochs=1,
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        use_cpu=True,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        logging_strategy="no",
+    )
+    rows: list[dict[str, Any]] = [{"input_ids": list(text)} for text in work.texts]
+    if not masked:
+        rows = [{**row, "label": label} for row, label in zip(rows, work.labels, strict=True)]
+    clock = _TrainerClock()
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator, callbacks=[clock])  # type: ignore[arg-type]
+    trainer.remove_callback(PrinterCallback)  # standard output is for the result
+    trainer.train()
+    return clock.ends[-1] - clock.ends[0]
+
+
+class _TrainerClock(TrainerCallback):
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *arguments: Any, **named: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def peer_config(work: Work) -> BertConfig:
+    """Return the configuration of the peers' model."""
+    names = tuple(map(str, range(work.classes)))
+    options = bert_config(work.architecture, labels=names, pad=work.tokenizer.pad_token_id)
+    return BertConfig(**options, hidden_dropout_prob=work.dropout, attention_probs_dropout_prob=0.0)
+
+
+def race(contenders: Mapping[str, Callable[[], float]], *, turns: int) -> dict[str, list[float]]:
+    """Return the seconds of each contender in each of ``turns`` turns."""
+    logging.set_verbosity_error()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(turns):
+        for name, run in contenders.items():
+            seconds[name].append(run())
+    return seconds
+
+
+def document(work: Work, seconds: Mapping[str, Sequence[float]], **facts: object) -> dict[str, object]:
+    """Return the result as JSON; ratios are medians over the turns of what the two took in the same turn."""
+    speed = {name: work.timed_tokens / statistics.median(taken) for name, taken in seconds.items()}
+    ratios = {
+        name: statistics.median(peer / own for peer, own in zip(seconds[name], seconds["ours"], strict=True))
+        for name in NAMES[1:]
+    }
+    return {
+        "tokens_per_second": {name: round(value, 1) for name, value in speed.items()},
+        "ratio": {name: round(value, 2) for name, value in ratios.items()},
+        "updates": work.updates * len(seconds["ours"]),
+        "tokens": round(work.timed_tokens * len(seconds["ours"])),
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "turns": {name: [round(value, 3) for value in taken] for name, taken in seconds.items()},
+        **facts,
+    }
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for what a benchmark writes."""
+    return tempfile.TemporaryDirectory(prefix="tlm-search-benchmark-")
+
+
+def _examples(work: Work, rows: Sequence[Sequence[int]]) -> list[tuple[Sequence[int], Sequence[int], int]]:
+    labels = work.labels or [0] * len(rows)
+    return list(zip(rows, work.texts, labels, strict=True))
+
+
+def _stacked_labels(batch: Sequence[tuple[Tensor, Tensor, int]]) -> dict[str, Tensor]:
+    ids, mask = _stacked(batch)
+    return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([label for *_, label in batch])}
+
+
+def _host_masks(work: Work) -> Callable[[Sequence[tuple[Tensor, Tensor, int]]], dict[str, Tensor]]:
+    tokenizer = work.tokenizer
+    special = torch.tensor([tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id])
+
+    def collate(batch: Sequence[tuple[Tensor, Tensor, int]]) -> dict[str, Tensor]:
+        ids, mask = _stacked(batch)
+        labels = ids.clone()
+        chosen = (torch.rand(ids.shape) < MASKED) & ~torch.isin(ids, special)
+        labels[~chosen] = -100
+        fate = torch.rand(ids.shape)
+        ids[chosen & (fate < 0.8)] = tokenizer.mask_token_id
+        scrambled = chosen & (fate >= 0.9)
+        ids[scrambled] = torch.randint(work.architecture.vocabulary, ids.shape)[scrambled]
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    return collate
+
+
+def _stacked(batch: Sequence[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
+    ids = torch.stack([row for row, _, _ in batch])
+    lengths = torch.stack([size for _, size, _ in batch])
+    return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()

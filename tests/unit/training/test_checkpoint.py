@@ -1,0 +1,91 @@
+"""An interrupted training goes on to the very bits of an undisturbed one; a damaged checkpoint is never used."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from small_texts import PRETRAINING, SHAPE, SPECIAL, TRAIN
+
+from tlm_search.model.bert import Weights
+from tlm_search.training.checkpoint import Checkpoint, saved_facts
+from tlm_search.training.pretrain import pretrain
+
+
+class KilledError(Exception):
+    pass
+
+
+def run(folder: Path, *, killed_after: int | None = None, seeds: tuple[int, ...] = (3,), key: str = "a") -> Weights:
+    """Pre-train with a checkpoint after every update, or until the update after which the process dies."""
+
+    class Dying(Checkpoint):
+        updates = 0
+
+        def is_due(self) -> bool:
+            if self.updates == killed_after:
+                raise KilledError
+            self.updates += 1
+            return super().is_due()
+
+    def keeping(orders, dropouts):
+        return Dying(folder, key=[key], facts={"precision": "float32"}, seconds=0, orders=orders, dropouts=dropouts)
+
+    weights, course = pretrain(SHAPE, PRETRAINING, TRAIN, special=SPECIAL, seeds=seeds, keeping=keeping)
+    return {**weights, "losses": torch.tensor(course.losses)}
+
+
+def equal(one: Weights, other: Weights) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Weights:
+    weights, course = pretrain(SHAPE, PRETRAINING, TRAIN, special=SPECIAL, seeds=(3,))
+    return {**weights, "losses": torch.tensor(course.losses)}
+
+
+@pytest.mark.parametrize("updates", [1, 7, 15, 22])
+def test_it_goes_on_to_the_same_bits(tmp_path: Path, undisturbed: Weights, updates: int) -> None:
+    """With dropout, in the first epoch, at its end, and in the second."""
+    with pytest.raises(KilledError):
+        run(tmp_path, killed_after=updates)
+    assert saved_facts(tmp_path)["precision"] == "float32"
+    assert len(list(tmp_path.iterdir())) == 1
+    assert equal(run(tmp_path), undisturbed)
+
+
+def test_it_may_be_interrupted_again_and_again(tmp_path: Path, undisturbed: Weights) -> None:
+    for _ in range(4):
+        with pytest.raises(KilledError):
+            run(tmp_path, killed_after=5)
+    assert equal(run(tmp_path), undisturbed)
+
+
+def test_a_stack_goes_on_too(tmp_path: Path) -> None:
+    whole = run(tmp_path / "none", seeds=(3, 4))
+    (tmp_path / "stack").mkdir()
+    with pytest.raises(KilledError):
+        run(tmp_path / "stack", seeds=(3, 4), killed_after=9)
+    assert equal(run(tmp_path / "stack", seeds=(3, 4)), whole)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "another training's"])
+def test_what_is_not_whole_or_not_its_own_is_not_used(tmp_path: Path, undisturbed: Weights, damage: str) -> None:
+    with pytest.raises(KilledError):
+        run(tmp_path, killed_after=5, key="b" if damage.startswith("another") else "a")
+    (file,) = tmp_path.iterdir()
+    data = bytearray(file.read_bytes())
+    if damage == "truncated":
+        del data[len(data) // 2 :]
+    elif damage == "flipped":
+        data[-1] ^= 1
+    elif damage == "empty":
+        data.clear()
+    file.write_bytes(data)
+    assert equal(run(tmp_path), undisturbed)
+
+
+def test_a_folder_that_takes_nothing_costs_only_the_checkpoint(tmp_path: Path, undisturbed: Weights) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert equal(run(file / "folder"), undisturbed)

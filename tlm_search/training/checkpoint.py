@@ -1,0 +1,173 @@
+"""Checkpoints inside a long training: whatever decides how it goes on, in one file that names its own sha256.
+
+A training that goes on from a checkpoint ends with the very bits of one that was never interrupted: the weights, the
+moments of AdamW, the order of the texts and all random states are in it. A file that is not whole is not used. No
+pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from tlm_search.training.batches import Orders
+
+_PATTERN = "checkpoint-*.safetensors"
+_ORDER = "order"
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+
+
+@dataclass
+class Snapshot:
+    """A training at one moment: what ``engine.train`` changes from update to update."""
+
+    weights: Mapping[str, Tensor]
+    parameters: Mapping[str, Tensor]
+    optimiser: torch.optim.Optimizer
+    losses: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Keeper(Protocol):
+    """What ``engine.train`` asks after each update."""
+
+    def restore(self, snapshot: Snapshot) -> bool:
+        """Set ``snapshot`` to what was kept, if anything was."""
+        ...
+
+    def is_due(self) -> bool:
+        """Say whether the training is to be kept now."""
+        ...
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Keep it."""
+        ...
+
+
+# Makes the keeper of a training from what it draws from.
+Keeping = Callable[[Orders, Sequence[torch.Generator]], Keeper]
+
+
+class Checkpoint:
+    """The checkpoint of one training below ``folder``, written about every ``seconds``.
+
+    ``key`` names the training: a checkpoint of another one is not used. ``facts`` are stored beside it, see
+    ``saved_facts``. ``orders`` and the ``dropouts`` generators are those that the training draws from; they are set
+    when it goes on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        key: Sequence[str],
+        facts: Mapping[str, str],
+        seconds: float,
+        orders: Orders,
+        dropouts: Sequence[torch.Generator] = (),
+    ) -> None:
+        self.folder, self.key, self.facts, self.seconds = folder, list(key), dict(facts), seconds
+        self.orders, self.dropouts = orders, dropouts
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Say whether so many seconds have passed since the last one."""
+        return time.monotonic() - self._last >= self.seconds
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Write the ``snapshot`` in place of the one before; a disk that takes no more costs only the checkpoint."""
+        states = {name: snapshot.optimiser.state[value] for name, value in snapshot.parameters.items()}
+        tensors = {
+            **{f"weights.{name}": value for name, value in snapshot.weights.items()},
+            **{f"{moment}.{name}": state[moment] for name, state in states.items() for moment in _MOMENTS},
+            **{f"dropout.{index}": generator.get_state() for index, generator in enumerate(self.dropouts)},
+            "losses": torch.stack(snapshot.losses),
+            _ORDER: torch.from_numpy(self.orders.order),
+        }
+        facts = {
+            "key": self.key,
+            **self.facts,
+            "seconds": snapshot.seconds,
+            "epoch": self.orders.epoch,
+            "next": self.orders.next,
+            "generators": [generator.bit_generator.state for generator in self.orders.generators],
+        }
+        contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        data = save(contiguous, metadata={"facts": json.dumps(facts)})
+        with suppress(OSError):
+            self._replace(data)
+        self._last = time.monotonic()
+
+    def restore(self, snapshot: Snapshot) -> bool:
+        """Set ``snapshot``, orders and generators to what was saved; False where there is nothing to go on from."""
+        for path in self.folder.glob(_PATTERN):
+            with suppress(OSError, SafetensorError):
+                data = path.read_bytes()
+                if hashlib.sha256(data).hexdigest() == path.stem.removeprefix("checkpoint-"):
+                    facts = json.loads(_metadata(data)["facts"])
+                    if facts["key"] == self.key:
+                        self._set(snapshot, load(data), facts)
+                        return True
+        return False
+
+    def _set(self, snapshot: Snapshot, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        snapshot.losses[:] = list(tensors["losses"].to(next(iter(snapshot.weights.values())).device))
+        snapshot.seconds = facts["seconds"]
+        with torch.no_grad():
+            for name, value in snapshot.weights.items():
+                value.copy_(tensors[f"weights.{name}"])
+        for name, value in snapshot.parameters.items():
+            moments = {moment: tensors[f"{moment}.{name}"].to(value.device) for moment in _MOMENTS}
+            step = torch.tensor(float(len(snapshot.losses)), device=value.device)
+            snapshot.optimiser.state[value] = {"step": step, **moments}
+        for index, dropout in enumerate(self.dropouts):
+            dropout.set_state(tensors[f"dropout.{index}"])
+        for order, state in zip(self.orders.generators, facts["generators"], strict=True):
+            order.bit_generator.state = state
+        self.orders.epoch, self.orders.next = facts["epoch"], facts["next"]
+        self.orders.order = np.array(tensors[_ORDER].numpy())
+
+    def _replace(self, data: bytes) -> None:
+        older = list(self.folder.glob(_PATTERN))
+        new = self.folder / f"checkpoint-{hashlib.sha256(data).hexdigest()}.safetensors"
+        unfinished = self.folder / f".{new.name}.{os.getpid()}"
+        try:
+            with unfinished.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(new)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        for path in older:
+            if path != new:
+                path.unlink(missing_ok=True)
+
+
+def saved_facts(folder: Path) -> dict[str, Any]:
+    """Return the facts of the checkpoint in ``folder``, from its header alone; empty where there is none."""
+    for path in folder.glob(_PATTERN):
+        with suppress(OSError, ValueError, KeyError), path.open("rb") as file:
+            head = file.read(8)
+            facts: dict[str, Any] = json.loads(_metadata(head + file.read(int.from_bytes(head, "little")))["facts"])
+            return facts
+    return {}
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    size = int.from_bytes(data[:8], "little")
+    metadata: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
+    return metadata
