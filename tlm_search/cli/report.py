@@ -23,7 +23,10 @@ def report(
     ] = None,
     studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
 ) -> None:
-    """Write report.html, report.md, tables/* and figures/* into the study; also while it runs."""
+    """Write report.html, report.md, tables/* and figures/* into the study; also while it runs.
+
+    Of several studies it writes one page that shows them side by side.
+    """
     from tlm_search.report.compare import write_comparison
     from tlm_search.report.files import read_formats
     from tlm_search.report.html import write_report

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
 
 from tlm_search.report.style import COLOURS, GREY, REFERENCE_COLOUR, Colours, finish, plain
 from tlm_search.report.words import percent, plural
 
+LONGEST = 20  # characters of a label beside an axis
 MAX_LABELS = 30  # more cannot be read in a matrix
 
 
@@ -26,12 +29,15 @@ def label_figure(per_label: pd.DataFrame) -> go.Figure:
             legendgroup=name,
             mode="markers",
             marker={"size": 10, "color": colour, "symbol": symbol},
-            customdata=rows["rows"],
-            hovertemplate="%{y}: %{x:.1%} of %{customdata} texts<extra>" + name + "</extra>",
+            text=[
+                f"{plain(row['label'])}: {percent(row[column])} of {plural(int(row['rows']), 'text')}"
+                for row in rows.to_dict("records")
+            ],
+            hovertemplate="%{text}<extra>" + name + "</extra>",
         )
     finish(figure, "Test accuracy by label", "test accuracy", "")
     figure.update_xaxes(tickformat=".0%")
-    figure.update_yaxes(tickformat="", type="category", automargin=True)
+    figure.update_yaxes(tickformat="", type="category", **_ticks(rows["label"].tolist()))
     figure.update_layout(height=max(260, 90 + 24 * len(rows)))
     return figure
 
@@ -175,7 +181,13 @@ def confusion_figure(confusion: pd.DataFrame) -> go.Figure:
         hovertemplate="%{text}<extra></extra>",
     )
     finish(figure, "What the committee takes for what", "committee says", "label")
-    figure.update_xaxes(type="category", showgrid=False, tickangle=-40 if count > 5 else None)
-    figure.update_yaxes(type="category", tickformat="", showgrid=False, autorange="reversed")
+    figure.update_xaxes(type="category", showgrid=False, **_ticks(labels))
+    figure.update_yaxes(type="category", tickformat="", showgrid=False, autorange="reversed", **_ticks(labels))
     figure.update_layout(height=max(320, 140 + 26 * count))
     return figure
+
+
+def _ticks(labels: Sequence[str]) -> dict[str, list[str]]:
+    """Return the ticks of an axis of labels; long ones are cut, so that they leave room for the data."""
+    cut = [label if len(label) <= LONGEST else label[: LONGEST - 1] + "…" for label in labels]
+    return {"tickvals": [plain(label) for label in labels], "ticktext": [plain(label) for label in cut]}

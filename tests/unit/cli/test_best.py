@@ -73,7 +73,15 @@ def test_the_table_fits_and_the_reasons_follow(study, monkeypatch, columns):
     monkeypatch.setitem(os.environ, "COLUMNS", str(columns))
     text = run("--match-reference")
     assert max(len(line) for line in text.splitlines()) <= columns
-    for word in ("trial", "configuration", "params", "matches", "reference:", "fewest parameters"):
+    for word in (
+        "trial",
+        "configuration",
+        "params",
+        "matches",
+        "reference:",
+        "fewest parameters",
+        "training cost",
+    ):
         assert word in text
 
 
