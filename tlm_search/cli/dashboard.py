@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tlm_search.search.record import StudyRecord
+
+_FIGURES = ("frontier", "latency_ms")  # what Optuna Dashboard cannot draw itself
 
 
 def dashboard(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65_535)] = 8080,
     studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
-    storage: Annotated[
-        str | None, typer.Option(help="Database of the study by URL.", envvar="TLM_SEARCH_STORAGE")
-    ] = None,
+    storage: Annotated[str | None, typer.Option(help="The study's database by URL, if it has moved.")] = None,
 ) -> None:
     """Serve Optuna Dashboard for a study on 127.0.0.1 until Ctrl-C."""
     from tlm_search.search.dashboard import serve
     from tlm_search.search.folder import find_study, storage_url
 
     folder = find_study(study, studies_dir)
-    serve(folder, storage_url(folder, storage), port=port, ready=_tell)
+    serve(folder, storage_url(folder, storage), port=port, draw=_draw, ready=_tell, problem=_warn)
+
+
+def _draw(record: StudyRecord) -> tuple[Mapping[str, str], str]:
+    from tlm_search.members.store import Store
+    from tlm_search.report.html import write_report
+    from tlm_search.search.folder import store_root
+
+    # Into a folder of its own: the study's report stays what `report` or `run` made of it.
+    with tempfile.TemporaryDirectory() as folder:
+        page = write_report(record, Store(store_root(record.folder.parent)), Path(folder))
+        drawn = {file.stem: file for file in Path(folder).glob("figures/*.json")}
+        figures = {name: _narrowed(drawn[name].read_text()) for name in _FIGURES if name in drawn}
+        return figures, page.read_text()
+
+
+def _narrowed(figure: str) -> str:
+    """Fit a figure to half a page, where its legend would leave it no room; names are shown under the mouse too."""
+    parts = json.loads(figure)
+    legend = parts["layout"].setdefault("legend", {})
+    parts["layout"]["legend"] = {**legend, "maxheight": 0.15, "font": {"size": 10}}
+    return json.dumps(parts)
+
+
+def _warn(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def _tell(address: str) -> None:

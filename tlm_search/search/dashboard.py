@@ -9,20 +9,35 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from tlm_search.errors import StudyError
-from tlm_search.search.storages import open_storage
+from tlm_search.search.folder import study_name
+from tlm_search.search.optuna_study import open_study
+from tlm_search.search.showcase import Draw, Showcase
 
 HOST = "127.0.0.1"
 
 
-def serve(folder: Path, storage: str | None, *, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C; ``ready`` is told the address. Port 0 takes a free one.
+def serve(
+    folder: Path,
+    storage: str | None,
+    *,
+    port: int,
+    draw: Draw,
+    ready: Callable[[str], None],
+    problem: Callable[[str], None],
+) -> None:
+    """Serve until Ctrl-C; ``ready`` is told the study's address. Port 0 takes a free one.
+
+    ``draw`` makes the figures and the report that are shown beside what Optuna Dashboard knows itself; ``problem`` is
+    told when that does not work, and the rest is served all the same.
 
     Raises:
-        StudyError: the port is in use, or the storage cannot be opened.
+        StudyError: the port is in use, or the study cannot be opened.
     """
     from optuna_dashboard import wsgi
 
-    application = wsgi(open_storage(folder, storage))
+    study = open_study(folder, storage, name=study_name(folder))
+    showcase = Showcase(study, folder, draw)
+    application = wsgi(showcase, artifact_store=showcase.artifacts)
     try:
         server = make_server(HOST, port, application, server_class=_Server, handler_class=_SilentHandler)
     except OSError as error:
@@ -30,8 +45,8 @@ def serve(folder: Path, storage: str | None, *, port: int, ready: Callable[[str]
             f"port {port} on {HOST} cannot be used: {error.strerror or error}",
             hint="choose another with --port; --port 0 takes a free one",
         ) from error
-    with server:
-        ready(f"http://{HOST}:{server.server_port}/dashboard")
+    with server, showcase.kept_up(problem):
+        ready(f"http://{HOST}:{server.server_port}/dashboard/studies/{study._study_id}")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
