@@ -16,8 +16,7 @@ FORMATS = ("html", "csv", "tex", "md", "png", "svg")
 DEFAULT = ("html", "csv", "tex", "md")
 PICTURES = ("png", "svg")
 MAX_TEX_ROWS = 60  # a table of a paper is shorter; all rows are in the CSV
-PICTURE_WIDTH, PICTURE_SCALE = 900, 2
-LEGEND_ROW, NAME_FITS = 24, 50  # pixels; characters of a name that leave room for a second column
+PICTURE_WIDTH, PICTURE_SCALE = 1100, 2
 
 
 def read_formats(text: str) -> tuple[str, ...]:
@@ -96,9 +95,12 @@ def _write_pictures(figures: Mapping[str, go.Figure], folder: Path, formats: Seq
     import plotly.io
 
     drawn = [_on_paper(figure) for figure in figures.values()]
+    heights = [int(figure.layout.height) + 60 for figure in drawn]
     paths = [str(folder / f"{name}.{kind}") for kind in formats for name in figures]
     try:
-        plotly.io.write_images(drawn * len(formats), paths, scale=PICTURE_SCALE)
+        plotly.io.write_images(
+            drawn * len(formats), paths, width=PICTURE_WIDTH, height=heights * len(formats), scale=PICTURE_SCALE
+        )
     except Exception as error:  # Kaleido's errors have no common base: no browser, one that does not start, ...
         reason = str(error).strip().splitlines()
         raise UserError(
@@ -108,19 +110,14 @@ def _write_pictures(figures: Mapping[str, go.Figure], folder: Path, formats: Seq
 
 
 def _on_paper(figure: go.Figure) -> go.Figure:
-    """Return a figure with a white ground and, below it, the legend that the page has as buttons."""
+    """Return a figure with a white ground and, beside it, the legend that the page has as buttons."""
     paper = go.Figure(figure)
     paper.for_each_trace(lambda trace: trace.update(visible=False), selector={"visible": "legendonly"})
-    names = {trace.name for trace in paper.data if trace.visible is not False and trace.showlegend is not False}
-    wide = max((len(str(name)) for name in names), default=0) > NAME_FITS
-    rows = 0 if len(names) < 2 else len(names) if wide else -(-len(names) // 2)
-    below = 70 + LEGEND_ROW * rows
     return paper.update_layout(
-        width=PICTURE_WIDTH,
-        height=int(figure.layout.height) + LEGEND_ROW * rows,
-        margin={"l": 70, "r": 20, "t": 80 if figure.layout.annotations else 60, "b": below},
-        legend={"yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
-        showlegend=len(names) > 1,
+        margin={"l": 70, "r": 20, "t": 80 if figure.layout.annotations else 60, "b": 60},
+        title={"x": 0.02, "xanchor": "left"},
+        legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"},
+        showlegend=len({trace.legendgroup for trace in paper.data}) > 1,
         paper_bgcolor="white",
         plot_bgcolor="white",
     )

@@ -139,7 +139,7 @@ def parallel_figure(trials: pd.DataFrame, settings: Sequence[str], *, logs: Cont
         name="values",
         legendgroup="values",
         text=[label for _, _, label in ticks],
-        textposition="middle right",
+        textposition="top right",
         textfont={"size": 11},
         hoverinfo="skip",
     )
