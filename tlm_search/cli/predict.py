@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,6 +17,10 @@ from tlm_search.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tlm_search.export.committee import Committee
+
+CHUNK = 4096  # texts at once: enough to put those of like length together, little to hold
+_READ_BYTES = 2**20
 _SHOWN_CHARACTERS = 60
 
 
@@ -29,78 +35,105 @@ def predict(
     text: Annotated[str, typer.Option(metavar="COLUMN", help="The column of --file that holds the texts.")] = "text",
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Print the label of each text, its probability, and the share of members that disagree."""
+    """Print the label of each text, its probability, and the share of members that disagree, as the texts come."""
     if texts and file is not None:
         raise UserError("texts are given both as arguments and with --file", hint="give one of the two")
     from tlm_search.export.committee import Committee
 
     committee = Committee.load(folder)
     committee.check()
-    given = texts or (_lines_of_input() if file is None else texts_of(file, text))
-    answers = committee.answers(given)
-    best = answers.probabilities.argmax(axis=-1)
-    found: list[dict[str, Any]] = [
-        {
-            "label": committee.labels[label],
-            "probability": float(row[label]),
-            "probabilities": dict(zip(committee.labels, row.tolist(), strict=True)),
-            "disagreement": float(disagreement),
-        }
-        for label, row, disagreement in zip(best, answers.probabilities, answers.disagreement, strict=True)
-    ]
+    given = [texts] if texts else chunks_of_input() if file is None else chunks_of(file, text)
     if json_:
-        print(json.dumps(found, indent=2))
-    elif sys.stdout.isatty():
+        _print_json(committee, given)
+    elif texts and sys.stdout.isatty():
         from rich.console import Console
 
-        Console(highlight=False).print(_table(given, found))
+        Console(highlight=False).print(_table(texts, list(_found(committee, texts))))
     else:
-        for answer in found:
-            print(f"{_line(answer['label'])}\t{answer['probability']:.4f}\t{answer['disagreement']:.4f}")
+        for chunk in given:
+            for answer in _found(committee, chunk):
+                line = f"{_line(answer['label'])}\t{answer['probability']:.4f}\t{answer['disagreement']:.4f}"
+                sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
 
 
-def texts_of(file: Path, column: str) -> list[str]:
-    """Return the texts of ``file`` in the order of its rows; missing ones are empty, so that rows and answers agree.
+def _found(committee: Committee, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    answers = committee.answers(texts)
+    best = answers.probabilities.argmax(axis=-1).tolist()
+    rows, disagreement = answers.probabilities.tolist(), answers.disagreement.tolist()
+    for label, row, share in zip(best, rows, disagreement, strict=True):
+        yield {
+            "label": committee.labels[label],
+            "probability": row[label],
+            "probabilities": dict(zip(committee.labels, row, strict=True)),
+            "disagreement": share,
+        }
+
+
+def _print_json(committee: Committee, chunks: Iterable[Sequence[str]]) -> None:
+    """Print one list; nothing before the first chunk is answered, so that a wrong input leaves no output."""
+    begun = False
+    for chunk in chunks:
+        for answer in _found(committee, chunk):
+            item = "\n".join(f"  {line}" for line in json.dumps(answer, indent=2).splitlines())
+            sys.stdout.write(f"{',' if begun else '['}\n{item}")
+            begun = True
+        sys.stdout.flush()
+    sys.stdout.write("\n]\n" if begun else "[]\n")
+
+
+def chunks_of(file: Path, column: str) -> Iterator[list[str]]:
+    """Yield the texts of ``file`` in the order of its rows; missing ones are empty, so that rows and answers agree.
 
     Raises:
         DataError: the file is missing, damaged, or has no such column.
     """
-    from tlm_search.data.files import NoColumnError, kind_of, read_columns
+    from tlm_search.data.files import TEXT_COLUMN, NoColumnError, kind_of, stream_column
     from tlm_search.errors import DataError
 
-    if kind_of(file) == "text" and file.suffix.lower() != ".gz":
-        try:
-            return _lines(file.read_bytes(), str(file))
-        except OSError as error:
-            raise DataError(f"{file}: it cannot be read: {error.strerror or error}") from error
     try:
-        values = read_columns(file, [column])[column]
+        values = stream_column(file, TEXT_COLUMN if kind_of(file) == "text" else column)
+        rows = count(1)
+        while chunk := list(islice(values, CHUNK)):
+            for value, row in zip(chunk, rows, strict=False):
+                if not isinstance(value, str | None):
+                    raise DataError(
+                        f"{file}: row {row}: column {column!r} holds {type(value).__name__}, not text",
+                        hint="name the column of the texts with --text COLUMN",
+                    )
+            yield [value or "" for value in chunk]
     except NoColumnError as error:
         raise DataError(error.message, hint="name the column of the texts with --text COLUMN") from error
-    for row, value in enumerate(values, 1):
-        if not isinstance(value, str | None):
-            raise DataError(
-                f"{file}: row {row}: column {column!r} holds {type(value).__name__}, not text",
-                hint="name the column of the texts with --text COLUMN",
-            )
-    return [value or "" for value in values]
 
 
-def _lines_of_input() -> list[str]:
+def chunks_of_input() -> Iterator[list[str]]:
+    """Yield the lines of standard input as they come, an empty line as an empty text.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
     if sys.stdin.isatty():
         print("reading texts from standard input, one a line; Ctrl-D ends", file=sys.stderr)
-    return _lines(sys.stdin.buffer.read(), "standard input")
+    unfinished, place = b"", 0
+    source = cast(io.BufferedReader, sys.stdin.buffer)
+    while part := source.read1(_READ_BYTES):
+        *lines, unfinished = (unfinished + part).split(b"\n")
+        if lines:
+            yield [_decoded(line, place) for line in lines]
+        place += sum(len(line) + 1 for line in lines)
+    if unfinished:
+        yield [_decoded(unfinished, place)]
 
 
-def _lines(content: bytes, where: str) -> list[str]:
-    """Split at line ends alone; an empty line is an empty text."""
+def _decoded(line: bytes, place: int) -> str:
     try:
-        lines = content.decode("utf-8-sig").split("\n")
+        # A mark before the first line, as some programs write it, is no part of the text.
+        return line.decode("utf-8-sig" if place == 0 else "utf-8").removesuffix("\r")
     except UnicodeDecodeError as error:
         from tlm_search.errors import DataError
 
-        raise DataError(f"{where}: it is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
-    return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
+        where = f"near byte {place + error.start}"
+        raise DataError(f"standard input: it is not UTF-8 text ({where})", hint="save it as UTF-8") from error
 
 
 def _table(texts: Sequence[str], found: Sequence[dict[str, Any]]) -> Table:

@@ -26,6 +26,8 @@ _KINDS = {
 _BLANK_LINES = re.compile(r"\n[ \t\r]*\n\s*")
 TEXT_COLUMN = "text"
 _DAMAGED = "check that the file is whole"
+_PARQUET_ROWS = 8192  # read at once when a column is streamed
+_ROWS_HELD = 1000  # JSON rows in which a column must turn up
 
 
 class NoColumnError(DataError):
@@ -72,6 +74,40 @@ def read_columns(file: Path, columns: Sequence[str] | None = None) -> dict[str, 
         raise DataError(f"{file}: it cannot be read: {error}", hint=_DAMAGED) from error
 
 
+def stream_column(file: Path, column: str) -> Iterator[Any]:
+    """Yield the values of one column of a table, row by row, without holding the file; None where a row has none.
+
+    A text file has a row for each of its lines, the empty ones too. JSON that is one list is read whole.
+
+    Raises:
+        DataError: as ``read_columns``; what is damaged further down is noticed when it is reached.
+    """
+    kind = kind_of(file)
+    if kind in (None, "json"):
+        yield from read_columns(file, [column])[column]
+        return
+    try:
+        if kind == "parquet":
+            yield from _parquet_column(file, column)
+            return
+        # A line of text ends with a line feed alone; the other formats have their own rules.
+        with _open(file, newline="\n" if kind == "text" else "") as stream:
+            if kind == "text":
+                require_columns([TEXT_COLUMN], [column], str(file))
+                yield from (line.removesuffix("\n").removesuffix("\r") for line in stream)
+            elif kind in ("csv", "tsv"):
+                rows = _rows(file, stream, [column], delimiter="," if kind == "csv" else "\t")
+                yield from (values[0] for values in rows)
+            else:
+                yield from _json_column(file, stream, column)
+    except FileNotFoundError as error:
+        raise _no_file(file) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: it is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: it cannot be read: {error}", hint=_DAMAGED) from error
+
+
 def read_json(file: Path) -> Any:
     """Return the JSON value in ``file``, which may be gzipped.
 
@@ -106,11 +142,11 @@ def _no_file(file: Path) -> DataError:
     return DataError(f"{file}: there is no such file", hint=f"the path is relative to {Path.cwd()}")
 
 
-def _open(file: Path) -> io.TextIOBase:
+def _open(file: Path, *, newline: str = "") -> io.TextIOBase:
     # utf-8-sig: spreadsheets put a mark before the first column's name
     if file.suffix.lower() == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8-sig", newline="")
-    return file.open(encoding="utf-8-sig", newline="")
+        return gzip.open(file, "rt", encoding="utf-8-sig", newline=newline)
+    return file.open(encoding="utf-8-sig", newline=newline)
 
 
 def _parquet(file: Path, columns: Sequence[str] | None) -> dict[str, list[Any]]:
@@ -129,6 +165,43 @@ def _parquet(file: Path, columns: Sequence[str] | None) -> dict[str, list[Any]]:
         reason = str(error).splitlines()[0]
         raise DataError(f"{file}: it cannot be read as Parquet: {reason}", hint=_DAMAGED) from error
     return {name: named(values, names.get(name)) for name, values in read.items()}
+
+
+def _parquet_column(file: Path, column: str) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if not file.is_file():
+            raise FileNotFoundError(file)
+        with pq.ParquetFile(file) as table:
+            require_columns(table.schema_arrow.names, [column], str(file))
+            for batch in table.iter_batches(columns=[column], batch_size=_PARQUET_ROWS):
+                yield from batch.column(0).to_pylist()
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{file}: it cannot be read as Parquet: {reason}", hint=_DAMAGED) from error
+
+
+def _json_column(file: Path, stream: Iterable[str], column: str) -> Iterator[Any]:
+    """Yield the column; a name that none of the first rows has is taken for a wrong one."""
+    present: dict[str, None] = {}
+    missing, known = 0, False
+    for number, row in enumerate(_json_lines(file, stream), 1):
+        if not isinstance(row, dict):
+            raise DataError(f"{file}: row {number} is not an object", hint='write rows as {"text": ..., "label": ...}')
+        known = known or column in row
+        if known:
+            yield from [None] * missing
+            missing = 0
+            yield row.get(column)
+        else:
+            present.update(dict.fromkeys(row))
+            missing += 1
+            if missing == _ROWS_HELD:
+                break
+    if not known:
+        require_columns(present, [column], str(file))
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
@@ -151,14 +224,28 @@ def named(values: list[Any], names: Sequence[str] | None) -> list[Any]:
 def _separated(
     file: Path, stream: io.TextIOBase, columns: Sequence[str] | None, *, delimiter: str
 ) -> dict[str, list[Any]]:
+    read = list(_rows(file, stream, columns, delimiter=delimiter, with_header=True))
+    return {name: [row[place] for row in read[1:]] for place, name in enumerate(read[0])}
+
+
+def _rows(
+    file: Path,
+    stream: io.TextIOBase,
+    columns: Sequence[str] | None,
+    *,
+    delimiter: str,
+    with_header: bool = False,
+) -> Iterator[Sequence[str]]:
+    """Yield the fields of each row in the order of ``columns`` (all, when None), their names first on demand."""
     csv.field_size_limit(2**31 - 1)
     rows = csv.reader(stream, delimiter=delimiter, strict=True)
     try:
         header = next(rows, [])
-        columns = columns or header
+        columns = list(dict.fromkeys(columns or header))
         require_columns(header, columns, str(file))
-        places = {name: header.index(name) for name in columns}
-        read: dict[str, list[Any]] = {name: [] for name in columns}
+        if with_header:
+            yield columns
+        places = [header.index(name) for name in columns]
         for row in rows:
             if not row:
                 continue
@@ -167,11 +254,9 @@ def _separated(
                     f"{file}: line {rows.line_num}: {len(row)} fields, but the first line names {len(header)} columns",
                     hint='put texts that hold the separator in "double quotes"',
                 )
-            for name, place in places.items():
-                read[name].append(row[place])
+            yield [row[place] for place in places]
     except csv.Error as error:
         raise DataError(f"{file}: line {rows.line_num}: {error}", hint="check the quotes of that line") from error
-    return read
 
 
 def _json_lines(file: Path, stream: Iterable[str]) -> Iterator[Any]:

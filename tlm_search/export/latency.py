@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tlm_search.export.committee import Committee
 from tlm_search.export.folder import ONNX, ONNX_INT8
@@ -20,7 +21,7 @@ FORMS = {ONNX: "onnxruntime", ONNX_INT8: "onnxruntime int8"}
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement; ``ratio`` is its median over that of the fastest form of the reference in the same conditions."""
+    """One measurement; ``ratio`` is its median over that of the reference's fastest form in the same conditions."""
 
     threads: int
     texts: int
@@ -63,6 +64,9 @@ def _forms(folder: Path, *, threads: int, texts: int) -> Iterator[tuple[Path, st
     yield folder, TORCH, committee.size, with_torch
     for name, form in FORMS.items():
         if (folder / name).is_file():
-            session = open_session(folder / name, threads=threads)
-            # Bound now: the loop goes on.
-            yield folder, form, committee.size, lambda session=session: torch.from_numpy(run(session, ids, mask)[0])
+            yield folder, form, committee.size, _with_onnx(folder / name, ids, mask, threads=threads)
+
+
+def _with_onnx(file: Path, ids: NDArray[np.int64], mask: NDArray[np.bool_], *, threads: int) -> Answer:
+    session = open_session(file, threads=threads)
+    return lambda: torch.from_numpy(run(session, ids, mask)[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tlm_search.data.files import read_columns, read_json
+from tlm_search.data.files import read_columns, read_json, stream_column
 from tlm_search.errors import DataError
 
 ROWS = [{"text": "one, two", "label": 1}, {"text": 'a "quote"\nand a line', "label": 2}]
@@ -106,3 +106,21 @@ def test_damaged_bytes(tmp_path: Path) -> None:
         read_json(tmp_path / "u.json.gz")
     with pytest.raises(DataError, match="no such file"):
         read_json(tmp_path / "none.json")
+
+
+def test_a_column_is_streamed_as_it_is_read(tmp_path):
+    rows = [{"text": f"t {i}", "n": str(i)} if i != 2 else {"n": "2"} for i in range(5)]
+    jsonl, table = tmp_path / "t.jsonl", tmp_path / "t.csv"
+    jsonl.write_text("\n".join(map(json.dumps, rows)))
+    table.write_text("n,text\n" + "\n".join(f'{i},"t, {i}"' for i in range(3)))
+    lines = tmp_path / "t.txt"
+    lines.write_bytes(b"one\r\n\ntwo\rmore\nlast")
+    assert list(stream_column(jsonl, "text")) == read_columns(jsonl, ["text"])["text"]
+    assert list(stream_column(table, "text")) == ["t, 0", "t, 1", "t, 2"]
+    assert list(stream_column(lines, "text")) == ["one", "", "two\rmore", "last"]
+    late = tmp_path / "late.jsonl"
+    late.write_text('{"a": 1}\n{"text": "b"}\n')
+    assert list(stream_column(late, "text")) == [None, "b"]
+    for file, columns in ((jsonl, "text, n"), (table, "n, text")):
+        with pytest.raises(DataError, match=f"there is no column 'body'; its columns are: {columns}"):
+            list(stream_column(file, "body"))

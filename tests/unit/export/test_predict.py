@@ -1,7 +1,10 @@
 """``predict`` answers in the order of its input, and says in one message what is wrong with it."""
 
 import json
+import subprocess
+import sys
 
+import pandas as pd
 import pytest
 from finished import LABELS
 from typer.testing import CliRunner
@@ -14,6 +17,13 @@ TEXTS = ["aa ea", "", "aa, ba"]
 
 def predict(*arguments, **options):
     return CliRunner().invoke(app, ["predict", *map(str, arguments)], catch_exceptions=False, **options)
+
+
+def same(found, expected):
+    """Equal but for rounding, which depends on the texts that are computed together."""
+    assert [answer["label"] for answer in found] == [answer["label"] for answer in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-6)
 
 
 def test_json_is_the_list_of_the_contract(exported):
@@ -36,12 +46,12 @@ def test_json_is_the_list_of_the_contract(exported):
     ],
 )
 def test_texts_come_from_files_and_standard_input_too(exported, tmp_path, name, content, options):
-    expected = predict(exported, *TEXTS, "--json").stdout
     if name is None:
-        assert predict(exported, "--json", input=content).stdout == expected
-        return
-    (tmp_path / name).write_text(content)
-    assert predict(exported, "--file", tmp_path / name, *options, "--json").stdout == expected
+        found = predict(exported, "--json", input=content)
+    else:
+        (tmp_path / name).write_text(content)
+        found = predict(exported, "--file", tmp_path / name, *options, "--json")
+    same(json.loads(found.stdout), json.loads(predict(exported, *TEXTS, "--json").stdout))
 
 
 def test_without_json_there_is_a_line_a_text(exported):
@@ -58,3 +68,46 @@ def test_wrong_input_is_one_message(exported, tmp_path, call):
     assert "--text COLUMN" in err
     code, _, err = call("predict", str(exported), "aa", "--file", str(tmp_path / "t.csv"))
     assert (code, "give one of the two" in err) == (2, True)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "txt"])
+def test_a_file_is_answered_in_chunks_and_in_order(exported, tmp_path, ending, monkeypatch):
+    monkeypatch.setattr("tlm_search.cli.predict.CHUNK", 4)
+    texts = [f"{'aa ' * (i % 5)}b{'aeiou'[i % 5]}" for i in range(11)]
+    table, file = pd.DataFrame({"text": texts}), tmp_path / f"t.{ending}"
+    writers = {
+        "csv": lambda: table.to_csv(file, index=False),
+        "jsonl": lambda: table.to_json(file, orient="records", lines=True),
+        "parquet": lambda: table.to_parquet(file),
+        "txt": lambda: file.write_text("\n".join(texts)),
+    }
+    writers[ending]()
+    same(
+        json.loads(predict(exported, "--file", file, "--json").stdout),
+        json.loads(predict(exported, *texts, "--json").stdout),
+    )
+
+
+def test_no_texts_are_an_empty_list(exported, tmp_path):
+    (tmp_path / "t.csv").write_text("text\n")
+    assert json.loads(predict(exported, "--file", tmp_path / "t.csv", "--json").stdout) == []
+
+
+def test_standard_input_is_answered_while_it_comes(exported):
+    """The first answer is there before the second text is sent."""
+    program = "from tlm_search.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "predict", str(exported)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for text in ("aa ea", "ba"):
+            process.stdin.write(f"{text}\n")
+            process.stdin.flush()
+            assert process.stdout.readline().split("\t")[0] in LABELS
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+
+
+def test_input_that_is_no_text_is_one_message(exported, call, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"text": "aa"}\n{"text": 3}\n')
+    code, out, err = call("predict", str(exported), "--file", str(tmp_path / "t.jsonl"), "--json")
+    assert (code, out) == (2, "")
+    assert "row 2: column 'text' holds int" in err

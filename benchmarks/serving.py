@@ -1,0 +1,163 @@
+"""What an export costs to serve: a load test over HTTP, and ``predict`` on 10,000 texts; one process each, in one run.
+
+A committee of eight one-layer members answers with its members together, and member by member as eight models would
+be served behind one address; a six-layer model of the same width stands beside it. Weights are random: time does not
+depend on them. With two folders that ``tlm-search export`` wrote, the winner's and the reference's, these are measured.
+
+    python benchmarks/serving.py [WINNER DEEP] [--seconds 8]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+
+from tlm_search.data import wordpiece
+from tlm_search.data.tokenizer import open_tokenizer
+from tlm_search.export.committee import Committee
+from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, MODEL_TYPE, new_export, write_json
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.bert import classifier_weights, initial_weights
+
+WIDTH, LENGTH, VOCABULARY, CLASSES = 128, 64, 8192, 8
+TEXTS, WORDS = 10_000, 50
+CLIENTS = (1, 16)
+PROGRAM = "from tlm_search.cli.main import main; main()"
+# The same server, whose committee is asked once for each member: what eight separate models behind it would do.
+ONE_BY_ONE = (
+    """
+import dataclasses, sys
+import numpy as np
+from tlm_search.export import committee
+from tlm_search.model.inference import split
+class Members(committee.Committee):
+    def answers(self, texts):
+        alone = [dataclasses.replace(self, weights=one) for one in split(self.weights)]
+        each = np.stack([committee.Committee.answers(one, texts).probabilities for one in alone])
+        said = each.mean(0)
+        return committee.Answers(said, (each.argmax(-1) != said.argmax(-1)).mean(0).astype(np.float32))
+committee.Committee = Members
+"""
+    + PROGRAM
+)
+
+
+def write_export(out: Path, *, depth: int, members: int) -> Path:
+    """Write an export of fresh members over made-up words."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(VOCABULARY - 5))]
+    shape = Architecture(depth, 8, WIDTH // 8, 4 * WIDTH, VOCABULARY, LENGTH)
+    seeds, labels = range(members), [f"label {i}" for i in range(CLASSES)]
+    fresh = {**initial_weights(shape, seeds), **classifier_weights(shape, CLASSES, seeds)}
+    weights = {name: value for name, value in fresh.items() if not name.startswith("mlm.")}
+    config = {"model_type": MODEL_TYPE, "architecture": shape.to_document(), "pooling": "cls", "length": LENGTH}
+    config |= {"pad_token_id": 0, "members": list(map(str, seeds))}
+    with new_export(out) as folder:
+        wordpiece.save(wordpiece.wordpiece(words), folder)
+        committee = Committee.of(config, weights, open_tokenizer(folder), labels=labels, expected={})
+        write_json(folder / CONFIG, config)
+        write_json(folder / LABELS, labels)
+        save_file(weights, folder / MODEL, {"format": "pt"})
+        expected = {"texts": ["w1 w2"], "probabilities": committee.probabilities(["w1 w2"]).tolist()}
+        write_json(folder / CHECK, expected)
+    return out
+
+
+def texts(count: int) -> list[str]:
+    drawn = np.random.default_rng(0).integers(0, VOCABULARY - 5, (count, WORDS - 2))
+    return [" ".join(f"w{i}" for i in row) for row in drawn]
+
+
+@contextmanager
+def serving(folder: Path, program: str) -> Iterator[tuple[str, int]]:
+    command = [sys.executable, "-c", program, "serve", str(folder), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            line = server.stderr.readline()
+            if " at http://" not in line:
+                raise SystemExit(line + server.stderr.read())
+            host, port = line.split(" at http://")[1].split()[0].rsplit(":", 1)
+            yield host, int(port)
+        finally:
+            server.kill()
+
+
+async def load(host: str, port: int, *, clients: int, seconds: float) -> list[float]:
+    """Let so many clients ask one text after another; return the seconds of each request."""
+    bodies = [json.dumps({"texts": [text]}).encode() for text in texts(256)]
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def ask(client: int) -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        turn = client
+        while time.perf_counter() < end:
+            body = bodies[turn % len(bodies)]
+            turn += clients
+            begin = time.perf_counter()
+            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+            writer.write(f"{head}\r\n\r\n".encode() + body)
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+            assert answer.startswith("HTTP/1.1 200"), answer
+            size = next(line for line in answer.lower().splitlines() if line.startswith("content-length:"))
+            await reader.readexactly(int(size.split(":")[1]))
+            times.append(time.perf_counter() - begin)
+        writer.close()
+
+    await asyncio.gather(*(ask(client) for client in range(clients)))
+    return times
+
+
+def predict_seconds(folder: Path) -> float:
+    """Return the seconds of ``tlm-search predict`` on 10,000 texts, from its start to its last line."""
+    command = [sys.executable, "-c", PROGRAM, "predict", str(folder), "--json"]
+    begin = time.perf_counter()
+    subprocess.run(command, input="\n".join(texts(TEXTS)), text=True, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path, metavar="WINNER DEEP")
+    parser.add_argument("--seconds", type=float, default=8, help="of each load")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        if given.folders:
+            winner, deep = given.folders
+        else:
+            winner = write_export(Path(scratch) / "committee", depth=1, members=8)
+            deep = write_export(Path(scratch) / "deep", depth=6, members=1)
+        print(f"{os.cpu_count()} cores; requests of one text of {WORDS} tokens")
+        print(f"{'':24} clients  requests/s   p50 ms   p99 ms")
+        models = {
+            "committee": (winner, PROGRAM),
+            "its members one by one": (winner, ONE_BY_ONE),
+            "deep": (deep, PROGRAM),
+        }
+        for clients in CLIENTS:
+            for name, (folder, program) in models.items():
+                with serving(folder, program) as (host, port):
+                    asyncio.run(load(host, port, clients=clients, seconds=1))
+                    times = asyncio.run(load(host, port, clients=clients, seconds=given.seconds))
+                cuts = statistics.quantiles(times, n=100)
+                rate = len(times) / given.seconds
+                print(f"{name:24} {clients:7} {rate:11.0f} {1000 * cuts[49]:8.2f} {1000 * cuts[98]:8.2f}")
+        for name, folder in {"committee": winner, "deep": deep}.items():
+            print(f"predict, {TEXTS:,} texts of {WORDS} tokens, {name}: {predict_seconds(folder):.1f} s")
+
+
+if __name__ == "__main__":
+    main()
