@@ -39,14 +39,14 @@ PROGRAM = "from tlm_search.cli.main import main; main()"
 # The same server, whose committee is asked once for each member: what eight separate models behind it would do.
 ONE_BY_ONE = (
     """
-import dataclasses, sys
 import numpy as np
 from tlm_search.export import committee
 from tlm_search.model.inference import split
-class Members(committee.Committee):
+Committee = committee.Committee
+class Members(Committee):
     def answers(self, texts):
-        alone = [dataclasses.replace(self, weights=one) for one in split(self.weights)]
-        each = np.stack([committee.Committee.answers(one, texts).probabilities for one in alone])
+        shared = (self.architecture, self.pooling, self.labels, self.length, self.pad, self.tokenizer, {})
+        each = np.stack([Committee(one, *shared).answers(texts).probabilities for one in split(self.weights)])
         said = each.mean(0)
         return committee.Answers(said, (each.argmax(-1) != said.argmax(-1)).mean(0).astype(np.float32))
 committee.Committee = Members

@@ -18,6 +18,7 @@ from tlm_search.cli.init import init
 from tlm_search.cli.latency import latency
 from tlm_search.cli.overlap import overlap
 from tlm_search.cli.predict import predict
+from tlm_search.cli.push import push
 from tlm_search.cli.report import report
 from tlm_search.cli.run import run
 from tlm_search.cli.schema import schema
@@ -51,7 +52,10 @@ def _no_command(
         typer.echo(context.get_help())
 
 
-_COMMANDS = (run, init, validate, schema, status, best, report, export, predict, serve, dashboard, latency, overlap)
+_COMMANDS = (
+    *(run, init, validate, schema, status, best, report, export),
+    *(predict, serve, push, dashboard, latency, overlap),
+)
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(store, name="store")
