@@ -130,7 +130,8 @@ class _Study:
         """Say the architecture, the pre-training and the task."""
         names = ["depth", "width", *(["convolution_layers"] if trial.settings.get("convolution_layers") else [])]
         given = list(sizes) or [_pretrain_size(trial)]
-        trained = "pre-trained on " + " and ".join(number(size) for size in given) if any(given) else "not pre-trained"
+        listed = " and ".join(", ".join(number(size) for size in given).rsplit(", ", 1))
+        trained = f"pre-trained on {listed}" if any(given) else "not pre-trained"
         return f"{describe(trial.settings, names)}, {trained}; {self.task}"
 
     @property
