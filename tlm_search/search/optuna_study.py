@@ -22,6 +22,7 @@ from tlm_search.digest import canonical_json
 from tlm_search.errors import StudyError
 from tlm_search.search.identity import check_same_space
 from tlm_search.search.note import note_of
+from tlm_search.search.record import IMPORTED_FROM
 from tlm_search.search.samplers import distribution_of, grid_points, make_pruner, make_sampler
 from tlm_search.search.storages import open_storage
 from tlm_search.space.schema import Space
@@ -177,6 +178,25 @@ class Ledger:
             )
         self._close(trial_id, TrialState.FAIL, {"error": reason, "interrupted": True, "proposed": again})
 
+    def add_finished(
+        self,
+        params: Mapping[str, Value],
+        values: Sequence[float],
+        violations: Sequence[float],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Add a trial that was run elsewhere."""
+        self.study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE,
+                params=dict(params),
+                distributions={name: self._distributions[name] for name in params},
+                values=list(values),
+                user_attrs=dict(attributes),
+                system_attrs={"constraints": list(violations)} if violations else {},
+            )
+        )
+
     def constrain(self, trial_id: int, violations: Sequence[float]) -> None:
         """Note by how much the constraints are violated, where the samplers and the dashboard look for it."""
         # The list is the form that both read; `Trial.set_constraint` writes one that dashboard 0.21 does not know.
@@ -196,6 +216,7 @@ class Ledger:
         return sum(
             trial.state != TrialState.WAITING
             and "retry_of" not in trial.user_attrs
+            and IMPORTED_FROM not in trial.user_attrs
             and trial.user_attrs.get("proposed", True)
             for trial in self.trials
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tlm_search.search.record import IMPORTED_FROM
 from tlm_search.space.objectives import Objective
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def progress_of(
     best: Best | None = None
     sign = 1 if objective.direction == "maximize" else -1
     for trial in trials:
-        if not trial.state.is_finished() or trial.user_attrs.get("interrupted"):
+        if not trial.state.is_finished() or trial.user_attrs.get("interrupted") or IMPORTED_FROM in trial.user_attrs:
             continue
         counts[trial.state.name] += 1
         feasible = all(violation <= 0 for violation in trial.constraints.values())

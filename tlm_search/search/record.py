@@ -26,6 +26,7 @@ State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
 REFERENCE_NUMBER = -1
+IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the sampler looks at
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
         space=space,
         directions=tuple(direction.name.lower() for direction in study.directions),
         objectives=tuple(objective.metric for objective in space.objectives),
-        trials=tuple(trial_of(trial) for trial in study.get_trials(deepcopy=False)),
+        trials=tuple(
+            trial_of(trial) for trial in study.get_trials(deepcopy=False) if IMPORTED_FROM not in trial.user_attrs
+        ),
         reference=_reference(attributes.get("reference")),
         labels=tuple(attributes.get("labels", ())),
         data=attributes.get("data", {}),

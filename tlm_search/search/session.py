@@ -29,6 +29,7 @@ from tlm_search.search.folder import (
 from tlm_search.search.identity import check_same_space
 from tlm_search.search.machine import check_reachable, concurrent_trials, this_machine
 from tlm_search.search.optuna_study import Ledger, create_study, open_study
+from tlm_search.search.prior import import_trials
 from tlm_search.search.progress import Progress
 from tlm_search.search.resume import close_running, driver_lock
 from tlm_search.search.storages import open_storage
@@ -112,6 +113,7 @@ def _run_locked(
     write_folder(folder, space, name=name, storage=storage)
     for closed in close_running(ledger):
         announce(f"trial {closed} was running when its driver died; it is tried again")
+    import_trials(ledger, folder, announce)
     ledger.enqueue_points()
     _note_once(ledger, data)
     driver = Driver(ledger, trials=space.budget.trials, seconds=space.budget.seconds, announce=announce)

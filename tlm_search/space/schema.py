@@ -29,11 +29,15 @@ from tlm_search.space.section import Problem, Section, Text, Whole, problems_of,
 from tlm_search.space.sections import BudgetSection, CorpusSection, ResourcesSection, TaskSection, TokenizerSection
 from tlm_search.space.settings import Value
 
-_NOT_IDENTITY = frozenset({"name", "description", "points", "resources", "budget"})
+_NOT_IDENTITY = frozenset({"name", "description", "points", "import_from", "resources", "budget"})
 
 
 def _source(raw: Any) -> Any:
     return {"source": raw} if isinstance(raw, str) else raw
+
+
+def _texts(raw: Any) -> Any:
+    return (raw,) if isinstance(raw, str) else raw
 
 
 def _reference(raw: Any) -> dict[str, Value] | None:
@@ -94,6 +98,9 @@ class Space(Section):
     )
     points: Annotated[tuple[Mapping[str, Value], ...], BeforeValidator(_points)] = Field(
         default=(), description="parameters that are tried first"
+    )
+    import_from: Annotated[tuple[Text, ...], BeforeValidator(_texts, json_schema_input_type=str | list[str])] = Field(
+        default=(), description="studies on the same data, by name or folder, whose trials the sampler learns from"
     )
     resources: ResourcesSection = Field(default=ResourcesSection(), description="what a trial takes of the machine")
     budget: BudgetSection = Field(default=BudgetSection(), description="when the study ends")
@@ -218,7 +225,7 @@ class Space(Section):
         return cls.model_validate(document)
 
     def identity(self) -> dict[str, Any]:
-        """Return what must be equal for a study to continue: not its name, description, points, resources, budget."""
+        """Return what must be equal for a study to continue: not ``_NOT_IDENTITY``."""
         return {key: value for key, value in self.to_document().items() if key not in _NOT_IDENTITY}
 
     @cached_property
