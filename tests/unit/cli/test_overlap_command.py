@@ -42,3 +42,15 @@ def test_bad_input(call, here, harm, words):
     assert (code, out) == (2, "")
     assert words in err
     assert "Traceback" not in err
+
+
+def test_copies_in_a_data_folder_and_a_changed_key(call, here, monkeypatch):
+    monkeypatch.setenv("TLM_SEARCH_DATA_DIR", "")  # what the option sets goes with the test
+    (here / "copies").mkdir()
+    (here / "texts.txt").rename(here / "copies" / "texts.txt")
+    code, out, _ = call("overlap", "space.yaml", "--json", "--data-dir", "copies", "--set", "corpus.skip=5")
+    assert code == 0
+    assert json.loads(out)["curve"][-1]["documents"] == 7
+    code, _, err = call("overlap", "space.yaml", "--data-dir", "none")
+    assert code == 2
+    assert "--data-dir none: there is no such folder" in err
