@@ -6,14 +6,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import Process, Start, finish, kill_child, lines_until, start_command
 
 from tlm_search.members.store import Store
 from tlm_search.search.folder import read_study
@@ -31,43 +30,21 @@ reference: {depth: 6, heads: 8}
 objectives: [validation_accuracy, latency_ms]
 pruner: {name: asha, reduction_factor: 2}
 """
-COMMAND = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
-
-Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     (tmp_path / "space.yaml").write_text(SPACE)
-    started: list[subprocess.Popen[str]] = []
+    started: list[Process] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        command = [*COMMAND, *arguments]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-        started.append(process)
-        return process
+    def start(*arguments: str) -> Process:
+        started.append(start_command(tmp_path, *arguments))
+        return started[-1]
 
     yield start
     for process in started:
         with process:
             process.kill()
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    with process:
-        out, err = process.communicate(timeout=200)
-    return process.returncode, out, err
-
-
-def lines_until(process: subprocess.Popen[str], words: str) -> None:
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if words in line:
-            return
-    pytest.fail("".join(seen))
 
 
 def trials(folder: Path) -> list[tuple[Any, ...]]:
@@ -133,7 +110,7 @@ def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, times:
 def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, start: Start) -> None:
     process = start("run", "space.yaml", "--trials", "4000")
     lines_until(process, "[2/4000]")
-    kill_child(process.pid, "/raylet")
+    assert kill_child(process.pid, "/raylet")
     code, out, err = finish(process)
     assert (code, out) == (1, "")
     assert "raylet of this machine" in err
@@ -172,22 +149,3 @@ def test_a_killed_worker_costs_no_trial(tmp_path: Path, start: Start) -> None:
     assert {trial.error for trial in interrupted} <= {"its worker died"}
     for trial in interrupted:
         assert [other.params for other in record.trials if other.retry_of == trial.number] == [trial.params]
-
-
-def kill_child(driver: int, word: str) -> None:
-    """Kill one of the processes that descend from our own driver, and whose command has the word in its first part."""
-    family = {driver}
-    found = []
-    processes = sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
-    for pid in processes:
-        try:
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-            command = Path(f"/proc/{pid}/cmdline").read_text()
-        except OSError:
-            continue
-        if parent in family:
-            family.add(pid)
-            if word in command.split("\0", 1)[0]:
-                found.append(pid)
-    if found:
-        os.kill(found[0], signal.SIGKILL)

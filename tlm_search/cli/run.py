@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tlm_search.cli.options import DataDir, Overrides, overrides_of
-from tlm_search.errors import ClusterError, InterruptedStudyError
+from tlm_search.errors import ClusterError, InterruptedStudyError, UserError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -70,7 +70,12 @@ def run(
     if session.interrupted:
         raise InterruptedStudyError("the study was interrupted", hint=f"continue with: {again}")
     if session.driver.progress.complete:
-        _conclude(session, storage, studies_dir)
+        try:
+            _conclude(session, storage, studies_dir)
+        except (UserError, OSError):
+            # A full disk ends a run and then leaves no room for its report: what ended the run says more.
+            session.driver.check_result(continue_with=again)
+            raise
     session.driver.check_result(continue_with=again)
     if session.driver.stopped is not None:
         display.announce(f"{session.driver.stopped}; continue with: {again}")

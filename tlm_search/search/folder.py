@@ -156,7 +156,7 @@ def unwritable(folder: Path, error: OSError) -> StudyError:
     """Return the error for a folder that cannot be written."""
     return StudyError(
         f"the study folder {folder} cannot be written: {error.strerror or error}",
-        hint="choose another folder with --studies-dir, or free some space",
+        hint="free some space and run the same command again, which continues; or choose another --studies-dir",
     )
 
 

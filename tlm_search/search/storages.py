@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from tlm_search.errors import StudyError
 
 if TYPE_CHECKING:
+    from io import FileIO
     from typing import BinaryIO
 
 JOURNAL = "journal.log"
@@ -55,13 +56,23 @@ class Journal(JournalFileBackend):
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self._kernel_lock.acquire()
         try:
-            with self._path.open("ab") as file:
-                file.write(lines.encode())
-                file.flush()
+            with self._path.open("ab", buffering=0) as file:
+                _append_whole(file, lines.encode())
                 if any("state" in log for log in logs):
                     os.fsync(file.fileno())
         finally:
             self._kernel_lock.release()
+
+
+def _append_whole(file: FileIO, data: bytes) -> None:
+    end = os.fstat(file.fileno()).st_size
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError:
+        # A full disk leaves half a line, to which the next one would be glued.
+        os.ftruncate(file.fileno(), end)
+        raise
 
 
 def open_storage(folder: Path, url: str | None = None) -> BaseStorage:

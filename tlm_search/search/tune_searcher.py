@@ -7,7 +7,8 @@ hears of them first; the driver knows a job by Ray's trial id until it has ended
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from ray.tune.search import Searcher
 from tlm_search.search.driver import Driver
 from tlm_search.search.interrupts import Interrupts
 from tlm_search.search.job import Failure
+from tlm_search.search.trial import Rung
 from tlm_search.search.tune_trainable import deliverable
 
 # Ray's own annotation forgets that a searcher ends with this text.
@@ -36,35 +38,46 @@ class Hooks:
 
     def suggest(self, key: str) -> dict[str, Any] | None:
         """Return the next job as a configuration of Ray's, None if there is none now, or Ray's word for the end."""
-        with self._interrupts.put_off():
+        job = None
+        with self._writing():
             job = None if self._driver.ended else self._driver.next_job(key)
-            if job is None:
-                return _FINISHED if self._driver.ended else None
-            return {"job": json.dumps(asdict(job))}
+        if job is None:
+            return _FINISHED if self._driver.ended else None
+        return {"job": json.dumps(asdict(job))}
 
     def deliver(self, key: str, result: Mapping[str, Any]) -> bool:
         """Hand a result to the driver; return whether the trial goes on."""
-        with self._interrupts.put_off():
-            if not self._driver.runs(key):
-                return False
-            delivered = deliverable(result)
-            if isinstance(delivered, Failure):
-                self._driver.on_failure(key, delivered)
-                return False
-            return delivered is not None and self._driver.on_rung(key, delivered)
+        go_on = False
+        with self._writing():
+            if self._driver.runs(key):
+                match deliverable(result):
+                    case Failure() as failure:
+                        self._driver.on_failure(key, failure)
+                    case Rung() as rung:
+                        go_on = self._driver.on_rung(key, rung)
+        return go_on
 
     def lose(self, key: str, text: str) -> None:
         """Tell the driver that a worker died, with what Ray knows of it."""
-        with self._interrupts.put_off():
+        with self._writing():
             if text:
                 self._logs.mkdir(parents=True, exist_ok=True)
                 (self._logs / f"worker-{key}.txt").write_text(text)
             self._driver.on_lost(key, _reason(text))
 
     def fail(self, problem: Exception) -> None:
-        """End the run: Ray would swallow the problem, a full disk for one."""
-        self.problem = problem
+        """End the run with the first problem."""
+        self.problem = self.problem or problem
         self._driver.stop(f"{type(problem).__name__}: {problem}")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        # A problem, a full disk for one, ends the run in our words: Ray would swallow it, or raise it as its own.
+        with self._interrupts.put_off():
+            try:
+                yield
+            except Exception as problem:
+                self.fail(problem)
 
 
 class DriverSearcher(Searcher):
@@ -80,13 +93,10 @@ class DriverSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Deliver the last result; of errors the scheduler has told before, with more than is known here."""
-        try:
-            if error:
-                self._hooks.lose(trial_id, "")
-            elif result:
-                self._hooks.deliver(trial_id, result)
-        except Exception as problem:
-            self._hooks.fail(problem)
+        if error:
+            self._hooks.lose(trial_id, "")
+        elif result:
+            self._hooks.deliver(trial_id, result)
 
     def __getstate__(self) -> dict[str, Any]:
         """Give Ray nothing to save: the study in Optuna's storage is the truth, and Ray's state is never restored."""

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -109,6 +110,20 @@ def test_a_torn_line_is_cut_and_kept_aside(tmp_path: Path) -> None:
     mend_journal(journal)
     assert journal.read_bytes() == b""
     assert mend_journal(tmp_path / "none") == 0
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.log")
+    journal.append_logs([{"entry": 0}])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "journal.log").stat().st_size + 40, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            journal.append_logs([{"entry": "x" * 100}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    journal.append_logs([{"entry": 1}])
+    assert list(journal.read_logs(0)) == [{"entry": 0}, {"entry": 1}]
 
 
 def test_optunas_own_lock_files_block_nobody(tmp_path: Path) -> None:

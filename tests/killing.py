@@ -1,0 +1,94 @@
+"""Processes of `tlm-search` for tests that kill them: started, watched, killed by their id, and their study checked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tlm_search.members.store import Store
+from tlm_search.search.folder import read_study, store_root
+from tlm_search.search.record import TrialRecord
+from tlm_search.space.schema import Space
+
+COMMAND = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
+
+Process = subprocess.Popen[str]
+Start = Callable[..., Process]
+
+
+def start_command(folder: Path, *arguments: str) -> Process:
+    """Start `tlm-search` in ``folder``, as the head of a process group of its own."""
+    pipe = subprocess.PIPE
+    command = [*COMMAND, *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def finish(process: Process) -> tuple[int, str, str]:
+    """Wait for the end; return exit code, standard output and error."""
+    with process:
+        out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def lines_until(process: Process, words: str) -> None:
+    """Read standard error up to the line with the words; fail if it does not come."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if words in line:
+            return
+    raise AssertionError("".join(seen))
+
+
+def kill_child(driver: int, word: str) -> bool:
+    """Kill a process that descends from ``driver`` and has the word in its command; return whether there was one."""
+    family = {driver}
+    processes = sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    for pid in processes:
+        try:
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            continue
+        if parent in family:
+            family.add(pid)
+            if word in command.split("\0", 1)[0]:
+                os.kill(pid, signal.SIGKILL)
+                return True
+    return False
+
+
+def faults_of(folder: Path, trials: int) -> list[str]:
+    """Return what is wrong with a study that should hold so many finished trials; nothing is the answer."""
+    record, store = read_study(folder), Store(store_root(folder.parent))
+    finished = [trial for trial in record.trials if trial.state in ("complete", "pruned", "failed")]
+    counted = [trial for trial in finished if not trial.interrupted]
+    faults = [] if len(counted) == trials else [f"{len(counted)} finished trials instead of {trials}"]
+    faults += [f"trial {trial.number} is running" for trial in record.in_state("running")]
+    faults += [f"trial {trial.number} failed: {trial.error}" for trial in counted if trial.state == "failed"]
+    faults += [f"{problem.kind} {problem.digest}: {problem.reason}" for problem in store.verify()]
+    everything = [*record.trials, *([record.reference] if record.reference else [])]
+    trained = sum(trial.trained for trial in everything)
+    entries = len(list(store.entries("members")))
+    faults += [f"{trained} members trained, {entries} in the store"] if trained > entries else []
+    retried = {trial.retry_of for trial in record.trials}
+    interrupted = [trial for trial in record.trials if trial.interrupted and _is_drawn(trial, record.space)]
+    left = [trial.number for trial in interrupted if trial.number not in retried]
+    faults += [f"trial {number} was not tried again" for number in left]
+    return faults
+
+
+def _is_drawn(trial: TrialRecord, space: Space) -> bool:
+    """Whether the driver lived long enough to draw all parameters; else there was nothing to try again."""
+    return all(name in trial.params for name in space.searched() if space.is_active(name, trial.params))
+
+
+def results_of(folder: Path) -> list[tuple[object, ...]]:
+    """Return state, parameters, values and rungs of the finished trials, in order."""
+    trials = [trial for trial in read_study(folder).trials if not trial.interrupted]
+    return [(trial.state, dict(trial.params), trial.values, dict(trial.rungs)) for trial in trials]
