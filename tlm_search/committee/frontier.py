@@ -7,7 +7,7 @@ Every subset is used where there are few; else a seeded sample in which every me
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -102,8 +102,13 @@ def right_share(logits: Floats, labels: Integers, *, size: int, seed: int = 0) -
     ``logits`` (members, rows, classes) are those of all members; the committees are those of ``frontier``, so the mean
     over the rows is its accuracy of this size.
     """
-    weights = _subsets(len(logits), size, seed=seed, most=MAX_SUBSETS)
-    return np.asarray(_scores(logits, [weights], labels)[0].right.mean(axis=0))
+    return np.asarray(right_shares(logits, labels, sizes=[size], seed=seed)[0])
+
+
+def right_shares(logits: Floats, labels: Integers, *, sizes: Sequence[int], seed: int = 0) -> NDArray[np.float64]:
+    """Return ``right_share`` of several sizes, (sizes, rows), in one pass over the members."""
+    weights = [_subsets(len(logits), size, seed=seed, most=MAX_SUBSETS) for size in sizes]
+    return np.stack([scores.right.mean(axis=0) for scores in _scores(logits, weights, labels)])
 
 
 def _check(*arrays: NDArray[Any]) -> None:

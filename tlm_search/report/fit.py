@@ -7,12 +7,13 @@ members saturate sooner, small committees of confident members later.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tlm_search.committee.frontier import right_share
+from tlm_search.committee.frontier import right_shares
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables import label_of
 from tlm_search.search.record import StudyRecord, TrialRecord
@@ -82,11 +83,15 @@ def _bounds(trial: TrialRecord, evidence: Evidence) -> tuple[float | None, float
     votes = evidence.votes_of(trial)
     if votes is None:
         return None, None
-    shares = np.stack([right_share(votes.test, votes.test_labels, size=row["size"]) for row in trial.frontier])
-    random = np.random.default_rng(0)
-    rows = shares.shape[1]
-    # How often each row is drawn, so that a resample is one product.
-    weights = random.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)
-    asymptotes, _, _ = fit(weights @ shares.T / rows)
+    sizes = [row["size"] for row in trial.frontier]
+    shares = right_shares(votes.test, votes.test_labels, sizes=sizes)
+    asymptotes, _, _ = fit(_resamples(shares.shape[1]) @ shares.T)
     low, high = np.quantile(asymptotes, (0.025, 0.975))
     return float(low), float(high)
+
+
+@lru_cache(maxsize=1)
+def _resamples(rows: int) -> NDArray[np.float64]:
+    """Return how often each row is drawn, as a share, so that a resample is one product: (resamples, rows)."""
+    drawn = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)
+    return np.asarray(drawn / rows)
