@@ -125,7 +125,7 @@ def _add_reference(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[flo
         legendgroup=name,
         mode="lines",
         line={"color": REFERENCE_COLOUR, "width": 2, "dash": "dash"},
-        text=[_frontier_facts(dict(whole))] * 31,
+        text=_frontier_facts(dict(whole)),
         hovertemplate="%{text}<extra></extra>",
     )
     return float(whole["test_accuracy"])

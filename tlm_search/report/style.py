@@ -19,7 +19,7 @@ from tlm_search.report.words import compact
 COLOURS = ("#1C7FC4", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7A6BC4")
 REFERENCE_COLOUR = "#D55E00"
 GREY = "#8A929B"
-MAX_POINTS = 400  # of a cloud of points only the best are drawn
+MAX_POINTS = 300  # of a cloud of points only the best are drawn
 
 Colours = Mapping[int, str]
 

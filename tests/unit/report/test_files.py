@@ -4,6 +4,7 @@ import pytest
 
 from tlm_search.errors import UserError
 from tlm_search.report import files
+from tlm_search.report.style import finish
 
 TABLE = pd.DataFrame({"label_name": ["50% & more_of {it}\\", None], "share": [0.123456, float("nan")], "rows": [3, 4]})
 
@@ -46,4 +47,22 @@ def test_a_browser_that_does_not_start_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr("plotly.io.write_images", broken)
     with pytest.raises(UserError, match="could not draw the figures: no browser"):
-        files.write_files({}, {"f": go.Figure()}, tmp_path, formats=["png"])
+        files.write_files({}, {"f": finish(go.Figure(), "title", "x", "y")}, tmp_path, formats=["png"])
+
+
+def test_a_picture_has_its_legend_beside_it_and_no_line_that_waits_for_a_button(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "plotly.io.write_images", lambda figures, paths, **how: drawn.update(zip(paths, figures, strict=True), how=how)
+    )
+    figure = finish(go.Figure(), "title", "x", "y")
+    figure.add_scatter(x=[1], y=[1], name="shown", legendgroup="shown")
+    figure.add_scatter(x=[1], y=[2], name="waits", legendgroup="waits", visible="legendonly")
+    files.write_files({}, {"f": figure}, tmp_path, formats=["png", "svg"])
+    assert list(drawn) == [str(tmp_path / "figures" / f"f.{kind}") for kind in ("png", "svg")] + ["how"]
+    paper = drawn[str(tmp_path / "figures" / "f.png")]
+    assert [trace.visible for trace in paper.data] == [None, False]
+    assert paper.layout.legend.orientation == "v"
+    assert paper.layout.paper_bgcolor == "white"
+    assert figure.data[1].visible == "legendonly"  # the page's own figure is as it was
+    assert len(drawn["how"]["height"]) == 2
