@@ -99,6 +99,10 @@ def test_a_phone_in_the_dark_shows_all_of_it(open_page, written, tmp_path):
     opened = open_page(written, width=390, dark=True)
     expect_clean(opened)
     assert brightness(opened.page) < 300
+    number = opened.page.locator("#figure-confusion .heatmap-label text").first
+    assert number.evaluate("n => getComputedStyle(n).fill") == opened.page.evaluate(
+        "getComputedStyle(document.body).color"
+    )
     picture(opened, "report_390", tmp_path)
 
 

@@ -28,6 +28,14 @@
     return changes;
   }
 
+  function paint(plot, layout) {
+    const maps = plot.data.flatMap((trace, place) => (trace.type === "heatmap" ? [place] : []));
+    const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+    // Plotly chooses the colour of their numbers as if the page were white.
+    const numbers = maps.length ? Plotly.restyle(plot, { "textfont.color": ink }, maps) : Promise.resolve();
+    return numbers.then(() => Plotly.relayout(plot, theme(layout)));
+  }
+
   function chips(plot, data) {
     const box = document.querySelector(`[data-for="${plot.id}"]`);
     const groups = [...new Set(data.map((trace) => trace.legendgroup))];
@@ -68,13 +76,13 @@
       responsive: true, displaylogo: false, displayModeBar: plot.clientWidth < 520 ? false : "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
       toImageButtonOptions: { format: "svg", filename: plot.dataset.figure },
-    }).then(() => Plotly.relayout(plot, theme(layout)));
+    }).then(() => paint(plot, layout));
     chips(plot, figure.data);
     drawn.push([plot, layout]);
     return done;
   }
 
-  const repaint = () => drawn.forEach(([plot, layout]) => Plotly.relayout(plot, theme(layout)));
+  const repaint = () => drawn.forEach(([plot, layout]) => paint(plot, layout));
 
   function sortable(table) {
     const body = table.tBodies[0];
