@@ -6,12 +6,14 @@ text padded to the full length, the head on every position, masks drawn on the h
 read after each update. Both peers are `transformers`' BERT in fp32, as they run on a CPU. Dropout is alike: on hidden
 states as given, on attention probabilities nowhere.
 
-A turn is one training of a few updates by each; turns alternate, and the median over turns counts. The first update
-of a turn is not timed.
+A turn is one training of a few updates by each; turns alternate, and the median over turns counts. The first update of
+a turn is not timed. Where other work runs on the machine, `--threads 1 --clock cpu` counts processor time instead.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -60,6 +62,7 @@ class Work:
     dropout: float
     tokenizer: PreTrainedTokenizerFast
     folder: Path
+    now: Callable[[], float] = time.perf_counter
 
     @property
     def timed_tokens(self) -> float:
@@ -104,7 +107,7 @@ def paper_loop(work: Work, model: Any, *, masked: bool) -> float:
         loss.backward()
         optimiser.step()
         loss.item()
-        ends.append(time.perf_counter())
+        ends.append(work.now())
     return ends[-1] - ends[0]
 
 
@@ -130,7 +133,7 @@ def hf_trainer(work: Work, model: Any, *, masked: bool) -> float:
     rows: list[dict[str, Any]] = [{"input_ids": list(text)} for text in work.texts]
     if not masked:
         rows = [{**row, "label": label} for row, label in zip(rows, work.labels, strict=True)]
-    clock = _TrainerClock()
+    clock = _TrainerClock(work.now)
     trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator, callbacks=[clock])  # type: ignore[arg-type]
     trainer.remove_callback(PrinterCallback)  # standard output is for the result
     trainer.train()
@@ -138,11 +141,12 @@ def hf_trainer(work: Work, model: Any, *, masked: bool) -> float:
 
 
 class _TrainerClock(TrainerCallback):
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
         self.ends: list[float] = []
 
     def on_step_end(self, *arguments: Any, **named: Any) -> None:
-        self.ends.append(time.perf_counter())
+        self.ends.append(self.now())
 
 
 def peer_config(work: Work) -> BertConfig:
@@ -179,6 +183,51 @@ def document(work: Work, seconds: Mapping[str, Sequence[float]], **facts: object
         "turns": {name: [round(value, 3) for value in taken] for name, taken in seconds.items()},
         **facts,
     }
+
+
+def add_options(parser: argparse.ArgumentParser, *, updates: int) -> None:
+    """Add what both benchmarks take."""
+    parser.add_argument("--depth", type=int, default=1)
+    parser.add_argument("--width", type=int, default=768)
+    parser.add_argument("--vocabulary", type=int, default=30_522)
+    parser.add_argument("--length", type=int, default=128, help="tokens a text is cut to")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--updates", type=int, default=updates, help="timed updates in a turn")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--device", choices=["cpu"], default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time of all threads")
+    parser.add_argument("--data", default="pydocs", help="what to train on, as a space names it")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def work_of(arguments: argparse.Namespace, texts: Sequence[str], labels: Sequence[int], folder: Path) -> Work:
+    """Lay out the work: a vocabulary trained on the ``texts``, and as many of them as a turn needs."""
+    tokenizer, ids = tokenised(texts, vocabulary=arguments.vocabulary, length=arguments.length, folder=folder)
+    head_size = min(64, arguments.width)
+    shape = Architecture(
+        depth=arguments.depth,
+        heads=arguments.width // head_size,
+        head_size=head_size,
+        feed_forward=4 * arguments.width,
+        vocabulary=arguments.vocabulary,
+        positions=arguments.length,
+    )
+    count = arguments.batch_size * (arguments.updates + 1)
+    now = time.process_time if arguments.clock == "cpu" else time.perf_counter
+    size, updates, dropout = arguments.batch_size, arguments.updates, arguments.dropout
+    return Work(shape, ids[:count], labels[:count], size, updates, dropout, tokenizer, folder, now)
+
+
+def show(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the result."""
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    for name, speed in result["tokens_per_second"].items():
+        ratio = result["ratio"].get(name)
+        print(f"{name:12s} {speed:10.0f} tokens/s" + (f"   ours is {ratio:.2f} times as fast" if ratio else ""))
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:

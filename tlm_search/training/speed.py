@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
@@ -33,10 +35,16 @@ def faster_precision(architecture: Architecture, objective: Objective) -> Precis
     """
     if not can_gain(architecture, objective):
         return "float32"
-    seconds = dict.fromkeys(_ALL, math.inf)
-    for precision in _ALL * _TURNS:
-        taken = seconds_per_update(architecture, objective, texts=_TEXTS, precision=precision)
-        seconds[precision] = min(taken, seconds[precision])
+    seconds, threads = dict.fromkeys(_ALL, math.inf), torch.get_num_threads()
+    # One thread, and its own time: so that other work on the machine does not decide.
+    torch.set_num_threads(1)
+    try:
+        for precision in _ALL * _TURNS:
+            clock = UpdateClock(time.thread_time)
+            taken = seconds_per_update(architecture, objective, texts=_TEXTS, precision=precision, clock=clock)
+            seconds[precision] = min(taken, seconds[precision])
+    finally:
+        torch.set_num_threads(threads)
     return "bfloat16" if seconds["bfloat16"] < WORTHWHILE * seconds["float32"] else "float32"
 
 
@@ -55,12 +63,13 @@ def seconds_per_update(
     precision: Precision = "float32",
     masked: float = MASKED,
     dropout: float = 0.0,
+    clock: UpdateClock | None = None,
 ) -> float:
     """Return the least seconds that one update on ``texts`` texts of full length took, of a few."""
     length, count = architecture.positions, texts * (_TIMED + 1)
     ids = np.random.default_rng(0).integers(len(_SPECIAL), architecture.vocabulary, count * length)
     made_up = TokenArray(ids.astype(np.int32), np.arange(count + 1) * length)
-    execution, clock = Execution("cpu", precision), UpdateClock()
+    execution, clock = Execution("cpu", precision), clock or UpdateClock()
     if objective == "pretraining":
         pretrain(
             architecture,
@@ -90,7 +99,8 @@ def seconds_per_update(
 class UpdateClock:
     """Stands in for what keeps checkpoints, and notes when each update ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.now = now
         self.ends: list[float] = []
 
     def restore(self, snapshot: Snapshot) -> bool:
@@ -99,7 +109,7 @@ class UpdateClock:
 
     def is_due(self) -> bool:
         """Note the time; never due."""
-        self.ends.append(time.perf_counter())
+        self.ends.append(self.now())
         return False
 
     def save(self, snapshot: Snapshot) -> None:

@@ -1,0 +1,120 @@
+"""The real trainer where things go wrong: interrupted, or short of memory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_train import specs_of
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.errors import OutOfMemoryError
+from tlm_search.members import bert_trainer
+from tlm_search.members.bert_trainer import BertTrainer
+from tlm_search.members.store import Store
+from tlm_search.members.train import obtain
+from tlm_search.model.architecture import Architecture
+from tlm_search.training.checkpoint import Checkpoint
+
+PRETRAINING = {"pretrain_size": 20, "pretrain_epochs": 2, "pretrain_batch_size": 4, "pretrain_dropout": 0.1}
+CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."
+
+
+class KilledError(Exception):
+    pass
+
+
+def members(data: PreparedData, store: Store, **settings: Any) -> tuple[np.ndarray, ...]:
+    trainer = BertTrainer(threads=1, device="cpu", checkpoint_seconds=0)
+    specs = specs_of(data, trainer, range(2), **PRETRAINING, **settings)
+    return tuple(member.test_logits for member in obtain(specs, store=store, data=data, trainer=trainer).members)
+
+
+def scratch(store: Store) -> list[Path]:
+    return [file for file in store.root.glob("scratch/*/*") if file.is_file()]
+
+
+def test_an_interrupted_pre_training_goes_on(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in both members' pre-training, the logits are those of no interruption, bit for bit."""
+    undisturbed = members(data, Store(data.root / "undisturbed"))
+    store, saves = Store(data.root / "killed"), []
+    save = Checkpoint.save
+
+    def killing(self: Checkpoint, snapshot: Any) -> None:
+        save(self, snapshot)
+        saves.append(len(snapshot.losses))
+        if len(saves) in (3, 16):
+            raise KilledError
+
+    monkeypatch.setattr(Checkpoint, "save", killing)
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            members(data, store)
+        assert len(scratch(store)) == 1
+    for one, other in zip(members(data, store), undisturbed, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert saves[3] == saves[2] + 1, "it begins after the last checkpoint"
+    assert not scratch(store)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError(CPU), MemoryError()]
+)
+def test_out_of_memory_is_tried_again_in_pieces(
+    data: PreparedData,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    pieces = short_of_memory(monkeypatch, error, below=2)
+    found = members(data, Store(data.root / "short"))
+    assert pieces == [1, bert_trainer.PIECES] * 2
+    assert all(np.isfinite(logits).all() for logits in found)
+
+
+def test_what_does_not_fit_in_pieces_either_says_so(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = short_of_memory(monkeypatch, RuntimeError(CPU), below=99)
+    with pytest.raises(OutOfMemoryError, match=r"also with batches in 4 pieces: .*can't allocate") as caught:
+        members(data, Store(data.root / "short"))
+    assert pieces == [1, bert_trainer.PIECES]
+    assert caught.value.hint is not None
+
+
+def test_another_runtime_error_is_no_lack_of_memory(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    short_of_memory(monkeypatch, RuntimeError("a bug"), below=99)
+    with pytest.raises(RuntimeError, match="a bug"):
+        members(data, Store(data.root / "bug"))
+
+
+def test_the_precision_is_measured_once_and_a_checkpoint_keeps_its_own(
+    data: PreparedData,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def faster(architecture: Architecture, objective: str) -> str:
+        asked.append(objective)
+        return "bfloat16"
+
+    monkeypatch.setattr(bert_trainer, "can_gain", lambda *_: True)
+    monkeypatch.setattr(bert_trainer, "faster_precision", faster)
+    store = Store(data.root)
+    members(data, store)
+    members(data, store, finetune_learning_rate=3e-3)
+    assert asked == ["pretraining", "finetuning"]
+    assert {entry.document["precision"] for entry in store.entries("pretrained")} == {"bfloat16"}
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, error: Exception, *, below: int) -> list[int]:
+    """Let fine-tuning run out of memory with batches in fewer than ``below`` pieces; return the pieces it is given."""
+    pieces: list[int] = []
+    whole = bert_trainer.finetune
+
+    def short(*arguments: Any, execution: Any, **named: Any) -> Any:
+        pieces.append(execution.pieces)
+        if execution.pieces < below:
+            raise error
+        return whole(*arguments, execution=execution, **named)
+
+    monkeypatch.setattr(bert_trainer, "finetune", short)
+    return pieces
