@@ -38,8 +38,11 @@ def predict(
     """Print the label of each text, its probability, and the share of members that disagree, as the texts come."""
     if texts and file is not None:
         raise UserError("texts are given both as arguments and with --file", hint="give one of the two")
+    import torch
+
     from tlm_search.export.committee import Committee
 
+    torch.set_num_threads(1)  # the batches run side by side instead
     committee = Committee.load(folder)
     committee.check()
     given = [texts] if texts else chunks_of_input() if file is None else chunks_of(file, text)
@@ -58,7 +61,9 @@ def predict(
 
 
 def _found(committee: Committee, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
-    answers = committee.answers(texts)
+    from tlm_search.search.machine import available_cpus
+
+    answers = committee.answers(texts, threads=available_cpus())
     best = answers.probabilities.argmax(axis=-1).tolist()
     rows, disagreement = answers.probabilities.tolist(), answers.disagreement.tolist()
     for label, row, share in zip(best, rows, disagreement, strict=True):

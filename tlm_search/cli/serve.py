@@ -28,8 +28,11 @@ def serve(
         raise UserError(
             f"serve needs a package that is not installed: {error.name}", hint="pip install 'tlm-search[serve]'"
         ) from error
+    import torch
+
     from tlm_search.export.committee import Committee
 
+    torch.set_num_threads(1)  # requests are small: threads that share one would wait for each other
     committee = Committee.load(folder)
     committee.check()
     listener = _listener(host, port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,13 +123,13 @@ class Committee:
         """Return the share of members, for each text, whose own vote differs from the committee's."""
         return self.answers(texts).disagreement
 
-    def answers(self, texts: Sequence[str]) -> Answers:
-        """Return probabilities and disagreement in the order of ``texts``.
+    def answers(self, texts: Sequence[str], *, threads: int = 1) -> Answers:
+        """Return probabilities and disagreement in the order of ``texts``; ``threads`` work on different batches.
 
         Raises:
             TypeError: ``texts`` is one text, or holds something that is no text.
         """
-        return self.answers_to_tokens(self.tokens(texts))
+        return self.answers_to_tokens(self.tokens(texts), threads=threads)
 
     def tokens(self, texts: Sequence[str]) -> TokenArray:
         """Tokenise ``texts``, each cut to ``length`` tokens; raises like ``answers``."""
@@ -141,17 +142,26 @@ class Committee:
         ids = np.fromiter((token for sequence in sequences for token in sequence), np.int32, count=int(offsets[-1]))
         return TokenArray(ids, offsets)
 
-    @torch.inference_mode()
-    def answers_to_tokens(self, texts: TokenArray) -> Answers:
+    def answers_to_tokens(self, texts: TokenArray, *, threads: int = 1) -> Answers:
         """Return the answers to texts that are tokenised already."""
         probabilities = np.empty((len(texts), len(self.labels)), np.float32)
         disagreement = np.empty(len(texts), np.float32)
-        for chosen in batches(texts.lengths()):
+
+        @torch.inference_mode()
+        def answer(chosen: NDArray[np.int64]) -> None:
             ids, mask = rows(texts, chosen, pad=self.pad)
             votes = self.votes(torch.from_numpy(ids), None if mask.all() else torch.from_numpy(mask))
             said = votes.mean(0)
             probabilities[chosen] = said.numpy()
             disagreement[chosen] = (votes.argmax(-1) != said.argmax(-1)).float().mean(0).numpy()
+
+        if threads == 1:
+            for chosen in batches(texts.lengths()):
+                answer(chosen)
+        else:
+            # Whole batches side by side: threads inside each operation wait for each other on a busy machine.
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+                list(workers.map(answer, batches(texts.lengths())))
         return Answers(probabilities, disagreement)
 
     def votes(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

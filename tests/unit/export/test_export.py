@@ -28,6 +28,7 @@ def test_the_committee_equals_the_vote_of_the_stored_logits(finished, exported):
     expected = soft_vote(finished.logits)
     assert answers.probabilities.dtype == np.float32
     np.testing.assert_allclose(answers.probabilities, expected, atol=1e-4)
+    np.testing.assert_allclose(committee.answers(finished.texts, threads=2).probabilities, expected, atol=1e-4)
     differ = finished.logits.argmax(-1) != expected.argmax(-1)
     np.testing.assert_allclose(answers.disagreement, differ.mean(0), atol=1e-6)
     assert committee.labels == LABELS
