@@ -7,7 +7,7 @@ and constraints of trials with several objectives), the storage is written in th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Ledger:
         self._distributions = {name: distribution_of(parameter) for name, parameter in space.searched().items()}
         self._grid = grid_points(space)
         self._asked: dict[int, optuna.Trial] = {}
+        self.watchers: list[Callable[[FrozenTrial], None]] = []  # are shown each trial that has ended
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -261,6 +262,8 @@ class Ledger:
         trial = self._asked.pop(trial_id, None)
         if trial is not None and (note := note_of(attributes)):
             save_note(trial, note)
+        for watch in self.watchers:
+            watch(self._storage.get_trial(trial_id))
 
 
 def open_study(folder: Path, storage: str | None = None, *, name: str | None = None) -> StudyInStorage:

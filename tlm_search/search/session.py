@@ -34,6 +34,7 @@ from tlm_search.search.progress import Progress
 from tlm_search.search.resume import close_running, driver_lock
 from tlm_search.search.storages import open_storage
 from tlm_search.search.study_lock import study_lock
+from tlm_search.search.tracking import track
 from tlm_search.space.schema import Space
 
 _PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy")
@@ -114,6 +115,7 @@ def _run_locked(
     for closed in close_running(ledger):
         announce(f"trial {closed} was running when its driver died; it is tried again")
     import_trials(ledger, folder, announce)
+    track(ledger, folder, announce)
     ledger.enqueue_points()
     _note_once(ledger, data)
     driver = Driver(ledger, trials=space.budget.trials, seconds=space.budget.seconds, announce=announce)

@@ -29,11 +29,14 @@ from tlm_search.space.section import Problem, Section, Text, Whole, problems_of,
 from tlm_search.space.sections import BudgetSection, CorpusSection, ResourcesSection, TaskSection, TokenizerSection
 from tlm_search.space.settings import Value
 
-_NOT_IDENTITY = frozenset({"name", "description", "points", "import_from", "resources", "budget"})
+_NOT_IDENTITY = frozenset({"name", "description", "points", "import_from", "tracking", "resources", "budget"})
 
 
 def _source(raw: Any) -> Any:
     return {"source": raw} if isinstance(raw, str) else raw
+
+
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 
 def _texts(raw: Any) -> Any:
@@ -102,6 +105,9 @@ class Space(Section):
     import_from: Annotated[tuple[Text, ...], BeforeValidator(_texts, json_schema_input_type=str | list[str])] = Field(
         default=(), description="studies on the same data, by name or folder, whose trials the sampler learns from"
     )
+    tracking: Annotated[
+        tuple[Tracker, ...], BeforeValidator(_texts, json_schema_input_type=Tracker | list[Tracker])
+    ] = Field(default=(), description="where finished trials are also logged, one run each")
     resources: ResourcesSection = Field(default=ResourcesSection(), description="what a trial takes of the machine")
     budget: BudgetSection = Field(default=BudgetSection(), description="when the study ends")
 
