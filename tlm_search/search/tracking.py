@@ -96,10 +96,11 @@ class _TensorBoard:
     def __init__(self, study: str, folder: Path) -> None:
         import tensorboardX
 
-        self._open = lambda name: tensorboardX.SummaryWriter(str(folder / "tensorboard" / name))
+        writer: Any = tensorboardX.SummaryWriter
+        self._open = lambda name: writer(str(folder / "tensorboard" / name))
 
     def log(self, run: Run) -> None:
-        from tensorboardX.summary import hparams
+        from tensorboardX import summary
 
         with self._open(run.name) as writer:
             for size, metrics in run.steps.items():
@@ -107,7 +108,8 @@ class _TensorBoard:
                     writer.add_scalar(name, value, size)
             last = run.steps[max(run.steps)] if run.steps else {}
             # Not `add_hparams`: its second file may get the name of the first, over which it then writes.
-            for tag in hparams(dict(run.params), dict(last)):
+            tags: Any = summary.hparams
+            for tag in tags(dict(run.params), dict(last)):
                 writer.file_writer.add_summary(tag)
             if run.error:
                 writer.add_text("error", run.error)
