@@ -96,13 +96,13 @@ class _TensorBoard:
     def __init__(self, study: str, folder: Path) -> None:
         import tensorboardX
 
-        writer: Any = tensorboardX.SummaryWriter
-        self._open = lambda name: writer(str(folder / "tensorboard" / name))
+        self._writer: Any = tensorboardX.SummaryWriter
+        self._folder = folder / "tensorboard"
 
     def log(self, run: Run) -> None:
         from tensorboardX import summary
 
-        with self._open(run.name) as writer:
+        with self._writer(str(self._folder / run.name)) as writer:
             for size, metrics in run.steps.items():
                 for name, value in metrics.items():
                     writer.add_scalar(name, value, size)
