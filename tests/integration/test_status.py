@@ -77,10 +77,11 @@ def check_dashboard(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     address = process.stdout.readline().split()[0]
     assert address.startswith("http://127.0.0.1:")
-    studies = address.replace("/dashboard", "/api/studies")
+    studies = address.partition("/dashboard")[0] + "/api/studies"
     with urllib.request.urlopen(studies, timeout=20) as response:
         (summary,) = json.load(response)["study_summaries"]
     assert summary["study_name"] == "study"
+    assert address.endswith(f"/dashboard/studies/{summary['study_id']}")
     with urllib.request.urlopen(f"{studies}/{summary['study_id']}", timeout=20) as response:
         detail = json.load(response)
     assert detail["objective_names"] == ["validation_accuracy", "parameters"]
