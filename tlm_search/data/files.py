@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def read_columns(file: Path, columns: Sequence[str] | None = None) -> dict[str, 
             f"{file}: unknown format",
             hint="allowed: .parquet, .jsonl, .json, .csv, .tsv, .txt, and .gz of all but Parquet",
         )
-    try:
+    with _in_words(file):
         if kind == "parquet":
             return _parquet(file, columns)
         with _open(file) as stream:
@@ -66,12 +67,6 @@ def read_columns(file: Path, columns: Sequence[str] | None = None) -> dict[str, 
                 return _separated(file, stream, columns, delimiter="," if kind == "csv" else "\t")
             rows = _json_lines(file, stream) if kind == "jsonl" else _json_rows(file, stream)
             return _transposed(file, rows, columns)
-    except FileNotFoundError as error:
-        raise _no_file(file) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: it is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: it cannot be read: {error}", hint=_DAMAGED) from error
 
 
 def stream_column(file: Path, column: str) -> Iterator[Any]:
@@ -86,7 +81,7 @@ def stream_column(file: Path, column: str) -> Iterator[Any]:
     if kind in (None, "json"):
         yield from read_columns(file, [column])[column]
         return
-    try:
+    with _in_words(file):
         if kind == "parquet":
             yield from _parquet_column(file, column)
             return
@@ -100,12 +95,6 @@ def stream_column(file: Path, column: str) -> Iterator[Any]:
                 yield from (values[0] for values in rows)
             else:
                 yield from _json_column(file, stream, column)
-    except FileNotFoundError as error:
-        raise _no_file(file) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: it is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: it cannot be read: {error}", hint=_DAMAGED) from error
 
 
 def read_json(file: Path) -> Any:
@@ -136,6 +125,19 @@ def require_columns(present: Iterable[str], wanted: Iterable[str], where: str) -
                 f"{where}: there is no column {column!r}; its columns are: {', '.join(map(str, names)) or 'none'}",
                 hint="name the columns with text: and label: in the space",
             )
+
+
+@contextmanager
+def _in_words(file: Path) -> Iterator[None]:
+    """Say what is wrong with ``file`` where reading it fails."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _no_file(file) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: it is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: it cannot be read: {error}", hint=_DAMAGED) from error
 
 
 def _no_file(file: Path) -> DataError:

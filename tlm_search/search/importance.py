@@ -20,19 +20,19 @@ def importances(space: Space, trials: Sequence[TrialRecord], metric: str) -> dic
     By PED-ANOVA (Watanabe et al. 2023), over the settings that all ``trials`` have.
     """
     distributions = {name: distribution_of(domain) for name, domain in space.searched().items()}
-    frozen = [
-        optuna.trial.create_trial(
-            params=dict(trial.params),
-            distributions={name: distributions[name] for name in trial.params},
-            value=-trial.metrics[metric],  # it scores low values
-        )
-        for trial in trials
-        if trial.params.keys() <= distributions.keys()
-    ]
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # PED-ANOVA is marked as experimental
         study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), study_name="importance")
         try:
+            frozen = [
+                optuna.trial.create_trial(
+                    params=dict(trial.params),
+                    distributions={name: distributions[name] for name in trial.params},
+                    value=-trial.metrics[metric],  # it scores low values
+                )
+                for trial in trials
+                if trial.params.keys() <= distributions.keys()
+            ]
             study.add_trials(frozen)
             scores = optuna.importance.get_param_importances(study)
         except (ValueError, RuntimeError):  # a value outside the space, or all values equal

@@ -182,7 +182,7 @@ def _alive(lock: _Lock, name: str, announce: Callable[[str], None]) -> Iterator[
             try:
                 lock.renew()
                 continue
-            except Exception:
+            except Exception:  # whatever the driver raises: the lock may be lost, and only taking it again tells
                 with suppress(Exception):  # it is still away
                     if lock.acquire():
                         continue
