@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
 
 from tlm_search.committee.vote import Floats, Integers
 
@@ -84,6 +83,8 @@ def accuracy_interval(share: NDArray[np.float64], members: Spread | None = None)
         variance = (_half_width_of_two(by_example, members) / NORMAL_QUANTILE) ** 2
     elif members is not None and members.variance > 0:
         variance = by_example + members.variance
+        from scipy.special import stdtrit  # takes a third of a second, which the driver of a study does not need
+
         uncertainty = by_example**2 / max(examples - 1, 1) + members.raw**2 / members.freedom
         quantile = float(stdtrit(max(variance**2 / uncertainty, SMALLEST_FREEDOM), 0.975))
     binomial = mean * (1 - mean)
@@ -116,6 +117,8 @@ def paired_interval(a: NDArray[Any], b: NDArray[Any], *, seed: int = 0) -> tuple
 
 def _half_width_of_two(by_example: float, members: Spread) -> float:
     """Return h such that the truth lies within h of the mean with 95% of the posterior, on both sides together."""
+    from scipy.special import ndtr
+
     quantiles = (np.arange(PRIOR_POINTS) + 0.5) / PRIOR_POINTS
     of_members = (PRIOR_SCALE * np.tan(np.pi / 2 * quantiles)) ** 2 / (members.freedom + 1)
     expected = members.noise + of_members

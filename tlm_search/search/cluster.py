@@ -12,15 +12,36 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-import ray
-from ray._private.services import canonicalize_bootstrap_address
+# Ray reads these when it is imported.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "1e9",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Ray's state is never restored, so it need not be written
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+for _name, _value in QUIET.items():
+    os.environ.setdefault(_name, _value)
 
-from tlm_search.errors import ClusterError, ResourceError, TlmSearchError
-from tlm_search.search.machine import Machine, available_cpus, check_reachable, no_cluster
+import ray  # noqa: E402
+from ray._private.services import canonicalize_bootstrap_address  # noqa: E402
+
+from tlm_search.errors import ClusterError, ResourceError, TlmSearchError  # noqa: E402
+from tlm_search.search.machine import Machine, available_cpus, check_reachable, no_cluster  # noqa: E402
 
 OBJECT_STORE_BYTES = 100 * 2**20  # only small results travel through it; Ray's default is a third of the memory
 _JOIN_SECONDS = 28.0  # after thirty Ray ends a process whose raylet is silent
@@ -35,8 +56,11 @@ Address = tuple[str, int]
 
 
 @contextmanager
-def cluster(address: str | None, announce: Announce, *, env: Mapping[str, str]) -> Iterator[None]:
-    """Start Ray on this machine, or join the cluster at ``address`` with ``env`` for its workers; leave it at the end.
+def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], object]]:
+    """Start Ray on this machine, or join the cluster at ``address``; leave it at the end.
+
+    What is yielded waits until Ray is there. On this machine it starts in the background: for seconds it only waits for
+    processes of its own, in which the caller can import what it needs.
 
     Raises:
         StudyError: there is no cluster at ``address``.
@@ -44,21 +68,28 @@ def cluster(address: str | None, announce: Announce, *, env: Mapping[str, str]) 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Or the last lines of a dead raylet's log come on standard output.
     ray._private.worker._worker_logs_enabled = False
-    if address is None:
+    if address is not None:
+        _join(address, announce, runtime_env={"env_vars": dict(QUIET)}, **quiet)
+        try:
+            yield lambda: None
+        finally:
+            ray.shutdown()
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="start-ray") as pool:
         # "local": never a cluster that someone else has started on this machine.
-        ray.init(
+        start = pool.submit(
+            ray.init,
             "local",
             num_cpus=available_cpus(),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             **quiet,
         )
-    else:
-        _join(address, announce, runtime_env={"env_vars": dict(env)}, **quiet)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        try:
+            yield start.result
+        finally:
+            start.exception()  # waits: what has only half started cannot be ended
+            ray.shutdown()
 
 
 def machines() -> list[Machine]:

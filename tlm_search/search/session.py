@@ -35,6 +35,7 @@ from tlm_search.search.resume import close_running, driver_lock
 from tlm_search.search.storages import open_storage
 from tlm_search.search.study_lock import study_lock
 from tlm_search.search.tracking import track
+from tlm_search.search.workplace import Workplace
 from tlm_search.space.schema import Space
 
 _PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy")
@@ -123,7 +124,6 @@ def _run_locked(
         return Session(folder, driver, worked=False, interrupted=False)
     announce("starting Ray")
     from tlm_search.search.tune import run_driver
-    from tlm_search.search.tune_trainable import Workplace
 
     resources = space.resources
     workplace = Workplace(

