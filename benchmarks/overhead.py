@@ -3,8 +3,9 @@
 Each runs the same trivial trials: three parameters, one number, TPE with the same options, a new study. Ray Tune and
 this program run two at once, with actors that are reused; every study is kept in a journal file (``--storage memory``
 gives the two others Optuna's storage in memory, which loses everything with the process). The three take turns,
-``--rounds`` times; medians are printed, the ratio as that of the rounds. A trial of ours is trained by the simulated trainer: it asks, draws one member,
-stores it, verifies and reads it, votes, reports and tells, so it does more than the trials it is compared with.
+``--rounds`` times; medians are printed, the ratio as that of the rounds. A trial of ours is trained by the simulated
+trainer: it asks, draws one member, stores it, verifies and reads it, votes, reports and tells, so it does more than
+the trials it is compared with.
 
     python benchmarks/overhead.py --trials 200 --json
 """

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["browser", "servers"]  # they start Chromium and databases only where a test asks for them
+pytest_plugins = ["browser", "machines", "servers"]  # they start Chromium and databases only where a test asks for them
 
 
 @pytest.fixture(autouse=True)

@@ -98,7 +98,7 @@ def results(ledger: Ledger) -> list[tuple[Mapping[str, Any], Any]]:
 
 
 def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., session.Session]:
-    """``run_study`` with a loop in this process in the place of Ray; studies are in ``folder/studies``."""
+    """``run_study`` with a loop in this process in the place of Ray; studies are in ``folder/studies``, or at a URL."""
     from tlm_search.search import tune
 
     place = Bench(folder / "elsewhere", space_of())
@@ -113,7 +113,7 @@ def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     def run(space: Space, *, storage: str | None = None, fresh: bool = False, studies: str = "studies") -> Any:
         return session.run_study(
             space,
-            studies_dir=folder / studies,
+            studies_dir=studies if "://" in studies else folder / studies,
             storage=storage,
             address=None,
             fresh=fresh,

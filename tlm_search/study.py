@@ -36,12 +36,12 @@ class Study:
 
     @classmethod
     def open(cls, study: str, *, studies_dir: Path | str = STUDIES, storage: str | None = None) -> Study:
-        """Read a study by its name under ``studies_dir``, or by its folder.
+        """Read a study by its name under ``studies_dir`` (a folder or a URL), or by its folder or URL.
 
         Raises:
             StudyError: there is none, or it cannot be read.
         """
-        return cls(read_study(find_study(str(study), Path(studies_dir)), storage))
+        return cls(read_study(find_study(str(study), studies_dir), storage))
 
     @classmethod
     def run(
@@ -69,7 +69,7 @@ class Study:
 
         session = run_study(
             load_space(Path(space)) if isinstance(space, str | Path) else space,
-            studies_dir=Path(studies_dir),
+            studies_dir=studies_dir,
             storage=storage,
             address=address,
             fresh=fresh,

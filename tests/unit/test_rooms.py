@@ -10,10 +10,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "tlm_search"
 ORDER = (
-    "follow", "errors", "digest", "space", "data", "model", "training", "members", "committee", "search", "report",
-    "export", "study", "serving", "cli",
+    "follow", "errors", "digest", "space", "remote", "data", "model", "training", "members", "committee", "search",
+    "report", "export", "study", "serving", "cli",
 )  # fmt: skip
-HOMES = {"ray": {"search"}, "plotly": {"report"}, "optuna": {"search"}, "datasets": {"data"}, "fastapi": {"serving"}}
+HOMES = {
+    "ray": {"search"},
+    "plotly": {"report"},
+    "optuna": {"search"},
+    "datasets": {"data"},
+    "fastapi": {"serving"},
+    "fsspec": {"remote"},
+}
 
 
 def imports(file: Path) -> Iterator[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +28,7 @@ def best(
     max_latency_ms: Annotated[float | None, typer.Option(min=0, help="Leave out slower committees.")] = None,
     max_parameters: Annotated[float | None, typer.Option(min=0, help="Leave out larger committees.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many configurations to show.")] = 10,
-    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
+    studies_dir: StudiesDir = STUDIES,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show the best configurations, a committee size for each, beside the reference, and the reasons."""

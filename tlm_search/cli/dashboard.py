@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tlm_search.cli.options import STUDIES, StudiesDir
+
 if TYPE_CHECKING:
     from tlm_search.search.record import StudyRecord
 
@@ -20,7 +22,7 @@ _FIGURES = ("frontier", "latency_ms")  # what Optuna Dashboard cannot draw itsel
 def dashboard(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65_535)] = 8080,
-    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
+    studies_dir: StudiesDir = STUDIES,
     storage: Annotated[str | None, typer.Option(help="The study's database by URL, if it has moved.")] = None,
 ) -> None:
     """Serve Optuna Dashboard for a study on 127.0.0.1 until Ctrl-C."""

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from tlm_search.cli.options import STUDIES, StudiesDir
+
 
 def export(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
@@ -20,7 +22,7 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Add an ONNX graph with weights of 8 bits too; its loss is in the card.")
     ] = False,
-    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
+    studies_dir: StudiesDir = STUDIES,
 ) -> None:
     """Write a committee as files that load elsewhere: weights, tokenizer, labels, model card."""
     from tlm_search.report.words import interval, percent, plural, points

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlm_search.cli.options import STUDIES, StudiesDir
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -66,7 +68,7 @@ def latency(
     reference: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Another export to compare an export with: the deep reference.")
     ] = None,
-    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
+    studies_dir: StudiesDir = STUDIES,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Measure on this machine's CPU what the reference and the best committees take for 1 text and for 32.

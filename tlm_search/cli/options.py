@@ -9,6 +9,10 @@ import typer
 
 from tlm_search.errors import SpaceError
 
+STUDIES = "studies"
+StudiesDir = Annotated[
+    str, typer.Option(metavar="DIR_OR_URL", help="Folder of the studies and of their store, or its URL (s3://...).")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder with copies of the data that spaces name.", envvar="TLM_SEARCH_DATA_DIR"),

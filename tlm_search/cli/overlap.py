@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlm_search.cli.options import DataDir, Overrides, overrides_of
+from tlm_search.cli.options import STUDIES, DataDir, Overrides, StudiesDir, overrides_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +22,7 @@ _SPLITS = ("train", "validation", "test")
 
 def overlap(
     space: Annotated[Path, typer.Argument(metavar="SPACE", help="The YAML file of a space.")],
-    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies; tokens are kept in it.")] = Path("studies"),
+    studies_dir: StudiesDir = STUDIES,
     data_dir: DataDir = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     set_: Overrides = None,
@@ -32,13 +32,14 @@ def overlap(
     from tlm_search.data.prepare import prepare
     from tlm_search.data.sources import use_data_dir
     from tlm_search.data.tokens import TokenArray
+    from tlm_search.remote.mount import studies_folder
     from tlm_search.search.folder import store_root
     from tlm_search.space.load import load_space
 
     if data_dir is not None:
         use_data_dir(data_dir)
     loaded = load_space(space, overrides=overrides_of(set_))
-    data = prepare(loaded, store_root(studies_dir), progress=lambda step: print(step, file=sys.stderr))
+    data = prepare(loaded, store_root(studies_folder(studies_dir)), progress=lambda step: print(step, file=sys.stderr))
     curve = overlap_curve(
         [TokenArray.open(data.folder(split)) for split in _SPLITS],
         TokenArray.open(data.folder("corpus")),

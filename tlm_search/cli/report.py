@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tlm_search.cli.options import STUDIES, StudiesDir
+
 if TYPE_CHECKING:
     from tlm_search.members.store import Store
     from tlm_search.search.record import StudyRecord
@@ -21,7 +23,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write into. Default: the study's, or one in the first study's.")
     ] = None,
-    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
+    studies_dir: StudiesDir = STUDIES,
 ) -> None:
     """Write report.html, report.md, tables/* and figures/* into the study; also while it runs.
 
@@ -31,15 +33,18 @@ def report(
     from tlm_search.report.files import read_formats
     from tlm_search.report.html import write_report
     from tlm_search.search.folder import find_study, read_study
+    from tlm_search.search.replica import send_reports
 
     formats = read_formats(format_)
     records = [read_study(find_study(study, studies_dir)) for study in dict.fromkeys(studies)]
     first, *others = records
     if not others:
         print(write_report(first, _store_of(first), out or first.folder, formats=formats))
+        send_reports(first.folder)
         return
     beside = first.folder / f"beside-{'-'.join(record.folder.name for record in others)}"
     print(write_comparison(records, _store_of, out or beside, formats=formats))
+    send_reports(first.folder)
 
 
 def _store_of(record: StudyRecord) -> Store:

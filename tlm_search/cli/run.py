@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlm_search.cli.options import DataDir, Overrides, overrides_of
+from tlm_search.cli.options import STUDIES, DataDir, Overrides, StudiesDir, overrides_of
 from tlm_search.errors import ClusterError, InterruptedStudyError, UserError
+from tlm_search.remote.passwords import masked
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,14 +20,12 @@ if TYPE_CHECKING:
 
     from tlm_search.search.session import Session
 
-_STUDIES = Path("studies")
-
 
 def run(
     space: Annotated[Path, typer.Argument(metavar="SPACE", help="The YAML file of a space.")],
     trials: Annotated[int | None, typer.Option(help="Finished trials the study shall hold.", min=1)] = None,
     time_budget: Annotated[str | None, typer.Option(help="Longest time of this run: 90s, 30m, 2h.")] = None,
-    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies and of their store.")] = _STUDIES,
+    studies_dir: StudiesDir = STUDIES,
     name: Annotated[str | None, typer.Option(help="Name of the study; the space's when not given.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to run on: HOST:PORT, or auto.")] = None,
     storage: Annotated[
@@ -85,7 +84,7 @@ def _command(
     space: Path,
     trials: int | None,
     time_budget: str | None,
-    studies_dir: Path,
+    studies_dir: str,
     name: str | None,
     address: str | None,
     data_dir: Path | None,
@@ -95,7 +94,7 @@ def _command(
     options: Mapping[str, object] = {
         "--trials": trials,
         "--time-budget": time_budget,
-        "--studies-dir": None if studies_dir == _STUDIES else studies_dir,
+        "--studies-dir": None if studies_dir == STUDIES else masked(studies_dir),
         "--name": name,
         "--address": address,
         "--data-dir": data_dir,
@@ -106,29 +105,33 @@ def _command(
     return shlex.join(words)
 
 
-def _conclude(session: Session, storage: str | None, studies_dir: Path) -> None:
+def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     """Write the report, and print the best committees beside the reference, where the report lies, and what is next."""
     from rich.console import Console
 
     from tlm_search.members.store import Store
+    from tlm_search.remote.mount import shown
     from tlm_search.report.answer import answer_of
     from tlm_search.report.evidence import Evidence
     from tlm_search.report.html import write_report
     from tlm_search.search.folder import read_study, store_root
+    from tlm_search.search.replica import send_reports
 
     record = read_study(session.folder, storage)
     store = Store(store_root(session.folder.parent))
     page = session.folder / "report.html"
     if session.worked or not page.exists():
         page = write_report(record, store, session.folder)
+        send_reports(session.folder)
     answer = answer_of(record, Evidence(record, store))
     console = Console(highlight=False, soft_wrap=True)
     console.print()
     for sentence in (answer.headline, *answer.verdict):
         console.print(sentence, markup=False)
     console.print(_table(answer.table))
-    console.print(f"report: {page}", markup=False)
-    where = "" if studies_dir == _STUDIES else f" --studies-dir {shlex.quote(str(studies_dir))}"
+    also = "" if shown(page) == str(page) else f", and at {shown(page)}"
+    console.print(f"report: {page}{also}", markup=False)
+    where = "" if studies_dir == STUDIES else f" --studies-dir {shlex.quote(masked(studies_dir))}"
     for purpose, command in answer.next_commands:
         console.print(f"{purpose}:\n    {command}{where}", markup=False)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
     from tlm_search.search.record import StudyRecord, TrialRecord
@@ -16,7 +17,7 @@ _FAILURES_SHOWN = 5
 
 def status(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
-    studies_dir: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("studies"),
+    studies_dir: StudiesDir = STUDIES,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show trials by state, members trained and reused, the best so far, and why trials failed."""
@@ -29,6 +30,7 @@ def status(
 def summarise(record: StudyRecord) -> dict[str, Any]:
     """Return what ``status --json`` prints."""
     from tlm_search.committee.select import select
+    from tlm_search.remote.mount import shown
     from tlm_search.search.record import STATES
 
     everything = [*record.trials, *([record.reference] if record.reference else [])]
@@ -37,6 +39,7 @@ def summarise(record: StudyRecord) -> dict[str, Any]:
     return {
         "name": record.name,
         "folder": str(record.folder),
+        "place": shown(record.folder),
         "objectives": list(record.objectives),
         "directions": list(record.directions),
         "trials": {state: len(record.in_state(state)) for state in STATES},
@@ -58,7 +61,7 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
     finished = trials["complete"] + trials["pruned"] + trials["failed"]
     states = ", ".join(f"{count} {state}" for state, count in trials.items() if count) or "none yet"
     lines = [
-        f"study      {summary['name']} in {summary['folder']}",
+        f"study      {summary['name']} in {summary['place']}",
         f"trials     {finished} of {summary['budget']} finished: {states}",
         f"members    {members['trained']} trained, {members['reused']} reused",
     ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
     from tlm_search.members.store import Store
@@ -18,19 +19,20 @@ DAMAGED = 1  # the exit code of `verify`: what the user typed was right
 
 app = typer.Typer(help="The trained members of all studies: list, check, remove.", no_args_is_help=True)
 
-StudiesDir = Annotated[Path, typer.Option(help="Folder of the studies; the store is in it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()
-def ls(studies_dir: StudiesDir = Path("studies"), json_: Json = False) -> None:
+def ls(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
     """List the entries of the store by kind, with size, age and architecture."""
     from rich.console import Console
+
+    from tlm_search.remote.mount import shown
 
     store = _store(studies_dir)
     rows = [row for kind in store.kinds() for row in _rows(store, kind)]
     if json_:
-        print(json.dumps({"store": str(store.root), "entries": rows}, indent=2))
+        print(json.dumps({"store": shown(store.root), "entries": rows}, indent=2))
         return
     console = Console(highlight=False)
     for kind in store.kinds():
@@ -40,22 +42,26 @@ def ls(studies_dir: StudiesDir = Path("studies"), json_: Json = False) -> None:
         for row in of_kind:
             line = f"  {row['digest'][:12]}  {_size(row['bytes']):>8}  {_age(row['age_seconds']):>8}  {row['words']}"
             console.print(line, markup=False, soft_wrap=True)
-    console.print(f"{_entries(len(rows))} in {store.root}", markup=False, soft_wrap=True)
+    console.print(f"{_entries(len(rows))} in {shown(store.root)}", markup=False, soft_wrap=True)
 
 
 @app.command()
-def verify(studies_dir: StudiesDir = Path("studies"), json_: Json = False) -> None:
+def verify(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
     """Check every file of the store by its sha256; exit 0 when all is well, 1 when something is damaged."""
+    from tlm_search.remote.mount import shown
+
     store = _store(studies_dir)
     problems = store.verify()
     count = sum(len(store.sizes(kind)) for kind in store.kinds())
     if json_:
-        found = [{"kind": p.kind, "digest": p.digest, "reason": p.reason} for p in problems]
-        print(json.dumps({"store": str(store.root), "entries": count, "problems": found}, indent=2))
+        listed = [{"kind": p.kind, "digest": p.digest, "reason": p.reason} for p in problems]
+        print(json.dumps({"store": shown(store.root), "entries": count, "problems": listed}, indent=2))
     else:
         for problem in problems:
             print(f"{problem.kind} {problem.digest}: {problem.reason}")
-        print(f"{_entries(count)} in {store.root}: {f'{len(problems)} damaged' if problems else 'all are whole'}")
+        print(
+            f"{_entries(count)} in {shown(store.root)}: {f'{len(problems)} damaged' if problems else 'all are whole'}"
+        )
         if problems:
             print(
                 "What is damaged counts as missing, and nothing else is touched: a run that needs it trains it anew.\n"
@@ -67,7 +73,7 @@ def verify(studies_dir: StudiesDir = Path("studies"), json_: Json = False) -> No
 
 @app.command()
 def gc(
-    studies_dir: StudiesDir = Path("studies"),
+    studies_dir: StudiesDir = STUDIES,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, only say what would go.")] = False,
     json_: Json = False,
 ) -> None:
@@ -75,25 +81,29 @@ def gc(
     from tlm_search.search.garbage import find_garbage, remove_garbage
 
     store = _store(studies_dir)
+    folder = store.root.parent
     leftovers: int | None
-    garbage, leftovers = remove_garbage(studies_dir) if yes else (find_garbage(studies_dir), None)
+    garbage, leftovers = remove_garbage(folder) if yes else (find_garbage(folder), None)
     if json_:
         print(json.dumps(_document(store, garbage, leftovers), indent=2))
     else:
         print("\n".join(_lines(garbage, leftovers)))
 
 
-def _store(studies_dir: Path) -> Store:
+def _store(studies_dir: str) -> Store:
     from tlm_search.errors import StoreError
     from tlm_search.members.store import Store
+    from tlm_search.remote.mount import shown, studies_folder
     from tlm_search.search.folder import store_root
 
-    root = store_root(studies_dir)
-    if not root.is_dir():
+    folder = studies_folder(studies_dir)
+    store = Store(store_root(folder))
+    there = store.root.is_dir() if store.mirror is None else store.mirror.identity() is not None
+    if not there:
         raise StoreError(
-            f"there is no store in {studies_dir}", hint="give the folder of the studies with --studies-dir"
+            f"there is no store in {shown(folder)}", hint="give the folder of the studies with --studies-dir"
         )
-    return Store(root)
+    return store
 
 
 def _rows(store: Store, kind: str) -> list[dict[str, Any]]:
@@ -103,18 +113,16 @@ def _rows(store: Store, kind: str) -> list[dict[str, Any]]:
             "kind": kind,
             "digest": digest,
             "bytes": size,
-            "age_seconds": _age_seconds(store.root / kind / digest),
+            "age_seconds": _age_seconds(store.modified(kind, digest)),
             "words": _words(whole[digest].document) if digest in whole else "damaged, see: tlm-search store verify",
         }
         for digest, size in store.sizes(kind).items()
     ]
 
 
-def _age_seconds(folder: Path) -> int:
-    try:
-        return round(max(0.0, time.time() - folder.stat().st_mtime))
-    except FileNotFoundError:
-        return 0  # removed since it was listed
+def _age_seconds(written: float | None) -> int:
+    # None: removed since it was listed, or a server that does not tell.
+    return 0 if written is None else round(max(0.0, time.time() - written))
 
 
 def _words(document: Mapping[str, Any]) -> str:
@@ -139,8 +147,10 @@ def _words(document: Mapping[str, Any]) -> str:
 
 
 def _document(store: Store, garbage: Garbage, leftovers: int | None) -> dict[str, Any]:
+    from tlm_search.remote.mount import shown
+
     return {
-        "store": str(store.root),
+        "store": shown(store.root),
         "removed": leftovers is not None,
         "studies": list(garbage.studies),
         "unfinished": list(garbage.unfinished),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,8 @@ from tlm_search.data.tasks import load_task
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest
 from tlm_search.errors import DataError, StoreError
+from tlm_search.remote import bundle
+from tlm_search.remote.mount import remote_at
 from tlm_search.space.parameters import Choices, Range
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def prepare(space: Space, root: Path, *, progress: Callable[[str], None] = _sile
     if prepared is None:
         with _lock(root / _DATA / ".lock", progress):
             prepared = work.find() or work.do()
+    work.publish(prepared)
     return prepared
 
 
@@ -113,7 +116,7 @@ class _Work:
     def find(self) -> PreparedData | None:
         """Return what an earlier preparation left, if all of it is there."""
         try:
-            document = json.loads((self._cache / "prepared" / f"{self._key}.json").read_text(encoding="utf-8"))
+            document = json.loads(self._record())
             prepared = PreparedData.from_document(document, self.root)
             for part in ("corpus", *_SPLITS):
                 TokenArray.open(prepared.folder(part))
@@ -123,6 +126,14 @@ class _Work:
             return None
         self._require_documents(prepared.documents)
         return prepared
+
+    def _record(self) -> str:
+        """Return what was noted of an earlier preparation: here, or by another machine."""
+        with suppress(FileNotFoundError):
+            return self._note.read_text(encoding="utf-8")
+        remote = remote_at(self._note.parent)
+        data = None if remote is None else remote.read(self._note.name)
+        return "" if data is None else data.decode()
 
     def do(self) -> PreparedData:
         """Prepare what is missing, and leave a record of it; what can be wrong is read before what takes long."""
@@ -158,12 +169,27 @@ class _Work:
             corpus_name=self.corpus.source,
             task_name=self.task.source,
         )
-        write_text(self._cache / "prepared" / f"{self._key}.json", json.dumps(prepared.to_document(), indent=1))
+        write_text(self._note, json.dumps(prepared.to_document(), indent=1))
         return prepared
+
+    def publish(self, prepared: PreparedData) -> None:
+        """Send what was prepared to where other machines look for it, if the store is the copy of one at a URL."""
+        for folder in prepared.units():
+            remote = remote_at(folder)
+            if remote is not None and remote.read(bundle.INDEX) is None:
+                self.progress(f"sending {folder.parent.name} to {remote}")
+                bundle.publish(remote, folder)
+        remote = remote_at(self._note.parent)
+        if remote is not None and remote.read(self._note.name) is None:
+            remote.write(self._note.name, json.dumps(prepared.to_document(), indent=1).encode())
 
     @property
     def _cache(self) -> Path:
         return self.root / _DATA
+
+    @property
+    def _note(self) -> Path:
+        return self._cache / "prepared" / f"{self._key}.json"
 
     @cached_property
     def _sources(self) -> dict[str, str]:

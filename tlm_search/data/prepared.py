@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tlm_search.remote.mount import at_hand
+
 
 @dataclass(frozen=True)
 class PreparedData:
@@ -38,11 +40,26 @@ class PreparedData:
     task_name: str
 
     def folder(self, part: str) -> Path:
-        """Return the folder of ``part``: tokenizer, corpus, train, validation or test."""
+        """Return the folder of ``part``: tokenizer, corpus, train, validation or test.
+
+        Where the store is the copy of one at a URL, what is missing here is fetched first.
+
+        Raises:
+            StoreError: it cannot be fetched.
+        """
         relative = getattr(self, part)
         if relative is None:
             raise ValueError(f"this study has no {part}")
+        at_hand(self._unit(part))
         return self.root / str(relative)
+
+    def units(self) -> tuple[Path, ...]:
+        """Return the folders that are made, and travel, as a whole: tokenizer, corpus and task."""
+        return tuple(self._unit(part) for part in ("tokenizer", "corpus", "train") if getattr(self, part))
+
+    def _unit(self, part: str) -> Path:
+        folder = self.root / str(getattr(self, part))
+        return folder if part in ("tokenizer", "corpus") else folder.parent
 
     def to_document(self) -> dict[str, Any]:
         """Return everything but ``root`` as JSON."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,9 @@ class BertTrainer:
         key = {"architecture": shape.to_document(), "pooling": pooling, "labels": spec.labels, "members": members}
         key["machine"] = where
         name = digest(key)
+        entry = store.read(LATENCY, name)
+        if entry is not None:
+            return float(entry.document["latency_ms"])
         # One at a time: two measurements on one machine spoil both.
         with store.lock(LATENCY, digest(where)):
             entry = store.read(LATENCY, name)
@@ -195,8 +198,15 @@ class BertTrainer:
         precision = facts.get("precision") or self._precision(first.architecture, "pretraining", store)
 
         def keeping(orders: Orders, dropouts: Sequence[torch.Generator]) -> Checkpoint:
-            facts, seconds = {"precision": precision}, self.checkpoint_seconds
-            return Checkpoint(folder, key=key, facts=facts, seconds=seconds, orders=orders, dropouts=dropouts)
+            return Checkpoint(
+                folder,
+                key=key,
+                facts={"precision": precision},
+                seconds=self.checkpoint_seconds,
+                orders=orders,
+                dropouts=dropouts,
+                saved=partial(store.keep_scratch, PRETRAINED, first.digest),
+            )
 
         weights, course = pretrain(
             first.architecture,

@@ -84,27 +84,41 @@ def read_entry(folder: Path, kind: str, digest: str) -> Entry:
         DamagedError: it is not as it was written.
     """
     try:
-        index = json.loads((folder / INDEX).read_bytes())
-        entry, sha256 = index["entry"], index["sha256"]
-        whole = hashlib.sha256(_canonical(entry).encode()).hexdigest() == sha256
+        data = (folder / INDEX).read_bytes()
     except FileNotFoundError:
         if folder.exists():
             raise DamagedError(f"{INDEX} is missing") from None
         raise
-    except (ValueError, KeyError, TypeError, RecursionError, NotADirectoryError) as error:
+    except NotADirectoryError as error:
         raise DamagedError(f"{INDEX} is not readable") from error
-    if not whole:
-        raise DamagedError(f"{INDEX} was changed after it was written")
-    if (entry["schema"], entry["kind"], entry["digest"]) != (_SCHEMA, kind, digest):
-        raise DamagedError(f"{INDEX} belongs to {entry['kind']} {entry['digest']}, schema {entry['schema']}")
-    files = {name: (sha, size) for name, (sha, size) in entry["files"].items()}
-    for name, (_, size) in files.items():
+    entry = entry_of(data, folder, kind, digest)
+    for name, (_, size) in entry.files.items():
         try:
             actual = (folder / name).stat().st_size
         except FileNotFoundError:
             raise DamagedError(f"{name} is missing") from None
         if actual != size:
             raise DamagedError(f"{name} has {actual} bytes instead of {size}")
+    return entry
+
+
+def entry_of(data: bytes, folder: Path, kind: str, digest: str) -> Entry:
+    """Read ``entry.json`` of the entry in ``folder``, whose files are not looked at.
+
+    Raises:
+        DamagedError: it is not as it was written, or belongs elsewhere.
+    """
+    try:
+        index = json.loads(data)
+        entry, sha256 = index["entry"], index["sha256"]
+        whole = hashlib.sha256(_canonical(entry).encode()).hexdigest() == sha256
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(f"{INDEX} is not readable") from error
+    if not whole:
+        raise DamagedError(f"{INDEX} was changed after it was written")
+    if (entry["schema"], entry["kind"], entry["digest"]) != (_SCHEMA, kind, digest):
+        raise DamagedError(f"{INDEX} belongs to {entry['kind']} {entry['digest']}, schema {entry['schema']}")
+    files = {name: (sha, size) for name, (sha, size) in entry["files"].items()}
     return Entry(folder, kind, digest, entry["document"], files)
 
 

@@ -4,6 +4,9 @@ An entry is a folder ``<root>/<kind>/<digest>`` with ``entry.json`` and one safe
 rename of a finished, synced sibling, so a reader sees all of it or nothing; every file's sha256 is in ``entry.json``,
 which carries its own. What does not verify is moved to ``<root>/damaged`` and counts as missing: the repair is to train
 that one member again. Locks are the kernel's (``flock``), so they die with the process that holds them.
+
+Where the folder is the copy of a store at a URL, an entry is published there before it appears here, and what is
+missing here is fetched; see ``mirror``.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ from tlm_search.members.entry import (
     read_entry,
     write_entry,
 )
+from tlm_search.members.mirror import Mirror
 
 __all__ = ["Arrays", "Entry", "Problem", "Store"]
 
@@ -54,6 +58,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.mirror = Mirror.of(root)
 
     def read(self, kind: str, digest: str) -> Entry | None:
         """Return the entry when all its files are whole; a damaged one is moved aside and None returned.
@@ -61,6 +66,21 @@ class Store:
         Raises:
             StoreError: the entry is there but may not be read, or is damaged and cannot be moved.
         """
+        entry = self._read_here(kind, digest)
+        if self.mirror is None:
+            return entry
+        folder = self._folder(kind, digest)
+        if entry is not None:
+            # What went there by mistake comes back from here, unless it was made anew meanwhile.
+            if self.mirror.has(kind, digest) or self.mirror.publish(kind, digest, folder):
+                return entry
+            self._remove_here(kind, digest)
+        try:
+            return self._read_here(kind, digest) if self.mirror.fetch(kind, digest, folder) else None
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _read_here(self, kind: str, digest: str) -> Entry | None:
         folder = self._folder(kind, digest)
         try:
             return checked_entry(folder, kind, digest)
@@ -85,12 +105,14 @@ class Store:
         unfinished = final.with_name(f".{digest}.{uuid.uuid4().hex}")
         try:
             write_entry(unfinished, kind, digest, document, arrays)
-            entry = self._publish(unfinished, final, kind, digest)
+            entry = self._won_elsewhere(unfinished, kind, digest) or self._publish(unfinished, final, kind, digest)
         except OSError as error:
             raise self._unwritable(error) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(self._scratch_folder(kind, digest), ignore_errors=True)
+        if self.mirror is not None:
+            self.mirror.drop_scratch(f"{kind}-{digest}")
         return entry
 
     @contextmanager
@@ -100,7 +122,8 @@ class Store:
         Raises:
             StoreError: the lock file cannot be written.
         """
-        with self._lock(f"{kind}-{_valid(digest)}"):
+        name = f"{kind}-{_valid(digest)}"
+        with self._lock(name), nullcontext() if self.mirror is None else self.mirror.lock(name):
             yield
 
     def scratch(self, kind: str, digest: str) -> Path:
@@ -108,22 +131,46 @@ class Store:
         folder = self._scratch_folder(kind, digest)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if self.mirror is not None:
+                self.mirror.fetch_scratch(folder.name, folder)
         except OSError as error:
             raise self._unwritable(error) from error
         return folder
 
+    def keep_scratch(self, kind: str, digest: str) -> None:
+        """Let another node go on from what is in the scratch folder now, if it can be sent."""
+        if self.mirror is not None:
+            with suppress(StoreError):
+                self.mirror.keep_scratch(f"{kind}-{digest}", self._scratch_folder(kind, digest))
+
     def entries(self, kind: str) -> Iterator[Entry]:
         """Yield the entries of ``kind`` by digest without checking their arrays; broken ones are left out."""
+        if self.mirror is not None:
+            yield from self.mirror.entries(_valid(kind))
+            return
         for folder in self._folders(kind):
             with suppress(DamagedError, OSError):
                 yield read_entry(folder, kind, folder.name)
 
     def sizes(self, kind: str) -> dict[str, int]:
         """Return the bytes that each entry of ``kind`` takes on the disk, by digest; broken ones are there too."""
+        if self.mirror is not None:
+            return self.mirror.sizes(_valid(kind))
         return {folder.name: _bytes_below(folder) for folder in self._folders(kind)}
+
+    def modified(self, kind: str, digest: str) -> float | None:
+        """Return when an entry was written, in seconds since 1970; None where that is not known."""
+        if self.mirror is not None:
+            return self.mirror.modified(_valid(kind), _valid(digest))
+        try:
+            return self._folder(kind, digest).stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def kinds(self) -> tuple[str, ...]:
         """Return the kinds of entries that the store holds."""
+        if self.mirror is not None:
+            return self.mirror.kinds()
         if not self.root.is_dir():
             return ()
         # Other rooms keep folders of their own here (tokens); a kind is what holds an entry.
@@ -133,6 +180,9 @@ class Store:
         """Check every file of every entry and return what does not verify; nothing is moved."""
         problems = []
         for kind in self.kinds():
+            if self.mirror is not None:
+                problems += [Problem(kind, digest, reason) for digest, reason in self.mirror.problems(kind).items()]
+                continue
             for folder in self._folders(kind):
                 try:
                     checked_entry(folder, kind, folder.name)
@@ -146,6 +196,11 @@ class Store:
 
     def remove(self, kind: str, digest: str) -> None:
         """Remove an entry, whole or not; a missing one is no error."""
+        if self.mirror is not None:
+            self.mirror.remove(_valid(kind), _valid(digest))
+        self._remove_here(kind, digest)
+
+    def _remove_here(self, kind: str, digest: str) -> None:
         folder = self._folder(kind, digest)
         # First out of sight: a reader never meets half an entry.
         condemned = folder.with_name(f".{digest}.{uuid.uuid4().hex}")
@@ -163,12 +218,13 @@ class Store:
         Younger ones stay, because their writer may be alive on another machine.
         """
         newest = time.time() - older_than_seconds
+        there = 0 if self.mirror is None else self.mirror.sweep(older_than_seconds=older_than_seconds)
         unfinished = [f for kind in self.kinds() for f in (self.root / kind).glob(".*")]
         rest = [f for part in (_SCRATCH, _DAMAGED) for f in (self.root / part).glob("*")]
         old = [folder for folder in unfinished + rest if _modified(folder) <= newest]
         for folder in old:
             shutil.rmtree(folder, ignore_errors=True)
-        return len(old)
+        return there + len(old)
 
     def check_writable(self) -> None:
         """Raise StoreError now, not after an hour of training, when the store cannot be written."""
@@ -179,6 +235,8 @@ class Store:
             probe.unlink()
         except OSError as error:
             raise self._unwritable(error) from error
+        if self.mirror is not None:
+            self.mirror.check_writable()
 
     def _folder(self, kind: str, digest: str) -> Path:
         return self.root / _valid(kind) / _valid(digest)
@@ -189,6 +247,16 @@ class Store:
     def _folders(self, kind: str) -> list[Path]:
         parent = self.root / _valid(kind)
         return sorted(f for f in parent.iterdir() if _NAME.fullmatch(f.name)) if parent.is_dir() else []
+
+    def _won_elsewhere(self, unfinished: Path, kind: str, digest: str) -> Entry | None:
+        """Publish the entry where this folder is a copy; return that of an earlier writer, if there is one."""
+        if self.mirror is None:
+            return None
+        while True:
+            if (winner := self.read(kind, digest)) is not None:
+                return winner
+            if self.mirror.publish(kind, digest, unfinished):
+                return None
 
     def _publish(self, unfinished: Path, final: Path, kind: str, digest: str) -> Entry:
         """Rename into place, unless a whole entry of an earlier writer is there."""

@@ -20,7 +20,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalRedisBackend
 from sqlalchemy.engine import URL, Engine
 
 from tlm_search.errors import StudyError
-from tlm_search.search.passwords import masked, masked_words
+from tlm_search.remote.passwords import masked, masked_words
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -1,5 +1,7 @@
 """The folder of a study: what lies where, how it is found, and how an old one makes room.
 
+Where the studies are at a URL, the same lies there, and these folders are its copy; see ``replica``.
+
 ::
 
     studies/NAME/   study.json space.yaml journal.log driver.lock logs/ report.html tables/ figures/
@@ -18,15 +20,17 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tlm_search.errors import StudyError
-from tlm_search.search.passwords import masked
+from tlm_search.remote.mount import remote_at, shown, studies_folder
+from tlm_search.remote.passwords import masked
 from tlm_search.search.record import StudyRecord, record_of
+from tlm_search.search.replica import FACTS, known_studies, pull, rename
 
 if TYPE_CHECKING:
     from tlm_search.space.schema import Space
 
 STORE = ".store"
 STORAGE_VARIABLE = "TLM_SEARCH_STORAGE"
-_FACTS, _SPACE, _LOGS = "study.json", "space.yaml", "logs"
+_SPACE, _LOGS = "space.yaml", "logs"
 
 
 def store_root(studies_dir: Path) -> Path:
@@ -39,27 +43,32 @@ def logs_of(folder: Path) -> Path:
     return folder / _LOGS
 
 
-def find_study(study: str, studies_dir: Path) -> Path:
-    """Return the folder of ``study``: a name under ``studies_dir``, or a path.
+def find_study(study: str, studies_dir: Path | str) -> Path:
+    """Return the folder of ``study``: a name under ``studies_dir``, a path, or a URL; a copy is brought up to date.
 
     Raises:
         StudyError: there is none; the message has the nearest name.
+        StoreError: what is at the URL cannot be read.
     """
+    if "://" in study:
+        studies_dir, _, study = study.rstrip("/").rpartition("/")
+    studies_dir = studies_folder(studies_dir)
     for folder in (studies_dir / study, Path(study)):
+        pull(folder)
         if is_study(folder):
             return folder.resolve()
-    names = sorted(facts.parent.name for facts in studies_dir.glob(f"*/{_FACTS}")) if studies_dir.is_dir() else []
+    names = sorted({*(facts.parent.name for facts in studies_dir.glob(f"*/{FACTS}")), *known_studies(studies_dir)})
     near = difflib.get_close_matches(study, names, n=1)
     known = f"there are: {', '.join(names[:20])}" if names else "tlm-search run SPACE makes one"
     raise StudyError(
-        f"no study {study} under {studies_dir}{f'; did you mean {near[0]}?' if near else ''}",
+        f"no study {study} under {shown(studies_dir)}{f'; did you mean {near[0]}?' if near else ''}",
         hint=f"give a name under --studies-dir, or a study's folder; {known}",
     )
 
 
 def is_study(folder: Path) -> bool:
     """Whether a study was begun in ``folder``."""
-    return (folder / _FACTS).is_file()
+    return (folder / FACTS).is_file()
 
 
 def read_study(folder: Path, storage: str | None = None) -> StudyRecord:
@@ -139,7 +148,7 @@ def move_aside(folder: Path, storage: str | None) -> Path:
         names = get_all_study_names(opened)
     number = 1
     # Where the study has its new name already, a run was killed in the middle of this.
-    while (target := folder.with_name(f"{folder.name}.{number}")).exists() or {name, target.name} <= set(names):
+    while _is_taken(target := folder.with_name(f"{folder.name}.{number}")) or {name, target.name} <= set(names):
         number += 1
     try:
         if storage is not None:
@@ -149,6 +158,7 @@ def move_aside(folder: Path, storage: str | None) -> Path:
             _write_facts(target, name=target.name, storage=storage)
     except OSError as error:
         raise unwritable(folder, error) from error
+    rename(folder, target)
     return target
 
 
@@ -160,9 +170,14 @@ def unwritable(folder: Path, error: OSError) -> StudyError:
     )
 
 
+def _is_taken(folder: Path) -> bool:
+    remote = remote_at(folder)
+    return folder.exists() or (remote is not None and bool(remote.list()))
+
+
 def _facts(folder: Path) -> Mapping[str, Any]:
     try:
-        facts = json.loads((folder / _FACTS).read_text())
+        facts = json.loads((folder / FACTS).read_text())
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
@@ -170,7 +185,7 @@ def _facts(folder: Path) -> Mapping[str, Any]:
 
 def _write_facts(folder: Path, *, name: str, storage: str | None) -> None:
     facts = {"name": name, "storage": _recorded(storage)}
-    _write_whole(folder / _FACTS, json.dumps(facts, indent=2) + "\n")
+    _write_whole(folder / FACTS, json.dumps(facts, indent=2) + "\n")
 
 
 def _recorded(storage: str | None) -> str | None:

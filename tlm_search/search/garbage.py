@@ -16,8 +16,8 @@ from tlm_search.errors import StudyError, UserError
 from tlm_search.members.store import Store
 from tlm_search.search.folder import is_study, read_study, store_root
 from tlm_search.search.record import StudyRecord
+from tlm_search.search.replica import JOURNAL, known_studies, pull
 from tlm_search.search.resume import driver_lock
-from tlm_search.search.storages import JOURNAL
 
 _MEMBERS, _PRETRAINED = "members", "pretrained"
 KINDS = (_MEMBERS, _PRETRAINED)
@@ -93,6 +93,8 @@ def remove_garbage(studies_dir: Path) -> tuple[Garbage, int]:
 
 def study_folders(studies_dir: Path) -> tuple[Path, ...]:
     """Return the folders of the studies below ``studies_dir``, also of one that lost its ``study.json``."""
+    for name in known_studies(studies_dir):
+        pull(studies_dir / name)
     found = (folder for folder in studies_dir.iterdir() if is_study(folder) or (folder / JOURNAL).is_file())
     return tuple(sorted(found))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,25 +16,27 @@ from optuna.trial import TrialState
 from tlm_search.errors import StudyError
 from tlm_search.search.folder import unwritable
 from tlm_search.search.optuna_study import Ledger
-from tlm_search.search.storages import JOURNAL, mend_journal
+from tlm_search.search.replica import DRIVER, DRIVER_LOCK, JOURNAL, Sender, copying, leased
+from tlm_search.search.storages import mend_journal
 
-_LOCK, _HOLDER = "driver.lock", "driver.json"
 DRIVER_DIED = "its driver died"
 
 
 @contextmanager
-def driver_lock(folder: Path) -> Iterator[None]:
+def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: None) -> Iterator[Sender]:
     """Hold the right to drive the study of ``folder``; it ends with the process, however that ends.
 
-    A journal whose last line was cut off by a kill or a full disk is mended.
+    A journal whose last line was cut off by a kill or a full disk is mended. Of a study at a URL the copy is brought up
+    to date; the block is given what sends to there.
 
     Raises:
         StudyError: another process drives the study, or the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / _LOCK, fallback_to_soft=False)
-        lock.acquire(timeout=0)
+        lock = filelock.FileLock(folder / DRIVER_LOCK, fallback_to_soft=False)
+        with copying(folder):
+            lock.acquire(timeout=0)
     except filelock.Timeout:
         raise StudyError(
             f"the study {folder.name} is being run by {_holder(folder)}",
@@ -48,15 +50,16 @@ def driver_lock(folder: Path) -> Iterator[None]:
             "host": socket.gethostname(),
             "since": datetime.now().isoformat(timespec="seconds"),
         }
-        (folder / _HOLDER).write_text(json.dumps(facts) + "\n")
+        (folder / DRIVER).write_text(json.dumps(facts) + "\n")
         mend_journal(folder / JOURNAL)
     except OSError as error:
         lock.release()
         raise unwritable(folder, error) from error
     try:
-        yield
+        with leased(folder, announce) as sender:
+            yield sender
     finally:
-        (folder / _HOLDER).unlink(missing_ok=True)
+        (folder / DRIVER).unlink(missing_ok=True)
         lock.release()
 
 
@@ -70,7 +73,7 @@ def close_running(ledger: Ledger) -> list[int]:
 
 def _holder(folder: Path) -> str:
     try:
-        facts = json.loads((folder / _HOLDER).read_text())
+        facts = json.loads((folder / DRIVER).read_text())
         return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -15,6 +15,7 @@ from tlm_search.data.prepare import prepare, simulated_data
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.store import Store
 from tlm_search.members.train import trainer_named
+from tlm_search.remote.mount import shown, studies_folder
 from tlm_search.search.driver import Driver
 from tlm_search.search.folder import (
     is_study,
@@ -31,11 +32,12 @@ from tlm_search.search.machine import check_reachable, concurrent_trials, this_m
 from tlm_search.search.optuna_study import Ledger, create_study, open_study
 from tlm_search.search.prior import import_trials
 from tlm_search.search.progress import Progress
+from tlm_search.search.replica import Sender, pull
 from tlm_search.search.resume import close_running, driver_lock
 from tlm_search.search.storages import open_storage
 from tlm_search.search.study_lock import study_lock
 from tlm_search.search.tracking import track
-from tlm_search.search.workplace import Workplace
+from tlm_search.search.workplace import Home, Workplace
 from tlm_search.space.schema import Space
 
 _PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy")
@@ -58,27 +60,28 @@ class Session:
 def run_study(
     space: Space,
     *,
-    studies_dir: Path,
+    studies_dir: Path | str,
     storage: str | None,
     address: str | None,
     fresh: bool,
     announce: Announce,
     show: Show,
 ) -> Session:
-    """Run the study ``space.name`` of ``studies_dir`` until it holds the trials of its budget.
+    """Run the study ``space.name`` of ``studies_dir``, a folder or a URL, until it holds the trials of its budget.
 
     ``announce`` is told each event; ``show(progress)`` surrounds the trials, for a display.
 
     Raises:
         UserError: something that the user can mend; results stay as they were.
     """
-    studies_dir = studies_dir.resolve()
+    studies_dir = studies_folder(studies_dir)
     folder = studies_dir / space.name
     if address is None:
         # Before anything is written; on a cluster its nodes are asked, once Ray has joined it.
         concurrent_trials(space.resources, [this_machine(with_gpus=space.resources.gpus_per_trial > 0)])
     else:
         check_reachable(address)
+    pull(folder)
     storage = storage_url(folder, storage)
     if is_study(folder) and not fresh:
         check_same_space(open_study(folder, storage, name=study_name(folder)), space)
@@ -88,16 +91,21 @@ def run_study(
     store.check_writable()
     data = _data(space, store.root, announce)
     if fresh and folder.exists():
-        with driver_lock(folder), study_lock(storage, study_name(folder), folder, announce):
+        with driver_lock(folder, announce), study_lock(storage, study_name(folder), folder, announce):
             pass  # nobody drives it
-        announce(f"the old study is now {move_aside(folder, storage)}")
-    with driver_lock(folder), study_lock(storage, study_name(folder), folder, announce):
+        announce(f"the old study is now {shown(move_aside(folder, storage))}")
+    with (
+        driver_lock(folder, announce) as sender,
+        study_lock(storage, study_name(folder), folder, announce),
+    ):
         try:
-            return _run_locked(space, folder, store, data, storage, address, announce, show)
+            session = _run_locked(space, folder, store, data, storage, address, announce, show, sender)
+            sender.send()
         except OSError as error:
             if error.errno in _UNWRITABLE:
                 raise unwritable(folder, error) from error
             raise
+        return session
 
 
 def _run_locked(
@@ -109,6 +117,7 @@ def _run_locked(
     address: str | None,
     announce: Announce,
     show: Show,
+    sender: Sender,
 ) -> Session:
     name = study_name(folder)
     ledger = Ledger(create_study(folder, space, storage, name=name), space)
@@ -119,6 +128,8 @@ def _run_locked(
     track(ledger, folder, announce)
     ledger.enqueue_points()
     _note_once(ledger, data)
+    sender.send()
+    ledger.watchers.append(lambda trial: sender.send_journal())
     driver = Driver(ledger, trials=space.budget.trials, seconds=space.budget.seconds, announce=announce)
     if driver.ended:
         return Session(folder, driver, worked=False, interrupted=False)
@@ -131,6 +142,7 @@ def _run_locked(
         data=data.to_document(),
         store=store.root,
         logs=logs_of(folder),
+        home=Home.of(store),
         make_trainer=partial(
             trainer_named, space.trainer, cpus=resources.cpus_per_trial, gpus=resources.gpus_per_trial
         ),

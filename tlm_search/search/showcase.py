@@ -23,6 +23,7 @@ from optuna_dashboard import save_plotly_graph_object
 
 from tlm_search.search.optuna_study import StudyInStorage
 from tlm_search.search.record import StudyRecord, record_of
+from tlm_search.search.replica import pull
 
 _LOOK_EVERY_SECONDS = 3.0
 
@@ -85,6 +86,7 @@ class Showcase:
 
     def draw_if_new(self) -> bool:
         """Draw figures and report if the study has changed since; return whether it had."""
+        pull(self._folder)
         trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
         state = (sum(trial.state.is_finished() for trial in trials), len(self._study.user_attrs))
         if state == self._drawn:

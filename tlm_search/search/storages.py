@@ -14,12 +14,12 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from tlm_search.errors import StudyError
+from tlm_search.search.replica import JOURNAL
 
 if TYPE_CHECKING:
     from io import FileIO
     from typing import BinaryIO
 
-JOURNAL = "journal.log"
 _TAIL_BYTES = 1 << 20
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -15,6 +15,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import StoreError, TrainingError, UserError
 from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer
+from tlm_search.remote.mount import mount, remote_at, shown
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.trial import Rung, run_trial
 from tlm_search.search.workplace import Workplace
@@ -28,6 +29,7 @@ class CommitteeTrial(tune.Trainable):
         assert workplace is not None
         self._workplace = workplace
         self._trainer: Trainer | None = None
+        self._store: Store | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -49,31 +51,61 @@ class CommitteeTrial(tune.Trainable):
 
     def _begin(self) -> Iterator[Rung]:
         place = self._workplace
-        if not place.store.is_dir():
-            # Making it here would train everything again, on a disk that no other node reads.
-            raise StoreError(
-                f"the store {place.store} is not on this node",
-                hint="put --studies-dir on a folder that all nodes share",
-            )
+        if self._store is None:
+            self._store = _open_store(place)
         if self._trainer is None:
             self._trainer = place.make_trainer()
-        data = PreparedData.from_document(place.data, place.store)
-        return run_trial(
-            self._job.settings, seed=place.seed, data=data, store=Store(place.store), trainer=self._trainer
-        )
+        data = PreparedData.from_document(place.data, self._store.root)
+        return run_trial(self._job.settings, seed=place.seed, data=data, store=self._store, trainer=self._trainer)
 
     def _failure(self, error: Exception) -> Failure:
         if isinstance(error, UserError):
             return Failure(error.message, hint=error.hint, of_user=True)
         if isinstance(error, TrainingError):
             return Failure(error.message, hint=error.hint)
-        where = self._workplace.logs / f"{self._job.title.replace(' ', '-')}.txt"
+        return Failure(f"{type(error).__name__}: {error} (traceback in {self._log(error)})")
+
+    def _log(self, error: Exception) -> str:
+        logs = self._workplace.logs
+        if self._store is not None and self._workplace.home is not None:
+            logs = self._store.root.parent / logs.parent.name / logs.name
+        where = logs / f"{self._job.title.replace(' ', '-')}.txt"
+        text = "".join(traceback.format_exception(error))
         try:
             where.parent.mkdir(parents=True, exist_ok=True)
-            where.write_text("".join(traceback.format_exception(error)))
-        except OSError:
-            where = Path("no log: the folder cannot be written")
-        return Failure(f"{type(error).__name__}: {error} (traceback in {where})")
+            where.write_text(text)
+            if (remote := remote_at(where.parent)) is not None:
+                remote.write(where.name, text.encode())
+        except (OSError, StoreError):
+            return "no log: the folder cannot be written"
+        return shown(where)
+
+
+def _open_store(place: Workplace) -> Store:
+    """Return the store on this node.
+
+    Raises:
+        StoreError: it is not here, or the node cannot reach it; making one would train everything again, where nobody
+            else reads it.
+    """
+    if place.home is None:
+        if place.store.is_dir():
+            return Store(place.store)
+        raise StoreError(
+            f"the store {place.store} is not on the node {socket.gethostname()}",
+            hint="put --studies-dir on a folder that all nodes share, or at a URL such as s3://bucket/studies",
+        )
+    try:
+        store = Store(mount(place.home.url) / place.store.name)
+        there = None if store.mirror is None else store.mirror.identity()
+    except StoreError as error:
+        raise StoreError(f"on the node {socket.gethostname()}: {error.message}", hint=error.hint) from None
+    if there != place.home.identity:
+        raise StoreError(
+            f"on the node {socket.gethostname()}: {shown(store.root)} is not the store of the driver",
+            hint="give every node the same server and credentials, for s3:// by FSSPEC_S3_ENDPOINT_URL and AWS_*",
+        )
+    return store
 
 
 def deliverable(result: Mapping[str, Any]) -> Rung | Failure | None:

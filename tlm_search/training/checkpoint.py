@@ -66,7 +66,7 @@ class Checkpoint:
 
     ``key`` names the training: a checkpoint of another one is not used. ``facts`` are stored beside it, see
     ``saved_facts``. ``orders`` and the ``dropouts`` generators are those that the training draws from; they are set
-    when it goes on.
+    when it goes on. ``saved`` is called when a new one is in the folder.
     """
 
     def __init__(
@@ -78,9 +78,10 @@ class Checkpoint:
         seconds: float,
         orders: Orders,
         dropouts: Sequence[torch.Generator] = (),
+        saved: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self.key, self.facts, self.seconds = folder, list(key), dict(facts), seconds
-        self.orders, self.dropouts = orders, dropouts
+        self.orders, self.dropouts, self.saved = orders, dropouts, saved
         self._last = time.monotonic()
 
     def is_due(self) -> bool:
@@ -109,6 +110,7 @@ class Checkpoint:
         data = save(contiguous, metadata={"facts": json.dumps(facts)})
         with suppress(OSError):
             self._replace(data)
+            self.saved()
         self._last = time.monotonic()
 
     def restore(self, snapshot: Snapshot) -> bool:

@@ -12,7 +12,7 @@ from tlm_search.errors import UserError
 @pytest.mark.parametrize("trials", [[], [builders.trial(0), builders.trial(1, heads=8)]])
 def test_report_writes_into_the_study_and_prints_where(monkeypatch, tmp_path, trials):
     record = builders.study(trials, folder=tmp_path / "made-up")
-    monkeypatch.setattr("tlm_search.search.folder.find_study", lambda name, studies_dir: studies_dir / name)
+    monkeypatch.setattr("tlm_search.search.folder.find_study", lambda name, studies_dir: Path(studies_dir) / name)
     monkeypatch.setattr("tlm_search.search.folder.read_study", lambda folder: record)
     result = CliRunner().invoke(app, ["report", "made-up", "--studies-dir", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 0
@@ -29,7 +29,7 @@ def two(monkeypatch, tmp_path):
         "first": builders.study(folder=tmp_path / "first", name="first", reference_trial=builders.reference()),
         "second": builders.study(running, folder=tmp_path / "second", name="second", seed=7),
     }
-    monkeypatch.setattr("tlm_search.search.folder.find_study", lambda name, studies_dir: studies_dir / name)
+    monkeypatch.setattr("tlm_search.search.folder.find_study", lambda name, studies_dir: Path(studies_dir) / name)
     monkeypatch.setattr("tlm_search.search.folder.read_study", lambda folder: records[folder.name])
 
     def run(*arguments):

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from machines import On, objects
 
 from tlm_search.data.prepare import largest_pretrain_size, prepare, simulated_data
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import DataError, StoreError
+from tlm_search.remote.remote import Remote
 from tlm_search.space.schema import Space
 
 SpaceOf = Callable[..., Space]
@@ -141,3 +143,34 @@ def test_simulated_data_needs_no_files(tmp_path: Path, space_of: SpaceOf) -> Non
     assert (data.corpus, data.documents) == (None, 40)
     assert not (tmp_path / "store").exists()
     assert PreparedData.from_document(data.to_document(), tmp_path / "store") == data
+
+
+def test_what_one_machine_prepared_another_fetches(on: On, space_of: SpaceOf, url: str) -> None:
+    steps: list[str] = []
+    first = prepare(space_of(), on("a") / ".store", progress=steps.append)
+    assert [step for step in steps if step.startswith("sending")]
+    done = len(steps)
+    there = prepare(space_of(), on("b") / ".store", progress=steps.append)
+    assert len(steps) == done
+    assert there.to_document() == first.to_document()
+    # Another task on the same corpus needs what only its preparation reads.
+    assert prepare(space_of(task={"train_per_label": 5}), on("b") / ".store").rows["train"] == 15
+    assert prepare(space_of(), on("b") / ".store").rows == first.rows
+
+    root = on("worker") / ".store"
+    data = PreparedData.from_document(json.loads(json.dumps(first.to_document())), root)
+    assert not root.exists()
+    assert len(TokenArray.open(data.folder("train"))) == len(np.load(data.folder("train") / "labels.npy"))
+    assert len(TokenArray.open(data.folder("corpus"))) == first.documents
+    assert (data.folder("tokenizer") / "tokenizer.json").is_file()
+
+
+def test_data_that_was_changed_is_not_used(on: On, space_of: SpaceOf, url: str) -> None:
+    first = prepare(space_of(), on("a") / ".store")
+    for name, data in objects(url).items():
+        if name.endswith("ids.bin"):
+            Remote(url).write(name, bytes(data[:-1]) + bytes([data[-1] ^ 1]))
+    there = PreparedData.from_document(first.to_document(), on("worker") / ".store")
+    with pytest.raises(StoreError, match=r"is damaged: .* was changed"):
+        there.folder("corpus")
+    assert prepare(space_of(), on("b") / ".store").to_document() == first.to_document()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from machines import On
 from test_train import specs_of
 
 from tlm_search.data.prepared import PreparedData
@@ -118,3 +119,26 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, error: Exception, *, below:
 
     monkeypatch.setattr(bert_trainer, "finetune", short)
     return pieces
+
+
+def test_a_pre_training_that_died_goes_on_on_another_machine(
+    data: PreparedData, on: On, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = members(data, Store(data.root / "undisturbed"))
+    save = Checkpoint.save
+    saves = []
+
+    def killing(self: Checkpoint, snapshot: Any) -> None:
+        save(self, snapshot)
+        saves.append(len(snapshot.losses))
+        if len(saves) == 3:
+            raise KilledError
+
+    monkeypatch.setattr(Checkpoint, "save", killing)
+    with pytest.raises(KilledError):
+        members(data, Store(on("a") / ".store"))
+    there = Store(on("b") / ".store")
+    for one, other in zip(members(data, there), undisturbed, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert saves[3] == saves[2] + 1, "it begins after the last checkpoint"
+    assert not scratch(there)

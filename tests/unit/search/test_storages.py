@@ -5,8 +5,8 @@ import pytest
 from driven import Bench, results, space_of
 
 from tlm_search.errors import StudyError
+from tlm_search.remote.passwords import masked
 from tlm_search.search.optuna_study import open_study, rename_study
-from tlm_search.search.passwords import masked
 from tlm_search.search.storages import open_storage
 
 
@@ -18,6 +18,7 @@ from tlm_search.search.storages import open_storage
         ("postgresql://me:se/cr@t@host/db", "postgresql://me:***@host/db"),
         ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
         ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
+        ("https://host/c?sv=1&sig=a%2Fb&token=t", "https://host/c?sv=1&sig=***&token=***"),
         ("sqlite:///studies/study.db", "sqlite:///studies/study.db"),
         ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
     ],

@@ -1,11 +1,11 @@
-"""Passwords in the URLs of storages: they are never printed, logged or written down."""
+"""Passwords in URLs: they are never printed, logged or written down."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import unquote
 
-_SECRET = re.compile(r"(://[^:/@\s]*:)\S*(?=@)|((?:password|passwd)=)[^&\s]*")
+_SECRET = re.compile(r"(://[^:/@\s]*:)\S*(?=@)|((?:password|passwd|secret|token|key|sig)=)[^&\s]*")
 
 
 def masked(text: str) -> str:

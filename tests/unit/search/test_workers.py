@@ -1,0 +1,113 @@
+"""A worker on a node that has, or has not, what it needs: told before anything is trained."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driven import space_of
+from machines import On, objects
+
+from tlm_search.data.prepare import simulated_data
+from tlm_search.members.simulated import SimulatedTrainer
+from tlm_search.members.store import Store
+from tlm_search.remote.remote import Remote
+from tlm_search.search.tune_trainable import CommitteeTrial, deliverable
+from tlm_search.search.workplace import Home, Workplace
+
+SPACE = space_of()
+
+
+def trainer_that_must_not_be_made() -> Any:
+    raise AssertionError("it would train")
+
+
+def workplace(store: Store) -> Workplace:
+    return Workplace(
+        seed=0,
+        data=simulated_data(SPACE, store.root).to_document(),
+        store=store.root,
+        logs=store.root.parent / "study" / "logs",
+        make_trainer=SimulatedTrainer,
+        home=Home.of(store),
+    )
+
+
+def step(place: Workplace) -> Any:
+    settings = SPACE.settings({"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": 1})
+    worker = object.__new__(CommitteeTrial)
+    worker.setup({"job": json.dumps({"number": 3, "settings": settings})}, place)
+    return deliverable(worker.step())
+
+
+@pytest.fixture
+def driver(on: On) -> Workplace:
+    """What a driver on the machine "driver" hands to its workers."""
+    store = Store(on("driver") / ".store")
+    store.check_writable()
+    return workplace(store)
+
+
+def test_a_store_folder_that_is_not_on_the_node_is_said(tmp_path: Path) -> None:
+    place = replace(workplace(Store(tmp_path / ".store")), make_trainer=trainer_that_must_not_be_made)
+    assert place.home is None
+    failure = step(place)
+    assert failure.of_user
+    assert f"the store {tmp_path}/.store is not on the node" in failure.reason
+    assert "s3://" in failure.hint
+    assert not (tmp_path / ".store").exists()
+
+
+def test_a_worker_elsewhere_trains_into_the_same_store(driver: Workplace, on: On) -> None:
+    on("worker")
+    rung = step(driver)
+    assert rung.done
+    assert not driver.store.joinpath("members").exists()
+    on("driver")
+    assert step(driver).reused == 1
+
+
+def test_a_node_that_cannot_reach_the_url_is_said(driver: Workplace, on: On, monkeypatch: pytest.MonkeyPatch) -> None:
+    on("worker")
+    lost = replace(driver, make_trainer=trainer_that_must_not_be_made)
+
+    def refuse(self: Remote, name: str) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.cat_file", refuse)
+    failure = step(lost)
+    assert failure.of_user
+    assert failure.reason.startswith("on the node ")
+    assert "Access Denied" in failure.reason
+    assert "every machine" in failure.hint
+
+
+def test_a_node_without_the_package_is_said(driver: Workplace, on: On) -> None:
+    on("worker")
+    home = Home("nosuch://me:s3cret@host/studies", "x")
+    failure = step(replace(driver, make_trainer=trainer_that_must_not_be_made, home=home))
+    assert failure.of_user
+    assert "nosuch://me:***@host/studies" in failure.reason
+    assert "s3cret" not in f"{failure} {home}"
+
+
+def test_a_node_that_finds_another_store_is_said(driver: Workplace, on: On, url: str) -> None:
+    on("worker")
+    Remote(url).write(".store/identity.txt", b"another")
+    failure = step(replace(driver, make_trainer=trainer_that_must_not_be_made))
+    assert failure.of_user
+    assert f"{url}/.store is not the store of the driver" in failure.reason
+
+
+def test_the_log_of_a_failure_goes_to_the_study(driver: Workplace, on: On, url: str) -> None:
+    on("worker")
+
+    class Failing(SimulatedTrainer):
+        def train(self, *arguments: Any, **options: Any) -> Any:
+            raise ZeroDivisionError("oh")
+
+    failure = step(replace(driver, make_trainer=Failing))
+    assert not failure.of_user
+    assert f"traceback in {url}/study/logs/trial-3.txt" in failure.reason
+    assert b"ZeroDivisionError" in objects(url)["study/logs/trial-3.txt"]

@@ -1,0 +1,118 @@
+"""A local folder as objects: files under names that hold their sha256, and an index, which is created last.
+
+So the first finished writer wins, and a later one never changes what it wrote; a reader sees all of a folder or
+nothing, and takes nothing that is not as it was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from tlm_search.remote.remote import Remote
+
+INDEX = "index.json"
+
+Files = Mapping[str, tuple[str, int]]
+"""Names of files in the folder, with sha256 and bytes."""
+
+
+class BrokenError(Exception):
+    """A folder is there, but not as it was written."""
+
+
+def publish(remote: Remote, folder: Path) -> bool:
+    """Write the files of ``folder``; False when another writer was first, whose files stay.
+
+    Raises:
+        StoreError: the remote cannot be written.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): (_sha256(path), path.stat().st_size) for path in paths}
+    there = remote.list()
+    for name, (sha256, size) in files.items():
+        target = _object(name, sha256)
+        if target not in there or there[target].size != size:
+            remote.upload(folder / name, target)
+    return remote.create(INDEX, _index(files))
+
+
+def fetch(remote: Remote, target: Path) -> bool:
+    """Write the folder to the new local folder ``target``; False where there is none.
+
+    It appears whole or not at all; if another process was first, its folder stays.
+
+    Raises:
+        BrokenError: it is not as it was written.
+        StoreError: the remote cannot be read.
+        OSError: ``target`` cannot be written.
+    """
+    data = remote.read(INDEX)
+    if data is None:
+        return False
+    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        unfinished.mkdir(parents=True)
+        for name, (sha256, _) in files_of(data).items():
+            file = unfinished / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not remote.download(_object(name, sha256), file):
+                raise BrokenError(f"{name} is missing")
+            if _sha256(file) != sha256:
+                raise BrokenError(f"{name} was changed after it was written")
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        try:
+            unfinished.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return True
+
+
+def remove(remote: Remote) -> None:
+    """Remove a folder, whole or not: its index first, so that no reader begins with it."""
+    remote.remove(INDEX, *remote.list())
+
+
+def files_of(index: bytes) -> Files:
+    """Read an index.
+
+    Raises:
+        BrokenError: it is not as it was written.
+    """
+    try:
+        read = json.loads(index)
+        files = {str(name): (str(sha256), int(size)) for name, (sha256, size) in read["files"].items()}
+        whole = _index(files) == index
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BrokenError(f"{INDEX} is not readable") from error
+    if not whole or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+        raise BrokenError(f"{INDEX} was changed after it was written")
+    return files
+
+
+def objects_of(files: Files) -> dict[str, str]:
+    """Return under which names the files are kept."""
+    return {name: _object(name, sha256) for name, (sha256, _) in files.items()}
+
+
+def _index(files: Files) -> bytes:
+    text = json.dumps({name: list(facts) for name, facts in files.items()}, sort_keys=True)
+    return f'{{"files": {text}, "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"}}\n'.encode()
+
+
+def _object(name: str, sha256: str) -> str:
+    return f"{sha256}-{name.replace('/', '-')}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,140 @@
+"""The right to do something, kept in a remote: it ends by itself when its holder dies, whatever the clocks say.
+
+A lease is a row of numbered objects; who created the last one holds it. The holder rewrites its object every few
+seconds. Who waits watches that object by a clock of its own, and creates the next number once it says that it was
+released, or has not changed for the time of the lease. Creation is exclusive, so one waiter wins; a holder that was
+only slow sees the next number and knows that it has lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from tlm_search.errors import StoreError
+from tlm_search.remote.remote import Remote
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds: without a change a lease ends, a holder rewrites it, and who waits looks again."""
+
+    lease: float = 20.0
+    renew: float = 4.0
+    look: float = 1.0
+
+
+TIMING = Timing()
+
+
+class HeldError(Exception):
+    """Somebody alive holds the lease; the text says who."""
+
+
+class Lease:
+    """The lease ``name`` in ``remote``.
+
+    ``place`` names where this process holds a local lock of the same meaning: a lease that is left from the same place
+    is a dead process's, and taken at once.
+    """
+
+    def __init__(self, remote: Remote, name: str, *, place: str, timing: Timing | None = None) -> None:
+        self._remote, self._name, self._place = remote, name, place
+        self._timing = timing or TIMING
+        self._number = 0
+        self._facts: dict[str, Any] = {
+            "holder": f"process {os.getpid()} on {socket.gethostname()}",
+            "place": place,
+            "token": uuid.uuid4().hex,
+        }
+
+    def acquire(self, *, wait: bool, waiting: Callable[[str], None] = lambda holder: None) -> None:
+        """Take the lease once it is free; ``waiting`` is told who has it, as soon as that is known.
+
+        Raises:
+            HeldError: it is held by somebody who gives signs of life, and ``wait`` is False.
+            StoreError: the remote cannot be used.
+        """
+        watched: tuple[int, bytes] | None = None
+        since = 0.0
+        while True:
+            number, content = self._last()
+            if number and content is None:
+                time.sleep(self._timing.look)
+                continue  # removed between the two requests: there is a newer one
+            facts = _read(content)
+            free = not number or facts.get("released") or facts.get("place") == self._place
+            if watched != (number, content) and not free:
+                if watched is None:
+                    waiting(str(facts.get("holder")))
+                elif not wait:
+                    raise HeldError(str(facts.get("holder")))
+                watched, since = (number, content or b""), time.monotonic()
+            if free or (watched and time.monotonic() - since >= self._timing.lease):
+                if self._remote.create(self._object(number + 1), self._content()):
+                    self._number = number + 1
+                    return
+                continue
+            time.sleep(self._timing.look)
+
+    @contextmanager
+    def kept(self, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Renew it until the end of the block, and release it; ``lost`` is called, once, when somebody else took it."""
+        ended, gone = threading.Event(), threading.Event()
+
+        def renew() -> None:
+            beat = 0
+            while not ended.wait(self._timing.renew):
+                beat += 1
+                with suppress(StoreError):  # it is away for a moment
+                    if self._is_lost():
+                        gone.set()
+                        lost()
+                        return
+                    self._remote.write(self._object(self._number), self._content(beat=beat))
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            if not gone.is_set():
+                with suppress(StoreError):  # it ends by itself
+                    self._remote.write(self._object(self._number), self._content(released=True))
+                    older = [number for number in self._numbers() if number < self._number]
+                    self._remote.remove(*(self._object(number) for number in older))
+
+    def _is_lost(self) -> bool:
+        return max(self._numbers(), default=0) > self._number
+
+    def _last(self) -> tuple[int, bytes | None]:
+        number = max(self._numbers(), default=0)
+        return number, self._remote.read(self._object(number)) if number else None
+
+    def _numbers(self) -> list[int]:
+        names = (name.rpartition("/")[2] for name in self._remote.list(self._name))
+        return [int(name) for name in names if name.isdigit()]
+
+    def _object(self, number: int) -> str:
+        return f"{self._name}/{number:08d}"
+
+    def _content(self, **facts: Any) -> bytes:
+        return json.dumps({**self._facts, **facts}).encode()
+
+
+def _read(content: bytes | None) -> Mapping[str, Any]:
+    try:
+        facts = json.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}

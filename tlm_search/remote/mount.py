@@ -1,0 +1,136 @@
+"""Studies at a URL, worked on in a folder of this machine: which folder is the copy of what.
+
+All rooms work on local folders, as they always do: with memory-mapped tokens, the kernel's locks and renames. A URL is
+mounted on a folder of the cache once in a process; who has to fetch or to send something asks ``remote_at`` of a path.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote
+
+from filelock import FileLock
+
+from tlm_search.digest import digest
+from tlm_search.errors import StoreError
+from tlm_search.remote import bundle
+from tlm_search.remote.remote import Remote
+
+CACHE_VARIABLE = "TLM_SEARCH_CACHE_DIR"
+_PLACE = ".place"
+_SERVERS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+
+_mounted: dict[Path, Remote] = {}
+
+
+def studies_folder(studies_dir: Path | str) -> Path:
+    """Return the local folder of ``studies_dir``: itself, or the copy of what is at its URL.
+
+    Raises:
+        StoreError: the URL or the folder for its copy cannot be used.
+    """
+    if isinstance(studies_dir, Path):
+        if studies_dir.parts and studies_dir.parts[0].endswith(":"):
+            raise StoreError(f"{studies_dir}: a Path loses a slash of a URL", hint="give the URL as text")
+        return studies_dir.resolve()
+    protocol, is_url, rest = studies_dir.partition("://")
+    if not is_url:
+        return Path(studies_dir).resolve()
+    if protocol in ("file", "local"):
+        return Path(unquote(rest)).resolve()
+    return mount(studies_dir)
+
+
+def mount(url: str) -> Path:
+    """Return the folder for the copy of what is at ``url``, below the cache folder of this machine.
+
+    Raises:
+        StoreError: the URL or the folder cannot be used.
+    """
+    remote = Remote(url)
+    servers = [remote.endpoint, *(os.environ.get(name) for name in _SERVERS)]
+    # Without the password, which may change.
+    folder = _cache() / digest([str(remote), *servers])[:16]
+    if folder not in _mounted:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _name_once(folder / _PLACE)
+        except OSError as error:
+            raise StoreError(
+                f"the folder {folder} for copies of {remote} cannot be written: {error.strerror or error}",
+                hint=f"choose another with {CACHE_VARIABLE}",
+            ) from error
+        remote.folders()  # asks once whether it can be reached at all
+        _mounted[folder] = remote
+    return folder
+
+
+def remote_at(path: Path) -> Remote | None:
+    """Return the remote of which ``path`` is the copy; None for a path that is a copy of nothing."""
+    for folder in (path, *path.parents):
+        if folder in _mounted:
+            return _mounted[folder].below(path.relative_to(folder).as_posix()) if path != folder else _mounted[folder]
+    return None
+
+
+def shown(path: Path) -> str:
+    """Return where ``path`` is, for people: its URL without secrets, or the path."""
+    remote = remote_at(path)
+    return str(path if remote is None else remote)
+
+
+def place_of(path: Path) -> str:
+    """Name this machine and the mounted folder of ``path``: the reach of a kernel's lock in it."""
+    for folder in (path, *path.parents):
+        if folder in _mounted:
+            return f"{(folder / _PLACE).read_text()} {_boot()}"
+    raise ValueError(f"{path} is no copy of a remote")
+
+
+def at_hand(folder: Path) -> Path:
+    """Return ``folder``; where it is a copy and not yet here, it is fetched.
+
+    Raises:
+        StoreError: it cannot be fetched, or is not as it was written.
+    """
+    remote = None if folder.is_dir() else remote_at(folder)
+    if remote is None:
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not folder.is_dir():
+                bundle.fetch(remote, folder)
+    except bundle.BrokenError as error:
+        raise StoreError(f"{remote} is damaged: {error}", hint="remove it there; the next run makes it anew") from error
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error.strerror or error}", hint="make room there") from error
+    return folder
+
+
+def _name_once(file: Path) -> None:
+    """Write a random name into ``file`` unless it has one; nobody ever reads half of it."""
+    name = uuid.uuid4().hex
+    unfinished = file.with_name(f"{file.name}.{name}")
+    unfinished.write_text(name)
+    with suppress(FileExistsError):
+        os.link(unfinished, file)
+    unfinished.unlink()
+
+
+def _cache() -> Path:
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given).resolve()
+    return (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tlm-search").resolve()
+
+
+def _boot() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    import socket
+
+    return socket.gethostname()

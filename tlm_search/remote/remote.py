@@ -1,0 +1,215 @@
+"""Objects at an fsspec URL (``s3://bucket/studies``): read, written, created once. Its errors become ours.
+
+Endpoints and credentials are fsspec's matter: its configuration (``FSSPEC_S3_ENDPOINT_URL``) and the variables of the
+store (``AWS_ACCESS_KEY_ID``). A URL may hold a secret, so it is shown masked, and written nowhere.
+
+``create`` is atomic and exclusive where the file system has that: S3 and Google Cloud Storage do, by a condition that
+the server checks. Elsewhere fsspec looks first and then writes: two that create in the same instant may both succeed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tlm_search.errors import StoreError
+from tlm_search.remote.passwords import masked, masked_words
+
+_EXTRAS = {"s3": "pip install 'tlm-search[s3]'", "s3a": "pip install 'tlm-search[s3]'"}
+_FLAT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}  # where there are no folders to make
+_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")  # as file systems name it
+_TRIES = 3
+_PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object in a listing; ``modified`` is in seconds since 1970 by the server's clock, where it tells."""
+
+    size: int
+    modified: float | None
+
+
+class Remote:
+    """The objects below ``url``; names in it are relative, with slashes.
+
+    Every method raises ``StoreError`` when the URL cannot be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec  # a tenth of a second, which folders need not pay
+
+        self._url = url.rstrip("/")
+        try:
+            self._fs, root = fsspec.url_to_fs(self._url)
+        except ImportError as error:
+            protocol = url.partition("://")[0]
+            raise StoreError(
+                f"{masked(url)} needs a Python package that is not here: {error}",
+                hint=f"{_EXTRAS.get(protocol, f'install fsspec with its package for {protocol}://')}, on every machine",
+            ) from error
+        except Exception as error:  # what is wrong with a URL or a configuration, each file system says otherwise
+            raise _failure(self._url, "used", error) from None
+        self._root = root.rstrip("/")
+
+    def __str__(self) -> str:
+        return masked(self._url)
+
+    @property
+    def url(self) -> str:
+        """The URL with its secrets, to travel to another process; not to be shown or stored."""
+        return self._url
+
+    @property
+    def endpoint(self) -> str | None:
+        """The server, where it is not in the URL."""
+        endpoint = getattr(self._fs, "endpoint_url", None)
+        return None if endpoint is None else str(endpoint)
+
+    def below(self, name: str) -> Remote:
+        """Return the objects below ``name``."""
+        below = object.__new__(Remote)
+        below._url, below._fs, below._root = f"{self._url}/{name}", self._fs, f"{self._root}/{name}"
+        return below
+
+    def read(self, name: str) -> bytes | None:
+        """Return an object's bytes; None where there is none."""
+        with self._told("read"), suppress(FileNotFoundError, IsADirectoryError):
+            data: bytes = self._fs.cat_file(self._path(name))
+            return data
+        return None
+
+    def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return the bytes of those of ``names`` that are there, read at the same time where that is possible."""
+        if not names:
+            return {}
+        with self._told("read"):
+            paths = {self._path(name): name for name in names}
+            found = self._fs.cat(list(paths), on_error="return")
+            for error in found.values():
+                if isinstance(error, Exception) and not isinstance(error, FileNotFoundError | KeyError):
+                    raise error
+            stripped = {self._fs._strip_protocol(path): name for path, name in paths.items()}
+            return {stripped[path]: data for path, data in found.items() if isinstance(data, bytes)}
+
+    def list(self, prefix: str = "") -> dict[str, Listed]:
+        """Return all objects below the folder ``prefix`` by their names, sorted."""
+        with self._told("read"), suppress(FileNotFoundError):
+            self._fs.invalidate_cache()
+            found: Mapping[str, Mapping[str, Any]] = self._fs.find(self._path(prefix).rstrip("/"), detail=True)
+            start = len(self._fs._strip_protocol(self._root)) + 1
+            return {
+                path[start:]: Listed(int(facts["size"] or 0), _modified(facts))
+                for path, facts in sorted(found.items())
+                if facts["type"] == "file" and len(path) > start
+            }
+        return {}
+
+    def folders(self, prefix: str = "") -> tuple[str, ...]:
+        """Return the names right below ``prefix`` that have objects below them."""
+        with self._told("read"), suppress(FileNotFoundError):
+            self._fs.invalidate_cache()
+            listed = self._fs.ls(self._path(prefix).rstrip("/"), detail=True)
+            return tuple(sorted(f["name"].rstrip("/").rpartition("/")[2] for f in listed if f["type"] == "directory"))
+        return ()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write an object, in place of the one before."""
+        with self._told("written"), self._parent(name) as path:
+            self._fs.pipe_file(path, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object where there is none; False where there is one already, of other bytes."""
+        for attempt in range(_TRIES):
+            try:
+                with self._told("written"), self._parent(name) as path:
+                    self._fs.pipe_file(path, data, mode="create")
+                    return True
+            except (StoreError, FileExistsError):
+                # Servers word it differently, and the answer to a successful request may have been lost on the way:
+                # what is there now decides.
+                found = self.read(name)
+                if found is not None:
+                    return found == data
+                if attempt == _TRIES - 1:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+        raise AssertionError("unreachable")
+
+    def remove(self, *names: str) -> None:
+        """Remove objects; a missing one is no error."""
+        for name in names:
+            with self._told("written"), suppress(FileNotFoundError):
+                self._fs.rm_file(self._path(name))
+
+    def upload(self, file: Path, name: str) -> None:
+        """Write a local file as an object."""
+        with self._told("written"), self._parent(name) as path:
+            self._fs.put_file(str(file), path)
+
+    def download(self, name: str, file: Path) -> bool:
+        """Write an object to the local ``file``; False where there is none.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with self._told("read"), suppress(FileNotFoundError):
+            self._fs.get_file(self._path(name), str(file))
+            return True
+        return False
+
+    def copy(self, name: str, other: str) -> None:
+        """Copy an object to another name."""
+        with self._told("written"), self._parent(other) as path:
+            self._fs.cp_file(self._path(name), path)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @contextmanager
+    def _parent(self, name: str) -> Iterator[str]:
+        """Give the path to write to; a missing bucket is an error, a missing folder is made."""
+        protocol = self._fs.protocol
+        if not _FLAT & {protocol, *(protocol if isinstance(protocol, tuple) else ())}:
+            self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        yield self._path(name)
+
+    @contextmanager
+    def _told(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            if action == "read":
+                raise
+            raise _failure(self._url, action, error) from None
+        except (StoreError, FileExistsError, IsADirectoryError):
+            raise
+        except Exception as error:  # botocore's errors, aiohttp's, ...: no common class
+            raise _failure(self._url, action, error) from None  # the chain may show a secret
+
+
+def _failure(url: str, action: str, error: Exception) -> StoreError:
+    words = masked_words(next(iter(str(error).splitlines()), "") or type(error).__name__, url)
+    kind = type(error).__name__
+    if "Credential" in kind or isinstance(error, PermissionError):
+        hint = "give every machine credentials for it; for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    elif isinstance(error, FileNotFoundError):
+        hint = "make the bucket or the folder first, and check the URL"
+    else:
+        hint = "check the URL and the network; for s3:// on another server set FSSPEC_S3_ENDPOINT_URL, on every machine"
+    return StoreError(f"{masked(url)} cannot be {action}: {words}", hint=hint)
+
+
+def _modified(facts: Mapping[str, Any]) -> float | None:
+    for key in _TIMES:
+        value = facts.get(key)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return None

@@ -1,0 +1,275 @@
+"""A study's folder as the copy of one at a URL: what is fetched, what is sent, and when.
+
+The journal goes up in pieces, ``journal/<offset>``, whenever a trial has ended; a piece is created once, so two drivers
+can never both append. There it is the truth: a journal here that is no more than an extension of it goes on, any other
+is put aside and replaced. On the machine of a living driver, the folder here is ahead of the URL and is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from tlm_search.errors import StudyError
+from tlm_search.remote.lease import HeldError, Lease
+from tlm_search.remote.mount import place_of, remote_at
+from tlm_search.remote.remote import Remote
+
+JOURNAL, FACTS = "journal.log", "study.json"
+DRIVER_LOCK, DRIVER = "driver.lock", "driver.json"
+_PIECES = "journal"
+_LEASES = ".store/locks"
+_REPORTS = ("report.", "tables/", "figures/", "beside-")  # made again where they lack
+_FOR_PEOPLE = (*_REPORTS, "logs/", "artifacts/")  # sent, and fetched by nobody
+
+
+def pull(folder: Path) -> None:
+    """Bring the copy in ``folder`` up to date, unless its driver runs here; does nothing for a folder that is no copy.
+
+    Raises:
+        StoreError: what is at the URL cannot be read.
+        StudyError: the folder cannot be written.
+    """
+    remote = remote_at(folder)
+    if remote is None or remote.read(FACTS) is None:
+        return
+    with copying(folder):
+        if not _is_driven(folder):
+            _pull(folder, remote)
+
+
+class Sender:
+    """Sends a study to its URL; only its driver has one. Does nothing where the folder is no copy."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._remote = folder, remote_at(folder)
+        self._sent = 0 if self._remote is None else _end(_pieces(self._remote))
+        self._files: dict[str, tuple[int, int]] = {}
+
+    def send_journal(self) -> None:
+        """Send what is new in the journal.
+
+        Raises:
+            StoreError: the URL cannot be written.
+            StudyError: another driver has appended to the journal.
+        """
+        journal = self._folder / JOURNAL
+        if self._remote is None or not journal.is_file():
+            return
+        with journal.open("rb") as file:
+            file.seek(self._sent)
+            new = file.read()
+        # By its own count: another driver's pieces are in the way of the next one.
+        if new and not self._remote.create(_name(self._sent), new):
+            raise StudyError(
+                f"another driver has taken over the study {self._folder.name}",
+                hint="tlm-search status shows how far it is",
+            )
+        self._sent += len(new)
+
+    def send(self) -> None:
+        """Send what is new in the journal, and other files but the reports; raises like ``send_journal``."""
+        if self._remote is None:
+            return
+        self.send_journal()
+        files = {path.relative_to(self._folder).as_posix(): path for path in self._folder.rglob("*") if path.is_file()}
+        names = [name for name in files if _travels(name) and not name.startswith(_REPORTS)]
+        # Last what says that there is a study.
+        for name in sorted(names, key=lambda name: (name == FACTS, name)):
+            state = files[name].stat()
+            version = (state.st_mtime_ns, state.st_size)
+            if self._files.get(name) != version:
+                self._remote.upload(files[name], name)
+                self._files[name] = version
+
+
+def send_reports(folder: Path) -> None:
+    """Send the reports of a study, which anybody may write."""
+    remote = remote_at(folder)
+    if remote is None:
+        return
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name.startswith(_REPORTS):
+            remote.upload(path, name)
+
+
+def known_studies(studies_dir: Path) -> tuple[str, ...]:
+    """Return the names of the studies at the URL of which ``studies_dir`` is the copy; none where it is no copy."""
+    remote = remote_at(studies_dir)
+    return () if remote is None else tuple(name for name in remote.folders() if not name.startswith("."))
+
+
+def rename(folder: Path, target: Path) -> None:
+    """Rename the study at the URL as it was renamed here, by copying all of it first.
+
+    Raises:
+        StoreError: the URL cannot be written.
+    """
+    root = remote_at(folder.parent)
+    if root is None:
+        return
+    _move(root, folder.name, target.name)
+    Sender(target).send()
+
+
+@contextmanager
+def copying(folder: Path) -> Iterator[None]:
+    """Be the only one on this machine that changes the copy in ``folder``, for a moment."""
+    if remote_at(folder) is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder.with_name(f".{folder.name}.copy"), fallback_to_soft=False)
+        lock.acquire()
+    except OSError as error:
+        raise StudyError(f"the copy {folder} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def leased(folder: Path, announce: Callable[[str], None]) -> Iterator[Sender]:
+    """Hold the only right to drive the study at the URL, and begin with what is there.
+
+    Who asks holds the lock of the folder. A driver that loses the right, because it gave no sign of life for too long,
+    is stopped as by Ctrl-C.
+
+    Raises:
+        StudyError: another driver runs it.
+        StoreError: the URL cannot be used.
+    """
+    remote, root = remote_at(folder), remote_at(folder.parent)
+    if remote is None or root is None:
+        yield Sender(folder)
+        return
+    lease = Lease(root.below(_LEASES), f"driver-{folder.name}", place=place_of(folder))
+
+    def waiting(holder: str) -> None:
+        announce(f"{holder} has run the study {folder.name} on another machine; waiting for a sign of life")
+
+    def lost() -> None:
+        announce(f"this driver was silent for too long, and another one has the study {folder.name} now; stopping")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    try:
+        lease.acquire(wait=False, waiting=waiting)
+    except HeldError as holder:
+        raise StudyError(
+            f"the study {folder.name} is being run by {holder}",
+            hint="wait for it or stop it; tlm-search status shows how far it is",
+        ) from None
+    with lease.kept(lost):
+        if remote.read(FACTS) is None:
+            # What a run left that was killed before the study had begun, or while moving it aside.
+            _move(root, folder.name, f".aside/{folder.name}-{uuid.uuid4().hex[:8]}")
+        else:
+            _pull(folder, remote)
+        yield Sender(folder)
+
+
+def _move(root: Remote, name: str, new_name: str) -> None:
+    objects = sorted(root.below(name).list(), key=lambda name: name == FACTS)
+    for found in objects:
+        root.copy(f"{name}/{found}", f"{new_name}/{found}")
+    root.below(name).remove(*reversed(objects))
+
+
+def _pull(folder: Path, remote: Remote) -> None:
+    pieces = _pieces(remote)
+    journal = folder / JOURNAL
+    try:
+        whole = journal.read_bytes() if journal.is_file() else b""
+        if _is_extension(whole, pieces, remote) and (folder / FACTS).is_file() and pieces:
+            if len(whole) < _end(pieces):
+                _fetch_files(folder, remote)
+                _append(journal, len(whole), pieces, remote)
+            return
+        _fetch_files(folder, remote)
+        if pieces:
+            replacement = journal.with_name(f".{JOURNAL}.{uuid.uuid4().hex}")
+            _append(replacement, 0, pieces, remote)
+            if whole and not _is_extension(whole, pieces, remote):
+                journal.rename(journal.with_name(f"{JOURNAL}.{uuid.uuid4().hex[:8]}.aside"))
+            replacement.replace(journal)
+    except OSError as error:
+        raise StudyError(f"the copy {folder} cannot be written: {error.strerror or error}") from error
+
+
+def _is_extension(whole: bytes, pieces: dict[int, int], remote: Remote) -> bool:
+    """Whether the shorter of the two journals begins the longer one: asked of the last piece that both have.
+
+    Every piece has the times of its trials in it, so two different pasts have no piece in common.
+    """
+    common = [offset for offset in pieces if offset < len(whole)]
+    if not common:
+        return not whole or not pieces
+    data = remote.read(_name(common[-1])) or b""
+    here = whole[common[-1] : common[-1] + len(data)]
+    return bool(data) and data.startswith(here)
+
+
+def _append(journal: Path, start: int, pieces: dict[int, int], remote: Remote) -> None:
+    wanted = [offset for offset, size in pieces.items() if offset + size > start]
+    found = remote.read_many([_name(offset) for offset in wanted])
+    if len(found) < len(wanted):
+        raise StudyError(f"{remote} changed while it was read", hint="try again")
+    data = b"".join(found[_name(offset)] for offset in wanted)
+    with journal.open("ab") as file:
+        file.write(data[start - wanted[0] :] if wanted else b"")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _pieces(remote: Remote) -> dict[int, int]:
+    """Return offsets and sizes of the pieces that follow each other without a gap."""
+    pieces: dict[int, int] = {}
+    for name, listed in remote.list(_PIECES).items():
+        offset = int(name.rpartition("/")[2])
+        if offset == _end(pieces):
+            pieces[offset] = listed.size
+    return pieces
+
+
+def _end(pieces: dict[int, int]) -> int:
+    return sum(pieces.values())
+
+
+def _name(offset: int) -> str:
+    return f"{_PIECES}/{offset:016d}"
+
+
+def _fetch_files(folder: Path, remote: Remote) -> None:
+    names = [name for name in remote.list() if _travels(name) and not name.startswith((f"{_PIECES}/", *_FOR_PEOPLE))]
+    for name in sorted(names, key=lambda name: name == FACTS):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            if remote.download(name, unfinished):
+                unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _travels(name: str) -> bool:
+    parts = Path(name).parts
+    return not parts[0].startswith((DRIVER_LOCK, DRIVER, JOURNAL)) and not any(part.startswith(".") for part in parts)
+
+
+def _is_driven(folder: Path) -> bool:
+    lock = filelock.FileLock(folder / DRIVER_LOCK, fallback_to_soft=False)
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
