@@ -3,14 +3,13 @@
 `benchmarks/search.py` replays searches on that table. Members come from a store, as in a study: what was trained is not
 trained again, so a run that was stopped goes on. The table is written after each committee size, from the smallest.
 
-    nice -n 19 python benchmarks/tabulate.py --store /tmp/table-store
+    nice -n 19 python benchmarks/tabulated.py --store /tmp/table-store
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import statistics
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -31,8 +30,8 @@ HERE = Path(__file__).parent
 
 
 def seconds_of(members: Iterable[MemberResult], phase: str) -> float:
-    """Return the median seconds that a phase took for one member: a pause of the machine does not count."""
-    return statistics.median((member.document[phase] or {"seconds": 0.0})["seconds"] for member in members)
+    """Return the least seconds that a phase took for one member: other work on the machine counts least in it."""
+    return min((member.document[phase] or {"seconds": 0.0})["seconds"] for member in members)
 
 
 def main() -> int:
