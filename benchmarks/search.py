@@ -110,9 +110,7 @@ def contests(table: Table) -> Mapping[str, Contest]:
     part = table.part(pooling="mean", convolution_layers=0)
     sizes = {"committee_size": {"choices": list(table.sizes)}}
     two = {"objectives": ["validation_accuracy", "parameters"], "search": sizes}
-    # A Gaussian process of two objectives takes half a second a trial: a quarter of an hour for 50 seeds.
-    frontiers = [pair for pair in everyone if "gp" not in pair[0]]
-    frontiers += [(DEFAULT, pruner) for pruner in PRUNERS if pruner != NONE]
+    frontiers = [*everyone, *((DEFAULT, pruner) for pruner in PRUNERS if pruner != NONE)]
     in_ranges = [(name, NONE) for name in (RANDOM, DEFAULT, "gp", "qmc", "cmaes")]
     best, covered = best_accuracy(results(table, [most])), Hypervolume(table)
     return {
