@@ -33,7 +33,8 @@ REFERENCE = {"depth": 4, "heads": 4, "pretrain_size": 1000}
 
 
 def space_of(**sections: Any) -> Space:
-    document = {"name": "test", "trainer": "simulated", "search": SEARCH, **sections}
+    # Without a pruner each trial is complete, which is what most tests look at.
+    document = {"name": "test", "trainer": "simulated", "pruner": "none", "search": SEARCH, **sections}
     return Space.from_document(document)
 
 

@@ -18,6 +18,7 @@ from tlm_search.space.entries import read_search, read_settings
 from tlm_search.space.objectives import Constraint, Objective, read_constraints, read_objectives
 from tlm_search.space.parameters import Parameter, Searched
 from tlm_search.space.samplers import (
+    MedianPruner,
     NoPruner,
     PrunerSection,
     SamplerSection,
@@ -62,6 +63,19 @@ def _points(raw: Any) -> tuple[dict[str, Value], ...]:
     return tuple(points)
 
 
+def _pruner(raw: Any, info: ValidationInfo) -> PrunerSection:
+    if raw is not None:
+        return read_pruner(raw)
+    # Pruners look at the first objective alone: they would stop what is worse in that and better in others, or allowed.
+    # TPE alone learns from what was stopped. The figures are in studies/LOG.md, 2026-11-24.
+    alone = len(info.data.get("objectives", ())) == 1 and not info.data.get("constraints")
+    return MedianPruner() if alone and isinstance(info.data.get("sampler"), TPESampler) else NoPruner()
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
 class Space(Section):
     """A study before it runs. Build it with ``load_space`` or ``Space.from_document``.
 
@@ -96,8 +110,12 @@ class Space(Section):
     sampler: Annotated[SamplerSection, BeforeValidator(read_sampler)] = Field(
         default=TPESampler(), description="how parameters are chosen"
     )
-    pruner: Annotated[PrunerSection, BeforeValidator(read_pruner)] = Field(
-        default=NoPruner(), description="when a trial stops before its committee is whole"
+    pruner: Annotated[PrunerSection, BeforeValidator(_pruner)] = Field(
+        default=None,
+        validate_default=True,
+        description="when a trial stops before its committee is whole; when not given, median for tpe with one "
+        "objective and no constraint, else none",
+        json_schema_extra=_without_default,
     )
     points: Annotated[tuple[Mapping[str, Value], ...], BeforeValidator(_points)] = Field(
         default=(), description="parameters that are tried first"

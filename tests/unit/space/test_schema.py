@@ -27,10 +27,18 @@ def test_defaults():
     assert [(objective.metric, objective.direction) for objective in empty.objectives] == [
         ("validation_accuracy", "maximize")
     ]
-    assert (empty.sampler.name, empty.pruner.name) == ("tpe", "none")
+    assert (empty.sampler.name, empty.pruner.name) == ("tpe", "median")
     assert empty.budget.seconds is None
     assert empty.reference_settings() is None
     assert empty.settings({})["depth"] == 1
+
+
+def test_a_pruner_is_the_default_only_where_it_was_measured_to_help():
+    assert space(sampler="gp").pruner.name == "none"
+    assert space(objectives=["validation_accuracy", "latency_ms"]).pruner.name == "none"
+    assert space(constraints=["latency_ms <= 5"]).pruner.name == "none"
+    assert space(objectives=["validation_accuracy", "latency_ms"], pruner="asha").pruner.name == "asha"
+    assert space(pruner="none").pruner.name == "none"
 
 
 def test_shorthands():
