@@ -111,7 +111,7 @@ def plan(space: Space, sizes: DataSizes) -> Plan:
     settings = space.reference_settings()
     reference_members = set() if settings is None else _members(settings, sizes)
     reference = _cost(reference_members, sizes)
-    trials = [_committee_cost(space.settings(params), sizes) for params in _corners(space)]
+    trials = [_committee_cost(space.settings(params), sizes) for params in corners(space)]
     generator = random.Random(space.seed)
     drawn = (_members(space.settings(draw(space, generator)), sizes) for _ in range(space.budget.trials))
     return Plan(
@@ -145,8 +145,11 @@ def _draw(parameter: Searched, generator: random.Random) -> Value:
     return parameter.value(generator.randrange(size))
 
 
-def _corners(space: Space) -> Iterator[dict[str, Value]]:
-    """Yield parameters among which the cheapest and the dearest trial are: cost rises or falls with each setting."""
+def corners(space: Space) -> Iterator[dict[str, Value]]:
+    """Yield parameters among which are the cheapest and the dearest trial, in work and in memory.
+
+    Both rise or fall with each setting.
+    """
     searched = space.searched()
     listed: dict[str, set[Value]] = {name: set() for name in searched}
     for parameter in searched.values():

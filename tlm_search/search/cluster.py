@@ -41,7 +41,7 @@ import ray  # noqa: E402
 from ray._private.services import canonicalize_bootstrap_address  # noqa: E402
 
 from tlm_search.errors import ClusterError, ResourceError, TlmSearchError  # noqa: E402
-from tlm_search.search.machine import Machine, available_cpus, check_reachable, no_cluster  # noqa: E402
+from tlm_search.search.machine import Machine, available_cpus, available_memory, check_reachable, no_cluster  # noqa: E402
 
 OBJECT_STORE_BYTES = 100 * 2**20  # only small results travel through it; Ray's default is a third of the memory
 _JOIN_SECONDS = 28.0  # after thirty Ray ends a process whose raylet is silent
@@ -83,6 +83,7 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
             num_cpus=available_cpus(),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
+            _memory=available_memory(),  # all of it, as trials are counted; by default what is free at the moment
             **quiet,
         )
         try:

@@ -13,15 +13,16 @@ from tlm_search.errors import TlmSearchError
 from tlm_search.search.cluster import cluster, machines, watched
 from tlm_search.search.driver import Driver
 from tlm_search.search.interrupts import REASON, Interrupts
-from tlm_search.search.machine import concurrent_trials
+from tlm_search.search.machine import this_machine
+from tlm_search.search.shares import Shares
 from tlm_search.search.workplace import Workplace
-from tlm_search.space.sections import ResourcesSection
+from tlm_search.space.schema import Space
 
 
 def run_driver(
     driver: Driver,
     workplace: Workplace,
-    resources: ResourcesSection,
+    space: Space,
     *,
     address: str | None,
     announce: Callable[[str], None],
@@ -44,7 +45,9 @@ def run_driver(
             from tlm_search.search.tune_searcher import Hooks
             from tlm_search.search.tuner import make_tuner
 
-            hooks = Hooks(driver, interrupts, workplace.logs)
+            here = this_machine(with_gpus=bool(space.resources.gpus_per_trial))
+            shares = Shares(space, [here] if address is None else machines())
+            hooks = Hooks(driver, interrupts, workplace.logs, shares)
 
             def collapse(error: TlmSearchError) -> None:
                 hooks.fail(error)
@@ -53,8 +56,7 @@ def run_driver(
             with suppress(KeyboardInterrupt):
                 there()
                 with watched(announce, collapse, joined=address is not None):
-                    limit = concurrent_trials(resources, machines())
-                    make_tuner(hooks, workplace, resources, limit=limit, scratch=scratch).fit()
+                    make_tuner(hooks, workplace, limit=shares.concurrent(), scratch=scratch).fit()
             interrupts.end()
             if hooks.problem is not None:
                 raise hooks.problem

@@ -81,11 +81,13 @@ def test_fine_tunings_share_their_pre_training(data: PreparedData) -> None:
     assert len(list(store.entries("members"))) == 2
 
 
-def test_members_trained_as_a_stack_are_those_trained_alone(data: PreparedData) -> None:
+def test_members_trained_as_a_stack_are_those_trained_alone(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = BertTrainer(threads=1, device="cpu")
     specs = specs_of(data, trainer, range(3), pretrain_size=20)
     alone = obtain(specs, store=Store(data.root), data=data, trainer=trainer)
-    trainer.stack = 3
+    monkeypatch.setattr(trainer, "stack", lambda spec: 3)
     stacked = obtain(specs, store=Store(data.root / "other"), data=data, trainer=trainer)
     for one, other in zip(alone.members, stacked.members, strict=True):
         np.testing.assert_allclose(one.test_logits, other.test_logits, atol=1e-3)
