@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
@@ -64,14 +65,19 @@ class BertTrainer:
         phases = [(spec.settings.batch_size, 0.0)]
         if spec.pretrained is not None:
             phases.append((spec.pretrained.settings.batch_size, spec.pretrained.settings.masking_probability))
-        one = max(training_bytes(spec.architecture, texts=texts, scored=scored) for texts, scored in phases)
         memory = self.share * torch.cuda.get_device_properties(0).total_memory - PROCESS_BYTES
-        return max(1, min(GPU_STACK, int(memory / one)))
+
+        def fits(members: int) -> bool:
+            sizes = (training_bytes(spec.architecture, texts=t, scored=s, members=members) for t, s in phases)
+            return max(sizes) <= memory
+
+        return next((members for members in range(GPU_STACK, 1, -1) if fits(members)), 1)
 
     def peak_gb(self) -> float:
         """Return the most memory that this process took so far: of the GPU, or of the machine."""
         if self.device == "cpu":
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+            unit = 1 if sys.platform == "darwin" else 1024
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
         return torch.cuda.max_memory_reserved() / 1e9
 
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:

@@ -22,20 +22,24 @@ LOGITS = 3  # logits, softmax, gradient
 PROCESS_BYTES = 400e6  # an interpreter with torch, and what its kernels take at their first call
 
 
-def member_bytes(settings: Mapping[str, Value], *, vocabulary: int, positions: int, pieces: int = 1) -> float:
-    """Return the bytes that training one member with complete ``settings`` adds to a process or takes of a GPU.
+def stack_bytes(
+    settings: Mapping[str, Value], *, vocabulary: int, positions: int, members: int = 1, pieces: int = 1
+) -> float:
+    """Return the bytes that training ``members`` with complete ``settings`` adds to a process, or takes of a GPU.
 
-    K stacked members take K times as much. ``pieces`` are those that a batch is computed in where memory is short.
+    ``pieces`` are those that a batch is computed in where memory is short.
     """
     shape = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
     phases = [(int(settings["finetune_batch_size"]), 0.0)]
     if settings["pretrain_size"]:
         phases.append((int(settings["pretrain_batch_size"]), float(settings["masking_probability"])))
-    return max(training_bytes(shape, texts=max(1, batch // pieces), scored=scored) for batch, scored in phases)
+    return max(
+        training_bytes(shape, texts=max(1, batch // pieces), scored=scored, members=members) for batch, scored in phases
+    )
 
 
-def training_bytes(shape: Architecture, *, texts: int, scored: float) -> float:
-    """Return the bytes that one phase of training takes, in batches of ``texts``.
+def training_bytes(shape: Architecture, *, texts: int, scored: float, members: int = 1) -> float:
+    """Return the bytes that one phase of training takes, in batches of ``texts`` for each of the stacked ``members``.
 
     ``scored`` is the share of their tokens that the masked-language-model head predicts; 0 in fine-tuning.
     """
@@ -46,4 +50,4 @@ def training_bytes(shape: Architecture, *, texts: int, scored: float) -> float:
     convolution = 4 * tokens * width * shape.channels * shape.convolution_layers
     floats = STATE_FLOATS * (shape.encoder_parameters() + head) + shape.depth * layer + convolution
     logits = min(scored * tokens * shape.vocabulary * FLOAT_BYTES, LOGITS_BYTES)
-    return FLOAT_BYTES * floats + LOGITS * logits
+    return members * FLOAT_BYTES * floats + LOGITS * logits  # the head takes one member after the other

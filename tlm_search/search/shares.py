@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from tlm_search.errors import ResourceError
 from tlm_search.members.plan import DataSizes, corners
 from tlm_search.members.train import GPU_STACK, PIECES
-from tlm_search.model.footprint import PROCESS_BYTES, member_bytes
+from tlm_search.model.footprint import PROCESS_BYTES, stack_bytes
 from tlm_search.search.machine import Machine, Share
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
@@ -112,5 +112,5 @@ class Shares:
         return min((m.gpu_memory_gb for m in self._machines if m.gpu_memory_gb is not None), default=None)
 
     def _estimate(self, settings: Mapping[str, Value], *, members: int, pieces: int) -> float:
-        one = member_bytes(settings, vocabulary=self._sizes.vocabulary, positions=self._sizes.length, pieces=pieces)
-        return (PROCESS_BYTES + members * one) / 1e9
+        sizes = {"vocabulary": self._sizes.vocabulary, "positions": self._sizes.length}
+        return (PROCESS_BYTES + stack_bytes(settings, **sizes, members=members, pieces=pieces)) / 1e9
