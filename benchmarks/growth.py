@@ -74,7 +74,7 @@ SPACES: dict[str, dict[str, Any]] = {
             **_FIXED,
             "depth": 2,
             "width": 128,
-            "finetune_epochs": 30,
+            "finetune_epochs": 20,
             "finetune_batch_size": 8,
             "finetune_learning_rate": {"low": 1e-4, "high": 1e-3, "log": True},
             "committee_size": 2,

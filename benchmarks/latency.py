@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--length", type=int, default=64, help="tokens of a text")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="sizes of the committees")
-    parser.add_argument("--seconds", type=float, default=15, help="of each setting; large models take longer")
+    parser.add_argument("--seconds", type=float, default=5, help="of each setting; large models take longer")
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, torch.get_num_threads()}))
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     given = parser.parse_args()

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 def validate(
     space: Annotated[Path, typer.Argument(metavar="SPACE", help="The YAML file of a space.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    set_: Overrides = None,
     time: Annotated[
         bool, typer.Option("--time", help="Prepare the data, time a few updates on this machine, and predict seconds.")
     ] = False,
     studies_dir: StudiesDir = STUDIES,
     data_dir: DataDir = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    set_: Overrides = None,
 ) -> None:
     """Check a space; print what it resolves to and what it would cost at most."""
     from rich.console import Console

@@ -124,8 +124,8 @@ class Plan:
     """The cost of a study with its reference, if nothing is in the store yet and nothing is pruned.
 
     ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are the space's points, then
-    random. ``at_most``: each trial proposes another committee, the dearest. ``reference`` is its part in each of the three.
-    ``timed`` says whether seconds were counted.
+    random. ``at_most``: each trial proposes another committee, the dearest. ``reference`` is its part in each of the
+    three. ``timed`` says whether seconds were counted.
     """
 
     at_least: Cost
