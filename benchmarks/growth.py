@@ -8,7 +8,7 @@ and the tensors kept for the backward pass. What is left are gradients of activa
 Prediction: `tlm-search validate --time`, then `tlm-search run`, of three small spaces on pydocs; `seconds` are those of
 the trials, one after another, `wall` those of the whole command, Ray's start and the evaluation included.
 
-    python benchmarks/growth.py [--parts growth memory prediction] [--json]
+    python benchmarks/growth.py [--parts growth memory prediction] [--threads 1] [--json]
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ SIZES = {
     "depth": ("depth", (1, 2, 4, 8)),
     "vocabulary": ("vocabulary", (1024, 4096, 16_384, 32_768)),
 }
-UPDATES, TURNS = 4, 3
-MEMORY = ({}, {"width": 256, "vocabulary": 30_522}, {"width": 512, "depth": 6, "length": 128})
+UPDATES, TURNS = 3, 3
+MEMORY = ({}, {"width": 256, "vocabulary": 30_522}, {"width": 256, "depth": 6, "length": 128})
 PROGRAM = "from tlm_search.cli.main import main; main()"
 _SHARED: dict[str, Any] = {
     "corpus": {"source": "pydocs", "documents": 4000},
@@ -144,8 +144,9 @@ def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
-def memory_of(changed: Mapping[str, int]) -> dict[str, Any]:
+def memory_of(changed: Mapping[str, int], threads: int) -> dict[str, Any]:
     """Measure one shape; to be called in a process of its own, whose peak has not been higher yet."""
+    torch.set_num_threads(threads)
     keep_freed_memory()
     small = {**BASE, "width": 64, "vocabulary": 512, "batch_size": 2}
     update_seconds(small)  # what the first update loads
@@ -182,12 +183,12 @@ def kept_bytes(sizes: Mapping[str, int]) -> int:
     return sum(kept.values())
 
 
-def memory() -> list[dict[str, Any]]:
+def memory(threads: int) -> list[dict[str, Any]]:
     """Return a row for each shape."""
     rows = []
     for changed in MEMORY:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows.append(pool.apply(memory_of, (changed,)))
+            rows.append(pool.apply(memory_of, (changed, threads)))
     return rows
 
 
@@ -264,10 +265,12 @@ def main() -> int:
     """Print slopes, memory and predictions."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--threads", type=int, default=1, help="of growth and memory; a trial has one by default")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     given = parser.parse_args()
+    torch.set_num_threads(given.threads)
     keep_freed_memory()
-    parts = {"growth": growth, "memory": memory, "prediction": prediction}
+    parts = {"growth": growth, "memory": lambda: memory(given.threads), "prediction": prediction}
     result = {name: parts[name]() for name in given.parts}
     if given.json:
         print(json.dumps({"machine": machine(), **result}, indent=1))
