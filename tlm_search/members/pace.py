@@ -41,7 +41,8 @@ class Pace:
     """Seconds of pre-training, fine-tuning and answering on ``device`` with ``threads`` threads.
 
     Each kind of training is measured once on a kind of machine and kept in ``store``. Once that has taken a minute,
-    further kinds are estimated by their floating-point operations from those that were measured.
+    further kinds are estimated by their floating-point operations from those that were measured. What a busy machine
+    made slow is measured anew once the store's folder ``pace`` is removed.
     """
 
     def __init__(self, data: PreparedData, store: Store, *, threads: int, device: str) -> None:
