@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlm_search.cli.options import Overrides, overrides_of
+from tlm_search.cli.options import STUDIES, DataDir, Overrides, StudiesDir, overrides_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +25,11 @@ def validate(
     space: Annotated[Path, typer.Argument(metavar="SPACE", help="The YAML file of a space.")],
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     set_: Overrides = None,
+    time: Annotated[
+        bool, typer.Option("--time", help="Prepare the data, time a few updates on this machine, and predict seconds.")
+    ] = False,
+    studies_dir: StudiesDir = STUDIES,
+    data_dir: DataDir = None,
 ) -> None:
     """Check a space; print what it resolves to and what it would cost at most."""
     from rich.console import Console
@@ -31,15 +38,80 @@ def validate(
     from tlm_search.space.load import load_space
 
     loaded = load_space(space, overrides=overrides_of(set_))
-    costs = plan(loaded, DataSizes.of_space(loaded))
+    timing = timed(loaded, studies_dir, data_dir) if time else None
+    costs = plan(loaded, DataSizes.of_space(loaded)) if timing is None else timing.plan
     if json_:
-        print(json.dumps({"space": loaded.to_document(), "cost": costs.to_document()}, indent=2))
+        document = {"space": loaded.to_document(), "cost": costs.to_document()}
+        print(json.dumps(document if timing is None else {**document, "time": timing.to_document()}, indent=2))
         return
     console = Console(highlight=False)
     for table in (sections_table(loaded), settings_table(loaded), cost_table(costs, loaded.budget.trials)):
         console.print(table)
         console.print()
     console.print(f"If nothing is in the store yet and {_joined(costs.assumptions)}.", markup=False, soft_wrap=True)
+    if timing is not None:
+        console.print(timing.words(), markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A plan with seconds, on which ``machine`` they were measured, and how many trials run there ``at_once``."""
+
+    plan: Plan
+    machine: Mapping[str, Any]
+    at_once: int
+
+    def wall_seconds(self) -> dict[str, float]:
+        """Return how long the study would take, with as many trials at once as fit."""
+        named = {"at_least": self.plan.at_least, "expected": self.plan.expected, "at_most": self.plan.at_most}
+        return {name: cost.seconds / self.at_once for name, cost in named.items()}
+
+    def to_document(self) -> dict[str, Any]:
+        """Return what is not in the plan, as JSON."""
+        return {"machine": dict(self.machine), "trials_at_once": self.at_once, "wall_seconds": self.wall_seconds()}
+
+    def words(self) -> str:
+        """Say how long it would take."""
+        wall = {name: duration(seconds) for name, seconds in self.wall_seconds().items()}
+        return (
+            f"On this machine ({self.machine['device']}, trials at once: {self.at_once}) about {wall['expected']}, at "
+            f"least {wall['at_least']}, at most {wall['at_most']}; Ray's start, some seconds, comes on top."
+        )
+
+
+def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
+    """Prepare the data as ``run`` does, and predict seconds from a few updates on this machine.
+
+    Raises:
+        UserError: nothing is trained here: the trainer is simulated, or trials need a GPU that this machine has not.
+    """
+    from tlm_search.data.prepare import prepare
+    from tlm_search.data.sources import use_data_dir
+    from tlm_search.errors import UserError
+    from tlm_search.members.plan import DataSizes, plan
+    from tlm_search.members.store import Store
+    from tlm_search.remote.mount import studies_folder
+    from tlm_search.search.folder import store_root
+    from tlm_search.search.machine import concurrent_trials, this_machine
+
+    resources = space.resources
+    if space.trainer == "simulated":
+        raise UserError(
+            "--time: the trainer of this space is simulated", hint="set trainer to bert, or leave --time out"
+        )
+    here = this_machine(with_gpus=resources.gpus_per_trial > 0)
+    jobs = space.budget.trials + (space.reference is not None)
+    at_once = min(concurrent_trials(resources, [here]), jobs)
+    if data_dir is not None:
+        use_data_dir(data_dir)
+    root = store_root(studies_folder(studies_dir))
+    data = prepare(space, root, progress=lambda step: print(step, file=sys.stderr))
+    print("timing a few updates of each kind of training", file=sys.stderr)
+    from tlm_search.members.pace import Pace
+
+    threads, device = max(1, int(resources.cpus_per_trial)), "cuda" if resources.gpus_per_trial else "cpu"
+    pace = Pace(data, Store(root), threads=threads, device=device)
+    return Timing(plan(space, DataSizes.of_data(data), pace), pace.machine, at_once)
 
 
 def sections_table(space: Space) -> Table:
@@ -68,9 +140,9 @@ def settings_table(space: Space) -> Table:
 def cost_table(costs: Plan, trials: int) -> Table:
     """Lay out the plan: a row for each measure."""
     table = _table(f"cost of {trials} trials", "measure", "reference", "at least", "expected", "at most")
-    columns = (costs.reference, costs.at_least, costs.expected, costs.at_most)
-    for name in costs.at_most.__dataclass_fields__:
-        table.add_row(*_cells(name.replace("_", " "), *(short(getattr(column, name)) for column in columns)))
+    columns = costs.columns()
+    for name in columns["at_most"]:
+        table.add_row(*_cells(name.replace("_", " "), *(short(column[name]) for column in columns.values())))
     return table
 
 
@@ -80,6 +152,14 @@ def short(number: float) -> str:
         if number >= 0.9995 * 10**power:
             return f"{number / 10**power:.3g} {unit}"
     return f"{number:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time with two digits or so: 4.2 s, 95 s, 12 min, 3.4 h."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
+    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
 
 
 def _defaults(space: Space) -> dict[str, Any]:

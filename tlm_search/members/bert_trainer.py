@@ -134,19 +134,7 @@ class BertTrainer:
         return float(entry.document["latency_ms"])
 
     def _precision(self, architecture: Architecture, objective: Objective, store: Store) -> Precision:
-        """Return the precision that trains faster here: measured once for an architecture on this kind of machine."""
-        if self.device != "cpu" or not can_gain(architecture, objective):
-            return "float32"
-        where = machine(self.device)
-        key = {"architecture": architecture.to_document(), "objective": objective, "machine": where}
-        name = digest(key)
-        with store.lock(LATENCY, digest(where)):
-            entry = store.read(PRECISION, name)
-            if entry is None:
-                fastest = faster_precision(architecture, objective)
-                entry = store.write(PRECISION, name, {"key": key, "precision": fastest}, {})
-        precision: Precision = entry.document["precision"]
-        return precision
+        return measured_precision(architecture, objective, device=self.device, store=store)
 
     def _train(
         self, specs: Sequence[MemberSpec], store: Store, data: PreparedData, pieces: int
@@ -260,6 +248,22 @@ class BertTrainer:
             arrays = {"model": _member_arrays(weights, index)}
             entries[spec.digest] = store.write(PRETRAINED, spec.digest, document, arrays)
         return entries
+
+
+def measured_precision(architecture: Architecture, objective: Objective, *, device: str, store: Store) -> Precision:
+    """Return the precision that trains faster here: measured once for an architecture on this kind of machine."""
+    if device != "cpu" or not can_gain(architecture, objective):
+        return "float32"
+    where = machine(device)
+    key = {"architecture": architecture.to_document(), "objective": objective, "machine": where}
+    name = digest(key)
+    with store.lock(LATENCY, digest(where)):
+        entry = store.read(PRECISION, name)
+        if entry is None:
+            fastest = faster_precision(architecture, objective)
+            entry = store.write(PRECISION, name, {"key": key, "precision": fastest}, {})
+    precision: Precision = entry.document["precision"]
+    return precision
 
 
 @cache

@@ -1,6 +1,7 @@
-"""What a study would cost before it runs: members, tokens, updates, floating-point operations. No torch here.
+"""What a study would cost before it runs: members, tokens, updates, floating-point operations, seconds. No torch here.
 
-Texts are counted at full length, so tokens and operations are upper bounds of what such members take.
+Texts are counted at full length, so tokens and operations are upper bounds of what such members take. Seconds are
+counted only where something that measures them is given.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
+from tlm_search.data.prepared import PreparedData
 from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs
+from tlm_search.model.architecture import Architecture
 from tlm_search.space.parameters import Choices, Searched
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import SETTINGS, Value
@@ -20,6 +24,7 @@ from tlm_search.space.settings import SETTINGS, Value
 TRAINING_PASSES = 3  # a backward pass is two forward passes of work
 _LABELS_ASSUMED = 10
 _VOCABULARY_ASSUMED = 30_522  # of bert-base-uncased
+_NOTHING: Mapping[str, Value] = MappingProxyType({})
 # What decides the cost; the other settings (learning rates, dropout, pooling ...) need not be enumerated.
 _COSTLY = (
     *(name for name, setting in SETTINGS.items() if setting.part == "architecture"),
@@ -31,6 +36,22 @@ _COSTLY = (
     "finetune_epochs",
     "finetune_batch_size",
 )
+
+
+class Seconds(Protocol):
+    """Whatever knows how long trainings take."""
+
+    def pretraining(self, spec: PretrainSpec) -> float:
+        """Return the seconds of one pre-training."""
+        ...
+
+    def finetuning(self, spec: MemberSpec) -> float:
+        """Return the seconds of one fine-tuning and of the answers on validation and test."""
+        ...
+
+    def latencies(self, size: int) -> float:
+        """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +67,7 @@ class DataSizes:
     @classmethod
     def of_space(cls, space: Space) -> DataSizes:
         """Estimate the sizes from the space alone; ``assumptions`` say what is not in it."""
-        assumptions = [f"every text has {space.tokenizer.length} tokens"]
+        assumptions = [_whole_texts(space.tokenizer.length)]
         labels, vocabulary = space.task.labels, space.tokenizer.vocabulary
         if labels is None:
             labels = _LABELS_ASSUMED
@@ -57,16 +78,25 @@ class DataSizes:
         rows = labels * space.task.train_per_label
         return cls(vocabulary, space.tokenizer.length, labels, rows, tuple(assumptions))
 
+    @classmethod
+    def of_data(cls, data: PreparedData) -> DataSizes:
+        """Return the sizes of what was prepared."""
+        return cls(data.vocabulary, data.length, len(data.labels), data.rows["train"], (_whole_texts(data.length),))
+
 
 @dataclass(frozen=True)
 class Cost:
-    """What is trained: members, tokens read, optimiser updates, floating-point operations (a multiply-add is 2)."""
+    """What is trained: members, tokens read, optimiser updates, floating-point operations (a multiply-add is 2).
+
+    ``seconds`` are of one trial after another: training, answers on validation and test, measured latencies.
+    """
 
     members: float = 0
     pretraining_tokens: float = 0
     finetuning_tokens: float = 0
     updates: float = 0
     flops: float = 0
+    seconds: float = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -75,6 +105,7 @@ class Cost:
             finetuning_tokens=self.finetuning_tokens + other.finetuning_tokens,
             updates=self.updates + other.updates,
             flops=self.flops + other.flops,
+            seconds=self.seconds + other.seconds,
         )
 
     def __mul__(self, times: float) -> Cost:
@@ -84,6 +115,7 @@ class Cost:
             finetuning_tokens=self.finetuning_tokens * times,
             updates=self.updates * times,
             flops=self.flops * times,
+            seconds=self.seconds * times,
         )
 
 
@@ -91,8 +123,9 @@ class Cost:
 class Plan:
     """The cost of a study with its reference, if nothing is in the store yet and nothing is pruned.
 
-    ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are random. ``at_most``: each
-    trial proposes another committee, the dearest. ``reference`` is its part in each of the three.
+    ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are the space's points, then
+    random. ``at_most``: each trial proposes another committee, the dearest. ``reference`` is its part in each of the
+    three. ``timed`` says whether seconds were counted.
     """
 
     at_least: Cost
@@ -100,36 +133,56 @@ class Plan:
     at_most: Cost
     reference: Cost
     assumptions: tuple[str, ...]
+    timed: bool = False
+
+    def columns(self) -> dict[str, dict[str, float]]:
+        """Return the measures of each cost, without seconds where they were not counted."""
+        names = ("reference", "at_least", "expected", "at_most")
+        left_out = set() if self.timed else {"seconds"}
+        return {
+            name: {measure: value for measure, value in asdict(getattr(self, name)).items() if measure not in left_out}
+            for name in names
+        }
 
     def to_document(self) -> dict[str, Any]:
         """Return the plan as JSON."""
-        return {**asdict(self), "assumptions": list(self.assumptions)}
+        return {**self.columns(), "assumptions": list(self.assumptions)}
 
 
-def plan(space: Space, sizes: DataSizes) -> Plan:
-    """Count what the study trains within its budget of trials; members that trials share are counted once."""
+def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
+    """Count what the study trains within its budget of trials; members that trials share are counted once.
+
+    With a ``clock`` seconds too; it is asked first for the reference, then for trials as they are expected.
+    """
     settings = space.reference_settings()
     reference_members = set() if settings is None else _members(settings, sizes)
-    reference = _cost(reference_members, sizes)
-    trials = [_committee_cost(space.settings(params), sizes) for params in corners(space)]
+    reference = _cost(reference_members, sizes, clock)
     generator = random.Random(space.seed)
-    drawn = (_members(space.settings(draw(space, generator)), sizes) for _ in range(space.budget.trials))
+    points = [*space.points[: space.budget.trials], *[{}] * (space.budget.trials - len(space.points))]
+    drawn = (_members(space.settings(draw(space, generator, point)), sizes) for point in points)
+    expected = _cost(reference_members.union(*drawn), sizes, clock)
+    trials = [_committee_cost(space.settings(params), sizes, clock) for params in corners(space)]
     return Plan(
         at_least=_extreme(min, trials) + reference,
-        expected=_cost(reference_members.union(*drawn), sizes),
+        expected=expected,
         at_most=_extreme(max, trials) * _different_trials(space) + reference,
         reference=reference,
         assumptions=sizes.assumptions,
+        timed=clock is not None,
     )
 
 
-def draw(space: Space, generator: random.Random) -> dict[str, Value]:
-    """Draw random parameters from the space; only those that are active."""
+def draw(space: Space, generator: random.Random, point: Mapping[str, Value] = _NOTHING) -> dict[str, Value]:
+    """Draw random parameters from the space, but those that ``point`` gives; only those that are active."""
     params: dict[str, Value] = {}
     for name, parameter in space.searched().items():
         if space.is_active(name, params):
-            params[name] = _draw(parameter, generator)
+            params[name] = point[name] if name in point else _draw(parameter, generator)
     return params
+
+
+def _whole_texts(length: int) -> str:
+    return f"every text has {length} tokens"
 
 
 def _draw(parameter: Searched, generator: random.Random) -> Value:
@@ -191,17 +244,26 @@ def _members(settings: Mapping[str, Value], sizes: DataSizes) -> set[MemberSpec]
     return set(specs)
 
 
-def _committee_cost(settings: Mapping[str, Value], sizes: DataSizes) -> Cost:
-    return _cost(_members({**settings, "committee_size": 1}, sizes), sizes) * int(settings["committee_size"])
+def _committee_cost(settings: Mapping[str, Value], sizes: DataSizes, clock: Seconds | None) -> Cost:
+    one = _cost(_members({**settings, "committee_size": 1}, sizes), sizes, clock)
+    return one * int(settings["committee_size"])
 
 
-def _cost(members: set[MemberSpec], sizes: DataSizes) -> Cost:
+def _cost(members: set[MemberSpec], sizes: DataSizes, clock: Seconds | None) -> Cost:
     pretrained = {member.pretrained for member in members if member.pretrained is not None}
-    parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec, sizes) for spec in pretrained]
+    parts = [_finetuning(member, sizes, clock) for member in members]
+    parts += [_pretraining(spec, sizes, clock) for spec in pretrained]
+    if clock is not None:
+        # Equal committees have equal latencies; seeds count from 0, so the largest is the size.
+        largest: dict[tuple[Architecture, str], int] = {}
+        for member in members:
+            shape = (member.architecture, member.settings.pooling)
+            largest[shape] = max(largest.get(shape, 0), member.seed + 1)
+        parts += [Cost(seconds=clock.latencies(size)) for size in largest.values()]
     return sum(parts, Cost())
 
 
-def _pretraining(spec: PretrainSpec, sizes: DataSizes) -> Cost:
+def _pretraining(spec: PretrainSpec, sizes: DataSizes, clock: Seconds | None) -> Cost:
     settings = spec.settings
     texts = spec.documents * settings.epochs
     scored = round(settings.masking_probability * sizes.length)
@@ -209,10 +271,11 @@ def _pretraining(spec: PretrainSpec, sizes: DataSizes) -> Cost:
         pretraining_tokens=texts * sizes.length,
         updates=math.ceil(spec.documents / settings.batch_size) * settings.epochs,
         flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length, scored=scored),
+        seconds=0 if clock is None else clock.pretraining(spec),
     )
 
 
-def _finetuning(spec: MemberSpec, sizes: DataSizes) -> Cost:
+def _finetuning(spec: MemberSpec, sizes: DataSizes, clock: Seconds | None) -> Cost:
     settings = spec.settings
     texts = sizes.train_rows * settings.epochs
     return Cost(
@@ -220,6 +283,7 @@ def _finetuning(spec: MemberSpec, sizes: DataSizes) -> Cost:
         finetuning_tokens=texts * sizes.length,
         updates=math.ceil(sizes.train_rows / settings.batch_size) * settings.epochs,
         flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length),
+        seconds=0 if clock is None else clock.finetuning(spec),
     )
 
 

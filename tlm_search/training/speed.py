@@ -61,39 +61,53 @@ def seconds_per_update(
     *,
     texts: int,
     precision: Precision = "float32",
-    masked: float = MASKED,
-    dropout: float = 0.0,
     clock: UpdateClock | None = None,
 ) -> float:
     """Return the least seconds that one update on ``texts`` texts of full length took, of a few."""
-    length, count = architecture.positions, texts * (_TIMED + 1)
+    clock = clock or UpdateClock()
+    time_updates(architecture, objective, texts=texts, updates=_TIMED + 1, precision=precision, clock=clock)
+    return float(np.diff(clock.ends).min())
+
+
+def time_updates(
+    architecture: Architecture,
+    objective: Objective,
+    *,
+    texts: int,
+    updates: int,
+    clock: UpdateClock,
+    members: int = 1,
+    precision: Precision = "float32",
+    device: str = "cpu",
+) -> None:
+    """Train ``members`` stacked members on made-up texts of full length; ``clock`` notes when each update ends."""
+    length, count = architecture.positions, texts * updates
     ids = np.random.default_rng(0).integers(len(_SPECIAL), architecture.vocabulary, count * length)
     made_up = TokenArray(ids.astype(np.int32), np.arange(count + 1) * length)
-    execution, clock = Execution("cpu", precision), clock or UpdateClock()
+    execution, seeds = Execution(device, precision), range(members)
     if objective == "pretraining":
         pretrain(
             architecture,
-            Pretraining(1, texts, 1e-4, 0.0, 0.0, dropout, masked),
+            Pretraining(1, texts, 1e-4, 0.0, 0.0, 0.0, MASKED),
             made_up,
             special=_SPECIAL,
-            seeds=(0,),
+            seeds=seeds,
             execution=execution,
             keeping=lambda *_: clock,
         )
     else:
         finetune(
             architecture,
-            Finetuning("cls", 1, texts, 1e-4, 0.0, 0.0, dropout),
+            Finetuning("cls", 1, texts, 1e-4, 0.0, 0.0, 0.0),
             made_up,
             np.arange(count) % _LABELS,
             classes=_LABELS,
             pad=_SPECIAL["pad"],
-            seeds=(0,),
+            seeds=seeds,
             pretrained=None,
             execution=execution,
             keeping=lambda *_: clock,
         )
-    return float(np.diff(clock.ends).min())
 
 
 class UpdateClock:

@@ -8,8 +8,9 @@ import typer
 from typer.testing import CliRunner
 
 from tlm_search.cli.schema import schema
-from tlm_search.cli.validate import short, validate
-from tlm_search.errors import SpaceError
+from tlm_search.cli.validate import Timing, duration, short, validate
+from tlm_search.errors import SpaceError, UserError
+from tlm_search.members.plan import Cost, Plan
 from tlm_search.space.schema import Space
 
 SPACES = Path(__file__).parents[3] / "spaces"
@@ -78,6 +79,40 @@ def test_json_is_one_document(run):
     assert cost["reference"]["finetuning_tokens"] == 4 * 10 * 100 * 10 * 64
     assert cost["reference"]["updates"] == 4 * (63 * 4 + 63 * 10)
     assert cost["assumptions"] == ["every text has 64 tokens"]
+
+
+@pytest.fixture
+def timing(monkeypatch):
+    def timed(space, studies_dir, data_dir):
+        cost = Cost(members=2, seconds=600)
+        costs = Plan(cost, cost * 2, cost * 30, Cost(), ("every text has 64 tokens",), timed=True)
+        return Timing(costs, {"device": "abacus"}, at_once=2)
+
+    monkeypatch.setattr("tlm_search.cli.validate.timed", timed)
+
+
+def test_time_is_said_in_words(run, timing):
+    said = " ".join(run("--time").split())
+    assert "On this machine (abacus, trials at once: 2) about 10 min, at least 5.0 min, at most 2.5 h;" in said
+    assert "seconds 0 600 1.2 k 18 k" in said
+
+
+def test_time_is_in_the_json(run, timing):
+    document = json.loads(run("--json", "--time"))
+    assert document["cost"]["at_most"]["seconds"] == 18_000
+    assert document["time"]["wall_seconds"] == {"at_least": 300, "expected": 600, "at_most": 9000}
+
+
+def test_a_simulated_study_has_no_time(run):
+    with pytest.raises(UserError, match="simulated"):
+        run("--time", text="trainer: simulated")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (4.24, "4.2 s"), (95, "95 s"), (700, "12 min"), (9000, "2.5 h")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_a_wrong_file_is_refused(run):

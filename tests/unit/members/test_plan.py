@@ -80,3 +80,36 @@ def test_sizes_of_a_space():
 def test_costs_add_and_multiply():
     assert Cost(1, 2, 3, 4, 5) + Cost(1) * 2 == Cost(3, 2, 3, 4, 5)
     assert planned().to_document()["at_most"]["members"] == pytest.approx(1)
+
+
+def test_points_are_tried_first():
+    costs = planned(
+        search={"committee_size": {"choices": [1, 7]}}, budget={"trials": 1}, points=[{"committee_size": 7}]
+    )
+    assert costs.expected.members == 7
+
+
+class Clock:
+    def pretraining(self, spec):
+        return 100
+
+    def finetuning(self, spec):
+        return 10
+
+    def latencies(self, size):
+        return size
+
+
+def test_a_clock_gives_seconds():
+    space = Space.from_document(
+        {
+            "search": {"committee_size": 3, "pretrain_size": {"choices": [0, 5]}, "pooling": {"choices": ["cls"]}},
+            "budget": {"trials": 20},
+        }
+    )
+    costs = plan(space, SIZES, Clock())
+    # Six members, of which three are pre-trained; one shape, whose committees of 1, 2 and 3 are timed.
+    assert costs.expected.seconds == 3 * 100 + 6 * 10 + 3
+    assert costs.at_least.seconds == 3 * (10 + 1)
+    assert costs.to_document()["expected"]["seconds"] == costs.expected.seconds
+    assert "seconds" not in plan(space, SIZES).to_document()["expected"]

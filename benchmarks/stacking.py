@@ -1,0 +1,112 @@
+"""Members per hour: K members trained stacked, as one model, against the same K one after another.
+
+Both are the engine as `tlm-search run` uses it, on made-up texts of full length. A turn is one training of a few
+updates by each; turns alternate, the first update of each training is not timed, and the median over turns counts. A
+member is 1,000 updates of pre-training, or of fine-tuning.
+
+    python benchmarks/stacking.py [--width 128] [--members 1 2 4 8] [--device cpu] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from typing import Any, get_args
+
+import torch
+
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.latency import machine
+from tlm_search.training.memory import keep_freed_memory
+from tlm_search.training.speed import Objective, UpdateClock, faster_precision, time_updates
+
+UPDATES = 1000  # of one member
+
+
+def now(device: str) -> float:
+    """Return the time when the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure(architecture: Architecture, objective: Objective, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each number of members."""
+    precision = faster_precision(architecture, objective) if given.device == "cpu" else "float32"
+
+    def seconds(members: int) -> float:
+        clock = UpdateClock(lambda: now(given.device))
+        time_updates(
+            architecture,
+            objective,
+            texts=given.batch_size,
+            updates=given.updates + 1,
+            members=members,
+            precision=precision,
+            device=given.device,
+            clock=clock,
+        )
+        return (clock.ends[-1] - clock.ends[0]) / given.updates
+
+    rows = []
+    for members in given.members:
+        stacked, alone = [], []
+        for _ in range(given.turns):
+            stacked.append(seconds(members))
+            alone.append(sum(seconds(1) for _ in range(members)))
+        per_hour = {
+            name: members * 3600 / (UPDATES * statistics.median(taken))
+            for name, taken in (("stacked", stacked), ("one after another", alone))
+        }
+        ratio = statistics.median(a / s for s, a in zip(stacked, alone, strict=True))
+        rows.append(
+            {
+                "objective": objective,
+                "precision": precision,
+                "members": members,
+                "members_per_hour": {name: round(value, 1) for name, value in per_hour.items()},
+                "ratio": round(ratio, 3),
+            }
+        )
+    return rows
+
+
+def main() -> int:
+    """Print members per hour, stacked and one after another, and the ratio."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--depth", type=int, default=1)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--vocabulary", type=int, default=4096)
+    parser.add_argument("--length", type=int, default=32, help="tokens of a text")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--members", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--updates", type=int, default=8, help="timed updates in a turn")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    keep_freed_memory()
+    size = min(64, given.width)
+    architecture = Architecture(given.depth, given.width // size, size, 4 * given.width, given.vocabulary, given.length)
+    rows = [row for objective in get_args(Objective) for row in measure(architecture, objective, given)]
+    if given.json:
+        print(json.dumps({"machine": machine(given.device), "options": vars(given), "rows": rows}, indent=1))
+        return 0
+    print(f"members of {UPDATES:,} updates per hour")
+    print("objective    members    stacked  one after another  ratio")
+    for row in rows:
+        per_hour = row["members_per_hour"]
+        print(
+            f"{row['objective']:12s} {row['members']:7d} {per_hour['stacked']:10.0f} "
+            f"{per_hour['one after another']:18.0f} {row['ratio']:6.2f}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Seconds are measured once for each kind of training, and add up to those of a study."""
+
+import numpy as np
+import pytest
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokens import TokenArray
+from tlm_search.members import pace
+from tlm_search.members.pace import PACE, Pace, interpolated, sample
+from tlm_search.members.plan import DataSizes, plan
+from tlm_search.members.store import Store
+from tlm_search.space.schema import Space
+
+SEARCH = {
+    "depth": {"choices": [1, 2]},
+    "heads": 1,
+    "head_size": 8,
+    "committee_size": 2,
+    "pretrain_size": 30,
+    "pretrain_epochs": 1,
+    "finetune_learning_rate": {"low": 1e-4, "high": 1e-3},
+}
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_SECONDS", 0.01)
+
+
+def planned(data: PreparedData, clock: Pace, **sections: object):
+    space = Space.from_document({"search": SEARCH, "budget": {"trials": 6}, **sections})
+    return plan(space, DataSizes.of_data(data), clock)
+
+
+def test_each_kind_is_measured_once(data: PreparedData) -> None:
+    store = Store(data.root)
+    first = planned(data, Pace(data, store, threads=1, device="cpu"))
+    kinds = [(entry.document["key"]["objective"], *entry.document["seconds"]) for entry in store.entries(PACE)]
+    assert sorted(kinds) == 2 * [("finetuning", "text", "update")] + 2 * [("pretraining", "update")]
+    again = planned(data, Pace(data, store, threads=1, device="cpu"))
+    assert again == first  # read, not measured
+    assert 0 < first.at_least.seconds <= first.expected.seconds <= first.at_most.seconds
+
+
+def test_once_time_is_up_the_rest_is_estimated(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "MEASURING_SECONDS", -1)
+    store = Store(data.root)
+    costs = planned(data, Pace(data, store, threads=1, device="cpu"))
+    assert len(list(store.entries(PACE))) == 2  # one of each objective
+    assert costs.expected.seconds > 0
+
+
+def test_estimates_lie_between_what_was_measured() -> None:
+    points = {1e6: 1e-3, 1e8: 1e-2}
+    assert interpolated(points, 1e7) == pytest.approx(10**-2.5)
+    assert interpolated(points, 1e6) == pytest.approx(1e-3)
+    assert interpolated(points, 2e8) == pytest.approx(2e-2)
+    assert interpolated(points, 5e5) == pytest.approx(5e-4)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(2, [0, 2]), (4, [0, 1, 2, 3]), (6, [0, 1, 2, 3, 0, 1])])
+def test_a_sample_is_spread_or_repeated(count: int, expected: list[int]) -> None:
+    texts = TokenArray(np.arange(10, dtype=np.uint16), np.array([0, 1, 3, 6, 10]))
+    chosen, numbers = sample(texts, count)
+    assert numbers.tolist() == expected
+    assert [chosen[i].tolist() for i in range(count)] == [texts[i].tolist() for i in expected]

@@ -1,0 +1,197 @@
+"""How long members take here: a few updates of the real engine on the study's own texts, kept in the store."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokens import TokenArray
+from tlm_search.digest import digest
+from tlm_search.members.bert_trainer import GPU_STACK, LATENCY, measured_precision
+from tlm_search.members.spec import MemberSpec, PretrainSpec
+from tlm_search.members.store import Store
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
+from tlm_search.model.latency import machine
+from tlm_search.training.finetune import EVALUATION_TEXTS, finetune, predict
+from tlm_search.training.memory import keep_freed_memory
+from tlm_search.training.pretrain import pretrain
+from tlm_search.training.settings import Execution, Finetuning, Pretraining
+from tlm_search.training.speed import Objective, UpdateClock
+
+PACE = "pace"
+MEASURING_SECONDS = 60.0  # of one prediction; what is left then is estimated from what was measured
+_LEAST_UPDATES, _MOST_UPDATES = 4, 64  # timed; fewer say little, more are not worth their time
+_SECONDS = 0.5  # of timed updates that are enough
+
+Measure = Callable[[], Mapping[str, float]]
+Settings = TypeVar("Settings", Pretraining, Finetuning)
+
+
+class Pace:
+    """Seconds of pre-training, fine-tuning and answering on ``device`` with ``threads`` threads.
+
+    Each kind of training is measured once on a kind of machine and kept in ``store``. Once that has taken a minute,
+    further kinds are estimated by their floating-point operations from those that were measured. What a busy machine
+    made slow is measured anew once the store's folder ``pace`` is removed.
+    """
+
+    def __init__(self, data: PreparedData, store: Store, *, threads: int, device: str) -> None:
+        self.data, self.store, self.device = data, store, device
+        self.stack = 1 if device == "cpu" else GPU_STACK
+        torch.set_num_threads(threads)
+        if device == "cpu":
+            keep_freed_memory()
+        self.machine = machine(device)
+        self._deadline = time.monotonic() + MEASURING_SECONDS
+        self._known: dict[str, Mapping[str, float]] = {}
+        self._points: dict[str, dict[float, float]] = {}
+
+    def pretraining(self, spec: PretrainSpec) -> float:
+        """Return the seconds of one pre-training."""
+        settings, texts = spec.settings, self.data.folder("corpus")
+        batch = min(settings.batch_size, spec.documents)
+        shape = {"masking_probability": settings.masking_probability, "dropout": settings.dropout, "batch_size": batch}
+        key = {"architecture": spec.architecture.to_document(), **shape, "texts": self.data.corpus_fingerprint}
+        scored = settings.masking_probability * self.data.length
+        flops = batch * spec.architecture.forward_flops(self.data.length, scored=scored)
+
+        def measure() -> Mapping[str, float]:
+            corpus = TokenArray.open(texts).prefix(spec.documents)
+            return {"update": self._seconds_per_update(lambda n, clock: self._pretrain(spec, corpus, n, clock))}
+
+        updates = math.ceil(spec.documents / settings.batch_size) * settings.epochs
+        return updates * self._seconds("update", "pretraining", key, flops, measure)
+
+    def finetuning(self, spec: MemberSpec) -> float:
+        """Return the seconds of one fine-tuning and of the answers on validation and test."""
+        settings, rows = spec.settings, self.data.rows
+        batch = min(settings.batch_size, rows["train"])
+        shape = {"pooling": settings.pooling, "dropout": settings.dropout, "batch_size": batch, "labels": spec.labels}
+        key = {"architecture": spec.architecture.to_document(), **shape, "texts": self.data.task_fingerprint}
+        flops = batch * spec.architecture.forward_flops(self.data.length)
+
+        def measure() -> Mapping[str, float]:
+            texts = TokenArray.open(self.data.folder("train"))
+            labels: NDArray[np.int64] = np.load(self.data.folder("train") / "labels.npy")
+            update = self._seconds_per_update(lambda n, clock: self._finetune(spec, texts, labels, n, clock))
+            return {"update": update, "text": self._seconds_per_answer(spec, texts, labels)}
+
+        updates = math.ceil(rows["train"] / settings.batch_size) * settings.epochs
+        update = self._seconds("update", "finetuning", key, flops, measure)
+        text = self._seconds("text", "finetuning", key, flops / batch, measure)
+        return updates * update + (rows["validation"] + rows["test"]) * text
+
+    def latencies(self, size: int) -> float:
+        """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
+        return size * LATENCY_SECONDS
+
+    def _seconds(
+        self, part: str, objective: Objective, key: Mapping[str, Any], flops: float, measure: Measure
+    ) -> float:
+        """Return what was measured for ``key``, now or before; or an estimate, once measuring took its time."""
+        key = {**key, "objective": objective, "stack": self.stack, "machine": self.machine}
+        name = digest(key)
+        points = self._points.setdefault(f"{objective} {part}", {})
+        if name not in self._known:
+            entry = self.store.read(PACE, name)
+            if entry is None and points and time.monotonic() > self._deadline:
+                return interpolated(points, flops)
+            if entry is None:
+                # One at a time: two measurements on one machine spoil both.
+                with self.store.lock(LATENCY, digest(self.machine)):
+                    entry = self.store.write(PACE, name, {"key": key, "seconds": dict(measure())}, {})
+            self._known[name] = entry.document["seconds"]
+        points[flops] = seconds = self._known[name][part]
+        return seconds
+
+    def _seconds_per_update(self, train: Callable[[int, UpdateClock], None]) -> float:
+        """Let ``train`` do some updates, then as many as tell the mean; per member of a stack."""
+        updates = _LEAST_UPDATES
+        for _ in range(2):
+            clock = UpdateClock(self._now)
+            train(updates + 1, clock)
+            each = (clock.ends[-1] - clock.ends[0]) / updates
+            enough = min(_MOST_UPDATES, math.ceil(_SECONDS / each))
+            if enough <= updates:
+                break
+            updates = enough
+        return each / self.stack
+
+    def _pretrain(self, spec: PretrainSpec, corpus: TokenArray, updates: int, clock: UpdateClock) -> None:
+        texts = sample(corpus, updates * min(spec.settings.batch_size, spec.documents))[0]
+        pretrain(
+            spec.architecture,
+            once(spec.settings, spec.documents),
+            texts,
+            special=self.data.special,
+            seeds=range(self.stack),
+            execution=self._execution(spec.architecture, "pretraining"),
+            keeping=lambda *_: clock,
+        )
+
+    def _finetune(
+        self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64], updates: int, clock: UpdateClock | None
+    ) -> Any:
+        chosen, rows = sample(texts, updates * min(spec.settings.batch_size, len(texts)))
+        weights, _ = finetune(
+            spec.architecture,
+            once(spec.settings, len(texts)),
+            chosen,
+            labels[rows],
+            classes=spec.labels,
+            pad=self.data.special["pad"],
+            seeds=range(self.stack),
+            pretrained=None,
+            execution=self._execution(spec.architecture, "finetuning"),
+            keeping=None if clock is None else lambda *_: clock,
+        )
+        return weights
+
+    def _seconds_per_answer(self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64]) -> float:
+        weights = self._finetune(spec, texts, labels, 1, None)
+        asked = sample(TokenArray.open(self.data.folder("test")), EVALUATION_TEXTS)[0]
+        taken = []
+        for _ in range(4):
+            begin = self._now()
+            predict(spec.architecture, weights, asked, pooling=spec.settings.pooling, pad=self.data.special["pad"])
+            taken.append(self._now() - begin)
+        return statistics.median(taken[1:]) / EVALUATION_TEXTS / self.stack
+
+    def _execution(self, architecture: Architecture, objective: Objective) -> Execution:
+        return Execution(self.device, measured_precision(architecture, objective, device=self.device, store=self.store))
+
+    def _now(self) -> float:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def once(settings: Settings, texts: int) -> Settings:
+    """Return ``settings`` for one epoch of at least one whole batch of ``texts``."""
+    return replace(settings, epochs=1, batch_size=min(settings.batch_size, texts))
+
+
+def sample(texts: TokenArray, count: int) -> tuple[TokenArray, NDArray[np.int64]]:
+    """Return ``count`` of the ``texts``, evenly spread, repeated where they are fewer; and their numbers."""
+    numbers = np.arange(count) % len(texts) if count > len(texts) else np.arange(count) * len(texts) // count
+    chosen = [np.asarray(texts[number]) for number in numbers.tolist()]
+    offsets = np.cumsum([0, *map(len, chosen)], dtype=np.int64)
+    return TokenArray(np.concatenate(chosen), offsets), numbers
+
+
+def interpolated(points: Mapping[float, float], flops: float) -> float:
+    """Return the seconds for ``flops``: between measured ``points`` straight in both logarithms, else in ratio."""
+    known = sorted(points)
+    nearest = min(max(flops, known[0]), known[-1])
+    logs = np.interp(math.log(nearest), np.log(known), np.log([points[x] for x in known]))
+    return float(np.exp(logs)) * flops / nearest
