@@ -64,6 +64,7 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
 
     Raises:
         StudyError: there is no cluster at ``address``.
+        ClusterError: Ray does not start here; raised by what is yielded.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Or the last lines of a dead raylet's log come on standard output.
@@ -86,8 +87,18 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
             _memory=available_memory(),  # all of it, as trials are counted; by default what is free at the moment
             **quiet,
         )
+
+        def wait() -> None:
+            try:
+                start.result()
+            except Exception as error:  # Ray's are of no kind of their own: the raylet was killed, ports are taken ...
+                raise ClusterError(
+                    f"Ray could not be started on this machine: {(str(error).splitlines() or ['no reason given'])[0]}",
+                    hint="run the same command again: it continues the study",
+                ) from error
+
         try:
-            yield start.result
+            yield wait
         finally:
             start.exception()  # waits: what has only half started cannot be ended
             ray.shutdown()
