@@ -46,8 +46,16 @@ SPACE: dict[str, Any] = {
 
 def ours(folder: Path, trials: int, storage: str) -> None:
     from tlm_search.search.session import run_study
+    from tlm_search.search.tune_searcher import Hooks
     from tlm_search.space.schema import Space
 
+    workers, deliver = set(), Hooks.deliver
+
+    def watched(self: Hooks, key: str, result: Any) -> bool:
+        workers.add(result["pid"])
+        return deliver(self, key, result)
+
+    Hooks.deliver = watched  # type: ignore[method-assign]
     space = Space.from_document({**SPACE, "budget": {"trials": trials}})
     with (folder / "lines").open("w") as lines:
         session = run_study(
@@ -60,6 +68,7 @@ def ours(folder: Path, trials: int, storage: str) -> None:
             show=_no_display,
         )
     assert session.driver.progress.complete == trials
+    (folder / "workers").write_text(str(len(workers)))
 
 
 def ray_tune(folder: Path, trials: int, storage: str) -> None:
@@ -91,12 +100,13 @@ def ray_tune(folder: Path, trials: int, storage: str) -> None:
             name="bare",
             storage_path=str(folder),
             verbose=0,
-            callbacks=[_Clock(folder / "lines")],
+            callbacks=[clock := _Clock(folder / "lines")],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
     results = tuner.fit()
     assert len(results) == trials
+    (folder / "workers").write_text(str(len(clock.workers)))
     ray.shutdown()
 
 
@@ -185,8 +195,10 @@ if sys.argv[1:2] == ["--one"] and sys.argv[2] == "ray_tune":  # classes of Ray's
     class _Clock(Callback):
         def __init__(self, lines: Path) -> None:
             self._lines = lines
+            self.workers: set[int] = set()
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            self.workers.add(trial.last_result["pid"])
             with self._lines.open("a") as lines:
                 print(time.monotonic(), file=lines)
 
@@ -196,10 +208,13 @@ def one(who: str, trials: int, storage: str) -> None:
     began = time.monotonic() - (time.time() - _process_start())
     with tempfile.TemporaryDirectory() as folder:
         {"ours": ours, "ray_tune": ray_tune, "optuna": optuna}[who](Path(folder), trials, storage)
+        workers = Path(folder) / "workers"
+        count = int(workers.read_text()) if workers.exists() else 1
         times = [float(line.split()[0]) for line in (Path(folder) / "lines").read_text().splitlines()]
     ends = times[-trials:]
     quarter = max(1, trials // 4)
     document = {
+        "workers": count,
         "start_up_seconds": ends[0] - began,
         "seconds_per_trial": (ends[-1] - ends[0]) / (trials - 1),
         "seconds_per_trial_last_quarter": (ends[-1] - ends[-1 - quarter]) / quarter,
@@ -238,9 +253,11 @@ def main() -> int:
         key: {who: round(statistics.median(run[key] for run in runs[who]), 4) for who in WHO} for key in MEASURES
     }
     per_trial = medians["seconds_per_trial"]
-    # Of each round by itself: a machine that slows down between two rounds then harms nobody.
-    rounds = zip(runs["ours"], runs["ray_tune"], strict=True)
-    ratios = [round(mine["seconds_per_trial"] / theirs["seconds_per_trial"], 3) for mine, theirs in rounds]
+    # Of each round by itself: a machine that slows down between two rounds then harms nobody. Where a trial ends before
+    # the second worker is up, Ray Tune runs all of them in the first; rounds in which both had as many count.
+    pairs = list(zip(runs["ours"], runs["ray_tune"], strict=True))
+    equal = [pair for pair in pairs if pair[0]["workers"] == pair[1]["workers"]] or pairs
+    ratios = [round(mine["seconds_per_trial"] / theirs["seconds_per_trial"], 3) for mine, theirs in equal]
     ratio = statistics.median(ratios)
     if arguments.json:
         result = {
@@ -249,6 +266,7 @@ def main() -> int:
             "peak_mb": medians["peak_mb"]["ours"],
             "ours_to_ray_tune": ratio,
             "ours_to_ray_tune_by_round": ratios,
+            "workers": {who: [run["workers"] for run in runs[who]] for who in WHO},
             "medians": medians,
             "trials": arguments.trials,
             "rounds": arguments.rounds,

@@ -104,7 +104,7 @@ def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
     place = Bench(folder / "elsewhere", space_of())
 
-    def run_driver(driver: Driver, workplace: Any, resources: Any, **options: Any) -> bool:
+    def run_driver(driver: Driver, workplace: Any, space: Any, **options: Any) -> bool:
         place.space, place.store = driver._space, Store(workplace.store)
         place.run(driver)
         return False

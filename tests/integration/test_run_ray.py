@@ -107,6 +107,18 @@ def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, times:
     assert set(states) <= {"complete", "pruned"}
 
 
+def test_ctrl_c_while_ray_starts_ends_with_the_command_that_continues(start: Start) -> None:
+    process = start("run", "space.yaml", "--trials", "400")
+    lines_until(process, "starting Ray")
+    for _ in range(3):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.3)
+    code, _, err = finish(process)
+    assert code == 130
+    assert "tlm-search run space.yaml --trials 400" in err
+    assert "Traceback" not in err
+
+
 def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, start: Start) -> None:
     process = start("run", "space.yaml", "--trials", "4000")
     lines_until(process, "[2/4000]")

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 SPACE = """
 trainer: simulated
+pruner: none
 search:
   depth: {low: 1, high: 3}
   heads: {choices: [1, 2, 4]}

@@ -66,6 +66,8 @@ def run(
         )
     except ClusterError as error:
         raise ClusterError(error.message, hint=f"continue with: {again}") from error
+    except KeyboardInterrupt:  # before or after the trials
+        raise InterruptedStudyError("the study was interrupted", hint=f"continue with: {again}") from None
     if session.interrupted:
         raise InterruptedStudyError("the study was interrupted", hint=f"continue with: {again}")
     if session.driver.progress.complete:

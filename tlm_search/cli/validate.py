@@ -93,16 +93,17 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
     from tlm_search.members.store import Store
     from tlm_search.remote.mount import studies_folder
     from tlm_search.search.folder import store_root
-    from tlm_search.search.machine import concurrent_trials, this_machine
+    from tlm_search.search.machine import this_machine
+    from tlm_search.search.shares import Shares
 
     resources = space.resources
     if space.trainer == "simulated":
         raise UserError(
             "--time: the trainer of this space is simulated", hint="set trainer to bert, or leave --time out"
         )
-    here = this_machine(with_gpus=resources.gpus_per_trial > 0)
+    here = this_machine(with_gpus=bool(resources.gpus_per_trial))
     jobs = space.budget.trials + (space.reference is not None)
-    at_once = min(concurrent_trials(resources, [here]), jobs)
+    at_once = min(Shares(space, [here]).concurrent(), jobs)
     if data_dir is not None:
         use_data_dir(data_dir)
     root = store_root(studies_folder(studies_dir))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
@@ -20,9 +22,10 @@ from tlm_search.errors import DivergedError, OutOfMemoryError
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.store import Entry, Store
-from tlm_search.members.train import TrainedMember
+from tlm_search.members.train import GPU_STACK, PIECES, TrainedMember
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import Weights
+from tlm_search.model.footprint import PROCESS_BYTES, training_bytes
 from tlm_search.model.hf import from_transformers, to_transformers
 from tlm_search.model.latency import machine, measure_latency_ms
 from tlm_search.training.batches import Orders
@@ -36,21 +39,46 @@ from tlm_search.training.speed import Objective, can_gain, faster_precision
 
 PRETRAINED = "pretrained"
 LATENCY, PRECISION = "latency", "precision"
-GPU_STACK = 8  # members trained as one model on a GPU; on a CPU stacking was measured to gain nothing
 CHECKPOINT_SECONDS = 120.0  # of pre-training that an interruption costs at most
-PIECES = 4  # that each batch is computed in where memory was too short for all of it
 
 
 class BertTrainer:
-    """A ``Trainer`` that trains on ``device`` with ``threads`` threads."""
+    """A ``Trainer`` that trains on ``device`` with ``threads`` threads; of a GPU it takes a ``share`` of the memory."""
 
-    def __init__(self, *, threads: int, device: str, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> None:
+    def __init__(
+        self, *, threads: int, device: str, share: float = 1.0, checkpoint_seconds: float = CHECKPOINT_SECONDS
+    ) -> None:
         self.device = device
+        self.share = share
         self.checkpoint_seconds = checkpoint_seconds
-        self.stack = 1 if device == "cpu" else GPU_STACK
         torch.set_num_threads(threads)
         if device == "cpu":
             keep_freed_memory()
+        elif share < 1:
+            # Ray's shares are bookkeeping: without this a trial could take the memory of its neighbours.
+            torch.cuda.set_per_process_memory_fraction(share)
+
+    def stack(self, spec: MemberSpec) -> int:
+        """Return how many members such as ``spec`` are trained as one model: on a GPU as many as its share holds."""
+        if self.device == "cpu":
+            return 1
+        phases = [(spec.settings.batch_size, 0.0)]
+        if spec.pretrained is not None:
+            phases.append((spec.pretrained.settings.batch_size, spec.pretrained.settings.masking_probability))
+        memory = self.share * torch.cuda.get_device_properties(0).total_memory - PROCESS_BYTES
+
+        def fits(members: int) -> bool:
+            sizes = (training_bytes(spec.architecture, texts=t, scored=s, members=members) for t, s in phases)
+            return max(sizes) <= memory
+
+        return next((members for members in range(GPU_STACK, 1, -1) if fits(members)), 1)
+
+    def peak_gb(self) -> float:
+        """Return the most memory that this process took so far: of the GPU, or of the machine."""
+        if self.device == "cpu":
+            unit = 1 if sys.platform == "darwin" else 1024
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+        return torch.cuda.max_memory_reserved() / 1e9
 
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
         """Train the members of ``specs``, which differ only in their seeds.

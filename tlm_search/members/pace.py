@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest
-from tlm_search.members.bert_trainer import GPU_STACK, LATENCY, measured_precision
+from tlm_search.members.bert_trainer import LATENCY, measured_precision
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.store import Store
+from tlm_search.members.train import GPU_STACK
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
 from tlm_search.model.latency import machine

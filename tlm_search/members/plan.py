@@ -161,7 +161,7 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
     points = [*space.points[: space.budget.trials], *[{}] * (space.budget.trials - len(space.points))]
     drawn = (_members(space.settings(draw(space, generator, point)), sizes) for point in points)
     expected = _cost(reference_members.union(*drawn), sizes, clock)
-    trials = [_committee_cost(space.settings(params), sizes, clock) for params in _corners(space)]
+    trials = [_committee_cost(space.settings(params), sizes, clock) for params in corners(space)]
     return Plan(
         at_least=_extreme(min, trials) + reference,
         expected=expected,
@@ -198,8 +198,11 @@ def _draw(parameter: Searched, generator: random.Random) -> Value:
     return parameter.value(generator.randrange(size))
 
 
-def _corners(space: Space) -> Iterator[dict[str, Value]]:
-    """Yield parameters among which the cheapest and the dearest trial are: cost rises or falls with each setting."""
+def corners(space: Space) -> Iterator[dict[str, Value]]:
+    """Yield parameters among which are the cheapest and the dearest trial, in work and in memory.
+
+    Both rise or fall with each setting.
+    """
     searched = space.searched()
     listed: dict[str, set[Value]] = {name: set() for name in searched}
     for parameter in searched.values():

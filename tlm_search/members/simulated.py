@@ -23,7 +23,13 @@ ROWS = 200  # texts in each split
 class SimulatedTrainer:
     """A ``Trainer`` that draws logits instead of training."""
 
-    stack = 1
+    def stack(self, spec: MemberSpec) -> int:
+        """Draw one by one."""
+        return 1
+
+    def peak_gb(self) -> float:
+        """Know nothing of memory: nothing is trained."""
+        return 0.0
 
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
         """Draw the members' logits."""

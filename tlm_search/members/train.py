@@ -15,6 +15,8 @@ from tlm_search.members.spec import MemberSpec
 from tlm_search.members.store import Arrays, Entry, Store
 
 KIND = "members"
+GPU_STACK = 8  # members trained as one model on a GPU; on a CPU stacking was measured to gain nothing
+PIECES = 4  # that each batch is computed in where memory was too short for all of it
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,12 @@ class TrainedMember:
 class Trainer(Protocol):
     """Whatever turns specs into members: the real engine, or a simulation of it."""
 
-    @property
-    def stack(self) -> int:
-        """How many members are trained at once."""
+    def stack(self, spec: MemberSpec) -> int:
+        """Return how many members such as ``spec`` are trained at once."""
+        ...
+
+    def peak_gb(self) -> float:
+        """Return the most memory that training took so far, in GB: of the process, or of the GPU; 0 is unknown."""
         ...
 
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
@@ -93,8 +98,9 @@ def obtain(specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, tra
     found = {spec.digest: entry for spec in specs if (entry := store.read(KIND, spec.digest))}
     missing = [spec for spec in specs if spec.digest not in found]
     trained = tokens = 0
-    for first in range(0, len(missing), trainer.stack):
-        group = missing[first : first + trainer.stack]
+    stack = trainer.stack(specs[0])
+    for first in range(0, len(missing), stack):
+        group = missing[first : first + stack]
         with ExitStack() as locks:
             # In one order everywhere, so that two trials that want the same members cannot wait for each other.
             for spec in sorted(group, key=lambda spec: spec.digest):
@@ -116,7 +122,7 @@ def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:
         return SimulatedTrainer()
     from tlm_search.members.bert_trainer import BertTrainer
 
-    return BertTrainer(threads=max(1, int(cpus)), device="cuda" if gpus else "cpu")
+    return BertTrainer(threads=max(1, int(cpus)), device="cuda" if gpus else "cpu", share=min(1.0, gpus) or 1.0)
 
 
 def _result(entry: Entry) -> MemberResult:

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tlm_search.model.bert import Weights, mlm_transform
+from tlm_search.model.footprint import LOGITS_BYTES
 
 UNSCORED = -100  # a target that fills up
-LOGITS_BYTES = 128 * 2**20  # one member's logits in fp32 that are held at once
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 

@@ -41,7 +41,7 @@ import ray  # noqa: E402
 from ray._private.services import canonicalize_bootstrap_address  # noqa: E402
 
 from tlm_search.errors import ClusterError, ResourceError, TlmSearchError  # noqa: E402
-from tlm_search.search.machine import Machine, available_cpus, check_reachable, no_cluster  # noqa: E402
+from tlm_search.search.machine import Machine, available_cpus, available_memory, check_reachable, no_cluster  # noqa: E402
 
 OBJECT_STORE_BYTES = 100 * 2**20  # only small results travel through it; Ray's default is a third of the memory
 _JOIN_SECONDS = 28.0  # after thirty Ray ends a process whose raylet is silent
@@ -64,6 +64,7 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
 
     Raises:
         StudyError: there is no cluster at ``address``.
+        ClusterError: Ray does not start here; raised by what is yielded.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Or the last lines of a dead raylet's log come on standard output.
@@ -83,10 +84,21 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
             num_cpus=available_cpus(),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
+            _memory=available_memory(),  # all of it, as trials are counted; by default what is free at the moment
             **quiet,
         )
+
+        def wait() -> None:
+            try:
+                start.result()
+            except Exception as error:  # Ray's are of no kind of their own: the raylet was killed, ports are taken ...
+                raise ClusterError(
+                    f"Ray could not be started on this machine: {(str(error).splitlines() or ['no reason given'])[0]}",
+                    hint="run the same command again: it continues the study",
+                ) from error
+
         try:
-            yield start.result
+            yield wait
         finally:
             start.exception()  # waits: what has only half started cannot be ended
             ray.shutdown()

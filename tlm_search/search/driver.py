@@ -19,6 +19,7 @@ from tlm_search.search.progress import Best, progress_of
 from tlm_search.search.record import attributes_of
 from tlm_search.search.trial import Rung
 from tlm_search.space.objectives import BEATS_REFERENCE
+from tlm_search.space.settings import Value
 
 MOST_ATTEMPTS = 3  # a trial whose workers died this often failed by its own doing
 
@@ -68,6 +69,10 @@ class Driver:
     def runs(self, key: str) -> bool:
         """Whether a job of this name was handed out and has not ended."""
         return key in self._running
+
+    def settings_of(self, key: str) -> Mapping[str, Value]:
+        """Return the settings of a job that runs."""
+        return self._running[key].job.settings
 
     def next_job(self, key: str) -> Job | None:
         """Return the next job, which its runner calls ``key``; None when there is none now, or ``ended``."""

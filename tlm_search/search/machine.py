@@ -5,52 +5,56 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlm_search.errors import ResourceError, StudyError
-from tlm_search.space.sections import ResourcesSection
+from tlm_search.errors import StudyError
 
 _ANSWER_SECONDS = 10
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_QUOTA, _MEMORY_LIMIT = Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """CPUs, GPUs and main memory of one machine."""
+    """CPUs, GPUs and main memory of one machine; ``gpu_memory_gb`` of its smallest GPU, None where nobody knows."""
 
     cpus: float
     gpus: float
     memory_gb: float
+    gpu_memory_gb: float | None = None
 
 
-def concurrent_trials(resources: ResourcesSection, machines: Sequence[Machine]) -> int:
-    """Return how many trials run at once: as many as fit, and at most ``resources.concurrent_trials``.
+@dataclass(frozen=True)
+class Share:
+    """What one trial takes of a machine."""
 
-    Raises:
-        ResourceError: not even one fits on any machine.
-    """
-    fits = sum(_fits(resources, machine) for machine in machines)
-    if not fits:
-        most = Machine(*(max(getattr(m, part) for m in machines) for part in ("cpus", "gpus", "memory_gb")))
-        raise ResourceError(
-            f"a trial asks for {_words(resources)}; the largest machine has {most.cpus:g} CPUs, {most.gpus:g} GPUs "
-            f"and {most.memory_gb:.1f} GB of memory",
-            hint="lower cpus_per_trial, gpus_per_trial or memory_gb in the space's section resources",
-        )
-    return min(fits, resources.concurrent_trials or fits)
+    cpus: float
+    gpus: float = 0.0
+    memory_gb: float = 0.0
+
+    def __str__(self) -> str:
+        words = [f"{self.cpus:g} CPUs"]
+        if self.gpus:
+            words.append(f"{self.gpus:g} GPUs")
+        if self.memory_gb:
+            words.append(f"{self.memory_gb:g} GB of memory")
+        return " and ".join(words)
+
+    def fits(self, machine: Machine) -> int:
+        """Return how many such trials ``machine`` holds at once."""
+        parts = ((machine.cpus, self.cpus), (machine.gpus, self.gpus), (machine.memory_gb, self.memory_gb))
+        # The small excess forgives 0.1 + 0.1 + ... ; Ray counts in ten-thousandths.
+        return min((int(has / asks + 1e-9) for has, asks in parts if asks), default=0)
 
 
 def this_machine(*, with_gpus: bool) -> Machine:
     """Return what this machine has; GPUs are counted only when asked for, because that loads torch."""
-    gpus = 0
+    gpus: list[int] = []
     if with_gpus:
         import torch
 
-        gpus = torch.cuda.device_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(cpus=available_cpus(), gpus=gpus, memory_gb=memory / 1e9)
+        gpus = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    return Machine(available_cpus(), len(gpus), available_memory() / 1e9, min(gpus) / 1e9 if gpus else None)
 
 
 def check_reachable(address: str) -> None:
@@ -81,6 +85,15 @@ def no_cluster(address: str, why: object) -> StudyError:
     )
 
 
+def available_memory() -> int:
+    """Return the bytes of main memory this process may use: the machine's, or the limit of its container."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(memory, int(_MEMORY_LIMIT.read_text()))
+    except (OSError, ValueError):  # "max", or no such file
+        return memory
+
+
 def available_cpus() -> int:
     """Return the CPUs this process may use: its affinity, and the quota of its container."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -89,19 +102,3 @@ def available_cpus() -> int:
     except (OSError, ValueError):
         return cpus
     return cpus if quota == "max" else max(1, min(cpus, math.ceil(int(quota) / int(period))))
-
-
-def _fits(resources: ResourcesSection, machine: Machine) -> int:
-    shares = [(machine.cpus, resources.cpus_per_trial), (machine.gpus, resources.gpus_per_trial)]
-    shares.append((machine.memory_gb, resources.memory_gb or 0))
-    # The small excess forgives 0.1 + 0.1 + ... ; Ray counts in ten-thousandths.
-    return min((int(has / asks + 1e-9) for has, asks in shares if asks), default=0)
-
-
-def _words(resources: ResourcesSection) -> str:
-    words = [f"{resources.cpus_per_trial:g} CPUs"]
-    if resources.gpus_per_trial:
-        words.append(f"{resources.gpus_per_trial:g} GPUs")
-    if resources.memory_gb:
-        words.append(f"{resources.memory_gb:g} GB of memory")
-    return " and ".join(words)

@@ -28,12 +28,13 @@ from tlm_search.search.folder import (
     write_folder,
 )
 from tlm_search.search.identity import check_same_space
-from tlm_search.search.machine import check_reachable, concurrent_trials, this_machine
+from tlm_search.search.machine import check_reachable, this_machine
 from tlm_search.search.optuna_study import Ledger, create_study, open_study
 from tlm_search.search.prior import import_trials
 from tlm_search.search.progress import Progress
 from tlm_search.search.replica import Sender, pull
 from tlm_search.search.resume import close_running, driver_lock
+from tlm_search.search.shares import Shares
 from tlm_search.search.storages import open_storage
 from tlm_search.search.study_lock import study_lock
 from tlm_search.search.tracking import track
@@ -78,7 +79,7 @@ def run_study(
     folder = studies_dir / space.name
     if address is None:
         # Before anything is written; on a cluster its nodes are asked, once Ray has joined it.
-        concurrent_trials(space.resources, [this_machine(with_gpus=space.resources.gpus_per_trial > 0)])
+        Shares(space, [this_machine(with_gpus=bool(space.resources.gpus_per_trial))]).concurrent()
     else:
         check_reachable(address)
     pull(folder)
@@ -136,19 +137,16 @@ def _run_locked(
     announce("starting Ray")
     from tlm_search.search.tune import run_driver
 
-    resources = space.resources
     workplace = Workplace(
         seed=space.seed,
         data=data.to_document(),
         store=store.root,
         logs=logs_of(folder),
         home=Home.of(store),
-        make_trainer=partial(
-            trainer_named, space.trainer, cpus=resources.cpus_per_trial, gpus=resources.gpus_per_trial
-        ),
+        make_trainer=partial(trainer_named, space.trainer, cpus=space.resources.cpus_per_trial),
     )
     with show(driver.progress):
-        interrupted = run_driver(driver, workplace, resources, address=address, announce=announce)
+        interrupted = run_driver(driver, workplace, space, address=address, announce=announce)
     return Session(folder, driver, worked=True, interrupted=interrupted)
 
 

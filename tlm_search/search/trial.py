@@ -27,7 +27,8 @@ class Rung:
     """What a trial knows once its first ``size`` members vote; ``done`` when these are all.
 
     ``metrics`` has the latency only when ``done``. ``frontier`` holds a record for each size up to this one.
-    ``trained``, ``reused``, ``tokens`` and ``seconds`` (of waiting for the members) count from the trial's start.
+    ``trained``, ``reused``, ``tokens`` and ``seconds`` (of waiting for the members) count from the trial's start;
+    ``peak_gb`` is the most memory that its worker ever took, 0 where that is unknown.
     """
 
     size: int
@@ -39,6 +40,7 @@ class Rung:
     reused: int
     tokens: int
     seconds: float
+    peak_gb: float = 0.0
 
     def to_document(self) -> dict[str, Any]:
         """Return the rung as JSON."""
@@ -86,6 +88,7 @@ def run_trial(
             reused=reused,
             tokens=tokens,
             seconds=time.monotonic() - started,
+            peak_gb=trainer.peak_gb(),
         )
 
 

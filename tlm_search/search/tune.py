@@ -8,20 +8,25 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tlm_search.errors import TlmSearchError
 from tlm_search.search.cluster import cluster, machines, watched
 from tlm_search.search.driver import Driver
 from tlm_search.search.interrupts import REASON, Interrupts
-from tlm_search.search.machine import concurrent_trials
+from tlm_search.search.machine import this_machine
+from tlm_search.search.shares import Shares
 from tlm_search.search.workplace import Workplace
-from tlm_search.space.sections import ResourcesSection
+from tlm_search.space.schema import Space
+
+if TYPE_CHECKING:
+    from tlm_search.search.tune_searcher import Hooks
 
 
 def run_driver(
     driver: Driver,
     workplace: Workplace,
-    resources: ResourcesSection,
+    space: Space,
     *,
     address: str | None,
     announce: Callable[[str], None],
@@ -36,29 +41,35 @@ def run_driver(
     # Errors of trials are the driver's to tell, and it does.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    interrupts = Interrupts(driver.stop)
+    hooks: Hooks | None = None
     scratch = Path(tempfile.mkdtemp(prefix="tlm-search-"))
+
+    def collapse(error: TlmSearchError) -> None:
+        assert hooks is not None
+        hooks.fail(error)
+        interrupts.collapse()
+
     try:
-        interrupts = Interrupts(driver.stop)
-        with cluster(address, announce) as there, interrupts.heard():
-            # Takes a second, in which Ray starts.
-            from tlm_search.search.tune_searcher import Hooks
-            from tlm_search.search.tuner import make_tuner
+        with interrupts.heard(), suppress(KeyboardInterrupt), cluster(address, announce) as there:
+            try:
+                with interrupts.put_off():  # what has only half started cannot be ended
+                    # Takes a second, in which Ray starts.
+                    from tlm_search.search.tune_searcher import Hooks
+                    from tlm_search.search.tuner import make_tuner
 
-            hooks = Hooks(driver, interrupts, workplace.logs)
-
-            def collapse(error: TlmSearchError) -> None:
-                hooks.fail(error)
-                interrupts.collapse()
-
-            with suppress(KeyboardInterrupt):
-                there()
+                    here = this_machine(with_gpus=bool(space.resources.gpus_per_trial))
+                    shares = Shares(space, [here] if address is None else machines())
+                    hooks = Hooks(driver, interrupts, workplace.logs, shares)
+                    there()
                 with watched(announce, collapse, joined=address is not None):
-                    limit = concurrent_trials(resources, machines())
-                    make_tuner(hooks, workplace, resources, limit=limit, scratch=scratch).fit()
-            interrupts.end()
-            if hooks.problem is not None:
-                raise hooks.problem
-            driver.abandon(REASON if interrupts.count else "its runner ended")
-            return interrupts.count > 0
+                    make_tuner(hooks, workplace, limit=shares.concurrent(), scratch=scratch).fit()
+            finally:
+                interrupts.end()
+                if hooks is None or hooks.problem is None:
+                    driver.abandon(REASON if interrupts.count else "its runner ended")
+        if hooks is not None and hooks.problem is not None:
+            raise hooks.problem
+        return interrupts.count > 0
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

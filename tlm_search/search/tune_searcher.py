@@ -20,6 +20,7 @@ from ray.tune.search import Searcher
 from tlm_search.search.driver import Driver
 from tlm_search.search.interrupts import Interrupts
 from tlm_search.search.job import Failure
+from tlm_search.search.shares import Shares
 from tlm_search.search.trial import Rung
 from tlm_search.search.tune_trainable import deliverable
 
@@ -28,12 +29,13 @@ _FINISHED = cast(dict[str, Any], Searcher.FINISHED)
 
 
 class Hooks:
-    """What both of Ray's hooks need: the driver, whose record a signal never leaves half written."""
+    """What both of Ray's hooks need: the driver, whose record a signal never leaves half written, and the shares."""
 
-    def __init__(self, driver: Driver, interrupts: Interrupts, logs: Path) -> None:
+    def __init__(self, driver: Driver, interrupts: Interrupts, logs: Path, shares: Shares) -> None:
         self._driver = driver
         self._interrupts = interrupts
         self._logs = logs
+        self._shares = shares
         self.problem: Exception | None = None
 
     def suggest(self, key: str) -> dict[str, Any] | None:
@@ -43,7 +45,7 @@ class Hooks:
             job = None if self._driver.ended else self._driver.next_job(key)
         if job is None:
             return _FINISHED if self._driver.ended else None
-        return {"job": json.dumps(asdict(job))}
+        return {"job": json.dumps(asdict(job)), "share": asdict(self._shares.of(job.settings))}
 
     def deliver(self, key: str, result: Mapping[str, Any]) -> bool:
         """Hand a result to the driver; return whether the trial goes on."""
@@ -54,6 +56,7 @@ class Hooks:
                     case Failure() as failure:
                         self._driver.on_failure(key, failure)
                     case Rung() as rung:
+                        self._shares.learn(self._driver.settings_of(key), rung.peak_gb)
                         go_on = self._driver.on_rung(key, rung)
         return go_on
 

@@ -35,6 +35,7 @@ class CommitteeTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in the same worker."""
         self._job = Job(**json.loads(new_config["job"]))
+        self._gpus = float(new_config["share"]["gpus"])  # Ray reuses a worker for trials of equal shares only
         self._rungs: Iterator[Rung] | None = None
         return True
 
@@ -54,7 +55,7 @@ class CommitteeTrial(tune.Trainable):
         if self._store is None:
             self._store = _open_store(place)
         if self._trainer is None:
-            self._trainer = place.make_trainer()
+            self._trainer = place.make_trainer(gpus=self._gpus)
         data = PreparedData.from_document(place.data, self._store.root)
         return run_trial(self._job.settings, seed=place.seed, data=data, store=self._store, trainer=self._trainer)
 

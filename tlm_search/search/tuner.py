@@ -10,26 +10,19 @@ from ray import tune
 from tlm_search.search.tune_searcher import DriverScheduler, DriverSearcher, Forgetful, Hooks
 from tlm_search.search.tune_trainable import CommitteeTrial
 from tlm_search.search.workplace import Workplace
-from tlm_search.space.sections import ResourcesSection
 
 
 def make_tuner(
     hooks: Hooks,
     workplace: Workplace,
-    resources: ResourcesSection,
     *,
     limit: int,
     scratch: Path,
 ) -> tune.Tuner:
     """Return a tuner that runs the jobs of the driver behind ``hooks``, at most ``limit`` at once."""
-    shares: dict[str, float] = {"cpu": resources.cpus_per_trial}
-    if resources.gpus_per_trial:
-        shares["gpu"] = resources.gpus_per_trial
-    if resources.memory_gb:
-        shares["memory"] = resources.memory_gb * 1e9
     trainable = tune.with_parameters(CommitteeTrial, workplace=workplace)
     return tune.Tuner(
-        tune.with_resources(trainable, shares),
+        tune.with_resources(trainable, _resources),
         tune_config=tune.TuneConfig(
             search_alg=DriverSearcher(hooks),
             scheduler=DriverScheduler(hooks),
@@ -48,6 +41,12 @@ def make_tuner(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
+
+
+def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    share = config["share"]
+    resources = {"CPU": share["cpus"], "GPU": share["gpus"], "memory": share["memory_gb"] * 1e9}
+    return tune.PlacementGroupFactory([{name: amount for name, amount in resources.items() if amount}])
 
 
 def _trial_name(trial: Any) -> str:

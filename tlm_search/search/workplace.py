@@ -31,12 +31,13 @@ class Home:
 class Workplace:
     """What a worker needs besides the trial's settings: paths and facts, small enough to travel.
 
-    With a ``home`` the paths are those of the driver's machine; a worker has copies of its own.
+    ``make_trainer`` takes the ``gpus`` of a worker. With a ``home`` the paths are those of the driver's machine; a
+    worker has copies of its own.
     """
 
     seed: int
     data: Mapping[str, Any]
     store: Path
     logs: Path
-    make_trainer: Callable[[], Trainer]
+    make_trainer: Callable[..., Trainer]
     home: Home | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeGuard
 
 from pydantic import Field, field_validator, model_validator
 
@@ -90,18 +91,32 @@ class ResourcesSection(Section):
     """What one trial takes of the machine, and how many run at once."""
 
     cpus_per_trial: Number = Field(default=1, gt=0, description="CPU cores of a trial")
-    gpus_per_trial: Number = Field(
-        default=0, ge=0, description="GPUs of a trial; a share such as 0.25 lets trials share one"
+    gpus_per_trial: float | Literal["auto"] = Field(
+        default=0.0,
+        description="GPUs of a trial; a share such as 0.25 lets trials share one; auto: as its configuration needs",
     )
     concurrent_trials: Whole | None = Field(default=None, ge=1, description="trials at once; null is as many as fit")
-    memory_gb: Number | None = Field(default=None, gt=0, description="main memory of a trial, in GB")
+    memory_gb: float | Literal["auto"] | None = Field(
+        default="auto", description="main memory of a trial, in GB; auto: as its configuration needs; null: not counted"
+    )
 
-    @field_validator("gpus_per_trial")
+    @field_validator("gpus_per_trial", mode="before")
     @classmethod
-    def _whole_above_one(cls, gpus: float) -> float:
-        if gpus > 1 and not gpus.is_integer():
-            raise refuse([Problem((), refusal(gpus, "a share from 0 to 1, or a whole number of GPUs"))])
+    def _share_or_whole(cls, gpus: object) -> object:
+        if gpus != "auto" and not (_is_number(gpus) and gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())):
+            raise refuse([Problem((), refusal(gpus, "a share from 0 to 1, a whole number of GPUs, or auto"))])
         return gpus
+
+    @field_validator("memory_gb", mode="before")
+    @classmethod
+    def _above_zero(cls, memory: object) -> object:
+        if memory not in ("auto", None) and not (_is_number(memory) and memory > 0):
+            raise refuse([Problem((), refusal(memory, "a number above 0, auto or null"))])
+        return memory
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class BudgetSection(Section):

@@ -1,6 +1,7 @@
 """The real trainer where things go wrong: interrupted, or short of memory."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -142,3 +143,16 @@ def test_a_pre_training_that_died_goes_on_on_another_machine(
         np.testing.assert_array_equal(one, other)
     assert saves[3] == saves[2] + 1, "it begins after the last checkpoint"
     assert not scratch(there)
+
+
+@pytest.mark.parametrize(("share", "stacked"), [(1.0, 8), (0.02, 8), (0.0066, 2), (0.001, 1)])
+def test_on_a_gpu_as_many_members_are_stacked_as_its_share_holds(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch, share: float, stacked: int
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80e9))
+    trainer = BertTrainer(threads=1, device="cuda", share=share)
+    (spec,) = specs_of(data, trainer, range(1), width=512, head_size=64)
+    assert trainer.stack(spec) == stacked
+    assert shares == ([share] if share < 1 else [])

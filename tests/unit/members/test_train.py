@@ -1,6 +1,9 @@
 """Hit or train: one training a member, whoever asks; failures store nothing and say why."""
 
+import multiprocessing
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +46,45 @@ def test_members_are_trained_once_and_come_in_the_order_of_their_specs(data: Pre
     np.testing.assert_array_equal(first.members[1].test_logits, second.members[1].test_logits)
 
 
+class SlowTrainer(CountingTrainer):
+    """Gives the other trial time to want the same member while this one trains it."""
+
+    def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
+        time.sleep(0.05)
+        return super().train(specs, store=store, data=data)
+
+
+def _obtain(data: PreparedData, seeds: list[int], barrier: Any, answers: Any) -> None:
+    trainer = SlowTrainer()
+    specs = [specs_of(data, trainer, range(seed, seed + 1))[0] for seed in seeds]
+    barrier.wait()
+    obtained = obtain(specs, store=Store(data.root), data=data, trainer=trainer)
+    answers.put(
+        (trainer.trained, obtained.trained, obtained.reused, [m.test_logits.tolist() for m in obtained.members])
+    )
+
+
+@pytest.mark.parametrize("second", [[0, 1, 2, 3], [3, 2, 1, 0]])
+def test_two_trials_that_want_the_same_members_at_once_train_each_of_them_once(
+    data: PreparedData, second: list[int]
+) -> None:
+    first = [0, 1, 2, 3]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    barrier, answers = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=_obtain, args=(data, seeds, barrier, answers)) for seeds in (first, second)]
+    for process in processes:
+        process.start()
+    one, other = answers.get(timeout=60), answers.get(timeout=60)
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(one[0] + other[0]) == len(set(one[0] + other[0])) == 4
+    assert (one[1] + other[1], one[2] + other[2]) == (4, 4)
+    assert sorted(one[3]) == sorted(other[3])
+    assert Store(data.root).verify() == []
+
+
 @pytest.mark.parametrize("pretrain_size", [0, 20])
 @pytest.mark.parametrize("convolution_layers", [0, 1])
 def test_real_members_learn_and_are_stored_with_what_they_cost(
@@ -81,11 +123,13 @@ def test_fine_tunings_share_their_pre_training(data: PreparedData) -> None:
     assert len(list(store.entries("members"))) == 2
 
 
-def test_members_trained_as_a_stack_are_those_trained_alone(data: PreparedData) -> None:
+def test_members_trained_as_a_stack_are_those_trained_alone(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = BertTrainer(threads=1, device="cpu")
     specs = specs_of(data, trainer, range(3), pretrain_size=20)
     alone = obtain(specs, store=Store(data.root), data=data, trainer=trainer)
-    trainer.stack = 3
+    monkeypatch.setattr(trainer, "stack", lambda spec: 3)
     stacked = obtain(specs, store=Store(data.root / "other"), data=data, trainer=trainer)
     for one, other in zip(alone.members, stacked.members, strict=True):
         np.testing.assert_allclose(one.test_logits, other.test_logits, atol=1e-3)

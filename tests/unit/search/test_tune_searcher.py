@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driven import Bench
+from driven import Bench, space_of
 
 from tlm_search.search.interrupts import Interrupts
+from tlm_search.search.machine import Machine
+from tlm_search.search.shares import Shares
 from tlm_search.search.storages import Journal
 
 
@@ -17,7 +19,9 @@ def test_a_full_disk_ends_the_run_in_our_words(bench: Callable[..., Bench], when
     from tlm_search.search.tune_searcher import Hooks
 
     driver = bench().driver(5)
-    hooks = Hooks(driver, Interrupts(driver.stop), tmp_path / "logs")
+    hooks = Hooks(
+        driver, Interrupts(driver.stop), tmp_path / "logs", Shares(space_of(), [Machine(cpus=2, gpus=0, memory_gb=8)])
+    )
     assert hooks.suggest("a") is not None
 
     def full(self: Journal, logs: list[dict[str, Any]]) -> None:

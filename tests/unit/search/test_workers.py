@@ -19,7 +19,7 @@ from tlm_search.search.workplace import Home, Workplace
 SPACE = space_of()
 
 
-def trainer_that_must_not_be_made() -> Any:
+def trainer_that_must_not_be_made(gpus: float) -> Any:
     raise AssertionError("it would train")
 
 
@@ -29,7 +29,7 @@ def workplace(store: Store) -> Workplace:
         data=simulated_data(SPACE, store.root).to_document(),
         store=store.root,
         logs=store.root.parent / "study" / "logs",
-        make_trainer=SimulatedTrainer,
+        make_trainer=lambda gpus: SimulatedTrainer(),
         home=Home.of(store),
     )
 
@@ -37,7 +37,8 @@ def workplace(store: Store) -> Workplace:
 def step(place: Workplace) -> Any:
     settings = SPACE.settings({"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": 1})
     worker = object.__new__(CommitteeTrial)
-    worker.setup({"job": json.dumps({"number": 3, "settings": settings})}, place)
+    share = {"cpus": 1, "gpus": 0, "memory_gb": 0}
+    worker.setup({"job": json.dumps({"number": 3, "settings": settings}), "share": share}, place)
     return deliverable(worker.step())
 
 
@@ -107,7 +108,7 @@ def test_the_log_of_a_failure_goes_to_the_study(driver: Workplace, on: On, url: 
         def train(self, *arguments: Any, **options: Any) -> Any:
             raise ZeroDivisionError("oh")
 
-    failure = step(replace(driver, make_trainer=Failing))
+    failure = step(replace(driver, make_trainer=lambda gpus: Failing()))
     assert not failure.of_user
     assert f"traceback in {url}/study/logs/trial-3.txt" in failure.reason
     assert b"ZeroDivisionError" in objects(url)["study/logs/trial-3.txt"]

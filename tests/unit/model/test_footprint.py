@@ -1,0 +1,41 @@
+"""The estimate of memory against what training was measured to take."""
+
+from typing import Any
+
+import pytest
+
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.footprint import PROCESS_BYTES, stack_bytes, training_bytes
+from tlm_search.space.settings import complete
+
+# Depth, width, vocabulary, length, texts, members; peak MB of a process that pre-trained them, 30% of tokens masked.
+MEASURED = [
+    (1, 64, 4096, 64, 32, 1, 379),
+    (1, 64, 4096, 32, 16, 4, 398),
+    (1, 768, 30_522, 128, 32, 1, 1709),
+    (6, 256, 30_522, 128, 32, 1, 1585),
+    (6, 256, 8192, 128, 32, 1, 1140),
+    (1, 128, 30_522, 128, 32, 8, 2249),
+    (6, 128, 4096, 128, 64, 1, 1159),
+]
+
+
+@pytest.mark.parametrize("case", MEASURED)
+def test_the_estimate_is_near_what_was_measured(case: tuple[int, ...]) -> None:
+    depth, width, vocabulary, length, texts, members, peak_mb = case
+    shape = Architecture(depth, width // 64, 64, 4 * width, vocabulary, length)
+    estimate = PROCESS_BYTES + training_bytes(shape, texts=texts, scored=0.3, members=members)
+    assert 0.95 * peak_mb < estimate / 1e6 < 1.55 * peak_mb
+
+
+def test_more_of_anything_takes_more_and_pieces_take_less() -> None:
+    base: dict[str, Any] = {"depth": 2, "heads": 2, "head_size": 32, "pretrain_size": 100}
+
+    def estimate(members: int = 1, pieces: int = 1, **changed: Any) -> float:
+        settings = complete({**base, **changed})
+        return stack_bytes(settings, vocabulary=1000, positions=64, members=members, pieces=pieces)
+
+    assert estimate(pieces=4) < estimate() < estimate(members=2)
+    for changed in ({"depth": 3}, {"heads": 4}, {"pretrain_batch_size": 256}, {"finetune_batch_size": 512}):
+        assert estimate(**changed) > estimate()
+    assert estimate(pretrain_size=0) < estimate()

@@ -1,0 +1,103 @@
+from typing import Any
+
+import pytest
+from driven import SEARCH, space_of
+
+from tlm_search.errors import ResourceError
+from tlm_search.search.machine import Machine, Share
+from tlm_search.search.shares import Shares
+from tlm_search.space.schema import Space
+
+BOX = Machine(cpus=16, gpus=1, memory_gb=128, gpu_memory_gb=80)
+LARGE = {"depth": 12, "heads": 16, "head_size": 64, "pretrain_size": 1000}
+
+
+def simulated(**resources: Any) -> Space:
+    return space_of(resources=resources)
+
+
+def real(*, search: dict[str, Any] | None = None, vocabulary: int = 30_522, **resources: Any) -> Space:
+    sections = {"tokenizer": {"vocabulary": vocabulary, "length": 128}, "resources": resources}
+    return Space.from_document({"name": "test", "search": search or SEARCH, **sections})
+
+
+@pytest.mark.parametrize(
+    ("asked", "machines", "trials"),
+    [
+        ({}, [BOX], 16),
+        ({"cpus_per_trial": 0.5}, [Machine(2, 0, 8)], 4),
+        ({"cpus_per_trial": 2, "gpus_per_trial": 0.25}, [BOX], 4),
+        ({"cpus_per_trial": 2, "gpus_per_trial": 0.1}, [BOX], 8),
+        ({"gpus_per_trial": 1}, [BOX, BOX, Machine(64, 0, 64)], 2),
+        ({"memory_gb": 50}, [BOX], 2),
+        ({"concurrent_trials": 3}, [BOX], 3),
+        ({"concurrent_trials": 300}, [BOX], 16),
+        ({"cpus_per_trial": 3}, [Machine(4, 0, 8), Machine(4, 0, 8)], 2),
+    ],
+)
+def test_as_many_trials_as_fit(asked: Any, machines: list[Machine], trials: int) -> None:
+    assert Shares(simulated(**asked), machines).concurrent() == trials
+
+
+@pytest.mark.parametrize("asked", [{"cpus_per_trial": 17}, {"gpus_per_trial": 2}, {"memory_gb": 129}])
+def test_what_fits_on_no_machine_is_refused(asked: Any) -> None:
+    with pytest.raises(ResourceError, match=r"the largest machine has 16 CPUs, 1 GPUs and 128.0 GB"):
+        Shares(simulated(**asked), [BOX, BOX]).concurrent()
+
+
+def test_memory_follows_from_the_configuration_in_coarse_steps() -> None:
+    shares = Shares(real(vocabulary=2048), [BOX])
+    small = shares.of(real(vocabulary=2048).settings({"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": 1}))
+    assert small == Share(cpus=1, memory_gb=0.5)
+    space = real(search={**LARGE, "committee_size": 8})
+    assert Shares(space, [BOX]).of(space.settings({})).memory_gb in (4, 8, 16)
+    assert (
+        Shares(simulated(), [BOX])
+        .of(simulated().settings({"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": 1}))
+        .memory_gb
+        == 0
+    )
+
+
+def test_a_trial_takes_no_more_than_a_machine() -> None:
+    space = real(search={**LARGE, "committee_size": 1})
+    assert Shares(space, [Machine(4, 0, 6)]).of(space.settings({})).memory_gb == 6
+    assert Shares(space, [Machine(4, 0, 6)]).concurrent() == 1
+
+
+def test_a_member_that_no_machine_can_hold_is_refused_before_anything_is_queued() -> None:
+    space = real(search={**LARGE, "depth": {"choices": [1, 48]}, "heads": 32, "committee_size": 1})
+    with pytest.raises(ResourceError, match=r"a member of depth 48, width 2048, .* the largest machine has 8.0 GB"):
+        Shares(space, [Machine(4, 0, 8)]).concurrent()
+    uncounted = real(search={**LARGE, "depth": {"choices": [1, 48]}, "heads": 32, "committee_size": 1}, memory_gb=None)
+    assert Shares(uncounted, [Machine(4, 0, 8)]).concurrent() == 4
+
+
+def test_a_share_of_a_gpu_follows_from_the_members_that_are_stacked_on_it() -> None:
+    space = real(search={**LARGE, "depth": 1, "committee_size": {"choices": [1, 8, 64]}}, gpus_per_trial="auto")
+    shares = Shares(space, [BOX])
+    one, eight, many = (shares.of(space.settings({"committee_size": size})).gpus for size in (1, 8, 64))
+    assert 0 < one < eight <= 1
+    assert many == eight, "eight at most are trained at once"
+    assert shares.concurrent() == round(1 / one)
+
+
+def test_auto_needs_a_gpu_whose_memory_is_known() -> None:
+    with pytest.raises(ResourceError, match="no GPU whose memory is known") as refused:
+        Shares(real(gpus_per_trial="auto"), [Machine(16, 1, 64)]).concurrent()
+    assert refused.value.hint is not None
+    assert "a number" in refused.value.hint
+
+
+def test_what_was_measured_corrects_the_estimate() -> None:
+    space = real(search={**LARGE, "committee_size": 1})
+    shares, settings = Shares(space, [BOX]), space.settings({})
+    estimate = shares.estimated_gb(settings)
+    shares.learn(settings, 2 * estimate)
+    assert shares.estimated_gb(settings) == pytest.approx(2 * estimate)
+    assert shares.of(settings).memory_gb >= 2 * Shares(space, [BOX]).of(settings).memory_gb
+    shares.learn(settings, estimate)  # a worker's peak never falls, another worker's may be lower
+    assert shares.estimated_gb(settings) == pytest.approx(2 * estimate)
+    unknown = Shares(space, [BOX])
+    unknown.learn(settings, 0.0)
+    assert unknown.estimated_gb(settings) == estimate

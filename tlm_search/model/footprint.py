@@ -1,0 +1,53 @@
+"""How much memory training takes, before it is begun: an estimate from the shapes alone. No torch here.
+
+``benchmarks/growth.py`` measures beside it. It is meant to be a little too high rather than too low; what trials then
+take corrects it (``tlm_search.search.shares``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tlm_search.model.architecture import Architecture
+from tlm_search.space.settings import Value
+
+LOGITS_BYTES = 128 * 2**20  # one member's logits in fp32 that are held at once
+FLOAT_BYTES = 4
+# Weights, their gradients twice (as computed, and in the order of memory) and two moments of AdamW.
+STATE_FLOATS = 5
+# Values of a token that a layer keeps for its backward pass: of the hidden size, and of the inner layer.
+WIDTHS, INNER_WIDTHS = 18, 4
+ATTENTIONS = 4  # attention scores, probabilities, dropout and their gradient
+LOGITS = 3  # logits, softmax, gradient
+PROCESS_BYTES = 400e6  # an interpreter with torch, and what its kernels take at their first call
+
+
+def stack_bytes(
+    settings: Mapping[str, Value], *, vocabulary: int, positions: int, members: int = 1, pieces: int = 1
+) -> float:
+    """Return the bytes that training ``members`` with complete ``settings`` adds to a process, or takes of a GPU.
+
+    ``pieces`` are those that a batch is computed in where memory is short.
+    """
+    shape = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
+    phases = [(int(settings["finetune_batch_size"]), 0.0)]
+    if settings["pretrain_size"]:
+        phases.append((int(settings["pretrain_batch_size"]), float(settings["masking_probability"])))
+    return max(
+        training_bytes(shape, texts=max(1, batch // pieces), scored=scored, members=members) for batch, scored in phases
+    )
+
+
+def training_bytes(shape: Architecture, *, texts: int, scored: float, members: int = 1) -> float:
+    """Return the bytes that one phase of training takes, in batches of ``texts`` for each of the stacked ``members``.
+
+    ``scored`` is the share of their tokens that the masked-language-model head predicts; 0 in fine-tuning.
+    """
+    width, tokens = shape.width, texts * shape.positions
+    head = width * width + (4 * width + shape.vocabulary if scored else 0)
+    layer = tokens * (WIDTHS * width + INNER_WIDTHS * shape.feed_forward)
+    layer += ATTENTIONS * shape.heads * texts * shape.positions**2
+    convolution = 4 * tokens * width * shape.channels * shape.convolution_layers
+    floats = STATE_FLOATS * (shape.encoder_parameters() + head) + shape.depth * layer + convolution
+    logits = min(scored * tokens * shape.vocabulary * FLOAT_BYTES, LOGITS_BYTES)
+    return members * FLOAT_BYTES * floats + LOGITS * logits  # the head takes one member after the other

@@ -1,0 +1,116 @@
+"""What each trial takes of a machine: as the space says, or as its configuration needs.
+
+What the configuration needs is an estimate, corrected by what the trials of the study were seen to take. Shares come in
+coarse steps, so that the worker of one trial suits the next. Everything is checked before anything is queued, because
+Ray would wait for ever for what no machine has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tlm_search.errors import ResourceError
+from tlm_search.members.plan import DataSizes, corners
+from tlm_search.members.train import GPU_STACK, PIECES
+from tlm_search.model.footprint import PROCESS_BYTES, stack_bytes
+from tlm_search.search.machine import Machine, Share
+from tlm_search.space.schema import Space
+from tlm_search.space.settings import Value
+
+GPU_STEPS = 8  # a share of a GPU is a multiple of an eighth
+LEAST_MEMORY_GB = 0.5
+
+
+class Shares:
+    """The shares of a study's trials on ``machines``."""
+
+    def __init__(self, space: Space, machines: Sequence[Machine]) -> None:
+        self._space, self._machines = space, machines
+        self._sizes = DataSizes.of_space(space)
+        self._correction: float | None = None
+        self._largest = 0.0
+
+    def of(self, settings: Mapping[str, Value]) -> Share:
+        """Return the share of a trial with complete ``settings``; at most a whole machine."""
+        asked = self._space.resources
+        gpus = self._gpus(settings) if asked.gpus_per_trial == "auto" else asked.gpus_per_trial
+        if asked.memory_gb != "auto":
+            return Share(asked.cpus_per_trial, gpus, asked.memory_gb or 0.0)
+        if self._space.trainer == "simulated":
+            return Share(asked.cpus_per_trial, gpus)
+        # On a GPU the members lie in its memory, and what the process takes of the main memory is little.
+        needed = self.estimated_gb(settings) if not gpus else PROCESS_BYTES / 1e9
+        stepped = max(LEAST_MEMORY_GB, 2.0 ** math.ceil(math.log2(needed)))
+        return Share(asked.cpus_per_trial, gpus, min(stepped, max(machine.memory_gb for machine in self._machines)))
+
+    def estimated_gb(self, settings: Mapping[str, Value], *, members: int = 1, pieces: int = 1) -> float:
+        """Return the memory that a process training so many stacked members takes, corrected by what was seen."""
+        return self._estimate(settings, members=members, pieces=pieces) * (self._correction or 1.0)
+
+    def learn(self, settings: Mapping[str, Value], peak_gb: float) -> None:
+        """Correct the estimates by the most that a worker took up to the end of a trial with ``settings``.
+
+        A worker's peak is that of all its trials, so it is held against the largest estimate so far.
+        """
+        members = self._stacked(settings) if self._space.resources.gpus_per_trial else 1
+        self._largest = max(self._largest, self._estimate(settings, members=members, pieces=1))
+        if peak_gb > 0:
+            self._correction = max(self._correction or 0.0, peak_gb / self._largest)
+
+    def concurrent(self) -> int:
+        """Return how many trials may run at once: as many of the smallest as fit, and at most what the space says.
+
+        Raises:
+            ResourceError: a configuration of the space fits on no machine, whatever else runs.
+        """
+        candidates = [self._space.settings(params) for params in corners(self._space)]
+        if (reference := self._space.reference_settings()) is not None:
+            candidates.append(reference)
+        shares = [self.of(settings) for settings in candidates]
+        for share, settings in zip(shares, candidates, strict=True):
+            self._check(share, settings)
+        fits = max(sum(share.fits(machine) for machine in self._machines) for share in shares)
+        return min(fits, self._space.resources.concurrent_trials or fits)
+
+    def _check(self, share: Share, settings: Mapping[str, Value]) -> None:
+        most = Machine(*(max(getattr(m, part) for m in self._machines) for part in ("cpus", "gpus", "memory_gb")))
+        if not any(share.fits(machine) for machine in self._machines):
+            raise ResourceError(
+                f"a trial asks for {share}; the largest machine has {most.cpus:g} CPUs, {most.gpus:g} GPUs "
+                f"and {most.memory_gb:.1f} GB of memory",
+                hint="lower cpus_per_trial, gpus_per_trial or memory_gb in the space's section resources",
+            )
+        if self._space.trainer == "simulated":
+            return
+        # Where a batch is too large, it is computed in pieces: only what is too large even so can never run.
+        least = self.estimated_gb(settings, pieces=PIECES)
+        where, has = ("GPU", self._gpu_memory()) if share.gpus else ("machine", most.memory_gb)
+        if (share.gpus or self._space.resources.memory_gb == "auto") and has is not None and least > has:
+            shape = ", ".join(f"{name} {settings[name]}" for name in ("depth", "width", "pretrain_batch_size"))
+            raise ResourceError(
+                f"a member of {shape} takes about {least:.1f} GB to train; the largest {where} has {has:.1f} GB",
+                hint="lower depth, width or batch sizes in search (or in reference), or the length of the texts; "
+                "if you know better, resources: {memory_gb: null} does not count memory",
+            )
+
+    def _gpus(self, settings: Mapping[str, Value]) -> float:
+        has = self._gpu_memory()
+        if has is None:
+            raise ResourceError(
+                "gpus_per_trial is auto, but there is no GPU whose memory is known",
+                hint="give gpus_per_trial a number; auto is for the GPUs of the machine that runs the study",
+            )
+        needed = self.estimated_gb(settings, members=self._stacked(settings))
+        return min(1.0, math.ceil(GPU_STEPS * needed / has) / GPU_STEPS)
+
+    @staticmethod
+    def _stacked(settings: Mapping[str, Value]) -> int:
+        return min(GPU_STACK, int(settings["committee_size"]))
+
+    def _gpu_memory(self) -> float | None:
+        return min((m.gpu_memory_gb for m in self._machines if m.gpu_memory_gb is not None), default=None)
+
+    def _estimate(self, settings: Mapping[str, Value], *, members: int, pieces: int) -> float:
+        sizes = {"vocabulary": self._sizes.vocabulary, "positions": self._sizes.length}
+        return (PROCESS_BYTES + stack_bytes(settings, **sizes, members=members, pieces=pieces)) / 1e9
