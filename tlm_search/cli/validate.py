@@ -75,7 +75,8 @@ class Timing:
         wall = {name: duration(seconds) for name, seconds in self.wall_seconds().items()}
         return (
             f"On this machine ({self.machine['device']}, trials at once: {self.at_once}) about {wall['expected']}, at "
-            f"least {wall['at_least']}, at most {wall['at_most']}; Ray's start, some seconds, comes on top."
+            f"least {wall['at_least']}, at most {wall['at_most']}; Ray's start, some seconds, comes on top, "
+            "and trials at once may slow each other."
         )
 
 
