@@ -148,8 +148,11 @@ def _reason(text: str) -> str:
     # Not a mere "memory": Ray's text for any dead worker lists the kernel's out-of-memory killer among other causes.
     if "OutOfMemoryError" in text:
         return "its worker was killed because the memory was full"
-    if "NodeDiedError" in text:
+    # The texts of Ray's errors do not name their classes.
+    if "its node has died" in text:
         return "its node died"
-    if "ActorDiedError" in text or "worker process has died" in text or not text:
+    if "worker process has died" in text or "actor died unexpectedly" in text or not text:
         return "its worker died"
+    if "actor is temporarily unavailable" in text:
+        return "its worker or its node could not be reached"  # one of them died, but Ray has not heard yet which
     return f"its worker died: {text.strip().splitlines()[-1][:300]}"

@@ -39,3 +39,32 @@ def test_a_full_disk_ends_the_run_in_our_words(bench: Callable[..., Bench], when
     assert hooks.problem.errno == errno.ENOSPC
     assert driver.ended
     assert hooks.suggest("c") == "FINISHED"
+
+
+DIED = "The actor died unexpectedly before finishing this task.\n\tclass_name: CommitteeTrial\n\tpid: 9\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"{DIED}The actor died because its node has died. Node Id: 1f\n\t(1) lost", "its node died"),
+        (f"{DIED}The actor is dead because its worker process has died. Worker exit type: SYSTEM", "its worker died"),
+        (
+            "The actor 5c is unavailable: The actor is temporarily unavailable: RpcError: Socket closed rpc_code: 14.",
+            "its worker or its node could not be reached",
+        ),
+        ("", "its worker died"),
+        ("No such thing\nthe last line", "its worker died: the last line"),
+    ],
+)
+def test_what_ray_says_of_a_lost_worker_is_told_in_a_few_words(
+    bench: Callable[..., Bench], text: str, reason: str, tmp_path: Path
+) -> None:
+    from tlm_search.search.tune_searcher import Hooks
+
+    place = bench()
+    driver = place.driver(5)
+    hooks = Hooks(driver, Interrupts(driver.stop), tmp_path / "logs")
+    hooks.suggest("a")
+    hooks.lose("a", f"Failure # 1 (occurred at noon)\n{text}\n" if text else "")
+    assert f"{reason}; it is tried again" in place.lines[-1]

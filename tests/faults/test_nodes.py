@@ -1,0 +1,128 @@
+"""Two nodes of a real Ray cluster on this machine: one is killed in the middle of a run, one does not see the store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from killing import Process, Start, faults_of, finish, lines_until, start_command
+from nodes import Node, signal_to, start_node, wait_until
+
+from tlm_search.search.folder import read_study
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+TRIALS = 120  # the first worker has not finished them when the second one is there
+# Of the learning rate: each trial has members of its own, so none waits for one that a stopped process is at work on.
+SPACE = """
+trainer: simulated
+search:
+  depth: 2
+  heads: 2
+  head_size: 8
+  committee_size: 2
+  finetune_learning_rate: {low: 1e-4, high: 1e-2, log: true}
+sampler: random
+pruner: none
+"""
+# Ray tells one or the other, by what it has heard when the driver asks.
+REASONS = {"its node died", "its worker died", "its worker or its node could not be reached"}
+Join = Callable[..., Node]
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Node]:
+    folder = Path(tempfile.mkdtemp(prefix="tlm-", dir="/tmp"))  # short: sockets have paths of at most 107 characters
+    node = start_node(folder, 2)
+    yield node
+    node.end()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def join(head: Node, tmp_path: Path) -> Iterator[Join]:
+    joined: list[Node] = []
+
+    def join(number: int, *, hidden: Path | None = None) -> Node:
+        joined.append(start_node(tmp_path, number, head=head.address, hidden=hidden))
+        return joined[-1]
+
+    yield join
+    for node in joined:
+        node.end()
+
+
+@pytest.fixture
+def run(head: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    (tmp_path / "studies").mkdir()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    started: list[Process] = []
+
+    def run(trials: int) -> Process:
+        arguments = ["run", "space.yaml", "--trials", str(trials), "--address", head.address, "--studies-dir"]
+        started.append(start_command(tmp_path, *arguments, str(tmp_path / "studies")))
+        return started[-1]
+
+    yield run
+    for process in started:
+        with process:
+            process.kill()
+
+
+def test_a_node_killed_in_the_middle_costs_no_trial(head: Node, join: Join, run: Start, tmp_path: Path) -> None:
+    second, folder = join(3), tmp_path / "studies" / "space"
+    process = run(TRIALS)
+
+    def both_are_at_work() -> bool:
+        assert process.poll() is None, process.communicate()
+        return bool(head.workers() and second.workers())
+
+    wait_until(both_are_at_work)
+    # The head's worker stands still, so what finishes now has run on the second node, but for one that was on its way.
+    for pid in head.workers():
+        signal_to(pid, signal.SIGSTOP)
+    before = len(read_study(folder).in_state("complete"))
+    lines_until(process, f"[{before + 4}/{TRIALS}]")
+    os.kill(second.raylet(), signal.SIGKILL)
+    for pid in head.workers():
+        signal_to(pid, signal.SIGCONT)
+    code, _, err = finish(process)
+    assert code == 0, err
+    assert "Traceback" not in err
+    assert faults_of(folder, TRIALS) == []
+    record = read_study(folder)
+    assert len(record.in_state("complete")) == TRIALS
+    interrupted = [trial for trial in record.trials if trial.interrupted]
+    assert interrupted
+    assert {trial.error for trial in interrupted} <= REASONS
+    for trial in interrupted:
+        assert [other.params for other in record.trials if other.retry_of == trial.number] == [trial.params]
+
+
+def test_a_node_that_does_not_see_the_store_is_said(head: Node, join: Join, run: Start, tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], check=False).returncode:
+        pytest.skip("no node can be made here that sees other folders than the rest")
+    studies = tmp_path / "studies"
+    second = join(4, hidden=studies)
+    code, _, err = finish(run(4000))
+    assert code == 2, err
+    assert err.count("error: ") == 1
+    assert f"the store {studies}/.store is not on the node {socket.gethostname()}" in err
+    assert "put --studies-dir on a folder that all nodes share" in err
+    assert "Traceback" not in err
+    assert list(Path(f"/proc/{second.raylet()}/root{studies}").iterdir()) == []
+    record = read_study(studies / "space")
+    assert {trial.state for trial in record.trials if not trial.interrupted} <= {"complete", "waiting"}
+    finished = len(record.in_state("complete"))
+    second.end()
+    code, _, err = finish(run(finished + 3))
+    assert code == 0, err
+    assert faults_of(studies / "space", finished + 3) == []

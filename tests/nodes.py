@@ -1,0 +1,97 @@
+"""Nodes of a Ray cluster on this machine, made by `ray start`, each with an address of its own on the loopback."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
+_SIZE = ["--num-cpus=1", "--object-store-memory=80000000", "--include-log-monitor=false"]
+_STARTED = "Ray runtime started"
+WAIT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Node:
+    """All processes of a node are in one session, that of its `ray start`."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+
+    def raylet(self) -> int:
+        """Return the process that is the node to the others."""
+        return next(pid for pid, name in self._processes().items() if name.endswith("/raylet"))
+
+    def workers(self) -> list[int]:
+        """Return the processes that run trials."""
+        return [pid for pid, name in self._processes().items() if name.startswith("ray::CommitteeTrial")]
+
+    def end(self) -> None:
+        """Kill what is left of it."""
+
+        def gone() -> bool:
+            for pid in self._processes():
+                signal_to(pid, signal.SIGKILL)
+            return not self._processes()
+
+        with self.process:
+            wait_until(gone)
+
+    def _processes(self) -> dict[int, str]:
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    state, _, _, session = (folder / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+                    if int(session) == self.process.pid and state != "Z":
+                        found[int(folder.name)] = (folder / "cmdline").read_text().split("\0", 1)[0]
+                except OSError:
+                    continue
+        return found
+
+
+def start_node(folder: Path, number: int, *, head: str | None = None, hidden: Path | None = None) -> Node:
+    """Start a node with one CPU at 127.0.0.NUMBER, the head or one of the cluster at ``head``; logs go to ``folder``.
+
+    Without rights to, the node sees nothing of what is in the folder ``hidden``.
+    """
+    host = f"127.0.0.{number}"
+    of_head = ["--head", "--port=0", f"--temp-dir={folder / 'ray'}", "--include-dashboard=false"]
+    command = [*_RAY, *_SIZE, f"--node-ip-address={host}", *(of_head if head is None else [f"--address={head}"])]
+    if hidden is not None:
+        inside = f"mount -t tmpfs tmpfs '{hidden}' && exec \"$@\""
+        command = ["unshare", "--map-root-user", "--mount", "sh", "-c", inside, "sh", *command]
+    log = folder / f"node-{number}.txt"
+    # A token of this user, where there is one, would be asked of whoever joins.
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+    try:
+        wait_until(lambda: process.poll() is not None or _STARTED in log.read_text())
+        assert process.poll() is None, log.read_text()
+    except BaseException:
+        Node(process, "").end()
+        raise
+    return Node(process, head or re.findall(rf"{re.escape(host)}:\d+", log.read_text())[0])
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """Look again and again until it is true."""
+    end = time.monotonic() + WAIT_SECONDS
+    while not true():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.01)
+
+
+def signal_to(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
