@@ -64,7 +64,8 @@ def test_what_ray_says_of_a_lost_worker_is_told_in_a_few_words(
 
     place = bench()
     driver = place.driver(5)
-    hooks = Hooks(driver, Interrupts(driver.stop), tmp_path / "logs")
+    shares = Shares(place.space, [Machine(cpus=2, gpus=0, memory_gb=8)])
+    hooks = Hooks(driver, Interrupts(driver.stop), tmp_path / "logs", shares)
     hooks.suggest("a")
     hooks.lose("a", f"Failure # 1 (occurred at noon)\n{text}\n" if text else "")
     assert f"{reason}; it is tried again" in place.lines[-1]
