@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
-_SIZE = ["--num-cpus=1", "--object-store-memory=80000000", "--include-log-monitor=false"]
+_SIZE = ["--object-store-memory=80000000", "--include-log-monitor=false"]
 _STARTED = "Ray runtime started"
 WAIT_SECONDS = 60
 
@@ -26,16 +26,12 @@ class Node:
     process: subprocess.Popen[bytes]
     address: str
 
-    def raylet(self) -> int:
-        """Return the process that is the node to the others."""
-        return next(pid for pid, name in self._processes().items() if name.endswith("/raylet"))
-
     def workers(self) -> list[int]:
         """Return the processes that run trials."""
         return [pid for pid, name in self._processes().items() if name.startswith("ray::CommitteeTrial")]
 
     def end(self) -> None:
-        """Kill what is left of it."""
+        """Kill all of it, as a machine that loses its power."""
 
         def gone() -> bool:
             for pid in self._processes():
@@ -58,14 +54,17 @@ class Node:
         return found
 
 
-def start_node(folder: Path, number: int, *, head: str | None = None, hidden: Path | None = None) -> Node:
-    """Start a node with one CPU at 127.0.0.NUMBER, the head or one of the cluster at ``head``; logs go to ``folder``.
+def start_node(
+    folder: Path, number: int, *, cpus: int = 1, head: str | None = None, hidden: Path | None = None
+) -> Node:
+    """Start a node at 127.0.0.NUMBER, the head or one of the cluster at ``head``; logs go to ``folder``.
 
     Without rights to, the node sees nothing of what is in the folder ``hidden``.
     """
     host = f"127.0.0.{number}"
     of_head = ["--head", "--port=0", f"--temp-dir={folder / 'ray'}", "--include-dashboard=false"]
-    command = [*_RAY, *_SIZE, f"--node-ip-address={host}", *(of_head if head is None else [f"--address={head}"])]
+    place = [f"--node-ip-address={host}", *(of_head if head is None else [f"--address={head}"])]
+    command = [*_RAY, *_SIZE, f"--num-cpus={cpus}", *place]
     if hidden is not None:
         inside = f"mount -t tmpfs tmpfs '{hidden}' && exec \"$@\""
         command = ["unshare", "--map-root-user", "--mount", "sh", "-c", inside, "sh", *command]
