@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
-from tlm_search.digest import digest
 from tlm_search.errors import DivergedError, OutOfMemoryError
+from tlm_search.members.measured import measured
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.store import Entry, Store
@@ -118,20 +118,15 @@ class BertTrainer:
         where = machine(self.device)
         shape, pooling = spec.architecture, spec.settings.pooling
         key = {"architecture": shape.to_document(), "pooling": pooling, "labels": spec.labels, "members": members}
-        key["machine"] = where
-        name = digest(key)
-        entry = store.read(LATENCY, name)
-        if entry is not None:
-            return float(entry.document["latency_ms"])
-        # One at a time: two measurements on one machine spoil both.
-        with store.lock(LATENCY, digest(where)):
-            entry = store.read(LATENCY, name)
-            if entry is None:
-                measured = measure_latency_ms(
-                    shape, members=members, labels=spec.labels, pooling=pooling, device=self.device
-                )
-                entry = store.write(LATENCY, name, {"key": key, "latency_ms": measured}, {})
-        return float(entry.document["latency_ms"])
+
+        def measure() -> dict[str, float]:
+            latency = measure_latency_ms(
+                shape, members=members, labels=spec.labels, pooling=pooling, device=self.device
+            )
+            return {"latency_ms": latency}
+
+        document = measured(LATENCY, {**key, "machine": where}, measure, machine=where, store=store)
+        return float(document["latency_ms"])
 
     def _precision(self, architecture: Architecture, objective: Objective, store: Store) -> Precision:
         return measured_precision(architecture, objective, device=self.device, store=store)
@@ -256,13 +251,11 @@ def measured_precision(architecture: Architecture, objective: Objective, *, devi
         return "float32"
     where = machine(device)
     key = {"architecture": architecture.to_document(), "objective": objective, "machine": where}
-    name = digest(key)
-    with store.lock(LATENCY, digest(where)):
-        entry = store.read(PRECISION, name)
-        if entry is None:
-            fastest = faster_precision(architecture, objective)
-            entry = store.write(PRECISION, name, {"key": key, "precision": fastest}, {})
-    precision: Precision = entry.document["precision"]
+
+    def measure() -> dict[str, Precision]:
+        return {"precision": faster_precision(architecture, objective)}
+
+    precision: Precision = measured(PRECISION, key, measure, machine=where, store=store)["precision"]
     return precision
 
 

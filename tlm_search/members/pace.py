@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest
-from tlm_search.members.bert_trainer import LATENCY, measured_precision
+from tlm_search.members.bert_trainer import measured_precision
+from tlm_search.members.measured import measured
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.store import Store
 from tlm_search.members.train import GPU_STACK
@@ -56,13 +57,14 @@ class Pace:
         self._deadline = time.monotonic() + MEASURING_SECONDS
         self._known: dict[str, Mapping[str, float]] = {}
         self._points: dict[str, dict[float, float]] = {}
+        self._executions: dict[tuple[Architecture, Objective], Execution] = {}
 
     def pretraining(self, spec: PretrainSpec) -> float:
         """Return the seconds of one pre-training."""
         settings, texts = spec.settings, self.data.folder("corpus")
         batch = min(settings.batch_size, spec.documents)
         shape = {"masking_probability": settings.masking_probability, "dropout": settings.dropout, "batch_size": batch}
-        key = {"architecture": spec.architecture.to_document(), **shape, "texts": self.data.corpus_fingerprint}
+        key = {**shape, "texts": self.data.corpus_fingerprint}
         scored = settings.masking_probability * self.data.length
         flops = batch * spec.architecture.forward_flops(self.data.length, scored=scored)
 
@@ -71,14 +73,14 @@ class Pace:
             return {"update": self._seconds_per_update(lambda n, clock: self._pretrain(spec, corpus, n, clock))}
 
         updates = math.ceil(spec.documents / settings.batch_size) * settings.epochs
-        return updates * self._seconds("update", "pretraining", key, flops, measure)
+        return updates * self._seconds("update", "pretraining", spec.architecture, key, flops, measure)
 
     def finetuning(self, spec: MemberSpec) -> float:
         """Return the seconds of one fine-tuning and of the answers on validation and test."""
         settings, rows = spec.settings, self.data.rows
         batch = min(settings.batch_size, rows["train"])
         shape = {"pooling": settings.pooling, "dropout": settings.dropout, "batch_size": batch, "labels": spec.labels}
-        key = {"architecture": spec.architecture.to_document(), **shape, "texts": self.data.task_fingerprint}
+        key = {**shape, "texts": self.data.task_fingerprint}
         flops = batch * spec.architecture.forward_flops(self.data.length)
 
         def measure() -> Mapping[str, float]:
@@ -88,8 +90,8 @@ class Pace:
             return {"update": update, "text": self._seconds_per_answer(spec, texts, labels)}
 
         updates = math.ceil(rows["train"] / settings.batch_size) * settings.epochs
-        update = self._seconds("update", "finetuning", key, flops, measure)
-        text = self._seconds("text", "finetuning", key, flops / batch, measure)
+        update = self._seconds("update", "finetuning", spec.architecture, key, flops, measure)
+        text = self._seconds("text", "finetuning", spec.architecture, key, flops / batch, measure)
         return updates * update + (rows["validation"] + rows["test"]) * text
 
     def latencies(self, size: int) -> float:
@@ -97,21 +99,26 @@ class Pace:
         return size * LATENCY_SECONDS
 
     def _seconds(
-        self, part: str, objective: Objective, key: Mapping[str, Any], flops: float, measure: Measure
+        self,
+        part: str,
+        objective: Objective,
+        architecture: Architecture,
+        key: Mapping[str, Any],
+        flops: float,
+        measure: Measure,
     ) -> float:
         """Return what was measured for ``key``, now or before; or an estimate, once measuring took its time."""
-        key = {**key, "objective": objective, "stack": self.stack, "machine": self.machine}
+        key = {"architecture": architecture.to_document(), **key, "objective": objective, "stack": self.stack}
+        key["machine"] = self.machine
         name = digest(key)
         points = self._points.setdefault(f"{objective} {part}", {})
         if name not in self._known:
-            entry = self.store.read(PACE, name)
-            if entry is None and points and time.monotonic() > self._deadline:
+            late = points and time.monotonic() > self._deadline
+            if late and self.store.read(PACE, name) is None:
                 return interpolated(points, flops)
-            if entry is None:
-                # One at a time: two measurements on one machine spoil both.
-                with self.store.lock(LATENCY, digest(self.machine)):
-                    entry = self.store.write(PACE, name, {"key": key, "seconds": dict(measure())}, {})
-            self._known[name] = entry.document["seconds"]
+            self._execution(architecture, objective)  # before: it may have to be measured too
+            document = measured(PACE, key, lambda: {"seconds": dict(measure())}, machine=self.machine, store=self.store)
+            self._known[name] = document["seconds"]
         points[flops] = seconds = self._known[name][part]
         return seconds
 
@@ -169,7 +176,11 @@ class Pace:
         return statistics.median(taken[1:]) / EVALUATION_TEXTS / self.stack
 
     def _execution(self, architecture: Architecture, objective: Objective) -> Execution:
-        return Execution(self.device, measured_precision(architecture, objective, device=self.device, store=self.store))
+        wanted = (architecture, objective)
+        if wanted not in self._executions:
+            precision = measured_precision(architecture, objective, device=self.device, store=self.store)
+            self._executions[wanted] = Execution(self.device, precision)
+        return self._executions[wanted]
 
     def _now(self) -> float:
         if self.device == "cuda":

@@ -234,9 +234,9 @@ def _pieces(remote: Remote) -> dict[int, int]:
     """Return offsets and sizes of the pieces that follow each other without a gap."""
     pieces: dict[int, int] = {}
     for name, listed in remote.list(_PIECES).items():
-        offset = int(name.rpartition("/")[2])
-        if offset == _end(pieces):
-            pieces[offset] = listed.size
+        offset = name.rpartition("/")[2]
+        if offset.isdigit() and int(offset) == _end(pieces):
+            pieces[int(offset)] = listed.size
     return pieces
 
 

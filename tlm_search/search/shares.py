@@ -1,8 +1,8 @@
 """What each trial takes of a machine: as the space says, or as its configuration needs.
 
-What the configuration needs is an estimate, corrected by what the trials of the study were seen to take. Shares come in
-coarse steps, so that the worker of one trial suits the next. Everything is checked before anything is queued, because
-Ray would wait for ever for what no machine has.
+What the configuration needs is an estimate, raised once trials of the run were seen to take more. Shares come in coarse
+steps, so that the worker of one trial suits the next. Everything is checked before anything is queued, because Ray
+would wait for ever for what no machine has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Shares:
     def __init__(self, space: Space, machines: Sequence[Machine]) -> None:
         self._space, self._machines = space, machines
         self._sizes = DataSizes.of_space(space)
-        self._correction: float | None = None
+        self._correction = 1.0
         self._largest = 0.0
 
     def of(self, settings: Mapping[str, Value]) -> Share:
@@ -46,17 +46,17 @@ class Shares:
 
     def estimated_gb(self, settings: Mapping[str, Value], *, members: int = 1, pieces: int = 1) -> float:
         """Return the memory that a process training so many stacked members takes, corrected by what was seen."""
-        return self._estimate(settings, members=members, pieces=pieces) * (self._correction or 1.0)
+        return self._estimate(settings, members=members, pieces=pieces) * self._correction
 
     def learn(self, settings: Mapping[str, Value], peak_gb: float) -> None:
-        """Correct the estimates by the most that a worker took up to the end of a trial with ``settings``.
+        """Raise the estimates, if a worker took more than them up to the end of a trial with ``settings``.
 
-        A worker's peak is that of all its trials, so it is held against the largest estimate so far.
+        A worker's peak is that of all its trials, so it is held against the largest estimate so far. A lower peak says
+        nothing: the members may have come from the store.
         """
         members = self._stacked(settings) if self._space.resources.gpus_per_trial else 1
         self._largest = max(self._largest, self._estimate(settings, members=members, pieces=1))
-        if peak_gb > 0:
-            self._correction = max(self._correction or 0.0, peak_gb / self._largest)
+        self._correction = max(self._correction, peak_gb / self._largest)
 
     def concurrent(self) -> int:
         """Return how many trials may run at once: as many of the smallest as fit, and at most what the space says.
@@ -81,15 +81,15 @@ class Shares:
                 f"and {most.memory_gb:.1f} GB of memory",
                 hint="lower cpus_per_trial, gpus_per_trial or memory_gb in the space's section resources",
             )
-        if self._space.trainer == "simulated":
+        if self._space.trainer == "simulated" or self._space.resources.memory_gb != "auto":
             return
         # Where a batch is too large, it is computed in pieces: only what is too large even so can never run.
         least = self.estimated_gb(settings, pieces=PIECES)
-        where, has = ("GPU", self._gpu_memory()) if share.gpus else ("machine", most.memory_gb)
-        if (share.gpus or self._space.resources.memory_gb == "auto") and has is not None and least > has:
+        where, has = ("GPU", self._gpu_memory()) if share.gpus else ("largest machine", most.memory_gb)
+        if has is not None and least > has:
             shape = ", ".join(f"{name} {settings[name]}" for name in ("depth", "width", "pretrain_batch_size"))
             raise ResourceError(
-                f"a member of {shape} takes about {least:.1f} GB to train; the largest {where} has {has:.1f} GB",
+                f"a member of {shape} takes about {least:.1f} GB to train; the {where} has {has:.1f} GB",
                 hint="lower depth, width or batch sizes in search (or in reference), or the length of the texts; "
                 "if you know better, resources: {memory_gb: null} does not count memory",
             )

@@ -145,10 +145,10 @@ class Forgetful(Callback):
 
 
 def _reason(text: str) -> str:
-    # Not a mere "memory": Ray's text for any dead worker lists the kernel's out-of-memory killer among other causes.
-    if "OutOfMemoryError" in text:
+    # The texts of Ray's errors do not name their classes. Not a mere "memory": that for any dead worker lists the
+    # kernel's out-of-memory killer among other causes.
+    if "running low on memory" in text:
         return "its worker was killed because the memory was full"
-    # The texts of Ray's errors do not name their classes.
     if "its node has died" in text:
         return "its node died"
     if "worker process has died" in text or "actor died unexpectedly" in text or not text:

@@ -53,6 +53,10 @@ DIED = "The actor died unexpectedly before finishing this task.\n\tclass_name: C
             "The actor 5c is unavailable: The actor is temporarily unavailable: RpcError: Socket closed rpc_code: 14.",
             "its worker or its node could not be reached",
         ),
+        (
+            f"{DIED}2 worker(s) were killed due to the node running low on memory. Memory on the node was 15GB used",
+            "its worker was killed because the memory was full",
+        ),
         ("", "its worker died"),
         ("No such thing\nthe last line", "its worker died: the last line"),
     ],
