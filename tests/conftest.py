@@ -5,14 +5,25 @@ import pytest
 pytest_plugins = ["browser", "machines", "servers"]  # they start Chromium and databases only where a test asks for them
 
 
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> None:
-    """One thread: two threads that share one free core wait for each other a hundred times longer than they work."""
+def _use_one_torch_thread() -> None:
+    """Two threads that share one free core wait for each other a hundred times longer than they work."""
     import sys
 
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_torch_thread_for_fixtures() -> None:
+    """One thread: what a module's fixtures compute is compared bit by bit with what its tests do."""
+    _use_one_torch_thread()
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> None:
+    """One thread, also where a test before has set another number."""
+    _use_one_torch_thread()
 
 
 @pytest.fixture

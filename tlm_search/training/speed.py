@@ -20,9 +20,11 @@ from tlm_search.training.settings import Execution, Finetuning, Precision, Pretr
 Objective = Literal["pretraining", "finetuning"]
 
 WORTHWHILE = 0.9  # bf16 has to take less than this share of the time of fp32
+HOPELESS = 3.0  # a small product in bf16 that takes more than so many times that in fp32 tells enough
 LEAST_FLOPS = 1e9  # of an update's forward pass; below, calls cost more than the arithmetic
 MASKED = 0.15
 _TEXTS, _TIMED, _TURNS = 16, 3, 2
+_SIDE = 192  # of the matrices of that product
 _LABELS = 4
 _SPECIAL = {"pad": 0, "cls": 1, "sep": 2, "mask": 3}
 _ALL: tuple[Precision, ...] = get_args(Precision)
@@ -39,6 +41,9 @@ def faster_precision(architecture: Architecture, objective: Objective) -> Precis
     # One thread, and its own time: so that other work on the machine does not decide.
     torch.set_num_threads(1)
     try:
+        # Without instructions for it bf16 is emulated, a hundred times as slow: the updates would take minutes.
+        if seconds_per_product("bfloat16") > HOPELESS * seconds_per_product("float32"):
+            return "float32"
         for precision in _ALL * _TURNS:
             clock = UpdateClock(time.thread_time)
             taken = seconds_per_update(architecture, objective, texts=_TEXTS, precision=precision, clock=clock)
@@ -53,6 +58,17 @@ def can_gain(architecture: Architecture, objective: Objective) -> bool:
     scored = MASKED * architecture.positions if objective == "pretraining" else 0.0
     work = _TEXTS * architecture.forward_flops(architecture.positions, scored=scored)
     return not architecture.convolution_layers and work >= LEAST_FLOPS
+
+
+def seconds_per_product(precision: Precision) -> float:
+    """Return the least seconds of this thread that a product of two small matrices took, of a few."""
+    one = torch.ones(_SIDE, _SIDE, dtype=getattr(torch, precision))
+    taken = []
+    for _ in range(_TIMED):
+        begin = time.thread_time()
+        torch.mm(one, one)
+        taken.append(time.thread_time() - begin)
+    return min(taken)
 
 
 def seconds_per_update(

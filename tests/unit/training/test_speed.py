@@ -1,0 +1,58 @@
+"""The choice of a precision: by measurement, and quickly where bf16 is only emulated."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tlm_search.model.architecture import Architecture
+from tlm_search.training import speed
+from tlm_search.training.speed import can_gain, faster_precision
+
+WIDE = Architecture(depth=1, heads=8, head_size=64, feed_forward=2048, vocabulary=4096, positions=64)
+SMALL = Architecture(depth=1, heads=1, head_size=16, feed_forward=32, vocabulary=100, positions=8)
+
+
+def take(monkeypatch: pytest.MonkeyPatch, *, product: float, update: float) -> list[str]:
+    """Let bf16 take so many times as long as fp32; return the precisions whose updates are timed."""
+    timed: list[str] = []
+
+    def updates(architecture: Architecture, objective: str, *, precision: str, **rest: Any) -> float:
+        timed.append(precision)
+        return update if precision == "bfloat16" else 1.0
+
+    monkeypatch.setattr(speed, "seconds_per_product", lambda p: product if p == "bfloat16" else 1.0)
+    monkeypatch.setattr(speed, "seconds_per_update", updates)
+    return timed
+
+
+@pytest.mark.parametrize(("update", "chosen"), [(0.5, "bfloat16"), (0.95, "float32"), (2.0, "float32")])
+def test_the_faster_precision_is_taken_where_it_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, update: float, chosen: str
+) -> None:
+    timed = take(monkeypatch, product=1.2, update=update)
+    threads = torch.get_num_threads()
+    assert faster_precision(WIDE, "pretraining") == chosen
+    assert set(timed) == {"float32", "bfloat16"}
+    assert torch.get_num_threads() == threads
+
+
+def test_no_update_is_timed_where_bf16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single one would take most of a minute there."""
+    timed = take(monkeypatch, product=25.0, update=0.1)
+    threads = torch.get_num_threads()
+    assert faster_precision(WIDE, "pretraining") == "float32"
+    assert timed == []
+    assert torch.get_num_threads() == threads
+
+
+def test_small_members_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = take(monkeypatch, product=0.1, update=0.1)
+    assert not can_gain(SMALL, "finetuning")
+    assert faster_precision(SMALL, "finetuning") == "float32"
+    assert timed == []
+
+
+def test_a_product_takes_time_in_both_precisions() -> None:
+    assert speed.seconds_per_product("float32") > 0
+    assert speed.seconds_per_product("bfloat16") > 0
