@@ -19,6 +19,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import DivergedError, OutOfMemoryError
 from tlm_search.members.measured import measured
+from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.store import Entry, Store
@@ -35,10 +36,10 @@ from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Precision
-from tlm_search.training.speed import Objective, can_gain, faster_precision
+from tlm_search.training.speed import Objective
 
 PRETRAINED = "pretrained"
-LATENCY, PRECISION = "latency", "precision"
+LATENCY = "latency"
 CHECKPOINT_SECONDS = 120.0  # of pre-training that an interruption costs at most
 
 
@@ -243,20 +244,6 @@ class BertTrainer:
             arrays = {"model": _member_arrays(weights, index)}
             entries[spec.digest] = store.write(PRETRAINED, spec.digest, document, arrays)
         return entries
-
-
-def measured_precision(architecture: Architecture, objective: Objective, *, device: str, store: Store) -> Precision:
-    """Return the precision that trains faster here: measured once for an architecture on this kind of machine."""
-    if device != "cpu" or not can_gain(architecture, objective):
-        return "float32"
-    where = machine(device)
-    key = {"architecture": architecture.to_document(), "objective": objective, "machine": where}
-
-    def measure() -> dict[str, Precision]:
-        return {"precision": faster_precision(architecture, objective)}
-
-    precision: Precision = measured(PRECISION, key, measure, machine=where, store=store)["precision"]
-    return precision
 
 
 @cache

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest
-from tlm_search.members.bert_trainer import measured_precision
 from tlm_search.members.measured import measured
+from tlm_search.members.precision import measured_precision
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.store import Store
 from tlm_search.members.train import GPU_STACK

@@ -8,10 +8,10 @@ only slow sees the next number and knows that it has lost.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlm_search.errors import StoreError
+from tlm_search.remote.heartbeat import repeated
 from tlm_search.remote.remote import Remote
 
 
@@ -88,27 +89,23 @@ class Lease:
     @contextmanager
     def kept(self, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Renew it until the end of the block, and release it; ``lost`` is called, once, when somebody else took it."""
-        ended, gone = threading.Event(), threading.Event()
+        beats, gone = itertools.count(1), False
 
-        def renew() -> None:
-            beat = 0
-            while not ended.wait(self._timing.renew):
-                beat += 1
-                with suppress(StoreError):  # it is away for a moment
-                    if self._is_lost():
-                        gone.set()
-                        lost()
-                        return
-                    self._remote.write(self._object(self._number), self._content(beat=beat))
+        def renew() -> bool:
+            nonlocal gone
+            with suppress(StoreError):  # it is away for a moment
+                if self._is_lost():
+                    gone = True
+                    lost()
+                    return False
+                self._remote.write(self._object(self._number), self._content(beat=next(beats)))
+            return True
 
-        thread = threading.Thread(target=renew, name="lease", daemon=True)
-        thread.start()
         try:
-            yield
+            with repeated(renew, seconds=self._timing.renew, name="lease"):
+                yield
         finally:
-            ended.set()
-            thread.join()
-            if not gone.is_set():
+            if not gone:
                 with suppress(StoreError):  # it ends by itself
                     self._remote.write(self._object(self._number), self._content(released=True))
                     older = [number for number in self._numbers() if number < self._number]

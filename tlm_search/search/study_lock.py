@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from sqlalchemy.engine import Engine
 
 from tlm_search.digest import digest
 from tlm_search.errors import StudyError
+from tlm_search.remote.heartbeat import repeated
 from tlm_search.search.databases import connect_redis, is_redis, lost, sql_url
 
 if TYPE_CHECKING:
@@ -175,28 +175,22 @@ def _lock(url: str, name: str, folder: Path) -> _Lock:
 @contextmanager
 def _alive(lock: _Lock, name: str, announce: Callable[[str], None]) -> Iterator[None]:
     """Give signs of life until the end, and take the lock again should the database have been away."""
-    ended = threading.Event()
 
-    def give_signs() -> None:
-        while not ended.wait(_SIGN_OF_LIFE_SECONDS):
-            try:
-                lock.renew()
-                continue
-            except Exception:  # whatever the driver raises: the lock may be lost, and only taking it again tells
-                with suppress(Exception):  # it is still away
-                    if lock.acquire():
-                        continue
+    def give_sign() -> bool:
+        try:
+            lock.renew()
+        except Exception:  # whatever the driver raises: the lock may be lost, and only taking it again tells
+            with suppress(Exception):  # it is still away
+                if not lock.acquire():
                     announce(f"the database was away, and another driver has the study {name} now: {lock.holder()}")
                     os.kill(os.getpid(), signal.SIGINT)
-                    return
+                    return False
+        return True
 
-    thread = threading.Thread(target=give_signs, name="study-lock", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(give_sign, seconds=_SIGN_OF_LIFE_SECONDS, name="study-lock"):
+            yield
     finally:
-        ended.set()
-        thread.join()
         with suppress(Exception):  # it runs out by itself
             lock.release()
 

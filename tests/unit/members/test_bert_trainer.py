@@ -12,7 +12,7 @@ from test_train import specs_of
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import OutOfMemoryError
-from tlm_search.members import bert_trainer
+from tlm_search.members import bert_trainer, precision
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.store import Store
 from tlm_search.members.train import obtain
@@ -98,8 +98,8 @@ def test_the_precision_is_measured_once_and_a_checkpoint_keeps_its_own(
         asked.append(objective)
         return "bfloat16"
 
-    monkeypatch.setattr(bert_trainer, "can_gain", lambda *_: True)
-    monkeypatch.setattr(bert_trainer, "faster_precision", faster)
+    monkeypatch.setattr(precision, "can_gain", lambda *_: True)
+    monkeypatch.setattr(precision, "faster_precision", faster)
     store = Store(data.root)
     members(data, store)
     members(data, store, finetune_learning_rate=3e-3)

@@ -5,7 +5,7 @@ import pytest
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
-from tlm_search.members import bert_trainer, pace
+from tlm_search.members import pace, precision
 from tlm_search.members.pace import PACE, Pace, interpolated, sample
 from tlm_search.members.plan import DataSizes, plan
 from tlm_search.members.store import Store
@@ -46,11 +46,11 @@ def test_the_precision_is_measured_before_the_pace_that_needs_it(
     data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One measurement at a time: asked for in the middle of another, it would wait for itself."""
-    monkeypatch.setattr(bert_trainer, "can_gain", lambda *_: True)
-    monkeypatch.setattr(bert_trainer, "faster_precision", lambda *_: "bfloat16")
+    monkeypatch.setattr(precision, "can_gain", lambda *_: True)
+    monkeypatch.setattr(precision, "faster_precision", lambda *_: "bfloat16")
     store = Store(data.root)
     assert planned(data, Pace(data, store, threads=1, device="cpu")).expected.seconds > 0
-    assert {entry.document["precision"] for entry in store.entries(bert_trainer.PRECISION)} == {"bfloat16"}
+    assert {entry.document["precision"] for entry in store.entries(precision.PRECISION)} == {"bfloat16"}
 
 
 def test_once_time_is_up_the_rest_is_estimated(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
