@@ -11,6 +11,7 @@ import pytest
 
 from tlm_search.data.prepare import simulated_data
 from tlm_search.errors import TrainingError
+from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer
@@ -105,7 +106,7 @@ def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     place = Bench(folder / "elsewhere", space_of())
 
     def run_driver(driver: Driver, workplace: Any, space: Any, **options: Any) -> bool:
-        place.space, place.store = driver._space, Store(workplace.store)
+        place.space, place.store = driver._space, open_store(workplace.store)
         place.run(driver)
         return False
 

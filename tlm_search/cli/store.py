@@ -92,14 +92,13 @@ def gc(
 
 def _store(studies_dir: str) -> Store:
     from tlm_search.errors import StoreError
-    from tlm_search.members.store import Store
+    from tlm_search.members.shared_store import open_store
     from tlm_search.remote.mount import shown, studies_folder
     from tlm_search.search.folder import store_root
 
     folder = studies_folder(studies_dir)
-    store = Store(store_root(folder))
-    there = store.root.is_dir() if store.mirror is None else store.mirror.identity() is not None
-    if not there:
+    store = open_store(store_root(folder))
+    if not store.exists():
         raise StoreError(
             f"there is no store in {shown(folder)}", hint="give the folder of the studies with --studies-dir"
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tlm_search.data.prepare import prepare, simulated_data
 from tlm_search.data.prepared import PreparedData
+from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import trainer_named
 from tlm_search.remote.mount import shown, studies_folder
@@ -88,7 +89,7 @@ def run_study(
         check_same_space(open_study(folder, storage, name=study_name(folder)), space)
     elif storage is not None:
         open_storage(folder, storage)
-    store = Store(store_root(studies_dir))
+    store = open_store(store_root(studies_dir))
     store.check_writable()
     data = _data(space, store.root, announce)
     if fresh and folder.exists():
