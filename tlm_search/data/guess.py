@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlm_search.data.columns import require_columns
 from tlm_search.data.fewrel import is_fewrel
-from tlm_search.data.files import kind_of, read_columns, read_json, require_columns
+from tlm_search.data.files import kind_of, read_columns, read_json
 from tlm_search.data.sampling import Labelled, texts_by_label
 from tlm_search.data.sources import load_labelled
 from tlm_search.errors import DataError

@@ -9,7 +9,7 @@ import pytest
 from driven import space_of
 from machines import On, objects
 
-from tlm_search.data.prepare import simulated_data
+from tlm_search.data.simulated import simulated_data
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Store
