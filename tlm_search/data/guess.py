@@ -147,9 +147,9 @@ def vocabulary_of(documents: Sequence[str]) -> int:
     return min(8192, max(256, 1 << ((len(words) // 2).bit_length() - 1) if len(words) > 1 else 0))
 
 
-def pretrain_sizes(documents: int) -> list[int]:
-    """Return sizes to search: none, a third and all of the ``documents``, of at most 18,000 in two digits."""
-    most = min(documents, 18_000)
-    digits = max(1, 10 ** (len(str(most)) - 2))
-    largest = most // digits * digits
+def pretrain_sizes(documents: int, *, most: int) -> list[int]:
+    """Return sizes to search: none, a third and all of the ``documents``, of at most ``most`` in two digits."""
+    largest = min(documents, most)
+    digits = max(1, 10 ** (len(str(largest)) - 2))
+    largest = largest // digits * digits
     return sorted({0, largest // 3, largest})
