@@ -29,6 +29,7 @@ _METRIC_WORDS = {
     "validation_cross_entropy": "validation cross-entropy (nats)",
     "test_accuracy": "test accuracy",
     "latency_ms": "latency (ms per text)",
+    "serving_flops": "serving cost (FLOPs per text)",
     "parameters": "parameters",
     "training_flops": "training cost (FLOPs)",
     "training_seconds": "training time (s)",

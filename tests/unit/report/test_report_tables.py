@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from tlm_search.report import insight, tables
+from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.frames import configurations_frame, provenance_table
 
@@ -45,7 +46,7 @@ def test_frontiers_are_best_first_and_carry_every_number(record):
 def test_nothing_is_better_and_cheaper_than_the_front(record):
     table = tables.tradeoffs_table(record)
     own = table[table["trial"] >= 0]
-    for cost in tables.COSTS:
+    for cost in COSTS:
         known = own[own[cost].notna()]
         front = known[known[f"front_{cost}"]]
         assert len(front)
