@@ -23,7 +23,7 @@ from tlm_search.report.evidence import Evidence
 from tlm_search.report.words import describe, milliseconds, number, plural
 from tlm_search.search.folder import is_study, read_study
 from tlm_search.search.record import StudyRecord, TrialRecord
-from tlm_search.space.settings import SETTINGS
+from tlm_search.space.settings import SETTINGS, Value
 
 COLUMNS = ("claim", "effect", "low", "high", "seeds", "verdict", "measured_on")
 HOLDS, FAILS, UNSURE = "holds", "does not hold", "cannot tell at this scale"
@@ -348,7 +348,7 @@ def _widest(families: Sequence[dict[int, TrialRecord]]) -> dict[int, TrialRecord
 
 
 def _family(trial: TrialRecord) -> str:
-    return canonical_json({name: trial.settings.get(name) for name in _shape_names()})
+    return canonical_json({name: _shape(trial, name) for name in _shape_names()})
 
 
 def _shape_names() -> list[str]:
@@ -356,7 +356,12 @@ def _shape_names() -> list[str]:
 
 
 def _differing(first: TrialRecord, second: TrialRecord) -> list[str]:
-    return [name for name in _shape_names() if first.settings.get(name) != second.settings.get(name)]
+    return [name for name in _shape_names() if _shape(first, name) != _shape(second, name)]
+
+
+def _shape(trial: TrialRecord, name: str) -> Value | None:
+    # Trials of an earlier version do not say what there was no choice of.
+    return trial.settings.get(name, SETTINGS[name].default)
 
 
 def _alone(trial: TrialRecord) -> float:
