@@ -44,6 +44,22 @@ _ALL = (
     Setting("heads", "architecture", int, None, "attention heads; width / head_size when not given", 1, 256),
     Setting("head_size", "architecture", int, 16, "size of a head; width / heads when both are given", 1, 1_024),
     Setting("feed_forward", "architecture", float, 4.0, "feed-forward size as a multiple of the width", 0.25, 16),
+    Setting(
+        "normalisation",
+        "architecture",
+        str,
+        "post",
+        "layer norms behind attention and feed-forward, as in BERT, or before them",
+        choices=("post", "pre"),
+    ),
+    Setting(
+        "layer_weights",
+        "architecture",
+        str,
+        "own",
+        "shared: one set of weights for all layers, as in ALBERT",
+        choices=("own", "shared"),
+    ),
     Setting("convolution_layers", "architecture", int, 0, "convolutions before the transformer; 0: BERT", 0, 16),
     Setting(
         "convolution_kernel",

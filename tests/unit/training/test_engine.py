@@ -29,13 +29,14 @@ from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Pretraining
 
+DEEP = replace(SHAPE, depth=2, normalisation="pre", shared_layers=True)
 MUON = replace(PRETRAINING, optimiser="muon")
 
 
 @pytest.mark.parametrize(
     ("architecture", "settings"),
-    [(SHAPE, PRETRAINING), (CONVOLVED, PRETRAINING), (SHAPE, MUON)],
-    ids=["plain", "convolution", "muon"],
+    [(SHAPE, PRETRAINING), (CONVOLVED, PRETRAINING), (DEEP, PRETRAINING), (SHAPE, MUON)],
+    ids=["plain", "convolution", "pre-norm, shared", "muon"],
 )
 def test_a_member_of_a_stack_is_its_solo_twin(architecture: Architecture, settings: Pretraining) -> None:
     """Pre-trained and fine-tuned with dropout, in a stack of three and alone: equal but for the order of sums."""
