@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tlm_search.model import convolution
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import EPSILON, Weights, linear, normalise
+from tlm_search.model.bert import EPSILON, Weights, before, behind, linear, normalise
 
 _WORDS, _PLACES, _CONSTANT = "first.words", "first.places", "first.constant"
 
@@ -39,10 +39,13 @@ def member_logits(
     hidden, looked_up = _embed(weights, ids, mask, hide_padding=architecture.convolution_layers > 0)
     if architecture.convolution_layers:
         hidden = convolution.forward(hidden, weights, architecture, training=False)
-    last = architecture.depth - 1
-    for layer in range(architecture.depth if pooling == "mean" else last):
-        hidden = _layer(weights, f"layers.{layer}", architecture, hidden, mask, looked_up if layer == 0 else None)
-    pooled = _mean(hidden, mask) if pooling == "mean" else _first(weights, f"layers.{last}", architecture, hidden, mask)
+    names = [f"layers.{layer % architecture.weighted_layers}" for layer in range(architecture.depth)]
+    for name in names if pooling == "mean" else names[:-1]:
+        hidden, looked_up = _layer(weights, name, architecture, hidden, mask, looked_up), None
+    if pooling == "mean":
+        pooled = _mean(_before(hidden, weights, architecture, "norm"), mask)
+    else:
+        pooled = before(_first(weights, names[-1], architecture, hidden, mask), weights, architecture, "norm")
     return linear(torch.tanh(linear(pooled, weights, "pooler")), weights, "classifier")
 
 
@@ -60,7 +63,7 @@ def split(weights: Mapping[str, Tensor]) -> list[Weights]:
 def lookup_bytes(architecture: Architecture, *, pooling: str) -> int:
     """Return the bytes that ``with_lookup`` adds to a member; 0 where there is nothing to look up."""
     whole_layers = architecture.depth if pooling == "mean" else architecture.depth - 1
-    if not whole_layers or architecture.convolution_layers:
+    if not whole_layers or not architecture.is_bert:
         return 0
     return (architecture.vocabulary + architecture.positions + 1) * 3 * architecture.width * 4
 
@@ -115,26 +118,27 @@ def _layer(
     architecture: Architecture,
     hidden: Tensor,
     mask: Tensor | None,
-    projected: Tensor | None = None,
+    projected: Tensor | None,
 ) -> Tensor:
     members, texts, length, width = hidden.shape
     flat = hidden.flatten(1, 2)
     if projected is None:
-        projected = linear(flat, weights, f"{name}.attention.qkv")
+        read = before(flat, weights, architecture, f"{name}.attention.norm")
+        projected = linear(read, weights, f"{name}.attention.qkv")
     shape = (members * texts, length, 3, architecture.heads, architecture.head_size)
     query, key, value = projected.view(shape).permute(2, 0, 3, 1, 4)
     seen = None if mask is None else mask.repeat(members, 1)[:, None, None]
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).reshape(flat.shape)
-    return _rest(weights, name, flat, mixed).view(members, texts, length, width)
+    return _rest(weights, name, architecture, flat, mixed).view(members, texts, length, width)
 
 
 def _first(weights: Weights, name: str, architecture: Architecture, hidden: Tensor, mask: Tensor | None) -> Tensor:
     """Apply the layer ``name`` to the first token of each text: ``(K, texts, width)``."""
     members, texts, _, width = hidden.shape
     heads, size = architecture.heads, architecture.head_size
-    first = hidden[:, :, 0]
+    first, hidden = hidden[:, :, 0], _before(hidden, weights, architecture, f"{name}.attention.norm")
     weight, bias = weights[f"{name}.attention.qkv.weight"], weights[f"{name}.attention.qkv.bias"]
-    query = torch.baddbmm(bias[:, None, :width], first, weight[:, :width].transpose(1, 2))
+    query = torch.baddbmm(bias[:, None, :width], hidden[:, :, 0], weight[:, :width].transpose(1, 2))
     # (K x heads, texts, size) x (K x heads, size, width)
     query = query.view(members, texts, heads, size).transpose(1, 2).reshape(members * heads, texts, size)
     keys = weight[:, width : 2 * width].reshape(members * heads, size, width)
@@ -146,14 +150,21 @@ def _first(weights: Weights, name: str, architecture: Architecture, hidden: Tens
     values = weight[:, 2 * width :].reshape(members * heads, size, width)
     mean = mean.transpose(1, 2).reshape(members * heads, texts, width)
     mixed = torch.bmm(mean, values.transpose(1, 2)).view(members, heads, texts, size).transpose(1, 2)
-    return _rest(weights, name, first, mixed.reshape(members, texts, width) + bias[:, None, 2 * width :])
+    mixed = mixed.reshape(members, texts, width) + bias[:, None, 2 * width :]
+    return _rest(weights, name, architecture, first, mixed)
 
 
-def _rest(weights: Weights, name: str, hidden: Tensor, mixed: Tensor) -> Tensor:
+def _rest(weights: Weights, name: str, architecture: Architecture, hidden: Tensor, mixed: Tensor) -> Tensor:
     """Return what a layer makes of ``hidden`` ``(K, n, width)`` and what its attention ``mixed`` from the values."""
-    hidden = normalise(hidden + linear(mixed, weights, f"{name}.attention.out"), weights, f"{name}.attention.norm")
-    inner = linear(F.gelu(linear(hidden, weights, f"{name}.inner")), weights, f"{name}.out")
-    return normalise(hidden + inner, weights, f"{name}.norm")
+    seen = linear(mixed, weights, f"{name}.attention.out")
+    hidden = behind(hidden + seen, weights, architecture, f"{name}.attention.norm")
+    read = before(hidden, weights, architecture, f"{name}.norm")
+    inner = linear(F.gelu(linear(read, weights, f"{name}.inner")), weights, f"{name}.out")
+    return behind(hidden + inner, weights, architecture, f"{name}.norm")
+
+
+def _before(hidden: Tensor, weights: Weights, architecture: Architecture, name: str) -> Tensor:
+    return before(hidden.flatten(1, 2), weights, architecture, name).view_as(hidden)
 
 
 def _mean(hidden: Tensor, mask: Tensor | None) -> Tensor:

@@ -15,6 +15,8 @@ _SETTING_WORDS = {
     "head_size": "head size {}",
     "feed_forward": "feed-forward {}x",
     "pretrain_size": "pre-trained on {}",
+    "normalisation": "{}-norm",
+    "layer_weights": "{} weights of layers",
     "convolution_layers": "{} convolutions",
     "convolution_kernel": "kernel {}",
     "pooling": "{} pooling",

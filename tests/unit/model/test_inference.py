@@ -13,6 +13,9 @@ from tlm_search.training.batches import assemble
 SHAPES = {
     "one layer": {},
     "three layers, one head": {"depth": 3, "heads": 1, "head_size": 8},
+    "pre-norm": {"depth": 2, "normalisation": "pre"},
+    "shared layers": {"depth": 3, "shared_layers": True},
+    "convolution, pre-norm": {"depth": 1, "convolution_layers": 1, "channels": 3, "normalisation": "pre"},
     "convolution": {"convolution_layers": 2, "channels": 3, "kernel": (3, 2)},
 }
 
