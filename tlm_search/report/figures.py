@@ -158,7 +158,7 @@ def loss_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure:
         hovertemplate="%{text}<extra></extra>",
     )
     title = "Single members by their pre-training loss"
-    return finish(figure, title, "masked-language-model loss (nats per token)", "test accuracy")
+    return finish(figure, title, "MLM loss (nats per token)", "test accuracy")
 
 
 def overlap_figure(overlap: pd.DataFrame) -> go.Figure:

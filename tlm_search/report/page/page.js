@@ -71,7 +71,7 @@
   const lines = (text) => String(text).split("<br>").map((line) => line.replace(/<[^>]*>/g, "").replace(/&(lt|gt|amp);/g, (word) => ESCAPED[word]));
 
   function written(value, axis = {}) {
-    if (value === null || value === undefined) return "";
+    if (value === null || value === undefined || axis.showticklabels === false) return "";
     const tick = axis.tickvals && axis.ticktext ? axis.tickvals.indexOf(value) : -1;
     if (tick >= 0) return lines(axis.ticktext[tick]).join(" ");
     if (typeof value !== "number") return lines(value).join(" ");
@@ -79,22 +79,35 @@
     return value.toLocaleString("en", { maximumSignificantDigits: 6 });
   }
 
+  // Plotly's Python writes numbers as the bytes of their array.
+  const KINDS = {
+    f8: Float64Array, f4: Float32Array, i4: Int32Array, u4: Uint32Array, i2: Int16Array, u2: Uint16Array, i1: Int8Array, u1: Uint8Array,
+  };
+  function list(values) {
+    if (!values || !values.bdata) return values || [];
+    const bytes = Uint8Array.from(atob(values.bdata), (character) => character.charCodeAt(0));
+    const flat = Array.from(new KINDS[values.dtype](bytes.buffer), (value) => (Number.isNaN(value) ? null : value));
+    const columns = values.shape ? Number(String(values.shape).split(",")[1]) : 0;
+    return columns ? Array.from({ length: flat.length / columns }, (_, row) => flat.slice(row * columns, (row + 1) * columns)) : flat;
+  }
+
   // What a figure shows, for who cannot see it or point at it: a row for each point that has facts.
   function rowsOf(data, layout) {
     const rows = [];
     for (const trace of data) {
       if (trace.hoverinfo === "skip") continue;
+      const [x, y, numbers] = [list(trace.x), list(trace.y), list(trace.customdata)];
       if (trace.type === "heatmap") {
-        trace.z.forEach((line, i) => line.forEach((z, j) => rows.push([trace.name, written(trace.x[j]), written(trace.y[i]), lines(trace.text[i][j]).join("; ")])));
+        y.forEach((label, i) => x.forEach((said, j) => rows.push([trace.name, written(said), written(label), lines(trace.text[i][j]).join("; ")])));
         continue;
       }
       const told = Array.isArray(trace.text) ? trace.text : [];
-      const level = trace.mode === "lines" && !told.length && trace.y.every((y) => y === trace.y[0]);
+      const level = trace.mode === "lines" && !told.length && y.every((value) => value === y[0]);
       const whole = typeof trace.text === "string" || level;
-      trace.y.slice(0, whole ? 1 : undefined).forEach((y, i) => {
-        if (y === null) return;
-        const fact = whole ? trace.text || "" : told[i] || (trace.customdata ? `trial ${trace.customdata[i]}` : "");
-        rows.push([trace.name, whole ? "all" : written(trace.x[i], layout.xaxis), written(y, layout.yaxis), lines(fact).join("; ")]);
+      y.slice(0, whole ? 1 : undefined).forEach((value, i) => {
+        if (value === null) return;
+        const fact = whole ? trace.text || "" : told[i] || (numbers.length ? `trial ${numbers[i]}` : "");
+        rows.push([trace.name, whole ? "all" : written(x[i], layout.xaxis), written(value, layout.yaxis), lines(fact).join("; ")]);
       });
     }
     return rows;
@@ -103,10 +116,10 @@
   function numbers(box) {
     const { data, layout } = figures[box.dataset.for];
     const plot = document.getElementById(`figure-${box.dataset.for}`);
-    const axis = (one) => (one.title && one.title.text) || (one.type === "category" ? "name" : "");
-    const heads = ["line", axis(layout.xaxis), axis(layout.yaxis), "facts"];
     const rows = rowsOf(data, layout);
-    // An axis without a name has no values to tell, and facts that nothing has need no column.
+    // The values of an axis without a name are names themselves; where they are places, they have nothing to tell.
+    const axis = (one, place) => (one.title && one.title.text) || (rows.some((row) => row[place] && isNaN(row[place])) ? "name" : "");
+    const heads = ["line", axis(layout.xaxis, 1), axis(layout.yaxis, 2), "facts"];
     const kept = heads.flatMap((head, place) => (head && rows.some((row) => row[place]) ? [place] : []));
     const table = document.createElement("table");
     table.append(element("caption", plot.closest("figure").querySelector("h3, h4").textContent));
