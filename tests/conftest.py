@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import signal
+
 import pytest
 
 pytest_plugins = ["browser", "machines", "servers"]  # they start Chromium and databases only where a test asks for them
@@ -31,6 +33,8 @@ def call(monkeypatch, capsys):
     """Run a command line in this process: ``call("status", "x")`` returns exit code, standard output and error."""
     from tlm_search.cli import main as command_line
 
+    heard = signal.getsignal(signal.SIGINT)
+
     def invoke(*arguments):
         monkeypatch.setattr("sys.argv", ["tlm-search", *arguments])
         with pytest.raises(SystemExit) as ended:
@@ -38,4 +42,5 @@ def call(monkeypatch, capsys):
         printed = capsys.readouterr()
         return ended.value.code, printed.out, printed.err
 
-    return invoke
+    yield invoke
+    signal.signal(signal.SIGINT, heard)  # a command that was interrupted hears no more

@@ -5,6 +5,7 @@ Commands import what is heavy inside their functions, so that help and a wrong o
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -26,7 +27,7 @@ from tlm_search.cli.serve import serve
 from tlm_search.cli.status import status
 from tlm_search.cli.store import app as store
 from tlm_search.cli.validate import validate
-from tlm_search.errors import TlmSearchError
+from tlm_search.errors import InterruptedStudyError, TlmSearchError
 
 INTERRUPTED = 130
 
@@ -65,11 +66,21 @@ def main() -> None:
     """Run one command; what the user can mend ends with a message and its exit code, without a traceback."""
     try:
         app()
+    except InterruptedStudyError as error:
+        _hear_no_more()
+        show(error)
+        sys.exit(error.exit_code)
     except TlmSearchError as error:
         show(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        _hear_no_more()
         sys.exit(INTERRUPTED)
+
+
+def _hear_no_more() -> None:
+    # One more Ctrl-C, in the second in which this process ends, would end it without its message and exit code.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def show(error: TlmSearchError) -> None:

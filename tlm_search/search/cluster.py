@@ -29,6 +29,8 @@ QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "1e9",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Ray's state is never restored, so it need not be written
+    # Tune gives its workers variables of their own, so those that Ray starts beforehand, and waits for, serve nobody.
+    "RAY_prestart_worker_first_driver": "0",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",

@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 
 from tlm_search import errors
@@ -64,3 +66,21 @@ def test_exit_codes(call, monkeypatch, error, code):
 
     monkeypatch.setattr("tlm_search.space.load.load_space", fail)
     assert call("validate", "x.yaml")[0] == code
+
+
+def test_one_more_ctrl_c_takes_neither_message_nor_exit_code(call, monkeypatch):
+    from tlm_search.cli import main
+
+    def interrupted(*_, **__):
+        raise errors.InterruptedStudyError("the study was interrupted", hint="continue with: tlm-search run x")
+
+    def show(error):
+        signal.raise_signal(signal.SIGINT)
+        main_show(error)
+
+    main_show = main.show
+    monkeypatch.setattr("tlm_search.space.load.load_space", interrupted)
+    monkeypatch.setattr(main, "show", show)
+    code, _, err = call("validate", "x.yaml")
+    assert code == 130
+    assert "continue with: tlm-search run x" in err
