@@ -41,8 +41,10 @@ def predict(
     import torch
 
     from tlm_search.export.committee import Committee
+    from tlm_search.training.memory import keep_freed_memory
 
     torch.set_num_threads(1)  # the batches run side by side instead
+    keep_freed_memory()
     committee = Committee.load(folder)
     committee.check()
     given = [texts] if texts else chunks_of_input() if file is None else chunks_of(file, text)

@@ -1,4 +1,4 @@
-"""How the process keeps its memory while it trains on a CPU."""
+"""How the process keeps its memory while it trains, or answers many texts, on a CPU."""
 
 from __future__ import annotations
 
