@@ -38,6 +38,7 @@ from tlm_search.report.frames import (
     pairs_frame,
     saturation_frame,
 )
+from tlm_search.report.frontier_figures import LISTED
 from tlm_search.report.inside import confusions_table
 from tlm_search.report.markdown import markdown
 from tlm_search.report.words import duration, percent, plural, points
@@ -111,6 +112,7 @@ def render(record: StudyRecord, report: Report) -> str:
         configurations_caption=caption,
         provenance_table=frame_of(report.tables["provenance"]),
         command=run_command(record),
+        unlisted=_unlisted(report.tables["frontiers"]),
         pictures=pictures_are_possible(),
         pictures_command=shlex.join(["tlm-search", "report", record.name, "--format", "png,svg"]),
         space_yaml=yaml.safe_dump(record.space.to_document(), sort_keys=False, allow_unicode=True),
@@ -128,7 +130,7 @@ def fill(template: str, figures: Mapping[str, go.Figure], **values: Any) -> str:
         css=Markup(_asset("page.css")),
         script=Markup(_asset("page.js")),
         plotly=Markup(get_plotlyjs()) if figures else "",
-        figures_json=_safe_json({name: figure.to_plotly_json() for name, figure in figures.items()}),
+        figures_json=_safe_json(_with_shared_texts(figures)),
         **values,
     )
 
@@ -175,6 +177,11 @@ def _facts(record: StudyRecord) -> list[str]:
     if corpus := record.data.get("corpus_name"):
         facts.append(f"corpus {corpus}")
     return facts
+
+
+def _unlisted(frontiers: pd.DataFrame) -> str:
+    known = frontiers.loc[frontiers["trial"] >= 0, "trial"].nunique()
+    return f" These are the best {LISTED} of {known:,}; all are in tables/frontiers.csv." if known > LISTED else ""
 
 
 def _pretraining_sentence(pretraining: pd.DataFrame) -> str:
@@ -238,10 +245,20 @@ def _asset(name: str) -> str:
     return (Path(__file__).parent / "page" / name).read_text(encoding="utf-8")
 
 
+def _with_shared_texts(figures: Mapping[str, go.Figure]) -> dict[str, Any]:
+    """Return the figures with their points' texts as places in one list: five figures tell the same of a committee."""
+    places: dict[str, int] = {}
+    documents = {name: figure.to_plotly_json() for name, figure in figures.items()}
+    for trace in (trace for document in documents.values() for trace in document["data"]):
+        if trace["type"] != "heatmap" and not isinstance(trace.get("text", ""), str):
+            trace["text"] = [None if text is None else places.setdefault(text, len(places)) for text in trace["text"]]
+    return {"figures": documents, "texts": list(places)}
+
+
 def _safe_json(value: Any) -> Markup:
     """Write JSON that no text in it can leave: ``</script>`` and ``<!--`` need a ``<``."""
     text = json.dumps(_plain(value), separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,9 @@
 "use strict";
 (() => {
-  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const { figures, texts } = JSON.parse(document.getElementById("figures").textContent);
+  for (const trace of Object.values(figures).flatMap((figure) => figure.data)) {
+    if (trace.type !== "heatmap" && Array.isArray(trace.text)) trace.text = trace.text.map((place) => (place === null ? null : texts[place]));
+  }
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const touched = window.matchMedia("(hover: none), (max-width: 640px)");
   const drawn = [];
