@@ -13,7 +13,6 @@ from machines import On, objects
 
 from tlm_search.data.prepare import largest_pretrain_size, prepare, simulated_data
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import DataError, StoreError
 from tlm_search.remote.remote import Remote
@@ -47,26 +46,6 @@ def test_the_second_time_nothing_is_done(tmp_path: Path, space_of: SpaceOf) -> N
     assert len(steps) == 4
     assert prepare(space_of(), tmp_path / "store", progress=steps.append) == first
     assert len(steps) == 4
-
-
-def test_a_named_tokenizer_is_pruned_to_what_the_texts_use(tmp_path: Path, space_of: SpaceOf) -> None:
-    trained = prepare(space_of(), tmp_path / "store")
-    named = {"name": str(trained.folder("tokenizer")), "length": 12}
-    whole, pruned, harder = (
-        prepare(space_of(tokenizer={**named, **more}), tmp_path / "store")
-        for more in ({}, {"min_count": 1}, {"min_count": 20})
-    )
-    assert whole.task_fingerprint == trained.task_fingerprint
-    assert whole.vocabulary > pruned.vocabulary > harder.vocabulary
-    assert len({data.tokenizer_fingerprint for data in (whole, pruned, harder)}) == 3
-    texts = []
-    for data in (whole, pruned, harder):
-        tokenizer = open_tokenizer(data.folder("tokenizer"))
-        arrays = [TokenArray.open(data.folder(part)) for part in ("corpus", "train")]
-        assert data.vocabulary == len(tokenizer.get_vocab()) > max(int(array.ids.max()) for array in arrays)
-        texts.append([tokenizer.decode(array[0].tolist()) for array in arrays])
-    assert texts[0] == texts[1]
-    assert all(short and long.startswith(short) for short, long in zip(texts[2], texts[0], strict=True))
 
 
 def test_another_task_reuses_the_corpus(tmp_path: Path, space_of: SpaceOf) -> None:

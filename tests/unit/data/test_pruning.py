@@ -1,14 +1,18 @@
 """A pruned vocabulary: what it keeps, what becomes of words whose piece goes, and that nothing else changes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tlm_search.data import wordpiece
+from tlm_search.data.prepare import prepare
 from tlm_search.data.pruning import prune_tokenizer
 from tlm_search.data.tokenizer import copy_tokenizer, encode, open_tokenizer, special_ids, vocabulary_size
+from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import DataError
+from tlm_search.space.schema import Space
 
 PIECES = [
     "[PAD]", "[unused0]", "fox", "##es", "a", "b", "f", "o", "s", "x", "[UNK]", "[CLS]",
@@ -93,3 +97,23 @@ def test_other_vocabularies_are_refused(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(document))
     with pytest.raises(DataError, match="the tokenizer is of type BPE"):
         prune_tokenizer(folder, TEXTS, length=20, min_count=3)
+
+
+def test_a_named_tokenizer_is_pruned_to_what_the_texts_use(tmp_path: Path, space_of: Callable[..., Space]) -> None:
+    trained = prepare(space_of(), tmp_path / "store")
+    named = {"name": str(trained.folder("tokenizer")), "length": 12}
+    whole, pruned, harder = (
+        prepare(space_of(tokenizer={**named, **more}), tmp_path / "store")
+        for more in ({}, {"min_count": 1}, {"min_count": 20})
+    )
+    assert whole.task_fingerprint == trained.task_fingerprint
+    assert whole.vocabulary > pruned.vocabulary > harder.vocabulary
+    assert len({data.tokenizer_fingerprint for data in (whole, pruned, harder)}) == 3
+    texts = []
+    for data in (whole, pruned, harder):
+        tokenizer = open_tokenizer(data.folder("tokenizer"))
+        arrays = [TokenArray.open(data.folder(part)) for part in ("corpus", "train")]
+        assert data.vocabulary == len(tokenizer.get_vocab()) > max(int(array.ids.max()) for array in arrays)
+        texts.append([tokenizer.decode(array[0].tolist()) for array in arrays])
+    assert texts[0] == texts[1]
+    assert all(short and long.startswith(short) for short, long in zip(texts[2], texts[0], strict=True))
