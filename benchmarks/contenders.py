@@ -92,12 +92,7 @@ def token_array(texts: Texts) -> TokenArray:
 
 def paper_loop(work: Work, model: Any, *, masked: bool) -> float:
     """Train ``model`` as the paper's code does; return the seconds of the timed updates."""
-    pad = work.tokenizer.pad_token_id
-    length = work.architecture.positions
-    rows = [list(text) + [pad] * (length - len(text)) for text in work.texts]
-    collate = _host_masks(work) if masked else _stacked_labels
-    data = [(torch.tensor(row), torch.tensor(len(text)), label) for row, text, label in _examples(work, rows)]
-    loader = DataLoader(data, batch_size=work.batch_size, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
+    loader = padded_batches(work, masked=masked)
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     model.train()
     ends = []
@@ -109,6 +104,16 @@ def paper_loop(work: Work, model: Any, *, masked: bool) -> float:
         loss.item()
         ends.append(work.now())
     return ends[-1] - ends[0]
+
+
+def padded_batches(work: Work, *, masked: bool) -> DataLoader[Any]:
+    """Return one epoch of batches as the paper's code makes them: every text padded to the full length."""
+    pad = work.tokenizer.pad_token_id
+    length = work.architecture.positions
+    rows = [list(text) + [pad] * (length - len(text)) for text in work.texts]
+    collate = _host_masks(work) if masked else _stacked_labels
+    data = [(torch.tensor(row), torch.tensor(len(text)), label) for row, text, label in _examples(work, rows)]
+    return DataLoader(data, batch_size=work.batch_size, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
 
 
 def hf_trainer(work: Work, model: Any, *, masked: bool) -> float:

@@ -18,6 +18,7 @@ from tlm_search.data import tokenizer
 from tlm_search.data.corpora import Corpus, load_corpus
 from tlm_search.data.folders import new_folder, not_writable, write_text
 from tlm_search.data.prepared import PreparedData
+from tlm_search.data.pruning import prune_tokenizer
 from tlm_search.data.sampling import Task
 from tlm_search.data.selection import document_order
 from tlm_search.data.sources import source_fingerprint
@@ -99,7 +100,7 @@ class _Work:
         """Prepare what is missing, and leave a record of it; what can be wrong is read before what takes long."""
         self.progress(f"reading the task {self.task.source}")
         task_read = load_task(self.task, self._cache)
-        made = self._tokenizer_folder()
+        made = self._tokenizer_folder(task_read)
         loaded = tokenizer.open_tokenizer(self._cache / made)
         config = json.loads((self._cache / made / "tokenizer_config.json").read_text(encoding="utf-8"))
         special = tokenizer.special_ids(loaded, config, self.tokenizer.name or "trained")
@@ -184,15 +185,22 @@ class _Work:
                 hint=f"search pretrain_size up to {documents}, or give a larger corpus",
             )
 
-    def _tokenizer_folder(self) -> str:
+    def _tokenizer_folder(self, task: Task) -> str:
         section = self.tokenizer.model_dump(mode="json", exclude={"length"})
         of_corpus = None if self.tokenizer.name else self._corpus_key
+        if self.tokenizer.min_count:
+            of_corpus = [*self._corpus_key, task.train.texts, self.tokenizer.length]
         folder = f"tokenizers/{digest([_FORMAT, section, of_corpus, self._sources['tokenizer']])}"
         if not (self._cache / folder / _TOKENIZER).is_file():
             with _anew(self._cache / folder) as aside:
                 if self.tokenizer.name is not None:
                     self.progress(f"loading the tokenizer {self.tokenizer.name}")
                     tokenizer.copy_tokenizer(aside, self.tokenizer.name)
+                    if self.tokenizer.min_count:
+                        texts, least = self._documents.documents, self.tokenizer.min_count
+                        self.progress(f"leaving what {len(texts)} documents and the task use {least} times")
+                        both = (texts, task.train.texts)
+                        prune_tokenizer(aside, both, length=self.tokenizer.length, min_count=least)
                 else:
                     texts = self._documents.documents
                     self.progress(f"training a vocabulary of {self.tokenizer.vocabulary} on {len(texts)} documents")

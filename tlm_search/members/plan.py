@@ -74,7 +74,8 @@ class DataSizes:
             assumptions.append(f"the task has {labels} labels")
         if vocabulary is None:
             vocabulary = _VOCABULARY_ASSUMED
-            assumptions.append(f"the tokenizer has {vocabulary:,} tokens")
+            most = "at most " if space.tokenizer.min_count else ""
+            assumptions.append(f"the tokenizer has {most}{vocabulary:,} tokens")
         rows = labels * space.task.train_per_label
         return cls(vocabulary, space.tokenizer.length, labels, rows, tuple(assumptions))
 

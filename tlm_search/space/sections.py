@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any, Literal, Self, TypeGuard
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from tlm_search.space.section import Number, Problem, Section, Text, Whole, given, refusal, refuse
 
@@ -49,7 +49,18 @@ class TokenizerSection(Section):
     name: Text | None = Field(
         default=None, min_length=1, description="a tokenizer instead: a folder or a Hugging Face id"
     )
+    min_count: Whole | None = Field(
+        default=None,
+        ge=1,
+        description="with name: only the tokens that corpus and training texts use so often; others are cut up",
+    )
     length: Whole = Field(default=64, ge=8, le=512, description="tokens a text is cut to")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Not there unless it is given: what was named before it came keeps its name.
+        document: dict[str, Any] = write(self)
+        return {key: value for key, value in document.items() if key != "min_count" or value is not None}
 
     @model_validator(mode="before")
     @classmethod
@@ -60,6 +71,9 @@ class TokenizerSection(Section):
         if name is not None and vocabulary is not None:
             message = f"given {given(vocabulary)} together with name; allowed: one of the two"
             raise refuse([Problem(("vocabulary",), message)])
+        if name is None and data.get("min_count") is not None:
+            allowed = "only with name; a trained vocabulary is as large as asked"
+            raise refuse([Problem(("min_count",), refusal(data["min_count"], allowed))])
         if name is None and "vocabulary" in data and vocabulary is None:
             raise refuse([Problem(("vocabulary",), refusal(None, "a whole number; or give name"))])
         return {**data, "vocabulary": None} if name is not None else data

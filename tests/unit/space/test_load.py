@@ -46,6 +46,10 @@ def refused(tmp_path, monkeypatch):
         ("tokenizer: {length: 4}", ["x.yaml:1: tokenizer.length: given 4; allowed: a whole number from 8 to 512"]),
         ("tokenizer: {length: 513}", ["given 513; allowed: a whole number from 8 to 512"]),
         (
+            "tokenizer: {vocabulary: 100, min_count: 5}",
+            ["tokenizer.min_count: given 5; allowed: only with name; a trained vocabulary is as large as asked"],
+        ),
+        (
             "tokenizer: {name: bert, vocabulary: 100}",
             ["tokenizer.vocabulary: given 100 together with name; allowed: one of the two"],
         ),

@@ -56,6 +56,16 @@ def test_shorthands():
     assert short.identity() == long.identity()
 
 
+def test_what_came_later_is_not_in_the_document_unless_it_is_given():
+    """The document names studies and prepared data, also those of earlier versions."""
+    of_default = {"vocabulary": 4096, "name": None, "length": 64}
+    assert space().to_document()["tokenizer"] == of_default
+    assert space().tokenizer.model_dump(mode="json", exclude={"length"}) == {"vocabulary": 4096, "name": None}
+    pruned = space(tokenizer={"name": "bert", "min_count": 5})
+    assert pruned.to_document()["tokenizer"] == {"vocabulary": None, "name": "bert", "min_count": 5, "length": 64}
+    assert Space.from_document(pruned.to_document()) == pruned
+
+
 def test_a_named_tokenizer_has_no_vocabulary_to_train():
     assert space(tokenizer={"name": "bert-base-uncased"}).tokenizer.vocabulary is None
 
