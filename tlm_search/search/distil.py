@@ -22,7 +22,7 @@ from tlm_search.search.session import driving
 from tlm_search.search.trial import Rung, committee_frontier, committee_metrics, trial_specs
 from tlm_search.space.schema import Space
 
-STUDENTS = 3  # of different seeds, so that their accuracy has an interval
+STUDENTS = 5  # of different seeds, at most: their spread is known to a factor of 3 then, with three to one of 6
 
 Announce = Callable[[str], None]
 
@@ -60,16 +60,18 @@ def distil(
         specs = _students(trial, size, documents, space=space, data=data, trainer=trainer)
         _tell_of_pretraining(specs, store, space, announce)
         words = f"the committee of trial {trial.number}, {size} members"
-        announce(f"training students of {words}: {len(specs)} seeds, one after the other")
+        announce(f"students of {words}, {len(specs)} seeds one after the other")
         began = time.monotonic()
         obtained = obtain(specs, store=store, data=data, trainer=trainer)
         name = f"{STUDENT} {trial.number} {size} {documents}"
-        if ledger.noted(name) is None:
+        noted = ledger.noted(name)
+        if noted is None or set(noted["members"]) != {member.digest for member in obtained.members}:
             rung = _rung(specs[0], obtained, seconds=time.monotonic() - began, data=data, store=store, trainer=trainer)
             settings = {**trial.settings, "committee_size": len(specs)}
             of = {"trial": trial.number, "size": size, "documents": documents}
             ledger.note(name, {**of, **attributes_of(settings, rung)})
-    announce(f"{obtained.trained} students trained, {obtained.reused} found in the store")
+    noun = "student" if obtained.trained == 1 else "students"
+    announce(f"{obtained.trained} {noun} trained, {obtained.reused} found in the store")
     return obtained
 
 

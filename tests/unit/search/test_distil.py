@@ -43,11 +43,11 @@ def test_students_are_members_whose_names_hold_those_of_their_teachers(run: Run)
     teachers = study.record.trials[0].members
     assert (student.trial, student.size, student.documents) == (0, 4, 0)
     assert student.result.number == STUDENT_NUMBER
-    assert len(student.result.members) == len(student.result.frontier) == 3
+    assert len(student.result.members) == len(student.result.frontier) == 4
     assert not set(student.result.members) & set(teachers)
     entries = [study.store.read("members", digest) for digest in student.result.members]
     specs = [entry.document["spec"] for entry in entries if entry is not None]
-    assert {spec["seed"] for spec in specs} == {0, 1, 2}
+    assert {spec["seed"] for spec in specs} == {0, 1, 2, 3}
     assert all(tuple(spec["teaching"]["teachers"]) == teachers for spec in specs)
     accuracies = [
         (entry.arrays("logits")["validation"].argmax(-1) == Evidence(study.record, study.store)._labels[0]).mean()  # type: ignore[index,union-attr]
@@ -69,7 +69,7 @@ def test_distilling_again_trains_and_writes_nothing(run: Run) -> None:
     study = opened(run()).distil(trial=0)
     journal = (study.record.folder / "journal.log").read_bytes()
     again = study.distil(trial=0, announce=told.append)
-    assert told[-1] == "0 students trained, 3 found in the store"
+    assert told[-1] == "0 students trained, 4 found in the store"
     assert again.record.students == study.record.students
     assert (study.record.folder / "journal.log").read_bytes() == journal
 
@@ -79,7 +79,7 @@ def test_a_lost_student_is_trained_again_and_its_record_stays(run: Run) -> None:
     study = opened(run()).distil(trial=0)
     study.store.remove("members", study.record.students[0].result.members[1])
     again = study.distil(trial=0, announce=told.append)
-    assert told[-1] == "1 students trained, 2 found in the store"
+    assert told[-1] == "1 student trained, 3 found in the store"
     assert again.record.students == study.record.students
     assert study.store.verify() == []
 
@@ -87,8 +87,8 @@ def test_a_lost_student_is_trained_again_and_its_record_stays(run: Run) -> None:
 def test_each_committee_has_students_of_its_own(run: Run) -> None:
     study = opened(run()).distil(trial=0).distil(trial=0, size=2).distil(trial=0, documents=500)
     assert [(s.trial, s.size, s.documents) for s in study.record.students] == [(0, 2, 0), (0, 4, 0), (0, 4, 500)]
-    assert [len(s.result.members) for s in study.record.students] == [2, 3, 3]
-    assert len({digest for s in study.record.students for digest in s.result.members}) == 8
+    assert [len(s.result.members) for s in study.record.students] == [2, 4, 4]
+    assert len({digest for s in study.record.students for digest in s.result.members}) == 10
 
 
 def test_a_study_with_students_goes_on_to_exactly_its_trials(run: Run) -> None:
@@ -176,7 +176,7 @@ def test_students_stand_beside_what_they_could_replace(run: Run) -> None:
 def test_commands_tell_of_students(run: Run, call: Callable[..., tuple[int, str, str]]) -> None:
     folder = str(run().folder)
     code, out, err = call("distil", folder, "--trial", "0")
-    assert (code, "3 students trained" in err) == (0, True)
+    assert (code, "4 students trained" in err) == (0, True)
     assert "its committee of 4 members" in out
     assert "export" in out
     code, out, _ = call("status", folder)
