@@ -8,7 +8,7 @@ import pytest
 from finished import Finished, finished_study
 
 from tlm_search.committee.vote import softmax
-from tlm_search.errors import ExportError
+from tlm_search.errors import ExportError, StoreError
 from tlm_search.export.choose import choose_student
 from tlm_search.export.committee import Committee
 from tlm_search.search.folder import write_folder
@@ -62,6 +62,26 @@ def test_a_student_that_is_gone_or_never_was_is_told_with_the_way_to_it(taught, 
     assert (
         no.value.hint == "tlm-search distil tiny --trial 0 --size 2 trains one; there are those of --trial 0 --size 3"
     )
+
+
+@pytest.mark.parametrize(
+    ("part", "message", "hint"),
+    [
+        ("train", "tokens cannot be read", "run again"),
+        ("members", "member [0-9a-f]+ of the committee is not in the store", "another trial with --trial"),
+    ],
+)
+def test_what_is_not_in_the_store_any_more_is_told(taught, part, message, hint):
+    finished, study = taught
+    folder = finished.store.root / part
+    lost = folder / finished.record.trials[0].members[0] if part == "members" else folder
+    lost.rename(lost.with_name("lost"))
+    try:
+        with pytest.raises(StoreError, match=message) as no:
+            study.distil(trial=0, size=2, announce=lambda line: None)
+    finally:
+        lost.with_name("lost").rename(lost)
+    assert hint in str(no.value.hint)
 
 
 def test_of_several_students_the_best_on_validation_is_taken(taught):

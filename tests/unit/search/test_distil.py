@@ -9,15 +9,19 @@ import pytest
 from driven import REFERENCE, run_without_ray, space_of
 from machines import On
 
+from tlm_search.data.prepare import simulated_data
 from tlm_search.errors import ExportError, UserError
+from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Store
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.students import students_table
+from tlm_search.search.distil import _tell_of_pretraining
 from tlm_search.search.folder import find_study
 from tlm_search.search.garbage import remove_garbage
 from tlm_search.search.record import STUDENT_NUMBER
 from tlm_search.search.resume import driver_lock
 from tlm_search.search.session import Session
+from tlm_search.search.trial import trial_specs
 from tlm_search.study import Study
 
 POINTS = [{"depth": 1, "heads": 4, "pretrain_size": 0, "committee_size": size} for size in (4, 1)]
@@ -152,6 +156,19 @@ def test_members_that_were_named_otherwise_are_not_taken_for_teachers(run: Run) 
     first = replace(study.record.trials[0], members=("0" * 32, *study.record.trials[0].members[1:]))
     with pytest.raises(UserError, match="trained by another version"):
         Study(replace(study.record, trials=(first, *study.record.trials[1:]))).distil(trial=0)
+
+
+def test_pre_trained_weights_that_are_gone_are_announced_to_be_made_again(run: Run) -> None:
+    record = opened(run()).record
+    settings = {**record.trials[0].settings, "pretrain_size": 1000, "committee_size": 2}
+    bert, store = space_of(trainer="bert"), Store(record.folder.parent / ".other")
+    data = simulated_data(bert, store.root)
+    specs = trial_specs(settings, seed=0, data=data, trainer=SimulatedTrainer())
+    assert specs[0].pretrained is not None
+    store.write("pretrained", specs[0].pretrained.digest, {}, {})
+    told: list[str] = []
+    _tell_of_pretraining(specs, store, bert, told.append)
+    assert told == ["the pre-trained weights of seed 1 are not in the store any more; they are made again"]
 
 
 def test_students_stand_beside_what_they_could_replace(run: Run) -> None:
