@@ -4,8 +4,9 @@ Members with a known accuracy are simulated: an example has a difficulty that al
 that all examples share, and each meets each with noise of its own. The true accuracy of a committee of k such members
 on such examples is computed once from a million draws. Then studies are simulated, and it is counted how often the
 interval of ``frontier`` holds the truth (the target is 92% to 98%).
-Two members cannot tell how much others would differ: the intervals are right where members differ by some points of
-accuracy, too wide where they are equal, and too narrow where they differ by ten.
+Two members cannot tell how much others would differ: that the two agree says next to nothing. Their intervals are right
+where members differ by some points of accuracy, too wide where they are equal, and too narrow where they differ by ten.
+No prior on the difference that was tried serves all three (``studies/LOG.md``): the cells of the other two stand apart.
 
     python benchmarks/coverage.py [--simulations 500] [--json]
 """
@@ -16,6 +17,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -23,6 +25,8 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.frontier import frontier
 
+LEAST, MOST = 0.92, 0.98
+APART = ("two, equal", "two, unequal")  # worlds that no prior serves beside "two members"
 CLASSES = 4
 DRAWS = 1_000_000
 BLOCK = 100_000
@@ -93,6 +97,17 @@ class Coverage:
     width: float
 
 
+def verdict(row: Coverage, *, simulations: int) -> str:
+    """Say whether a coverage is within the target; or outside, and then why."""
+    if LEAST <= row.coverage <= MOST:
+        return ""
+    if row.world in APART:
+        return "outside, as two members cannot tell"
+    bound = LEAST if row.coverage < LEAST else MOST
+    chance = 1.96 * (bound * (1 - bound) / simulations) ** 0.5
+    return "outside, by chance perhaps" if abs(row.coverage - bound) <= chance else "outside"
+
+
 def coverage(world: World, *, simulations: int, seed: int = 0, draws: int = DRAWS) -> list[Coverage]:
     """Simulate studies of ``world`` and count, for each committee size, the intervals that hold the truth."""
     random = np.random.default_rng(seed)
@@ -113,7 +128,7 @@ def coverage(world: World, *, simulations: int, seed: int = 0, draws: int = DRAW
 
 
 def main() -> int:
-    """Print the coverage of each world and committee size, and how many are within 92% to 98%."""
+    """Print the coverage of each world and committee size, and how many are within the target."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--simulations", type=int, default=500)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -121,18 +136,20 @@ def main() -> int:
     started = time.perf_counter()
     results = [row for world in WORLDS for row in coverage(world, simulations=arguments.simulations)]
     seconds = time.perf_counter() - started
-    outside = [row for row in results if not 0.92 <= row.coverage <= 0.98]
+    verdicts = [verdict(row, simulations=arguments.simulations) for row in results]
     if arguments.json:
-        document = {"simulations": arguments.simulations, "seconds": seconds, "rows": [asdict(row) for row in results]}
+        rows = [{**asdict(row), "verdict": said} for row, said in zip(results, verdicts, strict=True)]
+        document = {"simulations": arguments.simulations, "seconds": seconds, "rows": rows}
         print(json.dumps(document, indent=2))
     else:
-        for row in results:
+        for row, said in zip(results, verdicts, strict=True):
             print(
                 f"{row.world:16s} size {row.size:2d}  accuracy {row.accuracy:6.1%}  "
                 f"coverage {row.coverage:6.1%}  width {100 * row.width:4.1f} points"
-                f"{'  outside' if row in outside else ''}"
+                f"{'  ' + said if said else ''}"
             )
-        print(f"{len(results) - len(outside)} of {len(results)} within 92% to 98%; {seconds:.0f} s", file=sys.stderr)
+        counts = ", ".join(f"{count} {said or 'within 92% to 98%'}" for said, count in Counter(verdicts).most_common())
+        print(f"{len(results)} cells: {counts}; {seconds:.0f} s", file=sys.stderr)
     return 0
 
 

@@ -146,7 +146,7 @@ def score(params: dict[str, Any], simulation: Any) -> float:
 
 
 def _simulation() -> Any:
-    from tlm_search.data.prepare import simulated_data
+    from tlm_search.data.simulated import simulated_data
     from tlm_search.members.simulated import SimulatedTrainer
     from tlm_search.space.schema import Space
 

@@ -2,9 +2,10 @@
 
 A committee of eight one-layer members answers with its members together, and member by member as eight models would
 be served behind one address; a six-layer model of the same width stands beside it. Weights are random: time does not
-depend on them. With two folders that ``tlm-search export`` wrote, the winner's and the reference's, these are measured.
+depend on them. With folders that ``tlm-search export`` wrote these are measured instead, such as a committee, the
+smallest one that is as accurate as the deep model, and the deep model (``export --trial -1``).
 
-    python benchmarks/serving.py [WINNER DEEP] [--seconds 8]
+    python benchmarks/serving.py [--committee DIR --deep DIR] [--seconds 8]
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -28,7 +30,7 @@ from safetensors.torch import save_file
 from tlm_search.data import wordpiece
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.export.committee import Committee
-from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, MODEL_TYPE, new_export, write_json
+from tlm_search.export.folder import CARD, CHECK, CONFIG, LABELS, MODEL, MODEL_TYPE, new_export, write_json
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import classifier_weights, initial_weights
 
@@ -55,14 +57,14 @@ committee.Committee = Members
 )
 
 
-def write_export(out: Path, *, depth: int, members: int) -> Path:
+def write_export(out: Path, *, depth: int, members: int, pooling: str = "cls") -> Path:
     """Write an export of fresh members over made-up words."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(VOCABULARY - 5))]
     shape = Architecture(depth, 8, WIDTH // 8, 4 * WIDTH, VOCABULARY, LENGTH)
     seeds, labels = range(members), [f"label {i}" for i in range(CLASSES)]
     fresh = {**initial_weights(shape, seeds), **classifier_weights(shape, CLASSES, seeds)}
     weights = {name: value for name, value in fresh.items() if not name.startswith("mlm.")}
-    config = {"model_type": MODEL_TYPE, "architecture": shape.to_document(), "pooling": "cls", "length": LENGTH}
+    config = {"model_type": MODEL_TYPE, "architecture": shape.to_document(), "pooling": pooling, "length": LENGTH}
     config |= {"pad_token_id": 0, "members": list(map(str, seeds))}
     with new_export(out) as folder:
         wordpiece.save(wordpiece.wordpiece(words), folder)
@@ -129,24 +131,40 @@ def predict_seconds(folder: Path) -> float:
     return time.perf_counter() - begin
 
 
+def described(folder: Path) -> str:
+    """Say what an export is, and how accurate by its card."""
+    config = json.loads((folder / CONFIG).read_text())
+    shape = config["architecture"]
+    card = (folder / CARD).read_text() if (folder / CARD).is_file() else ""
+    accuracy = re.search(r"test accuracy \(95% interval over texts\) \| ([^|]*) \|", card)
+    words = f"members {len(config['members'])}, depth {shape['depth']}, width {shape['heads'] * shape['head_size']}"
+    return f"{words}, pooling {config['pooling']}" + (f", test accuracy {accuracy[1]}" if accuracy else "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", type=Path, metavar="WINNER DEEP")
+    parser.add_argument("--committee", type=Path, action="append", metavar="DIR", help="an export; may be repeated")
+    parser.add_argument("--deep", type=Path, metavar="DIR", help="the deep model's export")
     parser.add_argument("--seconds", type=float, default=8, help="of each load")
     given = parser.parse_args()
+    if (given.committee is None) != (given.deep is None):
+        parser.error("--committee and --deep go together")
     with tempfile.TemporaryDirectory() as scratch:
-        if given.folders:
-            winner, deep = given.folders
+        if given.committee:
+            committees, deep = {folder.name: folder for folder in given.committee}, given.deep
         else:
-            winner = write_export(Path(scratch) / "committee", depth=1, members=8)
+            committees = {"committee": write_export(Path(scratch) / "committee", depth=1, members=8)}
             deep = write_export(Path(scratch) / "deep", depth=6, members=1)
+        for name, folder in {**committees, "deep": deep}.items():
+            print(f"{name}: {described(folder)}")
         print(f"{os.cpu_count()} cores; requests of one text of {WORDS} tokens")
         print(f"{'':24} clients  requests/s   p50 ms   p99 ms")
-        models = {
-            "committee": (winner, PROGRAM),
-            "its members one by one": (winner, ONE_BY_ONE),
-            "deep": (deep, PROGRAM),
-        }
+        models = {}
+        for name, folder in committees.items():
+            models[name] = (folder, PROGRAM)
+            if len(json.loads((folder / CONFIG).read_text())["members"]) > 1:
+                models[f"{name}, one by one"] = (folder, ONE_BY_ONE)
+        models["deep"] = (deep, PROGRAM)
         for clients in CLIENTS:
             for name, (folder, program) in models.items():
                 with serving(folder, program) as (host, port):
@@ -154,9 +172,12 @@ def main() -> None:
                     times = asyncio.run(load(host, port, clients=clients, seconds=given.seconds))
                 cuts = statistics.quantiles(times, n=100)
                 rate = len(times) / given.seconds
-                print(f"{name:24} {clients:7} {rate:11.0f} {1000 * cuts[49]:8.2f} {1000 * cuts[98]:8.2f}")
-        for name, folder in {"committee": winner, "deep": deep}.items():
-            print(f"predict, {TEXTS:,} texts of {WORDS} tokens, {name}: {predict_seconds(folder):.1f} s")
+                print(f"{name:24} {clients:7} {rate:11.0f} {1000 * cuts[49]:8.2f} {1000 * cuts[98]:8.2f}", flush=True)
+        if not given.committee:
+            pooled = Path(scratch) / "mean"
+            committees["committee, mean pooling"] = write_export(pooled, depth=1, members=8, pooling="mean")
+        for name, folder in {**committees, "deep": deep}.items():
+            print(f"predict, {TEXTS:,} texts of {WORDS} tokens, {name}: {predict_seconds(folder):.1f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -70,13 +70,24 @@ def chromium() -> Iterator[Browser]:
 
 
 def open_in(
-    browser: Browser, target: Path | str, *, width: int = 1440, height: int = 900, dark: bool = False
+    browser: Browser,
+    target: Path | str,
+    *,
+    width: int = 1440,
+    height: int = 900,
+    dark: bool = False,
+    touch: bool = False,
 ) -> Opened:
-    """Open a file or URL in a window of its own; close it with ``opened.page.context.close()``."""
+    """Open a file or URL in a window of its own, or on a device without a mouse, whose events are those of fingers.
+
+    Close it with ``opened.page.context.close()``.
+    """
     context = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme="dark" if dark else "light",
         reduced_motion="reduce",
+        has_touch=touch,
+        is_mobile=touch,
     )
     context.set_default_timeout(TIMEOUT_MS)
     context.route(lambda url: not stays_here(url), lambda route: route.abort())
@@ -90,7 +101,7 @@ def open_in(
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[OpenPage]:
-    """Open a page: ``open_page(path_or_url, width=1440, height=900, dark=False)``; it is closed after the test."""
+    """Open a page: ``open_page(path_or_url, width=1440, dark=False, touch=False)``; it is closed after the test."""
     contexts = []
 
     def open_(target: Path | str, **how: Any) -> Opened:

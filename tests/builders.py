@@ -177,7 +177,14 @@ def study(
         trials=tuple(grid(24) if trials is None else trials),
         reference=reference_trial,
         labels=tuple(labels),
-        data={"corpus_name": "pydocs", "task_name": "pydocs", "documents": 4000, "rows": {"train": 500}},
+        data={
+            "corpus_name": "pydocs",
+            "task_name": "pydocs",
+            "documents": 4000,
+            "rows": {"train": 500},
+            "vocabulary": 4096,
+            "length": 64,
+        },
         versions={"python": "3.11.7", "torch": "2.12.0", "tlm-search": "0.1.0"},
     )
 

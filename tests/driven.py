@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from tlm_search.data.prepare import simulated_data
+from tlm_search.data.simulated import simulated_data
 from tlm_search.errors import TrainingError
+from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer
 from tlm_search.search import session
 from tlm_search.search.driver import Driver
 from tlm_search.search.job import Failure, Job
-from tlm_search.search.optuna_study import Ledger, create_study
+from tlm_search.search.optuna_study import Ledger
 from tlm_search.search.resume import close_running
+from tlm_search.search.studies import create_study
 from tlm_search.search.trial import run_trial
 from tlm_search.space.schema import Space
 
@@ -105,7 +107,7 @@ def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     place = Bench(folder / "elsewhere", space_of())
 
     def run_driver(driver: Driver, workplace: Any, space: Any, **options: Any) -> bool:
-        place.space, place.store = driver._space, Store(workplace.store)
+        place.space, place.store = driver._space, open_store(workplace.store)
         place.run(driver)
         return False
 

@@ -27,6 +27,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
+def without_defaults(document: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``document`` without what has its default.
+
+    For settings that came later: what was named before them keeps its name.
+    """
+    return {name: value for name, value in document.items() if name not in defaults or value != defaults[name]}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -84,9 +84,9 @@ class Study:
     @property
     def store(self) -> Store:
         """The members of this study and of all beside it."""
-        from tlm_search.members.store import Store
+        from tlm_search.members.shared_store import open_store
 
-        return Store(store_root(self.record.folder.parent))
+        return open_store(store_root(self.record.folder.parent))
 
     def frontier(self) -> pd.DataFrame:
         """Return accuracy and cost by committee size of each configuration, best on validation first.

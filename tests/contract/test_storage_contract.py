@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 from optuna_dashboard import get_note
 
 from tlm_search.search.folder import read_study, write_folder
-from tlm_search.search.optuna_study import create_study, open_study, rename_study
 from tlm_search.search.session import Session
 from tlm_search.search.storages import open_storage
+from tlm_search.search.studies import create_study, open_study, rename_study
 from tlm_search.space.schema import Space
 
 SPACE: dict[str, Any] = {

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
-import subprocess
-import sys
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from driven import REFERENCE, SEARCH, Bench, results, space_of
-from killing import Process, faults_of, finish, kill_child, lines_until, results_of, start_command
+from killing import faults_of, finish, kill_child, lines_until, results_of, start_command
 
 from tlm_search.data.prepare import prepare
 from tlm_search.search.resume import driver_lock
 from tlm_search.space.schema import Space
 
-TRIALS = 40
-MOMENTS, REAL_MOMENTS, RAY_MOMENTS, WORKERS = 25, 3, 3, 10
+TRIALS, MANY_TRIALS = 40, 80  # as many that the study is not finished before its last death
+MOMENTS, REAL_MOMENTS, WORKERS = 25, 3, 10
+WAIT_SECONDS = 60
 SECTIONS: dict[str, Any] = {
     "sampler": {"name": "tpe", "n_startup_trials": 4},
     "pruner": {"name": "asha", "reduction_factor": 2},
@@ -78,37 +79,32 @@ def write_texts(folder: Path) -> None:
     (folder / "task.csv").write_text("\n".join(["text,label", *rows]))
 
 
-def drive(folder: Path, kind: str, trials: int) -> None:
+def drive(folder: Path, kind: str, trials: int, ready: Event | None = None) -> None:
     """What one process does: take the lock, mend, go on."""
     bench = {"simulated": simulated, "real": real}[kind](folder)
     with driver_lock(folder / "study"):
-        print("ready", flush=True)
+        if ready is not None:
+            ready.set()
         bench.drive(trials)
-
-
-def start_driver(folder: Path, kind: str, trials: int) -> Process:
-    here = Path(__file__).parent
-    program = f"""
-import sys, warnings
-from pathlib import Path
-warnings.simplefilter("ignore")
-sys.path[:0] = [{str(here.parent)!r}, {str(here)!r}]
-from test_kills import drive
-drive(Path({str(folder)!r}), {kind!r}, {trials})
-"""
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
 
 
 def kill_drivers(folder: Path, kind: str, *, trials: int, kills: int, latest: float, moments: random.Random) -> int:
     """Start a driver and kill it at a random moment, again and again; return how many were still at work."""
+    # Each a process of its own, forked from one that has imported what takes a second: they die at work.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["pytest", "scipy.special", "tlm_search.members.bert_trainer", "tlm_search.search.session"]
+    )
     killed = 0
     for _ in range(kills):
-        with start_driver(folder, kind, trials) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            time.sleep(moments.uniform(0, latest))
-            killed += process.poll() is None
-            process.kill()
+        ready = context.Event()
+        process = context.Process(target=drive, args=(folder, kind, trials, ready))
+        process.start()
+        assert ready.wait(WAIT_SECONDS)
+        time.sleep(moments.uniform(0, latest))
+        killed += process.is_alive()
+        process.kill()
+        process.join()
     return killed
 
 
@@ -128,11 +124,11 @@ def compare(folder: Path, undisturbed: Path, kind: str) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_killed_driver_changes_nothing(tmp_path: Path) -> None:
-    drive(tmp_path / "undisturbed", "simulated", TRIALS)
+    drive(tmp_path / "undisturbed", "simulated", MANY_TRIALS)
     folder, moments = tmp_path / "disturbed", random.Random(1)
-    killed = kill_drivers(folder, "simulated", trials=TRIALS, kills=MOMENTS, latest=0.3, moments=moments)
+    killed = kill_drivers(folder, "simulated", trials=MANY_TRIALS, kills=MOMENTS, latest=0.2, moments=moments)
     assert killed > MOMENTS // 2
-    drive(folder, "simulated", TRIALS)
+    drive(folder, "simulated", MANY_TRIALS)
     compare(folder, tmp_path / "undisturbed", "simulated")
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tlm_search.search.folder import storage_url, write_folder
-from tlm_search.search.optuna_study import create_study
+from tlm_search.search.studies import create_study
 from tlm_search.space.load import load_space
 
 SPACE = {

@@ -33,12 +33,12 @@ def best(
 ) -> None:
     """Show the best configurations, a committee size for each, beside the reference, and the reasons."""
     from tlm_search.committee.select import select
-    from tlm_search.members.store import Store
+    from tlm_search.members.shared_store import open_store
     from tlm_search.report.evidence import Evidence
     from tlm_search.search.folder import find_study, read_study, store_root
 
     record = read_study(find_study(study, studies_dir))
-    evidence = Evidence(record, Store(store_root(record.folder.parent)))
+    evidence = Evidence(record, open_store(store_root(record.folder.parent)))
     selection = select(
         record.trials,
         record.reference,

@@ -34,13 +34,13 @@ def dashboard(
 
 
 def _draw(record: StudyRecord) -> tuple[Mapping[str, str], str]:
-    from tlm_search.members.store import Store
+    from tlm_search.members.shared_store import open_store
     from tlm_search.report.html import write_report
     from tlm_search.search.folder import store_root
 
     # Into a folder of its own: the study's report stays what `report` or `run` made of it.
     with tempfile.TemporaryDirectory() as folder:
-        page = write_report(record, Store(store_root(record.folder.parent)), Path(folder))
+        page = write_report(record, open_store(store_root(record.folder.parent)), Path(folder))
         drawn = {file.stem: file for file in Path(folder).glob("figures/*.json")}
         figures = {name: _narrowed(drawn[name].read_text()) for name in _FIGURES if name in drawn}
         return figures, page.read_text()

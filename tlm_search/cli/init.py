@@ -13,9 +13,13 @@ import typer
 
 if TYPE_CHECKING:
     from tlm_search.data.guess import TaskGuess
+    from tlm_search.search.machine import Machine
+    from tlm_search.search.sizing import Scale, Suited
+    from tlm_search.space.schema import Space
 
 _TEMPLATE = """\
 # A study of {what}, written by tlm-search init.
+# {sized}
 #
 #   tlm-search validate {file}      what it resolves to, and what it costs
 #   tlm-search run {file}           run it, or continue it
@@ -34,31 +38,31 @@ task:
 # A setting has one value, or is searched: `choices`, or `low` and `high` (with `log` or `step`).
 search:
   depth: {{choices: [1, 2]}}
-  width: {{choices: [32, 64]}}
+  width: {widths}
   head_size: 32                                          # heads = width / head_size
   pretrain_size: {{choices: {pretrain_sizes}}}  # documents; 0 is no pre-training
-  committee_size: {{choices: [1, 2, 4, 8]}}
+  committee_size: {{choices: {committee_sizes}}}
   pretrain_epochs: 3
   pretrain_batch_size: 32
-  pretrain_learning_rate: 3e-3
+  pretrain_learning_rate: {pretrain_rate}
   masking_probability: 0.4                               # BERT has 0.15: more is learned from each update
   finetune_epochs: 15
   finetune_batch_size: 8
   pooling: mean                                          # or cls, BERT's first token
-  finetune_learning_rate: {{low: 5e-4, high: 4e-3, log: true, role: nuisance}}
+  finetune_learning_rate: {{low: {lowest_rate}, high: {highest_rate}, log: true, role: nuisance}}
 
 # The deep model that committees are compared with. What `search` fixes holds for it too, unless it is said here.
 reference:
-  depth: 4
-  width: 64
+  depth: {reference_depth}
+  width: {widest}
   pretrain_size: {pretrain_largest}
-  pretrain_learning_rate: 1e-3                           # deep models want a lower one
-  finetune_learning_rate: 1e-3
+  pretrain_learning_rate: {reference_rate:<30} # deep models want a lower one
+  finetune_learning_rate: {reference_rate}
 
 objectives: [validation_accuracy, latency_ms]            # the first goes up, the second down
 sampler: {{name: tpe, n_startup_trials: 6}}
-resources: {{cpus_per_trial: 1}}                           # as many trials at once as there are cores
-budget: {{trials: 20}}
+resources: {resources:<45} # as many trials at once as fit
+budget: {{trials: {trials}}}
 """
 
 
@@ -69,11 +73,12 @@ class _Sketch:
     what: str
     corpus: Mapping[str, Any]
     corpus_comment: str
+    documents: int
     vocabulary: int
     length: int
     task: Mapping[str, Any]
+    labels: int
     task_comment: str
-    pretrain_sizes: list[int]
     said: tuple[str, ...]
 
 
@@ -86,6 +91,8 @@ def init(
 ) -> None:
     """Write a commented space for your own data, and say what was guessed; without --task, for the built-in data."""
     from tlm_search.errors import UserError
+    from tlm_search.search.machine import this_machine
+    from tlm_search.search.sizing import cpus_per_trial, suited
     from tlm_search.space.load import load_space
 
     if out.exists():
@@ -94,16 +101,25 @@ def init(
         raise UserError("--text, --label and --corpus go with --task", hint="name your labelled texts with --task FILE")
     with tempfile.TemporaryDirectory() as folder:
         sketch = _of_pydocs() if task is None else _of_file(task, text, label, corpus, cache=Path(folder))
-        draft = Path(folder) / out.name
-        draft.write_text(_filled(sketch, out), encoding="utf-8")
-        load_space(draft)
+        draft, machine = Path(folder) / out.name, this_machine(with_gpus=True)
+        resources = f"cpus_per_trial: {cpus_per_trial(machine)}" + (", gpus_per_trial: auto" if machine.gpus else "")
+
+        def space_of(scale: Scale, trials: int, sized: str = "") -> Space:
+            filled = _filled(sketch, out, scale, trials=trials, sized=sized, resources=resources)
+            draft.write_text(filled, encoding="utf-8")
+            return load_space(draft)
+
+        size = suited(machine, space_of, documents=sketch.documents, labels=sketch.labels)
+        sized = _sized(size, machine)
+        space_of(size.scale, size.trials, sized)
         written = draft.read_text(encoding="utf-8")
     try:
         with out.open("x", encoding="utf-8") as file:
             file.write(written)
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}", hint="give another place") from error
-    print("\n".join([*sketch.said, f"wrote {out}; next: tlm-search validate {out}, then tlm-search run {out}"]))
+    said = (*sketch.said, *_choices(sketch, size), sized)
+    print("\n".join([*said, f"wrote {out}; next: tlm-search validate {out}, then tlm-search run {out}"]))
 
 
 def _of_pydocs() -> _Sketch:
@@ -111,18 +127,19 @@ def _of_pydocs() -> _Sketch:
         what="the docstrings of the installed Python packages",
         corpus={"source": "pydocs"},
         corpus_comment="",
+        documents=18_000,  # an installation has more, and how many depends on it
         vocabulary=4096,
         length=32,
         task={"source": "pydocs", "labels": 5, "train_per_label": 30, "validation_per_label": 200}
         | {"test_per_label": 400},
+        labels=5,
         task_comment="From which package is this paragraph?",
-        pretrain_sizes=[0, 6000, 18000],
         said=("task and corpus: pydocs, the docstrings of the installed packages",),
     )
 
 
 def _of_file(task: Path, text: str | None, label: str | None, corpus: Path | None, *, cache: Path) -> _Sketch:
-    from tlm_search.data.guess import guess_task, pretrain_sizes, vocabulary_of
+    from tlm_search.data.guess import guess_task, vocabulary_of
     from tlm_search.errors import DataError
 
     guess = guess_task(task, cache, text=text, label=label)
@@ -138,17 +155,17 @@ def _of_file(task: Path, text: str | None, label: str | None, corpus: Path | Non
     columns = {} if guess.text is None or guess.label is None else {"text": guess.text, "label": guess.label}
     sizes = {f"{part}_per_label": count for part, count in guess.per_label.items()}
     kept = {"labels": len(guess.counts)} if guess.dropped else {}
-    pretraining = pretrain_sizes(len(documents))
     return _Sketch(
         what=_quoted(task.name),
         corpus=source,
         corpus_comment=comment,
+        documents=len(documents),
         vocabulary=vocabulary_of(documents),
         length=guess.length,
         task={"source": str(task), **columns, **kept, **sizes},
         task_comment=f"{len(guess.counts)} labels with at least {min(guess.counts.values())} different texts each.",
-        pretrain_sizes=pretraining,
-        said=(*_guesses(guess), f"corpus     {source['source']}, {len(documents):,} documents", _plan(pretraining)),
+        labels=len(guess.counts),
+        said=(*_guesses(guess), f"corpus     {source['source']}, {len(documents):,} documents"),
     )
 
 
@@ -186,13 +203,37 @@ def _guesses(guess: TaskGuess) -> list[str]:
     return [*lines, f"per label  {parts}", f"length     {guess.length} tokens"]
 
 
-def _plan(sizes: list[int]) -> str:
-    return f"pre-train  on {', '.join(f'{size:,}' for size in sizes)} documents"
+def _choices(sketch: _Sketch, size: Suited) -> list[str]:
+    from tlm_search.data.guess import pretrain_sizes
+
+    documents = pretrain_sizes(sketch.documents, most=size.scale.documents)
+    widths, sizes = (", ".join(map(str, numbers)) for numbers in (size.scale.widths, size.scale.committee_sizes))
+    return [
+        f"pre-train  on {', '.join(f'{count:,}' for count in documents)} documents",
+        f"search     width {widths}, committees of {sizes}; {size.trials} trials",
+    ]
 
 
-def _filled(sketch: _Sketch, out: Path) -> str:
+def _sized(size: Suited, machine: Machine) -> str:
+    from tlm_search.cli.validate import duration
+    from tlm_search.report.words import plural
+
+    gpus = f", {plural(int(machine.gpus), 'GPU')}" if machine.gpus else ""
+    return (
+        f"Sized for {plural(int(machine.cpus), 'core')}{gpus} and {machine.memory_gb:.0f} GB of memory: about "
+        f"{duration(size.seconds)}, a guess; tlm-search validate --time measures."
+    )
+
+
+def _filled(sketch: _Sketch, out: Path, scale: Scale, *, trials: int, sized: str, resources: str) -> str:
+    from tlm_search.data.guess import pretrain_sizes
+
+    sizes = pretrain_sizes(sketch.documents, most=scale.documents)
+    # What was found good at width 64; wider members want lower ones.
+    slower = min(1.0, 64 / max(scale.widths))
     return _TEMPLATE.format(
         what=sketch.what,
+        sized=sized,
         file=json.dumps(str(out), ensure_ascii=False) if " " in str(out) else out,
         corpus=_flow(sketch.corpus),
         corpus_comment=sketch.corpus_comment,
@@ -200,8 +241,18 @@ def _filled(sketch: _Sketch, out: Path) -> str:
         length=sketch.length,
         task="\n".join(f"  {key}: {_scalar(value)}" for key, value in sketch.task.items()),
         task_comment=sketch.task_comment,
-        pretrain_sizes=sketch.pretrain_sizes,
-        pretrain_largest=sketch.pretrain_sizes[-1],
+        widths=scale.widths[0] if len(scale.widths) == 1 else f"{{choices: {list(scale.widths)}}}",
+        committee_sizes=list(scale.committee_sizes),
+        pretrain_sizes=sizes,
+        pretrain_largest=sizes[-1],
+        pretrain_rate=f"{3e-3 * slower:g}",
+        lowest_rate=f"{5e-4 * slower:g}",
+        highest_rate=f"{4e-3 * slower:g}",
+        reference_depth=scale.reference_depth,
+        reference_rate=f"{1e-3 * slower:g}",
+        widest=max(scale.widths),
+        resources=f"{{{resources}}}",
+        trials=trials,
     )
 
 

@@ -234,8 +234,8 @@ def _forms(contender: Contender, *, texts: int, labels: int) -> Iterator[tuple[i
                 shape, members=members, labels=labels, pooling=contender.pooling, texts=texts, stacked=stacked
             )
             yield members, form or "one model", answer
-    # As others would serve the deep model; a reference of several members has no such form, nor has a convolution.
-    if contender.trial is None and contender.sizes == (1,) and not shape.convolution_layers:
+    # As others would serve the deep model; a reference of several members has no such form.
+    if contender.trial is None and contender.sizes == (1,) and shape.is_bert:
         yield 1, "transformers eager", transformers_answer(shape, labels=labels, attention="eager", texts=texts)
         yield 1, "transformers sdpa", transformers_answer(shape, labels=labels, attention="sdpa", texts=texts)
 

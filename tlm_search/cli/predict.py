@@ -93,7 +93,8 @@ def chunks_of(file: Path, column: str) -> Iterator[list[str]]:
     Raises:
         DataError: the file is missing, damaged, or has no such column.
     """
-    from tlm_search.data.files import TEXT_COLUMN, NoColumnError, kind_of, stream_column
+    from tlm_search.data.columns import NoColumnError
+    from tlm_search.data.files import TEXT_COLUMN, kind_of, stream_column
     from tlm_search.errors import DataError
 
     try:

@@ -48,7 +48,7 @@ def report(
 
 
 def _store_of(record: StudyRecord) -> Store:
-    from tlm_search.members.store import Store
+    from tlm_search.members.shared_store import open_store
     from tlm_search.search.folder import store_root
 
-    return Store(store_root(record.folder.parent))
+    return open_store(store_root(record.folder.parent))

@@ -111,7 +111,7 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     """Write the report, and print the best committees beside the reference, where the report lies, and what is next."""
     from rich.console import Console
 
-    from tlm_search.members.store import Store
+    from tlm_search.members.shared_store import open_store
     from tlm_search.remote.mount import shown
     from tlm_search.report.answer import answer_of
     from tlm_search.report.evidence import Evidence
@@ -120,7 +120,7 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     from tlm_search.search.replica import send_reports
 
     record = read_study(session.folder, storage)
-    store = Store(store_root(session.folder.parent))
+    store = open_store(store_root(session.folder.parent))
     page = session.folder / "report.html"
     if session.worked or not page.exists():
         page = write_report(record, store, session.folder)

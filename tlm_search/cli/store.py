@@ -92,14 +92,13 @@ def gc(
 
 def _store(studies_dir: str) -> Store:
     from tlm_search.errors import StoreError
-    from tlm_search.members.store import Store
+    from tlm_search.members.shared_store import open_store
     from tlm_search.remote.mount import shown, studies_folder
     from tlm_search.search.folder import store_root
 
     folder = studies_folder(studies_dir)
-    store = Store(store_root(folder))
-    there = store.root.is_dir() if store.mirror is None else store.mirror.identity() is not None
-    if not there:
+    store = open_store(store_root(folder))
+    if not store.exists():
         raise StoreError(
             f"there is no store in {shown(folder)}", hint="give the folder of the studies with --studies-dir"
         )
@@ -125,6 +124,10 @@ def _age_seconds(written: float | None) -> int:
     return 0 if written is None else round(max(0.0, time.time() - written))
 
 
+# What a shape only says of itself where it is not the default.
+_OPTIONAL = {"normalisation": "pre-norm", "shared_layers": "shared layers"}
+
+
 def _words(document: Mapping[str, Any]) -> str:
     """Say what an entry is: depth 1, width 64, 2 heads, pre-trained on 4,000 documents, seed 3."""
     spec = document.get("spec") or document.get("key") or {}
@@ -135,6 +138,7 @@ def _words(document: Mapping[str, Any]) -> str:
     parts = [f"depth {shape['depth']}, width {shape['heads'] * shape['head_size']}, {heads}"]
     if shape["convolution_layers"]:
         parts.append(f"{shape['convolution_layers']} convolutions {'x'.join(map(str, shape['kernel']))}")
+    parts += [words for name, words in _OPTIONAL.items() if name in shape]
     if "members" in spec:
         parts.append(f"{_plural(spec['members'], 'member')}: {document['latency_ms']:.3g} ms")
     if "pretrained" in spec:

@@ -90,7 +90,7 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
     from tlm_search.data.sources import use_data_dir
     from tlm_search.errors import UserError
     from tlm_search.members.plan import DataSizes, plan
-    from tlm_search.members.store import Store
+    from tlm_search.members.shared_store import open_store
     from tlm_search.remote.mount import studies_folder
     from tlm_search.search.folder import store_root
     from tlm_search.search.machine import this_machine
@@ -112,7 +112,7 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
     from tlm_search.members.pace import Pace
 
     threads, device = max(1, int(resources.cpus_per_trial)), "cuda" if resources.gpus_per_trial else "cpu"
-    pace = Pace(data, Store(root), threads=threads, device=device)
+    pace = Pace(data, open_store(root), threads=threads, device=device)
     return Timing(plan(space, DataSizes.of_data(data), pace), pace.machine, at_once)
 
 

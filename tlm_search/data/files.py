@@ -8,11 +8,13 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tlm_search.data.columns import DAMAGED, require_columns
+from tlm_search.data.parquet import read_parquet, stream_parquet
 from tlm_search.errors import DataError
 
 _KINDS = {
@@ -26,13 +28,7 @@ _KINDS = {
 }
 _BLANK_LINES = re.compile(r"\n[ \t\r]*\n\s*")
 TEXT_COLUMN = "text"
-_DAMAGED = "check that the file is whole"
-_PARQUET_ROWS = 8192  # read at once when a column is streamed
 _ROWS_HELD = 1000  # JSON rows in which a column must turn up
-
-
-class NoColumnError(DataError):
-    """A table has no column of the name that was given."""
 
 
 def kind_of(file: Path) -> str | None:
@@ -57,7 +53,7 @@ def read_columns(file: Path, columns: Sequence[str] | None = None) -> dict[str, 
         )
     with _in_words(file):
         if kind == "parquet":
-            return _parquet(file, columns)
+            return read_parquet(file, columns)
         with _open(file) as stream:
             if kind == "text":
                 require_columns([TEXT_COLUMN], columns or (), str(file))
@@ -83,7 +79,7 @@ def stream_column(file: Path, column: str) -> Iterator[Any]:
         return
     with _in_words(file):
         if kind == "parquet":
-            yield from _parquet_column(file, column)
+            yield from stream_parquet(file, column)
             return
         # A line of text ends with a line feed alone; the other formats have their own rules.
         with _open(file, newline="\n" if kind == "text" else "") as stream:
@@ -109,22 +105,7 @@ def read_json(file: Path) -> Any:
     except FileNotFoundError as error:
         raise _no_file(file) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=_DAMAGED) from error
-
-
-def require_columns(present: Iterable[str], wanted: Iterable[str], where: str) -> None:
-    """Refuse a table without the ``wanted`` columns.
-
-    Raises:
-        NoColumnError: which is missing, and which there are.
-    """
-    names = list(present)
-    for column in wanted:
-        if column not in names:
-            raise NoColumnError(
-                f"{where}: there is no column {column!r}; its columns are: {', '.join(map(str, names)) or 'none'}",
-                hint="name the columns with text: and label: in the space",
-            )
+        raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=DAMAGED) from error
 
 
 @contextmanager
@@ -137,7 +118,7 @@ def _in_words(file: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: it is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: it cannot be read: {error}", hint=_DAMAGED) from error
+        raise DataError(f"{file}: it cannot be read: {error}", hint=DAMAGED) from error
 
 
 def _no_file(file: Path) -> DataError:
@@ -149,40 +130,6 @@ def _open(file: Path, *, newline: str = "") -> io.TextIOBase:
     if file.suffix.lower() == ".gz":
         return gzip.open(file, "rt", encoding="utf-8-sig", newline=newline)
     return file.open(encoding="utf-8-sig", newline=newline)
-
-
-def _parquet(file: Path, columns: Sequence[str] | None) -> dict[str, list[Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if not file.is_file():
-            raise FileNotFoundError(file)
-        with pq.ParquetFile(file) as table:
-            columns = columns or table.schema_arrow.names
-            require_columns(table.schema_arrow.names, columns, str(file))
-            read = {name: table.read(columns=[name]).column(name).to_pylist() for name in columns}
-            names = _class_names(table.schema_arrow.metadata or {})
-    except pa.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{file}: it cannot be read as Parquet: {reason}", hint=_DAMAGED) from error
-    return {name: named(values, names.get(name)) for name, values in read.items()}
-
-
-def _parquet_column(file: Path, column: str) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if not file.is_file():
-            raise FileNotFoundError(file)
-        with pq.ParquetFile(file) as table:
-            require_columns(table.schema_arrow.names, [column], str(file))
-            for batch in table.iter_batches(columns=[column], batch_size=_PARQUET_ROWS):
-                yield from batch.column(0).to_pylist()
-    except pa.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{file}: it cannot be read as Parquet: {reason}", hint=_DAMAGED) from error
 
 
 def _json_column(file: Path, stream: Iterable[str], column: str) -> Iterator[Any]:
@@ -204,23 +151,6 @@ def _json_column(file: Path, stream: Iterable[str], column: str) -> Iterator[Any
                 break
     if not known:
         require_columns(present, [column], str(file))
-
-
-def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """Return the names that `datasets` keeps for numbered labels in a Parquet file, by column."""
-    try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return {column: feature["names"] for column, feature in features.items() if "names" in feature}
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def named(values: list[Any], names: Sequence[str] | None) -> list[Any]:
-    """Replace numbers of classes by their names, where there are names."""
-    if names is None:
-        return values
-    known = range(len(names))
-    return [names[value] if isinstance(value, int) and value in known else value for value in values]
 
 
 def _separated(
@@ -279,7 +209,7 @@ def _json_rows(file: Path, stream: io.TextIOBase) -> Iterable[Any]:
     except ValueError as error:
         if text.lstrip().startswith("{") and "\n" in text.strip():
             return _json_lines(file, text.splitlines())
-        raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=_DAMAGED) from error
+        raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=DAMAGED) from error
     if isinstance(value, dict):
         return [value]
     if not isinstance(value, list):

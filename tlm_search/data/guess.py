@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlm_search.data.columns import require_columns
 from tlm_search.data.fewrel import is_fewrel
-from tlm_search.data.files import kind_of, read_columns, read_json, require_columns
+from tlm_search.data.files import kind_of, read_columns, read_json
 from tlm_search.data.sampling import Labelled, texts_by_label
 from tlm_search.data.sources import load_labelled
 from tlm_search.errors import DataError
@@ -146,9 +147,9 @@ def vocabulary_of(documents: Sequence[str]) -> int:
     return min(8192, max(256, 1 << ((len(words) // 2).bit_length() - 1) if len(words) > 1 else 0))
 
 
-def pretrain_sizes(documents: int) -> list[int]:
-    """Return sizes to search: none, a third and all of the ``documents``, of at most 18,000 in two digits."""
-    most = min(documents, 18_000)
-    digits = max(1, 10 ** (len(str(most)) - 2))
-    largest = most // digits * digits
+def pretrain_sizes(documents: int, *, most: int) -> list[int]:
+    """Return sizes to search: none, a third and all of the ``documents``, of at most ``most`` in two digits."""
+    largest = min(documents, most)
+    digits = max(1, 10 ** (len(str(largest)) - 2))
+    largest = largest // digits * digits
     return sorted({0, largest // 3, largest})

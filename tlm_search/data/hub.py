@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from tlm_search.data.files import named, require_columns
+from tlm_search.data.columns import named, require_columns
 from tlm_search.errors import DataError
 
 _SECONDS_TO_REACH_HUB = 5.0

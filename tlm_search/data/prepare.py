@@ -27,7 +27,6 @@ from tlm_search.digest import digest
 from tlm_search.errors import DataError, StoreError
 from tlm_search.remote import bundle
 from tlm_search.remote.mount import remote_at
-from tlm_search.space.parameters import Choices, Range
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -39,7 +38,6 @@ _FORMAT = 1  # raised when the same space would be tokenised otherwise
 _DATA = "data"
 _TOKENIZER, _LABELS = "tokenizer.json", "labels.npy"
 _SPLITS = ("train", "validation", "test")
-_SIMULATED_LABELS = 4
 
 
 def _silent(message: str) -> None:
@@ -55,51 +53,13 @@ def prepare(space: Space, root: Path, *, progress: Callable[[str], None] = _sile
         DataError: corpus, tokenizer or task cannot be used, or the corpus has fewer documents than ``pretrain_size``.
         StoreError: the store cannot be written.
     """
-    work = _Work(root, space.corpus, space.tokenizer, space.task, largest_pretrain_size(space), progress)
+    work = _Work(root, space.corpus, space.tokenizer, space.task, space.largest_pretrain_size(), progress)
     prepared = work.find()
     if prepared is None:
         with _lock(root / _DATA / ".lock", progress):
             prepared = work.find() or work.do()
     work.publish(prepared)
     return prepared
-
-
-def simulated_data(space: Space, root: Path) -> PreparedData:
-    """Return the facts of a study whose members are simulated: four labels, the sizes asked for, and no files."""
-    per_label = {part: getattr(space.task, f"{part}_per_label") for part in _SPLITS}
-    rows = {part: number * _SIMULATED_LABELS for part, number in per_label.items()}
-    documents = largest_pretrain_size(space)
-    return PreparedData(
-        root=root,
-        tokenizer="",
-        corpus=None,
-        train="",
-        validation="",
-        test="",
-        documents=documents,
-        vocabulary=space.tokenizer.vocabulary or 30_522,
-        length=space.tokenizer.length,
-        labels=tuple(f"label {i}" for i in range(_SIMULATED_LABELS)),
-        rows=rows,
-        tokens={part: number * space.tokenizer.length for part, number in {**rows, "corpus": documents}.items()},
-        special={"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4},
-        task_fingerprint=digest(["simulated task", space.task.model_dump(mode="json")]),
-        tokenizer_fingerprint=digest(["simulated tokenizer", space.tokenizer.model_dump(mode="json")]),
-        corpus_fingerprint=digest(["simulated corpus", space.corpus.model_dump(mode="json")]),
-        corpus_name=space.corpus.source,
-        task_name=space.task.source,
-    )
-
-
-def largest_pretrain_size(space: Space) -> int:
-    """Return the most documents that a member of ``space`` can be pre-trained on."""
-    sizes = [0, (space.reference_settings() or {}).get("pretrain_size", 0)]
-    searched = space.search.get("pretrain_size", 0)
-    if isinstance(searched, Choices):
-        sizes += searched.choices
-    else:
-        sizes.append(searched.high if isinstance(searched, Range) else searched)
-    return max(int(size) for size in sizes)
 
 
 @dataclass(frozen=True)

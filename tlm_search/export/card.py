@@ -79,6 +79,8 @@ def no_members_because(architecture: Architecture, pooling: str) -> str | None:
     """Return why the members have no form in ``transformers``; None where they have one."""
     if architecture.convolution_layers:
         return "its convolution front end has no form in `transformers`"
+    if not architecture.is_bert:
+        return "its layers are pre-norm, and those of `BertForSequenceClassification` are not"
     if pooling != "cls":
         return f"`BertForSequenceClassification` does not pool by the {pooling} of the tokens"
     return None
@@ -120,12 +122,14 @@ def _opening(facts: Facts) -> str:
         else f"a soft committee of {size} models, which vote by the mean of their softmax outputs"
     )
     convolution = f", {plural(shape.convolution_layers, 'convolution')} in front" if shape.convolution_layers else ""
+    norms = ", pre-norm" if shape.normalisation == "pre" else ""
+    shared = ", whose layers share their weights" if shape.shared_layers else ""
     labels = json.dumps(list(facts.data.labels), ensure_ascii=False)
     return (
         f"# {_inline(facts.record.name)}\n\n"
         f"A text classifier: {kind}. Each is a BERT of depth {shape.depth}, width {shape.width}, "
-        f"{plural(shape.heads, 'head')}{convolution}. It is {facts.chosen.name} of a search by `tlm-search`, chosen "
-        f"as: {facts.chosen.why}.{_learned(facts)}\n\nLabels:\n\n```json\n{labels}\n```"
+        f"{plural(shape.heads, 'head')}{convolution}{norms}{shared}. It is {facts.chosen.name} of a search by "
+        f"`tlm-search`, chosen as: {facts.chosen.why}.{_learned(facts)}\n\nLabels:\n\n```json\n{labels}\n```"
     )
 
 

@@ -22,12 +22,15 @@ from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, damaged, read
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import Weights
 from tlm_search.model.hf import from_transformers
-from tlm_search.model.inference import member_logits, split
+from tlm_search.model.inference import lookup_bytes, member_logits, split, with_lookup
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-BATCH_TOKENS = 4096  # of one forward pass: more falls out of the processor's caches, fewer are lost in calls
+# Of one forward pass: fewer are lost in calls, and what more of them take is given back to the system and taken anew
+# for each layer, which at 4096 took as long as the arithmetic.
+BATCH_TOKENS = 2048
+LOOKUP_BYTES = 2**29  # of all members together
 STACKED_TOKENS = 512  # up to here all members in one pass are faster than one after the other
 TOLERANCE = 1e-3  # between machines; on one machine the answers agree to 1e-6
 
@@ -146,11 +149,12 @@ class Committee:
         """Return the answers to texts that are tokenised already."""
         probabilities = np.empty((len(texts), len(self.labels)), np.float32)
         disagreement = np.empty(len(texts), np.float32)
+        singles = self._looking_up if self._looks_up(len(texts.ids)) else self._singles
 
         @torch.inference_mode()
         def answer(chosen: NDArray[np.int64]) -> None:
             ids, mask = rows(texts, chosen, pad=self.pad)
-            votes = self.votes(torch.from_numpy(ids), None if mask.all() else torch.from_numpy(mask))
+            votes = self._votes(torch.from_numpy(ids), None if mask.all() else torch.from_numpy(mask), singles)
             said = votes.mean(0)
             probabilities[chosen] = said.numpy()
             disagreement[chosen] = (votes.argmax(-1) != said.argmax(-1)).float().mean(0).numpy()
@@ -170,7 +174,10 @@ class Committee:
         Few tokens go through the stacked members at once. With more of them the members take turns, because one member
         alone takes the plain kernels, which suit large batches on a CPU.
         """
-        stacks = [self.weights] if ids.numel() <= STACKED_TOKENS else self._singles
+        return self._votes(ids, mask, self._singles)
+
+    def _votes(self, ids: torch.Tensor, mask: torch.Tensor | None, singles: Sequence[Weights]) -> torch.Tensor:
+        stacks = [self.weights] if ids.numel() <= STACKED_TOKENS else singles
         logits = [
             member_logits(weights, self.architecture, ids, mask, pooling=self.pooling, pad=self.pad)
             for weights in stacks
@@ -195,9 +202,19 @@ class Committee:
             )
         return difference
 
+    def _looks_up(self, tokens: int) -> bool:
+        """Say whether looking the first layer up is worth its tables: for more tokens than these have rows."""
+        size = self.size * lookup_bytes(self.architecture, pooling=self.pooling)
+        return tokens > self.architecture.vocabulary and 0 < size <= LOOKUP_BYTES
+
     @cached_property
     def _singles(self) -> list[Weights]:
         return split(self.weights)
+
+    @cached_property
+    def _looking_up(self) -> list[Weights]:
+        with torch.inference_mode():
+            return [with_lookup(member) for member in self._singles]
 
 
 def batches(lengths: NDArray[np.int64], *, tokens: int = BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:

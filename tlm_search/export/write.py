@@ -41,7 +41,7 @@ from tlm_search.members.store import Entry, Store
 from tlm_search.members.train import KIND
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import EPSILON
-from tlm_search.model.hf import bert_config
+from tlm_search.model.hf import bert_config, with_every_layer
 from tlm_search.search.record import StudyRecord
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _write_member(
 ) -> None:
     member = folder / "members" / str(index)
     member.mkdir(parents=True)
-    save_file(dict(state), member / "model.safetensors", _FLOAT32)
+    save_file(with_every_layer(state, architecture), member / "model.safetensors", _FLOAT32)
     settings = {
         **bert_config(architecture, pad=data.special["pad"]),
         **_label_settings(data.labels),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
-from tlm_search.digest import digest
+from tlm_search.digest import digest, without_defaults
 from tlm_search.members.measured import measured
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.spec import MemberSpec, PretrainSpec
@@ -64,7 +64,8 @@ class Pace:
         settings, texts = spec.settings, self.data.folder("corpus")
         batch = min(settings.batch_size, spec.documents)
         shape = {"masking_probability": settings.masking_probability, "dropout": settings.dropout, "batch_size": batch}
-        key = {**shape, "texts": self.data.corpus_fingerprint}
+        optimiser = without_defaults({"optimiser": settings.optimiser}, {"optimiser": "adamw"})
+        key = {**shape, **optimiser, "texts": self.data.corpus_fingerprint}
         scored = settings.masking_probability * self.data.length
         flops = batch * spec.architecture.forward_flops(self.data.length, scored=scored)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from tlm_search.digest import digest
+from tlm_search.digest import digest, without_defaults
 from tlm_search.model.architecture import Architecture
 from tlm_search.space.settings import Value
 from tlm_search.training.settings import Finetuning, Pretraining
 
 SCHEMA = 1  # raised when the same settings would train another member
+_LATER = {field.name: field.default for field in fields(Pretraining) if field.default is not MISSING}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class PretrainSpec:
 
     def to_document(self) -> dict[str, Any]:
         """Return the spec as JSON."""
-        return {"schema": SCHEMA, **asdict(self), "architecture": self.architecture.to_document()}
+        settings = without_defaults(asdict(self.settings), _LATER)
+        architecture = self.architecture.to_document()
+        return {"schema": SCHEMA, **asdict(self), "architecture": architecture, "settings": settings}
 
     @cached_property
     def digest(self) -> str:
@@ -107,6 +110,8 @@ def committee_specs(
         warmup=float(settings["pretrain_warmup"]),
         dropout=float(settings["pretrain_dropout"]),
         masking_probability=float(settings["masking_probability"]),
+        schedule=str(settings["pretrain_schedule"]),
+        optimiser=str(settings["pretrain_optimiser"]),
     )
     finetuning = Finetuning(
         pooling=str(settings["pooling"]),

@@ -5,8 +5,7 @@ rename of a finished, synced sibling, so a reader sees all of it or nothing; eve
 which carries its own. What does not verify is moved to ``<root>/damaged`` and counts as missing: the repair is to train
 that one member again. Locks are the kernel's (``flock``), so they die with the process that holds them.
 
-Where the folder is the copy of a store at a URL, an entry is published there before it appears here, and what is
-missing here is fetched; see ``mirror``.
+This one is a folder; ``shared_store`` has that of a URL, and opens either.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,7 @@ import filelock
 
 from tlm_search.data.folders import sync
 from tlm_search.errors import StoreError
-from tlm_search.members.entry import (
-    INDEX,
-    Arrays,
-    DamagedError,
-    Entry,
-    checked_entry,
-    read_entry,
-    write_entry,
-)
-from tlm_search.members.mirror import Mirror
+from tlm_search.members.entry import INDEX, Arrays, DamagedError, Entry, checked_entry, read_entry, write_entry
 
 __all__ = ["Arrays", "Entry", "Problem", "Store"]
 
@@ -58,7 +48,14 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.mirror = Mirror.of(root)
+
+    def exists(self) -> bool:
+        """Say whether there is a store, be it empty."""
+        return self.root.is_dir()
+
+    def identity(self) -> str | None:
+        """Return the name that it has wherever it is seen; None for a folder, which is known by its path."""
+        return None
 
     def read(self, kind: str, digest: str) -> Entry | None:
         """Return the entry when all its files are whole; a damaged one is moved aside and None returned.
@@ -66,21 +63,6 @@ class Store:
         Raises:
             StoreError: the entry is there but may not be read, or is damaged and cannot be moved.
         """
-        entry = self._read_here(kind, digest)
-        if self.mirror is None:
-            return entry
-        folder = self._folder(kind, digest)
-        if entry is not None:
-            # What went there by mistake comes back from here, unless it was made anew meanwhile.
-            if self.mirror.has(kind, digest) or self.mirror.publish(kind, digest, folder):
-                return entry
-            self._remove_here(kind, digest)
-        try:
-            return self._read_here(kind, digest) if self.mirror.fetch(kind, digest, folder) else None
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _read_here(self, kind: str, digest: str) -> Entry | None:
         folder = self._folder(kind, digest)
         try:
             return checked_entry(folder, kind, digest)
@@ -105,14 +87,12 @@ class Store:
         unfinished = final.with_name(f".{digest}.{uuid.uuid4().hex}")
         try:
             write_entry(unfinished, kind, digest, document, arrays)
-            entry = self._won_elsewhere(unfinished, kind, digest) or self._publish(unfinished, final, kind, digest)
+            entry = self._publish(unfinished, final, kind, digest)
         except OSError as error:
             raise self._unwritable(error) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(self._scratch_folder(kind, digest), ignore_errors=True)
-        if self.mirror is not None:
-            self.mirror.drop_scratch(f"{kind}-{digest}")
         return entry
 
     @contextmanager
@@ -122,8 +102,7 @@ class Store:
         Raises:
             StoreError: the lock file cannot be written.
         """
-        name = f"{kind}-{_valid(digest)}"
-        with self._lock(name), nullcontext() if self.mirror is None else self.mirror.lock(name):
+        with self._lock(f"{kind}-{valid_name(digest)}"):
             yield
 
     def scratch(self, kind: str, digest: str) -> Path:
@@ -131,37 +110,25 @@ class Store:
         folder = self._scratch_folder(kind, digest)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if self.mirror is not None:
-                self.mirror.fetch_scratch(folder.name, folder)
         except OSError as error:
             raise self._unwritable(error) from error
         return folder
 
     def keep_scratch(self, kind: str, digest: str) -> None:
-        """Let another node go on from what is in the scratch folder now, if it can be sent."""
-        if self.mirror is not None:
-            with suppress(StoreError):
-                self.mirror.keep_scratch(f"{kind}-{digest}", self._scratch_folder(kind, digest))
+        """Let another node go on from what is in the scratch folder now; one that shares this folder can anyway."""
 
     def entries(self, kind: str) -> Iterator[Entry]:
         """Yield the entries of ``kind`` by digest without checking their arrays; broken ones are left out."""
-        if self.mirror is not None:
-            yield from self.mirror.entries(_valid(kind))
-            return
         for folder in self._folders(kind):
             with suppress(DamagedError, OSError):
                 yield read_entry(folder, kind, folder.name)
 
     def sizes(self, kind: str) -> dict[str, int]:
         """Return the bytes that each entry of ``kind`` takes on the disk, by digest; broken ones are there too."""
-        if self.mirror is not None:
-            return self.mirror.sizes(_valid(kind))
         return {folder.name: _bytes_below(folder) for folder in self._folders(kind)}
 
     def modified(self, kind: str, digest: str) -> float | None:
         """Return when an entry was written, in seconds since 1970; None where that is not known."""
-        if self.mirror is not None:
-            return self.mirror.modified(_valid(kind), _valid(digest))
         try:
             return self._folder(kind, digest).stat().st_mtime
         except FileNotFoundError:
@@ -169,8 +136,6 @@ class Store:
 
     def kinds(self) -> tuple[str, ...]:
         """Return the kinds of entries that the store holds."""
-        if self.mirror is not None:
-            return self.mirror.kinds()
         if not self.root.is_dir():
             return ()
         # Other rooms keep folders of their own here (tokens); a kind is what holds an entry.
@@ -178,29 +143,12 @@ class Store:
 
     def verify(self) -> list[Problem]:
         """Check every file of every entry and return what does not verify; nothing is moved."""
-        problems = []
-        for kind in self.kinds():
-            if self.mirror is not None:
-                problems += [Problem(kind, digest, reason) for digest, reason in self.mirror.problems(kind).items()]
-                continue
-            for folder in self._folders(kind):
-                try:
-                    checked_entry(folder, kind, folder.name)
-                except DamagedError as damage:
-                    problems.append(Problem(kind, folder.name, str(damage)))
-                except FileNotFoundError:
-                    continue  # removed since it was listed
-                except OSError as error:
-                    problems.append(Problem(kind, folder.name, error.strerror or str(error)))
-        return problems
+        return [
+            Problem(kind, digest, reason) for kind in self.kinds() for digest, reason in self._problems(kind).items()
+        ]
 
     def remove(self, kind: str, digest: str) -> None:
         """Remove an entry, whole or not; a missing one is no error."""
-        if self.mirror is not None:
-            self.mirror.remove(_valid(kind), _valid(digest))
-        self._remove_here(kind, digest)
-
-    def _remove_here(self, kind: str, digest: str) -> None:
         folder = self._folder(kind, digest)
         # First out of sight: a reader never meets half an entry.
         condemned = folder.with_name(f".{digest}.{uuid.uuid4().hex}")
@@ -218,13 +166,12 @@ class Store:
         Younger ones stay, because their writer may be alive on another machine.
         """
         newest = time.time() - older_than_seconds
-        there = 0 if self.mirror is None else self.mirror.sweep(older_than_seconds=older_than_seconds)
         unfinished = [f for kind in self.kinds() for f in (self.root / kind).glob(".*")]
         rest = [f for part in (_SCRATCH, _DAMAGED) for f in (self.root / part).glob("*")]
         old = [folder for folder in unfinished + rest if _modified(folder) <= newest]
         for folder in old:
             shutil.rmtree(folder, ignore_errors=True)
-        return there + len(old)
+        return len(old)
 
     def check_writable(self) -> None:
         """Raise StoreError now, not after an hour of training, when the store cannot be written."""
@@ -235,28 +182,29 @@ class Store:
             probe.unlink()
         except OSError as error:
             raise self._unwritable(error) from error
-        if self.mirror is not None:
-            self.mirror.check_writable()
 
     def _folder(self, kind: str, digest: str) -> Path:
-        return self.root / _valid(kind) / _valid(digest)
+        return self.root / valid_name(kind) / valid_name(digest)
 
     def _scratch_folder(self, kind: str, digest: str) -> Path:
-        return self.root / _SCRATCH / f"{_valid(kind)}-{_valid(digest)}"
+        return self.root / _SCRATCH / f"{valid_name(kind)}-{valid_name(digest)}"
 
     def _folders(self, kind: str) -> list[Path]:
-        parent = self.root / _valid(kind)
+        parent = self.root / valid_name(kind)
         return sorted(f for f in parent.iterdir() if _NAME.fullmatch(f.name)) if parent.is_dir() else []
 
-    def _won_elsewhere(self, unfinished: Path, kind: str, digest: str) -> Entry | None:
-        """Publish the entry where this folder is a copy; return that of an earlier writer, if there is one."""
-        if self.mirror is None:
-            return None
-        while True:
-            if (winner := self.read(kind, digest)) is not None:
-                return winner
-            if self.mirror.publish(kind, digest, unfinished):
-                return None
+    def _problems(self, kind: str) -> dict[str, str]:
+        problems = {}
+        for folder in self._folders(kind):
+            try:
+                checked_entry(folder, kind, folder.name)
+            except DamagedError as damage:
+                problems[folder.name] = str(damage)
+            except FileNotFoundError:
+                continue  # removed since it was listed
+            except OSError as error:
+                problems[folder.name] = error.strerror or str(error)
+        return problems
 
     def _publish(self, unfinished: Path, final: Path, kind: str, digest: str) -> Entry:
         """Rename into place, unless a whole entry of an earlier writer is there."""
@@ -310,7 +258,12 @@ class Store:
         return StoreError(f"the store {self.root} cannot be written: {error.strerror or error}", hint=hint)
 
 
-def _valid(name: str) -> str:
+def valid_name(name: str) -> str:
+    """Return a kind or digest that is a name of a folder and nothing else.
+
+    Raises:
+        ValueError: it is not.
+    """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of the store; lower case letters, digits, - and _ are")
     return name

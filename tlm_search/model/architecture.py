@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from tlm_search.digest import without_defaults
 from tlm_search.space.settings import Value
+
+_LATER = {"normalisation": "post", "shared_layers": False}
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class Architecture:
     """The shape of one member.
 
     ``width`` is ``heads x head_size``; ``feed_forward`` is the size of the inner layer in units; ``kernel`` is
-    (tokens, width); ``positions`` is the longest text in tokens.
+    (tokens, width); ``positions`` is the longest text in tokens. ``normalisation`` is ``post`` or ``pre``.
     """
 
     depth: int
@@ -25,11 +28,23 @@ class Architecture:
     convolution_layers: int = 0
     kernel: tuple[int, int] = (3, 3)
     channels: int = 0
+    normalisation: str = "post"
+    shared_layers: bool = False
 
     @property
     def width(self) -> int:
         """Hidden size."""
         return self.heads * self.head_size
+
+    @property
+    def weighted_layers(self) -> int:
+        """How many layers have weights; layer i has those of layer i modulo this."""
+        return 1 if self.shared_layers else self.depth
+
+    @property
+    def is_bert(self) -> bool:
+        """Whether BERT as ``transformers`` has it computes the same."""
+        return not self.convolution_layers and self.normalisation == "post"
 
     @classmethod
     def of(cls, settings: Mapping[str, Value], *, vocabulary: int, positions: int) -> Architecture:
@@ -47,18 +62,21 @@ class Architecture:
             # Without a convolution its kernel and channels mean nothing: one shape, one digest.
             kernel=(int(tokens), int(across)) if layers else (3, 3),
             channels=int(settings["convolution_channels"]) if layers else 0,
+            normalisation=str(settings["normalisation"]),
+            shared_layers=settings["layer_weights"] == "shared" and int(settings["depth"]) > 1,
         )
 
     def to_document(self) -> dict[str, object]:
         """Return the shape as JSON."""
-        return {**asdict(self), "kernel": list(self.kernel)}
+        return without_defaults({**asdict(self), "kernel": list(self.kernel)}, _LATER)
 
     def encoder_parameters(self) -> int:
         """Count the parameters of embeddings, convolutions and layers."""
         h, f = self.width, self.feed_forward
         embeddings = (self.vocabulary + self.positions + 2) * h + 2 * h
         layer = 4 * (h * h + h) + (h * f + f) + (f * h + h) + 4 * h
-        return embeddings + self.depth * layer + self._convolution_parameters()
+        last = 2 * h if self.normalisation == "pre" else 0
+        return embeddings + self.weighted_layers * layer + last + self._convolution_parameters()
 
     def classifier_parameters(self, labels: int) -> int:
         """Count the parameters of the whole classifier: encoder, pooler and output layer."""

@@ -6,8 +6,10 @@ faster than batched ones of batch 1. Weights stay in fp32; activations have the 
 and each layer rounds its weights to that of its input.
 
 The mathematics is that of BERT (Devlin et al. 2019) as ``transformers`` has it: post-norm layers, learned positions,
-exact GELU, output embeddings tied to the input's. Dropout acts on the embeddings and on the outputs of attention,
-feed-forward and pooler, not on attention probabilities, where it would forbid the fused kernels.
+exact GELU, output embeddings tied to the input's. Where it is asked for, layers are pre-norm with a last norm behind
+them (Xiong et al. 2020, arXiv 2002.04745), or share one set of weights (Lan et al. 2020, arXiv 1909.11942). Dropout
+acts on the embeddings and on the outputs of attention, feed-forward and pooler, not on attention probabilities, where
+it would forbid the fused kernels.
 """
 
 from __future__ import annotations
@@ -105,13 +107,14 @@ def encode(
         image = hidden.view(*tokens.ids.shape, architecture.width)
         hidden = convolution.forward(image, weights, architecture, training=training).flatten(1, 2)
     for layer in range(architecture.depth):
-        name = f"layers.{layer}"
-        seen = drop(_attend(weights, f"{name}.attention", architecture, hidden, tokens, mask), tokens.sizes)
-        hidden = normalise(hidden + seen, weights, f"{name}.attention.norm")
-        inner = F.gelu(linear(hidden, weights, f"{name}.inner"))
+        name = f"layers.{layer % architecture.weighted_layers}"
+        read = before(hidden, weights, architecture, f"{name}.attention.norm")
+        seen = drop(_attend(weights, f"{name}.attention", architecture, read, tokens, mask), tokens.sizes)
+        hidden = behind(hidden + seen, weights, architecture, f"{name}.attention.norm")
+        inner = F.gelu(linear(before(hidden, weights, architecture, f"{name}.norm"), weights, f"{name}.inner"))
         inner = drop(linear(inner, weights, f"{name}.out"), tokens.sizes)
-        hidden = normalise(hidden + inner, weights, f"{name}.norm")
-    return hidden
+        hidden = behind(hidden + inner, weights, architecture, f"{name}.norm")
+    return before(hidden, weights, architecture, "norm")
 
 
 def mlm_logits(weights: Weights, hidden: Tensor) -> Tensor:
@@ -197,6 +200,16 @@ def normalise(value: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor
     return torch.addcmul(bias.unsqueeze(1), F.layer_norm(value, weight.shape[1:], eps=EPSILON), weight.unsqueeze(1))
 
 
+def before(value: Tensor, weights: Mapping[str, Tensor], architecture: Architecture, name: str) -> Tensor:
+    """Return what attention, a feed-forward or a head reads of ``value``: normalised where layers are pre-norm."""
+    return normalise(value, weights, name) if architecture.normalisation == "pre" else value
+
+
+def behind(value: Tensor, weights: Mapping[str, Tensor], architecture: Architecture, name: str) -> Tensor:
+    """Return what attention or a feed-forward leaves of ``value``: normalised where layers are post-norm."""
+    return normalise(value, weights, name) if architecture.normalisation == "post" else value
+
+
 def _lookup(table: Tensor, ids: Tensor) -> Tensor:
     members, rows, width = table.shape
     if members > 1:
@@ -236,7 +249,7 @@ def _initial_member(architecture: Architecture, generator: torch.Generator) -> W
     if architecture.convolution_layers:
         weights.update(convolution.initial_weights(architecture, generator))
     std = _initial_std(width)
-    for layer in range(architecture.depth):
+    for layer in range(architecture.weighted_layers):
         name = f"layers.{layer}"
         weights.update(_linear(f"{name}.attention.qkv", width, 3 * width, generator, std=std))
         weights.update(_linear(f"{name}.attention.out", width, width, generator, std=std))
@@ -244,6 +257,8 @@ def _initial_member(architecture: Architecture, generator: torch.Generator) -> W
         weights.update(_linear(f"{name}.inner", width, inner, generator, std=std))
         weights.update(_linear(f"{name}.out", inner, width, generator, std=std))
         weights.update(_norm(f"{name}.norm", width))
+    if architecture.normalisation == "pre":
+        weights.update(_norm("norm", width))
     weights.update(_linear("mlm.transform", width, width, generator, std=std))
     weights.update(_norm("mlm.norm", width))
     weights["mlm.bias"] = torch.zeros(architecture.vocabulary)

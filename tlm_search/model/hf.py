@@ -1,12 +1,14 @@
 """Weights of one member to and from the names of ``transformers``' BERT, so that either side loads the other's.
 
-A member's file in the store carries these names: where there is no convolution it is a ``BertForMaskedLM`` or
-``BertForSequenceClassification`` as it lies. The convolution's weights keep their own names (``convolution.*``).
+A member's file in the store carries these names: where ``Architecture.is_bert`` and each layer has its own weights, it
+is a ``BertForMaskedLM`` or ``BertForSequenceClassification`` as it lies. Weights that layers share stand there once, as
+layer 0. The convolution's weights keep their own names (``convolution.*``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +23,7 @@ _FIXED = {
 }
 _MODULES = {
     "embeddings.norm": "bert.embeddings.LayerNorm",
+    "norm": "bert.LayerNorm",  # behind the last pre-norm layer; as RobertaPreLayerNorm names it
     "mlm.transform": "cls.predictions.transform.dense",
     "mlm.norm": "cls.predictions.transform.LayerNorm",
     "pooler": "bert.pooler.dense",
@@ -34,6 +37,9 @@ _LAYER = {
     "norm": "output.LayerNorm",
 }
 _PROJECTIONS = ("query", "key", "value")
+_SHARED = "bert.encoder.layer.0."
+
+Value = TypeVar("Value")
 
 
 def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -53,8 +59,9 @@ def from_transformers(state: Mapping[str, Tensor], architecture: Architecture) -
     Raises:
         ValueError: the state is not of this architecture.
     """
-    wanted = [*_FIXED, *(f"{name}.{kind}" for name in _MODULES for kind in ("weight", "bias"))]
-    for layer in range(architecture.depth):
+    modules = [name for name in _MODULES if name != "norm" or architecture.normalisation == "pre"]
+    wanted = [*_FIXED, *(f"{name}.{kind}" for name in modules for kind in ("weight", "bias"))]
+    for layer in range(architecture.weighted_layers):
         parts = ("attention.qkv", *_LAYER)
         wanted += [f"layers.{layer}.{part}.{kind}" for part in parts for kind in ("weight", "bias")]
     wanted += [name for name in state if name.startswith("convolution.")]
@@ -69,6 +76,17 @@ def from_transformers(state: Mapping[str, Tensor], architecture: Architecture) -
     if found != (architecture.vocabulary, architecture.width):
         raise ValueError(f"word embeddings of {found}, not {(architecture.vocabulary, architecture.width)}")
     return weights
+
+
+def with_every_layer(state: Mapping[str, Value], architecture: Architecture) -> dict[str, Value]:
+    """Return a member's state under ``transformers``' names with every layer, those that share weights too."""
+    repeated = {
+        name.replace(_SHARED, f"bert.encoder.layer.{layer}.", 1): value
+        for layer in range(1, architecture.depth if architecture.shared_layers else 1)
+        for name, value in state.items()
+        if name.startswith(_SHARED)
+    }
+    return {**state, **repeated}
 
 
 def bert_config(architecture: Architecture, *, labels: tuple[str, ...] = (), pad: int = 0) -> dict[str, object]:

@@ -4,6 +4,10 @@ The same mathematics as ``tlm_search.model.bert`` without dropout, in a form tha
 last layer is computed for the first token alone. Its one query q makes keys and values unnecessary: the scores
 q (W x + b) are (q W) x plus what is equal for all tokens, and the mean of the values is the value of the mean. A layer
 then costs 2 x heads x width multiply-adds a token instead of 12 x width^2.
+
+Where every token counts, the queries, keys and values of the first layer can be looked up: what enters it is the layer
+norm of a word and a place, and but for the norm's scale, one number a token, a linear layer of that is the sum of what
+it makes of the word and of the place. That is a quarter of the products of a layer.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ from torch import Tensor
 
 from tlm_search.model import convolution
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import Weights, linear, normalise
+from tlm_search.model.bert import EPSILON, Weights, before, behind, linear, normalise
+
+_WORDS, _PLACES, _CONSTANT = "first.words", "first.places", "first.constant"
 
 
 def member_logits(
@@ -30,13 +36,16 @@ def member_logits(
     """
     if architecture.convolution_layers:
         ids, mask = _full_length(ids, mask, length=architecture.positions, pad=pad)
-    hidden = _embed(weights, ids, mask, hide_padding=architecture.convolution_layers > 0)
+    hidden, looked_up = _embed(weights, ids, mask, hide_padding=architecture.convolution_layers > 0)
     if architecture.convolution_layers:
         hidden = convolution.forward(hidden, weights, architecture, training=False)
-    last = architecture.depth - 1
-    for layer in range(architecture.depth if pooling == "mean" else last):
-        hidden = _layer(weights, f"layers.{layer}", architecture, hidden, mask)
-    pooled = _mean(hidden, mask) if pooling == "mean" else _first(weights, f"layers.{last}", architecture, hidden, mask)
+    names = [f"layers.{layer % architecture.weighted_layers}" for layer in range(architecture.depth)]
+    for name in names if pooling == "mean" else names[:-1]:
+        hidden, looked_up = _layer(weights, name, architecture, hidden, mask, looked_up), None
+    if pooling == "mean":
+        pooled = _mean(_before(hidden, weights, architecture, "norm"), mask)
+    else:
+        pooled = before(_first(weights, names[-1], architecture, hidden, mask), weights, architecture, "norm")
     return linear(torch.tanh(linear(pooled, weights, "pooler")), weights, "classifier")
 
 
@@ -51,6 +60,31 @@ def split(weights: Mapping[str, Tensor]) -> list[Weights]:
     return [{name: value[k : k + 1] for name, value in weights.items()} for k in range(members)]
 
 
+def lookup_bytes(architecture: Architecture, *, pooling: str) -> int:
+    """Return the bytes that ``with_lookup`` adds to a member; 0 where there is nothing to look up."""
+    whole_layers = architecture.depth if pooling == "mean" else architecture.depth - 1
+    if not whole_layers or not architecture.is_bert:
+        return 0
+    return (architecture.vocabulary + architecture.positions + 1) * 3 * architecture.width * 4
+
+
+def with_lookup(weights: Weights) -> Weights:
+    """Return one member's weights with what the first layer makes of each word and of each place.
+
+    That costs as much as the projection of as many tokens as there are words.
+    """
+    scale, shift = weights["embeddings.norm.weight"], weights["embeddings.norm.bias"]
+    projection = weights["layers.0.attention.qkv.weight"].transpose(1, 2)
+    places = weights["embeddings.positions"] + weights["embeddings.types"][:, :1]
+
+    def project(table: Tensor) -> Tensor:
+        # The mean of a sum is the sum of the means: taken from words and places, none is left in the sum.
+        return torch.bmm((table - table.mean(-1, keepdim=True)) * scale[:, None], projection)
+
+    constant = torch.baddbmm(weights["layers.0.attention.qkv.bias"][:, None], shift[:, None], projection)
+    return {**weights, _WORDS: project(weights["embeddings.words"]), _PLACES: project(places), _CONSTANT: constant}
+
+
 def _full_length(ids: Tensor, mask: Tensor | None, *, length: int, pad: int) -> tuple[Tensor, Tensor]:
     # The convolution sees padding, so that each text is as long, and is padded alike, as it was in training.
     mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
@@ -58,7 +92,8 @@ def _full_length(ids: Tensor, mask: Tensor | None, *, length: int, pad: int) -> 
     return F.pad(ids.where(mask, pad), missing, value=pad), F.pad(mask, missing, value=False)
 
 
-def _embed(weights: Weights, ids: Tensor, mask: Tensor | None, *, hide_padding: bool) -> Tensor:
+def _embed(weights: Weights, ids: Tensor, mask: Tensor | None, *, hide_padding: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the embeddings ``(K, texts, length, width)`` and, with ``with_lookup``, the first layer's projections."""
     members, width = weights["embeddings.words"].shape[0], weights["embeddings.words"].shape[-1]
     places = weights["embeddings.positions"][:, : ids.shape[1]] + weights["embeddings.types"][:, :1]
     if hide_padding and mask is not None:
@@ -67,26 +102,43 @@ def _embed(weights: Weights, ids: Tensor, mask: Tensor | None, *, hide_padding: 
     else:
         places = places[:, None]
     words = weights["embeddings.words"].index_select(1, ids.flatten()).view(members, *ids.shape, width)
-    return normalise((words + places).flatten(1, 2), weights, "embeddings.norm").view(members, *ids.shape, width)
+    if _WORDS not in weights:
+        hidden = normalise((words + places).flatten(1, 2), weights, "embeddings.norm")
+        return hidden.view(members, *ids.shape, width), None
+    weight, bias = (weights[f"embeddings.norm.{part}"].squeeze(0) for part in ("weight", "bias"))
+    hidden, _, scale = torch.native_layer_norm(words.add_(places), [width], weight, bias, EPSILON)
+    projected = weights[_WORDS].index_select(1, ids.flatten()).view(members, *ids.shape, 3 * width)
+    projected.add_(weights[_PLACES][:, None, : ids.shape[1]]).mul_(scale).add_(weights[_CONSTANT][:, None])
+    return hidden, projected
 
 
-def _layer(weights: Weights, name: str, architecture: Architecture, hidden: Tensor, mask: Tensor | None) -> Tensor:
+def _layer(
+    weights: Weights,
+    name: str,
+    architecture: Architecture,
+    hidden: Tensor,
+    mask: Tensor | None,
+    projected: Tensor | None,
+) -> Tensor:
     members, texts, length, width = hidden.shape
     flat = hidden.flatten(1, 2)
+    if projected is None:
+        read = before(flat, weights, architecture, f"{name}.attention.norm")
+        projected = linear(read, weights, f"{name}.attention.qkv")
     shape = (members * texts, length, 3, architecture.heads, architecture.head_size)
-    query, key, value = linear(flat, weights, f"{name}.attention.qkv").view(shape).permute(2, 0, 3, 1, 4)
+    query, key, value = projected.view(shape).permute(2, 0, 3, 1, 4)
     seen = None if mask is None else mask.repeat(members, 1)[:, None, None]
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).reshape(flat.shape)
-    return _rest(weights, name, flat, mixed).view(members, texts, length, width)
+    return _rest(weights, name, architecture, flat, mixed).view(members, texts, length, width)
 
 
 def _first(weights: Weights, name: str, architecture: Architecture, hidden: Tensor, mask: Tensor | None) -> Tensor:
     """Apply the layer ``name`` to the first token of each text: ``(K, texts, width)``."""
     members, texts, _, width = hidden.shape
     heads, size = architecture.heads, architecture.head_size
-    first = hidden[:, :, 0]
+    first, hidden = hidden[:, :, 0], _before(hidden, weights, architecture, f"{name}.attention.norm")
     weight, bias = weights[f"{name}.attention.qkv.weight"], weights[f"{name}.attention.qkv.bias"]
-    query = torch.baddbmm(bias[:, None, :width], first, weight[:, :width].transpose(1, 2))
+    query = torch.baddbmm(bias[:, None, :width], hidden[:, :, 0], weight[:, :width].transpose(1, 2))
     # (K x heads, texts, size) x (K x heads, size, width)
     query = query.view(members, texts, heads, size).transpose(1, 2).reshape(members * heads, texts, size)
     keys = weight[:, width : 2 * width].reshape(members * heads, size, width)
@@ -98,14 +150,21 @@ def _first(weights: Weights, name: str, architecture: Architecture, hidden: Tens
     values = weight[:, 2 * width :].reshape(members * heads, size, width)
     mean = mean.transpose(1, 2).reshape(members * heads, texts, width)
     mixed = torch.bmm(mean, values.transpose(1, 2)).view(members, heads, texts, size).transpose(1, 2)
-    return _rest(weights, name, first, mixed.reshape(members, texts, width) + bias[:, None, 2 * width :])
+    mixed = mixed.reshape(members, texts, width) + bias[:, None, 2 * width :]
+    return _rest(weights, name, architecture, first, mixed)
 
 
-def _rest(weights: Weights, name: str, hidden: Tensor, mixed: Tensor) -> Tensor:
+def _rest(weights: Weights, name: str, architecture: Architecture, hidden: Tensor, mixed: Tensor) -> Tensor:
     """Return what a layer makes of ``hidden`` ``(K, n, width)`` and what its attention ``mixed`` from the values."""
-    hidden = normalise(hidden + linear(mixed, weights, f"{name}.attention.out"), weights, f"{name}.attention.norm")
-    inner = linear(F.gelu(linear(hidden, weights, f"{name}.inner")), weights, f"{name}.out")
-    return normalise(hidden + inner, weights, f"{name}.norm")
+    seen = linear(mixed, weights, f"{name}.attention.out")
+    hidden = behind(hidden + seen, weights, architecture, f"{name}.attention.norm")
+    read = before(hidden, weights, architecture, f"{name}.norm")
+    inner = linear(F.gelu(linear(read, weights, f"{name}.inner")), weights, f"{name}.out")
+    return behind(hidden + inner, weights, architecture, f"{name}.norm")
+
+
+def _before(hidden: Tensor, weights: Weights, architecture: Architecture, name: str) -> Tensor:
+    return before(hidden.flatten(1, 2), weights, architecture, name).view_as(hidden)
 
 
 def _mean(hidden: Tensor, mask: Tensor | None) -> Tensor:

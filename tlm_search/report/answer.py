@@ -138,16 +138,26 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         "Latency": milliseconds(candidate.latency_ms),
         "Parameters": compact(candidate.parameters),
         "Training": f"{compact(candidate.training_flops)} FLOPs, {duration(candidate.training_seconds)}",
+        "Beside the reference": "",
         "Difference on test": "",
         "Matches the reference": "",
     }
     if choice is not None and (difference := choice.test_difference) is not None:
+        facts["Beside the reference"] = _place_words(candidate, choice.reference)
         span = f"{points(difference.low)} to {points(difference.high)}"
         facts["Difference on test"] = (
             f"{points(difference.mean)} points ({span}{', paired' if difference.paired else ''})"
         )
         facts["Matches the reference"] = _match_words(choice)
     return facts
+
+
+def _place_words(candidate: Candidate, reference: Candidate | None) -> str:
+    """Say where its test accuracy lies: within the 95% interval of the reference's, above it or below."""
+    assert reference is not None
+    low, high = reference.test_interval
+    place = "above" if candidate.test_accuracy > high else "below" if candidate.test_accuracy < low else "within"
+    return f"{place} its interval"
 
 
 def _match_words(choice: Choice) -> str:

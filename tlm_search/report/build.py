@@ -22,6 +22,7 @@ from tlm_search.report import (
 from tlm_search.report.answer import Answer, answer_of
 from tlm_search.report.claims import claims
 from tlm_search.report.committees import committees_table
+from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.frames import provenance_table
 from tlm_search.report.students import mark_students, students_table
@@ -98,7 +99,7 @@ def _frontiers(by_name: Tables, colours: Colours) -> Figures:
 
 def _costs(record: StudyRecord, tradeoffs: pd.DataFrame, colours: Colours) -> Figures:
     drawn = {}
-    for cost in tables.COSTS:
+    for cost in COSTS:
         if tradeoffs.loc[tradeoffs["trial"] >= 0, cost].notna().any():
             of_cost = [c for c in record.space.constraints if c.metric == cost and c.bound is not None]
             most = min((c.bound for c in of_cost if c.operator == "<=" and c.bound is not None), default=None)

@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 
 from tlm_search.errors import StudyError
 from tlm_search.members.store import Store
-from tlm_search.report import tables
 from tlm_search.report.answer import summary_line, what_matching_means
 from tlm_search.report.build import Report, build_report
+from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.files import DEFAULT, check_formats, write_files, write_text
 from tlm_search.report.frames import Cell, Column, Frame, cells, claims_frame
@@ -21,7 +21,7 @@ from tlm_search.report.html import fill, notes_of
 from tlm_search.report.markdown import table_lines
 from tlm_search.report.style import COLOURS, colours_of, finish, log_axis, plain
 from tlm_search.report.words import interval, metric_words, percent, plural
-from tlm_search.search.record import StudyRecord
+from tlm_search.search.record import REFERENCE_NUMBER, StudyRecord
 
 FACET_LINES = 4
 
@@ -78,7 +78,7 @@ def _joined(studies: Studies, table: str) -> pd.DataFrame:
 
 def _page(studies: Studies, drawn: Mapping[str, go.Figure], answers: Frame) -> str:
     claims, differences = _claims(studies), _differences(studies)
-    costs = [cost for cost in tables.COSTS if cost in drawn]
+    costs = [cost for cost in COSTS if cost in drawn]
     there = {
         "frontier": ("Accuracy by committee size", "together" in drawn),
         "cost": ("Accuracy and cost", bool(costs)),
@@ -96,6 +96,7 @@ def _page(studies: Studies, drawn: Mapping[str, go.Figure], answers: Frame) -> s
         answers_table=answers,
         matching=what_matching_means(),
         facets=[name for name in drawn if name.startswith("study_")],
+        tasks=len({record.data.get("task_name") for record, _ in studies.values()}),
         costs=costs,
         claims_table=claims,
         differences_table=differences,
@@ -122,18 +123,32 @@ def _figures(studies: Studies) -> dict[str, go.Figure]:
     if not with_results:
         return drawn
     drawn["together"] = _together(with_results, colours)
-    values = pd.concat([report.tables["frontiers"][["test_low", "test_high"]] for report in with_results.values()])
-    low, high = float(values["test_low"].min()), float(values["test_high"].max())
-    for place, (name, report) in enumerate(with_results.items()):
-        frontiers = report.tables["frontiers"]
-        figure = frontier_figure(frontiers, report.tables["saturation"], colours_of(frontiers), listed=FACET_LINES)
-        figure.update_layout(title={"text": name})
-        figure.update_yaxes(range=[low, high])
-        drawn[f"study_{place}"] = figure
-    for cost in tables.COSTS:
+    drawn.update(_facets({name: studies[name] for name in with_results}))
+    for cost in COSTS:
         if any(report.tables["tradeoffs"][f"front_{cost}"].any() for report in with_results.values()):
             drawn[cost] = _fronts(with_results, cost, colours)
     return drawn
+
+
+def _facets(studies: Studies) -> dict[str, go.Figure]:
+    """Draw the frontiers of each study on axes that are the same for all, those of one task beside each other."""
+    tasks = {name: str(record.data.get("task_name", "")) for name, (record, _) in studies.items()}
+    several = len(set(tasks.values())) > 1
+    figures = {}
+    for name in sorted(studies, key=lambda name: list(tasks.values()).index(tasks[name])):
+        frontiers = studies[name][1].tables["frontiers"]
+        shown = frontiers["trial"].drop_duplicates().tolist()[:FACET_LINES]
+        rows = frontiers[frontiers["trial"].isin([*shown, REFERENCE_NUMBER])]
+        figure = frontier_figure(rows, studies[name][1].tables["saturation"], colours_of(frontiers), listed=FACET_LINES)
+        figure.update_layout(title={"text": f"Task {tasks[name]}: {name}" if several else name})
+        figures[f"study_{list(studies).index(name)}"] = figure, rows
+    low = min(float(rows["test_low"].min()) for _, rows in figures.values())
+    high = max(float(rows["test_high"].max()) for _, rows in figures.values())
+    largest = max(float(figure.layout.xaxis.range[1]) for figure, _ in figures.values())
+    for figure, _ in figures.values():
+        figure.update_yaxes(range=[low, high])
+        figure.update_xaxes(range=[0.8, largest], dtick=max(1, round(largest / 8)))
+    return {name: figure for name, (figure, _) in figures.items()}
 
 
 def _together(reports: Mapping[str, Report], colours: Mapping[str, str]) -> go.Figure:

@@ -64,7 +64,7 @@ def tradeoff_figure(
     finish(figure, f"Test accuracy against {words}", words, "test accuracy")
     if len(known) and known[cost].min() > 0 and known[cost].max() / known[cost].min() > 8:
         log_axis(figure, known[cost])
-    if cost != "latency_ms":
+    if cost not in ("latency_ms", "training_seconds"):
         figure.update_xaxes(tickformat="~s")
     _shade(figure, known[cost], most=most, least=least)
     return figure
@@ -158,7 +158,7 @@ def loss_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure:
         hovertemplate="%{text}<extra></extra>",
     )
     title = "Single members by their pre-training loss"
-    return finish(figure, title, "masked-language-model loss (nats per token)", "test accuracy")
+    return finish(figure, title, "MLM loss (nats per token)", "test accuracy")
 
 
 def overlap_figure(overlap: pd.DataFrame) -> go.Figure:
@@ -196,7 +196,8 @@ def _tradeoff_facts(row: Mapping[Any, Any]) -> str:
         f"<b>{plain(row['configuration'])}</b>, {plural(int(row['size']), 'member')}",
         f"test {percent(row['test_accuracy'])}, 95% interval {interval(row['test_low'], row['test_high'])}",
         f"validation {percent(row['validation_accuracy'])}",
-        f"{milliseconds(row['latency_ms'])}, {compact(row['parameters'])} parameters",
+        f"{milliseconds(row['latency_ms'])}, {compact(row['serving_flops'])} FLOPs per text, "
+        f"{compact(row['parameters'])} parameters",
         f"training {compact(row['training_flops'])} FLOPs, {duration(row['training_seconds'])}",
     ]
     return "<br>".join(lines)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, points
 from tlm_search.search.record import StudyRecord
+from tlm_search.search.trial import SEEDS_PER_STUDY
 
 MAX_ROWS = 200
 MAX_PAIRS = 10
@@ -197,6 +198,7 @@ def provenance_table(record: StudyRecord, of_members: Mapping[str, Any]) -> pd.D
         "space digest": space.digest,
         "trainer": space.trainer,
         "seed": space.seed,
+        "seeds of the members": _member_seeds(record),
         "objectives": ", ".join(
             f"{direction} {name}" for direction, name in zip(record.directions, record.objectives, strict=True)
         ),
@@ -212,6 +214,14 @@ def provenance_table(record: StudyRecord, of_members: Mapping[str, Any]) -> pd.D
     everything = {**facts, "labels": ", ".join(record.labels), **data, **made_with}
     rows = [(key.replace("_", " "), str(value)) for key, value in everything.items() if value not in (None, "")]
     return pd.DataFrame(rows, columns=["fact", "value"])
+
+
+def _member_seeds(record: StudyRecord) -> str:
+    """Say from which to which: member number i has the same seed in every trial."""
+    trials = [trial for trial in (*record.trials, record.reference) if trial is not None]
+    most = max((len(trial.members) for trial in trials), default=0)
+    first = record.space.seed * SEEDS_PER_STUDY
+    return f"{first} to {first + most - 1}" if most > 1 else str(first) if most else ""
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from tlm_search.report.style import COLOURS, GREY, REFERENCE_COLOUR, Colours, faint, finish, plain
-from tlm_search.report.words import compact, interval, milliseconds, percent, plural
+from tlm_search.report.words import compact, duration, interval, milliseconds, percent, plural
 
 SHOWN, LISTED = len(COLOURS), 12  # configurations that are drawn at first, and that can be drawn
 FACET_LINES = 3
@@ -38,7 +38,7 @@ def frontier_figure(
         _add_subsets(figure, best, colour)
         _add_fit(figure, saturation[saturation["trial"] == best["trial"].iloc[0]], largest, colour)
         if bar is not None:
-            _mark_crossing(figure, best, bar)
+            _mark_crossing(figure, best, bar, largest)
     finish(figure, "Test accuracy against committee size", "committee size (members)", "test accuracy")
     figure.update_xaxes(range=[0.8, largest + 0.2], dtick=max(1, round(largest / 8)))
     return figure
@@ -197,7 +197,7 @@ def _add_fit(figure: go.Figure, saturation: pd.DataFrame, largest: int, colour: 
         )
 
 
-def _mark_crossing(figure: go.Figure, rows: pd.DataFrame, bar: float) -> None:
+def _mark_crossing(figure: go.Figure, rows: pd.DataFrame, bar: float, largest: int) -> None:
     crossed = rows[rows["test_accuracy"] >= bar]
     if crossed.empty:
         return
@@ -212,13 +212,14 @@ def _mark_crossing(figure: go.Figure, rows: pd.DataFrame, bar: float) -> None:
         layer="below",
         line={"color": GREY, "width": 1, "dash": "dot"},
     )
+    place = size / largest
     figure.add_annotation(
         x=size,
         yref="paper",
         y=1,
         yanchor="bottom",
-        xanchor="left" if size <= float(rows["size"].max()) / 2 else "right",
-        text=f"{plural(size, 'member')} of the best reach{'es' if size == 1 else ''} the reference",
+        xanchor="left" if place < 0.4 else "right" if place > 0.7 else "center",  # it has room, on a phone too
+        text=f"{plural(size, 'member')} reach{'es' if size == 1 else ''} the reference",
         showarrow=False,
     )
 
@@ -231,7 +232,8 @@ def _frontier_facts(row: Mapping[Any, Any]) -> str:
         f"95% of {row['subsets']} committees: {interval(row['subset_low'], row['subset_high'])}",
         f"validation {percent(row['validation_accuracy'])}, macro F1 {percent(row['test_macro_f1'])}, "
         f"calibration error {percent(row['test_calibration_error'])}",
-        f"{milliseconds(row['latency_ms'])}, {compact(row['parameters'])} parameters, "
-        f"training {compact(row['training_flops'])} FLOPs",
+        f"{milliseconds(row['latency_ms'])}, {compact(row['serving_flops'])} FLOPs per text, "
+        f"{compact(row['parameters'])} parameters",
+        f"training {compact(row['training_flops'])} FLOPs, {duration(row['training_seconds'])}",
     ]
     return "<br>".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,10 +20,11 @@ from plotly.offline import get_plotlyjs
 
 from tlm_search.errors import StudyError
 from tlm_search.members.store import Store
-from tlm_search.report import insight, tables
+from tlm_search.report import insight
 from tlm_search.report.answer import run_command, summary_line, what_matching_means
 from tlm_search.report.build import Report, build_report
 from tlm_search.report.cite import bibtex
+from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.files import DEFAULT, check_formats, pictures_are_possible, write_files, write_text
 from tlm_search.report.frames import (
@@ -112,6 +114,7 @@ def render(record: StudyRecord, report: Report) -> str:
         provenance_table=frame_of(report.tables["provenance"]),
         command=run_command(record),
         pictures=pictures_are_possible(),
+        pictures_command=shlex.join(["tlm-search", "report", record.name, "--format", "png,svg"]),
         space_yaml=yaml.safe_dump(record.space.to_document(), sort_keys=False, allow_unicode=True),
     )
 
@@ -136,7 +139,7 @@ def _sections(report: Report) -> list[tuple[str, str]]:
     drawn = report.figures
     there = {
         "frontier": ("Accuracy by committee size", "frontier" in drawn),
-        "cost": ("Accuracy and cost", any(cost in drawn for cost in tables.COSTS)),
+        "cost": ("Accuracy and cost", any(cost in drawn for cost in COSTS)),
         "pretraining": ("Pre-trained or not", "pretraining" in drawn or "loss" in drawn),
         "committee": ("Inside the committee", "members" in drawn),
         "search": ("The search", len(report.tables["trials"]) > 0),

@@ -146,7 +146,7 @@ def parallel_figure(trials: pd.DataFrame, settings: Sequence[str], *, logs: Cont
     finish(figure, "All trials, setting by setting", "", "")
     figure.update_xaxes(
         tickvals=list(range(len(axes))), ticktext=[name.replace("_", "<br>") for name in axes],
-        range=[-0.15, len(axes) - 0.5], showgrid=True,
+        range=[-0.15, len(axes) - 0.4], showgrid=True,
     )  # fmt: skip
     figure.update_yaxes(showticklabels=False, showgrid=False, range=[-0.06, 1.06])
     return figure

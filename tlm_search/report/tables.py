@@ -6,15 +6,16 @@ Columns have the names of metrics and settings, units in the names. Rows of the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from tlm_search.committee.candidates import candidates, configurations
 from tlm_search.digest import canonical_json
+from tlm_search.report.costs import COSTS, costs_of, front
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.words import describe
+from tlm_search.report.words import describe, plural
 from tlm_search.search.record import STATES, StudyRecord, TrialRecord
 
 METRICS = (
@@ -31,7 +32,6 @@ METRICS = (
     "training_flops",
     "training_seconds",
 )
-COSTS = ("latency_ms", "parameters", "training_flops")
 MAX_LOSSES = 50  # configurations whose members are opened for their loss; each is read and verified
 
 
@@ -101,8 +101,7 @@ def frontiers_table(record: StudyRecord) -> pd.DataFrame:
         before: float | None = None
         for row, candidate in zip(trial.frontier, candidates(trial), strict=True):
             gain = None if before is None else row["test_accuracy"] - before
-            costs = {cost: getattr(candidate, cost) for cost in COSTS}
-            rows.append({**facts, **row, **costs, "test_gain": gain})
+            rows.append({**facts, **row, **costs_of(record, candidate), "test_gain": gain})
             before = row["test_accuracy"]
     columns = [
         "trial",
@@ -140,17 +139,14 @@ def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
                     "test_accuracy": candidate.test_accuracy,
                     "test_low": candidate.test_interval[0],
                     "test_high": candidate.test_interval[1],
-                    "latency_ms": candidate.latency_ms,
-                    "parameters": candidate.parameters,
-                    "training_flops": candidate.training_flops,
-                    "training_seconds": candidate.training_seconds,
+                    **costs_of(record, candidate),
                 }
             )
     columns = ["trial", "configuration", "size", "whole", "validation_accuracy", "test_accuracy", "test_low"]
-    columns += ["test_high", *COSTS, "training_seconds"]
-    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys([*COSTS, "training_seconds"], "float64"))
+    columns += ["test_high", *COSTS]
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(COSTS, "float64"))
     for cost in COSTS:
-        table[f"front_{cost}"] = _front(table, cost)
+        table[f"front_{cost}"] = front(table, cost)
     return table
 
 
@@ -211,6 +207,8 @@ def outcomes_table(record: StudyRecord) -> pd.DataFrame:
         else:
             lines = (trial.error or "").strip().splitlines()
             reason = (lines[0] if lines else "no reason was noted") if trial.state == "failed" else ""
+            if trial.state == "pruned":
+                reason = f"stopped by the {record.space.pruner.name} pruner after {_seen(trial)}"
             if missed := _missed(record, trial):
                 reason = f"infeasible: misses {' and '.join(missed)}"
             counts[trial.state, reason] += 1
@@ -221,6 +219,10 @@ def outcomes_table(record: StudyRecord) -> pd.DataFrame:
         [(state, reason, count, count / total) for (state, reason), count in rows],
         columns=["state", "reason", "trials", "share"],
     )
+
+
+def _seen(trial: TrialRecord) -> str:
+    return plural(max(trial.rungs), "member") if trial.rungs else "its first members"
 
 
 def _reference(record: StudyRecord) -> Sequence[TrialRecord]:
@@ -262,20 +264,3 @@ def _missed(record: StudyRecord, trial: TrialRecord) -> list[str] | None:
         return [str(c) for c in record.space.constraints if c.violation(trial.metrics, reference) > 0]
     except KeyError:  # a metric that this trial does not have
         return None
-
-
-def _front(table: pd.DataFrame, cost: str) -> list[bool]:
-    on_front = [False] * len(table)
-    candidates_only = table[(table["trial"] >= 0) & table[cost].notna()]
-    best = float("-inf")
-    for place, accuracy in _by_cost(candidates_only, cost):
-        if accuracy > best:
-            best = accuracy
-            on_front[place] = True
-    return on_front
-
-
-def _by_cost(table: pd.DataFrame, cost: str) -> Iterator[tuple[int, float]]:
-    ordered = table.sort_values([cost, "validation_accuracy"], ascending=[True, False], kind="stable")
-    for place, accuracy in zip(ordered.index, ordered["validation_accuracy"], strict=True):
-        yield int(place), float(accuracy)

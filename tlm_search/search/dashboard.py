@@ -10,8 +10,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from tlm_search.errors import StudyError
 from tlm_search.search.folder import study_name
-from tlm_search.search.optuna_study import open_study
 from tlm_search.search.showcase import Draw, Showcase
+from tlm_search.search.studies import open_study
 
 HOST = "127.0.0.1"
 

@@ -11,14 +11,16 @@ import numpy as np
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import UserError
+from tlm_search.members.shared_store import open_store
 from tlm_search.members.spec import MemberSpec, Teaching
 from tlm_search.members.store import Store
 from tlm_search.members.train import Obtained, Trainer, obtain, trainer_named
 from tlm_search.search.folder import storage_url, store_root, study_name
 from tlm_search.search.machine import this_machine
-from tlm_search.search.optuna_study import Ledger, open_study
+from tlm_search.search.optuna_study import Ledger
 from tlm_search.search.record import STUDENT, StudyRecord, TrialRecord, attributes_of
 from tlm_search.search.session import driving
+from tlm_search.search.studies import open_study
 from tlm_search.search.trial import Rung, committee_frontier, committee_metrics, trial_specs
 from tlm_search.space.schema import Space
 
@@ -54,7 +56,7 @@ def distil(
     storage = storage_url(folder, storage)
     with driving(folder, storage, announce):
         ledger = Ledger(open_study(folder, storage, name=study_name(folder)), space)
-        store = Store(store_root(folder.parent))
+        store = open_store(store_root(folder.parent))
         trainer = _trainer(space, announce)
         data = PreparedData.from_document(record.data, store.root)
         specs = _students(trial, size, documents, space=space, data=data, trainer=trainer)

@@ -77,7 +77,7 @@ def read_study(folder: Path, storage: str | None = None) -> StudyRecord:
     Raises:
         StudyError: it cannot be read.
     """
-    from tlm_search.search.optuna_study import open_study
+    from tlm_search.search.studies import open_study
 
     return record_of(open_study(folder, storage_url(folder, storage), name=study_name(folder)), folder)
 
@@ -141,8 +141,8 @@ def move_aside(folder: Path, storage: str | None) -> Path:
     if storage is not None:
         from optuna import get_all_study_names
 
-        from tlm_search.search.optuna_study import rename_study
         from tlm_search.search.storages import open_storage
+        from tlm_search.search.studies import rename_study
 
         opened = open_storage(folder, storage)
         names = get_all_study_names(opened)

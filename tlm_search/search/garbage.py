@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tlm_search.digest import digest
 from tlm_search.errors import StudyError, UserError
-from tlm_search.members.store import Store
+from tlm_search.members.shared_store import open_store
 from tlm_search.search.folder import is_study, read_study, store_root
 from tlm_search.search.record import StudyRecord
 from tlm_search.search.replica import JOURNAL, known_studies, pull
@@ -51,7 +51,7 @@ def find_garbage(studies_dir: Path) -> Garbage:
     Raises:
         StudyError: a study cannot be read, so what it needs is not known.
     """
-    store = Store(store_root(studies_dir))
+    store = open_store(store_root(studies_dir))
     records = [_read(folder) for folder in study_folders(studies_dir)]
     needed: dict[str, set[str]] = {_MEMBERS: {digest for record in records for digest in _members(record)}}
     stored = {kind: store.sizes(kind) for kind in KINDS}
@@ -78,7 +78,7 @@ def remove_garbage(studies_dir: Path) -> tuple[Garbage, int]:
         StudyError: a study is being driven, was begun meanwhile, or cannot be read; nothing is removed.
         StoreError: the store cannot be written.
     """
-    store = Store(store_root(studies_dir))
+    store = open_store(store_root(studies_dir))
     with ExitStack() as locks:
         locked = study_folders(studies_dir)
         for folder in locked:

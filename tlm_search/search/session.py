@@ -11,8 +11,10 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tlm_search.data.prepare import prepare, simulated_data
+from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
+from tlm_search.data.simulated import simulated_data
+from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import trainer_named
 from tlm_search.remote.mount import shown, studies_folder
@@ -29,13 +31,14 @@ from tlm_search.search.folder import (
 )
 from tlm_search.search.identity import check_same_space
 from tlm_search.search.machine import check_reachable, this_machine
-from tlm_search.search.optuna_study import Ledger, create_study, open_study
+from tlm_search.search.optuna_study import Ledger
 from tlm_search.search.prior import import_trials
 from tlm_search.search.progress import Progress
 from tlm_search.search.replica import Sender, pull
 from tlm_search.search.resume import close_running, driver_lock
 from tlm_search.search.shares import Shares
 from tlm_search.search.storages import open_storage
+from tlm_search.search.studies import create_study, open_study
 from tlm_search.search.study_lock import study_lock
 from tlm_search.search.tracking import track
 from tlm_search.search.workplace import Home, Workplace
@@ -88,7 +91,7 @@ def run_study(
         check_same_space(open_study(folder, storage, name=study_name(folder)), space)
     elif storage is not None:
         open_storage(folder, storage)
-    store = Store(store_root(studies_dir))
+    store = open_store(store_root(studies_dir))
     store.check_writable()
     data = _data(space, store.root, announce)
     if fresh and folder.exists():

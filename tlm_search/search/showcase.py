@@ -21,9 +21,9 @@ from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.storages import BaseStorage
 from optuna_dashboard import save_plotly_graph_object
 
-from tlm_search.search.optuna_study import StudyInStorage
 from tlm_search.search.record import StudyRecord, record_of
 from tlm_search.search.replica import pull
+from tlm_search.search.studies import StudyInStorage
 
 _LOOK_EVERY_SECONDS = 3.0
 

@@ -13,6 +13,7 @@ from ray import tune
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import StoreError, TrainingError, UserError
+from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer
 from tlm_search.remote.mount import mount, remote_at, shown
@@ -91,14 +92,14 @@ def _open_store(place: Workplace) -> Store:
     """
     if place.home is None:
         if place.store.is_dir():
-            return Store(place.store)
+            return open_store(place.store)
         raise StoreError(
             f"the store {place.store} is not on the node {socket.gethostname()}",
             hint="put --studies-dir on a folder that all nodes share, or at a URL such as s3://bucket/studies",
         )
     try:
-        store = Store(mount(place.home.url) / place.store.name)
-        there = None if store.mirror is None else store.mirror.identity()
+        store = open_store(mount(place.home.url) / place.store.name)
+        there = store.identity()
     except StoreError as error:
         raise StoreError(f"on the node {socket.gethostname()}: {error.message}", hint=error.hint) from None
     if there != place.home.identity:

@@ -23,7 +23,7 @@ class Home:
     def of(cls, store: Store) -> Home | None:
         """Return that of ``store``; None where it is a folder that all nodes share."""
         remote = remote_at(store.root.parent)
-        identity = None if store.mirror is None else store.mirror.identity()
+        identity = store.identity()
         return None if remote is None or identity is None else cls(remote.url, identity)
 
 

@@ -16,7 +16,7 @@ from tlm_search.space import checks
 from tlm_search.space.conditions import active, condition_problems, searched_in_order
 from tlm_search.space.entries import read_search, read_settings
 from tlm_search.space.objectives import Constraint, Objective, read_constraints, read_objectives
-from tlm_search.space.parameters import Parameter, Searched
+from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.samplers import (
     MedianPruner,
     NoPruner,
@@ -223,6 +223,16 @@ class Space(Section):
     def reference_settings(self) -> dict[str, Value] | None:
         """Return all settings of the reference; None if there is none."""
         return None if self.reference is None else checks.reference_settings(self.search, self.reference)
+
+    def largest_pretrain_size(self) -> int:
+        """Return the most documents that a member can be pre-trained on."""
+        sizes = [0, (self.reference_settings() or {}).get("pretrain_size", 0)]
+        searched = self.search.get("pretrain_size", 0)
+        if isinstance(searched, Choices):
+            sizes += searched.choices
+        else:
+            sizes.append(searched.high if isinstance(searched, Range) else searched)
+        return max(int(size) for size in sizes)
 
     def to_document(self) -> dict[str, Any]:
         """Return the resolved space as JSON; ``Space.from_document`` reads it back."""

@@ -1,7 +1,7 @@
 """Checkpoints inside a long training: whatever decides how it goes on, in one file that names its own sha256.
 
 A training that goes on from a checkpoint ends with the very bits of one that was never interrupted: the weights, the
-moments of AdamW, the order of the texts and all random states are in it. A file that is not whole is not used. No
+optimiser's moments, the order of the texts and all random states are in it. A file that is not whole is not used. No
 pickle.
 """
 
@@ -27,7 +27,7 @@ from tlm_search.training.batches import Orders
 
 _PATTERN = "checkpoint-*.safetensors"
 _ORDER = "order"
-_MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+_MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of AdamW, and of Muon
 
 
 @dataclass
@@ -93,7 +93,12 @@ class Checkpoint:
         states = {name: snapshot.optimiser.state[value] for name, value in snapshot.parameters.items()}
         tensors = {
             **{f"weights.{name}": value for name, value in snapshot.weights.items()},
-            **{f"{moment}.{name}": state[moment] for name, state in states.items() for moment in _MOMENTS},
+            **{
+                f"{moment}.{name}": state[moment]
+                for name, state in states.items()
+                for moment in _MOMENTS
+                if moment in state
+            },
             **{f"dropout.{index}": generator.get_state() for index, generator in enumerate(self.dropouts)},
             "losses": torch.stack(snapshot.losses),
             _ORDER: torch.from_numpy(self.orders.order),
@@ -132,9 +137,10 @@ class Checkpoint:
             for name, value in snapshot.weights.items():
                 value.copy_(tensors[f"weights.{name}"])
         for name, value in snapshot.parameters.items():
-            moments = {moment: tensors[f"{moment}.{name}"].to(value.device) for moment in _MOMENTS}
-            step = torch.tensor(float(len(snapshot.losses)), device=value.device)
-            snapshot.optimiser.state[value] = {"step": step, **moments}
+            kept = {moment: tensors.get(f"{moment}.{name}") for moment in _MOMENTS}
+            moments = {moment: state.to(value.device) for moment, state in kept.items() if state is not None}
+            step = {"step": torch.tensor(float(len(snapshot.losses)), device=value.device)}
+            snapshot.optimiser.state[value] = {**(step if "exp_avg" in moments else {}), **moments}
         for index, dropout in enumerate(self.dropouts):
             dropout.set_state(tensors[f"dropout.{index}"])
         for order, state in zip(self.orders.generators, facts["generators"], strict=True):

@@ -1,4 +1,4 @@
-"""One loop for both objectives: forward, backward, clip, AdamW, for K members at once, each as if it were alone."""
+"""One loop for both objectives: forward, backward, clip, optimiser, for K members at once, each as if it were alone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from tlm_search.model.bert import Dropout, Weights
 from tlm_search.model.convolution import STATISTICS
 from tlm_search.training.checkpoint import Keeper, Snapshot
+from tlm_search.training.optimiser import optimiser_of
 
 Batch = TypeVar("Batch")
 
@@ -23,18 +24,28 @@ RECORDED_LOSSES = 100  # points of a stored loss curve
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How a stack is trained: peak learning rate and weight decay, share of warm-up, number of updates."""
+    """How a stack is trained: peak learning rate and weight decay, share of warm-up, number of updates.
+
+    ``schedule`` says what follows the warm-up, by the names of ``transformers``.
+    """
 
     learning_rate: float
     weight_decay: float
     warmup: float
     updates: int
+    schedule: str = "linear"
+    optimiser: str = "adamw"
 
     def rate(self, update: int) -> float:
-        """Return the learning rate of ``update`` (from 0): a linear rise over the warm-up, then a linear fall to 0."""
+        """Return the learning rate of ``update`` (from 0): a linear rise over the warm-up, then the schedule."""
         rise = max(1, round(self.warmup * self.updates))
         fall = max(1, self.updates - rise)
-        return self.learning_rate * min((update + 1) / rise, max(0.0, (self.updates - update) / fall), 1.0)
+        left = min(1.0, max(0.0, (self.updates - update) / fall))
+        if self.schedule == "cosine":
+            left = (1 - math.cos(math.pi * left)) / 2
+        elif self.schedule == "constant_with_warmup":
+            left = 1.0
+        return self.learning_rate * min((update + 1) / rise, left)
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,11 @@ def train(
     """
     trained = {name: value for name, value in weights.items() if not name.endswith(STATISTICS)}
     members = next(iter(trained.values())).shape[0]
-    optimiser = torch.optim.AdamW(
-        list(trained.values()), lr=optimisation.learning_rate, weight_decay=optimisation.weight_decay, fused=True
+    optimiser = optimiser_of(
+        trained,
+        name=optimisation.optimiser,
+        learning_rate=optimisation.learning_rate,
+        weight_decay=optimisation.weight_decay,
     )
     group = optimiser.param_groups[0]
     snapshot = Snapshot(weights, dict(zip(trained, group["params"], strict=True)), optimiser)

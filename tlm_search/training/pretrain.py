@@ -60,6 +60,13 @@ def pretrain(
         return mlm_losses(weights, gather(hidden, batch.positions), batch.targets) / batch.scored
 
     weights = {name: value.to(device) for name, value in initial_weights(architecture, seeds).items()}
-    optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)
+    optimisation = Optimisation(
+        settings.learning_rate,
+        settings.weight_decay,
+        settings.warmup,
+        orders.updates,
+        schedule=settings.schedule,
+        optimiser=settings.optimiser,
+    )
     keeper = None if keeping is None else keeping(orders, dropouts)
     return weights, train(weights, masked(), loss, optimisation=optimisation, keeper=keeper)

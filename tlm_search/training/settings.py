@@ -19,6 +19,8 @@ class Pretraining:
     warmup: float
     dropout: float
     masking_probability: float
+    schedule: str = "linear"
+    optimiser: str = "adamw"
 
 
 @dataclass(frozen=True)

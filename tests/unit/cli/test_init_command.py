@@ -4,9 +4,12 @@ import csv
 import json
 import shlex
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tlm_search.data.prepare import prepare
+from tlm_search.search.machine import Machine
 from tlm_search.space.load import load_space
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "small", "birds", "sing", "in"]
@@ -20,13 +23,16 @@ def here(tmp_path, monkeypatch):
         csv.writer(file).writerows([("id", "body: #1", "team {x}"), *rows])
     lines = [json.dumps({"text": text, "label": label}) for _, text, label in rows]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    pq.write_table(
+        pa.table({"text": [row[1] for row in rows], "label": [row[2] for row in rows]}), tmp_path / "r.parquet"
+    )
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("\n\n".join(text for _, text, _ in rows) * 2)
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    "options", ["--task rows.csv", "--task rows.jsonl --corpus texts", "--task rows.csv --corpus rows.csv"]
+    "options", ["--task rows.csv", "--task rows.jsonl --corpus texts", "--task r.parquet --corpus rows.csv"]
 )
 def test_what_it_writes_can_be_run(call, here, options):
     code, out, err = call("init", *options.split(), "mine.yaml")
@@ -37,6 +43,23 @@ def test_what_it_writes_can_be_run(call, here, options):
     prepared = prepare(space, here / ".store")
     assert prepared.labels == ("it: yes", "no")
     assert prepared.rows == {"train": 30, "validation": 12, "test": 18}
+
+
+def test_the_study_suits_the_machine_and_says_so(call, here, monkeypatch):
+    found = {}
+    for machine in (Machine(1, 0, 2.0), Machine(32, 2, 256.0, 80.0)):
+        monkeypatch.setattr("tlm_search.search.machine.this_machine", lambda *, with_gpus, here=machine: here)
+        (here / "mine.yaml").unlink(missing_ok=True)
+        code, out, _ = call("init", "mine.yaml")
+        assert code == 0
+        sized = next(line for line in out.splitlines() if line.startswith("Sized for"))
+        assert f"# {sized}" in (here / "mine.yaml").read_text()
+        found[machine.cpus] = load_space(here / "mine.yaml"), sized
+    (small, one), (large, other) = found.values()
+    assert "1 core and 2 GB of memory" in one
+    assert "32 cores, 2 GPUs and 256 GB" in other
+    assert (small.resources.gpus_per_trial, large.resources.gpus_per_trial) == (0, "auto")
+    assert small.budget.trials < large.budget.trials
 
 
 def test_the_built_in_data(call, here):

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from machines import On, objects
 
-from tlm_search.data.prepare import largest_pretrain_size, prepare, simulated_data
+from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
+from tlm_search.data.simulated import simulated_data
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import DataError, StoreError
 from tlm_search.remote.remote import Remote
@@ -105,7 +106,7 @@ def test_pretrain_size_above_the_corpus_is_refused_early_and_late(tmp_path: Path
     ],
 )
 def test_largest_pretrain_size(space_of: SpaceOf, sections: dict[str, object], largest: int) -> None:
-    assert largest_pretrain_size(space_of(**sections)) == largest
+    assert space_of(**sections).largest_pretrain_size() == largest
 
 
 def test_a_bad_task_costs_nothing(tmp_path: Path, space_of: SpaceOf) -> None:

@@ -35,15 +35,21 @@ def test_the_committee_equals_the_vote_of_the_stored_logits(finished, exported):
     assert committee.check() < 1e-5
 
 
-@pytest.mark.parametrize("settings", [{"pooling": "mean"}, {"convolution_layers": 1}])
-def test_members_without_a_form_in_transformers_are_left_out_and_the_card_says_why(tmp_path, settings):
+@pytest.mark.parametrize("settings", [{"pooling": "mean"}, {"convolution_layers": 1}, {"normalisation": "pre"}])
+def test_members_without_a_form_in_transformers_are_left_out_and_the_card_says_why(tmp_path, settings, monkeypatch):
     finished = finished_study(tmp_path, **settings)
     exported = export(finished, tmp_path / "out", number=0, size=2)
     assert not exported.plain_members
     assert not (tmp_path / "out" / "members").exists()
     assert "There is no folder `members/`" in (tmp_path / "out" / "README.md").read_text()
-    found = Committee.load(tmp_path / "out").probabilities(finished.texts)
-    np.testing.assert_allclose(found, soft_vote(finished.logits[:2]), atol=1e-4)
+    committee, expected = Committee.load(tmp_path / "out"), soft_vote(finished.logits[:2])
+    np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-4)
+    # As many texts are answered: one member after the other, the first layer looked up, without its tables if large.
+    monkeypatch.setattr("tlm_search.export.committee.STACKED_TOKENS", 0)
+    np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-4)
+    assert ("_looking_up" in vars(committee)) == ("pooling" in settings)
+    monkeypatch.setattr("tlm_search.export.committee.LOOKUP_BYTES", 0)
+    np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-4)
 
 
 def test_a_member_alone_is_a_plain_bert(finished, exported):
@@ -58,6 +64,20 @@ def test_a_member_alone_is_a_plain_bert(finished, exported):
         ids = torch.tensor(list(encode(tokenizer, [text], length=LENGTH)))
         with torch.inference_mode():
             np.testing.assert_allclose(model(ids).logits[0], expected, atol=1e-4)
+
+
+def test_layers_that_share_their_weights_are_repeated_for_a_plain_bert(tmp_path):
+    from transformers import BertForSequenceClassification
+
+    finished = finished_study(tmp_path, depth=3, layer_weights="shared")
+    assert export(finished, tmp_path / "out", number=0, size=2).plain_members
+    found = Committee.load(tmp_path / "out").probabilities(finished.texts)
+    np.testing.assert_allclose(found, soft_vote(finished.logits[:2]), atol=1e-4)
+    tokenizer = open_tokenizer(tmp_path / "out")
+    model = BertForSequenceClassification.from_pretrained(tmp_path / "out" / "members" / "1").eval()
+    ids = torch.tensor(list(encode(tokenizer, finished.texts[:1], length=LENGTH)))
+    with torch.inference_mode():
+        np.testing.assert_allclose(model(ids).logits[0], finished.logits[1, 0], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["config.json", "labels.json", "model.safetensors", "check.json", "tokenizer.json"])

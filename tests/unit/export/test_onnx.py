@@ -22,7 +22,10 @@ def export(finished, out, **options):
     return export_committee(finished.record, finished.store, chosen, out=out, **options)
 
 
-@pytest.mark.parametrize("settings", [{}, {"pooling": "mean", "depth": 2}, {"convolution_layers": 1}])
+PRE_NORM = {"pooling": "mean", "depth": 2, "normalisation": "pre", "layer_weights": "shared"}
+
+
+@pytest.mark.parametrize("settings", [{}, PRE_NORM, {"convolution_layers": 1}])
 def test_the_graphs_equal_the_committee(tmp_path, settings):
     finished = finished_study(tmp_path, **settings)
     exported = export(finished, tmp_path / "out", onnx=True, int8=not settings)

@@ -12,7 +12,7 @@ from tlm_search.errors import ExportError, StoreError
 from tlm_search.export.choose import choose_student
 from tlm_search.export.committee import Committee
 from tlm_search.search.folder import write_folder
-from tlm_search.search.optuna_study import create_study
+from tlm_search.search.studies import create_study
 from tlm_search.study import Study
 
 

@@ -14,6 +14,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import OutOfMemoryError
 from tlm_search.members import bert_trainer, precision
 from tlm_search.members.bert_trainer import BertTrainer
+from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import obtain
 from tlm_search.model.architecture import Architecture
@@ -137,8 +138,8 @@ def test_a_pre_training_that_died_goes_on_on_another_machine(
 
     monkeypatch.setattr(Checkpoint, "save", killing)
     with pytest.raises(KilledError):
-        members(data, Store(on("a") / ".store"))
-    there = Store(on("b") / ".store")
+        members(data, open_store(on("a") / ".store"))
+    there = open_store(on("b") / ".store")
     for one, other in zip(members(data, there), undisturbed, strict=True):
         np.testing.assert_array_equal(one, other)
     assert saves[3] == saves[2] + 1, "it begins after the last checkpoint"

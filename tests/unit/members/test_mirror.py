@@ -7,7 +7,7 @@ import pytest
 from machines import On, objects
 
 from tlm_search.errors import StoreError
-from tlm_search.members.store import Store
+from tlm_search.members.shared_store import SharedStore, open_store
 from tlm_search.remote.remote import Remote
 
 DIGEST = "0123abcd"
@@ -19,8 +19,10 @@ def arrays(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
 
 @pytest.fixture
 def store(on: On):
-    def store(machine: str) -> Store:
-        return Store(on(machine) / ".store")
+    def store(machine: str) -> SharedStore:
+        opened = open_store(on(machine) / ".store")
+        assert isinstance(opened, SharedStore)
+        return opened
 
     return store
 

@@ -1,20 +1,40 @@
 """Our stacked BERT computes what transformers' BERT computes: logits, loss, gradients, for every member of a stack."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    RobertaPreLayerNormConfig,
+    RobertaPreLayerNormForMaskedLM,
+)
 
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import Tokens, Weights, classifier_weights, classify, encode, initial_weights, mlm_logits
-from tlm_search.model.hf import bert_config, from_transformers, to_transformers
+from tlm_search.model.bert import (
+    EPSILON,
+    Tokens,
+    Weights,
+    classifier_weights,
+    classify,
+    encode,
+    initial_weights,
+    mlm_logits,
+)
+from tlm_search.model.hf import bert_config, from_transformers, to_transformers, with_every_layer
 
 LABELS = tuple("abcde")
 SHAPES = [
     Architecture(depth=1, heads=4, head_size=8, feed_forward=64, vocabulary=50, positions=16),
     Architecture(depth=3, heads=2, head_size=4, feed_forward=24, vocabulary=70, positions=12),
     Architecture(depth=2, heads=3, head_size=5, feed_forward=15, vocabulary=31, positions=9),
+    Architecture(3, 2, 4, 24, 70, 12, shared_layers=True),
 ]
+PRE_NORM = Architecture(3, 2, 4, 24, 70, 12, normalisation="pre")
 
 
 def stack(architecture: Architecture, seeds: tuple[int, ...]) -> Weights:
@@ -47,6 +67,7 @@ def test_logits_equal_transformers(architecture: Architecture, members: int) -> 
     config = BertConfig(**bert_config(architecture, labels=LABELS))
     for member in range(members):
         state = to_transformers({name: value[member] for name, value in weights.items()})
+        state = with_every_layer(state, architecture)
         attended = tokens.segments[member]
         language_model, classifier = BertForMaskedLM(config).eval(), BertForSequenceClassification(config).eval()
         language_model.load_state_dict(state, strict=False)
@@ -58,8 +79,8 @@ def test_logits_equal_transformers(architecture: Architecture, members: int) -> 
         torch.testing.assert_close(classes[member], their_classes, atol=1e-5, rtol=1e-4)
 
 
-def test_every_gradient_of_the_masked_loss_equals_transformers() -> None:
-    architecture = SHAPES[1]
+def masked_losses(architecture: Architecture) -> tuple[Weights, Tokens, Tensor, Tensor, Weights]:
+    """Two members' encoders, their texts, targets and losses, and the gradients of these."""
     weights, tokens = stack(architecture, (0, 1)), padded_rows(architecture, 2)
     targets = torch.where(torch.rand(tokens.ids.shape) < 0.3, tokens.ids, -100)
     targets = torch.where(tokens.segments > 0, targets, -100)
@@ -67,10 +88,15 @@ def test_every_gradient_of_the_masked_loss_equals_transformers() -> None:
         name: value.requires_grad_() for name, value in weights.items() if not name.startswith(("pool", "class"))
     }
     logits = mlm_logits(encoder, encode(encoder, architecture, tokens))
-    losses = [F.cross_entropy(logits[k], targets[k].flatten(), ignore_index=-100) for k in range(2)]
-    ours = dict(zip(encoder, torch.autograd.grad(torch.stack(losses).sum(), list(encoder.values())), strict=True))
+    losses = torch.stack([F.cross_entropy(logits[k], targets[k].flatten(), ignore_index=-100) for k in range(2)])
+    gradients = torch.autograd.grad(losses.sum(), list(encoder.values()))
+    return encoder, tokens, targets, losses, dict(zip(encoder, gradients, strict=True))
+
+
+def test_every_gradient_of_the_masked_loss_equals_transformers() -> None:
+    encoder, tokens, targets, losses, ours = masked_losses(SHAPES[1])
     for member in range(2):
-        model = BertForMaskedLM(BertConfig(**bert_config(architecture))).eval()
+        model = BertForMaskedLM(BertConfig(**bert_config(SHAPES[1]))).eval()
         model.load_state_dict(to_transformers({n: v.detach()[member] for n, v in encoder.items()}), strict=False)
         output = model(input_ids=tokens.ids[member], attention_mask=tokens.segments[member], labels=targets[member])
         torch.testing.assert_close(losses[member], output.loss)
@@ -80,9 +106,70 @@ def test_every_gradient_of_the_masked_loss_equals_transformers() -> None:
             torch.testing.assert_close(gradient, theirs[name], atol=1e-6, rtol=1e-3, msg=name)
 
 
-def test_weights_come_back_from_transformers() -> None:
-    one = {name: value[0] for name, value in stack(SHAPES[2], (4,)).items()}
-    back = from_transformers(to_transformers(one), SHAPES[2])
+def test_every_gradient_of_pre_norm_layers_equals_transformers() -> None:
+    """RobertaPreLayerNorm's, whose positions are given, and whose rows for padding are trained as all others are."""
+    encoder, tokens, targets, losses, ours = masked_losses(PRE_NORM)
+    config = RobertaPreLayerNormConfig(**bert_config(PRE_NORM), layer_norm_eps=EPSILON, type_vocab_size=2)
+    theirs_of = {
+        "bert.": "roberta_prelayernorm.",
+        "attention.output.LayerNorm": "attention.LayerNorm",
+        "output.LayerNorm": "intermediate.LayerNorm",
+        "cls.predictions.transform.dense": "lm_head.dense",
+        "cls.predictions.transform.LayerNorm": "lm_head.layer_norm",
+        "cls.predictions.bias": "lm_head.bias",
+    }
+
+    def renamed(state: Weights) -> Weights:
+        for old, new in theirs_of.items():
+            state = {name.replace(old, new): value for name, value in state.items()}
+        return state
+
+    for member in range(2):
+        model = RobertaPreLayerNormForMaskedLM(config).eval()
+        for table in (model.base_model.embeddings.word_embeddings, model.base_model.embeddings.position_embeddings):
+            table.padding_idx = None
+        state = renamed(to_transformers({n: v.detach()[member] for n, v in encoder.items()}))
+        assert set(dict(model.named_parameters())) == set(state)
+        model.load_state_dict(state, strict=False)
+        attended = {"attention_mask": tokens.segments[member], "position_ids": tokens.positions[member]}
+        output = model(input_ids=tokens.ids[member], labels=targets[member], **attended)
+        torch.testing.assert_close(losses[member], output.loss)
+        output.loss.backward()
+        theirs = {name: value.grad for name, value in model.named_parameters()}
+        for name, gradient in renamed(to_transformers({n: v[member] for n, v in ours.items()})).items():
+            torch.testing.assert_close(gradient, theirs[name], atol=1e-6, rtol=1e-3, msg=name)
+
+
+def test_the_gradient_of_shared_layers_is_the_sum_over_the_layers() -> None:
+    encoder, tokens, targets, losses, ours = masked_losses(SHAPES[3])
+    own = replace(SHAPES[3], shared_layers=False)
+    copies = {
+        name.replace("layers.0.", f"layers.{layer}."): value.detach().requires_grad_()
+        for layer in range(own.depth)
+        for name, value in encoder.items()
+    }
+    logits = mlm_logits(copies, encode(copies, own, tokens))
+    total = sum(F.cross_entropy(logits[k], targets[k].flatten(), ignore_index=-100) for k in range(2))
+    torch.testing.assert_close(losses.sum(), total)
+    theirs = dict(zip(copies, torch.autograd.grad(total, list(copies.values())), strict=True))
+    for name, gradient in ours.items():
+        layers = {name.replace("layers.0.", f"layers.{layer}.") for layer in range(own.depth)}
+        summed = torch.stack([theirs[layer] for layer in layers]).sum(0)
+        torch.testing.assert_close(gradient, summed, atol=1e-6, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("architecture", [*SHAPES, PRE_NORM, replace(PRE_NORM, shared_layers=True)], ids=str)
+def test_parameters_are_counted_as_they_are(architecture: Architecture) -> None:
+    """Weights that layers share count once."""
+    weights = initial_weights(architecture, (0,)) | classifier_weights(architecture, 5, (0,))
+    counted = {name: value.numel() for name, value in weights.items() if not name.startswith("mlm.")}
+    assert architecture.classifier_parameters(5) == sum(counted.values())
+
+
+@pytest.mark.parametrize("architecture", [*SHAPES[2:], PRE_NORM], ids=str)
+def test_weights_come_back_from_transformers(architecture: Architecture) -> None:
+    one = {name: value[0] for name, value in stack(architecture, (4,)).items()}
+    back = from_transformers(with_every_layer(to_transformers(one), architecture), architecture)
     assert back.keys() == one.keys()
     assert all(torch.equal(back[name], one[name]) for name in one)
 

@@ -7,12 +7,15 @@ import torch
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import classifier_weights, classify, encode, initial_weights
-from tlm_search.model.inference import member_logits, split, vote
+from tlm_search.model.inference import lookup_bytes, member_logits, split, vote, with_lookup
 from tlm_search.training.batches import assemble
 
 SHAPES = {
     "one layer": {},
     "three layers, one head": {"depth": 3, "heads": 1, "head_size": 8},
+    "pre-norm": {"depth": 2, "normalisation": "pre"},
+    "shared layers": {"depth": 3, "shared_layers": True},
+    "convolution, pre-norm": {"depth": 1, "convolution_layers": 1, "channels": 3, "normalisation": "pre"},
     "convolution": {"convolution_layers": 2, "channels": 3, "kernel": (3, 2)},
 }
 
@@ -42,6 +45,13 @@ def test_it_equals_the_engine(shape, pooling):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     alone = torch.cat([member_logits(one, architecture, garbage, mask, **options) for one in split(weights)])
     torch.testing.assert_close(alone, expected, atol=1e-5, rtol=1e-5)
+    if lookup_bytes(architecture, pooling=pooling):
+        with torch.inference_mode():
+            members = [with_lookup(one) for one in split(weights)]
+            looked_up = torch.cat([member_logits(one, architecture, garbage, mask, **options) for one in members])
+        torch.testing.assert_close(looked_up, expected, atol=1e-5, rtol=1e-5)
+        added = sum(value.nbytes for name, value in members[0].items() if name not in weights)
+        assert added == lookup_bytes(architecture, pooling=pooling)
     same = member_logits(weights, architecture, ids[2:4, :5], None, **options)
     torch.testing.assert_close(same, expected[:, 2:4], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(vote(found).exp(), expected.softmax(-1).mean(0), atol=1e-5, rtol=1e-5)

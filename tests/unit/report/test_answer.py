@@ -17,6 +17,16 @@ def test_the_first_command_takes_the_committee_out():
     )
 
 
+def test_each_committee_is_placed_beside_the_interval_of_the_reference():
+    record = builders.study(reference_trial=builders.reference())
+    table = answer_of(record, Evidence(record, None)).table
+    low, high = (record.reference.frontier[-1][f"test_{end}"] for end in ("low", "high"))
+    accuracy = float(table.loc["Test accuracy", "Best committee"].split("%")[0]) / 100
+    place = "above" if accuracy > high else "below" if accuracy < low else "within"
+    assert table.loc["Beside the reference", "Best committee"] == f"{place} its interval"
+    assert table.loc["Beside the reference", "Reference"] == ""
+
+
 def test_simulated_members_have_nothing_to_take_out():
     record = builders.study(trainer="simulated")
     assert not any("export" in command for _, command in answer_of(record, Evidence(record, None)).next_commands)

@@ -7,7 +7,9 @@ import pytest
 
 from tlm_search.committee.select import Votes
 from tlm_search.report import claims as room
+from tlm_search.report import claims_of_text as of_text
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.verdicts import FAILS, HOLDS, UNSURE
 
 ROWS = 600
 
@@ -56,7 +58,7 @@ def by_size(skills):
 def test_pre_training_that_helps_more_with_more_text_holds():
     table = verdicts(study(*at_sizes(0, 1000, 4000)), by_size({0: 1.0, 1000: 1.5, 4000: 2.0}))
     helps, grows = table.loc[room.HELPS], table.loc[room.GROWS]
-    assert helps["verdict"] == grows["verdict"] == room.HOLDS
+    assert helps["verdict"] == grows["verdict"] == HOLDS
     assert 0 < helps["low"] < helps["effect"] < helps["high"]
     assert helps["seeds"] == 4
     assert "pre-trained on 0 and 4,000" in helps["measured_on"]
@@ -83,21 +85,21 @@ def test_growth_is_per_doubling():
 
 
 def test_pre_training_that_harms_does_not_hold():
-    assert verdicts(study(*at_sizes(0, 4000)), by_size({0: 2.0, 4000: 1.0})).loc[room.HELPS, "verdict"] == room.FAILS
+    assert verdicts(study(*at_sizes(0, 4000)), by_size({0: 2.0, 4000: 1.0})).loc[room.HELPS, "verdict"] == FAILS
 
 
 def test_no_difference_cannot_be_told():
     table = verdicts(study(*at_sizes(0, 4000)), by_size({0: 1.5, 4000: 1.5}))
-    assert table.loc[room.HELPS, "verdict"] == room.UNSURE
+    assert table.loc[room.HELPS, "verdict"] == UNSURE
 
 
 def test_few_seeds_cannot_tell_even_a_large_difference():
     table = verdicts(study(*at_sizes(0, 4000, members=2)), by_size({0: 0.5, 4000: 2.5}))
     assert table.loc[room.HELPS, "effect"] > 0.2
-    assert (table.loc[room.HELPS, "verdict"], table.loc[room.HELPS, "seeds"]) == (room.UNSURE, 2)
+    assert (table.loc[room.HELPS, "verdict"], table.loc[room.HELPS, "seeds"]) == (UNSURE, 2)
 
 
-@pytest.mark.parametrize(("skill", "verdict"), [(1.4, room.HOLDS), (0.4, room.FAILS)])
+@pytest.mark.parametrize(("skill", "verdict"), [(1.4, HOLDS), (0.4, FAILS)])
 def test_a_committee_against_the_reference(skill, verdict):
     deep = timed(builders.reference(committee_size=4), of_one=3.0)
     record = study(*(timed(trial, of_one=0.3) for trial in at_sizes(4000, members=8)), reference=deep)
@@ -107,13 +109,13 @@ def test_a_committee_against_the_reference(skill, verdict):
     members = int(table.loc[room.REACHES, "measured_on"].split()[0])
     faster = table.loc[room.FASTER]
     assert faster["effect"] == pytest.approx(1 - 0.3 * members / 3.0)
-    assert faster["verdict"] == room.HOLDS
+    assert faster["verdict"] == HOLDS
     assert pd.isna(faster["low"])
 
 
 def test_one_reference_is_not_enough_for_a_verdict():
     record = study(*at_sizes(4000, members=8), reference=builders.reference(committee_size=1))
-    assert verdicts(record, lambda _: 1.4).loc[room.REACHES, "verdict"] == room.UNSURE
+    assert verdicts(record, lambda _: 1.4).loc[room.REACHES, "verdict"] == UNSURE
 
 
 def test_the_rate_of_each_size_is_chosen_on_validation():
@@ -125,20 +127,20 @@ def test_the_rate_of_each_size_is_chosen_on_validation():
     assert good.frontier[0]["validation_accuracy"] > bad.frontier[0]["validation_accuracy"]
     skills = {1e-3: 1.5, 1e-4: 0.1}
     table = verdicts(record, lambda settings: skills[settings["finetune_learning_rate"]])
-    assert table.loc[room.HELPS, "verdict"] == room.UNSURE  # against the bad rate it would hold
+    assert table.loc[room.HELPS, "verdict"] == UNSURE  # against the bad rate it would hold
 
 
 def test_architectures_are_ranked_on_validation_and_compared_on_test():
     trials = [builders.trial(i, heads=heads, pretrain_size=4000, committee_size=4) for i, heads in enumerate((2, 4, 8))]
     table = verdicts(study(*trials), lambda settings: {2: 0.5, 4: 1.0, 8: 2.0}[settings["heads"]])
     row = table.loc[room.SHAPES]
-    assert row["verdict"] == room.HOLDS
+    assert row["verdict"] == HOLDS
     assert row["measured_on"].startswith("width 128, 8 heads")
 
 
 def test_what_a_study_does_not_vary_is_said():
     table = verdicts(study(builders.trial(0, committee_size=1)), lambda _: 1.0)
-    assert (table["verdict"] == room.UNSURE).all()
+    assert (table["verdict"] == UNSURE).all()
     assert table["measured_on"].str.startswith("not measured: ").all()
     assert table["effect"].isna().all()
 
@@ -146,7 +148,7 @@ def test_what_a_study_does_not_vary_is_said():
 def test_nothing_is_claimed_without_logits():
     record = builders.study(builders.grid(48), reference_trial=builders.reference())
     table = room.claims(record, Evidence(record, None))
-    assert (table["verdict"] == room.UNSURE).all()
+    assert (table["verdict"] == UNSURE).all()
 
 
 def test_overlap_compares_the_studies_beside_it(monkeypatch):
@@ -160,13 +162,13 @@ def test_overlap_compares_the_studies_beside_it(monkeypatch):
         with_corpus(1.5, selection="weighted_overlap"),
         with_corpus(1.0, selection="random"),
     ]
-    monkeypatch.setattr(room, "_siblings", lambda *_: [evidence for _, evidence in others])
+    monkeypatch.setattr(room, "siblings", lambda *_: [evidence for _, evidence in others])
     table = room.claims(*near).set_index("claim")
-    assert table.loc[room.OVERLAPS, "verdict"] == room.HOLDS
-    assert "skip 0 against 4,000" in table.loc[room.OVERLAPS, "measured_on"]
-    assert table.loc[room.WEIGHTED, "verdict"] == room.UNSURE
-    specific = table.loc[room.SPECIFIC]
-    assert specific["verdict"] == room.HOLDS
+    assert table.loc[of_text.OVERLAPS, "verdict"] == HOLDS
+    assert "skip 0 against 4,000" in table.loc[of_text.OVERLAPS, "measured_on"]
+    assert table.loc[of_text.WEIGHTED, "verdict"] == UNSURE
+    specific = table.loc[of_text.SPECIFIC]
+    assert specific["verdict"] == HOLDS
     assert "overlap, 1,000 texts against 4,000 random ones" in specific["measured_on"]
 
 
@@ -188,11 +190,11 @@ def test_siblings_differ_in_the_choice_of_their_corpus_alone(tmp_path, monkeypat
             made("other-text", corpus={"documents": 8000}),
         )
     }
-    monkeypatch.setattr(room, "read_study", lambda folder: records[folder.name])
-    found = room._siblings(records["this"], Evidence(records["this"], None))
+    monkeypatch.setattr(of_text, "read_study", lambda folder: records[folder.name])
+    found = of_text.siblings(records["this"], Evidence(records["this"], None))
     assert [evidence.record.folder.name for evidence in found] == ["low", "random"]
     plain = study(folder=tmp_path / "this")
-    assert room._siblings(plain, Evidence(plain, None)) == []
+    assert of_text.siblings(plain, Evidence(plain, None)) == []
 
 
 def test_the_table_does_not_depend_on_the_order_of_trials():

@@ -12,6 +12,7 @@ import pytest
 from browser import open_in
 
 from tlm_search.report.compare import write_comparison
+from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.html import write_report
 
@@ -88,7 +89,7 @@ def expect_clean(opened):
 def test_every_figure_is_drawn_and_nothing_leaves_the_page(desktop, tmp_path):
     expect_clean(desktop)
     ids = desktop.page.evaluate("[...document.querySelectorAll('.plot')].map(plot => plot.dataset.figure)")
-    assert {"frontier", "gain", "facet_0", "latency_ms", "parameters", "training_flops"} <= set(ids)
+    assert {"frontier", "gain", "facet_0", "facet_4000", *COSTS} <= set(ids)
     assert {"pretraining", "loss", "diversity", "members", "calibration", "labels", "confusion"} <= set(ids)
     assert {"history", "importance", "parallel", "slice_heads"} <= set(ids)
     assert brightness(desktop.page) > 600
@@ -176,6 +177,124 @@ def test_a_point_tells_its_facts(desktop):
         assert word in told
 
 
+def test_a_tap_tells_the_facts_and_a_finger_scrolls(open_page, written):
+    opened = open_page(written, width=390, height=844, touch=True)
+    page = opened.page
+    expect_clean(opened)
+    assert page.evaluate("matchMedia('(hover: none)').matches")
+    figure = page.locator("#figure-frontier")
+    told = figure.locator("xpath=following-sibling::p")
+    assert told.inner_text() == "Tap a point to read its facts."
+    page.evaluate("document.getElementById('figure-frontier').scrollIntoView({block: 'center'})")
+    traces = figure.locator(".scatterlayer .trace")
+    with_points = [place for place in range(traces.count()) if traces.nth(place).locator(".point").count()]
+    point = traces.nth(with_points[0]).locator(".point").last.bounding_box()
+    page.touchscreen.tap(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
+    wait_until(page, "document.querySelector('#figure-frontier + p').innerText.includes('95% interval')")
+    for word in ("on test", "committees", "validation", "ms", "parameters", "FLOPs"):
+        assert word in told.inner_text()
+    assert told.get_attribute("aria-live") == "polite"
+    assert told.bounding_box()["width"] <= 390
+    # A swipe that starts on a figure moves the page, as everywhere else.
+    before, box = page.evaluate("scrollY"), figure.bounding_box()
+    fingers = page.context.new_cdp_session(page)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for step, kind in enumerate(["touchStart", *["touchMove"] * 10]):
+        touch = {"type": kind, "touchPoints": [{"x": x, "y": y - 30 * step}]}
+        fingers.send("Input.dispatchTouchEvent", touch)
+    fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    wait_until(page, f"scrollY > {before + 200}")
+
+
+def test_every_figure_has_its_numbers_as_a_table(desktop, written):
+    page = desktop.page
+    page.evaluate("document.querySelectorAll('.numbers').forEach(box => { box.open = true; })")
+    wait_until(page, "[...document.querySelectorAll('.numbers')].every(box => box.querySelector('tbody tr'))")
+    cells = "name => [...document.querySelectorAll(`.numbers[data-for=${name}] tbody tr`)].map(r => r.innerText)"
+    frontiers = pd.read_csv(written.parent / "tables" / "frontiers.csv")
+    best = frontiers[frontiers["trial"] == frontiers["trial"].iloc[0]]
+    rows = page.evaluate(cells, "frontier")
+    for size, accuracy in zip(best["size"], best["test_accuracy"], strict=True):
+        [row] = [row for row in rows if row.startswith(f"{best['configuration'].iloc[0]}\t{size}\t")]
+        assert f"\t{100 * accuracy:.1f}%\t" in row
+        assert "95% interval" in row
+    assert any(HOSTILE in row for row in page.evaluate(cells, "confusion"))
+    assert page.evaluate("document.querySelectorAll('main script, main img').length") == 0
+    captions = page.evaluate("[...document.querySelectorAll('.numbers table')].every(t => t.caption.textContent)")
+    assert captions
+    page.evaluate("document.querySelectorAll('.numbers').forEach(box => { box.open = false; })")
+
+
+@pytest.mark.parametrize(("kind", "head"), [("svg", b"<svg"), ("png", b"\x89PNG")])
+def test_a_figure_is_saved_as_a_picture_without_anything_installed(desktop, kind, head):
+    page = desktop.page
+    button = page.locator(f".save[data-for=frontier][data-format={kind}]")
+    with page.expect_download() as saved:
+        button.press("Enter")
+    data = Path(saved.value.path()).read_bytes()
+    assert saved.value.suggested_filename == f"frontier.{kind}"
+    assert data.startswith(head)
+    if kind == "svg":
+        assert b"Test accuracy against committee size" in data
+        assert b"curve through the best one" not in data  # it waits for its button
+
+
+def test_the_keyboard_reaches_everything_that_works_and_is_seen_there(desktop):
+    page = desktop.page
+    page.evaluate("scrollTo(0, 0)")
+    page.locator("body").evaluate("body => { body.tabIndex = -1; body.focus(); body.removeAttribute('tabindex'); }")
+    where = """() => {
+        const e = document.activeElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
+        return {place: [...document.querySelectorAll('*')].indexOf(e), tag: e.tagName,
+            name: e.getAttribute('aria-label') || e.textContent.trim(),
+            outline: parseFloat(style.outlineWidth) > 0 && style.outlineStyle !== 'none',
+            shown: box.width > 5 && box.height > 5 && box.left >= 0 && box.right <= innerWidth + 1,
+            inPlot: !!e.closest('.plot')};
+    }"""
+    reachable = page.evaluate("document.querySelectorAll('.figure > * > button, .sort, main summary, nav a').length")
+    stops = []
+    while len(stops) < 3 * reachable:
+        page.keyboard.press("Tab")
+        stop = page.evaluate(where)
+        if stop["tag"] == "BODY" or (stops and stop["place"] == stops[0]["place"]):
+            break
+        stops.append(stop)
+    assert stops[0]["name"] == "Skip to the content"
+    assert [stop["place"] for stop in stops] == sorted(stop["place"] for stop in stops)
+    assert len([stop for stop in stops if stop["tag"] in ("BUTTON", "SUMMARY", "A")]) == reachable + 1
+    assert [stop for stop in stops if not stop["name"] or not stop["outline"] or stop["inPlot"]] == []
+    assert [stop for stop in stops if not stop["shown"]] == []
+    page.keyboard.press("Home")
+    page.locator(".skip").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+# For each text: the contrast of its colour with the nearest ground behind it (WCAG 2, 1.4.3).
+FAINT = """() => {
+    const read = (c) => (c.match(/[\\d.]+/g) || []).map(Number);
+    const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const light = (c) => c.slice(0, 3).map(v => linear(v / 255))
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const ground = (e) => { for (; e; e = e.parentElement) { const c = read(getComputedStyle(e).backgroundColor);
+        if (c.length === 3 || c[3] > 0) return c; } return [255, 255, 255]; };
+    const found = new Set();
+    for (const e of document.querySelectorAll('body *')) {
+        if (e.closest('svg') || ![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+        if (!e.checkVisibility() || e.closest('script, style')) continue;
+        const [a, b] = [light(read(getComputedStyle(e).color)), light(ground(e))].sort((x, y) => y - x);
+        if ((a + 0.05) / (b + 0.05) < 4.5) found.add(`${e.tagName}.${e.className}: ${e.textContent.slice(0, 30)}`);
+    }
+    return [...found];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_its_ground(desktop, scheme):
+    desktop.page.emulate_media(color_scheme=scheme)
+    assert desktop.page.evaluate(FAINT) == []
+    desktop.page.emulate_media(color_scheme="light")
+
+
 def test_configurations_are_sorted_by_any_column(desktop):
     page = desktop.page
     head = page.locator("#configurations-table th", has_text="parameters").first
@@ -207,6 +326,12 @@ def test_it_prints_without_what_only_a_screen_can_do(desktop):
     expect_clean(opened)
     opened.page.emulate_media(media="print")
     assert opened.page.locator("nav").is_hidden()
+    assert opened.page.locator(".tools").first.is_hidden()
+    assert opened.page.get_by_label("The resolved space as YAML").is_visible()
+    opened.page.set_viewport_size({"width": 700, "height": 900})  # of A4 without its margins
+    wide = "[...document.querySelectorAll('table, pre')].filter(t => t.offsetParent && t.scrollWidth > 700)"
+    assert opened.page.evaluate(f"{wide}.map(t => t.outerHTML.slice(0, 200))") == []
+    opened.page.set_viewport_size({"width": 1440, "height": 900})
     assert len(opened.page.pdf(format="A4")) > 50_000
     opened.page.emulate_media(media="screen")
     assert opened.problems == []

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import builders
 import pandas as pd
 import pytest
 
+from tlm_search.model.architecture import Architecture
 from tlm_search.report import insight, tables
+from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.frames import configurations_frame, provenance_table
 
@@ -45,7 +49,7 @@ def test_frontiers_are_best_first_and_carry_every_number(record):
 def test_nothing_is_better_and_cheaper_than_the_front(record):
     table = tables.tradeoffs_table(record)
     own = table[table["trial"] >= 0]
-    for cost in tables.COSTS:
+    for cost in COSTS:
         known = own[own[cost].notna()]
         front = known[known[f"front_{cost}"]]
         assert len(front)
@@ -82,6 +86,23 @@ def test_outcomes_count_states_and_reasons():
     table = tables.outcomes_table(builders.study(trials))
     assert table[["state", "trials"]].to_numpy().tolist() == [["complete", 1], ["failed", 2], ["running", 1]]
     assert table["share"].sum() == pytest.approx(1)
+
+
+def test_a_pruned_trial_says_what_stopped_it_and_when():
+    trials = [builders.trial(0), replace(builders.trial(1, state="pruned"), rungs={1: 0.5, 2: 0.5})]
+    table = tables.outcomes_table(builders.study(trials, pruner="median"))
+    assert table["reason"].tolist() == ["", "stopped by the median pruner after 2 members"]
+
+
+def test_serving_costs_what_the_encoders_of_all_members_compute(record):
+    table = tables.tradeoffs_table(record).set_index(["trial", "size"])["serving_flops"]
+    settings = record.reference.settings
+    one = Architecture.of(settings, vocabulary=4096, positions=64).forward_flops(64)
+    assert table.loc[-1, 1] == one
+    largest = max(record.in_state("complete"), key=lambda trial: len(trial.frontier))
+    assert table.loc[largest.number, 8] == pytest.approx(8 * table.loc[largest.number, 1])
+    unprepared = replace(record, data={})
+    assert tables.tradeoffs_table(unprepared)["serving_flops"].isna().all()
 
 
 def test_constraints_decide_what_is_feasible():
@@ -136,6 +157,7 @@ def test_the_table_of_configurations_is_cut_and_says_so(record, monkeypatch):
 def test_provenance_names_data_versions_and_seed(record):
     facts = provenance_table(record, {"versions": {"torch": "9"}, "revision": "abc"}).set_index("fact")["value"]
     assert facts["seed"] == "0"
+    assert facts["seeds of the members"] == "0 to 7"
     assert facts["data rows train"] == "500"
     assert facts["revision"] == "abc"
     assert facts["labels"] == "numpy, pandas, torch, ray, optuna"

@@ -1,3 +1,6 @@
+import importlib.util
+import shutil
+
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
@@ -48,6 +51,22 @@ def test_a_browser_that_does_not_start_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("plotly.io.write_images", broken)
     with pytest.raises(UserError, match="could not draw the figures: no browser"):
         files.write_files({}, {"f": finish(go.Figure(), "title", "x", "y")}, tmp_path, formats=["png"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("kaleido") is None, reason="needs Kaleido (pip install kaleido)")
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium (Debian: apt-get install chromium)")
+def test_pictures_are_drawn_by_a_real_browser(tmp_path):
+    figure = finish(go.Figure(), "accuracy by size", "members", "test accuracy")
+    figure.add_scatter(x=[1, 2, 4], y=[0.5, 0.6, 0.65], name="committee", legendgroup="committee")
+    files.write_files({}, {"f": figure}, tmp_path, formats=["png", "svg"])
+    png, svg = (tmp_path / "figures" / f"f.{kind}" for kind in ("png", "svg"))
+    head = png.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG")
+    assert int.from_bytes(head[16:20], "big") == files.PICTURE_WIDTH * files.PICTURE_SCALE
+    drawn = svg.read_text()
+    assert drawn.startswith("<svg")
+    for word in ("accuracy by size", "members", "test accuracy"):
+        assert word in drawn
 
 
 def test_a_picture_has_its_legend_beside_it_and_no_line_that_waits_for_a_button(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from driven import REFERENCE, run_without_ray, space_of
 from machines import On
 
-from tlm_search.data.prepare import simulated_data
+from tlm_search.data.simulated import simulated_data
 from tlm_search.errors import ExportError, UserError
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Store

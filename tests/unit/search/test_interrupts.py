@@ -6,8 +6,8 @@ import pytest
 from driven import Bench, space_of
 
 from tlm_search.search.interrupts import Interrupts
-from tlm_search.search.optuna_study import open_study
 from tlm_search.search.record import record_of
+from tlm_search.search.studies import open_study
 
 
 def interrupt() -> None:

@@ -7,8 +7,8 @@ from driven import SEARCH, results, run_without_ray, space_of
 
 from tlm_search.errors import StudyError
 from tlm_search.search.folder import read_study
-from tlm_search.search.optuna_study import open_study
 from tlm_search.search.session import Session
+from tlm_search.search.studies import open_study
 
 TPE = {"name": "tpe", "n_startup_trials": 4}
 

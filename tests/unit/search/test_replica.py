@@ -9,7 +9,7 @@ from driven import Bench, run_without_ray, space_of
 from machines import On, objects
 
 from tlm_search.errors import StoreError, StudyError
-from tlm_search.members.store import Store
+from tlm_search.members.shared_store import open_store
 from tlm_search.remote.lease import Lease
 from tlm_search.remote.mount import mount
 from tlm_search.remote.remote import Remote
@@ -60,7 +60,7 @@ def test_a_study_goes_on_on_another_machine_and_back(run: Run, on: On, url: str)
     assert len(record.trials) == 6
     members = {digest for trial in record.trials for digest in trial.members}
     assert sum(trial.trained for trial in record.trials) == len(members)  # none was trained twice
-    assert Store(on("c") / ".store").verify() == []
+    assert open_store(on("c") / ".store").verify() == []
     assert not run("c", 6).worked
     assert len(Study.open("test", studies_dir=url).record.trials) == 6
     names = [name for name in objects(url) if name.startswith("test/")]
@@ -189,13 +189,13 @@ def test_garbage_is_what_no_study_there_needs(run: Run, on: On, url: str) -> Non
     import numpy as np
 
     run("a", 2)
-    store = Store(on("a") / ".store")
+    store = open_store(on("a") / ".store")
     needed = store.sizes("members")
     store.write("members", "ffff", {"spec": {"pretrained": None}}, {"logits": {"x": np.zeros(1)}})
     assert set(find_garbage(on("b")).entries) == {("members", "ffff")}
     garbage, _ = remove_garbage(on("b"))
     assert garbage.studies == ("test",)
-    assert Store(on("c") / ".store").sizes("members") == needed
+    assert open_store(on("c") / ".store").sizes("members") == needed
     assert len(finished(url)) == 2
 
 

@@ -6,8 +6,8 @@ from driven import Bench, results, space_of
 
 from tlm_search.errors import StudyError
 from tlm_search.remote.passwords import masked
-from tlm_search.search.optuna_study import open_study, rename_study
 from tlm_search.search.storages import open_storage
+from tlm_search.search.studies import open_study, rename_study
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 from driven import space_of
 from machines import On, objects
 
-from tlm_search.data.prepare import simulated_data
+from tlm_search.data.simulated import simulated_data
+from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Store
 from tlm_search.remote.remote import Remote
@@ -45,7 +46,7 @@ def step(place: Workplace) -> Any:
 @pytest.fixture
 def driver(on: On) -> Workplace:
     """What a driver on the machine "driver" hands to its workers."""
-    store = Store(on("driver") / ".store")
+    store = open_store(on("driver") / ".store")
     store.check_writable()
     return workplace(store)
 

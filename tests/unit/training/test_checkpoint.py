@@ -1,5 +1,6 @@
 """An interrupted training goes on to the very bits of an undisturbed one; a damaged checkpoint is never used."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,14 @@ class KilledError(Exception):
     pass
 
 
-def run(folder: Path, *, killed_after: int | None = None, seeds: tuple[int, ...] = (3,), key: str = "a") -> Weights:
+def run(
+    folder: Path,
+    *,
+    killed_after: int | None = None,
+    seeds: tuple[int, ...] = (3,),
+    key: str = "a",
+    optimiser: str = "adamw",
+) -> Weights:
     """Pre-train with a checkpoint after every update, or until the update after which the process dies."""
 
     class Dying(Checkpoint):
@@ -30,7 +38,8 @@ def run(folder: Path, *, killed_after: int | None = None, seeds: tuple[int, ...]
     def keeping(orders, dropouts):
         return Dying(folder, key=[key], facts={"precision": "float32"}, seconds=0, orders=orders, dropouts=dropouts)
 
-    weights, course = pretrain(SHAPE, PRETRAINING, TRAIN, special=SPECIAL, seeds=seeds, keeping=keeping)
+    settings = replace(PRETRAINING, optimiser=optimiser)
+    weights, course = pretrain(SHAPE, settings, TRAIN, special=SPECIAL, seeds=seeds, keeping=keeping)
     return {**weights, "losses": torch.tensor(course.losses)}
 
 
@@ -61,12 +70,13 @@ def test_it_may_be_interrupted_again_and_again(tmp_path: Path, undisturbed: Weig
     assert equal(run(tmp_path), undisturbed)
 
 
-def test_a_stack_goes_on_too(tmp_path: Path) -> None:
-    whole = run(tmp_path / "none", seeds=(3, 4))
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_stack_goes_on_too(tmp_path: Path, optimiser: str) -> None:
+    whole = run(tmp_path / "none", seeds=(3, 4), optimiser=optimiser)
     (tmp_path / "stack").mkdir()
     with pytest.raises(KilledError):
-        run(tmp_path / "stack", seeds=(3, 4), killed_after=9)
-    assert equal(run(tmp_path / "stack", seeds=(3, 4)), whole)
+        run(tmp_path / "stack", seeds=(3, 4), killed_after=9, optimiser=optimiser)
+    assert equal(run(tmp_path / "stack", seeds=(3, 4), optimiser=optimiser), whole)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "another training's"])

@@ -27,17 +27,24 @@ from tlm_search.training import batches
 from tlm_search.training.engine import Optimisation, dropout, train
 from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.pretrain import pretrain
-from tlm_search.training.settings import Execution
+from tlm_search.training.settings import Execution, Pretraining
+
+DEEP = replace(SHAPE, depth=2, normalisation="pre", shared_layers=True)
+MUON = replace(PRETRAINING, optimiser="muon")
 
 
-@pytest.mark.parametrize("architecture", [SHAPE, CONVOLVED], ids=["plain", "convolution"])
-def test_a_member_of_a_stack_is_its_solo_twin(architecture: Architecture) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [(SHAPE, PRETRAINING), (CONVOLVED, PRETRAINING), (DEEP, PRETRAINING), (SHAPE, MUON)],
+    ids=["plain", "convolution", "pre-norm, shared", "muon"],
+)
+def test_a_member_of_a_stack_is_its_solo_twin(architecture: Architecture, settings: Pretraining) -> None:
     """Pre-trained and fine-tuned with dropout, in a stack of three and alone: equal but for the order of sums."""
 
     short = replace(FINETUNING, epochs=1)  # rounding grows with each update, as in any training
 
     def logits(seeds: tuple[int, ...]) -> np.ndarray:
-        encoders, _ = pretrain(architecture, PRETRAINING, TRAIN, special=SPECIAL, seeds=seeds)
+        encoders, _ = pretrain(architecture, settings, TRAIN, special=SPECIAL, seeds=seeds)
         weights, _ = finetune(
             architecture, short, TRAIN, TRAIN_LABELS, classes=3, pad=0, seeds=seeds, pretrained=encoders
         )
@@ -95,6 +102,14 @@ def test_the_rate_rises_and_falls_linearly() -> None:
     assert [round(optimisation.rate(update), 3) for update in range(10)] == [
         0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125,
     ]  # fmt: skip
+
+
+def test_the_rate_falls_as_a_cosine_or_stays() -> None:
+    cosine = Optimisation(1.0, 0.0, 0.2, 10, schedule="cosine")
+    expected = [0.5, 1.0, *((1 + math.cos(math.pi * step / 8)) / 2 for step in range(8))]
+    assert [cosine.rate(update) for update in range(10)] == pytest.approx(expected)
+    constant = Optimisation(1.0, 0.0, 0.2, 10, schedule="constant_with_warmup")
+    assert [constant.rate(update) for update in range(10)] == [0.5] + [1.0] * 9
 
 
 def test_packing_wastes_little_and_keeps_each_text_whole() -> None:

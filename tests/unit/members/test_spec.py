@@ -1,0 +1,45 @@
+"""The names of members: those of earlier versions stay, and every setting that changes a member changes its name."""
+
+from typing import Any
+
+import pytest
+
+from tlm_search.members.spec import MemberSpec, committee_specs
+from tlm_search.space.settings import complete
+
+# As the first version named them. Such members lie in stores: a change here means that they are trained again.
+NAMES = [
+    ({"pretrain_size": 1000}, "dc80934eab497b8038b294592944f36d", "06df6135edaa53272a74d5b5c4887afa"),
+    ({"depth": 2, "pooling": "mean", "width": 64}, "cca10cdbd38ec3b597fe14313b718029", None),
+    (
+        {"convolution_layers": 2, "pretrain_size": 5, "convolution_kernel": "16x3"},
+        "b0f470325ac2f42752242b853a77e13d",
+        "fb32071376ea94018a200ea2e64046b9",
+    ),
+]
+LATER = {"normalisation": "pre", "layer_weights": "shared", "pretrain_schedule": "cosine", "pretrain_optimiser": "muon"}
+
+
+def spec_of(given: dict[str, Any]) -> MemberSpec:
+    sizes = {"vocabulary": 100, "positions": 16, "labels": 3}
+    (spec,) = committee_specs(complete(given), **sizes, corpus="corpus", task="task", seeds=(7,))
+    return spec
+
+
+@pytest.mark.parametrize(("given", "member", "pretrained"), NAMES)
+def test_members_keep_their_names(given: dict[str, Any], member: str, pretrained: str | None) -> None:
+    spec = spec_of(given)
+    assert spec.digest == member
+    assert (spec.pretrained and spec.pretrained.digest) == pretrained
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_came_later_is_in_the_name_where_it_was_chosen(name: str) -> None:
+    plain, chosen = (
+        spec_of({"pretrain_size": 1000, "depth": 2}),
+        spec_of({"pretrain_size": 1000, "depth": 2, name: LATER[name]}),
+    )
+    assert plain.digest != chosen.digest
+    assert plain.pretrained is not None
+    assert chosen.pretrained is not None
+    assert plain.pretrained.digest != chosen.pretrained.digest

@@ -1,0 +1,126 @@
+"""The claims about the choice of text, which take several studies: overlap with the task, plain and weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tlm_search.committee.effect import effect, singles
+from tlm_search.committee.select import MARGIN
+from tlm_search.digest import canonical_json
+from tlm_search.errors import TlmSearchError
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.families import Families, alone, widest
+from tlm_search.report.verdicts import Row, judged, missing
+from tlm_search.report.words import number
+from tlm_search.search.folder import is_study, read_study
+from tlm_search.search.record import StudyRecord, TrialRecord
+
+OVERLAPS = "Overlap with the task helps: accuracy after text of high minus of low overlap"
+WEIGHTED = "Open: does frequency-weighted overlap choose better text than plain overlap?"
+SPECIFIC = (
+    f"Open: does little text chosen for the task do the work of more random text (within {100 * MARGIN:g} points)?"
+)
+
+
+def siblings(record: StudyRecord, evidence: Evidence) -> list[Evidence]:
+    """Return the studies beside this one that differ only in how their corpus was chosen; none where it was not."""
+    if record.space.corpus.selection is None:
+        return []
+    found = []
+    for folder in sorted(record.folder.parent.iterdir()) if record.folder.parent.is_dir() else []:
+        if folder.resolve() == record.folder.resolve() or not is_study(folder):
+            continue
+        try:
+            other = read_study(folder)
+        except TlmSearchError:  # a study of another version, or whose database is not at hand
+            continue
+        if _but_selection(other) == _but_selection(record):
+            found.append(Evidence(other, evidence.store))
+    return found
+
+
+def overlaps(studies: Sequence[Families]) -> Row:
+    """Compare text of high with text of low overlap: the ends of one ranking of the corpus."""
+    kind = next((study.record.space.corpus.selection for study in studies if _ranked(study)), None)
+    ranked = sorted(
+        (study for study in studies if study.record.space.corpus.selection == kind and kind),
+        key=lambda study: study.record.space.corpus.skip,
+    )
+    if len(ranked) < 2:
+        return missing(OVERLAPS, "it takes studies of one selection at two values of skip")
+    return _compared(
+        OVERLAPS,
+        ranked[0],
+        ranked[-1],
+        f"{kind}, skip {{}} against {{}}".format(
+            number(ranked[0].record.space.corpus.skip), number(ranked[-1].record.space.corpus.skip)
+        ),
+    )
+
+
+def weighted(studies: Sequence[Families]) -> Row:
+    """Compare text chosen by frequency-weighted overlap with text chosen by plain overlap."""
+    by_frequency, plain = _selected(studies, "weighted_overlap"), _selected(studies, "overlap")
+    if by_frequency is None or plain is None:
+        return missing(WEIGHTED, "it takes a study of each of the two selections")
+    return _compared(WEIGHTED, by_frequency, plain, "weighted_overlap against overlap")
+
+
+def specific(studies: Sequence[Families]) -> Row:
+    """Compare little text chosen for the task with two to eight times as much that was drawn at random."""
+    random = _selected(studies, "random")
+    chosen = [study for study in studies if _ranked(study) and not study.record.space.corpus.skip]
+    pairs = [
+        (study, small, large, sizes[small], others[large])
+        for study in chosen
+        for sizes in [_sizes(study)]
+        for others in [_sizes(random) if random is not None else {}]
+        for small in sizes
+        for large in others
+        if 2 * small <= large <= 8 * small
+    ]
+    if random is None or not pairs:
+        return missing(SPECIFIC, "it takes a study of chosen text and one of two to eight times more random text")
+    # The most that little text can do: the largest step in size, then the best selection on validation.
+    study, small, large, little, much = max(pairs, key=lambda pair: (pair[2] / pair[1], alone(pair[3])))
+    first, second = study.right(little), random.right(much)
+    if first is None or second is None or first.shape[1] != second.shape[1]:
+        return missing(SPECIFIC, "the members' logits are not at hand")
+    seeds = min(len(first), len(second))
+    found = effect(singles(first[:seeds] - second[:seeds]))
+    words = f"{study.record.space.corpus.selection}, {number(small)} texts against {number(large)} random ones"
+    return judged(SPECIFIC, found, f"{words}; {study.words(little)}", margin=MARGIN)
+
+
+def _compared(claim: str, first: Families, second: Families, words: str) -> Row:
+    """Compare two studies at the largest size of pre-training that both have."""
+    ours, theirs = _sizes(first), _sizes(second)
+    common = sorted(size for size in ours if size and size in theirs)
+    if not common:
+        return missing(claim, "the two studies share no size of pre-training")
+    right, other = first.right(ours[common[-1]]), second.right(theirs[common[-1]])
+    if right is None or other is None or right.shape[1] != other.shape[1]:
+        return missing(claim, "the members' logits are not at hand")
+    seeds = min(len(right), len(other))
+    return judged(claim, effect(singles(right[:seeds] - other[:seeds])), f"{words}; {first.words(ours[common[-1]])}")
+
+
+def _but_selection(record: StudyRecord) -> str:
+    identity = record.space.identity()
+    corpus = {key: value for key, value in identity["corpus"].items() if key not in ("selection", "skip")}
+    return canonical_json([{**identity, "corpus": corpus}, record.data.get("task_fingerprint")])
+
+
+def _selected(studies: Iterable[Families], selection: str) -> Families | None:
+    return next(
+        (s for s in studies if s.record.space.corpus.selection == selection and not s.record.space.corpus.skip), None
+    )
+
+
+def _ranked(study: Families) -> bool:
+    return study.record.space.corpus.selection not in (None, "random")
+
+
+def _sizes(study: Families) -> dict[int, TrialRecord]:
+    """Return the best configuration at each size of the family with most sizes."""
+    return {size: trial for size, trial in (widest(study.families) or {}).items() if size}

@@ -1,0 +1,97 @@
+"""The configurations of a study by architecture and size of pre-training: what its claims compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.committee.candidates import configurations
+from tlm_search.digest import canonical_json
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.words import describe, number
+from tlm_search.search.record import TrialRecord
+from tlm_search.space.settings import SETTINGS, Value
+
+Right = NDArray[np.float64]
+
+
+class Families:
+    """A study by families: configurations of one architecture, at each size of pre-training the best on validation.
+
+    Other settings, such as learning rates, are chosen by the validation accuracy of single members, for each size anew.
+    """
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.record = evidence.record
+        families: dict[str, dict[int, TrialRecord]] = {}
+        for trial in sorted(self._trials(), key=alone):  # the best comes last
+            families.setdefault(_family(trial), {})[_pretrain_size(trial)] = trial
+        self.families = list(families.values())
+
+    def _trials(self) -> list[TrialRecord]:
+        reference = self.record.reference
+        more = [reference] if reference is not None and reference.state == "complete" and reference.frontier else []
+        return [*configurations(self.record.trials), *more]
+
+    def right(self, trial: TrialRecord) -> Right | None:
+        """Return where each member is right on test, (members, rows); None without logits."""
+        votes = self.evidence.votes_of(trial)
+        return None if votes is None else (votes.test.argmax(axis=-1) == votes.test_labels).astype(np.float64)
+
+    def depth_of_reference(self) -> float:
+        """Return the depth of the reference; infinite where there is none."""
+        reference = self.record.reference
+        return float("inf") if reference is None else float(reference.settings.get("depth", float("inf")))
+
+    def words(self, trial: TrialRecord, *, sizes: Iterable[int] = ()) -> str:
+        """Say the architecture, the pre-training and the task."""
+        names = ["depth", "width", *(["convolution_layers"] if trial.settings.get("convolution_layers") else [])]
+        given = list(sizes) or [_pretrain_size(trial)]
+        listed = " and ".join(", ".join(number(size) for size in given).rsplit(", ", 1))
+        trained = f"pre-trained on {listed}" if any(given) else "not pre-trained"
+        return f"{describe(trial.settings, names)}, {trained}; {self.task}"
+
+    @property
+    def task(self) -> str:
+        """The task in words: source, labels, texts."""
+        section = self.record.space.task
+        source = Path(section.source).name if Path(section.source).exists() else section.source
+        rows = self.record.data.get("rows", {}).get("test", 0)
+        labels = len(self.record.labels)
+        return f"{source}: {labels} labels, {section.train_per_label:,} texts each, {rows:,} test texts"
+
+
+def widest(families: Sequence[dict[int, TrialRecord]]) -> dict[int, TrialRecord] | None:
+    """Return the family with most sizes of pre-training, of equal ones that with the best member on validation."""
+    return max(families, key=lambda f: (len(f), max(alone(trial) for trial in f.values())), default=None)
+
+
+def differing(first: TrialRecord, second: TrialRecord) -> list[str]:
+    """Return the settings of the architecture in which two configurations differ."""
+    return [name for name in _shape_names() if _shape(first, name) != _shape(second, name)]
+
+
+def alone(trial: TrialRecord) -> float:
+    """Return the validation accuracy of a single member."""
+    return float(trial.frontier[0]["validation_accuracy"])
+
+
+def _family(trial: TrialRecord) -> str:
+    return canonical_json({name: _shape(trial, name) for name in _shape_names()})
+
+
+def _shape_names() -> list[str]:
+    return [name for name, setting in SETTINGS.items() if setting.part == "architecture"]
+
+
+def _pretrain_size(trial: TrialRecord) -> int:
+    return int(trial.settings.get("pretrain_size", 0))
+
+
+def _shape(trial: TrialRecord, name: str) -> Value | None:
+    # Trials of an earlier version do not say what there was no choice of.
+    return trial.settings.get(name, SETTINGS[name].default)

@@ -1,0 +1,95 @@
+"""How large a study suits a machine and a corpus: a ladder of scales, and a guess at the time that each would take.
+
+Nothing is measured here, so that the same machine always gets the same study; ``tlm-search validate --time`` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tlm_search.errors import ResourceError
+from tlm_search.members.plan import DataSizes, plan
+from tlm_search.search.machine import Machine
+from tlm_search.search.shares import Shares
+from tlm_search.space.schema import Space
+
+MOST_SECONDS = 30 * 60.0  # of a study that is suggested
+# Operations a second, as ``plan`` counts them, and seconds an update takes besides. Those of a core were measured (bf16
+# would be faster, where there are instructions for it); a GPU's are a guess on the safe side.
+_CORE, _GPU = (25e9, 2e-3), (5e12, 2e-3)
+_THREADS_GAIN = 0.7  # n threads do n^0.7 times the work of one
+_AT_ONCE = 8  # trials: what more of them propose knows little of the others
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a study varies, for corpora of ``least_documents`` or more; members see at most ``documents`` of them."""
+
+    least_documents: int
+    documents: int
+    widths: tuple[int, ...]
+    committee_sizes: tuple[int, ...]
+    reference_depth: int
+
+
+SCALES = (
+    Scale(0, 2_000, (32,), (1, 2, 4), 4),
+    Scale(0, 6_000, (32, 64), (1, 2, 4, 8), 4),
+    Scale(6_000, 18_000, (32, 64), (1, 2, 4, 8), 4),
+    Scale(18_001, 36_000, (64, 128), (1, 2, 4, 8), 4),
+    Scale(36_000, 90_000, (64, 128), (1, 2, 4, 8), 6),
+    Scale(90_000, 200_000, (128, 256), (1, 2, 4, 8), 6),
+    Scale(200_000, 500_000, (128, 256), (1, 2, 4, 8, 16), 6),
+)
+_FEW, _ENOUGH, _MANY = 10, 20, 40  # trials
+
+
+@dataclass(frozen=True)
+class Suited:
+    """A scale and a number of trials, and the guess at the ``seconds`` of their study."""
+
+    scale: Scale
+    trials: int
+    seconds: float
+
+
+def suited(machine: Machine, space_of: Callable[[Scale, int], Space], *, documents: int, labels: int) -> Suited:
+    """Return the largest scale, then the most trials, that are guessed to take at most half an hour on ``machine``.
+
+    ``space_of`` gives the study of a scale and a number of trials; the corpus has ``documents``. What does not fit into
+    the memory is left out. Where all would take longer it is the smallest.
+
+    Raises:
+        ResourceError: even the smallest needs more memory than there is.
+    """
+    for scale in reversed(SCALES):
+        for trials in (_MANY, _ENOUGH):
+            if scale.least_documents <= documents:
+                try:
+                    seconds = _seconds(space_of(scale, trials), machine, labels)
+                except ResourceError:
+                    continue
+                if seconds <= MOST_SECONDS:
+                    return Suited(scale, trials, seconds)
+    return Suited(SCALES[0], _FEW, _seconds(space_of(SCALES[0], _FEW), machine, labels))
+
+
+def cpus_per_trial(machine: Machine) -> int:
+    """Return the cores that one trial is given: more than one where there are enough for several trials."""
+    return max(1, int(machine.cpus) // _AT_ONCE)
+
+
+def _seconds(space: Space, machine: Machine, labels: int) -> float:
+    jobs = space.budget.trials + (space.reference is not None)
+    at_once = min(Shares(space, [machine]).concurrent(), jobs)
+    sizes = replace(DataSizes.of_space(space), labels=labels, train_rows=labels * space.task.train_per_label)
+    costs = plan(space, sizes)
+    operations, update = _GPU if machine.gpus else _CORE
+    if not machine.gpus:
+        operations *= space.resources.cpus_per_trial**_THREADS_GAIN
+    expected, at_most, reference = (
+        cost.flops / operations + cost.updates * update for cost in (costs.expected, costs.at_most, costs.reference)
+    )
+    # However many run at once, the dearest trial takes its time.
+    return max(expected / at_once, (at_most - reference) / space.budget.trials)
