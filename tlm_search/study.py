@@ -118,8 +118,35 @@ class Study:
             max_latency_ms=max_latency_ms,
             max_parameters=max_parameters,
             top=top,
-            votes_of=self._evidence.votes_of,
+            votes_of=self.evidence.votes_of,
         )
+
+    def distil(
+        self,
+        *,
+        trial: int | None = None,
+        size: int | None = None,
+        documents: int = 0,
+        storage: str | None = None,
+        announce: Callable[[str], None] | None = None,
+    ) -> Study:
+        """Train students of a committee, and return the study with them in its record.
+
+        The committee is the best on validation, that of ``trial``, or its first ``size`` members. Students learn its
+        mean probabilities on the training texts, and on the first ``documents`` of the corpus. What is trained already
+        is not trained again. ``storage`` and ``announce`` are those of ``run``.
+
+        Raises:
+            UserError: there is no such committee, it has one member, or the study is being run.
+            TrainingError: a student could not be trained.
+        """
+        from tlm_search.export.choose import choose
+        from tlm_search.search.distil import distil
+
+        chosen = choose(self.record, self.evidence, number=trial, size=size, cheapest=False)
+        announce = announce or _on_standard_error
+        distil(self.record, chosen.trial, chosen.size, documents=documents, storage=storage, announce=announce)
+        return Study(read_study(self.record.folder, storage))
 
     def export(
         self,
@@ -127,24 +154,30 @@ class Study:
         *,
         trial: int | None = None,
         size: int | None = None,
+        student: bool = False,
         onnx: bool = False,
         int8: bool = False,
     ) -> Exported:
         """Write a committee to the new folder ``out``: the cheapest that matches the reference, else the best.
 
-        ``trial`` asks for that of another trial (-1 is the reference), ``size`` for its first members only.
+        ``trial`` asks for that of another trial (-1 is the reference), ``size`` for its first members only. With
+        ``student`` it is the best model on validation that was distilled, of any committee or of that one.
 
         Raises:
             ExportError: there is no such committee, or ``out`` holds something.
         """
-        from tlm_search.export.choose import choose
+        from tlm_search.export.choose import choose, choose_student
         from tlm_search.export.write import export_committee
 
-        chosen = choose(self.record, self._evidence, number=trial, size=size)
+        if student:
+            chosen = choose_student(self.record, number=trial, size=size)
+        else:
+            chosen = choose(self.record, self.evidence, number=trial, size=size)
         return export_committee(self.record, self.store, chosen, out=Path(out), onnx=onnx, int8=int8)
 
     @property
-    def _evidence(self) -> Evidence:
+    def evidence(self) -> Evidence:
+        """What the store knows beyond the record: logits and losses of the members."""
         from tlm_search.report.evidence import Evidence
 
         return Evidence(self.record, self.store)

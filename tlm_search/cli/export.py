@@ -18,6 +18,9 @@ def export(
         int | None, typer.Option(metavar="N", help="A trial; the best committee when not given, -1 is the reference.")
     ] = None,
     size: Annotated[int | None, typer.Option(metavar="K", help="Take only the first K members.")] = None,
+    student: Annotated[
+        bool, typer.Option("--student", help="Write what distil trained: the best, or that of --trial N --size K.")
+    ] = False,
     onnx: Annotated[bool, typer.Option("--onnx", help="Add the committee as one ONNX graph.")] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Add an ONNX graph with weights of 8 bits too; its loss is in the card.")
@@ -29,10 +32,11 @@ def export(
     from tlm_search.study import Study
 
     found = Study.open(study, studies_dir=studies_dir)
-    exported = found.export(out, trial=trial, size=size, onnx=onnx, int8=int8)
+    exported = found.export(out, trial=trial, size=size, student=student, onnx=onnx, int8=int8)
     chosen = exported.facts.chosen
     mean, low, high = exported.facts.accuracy("test")
-    print(f"{plural(chosen.size, 'member')} of trial {chosen.trial.number} ({chosen.why})")
+    what = f"{plural(chosen.size, 'member')} of {chosen.name}" if chosen.student is None else chosen.name
+    print(f"{what} ({chosen.why})")
     print(f"test accuracy {percent(mean)} ({interval(low, high)})")
     print(f"largest difference from the study's test probabilities {exported.facts.difference:.1g}")
     for graph in exported.facts.graphs:

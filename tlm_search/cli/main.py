@@ -14,6 +14,7 @@ import typer
 
 from tlm_search.cli.best import best
 from tlm_search.cli.dashboard import dashboard
+from tlm_search.cli.distil import distil
 from tlm_search.cli.export import export
 from tlm_search.cli.init import init
 from tlm_search.cli.latency import latency
@@ -54,7 +55,7 @@ def _no_command(
 
 
 _COMMANDS = (
-    *(run, init, validate, schema, status, best, report, export),
+    *(run, init, validate, schema, status, best, report, distil, export),
     *(predict, serve, push, dashboard, latency, overlap),
 )
 for _command in _COMMANDS:

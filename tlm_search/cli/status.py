@@ -10,7 +10,7 @@ import typer
 from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
-    from tlm_search.search.record import StudyRecord, TrialRecord
+    from tlm_search.search.record import StudentRecord, StudyRecord, TrialRecord
 
 _FAILURES_SHOWN = 5
 
@@ -34,6 +34,7 @@ def summarise(record: StudyRecord) -> dict[str, Any]:
     from tlm_search.search.record import STATES
 
     everything = [*record.trials, *([record.reference] if record.reference else [])]
+    everything += [student.result for student in record.students]
     failed = record.in_state("failed")
     choice = next(iter(select(record.trials, record.reference, top=1).choices), None)
     return {
@@ -49,6 +50,7 @@ def summarise(record: StudyRecord) -> dict[str, Any]:
             "trained": sum(trial.trained for trial in everything),
             "reused": sum(trial.reused for trial in everything),
         },
+        "students": [_student(student) for student in record.students],
         "reference": None if record.reference is None else _outcome(record.reference),
         "best": None if choice is None else choice.to_document(),
         "failures": [{"trial": trial.number, "error": trial.error} for trial in failed[-_FAILURES_SHOWN:]],
@@ -67,6 +69,11 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
     ]
     if summary["reference"] is not None:
         lines.append(f"reference  {_outcome_in_words(summary['reference'])}")
+    for student in summary["students"]:
+        lines.append(
+            f"student    of trial {student['trial']}, {student['committee_size']} members: validation accuracy "
+            f"{student['validation_accuracy']:.4f}, test {student['test_accuracy']:.4f}"
+        )
     if best is not None:
         low, high = best["test_accuracy_interval"]
         lines.append(
@@ -75,6 +82,19 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
         )
     lines += [f"failed     trial {failure['trial']}: {failure['error']}" for failure in summary["failures"]]
     return lines
+
+
+def _student(student: StudentRecord) -> dict[str, Any]:
+    single = student.result.frontier[0]
+    return {
+        "trial": student.trial,
+        "committee_size": student.size,
+        "documents": student.documents,
+        "seeds": len(student.result.members),
+        "validation_accuracy": single["validation_accuracy"],
+        "test_accuracy": single["test_accuracy"],
+        "test_accuracy_interval": [single["test_low"], single["test_high"]],
+    }
 
 
 def _outcome(reference: TrialRecord) -> dict[str, Any]:

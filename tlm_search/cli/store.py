@@ -145,6 +145,8 @@ def _words(document: Mapping[str, Any]) -> str:
         pretrained = spec["pretrained"]
         parts.append(f"pre-trained on {pretrained['documents']:,}" if pretrained else "not pre-trained")
         parts.append(f"{spec['labels']} labels")
+    if "teaching" in spec:
+        parts.append(f"student of {_plural(len(spec['teaching']['teachers']), 'member')}")
     if "documents" in spec:
         parts.append(f"{spec['documents']:,} documents")
     return ", ".join([*parts, *([f"seed {spec['seed']}"] if "seed" in spec else [])])

@@ -88,6 +88,11 @@ class TokenArray:
             raise ValueError(f"{texts} texts of {len(self)}")
         return TokenArray(self.ids[: self.offsets[texts]], self.offsets[: texts + 1])
 
+    def followed_by(self, others: TokenArray) -> TokenArray:
+        """Return these texts and, after them, ``others``; their ids are copied into memory."""
+        offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
+        return TokenArray(np.concatenate([self.ids, others.ids]), offsets)
+
     def fingerprint(self) -> str:
         """Return a digest of the texts in view: equal ids and lengths have equal fingerprints, wherever they lie."""
         hashed = hashlib.sha256(f"{self.ids.dtype.str} {len(self)}\n".encode())

@@ -18,7 +18,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.export.choose import Chosen
 from tlm_search.model.architecture import Architecture
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
-from tlm_search.search.record import REFERENCE_NUMBER, StudyRecord
+from tlm_search.search.record import StudyRecord
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,25 @@ def _opening(facts: Facts) -> str:
     convolution = f", {plural(shape.convolution_layers, 'convolution')} in front" if shape.convolution_layers else ""
     norms = ", pre-norm" if shape.normalisation == "pre" else ""
     shared = ", whose layers share their weights" if shape.shared_layers else ""
-    named = "the reference" if facts.chosen.trial.number == REFERENCE_NUMBER else f"trial {facts.chosen.trial.number}"
+    labels = json.dumps(list(facts.data.labels), ensure_ascii=False)
     return (
         f"# {_inline(facts.record.name)}\n\n"
         f"A text classifier: {kind}. Each is a BERT of depth {shape.depth}, width {shape.width}, "
-        f"{plural(shape.heads, 'head')}{convolution}{norms}{shared}. "
-        f"It is {named} of a search by `tlm-search`, chosen as: {facts.chosen.why}.\n\n"
-        f"Labels:\n\n```json\n{json.dumps(list(facts.data.labels), ensure_ascii=False)}\n```"
+        f"{plural(shape.heads, 'head')}{convolution}{norms}{shared}. It is {facts.chosen.name} of a search by "
+        f"`tlm-search`, chosen as: {facts.chosen.why}.{_learned(facts)}\n\nLabels:\n\n```json\n{labels}\n```"
+    )
+
+
+def _learned(facts: Facts) -> str:
+    student = facts.chosen.student
+    if student is None:
+        return ""
+    more = f" and on {plural(student.documents, 'document')} of the corpus" if student.documents else ""
+    teachers = facts.documents[0]["spec"]["teaching"]["teachers"]
+    return (
+        f" It was distilled: fine-tuned on the mean probabilities of that committee on the training texts{more}, not "
+        f"on the labels (Hinton, Vinyals and Dean 2015). The committee, as the store of the search names its members: "
+        f"{', '.join(f'`{digest}`' for digest in teachers)}."
     )
 
 
@@ -180,10 +192,12 @@ def _training(facts: Facts) -> str:
         for phase, settings in phases.items()
         if settings is not None
     ]
+    taught = facts.chosen.student is not None
+    more = f"{'The committee that taught it' if taught else 'The search around them'} cost more."
     versions = ", ".join(f"{name} {value}" for name, value in first["versions"].items() if value)
     lines.append(
         f"- Cost of all members: {duration(facts.cost('seconds'))} and {compact(facts.cost('flops'))} FLOPs on "
-        f"{_inline(str(first['machine']['device']))}. The search around them cost more."
+        f"{_inline(str(first['machine']['device']))}. {more}"
     )
     lines.append(f"- Versions: {_inline(versions)}.")
     return "## Training\n\n" + "\n".join(lines)
@@ -213,7 +227,7 @@ def _results(facts: Facts) -> str:
     return (
         f"## Results\n\n| | |\n|---|---|\n{table}\n\n"
         "These are the figures of these very members. "
-        "The committee was chosen on validation, so that its accuracy there is a little too high; test chose nothing. "
+        "It was chosen on validation, so that its accuracy there is a little too high; test chose nothing. "
         "The calibration error is the mean gap of confidence and accuracy over 15 bins. Latency is that of PyTorch on "
         "the machine that ran the trial."
     )

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tlm_search.committee.select import select
 from tlm_search.errors import ExportError
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.words import plural
-from tlm_search.search.record import REFERENCE_NUMBER, StudyRecord, TrialRecord
+from tlm_search.search.record import REFERENCE_NUMBER, StudentRecord, StudyRecord, TrialRecord
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The first ``size`` members of ``trial``, and why these."""
+    """The first ``size`` members of ``trial``, and why these; with a ``student``, a model that learned from them."""
 
     trial: TrialRecord
     size: int
     why: str
+    student: StudentRecord | None = None
 
     @property
     def members(self) -> tuple[str, ...]:
         """The digests of the members, in the order of their seeds."""
         return self.trial.members[: self.size]
 
+    @property
+    def name(self) -> str:
+        """What it is: trial 3, the reference, a student of trial 3 with 4 members."""
+        if self.student is not None:
+            return f"a student of {_named(self.student.trial)} with {plural(self.student.size, 'member')}"
+        return _named(self.trial.number)
 
-def choose(record: StudyRecord, evidence: Evidence, *, number: int | None = None, size: int | None = None) -> Chosen:
+
+def _named(number: int) -> str:
+    return "the reference" if number == REFERENCE_NUMBER else f"trial {number}"
+
+
+def choose(
+    record: StudyRecord,
+    evidence: Evidence,
+    *,
+    number: int | None = None,
+    size: int | None = None,
+    cheapest: bool = True,
+) -> Chosen:
     """Return the committee of trial ``number`` with ``size`` members (all, when not given).
 
-    Without ``number``: the cheapest committee that matches the reference, else the best on validation; ``size`` then
-    only changes how many of its members are taken. Number -1 is the reference.
+    Without ``number``: the ``cheapest`` committee that matches the reference, if that is wanted and there is one, else
+    the best on validation; ``size`` then only changes how many of its members are taken. Number -1 is the reference.
 
     Raises:
         ExportError: there is no such trial, it has no result, or fewer members.
     """
-    chosen = _best(record, evidence) if number is None else _asked(record, number)
+    chosen = _best(record, evidence, cheapest=cheapest) if number is None else _asked(record, number)
     if size is None:
         return chosen
     if not 1 <= size <= len(chosen.trial.members):
@@ -45,8 +64,34 @@ def choose(record: StudyRecord, evidence: Evidence, *, number: int | None = None
     return Chosen(chosen.trial, size, chosen.why if size == chosen.size else f"{chosen.why}; its size was asked for")
 
 
-def _best(record: StudyRecord, evidence: Evidence) -> Chosen:
-    for match in (True, False):
+def choose_student(record: StudyRecord, *, number: int | None = None, size: int | None = None) -> Chosen:
+    """Return the model that is best on validation of those that learned from a committee.
+
+    ``number`` and ``size`` leave only the students of that trial's committee.
+
+    Raises:
+        ExportError: there are none.
+    """
+    asked = {"trial": number, "size": size}
+    students = [
+        student
+        for student in record.students
+        if all(value is None or getattr(student, name) == value for name, value in asked.items())
+    ]
+    if not students:
+        given = " ".join(f"--{name} {value}" for name, value in asked.items() if value is not None)
+        there = sorted({f"--trial {student.trial} --size {student.size}" for student in record.students})
+        known = f"; there are those of {', '.join(there)}" if there else ""
+        raise ExportError(
+            f"the study {record.name} has no student{f' of {given}' if given else ''}",
+            hint=" ".join(["tlm-search distil", record.name, given]).strip() + f" trains one{known}",
+        )
+    best = max(students, key=lambda student: float(student.result.frontier[0]["validation_accuracy"]))
+    return Chosen(best.result, 1, f"the best on validation of {plural(len(best.result.members), 'seed')}", best)
+
+
+def _best(record: StudyRecord, evidence: Evidence, *, cheapest: bool) -> Chosen:
+    for match in (True, False) if cheapest else (False,):
         choices = select(
             record.trials, record.reference, match_reference=match, top=1, votes_of=evidence.votes_of
         ).choices
@@ -61,13 +106,12 @@ def _best(record: StudyRecord, evidence: Evidence) -> Chosen:
 
 
 def _asked(record: StudyRecord, number: int) -> Chosen:
-    known = [*record.trials, *([record.reference] if record.reference is not None else [])]
-    trial = next((trial for trial in known if trial.number == number), None)
+    trial = record.numbered(number)
     usable = [trial.number for trial in record.in_state("complete")]
     hint = f"complete are: {', '.join(map(str, usable)) or 'none yet'}; tlm-search best {record.name} ranks them"
     if trial is None:
         raise ExportError(f"--trial {number}: the study {record.name} has no such trial", hint=hint)
     if not trial.members or not trial.frontier:
         raise ExportError(f"--trial {number}: it is {trial.state} and has no committee", hint=hint)
-    name = "the reference" if number == REFERENCE_NUMBER else f"trial {number}"
-    return Chosen(trial, len(trial.members), f"{name} was asked for")
+    chosen = Chosen(trial, len(trial.members), "")
+    return replace(chosen, why=f"{chosen.name} was asked for")

@@ -119,8 +119,10 @@ def _member(store: Store, digest: str, chosen: Chosen) -> Entry:
     entry = store.read(KIND, digest)
     if entry is None or "model.safetensors" not in entry.files:
         raise ExportError(
-            f"member {digest} of trial {chosen.trial.number} is not in the store {store.root}, or was damaged there",
-            hint="choose another trial with --trial, or fewer members with --size",
+            f"member {digest} of {chosen.name} is not in the store {store.root}, or was damaged there",
+            hint="choose another trial with --trial, or fewer members with --size"
+            if chosen.student is None
+            else "tlm-search distil with the same --trial and --size trains it again",
         )
     return entry
 

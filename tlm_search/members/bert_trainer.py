@@ -23,11 +23,12 @@ from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.store import Entry, Store
+from tlm_search.members.teaching import Lesson, member_weights, teach
 from tlm_search.members.train import GPU_STACK, PIECES, TrainedMember
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import Weights
 from tlm_search.model.footprint import PROCESS_BYTES, training_bytes
-from tlm_search.model.hf import from_transformers, to_transformers
+from tlm_search.model.hf import to_transformers
 from tlm_search.model.latency import machine, measure_latency_ms
 from tlm_search.training.batches import Orders
 from tlm_search.training.checkpoint import Checkpoint, saved_facts
@@ -139,12 +140,12 @@ class BertTrainer:
         seeds = [spec.seed for spec in specs]
         pad = data.special["pad"]
         encoders, entries, tokens = self._pretrained([s.pretrained for s in specs if s.pretrained], store, data, pieces)
-        texts = TokenArray.open(data.folder("train"))
+        lesson = self._lesson(first, store, data)
         weights, course = finetune(
             first.architecture,
             first.settings,
-            texts,
-            _labels(data, "train"),
+            lesson.texts,
+            lesson.labels,
             classes=first.labels,
             pad=pad,
             seeds=seeds,
@@ -162,14 +163,14 @@ class BertTrainer:
             )
             for split in ("validation", "test")
         }
-        finetuned = first.settings.epochs * int(texts.offsets[-1])
-        flops = _training_flops(first.architecture, texts, first.settings.epochs)
+        finetuned = first.settings.epochs * int(lesson.texts.offsets[-1])
+        flops = lesson.flops + _training_flops(first.architecture, lesson.texts, first.settings.epochs)
         trained = []
         for index, spec in enumerate(specs):
             document = {
                 "spec": spec.to_document(),
                 "labels": list(data.labels),
-                "finetuning": _course_document(course, index, finetuned, flops),
+                "finetuning": _course_document(course, index, finetuned, flops, before=lesson.seconds),
                 "pretraining": dict(entries[index].document["course"]) if entries else None,
                 **provenance(data, self.device),
             }
@@ -179,6 +180,11 @@ class BertTrainer:
             }
             trained.append(TrainedMember(spec, document, arrays, tokens=finetuned + tokens // len(specs)))
         return tuple(trained)
+
+    def _lesson(self, spec: MemberSpec, store: Store, data: PreparedData) -> Lesson:
+        if spec.teaching is not None:
+            return teach(spec, store=store, data=data, device=self.device)
+        return Lesson(TokenArray.open(data.folder("train")), _labels(data, "train"))
 
     def _pretrained(
         self, specs: Sequence[PretrainSpec], store: Store, data: PreparedData, pieces: int
@@ -197,7 +203,7 @@ class BertTrainer:
                 tokens = len(missing) * specs[0].settings.epochs * int(corpus.offsets[-1])
                 found.update(self._pretrain(missing, corpus, store, data, pieces))
         entries = [entry for spec in specs if (entry := found[spec.digest])]
-        members = [_member_weights(entry, specs[0].architecture) for entry in entries]
+        members = [member_weights(entry, specs[0].architecture) for entry in entries]
         return {name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]}, entries, tokens
 
     def _pretrain(
@@ -276,16 +282,11 @@ def _training_flops(architecture: Architecture, texts: TokenArray, epochs: int, 
     return 3.0 * epochs * len(texts) * architecture.forward_flops(mean, scored=scored * mean)
 
 
-def _course_document(course: Course, index: int, tokens: int, flops: float) -> dict[str, Any]:
-    losses = [list(point) for point in course.losses[index]]
-    return {"losses": losses, "seconds": course.seconds / len(course.losses), "tokens": tokens, "flops": flops}
+def _course_document(course: Course, index: int, tokens: int, flops: float, *, before: float = 0.0) -> dict[str, Any]:
+    losses, seconds = [list(point) for point in course.losses[index]], before + course.seconds / len(course.losses)
+    return {"losses": losses, "seconds": seconds, "tokens": tokens, "flops": flops}
 
 
 def _member_arrays(weights: Weights, index: int) -> dict[str, np.ndarray]:
     member = {name: value[index].detach().cpu() for name, value in weights.items()}
     return {name: value.numpy() for name, value in to_transformers(member).items()}
-
-
-def _member_weights(entry: Entry, architecture: Architecture) -> Weights:
-    state = {name: torch.from_numpy(value) for name, value in entry.arrays("model").items()}
-    return from_transformers(state, architecture)

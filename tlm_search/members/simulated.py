@@ -72,4 +72,5 @@ def _signal(spec: MemberSpec) -> float:
     rate = abs(math.log10(spec.settings.learning_rate / 1e-3))
     size = math.log2(1 + shape.width / 16) + 0.5 * math.log2(shape.depth)
     learned = 0.0 if spec.pretrained is None else 0.15 * math.log2(1 + spec.pretrained.documents / 1000)
-    return 0.6 + 0.25 * size + learned - 0.5 * rate
+    taught = 0.0 if spec.teaching is None else 0.1 * math.log2(1 + len(spec.teaching.teachers))
+    return 0.6 + 0.25 * size + learned + taught - 0.5 * rate

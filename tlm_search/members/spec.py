@@ -39,10 +39,23 @@ class PretrainSpec:
 
 
 @dataclass(frozen=True)
+class Teaching:
+    """What a student learns instead of the labels: the mean probabilities of its ``teachers``, members by digest.
+
+    Asked are the task's training texts and the first ``documents`` of the corpus, with the fingerprint ``corpus``.
+    """
+
+    teachers: tuple[str, ...]
+    documents: int = 0
+    corpus: str = ""
+
+
+@dataclass(frozen=True)
 class MemberSpec:
     """One member: an architecture, a pre-training or none, a fine-tuning, a seed.
 
-    ``task`` is the fingerprint of the tokenised splits, ``labels`` their number of classes.
+    ``task`` is the fingerprint of the tokenised splits, ``labels`` their number of classes. With a ``teaching`` it is a
+    student: fine-tuned on what a committee answers, not on the labels.
     """
 
     architecture: Architecture
@@ -51,10 +64,11 @@ class MemberSpec:
     labels: int
     settings: Finetuning
     seed: int
+    teaching: Teaching | None = None
 
     def to_document(self) -> dict[str, Any]:
         """Return the spec as JSON."""
-        return {
+        document = {
             "schema": SCHEMA,
             "architecture": self.architecture.to_document(),
             "pretrained": None if self.pretrained is None else self.pretrained.to_document(),
@@ -63,6 +77,8 @@ class MemberSpec:
             "settings": asdict(self.settings),
             "seed": self.seed,
         }
+        # Only where there is one: members that learn from labels keep their names.
+        return document if self.teaching is None else {**document, "teaching": asdict(self.teaching)}
 
     @cached_property
     def digest(self) -> str:

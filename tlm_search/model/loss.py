@@ -39,6 +39,16 @@ def class_losses(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.view_as(targets).sum(dim=1)
 
 
+def soft_losses(logits: Tensor, targets: Tensor, probabilities: Tensor) -> Tensor:
+    """Return each member's sum of cross-entropies ``(K,)`` of ``logits`` ``(K, n, classes)`` with soft labels.
+
+    ``targets`` ``(K, n)`` are rows of ``probabilities`` ``(texts, classes)``, or UNSCORED.
+    """
+    wanted = probabilities[targets.clamp(min=0)]
+    losses = -(wanted * logits.log_softmax(-1)).sum(-1)
+    return losses.masked_fill(targets == UNSCORED, 0).sum(dim=1)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     """Sum of the cross-entropies of ``hidden @ weight.T + bias``, multiplied in the precision of ``hidden``."""
 

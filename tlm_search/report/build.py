@@ -25,6 +25,7 @@ from tlm_search.report.committees import committees_table
 from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.frames import provenance_table
+from tlm_search.report.students import mark_students, students_table
 from tlm_search.report.style import Colours, colours_of
 from tlm_search.search.record import StudyRecord
 from tlm_search.space.parameters import Range
@@ -51,6 +52,7 @@ def build_report(record: StudyRecord, evidence: Evidence) -> Report:
     by_name = {
         "trials": tables.trials_table(record),
         "frontiers": tables.frontiers_table(record),
+        "students": students_table(record, evidence),
         "saturation": fit.saturation_table(record, best_first[: fit.MAX_CONFIGURATIONS], evidence),
         "tradeoffs": tables.tradeoffs_table(record),
         "pretraining": pretraining,
@@ -87,6 +89,7 @@ def _frontiers(by_name: Tables, colours: Colours) -> Figures:
     drawn: Figures = {}
     if (frontiers["trial"] >= 0).any():
         drawn["frontier"] = frontier_figures.frontier_figure(frontiers, by_name["saturation"], colours)
+        mark_students(drawn["frontier"], by_name["students"], colours)
         if (frontiers["trial"].ge(0) & frontiers["test_gain"].notna()).any():
             drawn["gain"] = frontier_figures.gain_figure(frontiers, colours)
         for size, figure in frontier_figures.facet_figures(frontiers, colours).items():

@@ -41,6 +41,7 @@ from tlm_search.report.frames import (
 from tlm_search.report.frontier_figures import LISTED
 from tlm_search.report.inside import confusions_table
 from tlm_search.report.markdown import markdown
+from tlm_search.report.students import students_frame
 from tlm_search.report.words import duration, percent, plural, points
 from tlm_search.search.record import StudyRecord
 
@@ -95,6 +96,7 @@ def render(record: StudyRecord, report: Report) -> str:
         advice=insight.boundary_advice(report.tables["boundaries"]) + insight.size_advice(report.tables["saturation"]),
         slices=slices,
         facets=[name for name in report.figures if name.startswith("facet_")],
+        students_table=students_frame(report.tables["students"]),
         saturation_table=saturation_frame(report.tables["saturation"]),
         overlap_table=overlap_frame(report.tables["overlap"]),
         confusions_table=confusions_frame(confusions_table(report.tables["confusion"])),

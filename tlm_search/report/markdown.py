@@ -14,6 +14,7 @@ from tlm_search.report.frames import (
     frame_of,
     saturation_frame,
 )
+from tlm_search.report.students import students_frame
 from tlm_search.search.record import StudyRecord
 
 MAX_ROWS = 20
@@ -35,6 +36,7 @@ def markdown(record: StudyRecord, report: Report) -> str:
         table_lines(configurations),
     ]
     for title, frame in (
+        ("One student in place of a committee", students_frame(report.tables["students"])),
         ("Where the curves end", saturation_frame(report.tables["saturation"])),
         ("Claims", claims_frame(report.tables["claims"])),
         ("How the trials ended", frame_of(report.tables["outcomes"], percents=("share",))),

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
-REFERENCE_NUMBER = -1
+REFERENCE_NUMBER, STUDENT_NUMBER = -1, -2
+STUDENT = "student"  # begins the name of the attribute in which a study keeps the students of a committee
 IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the sampler looks at
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial, or the reference (``number`` -1).
+    """One trial, the reference (``number`` -1), or students of a committee (-2).
 
     ``settings`` are complete, ``params`` only what was searched. ``values`` follow the study's objectives. ``metrics``
     are those of the whole committee; ``frontier`` holds one record per committee size. ``members`` are digests in the
@@ -60,6 +61,31 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
+class StudentRecord:
+    """What was distilled from the first ``size`` members of the trial with number ``trial``.
+
+    The students differ in their seeds; ``result`` has them as its members, the best on validation first, and their
+    committees of each size. They also learned from the committee's answers to ``documents`` texts of the corpus.
+    ``flops`` and ``seconds`` are what one student takes on top of its committee's training.
+    """
+
+    trial: int
+    size: int
+    documents: int
+    result: TrialRecord
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of the committee's answers and of one student's fine-tuning on them."""
+        return self.result.metrics["distilling_flops"] / len(self.result.members)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the same."""
+        return self.result.metrics["distilling_seconds"] / len(self.result.members)
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """A study as it stands now. ``objectives`` are names of metrics, ``directions`` their directions."""
 
@@ -73,6 +99,12 @@ class StudyRecord:
     labels: tuple[str, ...]
     data: Mapping[str, Any]
     versions: Mapping[str, Any]
+    students: tuple[StudentRecord, ...] = ()
+
+    def numbered(self, number: int) -> TrialRecord | None:
+        """Return the trial with this number, -1 for the reference; None where there is none."""
+        known = [*self.trials, *([self.reference] if self.reference is not None else [])]
+        return next((trial for trial in known if trial.number == number), None)
 
     def in_state(self, state: State) -> tuple[TrialRecord, ...]:
         """Return the trials in ``state``; those that were interrupted and run again are left out."""
@@ -105,6 +137,7 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
         labels=tuple(attributes.get("labels", ())),
         data=attributes.get("data", {}),
         versions=attributes.get("versions", {}),
+        students=_students(attributes),
     )
 
 
@@ -152,6 +185,20 @@ def _reference(attributes: Mapping[str, Any] | None) -> TrialRecord | None:
         return None
     state: State = "failed" if attributes.get("error") else "complete"
     return TrialRecord(number=REFERENCE_NUMBER, state=state, **_results(attributes))
+
+
+def _students(attributes: Mapping[str, Any]) -> tuple[StudentRecord, ...]:
+    kept = [value for name, value in attributes.items() if name.startswith(f"{STUDENT} ")]
+    students = (
+        StudentRecord(
+            trial=value["trial"],
+            size=value["size"],
+            documents=value["documents"],
+            result=TrialRecord(number=STUDENT_NUMBER, state="complete", **_results(value)),
+        )
+        for value in kept
+    )
+    return tuple(sorted(students, key=lambda student: (student.trial, student.size, student.documents)))
 
 
 def _results(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import platform
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -98,18 +98,28 @@ def run_study(
         with driver_lock(folder, announce), study_lock(storage, study_name(folder), folder, announce):
             pass  # nobody drives it
         announce(f"the old study is now {shown(move_aside(folder, storage))}")
+    with driving(folder, storage, announce) as sender:
+        return _run_locked(space, folder, store, data, storage, address, announce, show, sender)
+
+
+@contextmanager
+def driving(folder: Path, storage: str | None, announce: Announce) -> Iterator[Sender]:
+    """Hold the only right to write the study of ``folder``, wherever it is kept; in the end it is sent there.
+
+    Raises:
+        StudyError: another driver has it, or it cannot be written.
+    """
     with (
         driver_lock(folder, announce) as sender,
         study_lock(storage, study_name(folder), folder, announce),
     ):
         try:
-            session = _run_locked(space, folder, store, data, storage, address, announce, show, sender)
+            yield sender
             sender.send()
         except OSError as error:
             if error.errno in _UNWRITABLE:
                 raise unwritable(folder, error) from error
             raise
-        return session
 
 
 def _run_locked(

@@ -12,7 +12,7 @@ from torch import Tensor
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import Weights, classifier_weights, classify, encode, initial_weights
-from tlm_search.model.loss import class_losses
+from tlm_search.model.loss import class_losses, soft_losses
 from tlm_search.training.batches import Ints, Orders, ScoredBatch, TextBatch, assemble, label
 from tlm_search.training.checkpoint import Keeping
 from tlm_search.training.engine import Course, Optimisation, dropout, train
@@ -25,7 +25,7 @@ def finetune(
     architecture: Architecture,
     settings: Finetuning,
     texts: TokenArray,
-    labels: Ints,
+    labels: Ints | NDArray[np.float32],
     *,
     classes: int,
     pad: int,
@@ -36,8 +36,8 @@ def finetune(
 ) -> tuple[Weights, Course]:
     """Train one classifier per seed, starting from ``pretrained`` encoders or from fresh ones.
 
-    ``labels`` are indices below ``classes``, one a text. ``pretrained`` is left as it was. ``keeping`` makes what
-    keeps checkpoints of it.
+    ``labels`` are indices below ``classes``, one a text, or probabilities ``(texts, classes)``, with which the
+    cross-entropy is then taken. ``pretrained`` is left as it was. ``keeping`` makes what keeps checkpoints of it.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
@@ -48,17 +48,21 @@ def finetune(
     weights = {name: value.clone() for name, value in encoder.items() if not name.startswith("mlm.")}
     weights.update(classifier_weights(architecture, classes, seeds))
     weights = {name: value.to(device) for name, value in weights.items()}
+    probabilities = torch.from_numpy(labels).to(device) if labels.ndim == 2 else None
+    targets = np.arange(len(texts)) if labels.ndim == 2 else np.asarray(labels, np.int64)
     orders = Orders(len(texts), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
     def labelled() -> Iterator[Sequence[ScoredBatch]]:
         for chosen in orders:
-            batch = label(_assemble(architecture, texts, chosen, pad=pad), labels[chosen])
+            batch = label(_assemble(architecture, texts, chosen, pad=pad), targets[chosen])
             yield batch.to(device).split(execution.pieces)
 
     def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
         tokens, starts = batch.tokens, batch.positions
         hidden = encode(weights, architecture, tokens, dropout=drop, training=True, precision=precision)
         logits = classify(weights, hidden, tokens, starts=starts, pooling=settings.pooling, dropout=drop)
+        if probabilities is not None:
+            return soft_losses(logits, batch.targets, probabilities) / batch.scored
         return class_losses(logits, batch.targets) / batch.scored
 
     optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)

@@ -1,0 +1,122 @@
+"""Students: what they are called, what they are taught, and that they learn it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_train import specs_of
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokens import TokenArray
+from tlm_search.errors import StoreError
+from tlm_search.members.bert_trainer import BertTrainer
+from tlm_search.members.spec import MemberSpec, Teaching, committee_specs
+from tlm_search.members.store import Store
+from tlm_search.members.teaching import teach
+from tlm_search.members.train import obtain
+from tlm_search.model.loss import UNSCORED, class_losses, soft_losses
+from tlm_search.space.settings import complete
+from tlm_search.training.finetune import finetune
+from tlm_search.training.settings import Execution
+
+GOLDEN = ("0642e8356bd94959fc80cde11c163b25", "dcbe351ff9f53589e3d34cef03864ae8")
+
+
+def test_members_keep_the_names_that_they_have_in_stores() -> None:
+    """The golden names were computed by these very lines at commit 8dce27b, before there were students."""
+    settings = complete({"depth": 1, "width": 64, "pretrain_size": 4000})
+    (member,) = committee_specs(
+        settings, vocabulary=4096, positions=32, labels=5, corpus="corpus", task="task", seeds=[7]
+    )
+    assert member.pretrained is not None
+    assert (member.digest, member.pretrained.digest) == GOLDEN
+    student = replace(member, teaching=Teaching(("a" * 32, "b" * 32)))
+    other = replace(member, teaching=Teaching(("a" * 32, "c" * 32)))
+    more = replace(member, teaching=Teaching(("a" * 32, "b" * 32), documents=10, corpus="corpus"))
+    assert len({member.digest, student.digest, other.digest, more.digest}) == 4
+    assert student.pretrained == member.pretrained
+
+
+def test_sure_probabilities_are_labels() -> None:
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 3, generator=random, requires_grad=True)
+    labels = torch.tensor([[0, 2, 1, UNSCORED], [1, 1, 0, 2]])
+    texts = torch.tensor([[0, 2, 1, UNSCORED], [1, 1, 0, 2]])  # text i has the label i
+    plain, soft = class_losses(logits, labels), soft_losses(logits, texts, torch.eye(3))
+    torch.testing.assert_close(plain, soft)
+    gradients = [torch.autograd.grad(losses.sum(), logits)[0] for losses in (plain, soft)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_fine_tuning_on_sure_probabilities_is_fine_tuning_on_labels(data: PreparedData, pieces: int) -> None:
+    (spec,) = specs_of(data, BertTrainer(threads=1, device="cpu"), range(1))
+    labels = np.load(data.folder("train") / "labels.npy")
+    weights = [
+        finetune(
+            spec.architecture,
+            spec.settings,
+            TokenArray.open(data.folder("train")),
+            wanted,
+            classes=3,
+            pad=0,
+            seeds=(0,),
+            pretrained=None,
+            execution=Execution(pieces=pieces),
+        )[0]
+        for wanted in (labels, np.eye(3, dtype=np.float32)[labels])
+    ]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], atol=1e-4, rtol=1e-3)
+
+
+def test_students_learn_what_the_committee_says(data: PreparedData) -> None:
+    """They are nearer to the committee's answers on new texts than members that learned from labels are."""
+    store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
+    specs = specs_of(data, trainer, range(3), pretrain_size=20, finetune_epochs=6, finetune_batch_size=4)
+    members = obtain(specs, store=store, data=data, trainer=trainer).members
+    teachers = tuple(member.digest for member in members)
+    teaching = Teaching(teachers, documents=40, corpus=trainer.corpus_fingerprint(data, 40))
+    students = [replace(spec, teaching=teaching) for spec in specs[:2]]
+    learned = obtain(students, store=store, data=data, trainer=trainer)
+    assert len(list(store.entries("pretrained"))) == 3, "they start from what members started from"
+    said = np.mean([softmax(member.test_logits) for member in members], axis=0)
+
+    def distance(logits: np.ndarray) -> float:
+        return float(np.abs(softmax(logits) - said).mean())
+
+    assert max(distance(s.test_logits) for s in learned.members) < min(distance(m.test_logits) for m in members)
+    document = learned.members[0].document
+    assert document["spec"]["teaching"] == {"teachers": list(teachers), "documents": 40, "corpus": teaching.corpus}
+    assert document["finetuning"]["flops"] > members[0].document["finetuning"]["flops"] * 70 / 30
+    assert obtain(students, store=store, data=data, trainer=trainer).trained == 0
+
+
+def test_a_lesson_has_the_mean_answers_of_the_stored_members(data: PreparedData) -> None:
+    store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
+    specs = specs_of(data, trainer, range(2))
+    members = obtain(specs, store=store, data=data, trainer=trainer).members
+    student = replace(specs[0], teaching=Teaching(tuple(member.digest for member in members)))
+    # As if the test texts, whose logits the store has, were to be learned.
+    lesson = teach(student, store=store, data=replace(data, train="test"), device="cpu")
+    expected = np.mean([softmax(member.test_logits) for member in members], axis=0)
+    np.testing.assert_allclose(lesson.labels, expected, atol=1e-5)
+    np.testing.assert_allclose(lesson.labels.sum(-1), 1, atol=1e-5)
+    assert lesson.flops > 0
+
+
+def test_a_teacher_that_is_gone_is_told(data: PreparedData) -> None:
+    trainer = BertTrainer(threads=1, device="cpu")
+    student = replace(specs_of(data, trainer, range(1))[0], teaching=Teaching(("0" * 32,)))
+    with pytest.raises(StoreError, match=r"member 0+ of the committee is not in the store"):
+        obtain_one(student, data, trainer)
+
+
+def obtain_one(spec: MemberSpec, data: PreparedData, trainer: BertTrainer) -> None:
+    obtain([spec], store=Store(data.root), data=data, trainer=trainer)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    return raised / raised.sum(-1, keepdims=True)

@@ -1,0 +1,76 @@
+"""What a student is taught: how a committee answers texts, the mean of its members' softmax outputs.
+
+Source: Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network" (arXiv 1503.02531), with
+temperature 1 and without the labels.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokens import TokenArray
+from tlm_search.errors import StoreError
+from tlm_search.members.spec import MemberSpec
+from tlm_search.members.store import Entry, Store
+from tlm_search.members.train import KIND
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.bert import Weights
+from tlm_search.model.hf import from_transformers
+from tlm_search.training.finetune import predict
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a member is fine-tuned on: texts with ``labels``, as ``finetune`` takes them.
+
+    ``seconds`` and ``flops`` are what the labels cost: nothing where the task has them.
+    """
+
+    texts: TokenArray
+    labels: NDArray[np.int64] | NDArray[np.float32]
+    seconds: float = 0.0
+    flops: float = 0.0
+
+
+def teach(spec: MemberSpec, *, store: Store, data: PreparedData, device: str) -> Lesson:
+    """Ask the teachers of the student ``spec``, which are of its own architecture and pooling.
+
+    Raises:
+        StoreError: a teacher or the texts are not in the store.
+    """
+    assert spec.teaching is not None
+    began = time.perf_counter()
+    texts = TokenArray.open(data.folder("train"))
+    if spec.teaching.documents:
+        texts = texts.followed_by(TokenArray.open(data.folder("corpus")).prefix(spec.teaching.documents))
+    votes = np.zeros((len(texts), spec.labels), np.float64)
+    for digest in spec.teaching.teachers:
+        # One after the other: a committee of any size takes the memory of one member.
+        weights = {name: value.to(device) for name, value in _weights(store, digest, spec.architecture).items()}
+        logits = predict(spec.architecture, weights, texts, pooling=spec.settings.pooling, pad=data.special["pad"])
+        votes += torch.from_numpy(logits[0]).double().softmax(-1).numpy()
+    teachers = len(spec.teaching.teachers)
+    flops = teachers * len(texts) * spec.architecture.forward_flops(int(texts.offsets[-1]) / len(texts))
+    return Lesson(texts, (votes / teachers).astype(np.float32), time.perf_counter() - began, flops)
+
+
+def member_weights(entry: Entry, architecture: Architecture) -> Weights:
+    """Return the weights of one member as the store holds them, without the member dimension."""
+    state = {name: torch.from_numpy(value) for name, value in entry.arrays("model").items()}
+    return from_transformers(state, architecture)
+
+
+def _weights(store: Store, digest: str, architecture: Architecture) -> Weights:
+    entry = store.read(KIND, digest)
+    if entry is None:
+        raise StoreError(
+            f"member {digest} of the committee is not in the store {store.root}, or was damaged there",
+            hint="choose another trial with --trial, or fewer members with --size",
+        )
+    return {name: value.unsqueeze(0) for name, value in member_weights(entry, architecture).items()}

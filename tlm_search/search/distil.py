@@ -1,0 +1,143 @@
+"""Distillation: single models that learn from a committee of a study, stored and recorded beside its trials."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.errors import UserError
+from tlm_search.members.shared_store import open_store
+from tlm_search.members.spec import MemberSpec, Teaching
+from tlm_search.members.store import Store
+from tlm_search.members.train import Obtained, Trainer, obtain, trainer_named
+from tlm_search.search.folder import storage_url, store_root, study_name
+from tlm_search.search.machine import this_machine
+from tlm_search.search.optuna_study import Ledger
+from tlm_search.search.record import STUDENT, StudyRecord, TrialRecord, attributes_of
+from tlm_search.search.session import driving
+from tlm_search.search.studies import open_study
+from tlm_search.search.trial import Rung, committee_frontier, committee_metrics, trial_specs
+from tlm_search.space.schema import Space
+
+STUDENTS = 5  # of different seeds, at most: their spread is known to a factor of 3 then, with three to one of 6
+
+Announce = Callable[[str], None]
+
+
+def distil(
+    record: StudyRecord,
+    trial: TrialRecord,
+    size: int,
+    *,
+    documents: int = 0,
+    storage: str | None = None,
+    announce: Announce = lambda line: None,
+) -> Obtained:
+    """Train students of the first ``size`` members of ``trial``, and note them in the study; what is there is reused.
+
+    A student has the architecture, pre-training and fine-tuning of a member. It learns the committee's mean
+    probabilities on the task's training texts, and on the first ``documents`` of the corpus.
+
+    Raises:
+        UserError: the committee has one member, the study is being run, or something of it is not in the store.
+        TrainingError: a student could not be trained.
+    """
+    if size < 2:
+        raise UserError(
+            f"trial {trial.number} was chosen with one member: there is no committee to distil",
+            hint=f"tlm-search best {record.name} lists larger ones; take one with --trial N --size K",
+        )
+    folder, space = record.folder, record.space
+    storage = storage_url(folder, storage)
+    with driving(folder, storage, announce):
+        ledger = Ledger(open_study(folder, storage, name=study_name(folder)), space)
+        store = open_store(store_root(folder.parent))
+        trainer = _trainer(space, announce)
+        data = PreparedData.from_document(record.data, store.root)
+        specs = _students(trial, size, documents, space=space, data=data, trainer=trainer)
+        _tell_of_pretraining(specs, store, space, announce)
+        words = f"the committee of trial {trial.number}, {size} members"
+        announce(f"students of {words}, {len(specs)} seeds one after the other")
+        began = time.monotonic()
+        obtained = obtain(specs, store=store, data=data, trainer=trainer)
+        name = f"{STUDENT} {trial.number} {size} {documents}"
+        noted = ledger.noted(name)
+        if noted is None or set(noted["members"]) != {member.digest for member in obtained.members}:
+            rung = _rung(specs[0], obtained, seconds=time.monotonic() - began, data=data, store=store, trainer=trainer)
+            settings = {**trial.settings, "committee_size": len(specs)}
+            of = {"trial": trial.number, "size": size, "documents": documents}
+            ledger.note(name, {**of, **attributes_of(settings, rung)})
+    noun = "student" if obtained.trained == 1 else "students"
+    announce(f"{obtained.trained} {noun} trained, {obtained.reused} found in the store")
+    return obtained
+
+
+def _students(
+    trial: TrialRecord, size: int, documents: int, *, space: Space, data: PreparedData, trainer: Trainer
+) -> tuple[MemberSpec, ...]:
+    if documents > data.documents:
+        raise UserError(f"{documents:,} documents: the corpus of this study has {data.documents:,}")
+    # No more than teachers: each starts from the pre-training of one of them, which the store has.
+    settings = {**trial.settings, "committee_size": min(STUDENTS, size)}
+    members = trial_specs(settings, seed=space.seed, data=data, trainer=trainer)
+    if tuple(member.digest for member in members) != trial.members[: len(members)]:
+        raise UserError(
+            f"the members of trial {trial.number} were trained by another version of tlm-search, which named them "
+            "otherwise, so that their students cannot be trained like them",
+            hint="run the space under another name with --name, and distil that study",
+        )
+    corpus = trainer.corpus_fingerprint(data, documents)
+    return tuple(replace(member, teaching=Teaching(trial.members[:size], documents, corpus)) for member in members)
+
+
+def _tell_of_pretraining(specs: Sequence[MemberSpec], store: Store, space: Space, announce: Announce) -> None:
+    for spec in specs if space.trainer == "bert" else ():
+        gone = spec.pretrained is not None and store.modified("pretrained", spec.pretrained.digest) is None
+        if gone and store.modified("members", spec.digest) is None:
+            announce(f"the pre-trained weights of seed {spec.seed} are not in the store any more; they are made again")
+
+
+def _trainer(space: Space, announce: Announce) -> Trainer:
+    gpus = this_machine(with_gpus=True).gpus if space.resources.gpus_per_trial else 0
+    if space.resources.gpus_per_trial and not gpus:
+        announce("the study was run on GPUs, and there is none here: training on the CPU")
+    return trainer_named(space.trainer, cpus=space.resources.cpus_per_trial, gpus=min(1, gpus))
+
+
+def _rung(
+    spec: MemberSpec, obtained: Obtained, *, seconds: float, data: PreparedData, store: Store, trainer: Trainer
+) -> Rung:
+    """Return what the students reach, as a trial of them would have it."""
+    validation_labels, test_labels = trainer.labels(data)
+
+    def on_validation(logits: Any) -> float:
+        return float(np.mean(logits.argmax(axis=-1) == validation_labels))
+
+    # The best first: it is the one to take home, and the figures do not depend on the order.
+    members = sorted(obtained.members, key=lambda member: -on_validation(member.validation_logits))
+    records = committee_frontier(members, validation_labels, test_labels)
+    for record in records:
+        record["latency_ms"] = trainer.latency_ms(spec, members=record["size"], store=store)
+    courses = [member.document["finetuning"] for member in members]
+    metrics = {
+        **committee_metrics(records[-1], spec, members),
+        "latency_ms": records[-1]["latency_ms"],
+        "distilling_flops": sum(course["flops"] for course in courses),
+        "distilling_seconds": sum(course["seconds"] for course in courses),
+    }
+    return Rung(
+        size=len(members),
+        done=True,
+        metrics=metrics,
+        frontier=records,
+        members=[member.digest for member in members],
+        trained=obtained.trained,
+        reused=obtained.reused,
+        tokens=obtained.tokens,
+        seconds=seconds,
+    )
