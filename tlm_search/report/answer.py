@@ -120,7 +120,8 @@ def _table(record: StudyRecord, best: Choice | None, cheapest: Choice | None) ->
     reference = None if record.reference is None else whole(record.reference)
     if reference is not None:
         columns["Reference"] = _facts(record, reference, None)
-    return pd.DataFrame(columns)
+    table = pd.DataFrame(columns)
+    return table[(table != "").any(axis=1)]  # without a reference nothing is said of one
 
 
 def _key(choice: Choice) -> tuple[int, int]:

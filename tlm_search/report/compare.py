@@ -104,14 +104,14 @@ def _page(studies: Studies, drawn: Mapping[str, go.Figure], answers: Frame) -> s
 
 
 def _answers(studies: Studies) -> Frame:
-    said: dict[str, list[str]] = {}
-    columns = [Column("", False)]
-    for name, (_, report) in studies.items():
-        table = report.answer.table
-        columns += [Column(f"{name}: {str(which).lower()}", False) for which in table.columns]
-        for fact in table.index:
-            said.setdefault(str(fact), []).extend(str(cell) for cell in table.loc[fact])
-    return Frame(columns, [cells([fact, *row]) for fact, row in said.items()])
+    answers = {
+        f"{name}: {str(which).lower()}": report.answer.table[which]
+        for name, (_, report) in studies.items()
+        for which in report.answer.table.columns
+    }
+    facts = dict.fromkeys(str(fact) for answer in answers.values() for fact in answer.index)
+    columns = [Column("", False), *(Column(title, False) for title in answers)]
+    return Frame(columns, [cells([fact, *(answer.get(fact, "") for answer in answers.values())]) for fact in facts])
 
 
 def _figures(studies: Studies) -> dict[str, go.Figure]:

@@ -41,6 +41,21 @@ def test_tasks_are_facets_on_common_axes(studies):
                 assert all(low <= y <= high for y in trace.y)
 
 
+def test_a_study_without_a_reference_leaves_its_cells_empty(studies):
+    alone = builders.study([builders.trial(0)], name="alone", reference="none")
+    frame = compare._answers({"alone": (alone, build_report(alone, Evidence(alone, None))), "a": studies["a"]})
+    assert [column.title for column in frame.columns] == [
+        "",
+        "alone: best committee",
+        "a: best committee",
+        "a: reference",
+    ]
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in frame.rows}
+    assert rows["Matches the reference"][0] == ""
+    assert rows["Matches the reference"][1] != ""
+    assert all(rows["Test accuracy"])
+
+
 def test_studies_of_one_task_have_their_names_alone(studies):
     figures = compare._facets({name: studies[name] for name in ("a", "c")})
     assert [figure.layout.title.text for figure in figures.values()] == ["a", "c"]
