@@ -3,7 +3,8 @@
 A committee of eight one-layer members answers with its members together, and member by member as eight models would
 be served behind one address; a six-layer model of the same width stands beside it. Weights are random: time does not
 depend on them. With folders that ``tlm-search export`` wrote these are measured instead, such as a committee, the
-smallest one that is as accurate as the deep model, and the deep model (``export --trial -1``).
+smallest one that is as accurate as the deep model, and the deep model (``export --trial -1``). The processor's time is
+given too: on a busy machine it says more than the clock's.
 
     python benchmarks/serving.py [--committee DIR --deep DIR] [--seconds 8]
 """
@@ -15,6 +16,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -83,7 +85,8 @@ def texts(count: int) -> list[str]:
 
 
 @contextmanager
-def serving(folder: Path, program: str) -> Iterator[tuple[str, int]]:
+def serving(folder: Path, program: str) -> Iterator[tuple[str, int, int]]:
+    """Start a server; give its host, its port and its process id."""
     command = [sys.executable, "-c", program, "serve", str(folder), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
@@ -92,7 +95,7 @@ def serving(folder: Path, program: str) -> Iterator[tuple[str, int]]:
             if " at http://" not in line:
                 raise SystemExit(line + server.stderr.read())
             host, port = line.split(" at http://")[1].split()[0].rsplit(":", 1)
-            yield host, int(port)
+            yield host, int(port), server.pid
         finally:
             server.kill()
 
@@ -123,12 +126,19 @@ async def load(host: str, port: int, *, clients: int, seconds: float) -> list[fl
     return times
 
 
-def predict_seconds(folder: Path) -> float:
-    """Return the seconds of ``tlm-search predict`` on 10,000 texts, from its start to its last line."""
+def cpu_seconds(pid: int) -> float:
+    """Return the processor's time that a process has taken (Linux only)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def predict_seconds(folder: Path) -> tuple[float, float]:
+    """Return the seconds of ``tlm-search predict`` on 10,000 texts, start and output included, and the processor's."""
     command = [sys.executable, "-c", PROGRAM, "predict", str(folder), "--json"]
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, input="\n".join(texts(TEXTS)), text=True, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - begin
+    seconds, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def described(folder: Path) -> str:
@@ -158,7 +168,7 @@ def main() -> None:
         for name, folder in {**committees, "deep": deep}.items():
             print(f"{name}: {described(folder)}")
         print(f"{os.cpu_count()} cores; requests of one text of {WORDS} tokens")
-        print(f"{'':24} clients  requests/s   p50 ms   p99 ms")
+        print(f"{'':24} clients  requests/s   p50 ms   p99 ms   CPU ms a request")
         models = {}
         for name, folder in committees.items():
             models[name] = (folder, PROGRAM)
@@ -167,17 +177,23 @@ def main() -> None:
         models["deep"] = (deep, PROGRAM)
         for clients in CLIENTS:
             for name, (folder, program) in models.items():
-                with serving(folder, program) as (host, port):
+                with serving(folder, program) as (host, port, pid):
                     asyncio.run(load(host, port, clients=clients, seconds=1))
+                    before = cpu_seconds(pid)
                     times = asyncio.run(load(host, port, clients=clients, seconds=given.seconds))
+                    cpu = 1000 * (cpu_seconds(pid) - before) / len(times)
                 cuts = statistics.quantiles(times, n=100)
                 rate = len(times) / given.seconds
-                print(f"{name:24} {clients:7} {rate:11.0f} {1000 * cuts[49]:8.2f} {1000 * cuts[98]:8.2f}", flush=True)
+                latencies = f"{1000 * cuts[49]:8.2f} {1000 * cuts[98]:8.2f}"
+                print(f"{name:24} {clients:7} {rate:11.0f} {latencies} {cpu:18.2f}", flush=True)
         if not given.committee:
             pooled = Path(scratch) / "mean"
             committees["committee, mean pooling"] = write_export(pooled, depth=1, members=8, pooling="mean")
         for name, folder in {**committees, "deep": deep}.items():
-            print(f"predict, {TEXTS:,} texts of {WORDS} tokens, {name}: {predict_seconds(folder):.1f} s", flush=True)
+            seconds, cpu = predict_seconds(folder)
+            print(
+                f"predict, {TEXTS:,} texts of {WORDS} tokens, {name}: {seconds:.1f} s, {cpu:.1f} s of CPU", flush=True
+            )
 
 
 if __name__ == "__main__":
