@@ -36,6 +36,7 @@ class Server:
     folder: Path
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    guard: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Start it and wait until it answers; another port is taken when somebody else has got this one."""
@@ -47,6 +48,7 @@ class Server:
                     self.command(self.port), stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder,
                     **AS_NOBODY,
                 )  # fmt: skip
+            self.guard = _guard(self.process.pid)
             deadline = time.monotonic() + PATIENCE_SECONDS
             while self.process.poll() is None:
                 try:
@@ -57,13 +59,23 @@ class Server:
                     time.sleep(0.05)
                 else:
                     return
+            self.stop()
         raise AssertionError(f"{self} ended: {problem}: {(self.folder / 'log').read_text()[-2000:]}")
 
     def stop(self) -> None:
         """End it, at once."""
+        if self.guard is not None:
+            with self.guard as guard:  # first: the number of a process that has ended may be another's
+                guard.kill()
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+
+def _guard(pid: int) -> subprocess.Popen[bytes]:
+    """Start what kills a server as soon as this process is dead, which may be killed before it stops the server."""
+    command = ["sh", "-c", 'read -r _; kill -9 "$0"', str(pid)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
 def free_port() -> int:
