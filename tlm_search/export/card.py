@@ -224,9 +224,16 @@ def _results(facts: Facts) -> str:
         rows.append((f"test accuracy of `{graph.name}`", f"{percent(graph.accuracy)}, {changed} against torch"))
         rows.append((f"largest difference of `{graph.name}` from torch", f"{graph.difference:.1g}"))
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    trained = len(facts.chosen.trial.members)
+    few = (
+        f"The search judged committees of this size by their mean over the {trained} members that were trained; these "
+        "are the first of them, and may be better or worse. "
+        if facts.chosen.size < trained
+        else ""
+    )
     return (
         f"## Results\n\n| | |\n|---|---|\n{table}\n\n"
-        "These are the figures of these very members. "
+        f"These are the figures of these very members. {few}"
         "It was chosen on validation, so that its accuracy there is a little too high; test chose nothing. "
         "The calibration error is the mean gap of confidence and accuracy over 15 bins. Latency is that of PyTorch on "
         "the machine that ran the trial."

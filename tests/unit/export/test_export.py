@@ -41,7 +41,9 @@ def test_members_without_a_form_in_transformers_are_left_out_and_the_card_says_w
     exported = export(finished, tmp_path / "out", number=0, size=2)
     assert not exported.plain_members
     assert not (tmp_path / "out" / "members").exists()
-    assert "There is no folder `members/`" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "There is no folder `members/`" in card
+    assert "by their mean over the 3 members that were trained" in card
     committee, expected = Committee.load(tmp_path / "out"), soft_vote(finished.logits[:2])
     np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-4)
     # As many texts are answered: one member after the other, the first layer looked up, without its tables if large.
@@ -118,6 +120,7 @@ def test_the_card_has_the_facts_and_no_path_of_the_machine(exported, finished):
     for part in ("test accuracy (95% interval", "calibration", "0.5 ms", "FLOPs", "## Limits", "`tickets.csv`"):
         assert part in card
     assert "someone" not in card
+    assert "by their mean" not in card  # all members are here
     assert str(finished.store.root) not in "".join(f.read_text() for f in exported.glob("*.json"))
 
 
