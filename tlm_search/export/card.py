@@ -228,7 +228,7 @@ def _results(facts: Facts) -> str:
     few = (
         f"The search judged committees of this size by their mean over the {trained} members that were trained; these "
         "are the first of them, and may be better or worse. "
-        if facts.chosen.size < trained
+        if facts.chosen.size < trained and facts.chosen.student is None
         else ""
     )
     return (
