@@ -13,7 +13,7 @@ from tlm_search.digest import canonical_json
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.words import describe, number
 from tlm_search.search.record import TrialRecord
-from tlm_search.space.settings import SETTINGS, Value
+from tlm_search.space.settings import SETTINGS
 
 Right = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ def widest(families: Sequence[dict[int, TrialRecord]]) -> dict[int, TrialRecord]
 
 def differing(first: TrialRecord, second: TrialRecord) -> list[str]:
     """Return the settings of the architecture in which two configurations differ."""
-    return [name for name in _shape_names() if _shape(first, name) != _shape(second, name)]
+    return [name for name in _shape_names() if first.settings.get(name) != second.settings.get(name)]
 
 
 def alone(trial: TrialRecord) -> float:
@@ -81,7 +81,7 @@ def alone(trial: TrialRecord) -> float:
 
 
 def _family(trial: TrialRecord) -> str:
-    return canonical_json({name: _shape(trial, name) for name in _shape_names()})
+    return canonical_json({name: trial.settings.get(name) for name in _shape_names()})
 
 
 def _shape_names() -> list[str]:
@@ -90,8 +90,3 @@ def _shape_names() -> list[str]:
 
 def _pretrain_size(trial: TrialRecord) -> int:
     return int(trial.settings.get("pretrain_size", 0))
-
-
-def _shape(trial: TrialRecord, name: str) -> Value | None:
-    # Trials of an earlier version do not say what there was no choice of.
-    return trial.settings.get(name, SETTINGS[name].default)

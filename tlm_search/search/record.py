@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tlm_search.errors import StudyError
 from tlm_search.space.schema import Space
-from tlm_search.space.settings import Value
+from tlm_search.space.settings import SETTINGS, Value
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -27,6 +27,7 @@ State = Literal["complete", "pruned", "failed", "running", "waiting"]
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
 REFERENCE_NUMBER, STUDENT_NUMBER = -1, -2
 STUDENT = "student"  # begins the name of the attribute in which a study keeps the students of a committee
+_DEFAULTS = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
 IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the sampler looks at
 
 
@@ -202,8 +203,10 @@ def _students(attributes: Mapping[str, Any]) -> tuple[StudentRecord, ...]:
 
 
 def _results(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    settings = attributes.get("settings", {})
     return {
-        "settings": attributes.get("settings", {}),
+        # What an earlier version had no choice of, it did not note.
+        "settings": {**_DEFAULTS, **settings} if settings else {},
         "metrics": attributes.get("metrics", {}),
         "frontier": tuple(attributes.get("frontier", ())),
         "members": tuple(attributes.get("members", ())),

@@ -57,6 +57,18 @@ def test_a_reference_that_failed_has_its_error(study, tmp_path):
     assert (reference.state, reference.error) == ("failed", "too little memory")
 
 
+def test_a_trial_of_an_earlier_version_has_the_defaults_of_what_it_had_no_choice_of(study, tmp_path):
+    add(study, TrialState.COMPLETE, 0.7, settings={"width": 32, "pooling": "mean"})
+    add(study, TrialState.RUNNING)
+    earlier, running = record_of(study, tmp_path).trials
+    assert {name: earlier.settings[name] for name in ("width", "pooling", "normalisation")} == {
+        "width": 32,
+        "pooling": "mean",
+        "normalisation": "post",
+    }
+    assert running.settings == {}
+
+
 def test_a_study_of_another_program_is_refused(tmp_path):
     with pytest.raises(StudyError, match="holds no space"):
         record_of(optuna.create_study(), tmp_path)
