@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tlm_search.committee.candidates import Candidate, whole
+from tlm_search.committee.candidates import Candidate, candidates, whole
 from tlm_search.committee.select import MARGIN, Choice, select
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables import configuration_words
@@ -56,13 +56,14 @@ def _headline(record: StudyRecord, best: Choice | None, cheapest: Choice | None)
     committee = _committee_words(chosen.candidate)
     if chosen.reference is None:
         return f"The best committee so far is {committee}: {percent(chosen.candidate.test_accuracy)} on test."
-    depth = number(chosen.reference.trial.settings.get("depth"))
+    depth, size = number(chosen.reference.trial.settings.get("depth")), chosen.reference.size
+    reference = f"the reference of {f'{size} models of ' if size > 1 else ''}depth {depth}"
     if not chosen.matches_reference:
-        return f"No shallow committee is shown to match the reference of depth {depth} yet."
+        return f"No shallow committee is shown to match {reference} yet."
     committee = committee[0].upper() + committee[1:]
     if chosen.confirmed_on_test:
-        return f"{committee} does the work of the reference of depth {depth}."
-    return f"{committee} matches the reference of depth {depth} on validation, but not surely on test."
+        return f"{committee} does the work of {reference}."
+    return f"{committee} matches {reference} on validation, but not surely on test."
 
 
 def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> tuple[str, ...]:
@@ -73,13 +74,26 @@ def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) 
         why = "The reference failed" if failed else "There is no finished reference"
         return (f"{why}, so there is nothing to compare with.",)
     if cheapest is None:
-        return (f"The best, {_comparison_words(best)}",)
-    if _key(cheapest) == _key(best):
-        return (f"It {_comparison_words(best, subject=False)} No cheaper committee matches.",)
-    return (
-        f"The best, {_comparison_words(best)}",
-        f"The cheapest that matches, {_comparison_words(cheapest)}",
-    )
+        sentences = [f"The best, {_comparison_words(best)}"]
+    elif _key(cheapest) == _key(best):
+        sentences = [f"It {_comparison_words(best, subject=False)} No cheaper committee matches."]
+    else:
+        sentences = [
+            f"The best, {_comparison_words(best)}",
+            f"The cheapest that matches, {_comparison_words(cheapest)}",
+        ]
+    alone = _one_of(best.reference)
+    if alone is not None:
+        accuracy = f"{percent(alone.test_accuracy)} ({interval(*alone.test_interval)})"
+        sentences.append(f"One model of the reference alone reaches {accuracy}; the claims compare with it.")
+    return tuple(sentences)
+
+
+def _one_of(reference: Candidate) -> Candidate | None:
+    """Return one model of a reference that is a committee itself, the mean of its models; None where it is one."""
+    trial = reference.trial
+    assert isinstance(trial, TrialRecord)
+    return candidates(trial)[0] if reference.size > 1 else None
 
 
 def _comparison_words(choice: Choice, *, subject: bool = True) -> str:
@@ -120,6 +134,8 @@ def _table(record: StudyRecord, best: Choice | None, cheapest: Choice | None) ->
     reference = None if record.reference is None else whole(record.reference)
     if reference is not None:
         columns["Reference"] = _facts(record, reference, None)
+        if (alone := _one_of(reference)) is not None:
+            columns["One model of it"] = _facts(record, alone, None)
     table = pd.DataFrame(columns)
     return table[(table != "").any(axis=1)]  # without a reference nothing is said of one
 

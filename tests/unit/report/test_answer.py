@@ -4,6 +4,7 @@ import builders
 
 from tlm_search.report.answer import answer_of
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.words import percent
 
 
 def test_the_first_command_takes_the_committee_out():
@@ -25,6 +26,17 @@ def test_each_committee_is_placed_beside_the_interval_of_the_reference():
     place = "above" if accuracy > high else "below" if accuracy < low else "within"
     assert table.loc["Beside the reference", "Best committee"] == f"{place} its interval"
     assert table.loc["Beside the reference", "Reference"] == ""
+
+
+def test_a_reference_of_several_models_is_named_so_and_one_of_them_stands_beside_it():
+    record = builders.study(reference_trial=builders.reference(committee_size=3))
+    answer = answer_of(record, Evidence(record, None))
+    one = percent(record.reference.frontier[0]["test_accuracy"])
+    assert "the reference of 3 models of depth 6" in answer.headline
+    assert any(f"One model of the reference alone reaches {one}" in sentence for sentence in answer.verdict)
+    assert list(answer.table.columns)[-2:] == ["Reference", "One model of it"]
+    assert answer.table.loc["Members", "One model of it"] == "1"
+    assert answer.table.loc["Test accuracy", "One model of it"].startswith(one)
 
 
 def test_simulated_members_have_nothing_to_take_out():
