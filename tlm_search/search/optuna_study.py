@@ -19,7 +19,7 @@ from optuna_dashboard import save_note
 from tlm_search.digest import canonical_json
 from tlm_search.search.note import note_of
 from tlm_search.search.record import IMPORTED_FROM
-from tlm_search.search.samplers import distribution_of, grid_points, make_pruner, make_sampler
+from tlm_search.search.samplers import distribution_of, grid_points, make_pruner, next_sampler
 from tlm_search.search.studies import StudyInStorage
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
@@ -98,7 +98,7 @@ class Ledger:
         if self._grid and not self.waiting:
             place = self._next_of_grid()
             self.study.enqueue_trial(self._grid[place], user_attrs={"grid": place})
-        self.study.sampler = make_sampler(self.space, proposal)
+        self.study.sampler = next_sampler(self.space, proposal, self.study.sampler)
         trial = self.study.ask()
         params: dict[str, Value] = {}
         for name in self._distributions:

@@ -32,9 +32,26 @@ from tlm_search.space.samplers import (
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
 
+# What Optuna's samplers call the settings that all trials of the study share, which they learn trial by trial.
+_SHARED_SPACES = ("_search_space", "_intersection_search_space")
 
-def make_sampler(space: Space, proposal: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler for proposal number ``proposal`` of the study."""
+
+def next_sampler(
+    space: Space, proposal: int, before: optuna.samplers.BaseSampler | None = None
+) -> optuna.samplers.BaseSampler:
+    """Return the sampler for proposal number ``proposal`` of the study.
+
+    Each proposal has a seed of its own, so that a study that was interrupted goes on as if it was not. What ``before``,
+    the sampler of the last proposal, knows of the search space is kept, or each would read all trials anew.
+    """
+    sampler = _make_sampler(space, proposal)
+    for name in _SHARED_SPACES if type(before) is type(sampler) else ():
+        if hasattr(before, name):
+            setattr(sampler, name, getattr(before, name))
+    return sampler
+
+
+def _make_sampler(space: Space, proposal: int) -> optuna.samplers.BaseSampler:
     section = space.sampler
     seed = int(np.random.SeedSequence([space.seed, proposal]).generate_state(1)[0])
     with warnings.catch_warnings():

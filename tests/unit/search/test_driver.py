@@ -7,8 +7,10 @@ from optuna.trial import TrialState
 
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
 from tlm_search.members.simulated import SimulatedTrainer
+from tlm_search.search import optuna_study
 from tlm_search.search.driver import MOST_ATTEMPTS, Driver
 from tlm_search.search.job import Failure
+from tlm_search.search.samplers import next_sampler
 from tlm_search.search.trial import Rung
 
 MakeBench = Callable[..., Bench]
@@ -229,6 +231,18 @@ def test_samplers_are_seeded(bench: MakeBench, tmp_path: Any, sampler: Any) -> N
     assert once == twice
     other = Bench(tmp_path / "other", space.model_copy(update={"seed": 1})).drive(6)
     assert results(other._ledger) != once
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "nsgaiii", "cmaes"])
+def test_what_is_known_of_the_search_space_changes_no_proposal(
+    bench: MakeBench, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    sampler = {"name": name, **({"n_startup_trials": 3} if name != "nsgaiii" else {"population_size": 3})}
+    search = {"depth": {"low": 1, "high": 4}, "finetune_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+    kept = Bench(tmp_path / "kept", bench(search=search, sampler=sampler).space)
+    once = results(kept.drive(8)._ledger)
+    monkeypatch.setattr(optuna_study, "next_sampler", lambda space, proposal, before: next_sampler(space, proposal))
+    assert results(Bench(tmp_path / "anew", kept.space).drive(8)._ledger) == once
 
 
 class TestDeath:
