@@ -6,6 +6,10 @@ import pytest
 
 pytest_plugins = ["browser", "machines", "servers"]  # they start Chromium and databases only where a test asks for them
 
+# A job that a shell starts in the background ignores Ctrl-C, and so would all that these tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def _use_one_torch_thread() -> None:
     """Two threads that share one free core wait for each other a hundred times longer than they work."""
