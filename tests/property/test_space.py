@@ -119,6 +119,14 @@ def test_every_trial_has_complete_settings(space, generator):
             assert complete[name] == SETTINGS[name].default
 
 
+def test_the_cheapest_trial_may_be_one_in_which_a_setting_does_not_matter():
+    sizes = {"choices": [2], "when": {"pretrain_optimiser": ["muon"]}}
+    search = {"depth": 1, "pretrain_optimiser": {"choices": ["muon", "adamw"]}, "committee_size": sizes}
+    space = Space.from_document({"search": search, "budget": {"trials": 1}})
+    costs = plan(space, DataSizes(vocabulary=1000, length=32, labels=5, train_rows=100))
+    assert (costs.at_least.members, costs.at_most.members) == (1, 2)
+
+
 @given(spaces())
 @settings(max_examples=30, deadline=None)
 def test_the_expected_cost_lies_between_the_bounds(space):

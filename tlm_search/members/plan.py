@@ -212,7 +212,7 @@ def corners(space: Space) -> Iterator[dict[str, Value]]:
     ends = {name: _ends(parameter) if name in _COSTLY else set() for name, parameter in searched.items()}
     # A setting without cost still decides whether others matter.
     names = [name for name in searched if ends[name] or listed[name]]
-    others = {name: _ends(parameter).pop() for name, parameter in searched.items()}
+    others = {name: _unlisted(parameter, listed[name]) for name, parameter in searched.items()}
     for values in itertools.product(*(ends[name] | listed[name] | {others[name]} for name in names)):
         yield {**others, **dict(zip(names, values, strict=True))}
 
@@ -222,6 +222,13 @@ def _ends(parameter: Searched) -> set[Value]:
         return {parameter.low, parameter.high}
     numbers = [choice for choice in parameter.choices if not isinstance(choice, str)]
     return {min(numbers), max(numbers)} if numbers else set(parameter.choices)
+
+
+def _unlisted(parameter: Searched, listed: set[Value]) -> Value:
+    """Return a value with which no setting matters that asks for one of those ``listed``, where there is one."""
+    if not isinstance(parameter, Choices):
+        return parameter.low
+    return next((choice for choice in parameter.choices if choice not in listed), parameter.choices[0])
 
 
 def _different_trials(space: Space) -> int:
