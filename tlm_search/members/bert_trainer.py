@@ -21,7 +21,7 @@ from tlm_search.errors import DivergedError, OutOfMemoryError
 from tlm_search.members.measured import measured
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
-from tlm_search.members.spec import MemberSpec, PretrainSpec
+from tlm_search.members.spec import MemberSpec, PretrainSpec, Teaching
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
 from tlm_search.members.train import GPU_STACK, PIECES, TrainedMember
@@ -53,6 +53,7 @@ class BertTrainer:
         self.device = device
         self.share = share
         self.checkpoint_seconds = checkpoint_seconds
+        self._lessons: dict[Teaching, Lesson] = {}
         torch.set_num_threads(threads)
         if device == "cpu":
             keep_freed_memory()
@@ -183,7 +184,10 @@ class BertTrainer:
 
     def _lesson(self, spec: MemberSpec, store: Store, data: PreparedData) -> Lesson:
         if spec.teaching is not None:
-            return teach(spec, store=store, data=data, device=self.device)
+            # The same for all students of a committee: its members answer once.
+            if spec.teaching not in self._lessons:
+                self._lessons[spec.teaching] = teach(spec, store=store, data=data, device=self.device)
+            return self._lessons[spec.teaching]
         return Lesson(TokenArray.open(data.folder("train")), _labels(data, "train"))
 
     def _pretrained(

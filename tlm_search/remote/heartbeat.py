@@ -8,11 +8,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def repeated(act: Callable[[], bool], *, seconds: float, name: str) -> Iterator[None]:
-    """Call ``act`` every so many ``seconds`` of the block, in a thread ``name``, for as long as it returns True."""
+def repeated(act: Callable[[], bool], *, seconds: float, name: str, at_once: bool = False) -> Iterator[None]:
+    """Call ``act`` every so many ``seconds`` of the block, in a thread ``name``, for as long as it returns True.
+
+    The first call is after the first ``seconds``, or ``at_once``.
+    """
     ended = threading.Event()
 
     def run() -> None:
+        if at_once and not act():
+            return
         while not ended.wait(seconds):
             if not act():
                 return

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import io
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.storages import BaseStorage
 from optuna_dashboard import save_plotly_graph_object
 
+from tlm_search.remote.heartbeat import repeated
 from tlm_search.search.record import StudyRecord, record_of
 from tlm_search.search.replica import pull
 from tlm_search.search.studies import StudyInStorage
@@ -61,28 +61,20 @@ class Showcase:
     @contextmanager
     def kept_up(self, problem: Callable[[str], None]) -> Iterator[None]:
         """Draw again whenever trials have finished; ``problem`` is told, once each, why that did not work."""
-        ended = threading.Event()
         told: set[str] = set()
 
-        def keep_up() -> None:
-            while True:
-                try:
-                    self.draw_if_new()
-                except Exception as error:  # a study in the making is no reason to end a page that people look at
-                    words = f"{type(error).__name__}: {error}"
-                    if words not in told:
-                        problem(f"the figures could not be drawn: {words}")
-                    told.add(words)
-                if ended.wait(_LOOK_EVERY_SECONDS):
-                    return
+        def keep_up() -> bool:
+            try:
+                self.draw_if_new()
+            except Exception as error:  # a study in the making is no reason to end a page that people look at
+                words = f"{type(error).__name__}: {error}"
+                if words not in told:
+                    problem(f"the figures could not be drawn: {words}")
+                told.add(words)
+            return True
 
-        thread = threading.Thread(target=keep_up, name="showcase", daemon=True)
-        thread.start()
-        try:
+        with repeated(keep_up, seconds=_LOOK_EVERY_SECONDS, name="showcase", at_once=True):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     def draw_if_new(self) -> bool:
         """Draw figures and report if the study has changed since; return whether it had."""

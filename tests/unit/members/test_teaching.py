@@ -1,6 +1,7 @@
 """Students: what they are called, what they are taught, and that they learn it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from test_train import specs_of
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
+from tlm_search.members import bert_trainer
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.spec import MemberSpec, Teaching, committee_specs
 from tlm_search.members.store import Store
-from tlm_search.members.teaching import teach
+from tlm_search.members.teaching import Lesson, teach
 from tlm_search.members.train import obtain
 from tlm_search.model.loss import UNSCORED, class_losses, soft_losses
 from tlm_search.space.settings import complete
@@ -104,6 +106,22 @@ def test_a_lesson_has_the_mean_answers_of_the_stored_members(data: PreparedData)
     np.testing.assert_allclose(lesson.labels, expected, atol=1e-5)
     np.testing.assert_allclose(lesson.labels.sum(-1), 1, atol=1e-5)
     assert lesson.flops > 0
+
+
+def test_a_committee_answers_once_for_all_its_students(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, store, asked = BertTrainer(threads=1, device="cpu"), Store(data.root), []
+    specs = specs_of(data, trainer, range(2))
+    teachers = obtain(specs, store=store, data=data, trainer=trainer)
+    lesson = Teaching(tuple(member.digest for member in teachers.members))
+
+    def counted(spec: MemberSpec, **where: Any) -> Lesson:
+        asked.append(spec.seed)
+        return teach(spec, **where)
+
+    monkeypatch.setattr(bert_trainer, "teach", counted)
+    students = [replace(spec, teaching=lesson) for spec in specs]
+    assert obtain(students, store=store, data=data, trainer=trainer).trained == 2
+    assert asked == [0]
 
 
 def test_a_teacher_that_is_gone_is_told(data: PreparedData) -> None:
