@@ -33,7 +33,7 @@ from tlm_search.members.bert_trainer import PRETRAINED
 from tlm_search.members.spec import MemberSpec, committee_specs
 from tlm_search.members.store import Store
 from tlm_search.members.train import MemberResult, obtain, trainer_named
-from tlm_search.model.bert import encode, gather
+from tlm_search.model.bert import encode
 from tlm_search.model.hf import from_transformers
 from tlm_search.model.loss import mlm_losses
 from tlm_search.space.schema import Space
@@ -91,8 +91,8 @@ def held_out_loss(spec: MemberSpec, store: Store, data: PreparedData) -> float:
             mask_id=data.special["mask"],
             generators=generators,
         )
-        hidden = encode(weights, spec.architecture, batch.tokens)
-        total += mlm_losses(weights, gather(hidden, batch.positions), batch.targets).item()
+        hidden = encode(weights, spec.architecture, batch.tokens, read=batch.read)
+        total += mlm_losses(weights, hidden, batch.targets).item()
         scored += batch.scored.item()
     return total / scored
 

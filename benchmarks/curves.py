@@ -28,8 +28,8 @@ from transformers import BertForMaskedLM
 
 from tlm_search.data.corpora import load_corpus
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import initial_weights
 from tlm_search.model.hf import to_transformers
+from tlm_search.model.weights import initial_weights
 from tlm_search.space.sections import CorpusSection
 from tlm_search.training.checkpoint import Snapshot
 from tlm_search.training.engine import GRADIENT_NORM, Optimisation

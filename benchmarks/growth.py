@@ -32,8 +32,8 @@ import yaml
 from torch import Tensor
 
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import initial_weights
 from tlm_search.model.latency import machine
+from tlm_search.model.weights import initial_weights
 from tlm_search.search.folder import find_study, read_study
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.speed import UpdateClock, time_updates

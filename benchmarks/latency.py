@@ -1,8 +1,8 @@
 """What a six-layer BERT takes for an answer, and what committees of 1 to 16 one-layer BERTs of its width take.
 
 Every model is a classifier for texts of full length on the CPU, with random weights: time does not depend on them. Its
-forms: `stacked`, all members as one model; `member by member`; `exported`, as `predict` and `serve` compute it (the
-last layer for the first token alone, members stacked or in turns as they choose); and `transformers`, one plain
+forms: as `predict` and `serve` compute it (the last layer for the first token alone), `stacked`, all members as one
+model, or `member by member`, of which they choose by the number of tokens; and `transformers`, one plain
 `BertForSequenceClassification` after another. Batches of 1 and of 32 texts, one thread and all. All models of one
 setting take turns of a few calls in one process, so that whatever else the machine does slows all of them alike.
 
@@ -19,10 +19,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from tlm_search.export.committee import STACKED_TOKENS
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import classifier_weights, initial_weights
-from tlm_search.model.inference import member_logits, split, vote
 from tlm_search.model.latency import Answer, committee_answer, machine, race, transformers_answer
 from tlm_search.training.memory import keep_freed_memory
 
@@ -51,17 +48,6 @@ def shape(depth: int, *, width: int, length: int) -> Architecture:
     return Architecture(depth, width // size, size, 4 * width, VOCABULARY, length)
 
 
-def exported_answer(architecture: Architecture, *, members: int, texts: int) -> Answer:
-    """Return the call that an exported committee makes for ``texts`` tokenised texts."""
-    seeds = (0,) * members
-    weights = {**initial_weights(architecture, seeds), **classifier_weights(architecture, LABELS, seeds)}
-    ids = torch.full((texts, architecture.positions), 5)
-    stacks = [weights] if ids.numel() <= STACKED_TOKENS else split(weights)
-    return lambda: vote(
-        torch.cat([member_logits(stack, architecture, ids, None, pooling=POOLING, pad=0) for stack in stacks])
-    )
-
-
 def one_after_another(answer: Answer, times: int) -> Answer:
     """Return the call of as many such models."""
     return lambda: torch.stack([answer() for _ in range(times)]).mean(0)
@@ -77,7 +63,6 @@ def forms(architecture: Architecture, *, members: int, texts: int) -> Iterator[t
                 architecture, members=members, labels=LABELS, pooling=POOLING, texts=texts, stacked=stacked
             ),
         )
-    yield "exported", exported_answer(architecture, members=members, texts=texts)
     plain = transformers_answer(architecture, labels=LABELS, attention="sdpa", texts=texts)
     yield "transformers", one_after_another(plain, members)
 

@@ -34,7 +34,7 @@ from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.export.committee import Committee
 from tlm_search.export.folder import CARD, CHECK, CONFIG, LABELS, MODEL, MODEL_TYPE, new_export, write_json
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import classifier_weights, initial_weights
+from tlm_search.model.weights import classifier_weights, initial_weights
 
 WIDTH, LENGTH, VOCABULARY, CLASSES = 128, 64, 8192, 8
 TEXTS, WORDS = 10_000, 50

@@ -20,9 +20,9 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
 from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, damaged, read_json, verified
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import Weights
 from tlm_search.model.hf import from_transformers
 from tlm_search.model.inference import lookup_bytes, member_logits, split, with_lookup
+from tlm_search.model.weights import Weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -21,9 +21,9 @@ from tlm_search.errors import ExportError
 from tlm_search.export.committee import Answers, Committee, architecture_of
 from tlm_search.export.configuration import CommitteeConfig
 from tlm_search.export.folder import CHECK, MANIFEST, verified
-from tlm_search.model.bert import Weights, classifier_weights, initial_weights
 from tlm_search.model.convolution import STATISTICS
 from tlm_search.model.inference import member_logits, vote
+from tlm_search.model.weights import Weights, classifier_weights, initial_weights
 
 
 @dataclass

@@ -40,8 +40,8 @@ from tlm_search.export.onnx import onnx_answers, open_session, require_onnx, wri
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.train import KIND
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import EPSILON
 from tlm_search.model.hf import bert_config, with_every_layer
+from tlm_search.model.layers import EPSILON
 from tlm_search.search.record import StudyRecord
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from tlm_search.members.store import Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
 from tlm_search.members.train import GPU_STACK, PIECES, TrainedMember
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import Weights
 from tlm_search.model.footprint import PROCESS_BYTES, training_bytes
 from tlm_search.model.hf import to_transformers
 from tlm_search.model.latency import machine, measure_latency_ms
+from tlm_search.model.weights import Weights
 from tlm_search.training.batches import Orders
 from tlm_search.training.checkpoint import Checkpoint, saved_facts
 from tlm_search.training.engine import Course

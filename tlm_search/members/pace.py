@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest, without_defaults
-from tlm_search.members.measured import measured
+from tlm_search.members.measured import is_measured, measured
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.store import Store
@@ -24,6 +25,7 @@ from tlm_search.members.train import GPU_STACK
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
 from tlm_search.model.latency import machine
+from tlm_search.model.weights import Weights
 from tlm_search.training.finetune import EVALUATION_TEXTS, finetune, predict
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
@@ -87,7 +89,7 @@ class Pace:
         def measure() -> Mapping[str, float]:
             texts = TokenArray.open(self.data.folder("train"))
             labels: NDArray[np.int64] = np.load(self.data.folder("train") / "labels.npy")
-            update = self._seconds_per_update(lambda n, clock: self._finetune(spec, texts, labels, n, clock))
+            update = self._seconds_per_update(lambda n, clock: self._begin_finetuning(spec, texts, labels, n, clock))
             return {"update": update, "text": self._seconds_per_answer(spec, texts, labels)}
 
         updates = math.ceil(rows["train"] / settings.batch_size) * settings.epochs
@@ -115,7 +117,7 @@ class Pace:
         points = self._points.setdefault(f"{objective} {part}", {})
         if name not in self._known:
             late = points and time.monotonic() > self._deadline
-            if late and self.store.read(PACE, name) is None:
+            if late and not is_measured(PACE, key, store=self.store):
                 return interpolated(points, flops)
             self._execution(architecture, objective)  # before: it may have to be measured too
             document = measured(PACE, key, lambda: {"seconds": dict(measure())}, machine=self.machine, store=self.store)
@@ -129,7 +131,7 @@ class Pace:
         for _ in range(2):
             clock = UpdateClock(self._now)
             train(updates + 1, clock)
-            each = (clock.ends[-1] - clock.ends[0]) / updates
+            each = (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1)
             enough = min(_MOST_UPDATES, math.ceil(_SECONDS / each))
             if enough <= updates:
                 break
@@ -148,15 +150,27 @@ class Pace:
             keeping=lambda *_: clock,
         )
 
+    def _begin_finetuning(
+        self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64], updates: int, clock: UpdateClock
+    ) -> None:
+        # All texts, however few updates: an update costs by the words that occur in them.
+        epochs = math.ceil(updates * spec.settings.batch_size / len(texts))
+        with suppress(_EnoughError):
+            self._finetune(spec, replace(spec.settings, epochs=epochs), texts, labels, _Limited(clock, updates))
+
     def _finetune(
-        self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64], updates: int, clock: UpdateClock | None
-    ) -> Any:
-        chosen, rows = sample(texts, updates * min(spec.settings.batch_size, len(texts)))
+        self,
+        spec: MemberSpec,
+        settings: Finetuning,
+        texts: TokenArray,
+        labels: NDArray[np.int64],
+        clock: UpdateClock | None,
+    ) -> Weights:
         weights, _ = finetune(
             spec.architecture,
-            once(spec.settings, len(texts)),
-            chosen,
-            labels[rows],
+            settings,
+            texts,
+            labels,
             classes=spec.labels,
             pad=self.data.special["pad"],
             seeds=range(self.stack),
@@ -167,7 +181,8 @@ class Pace:
         return weights
 
     def _seconds_per_answer(self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64]) -> float:
-        weights = self._finetune(spec, texts, labels, 1, None)
+        few, rows = sample(texts, min(spec.settings.batch_size, len(texts)))
+        weights = self._finetune(spec, once(spec.settings, len(few)), few, labels[rows], None)
         asked = sample(TokenArray.open(self.data.folder("test")), EVALUATION_TEXTS)[0]
         taken = []
         for _ in range(4):
@@ -187,6 +202,24 @@ class Pace:
         if self.device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
+
+
+class _EnoughError(Exception):
+    """As many updates were timed as were asked for."""
+
+
+class _Limited(UpdateClock):
+    """A clock that ends the training after some updates."""
+
+    def __init__(self, clock: UpdateClock, updates: int) -> None:
+        super().__init__(clock.now)
+        self.ends, self.updates = clock.ends, updates
+
+    def is_due(self) -> bool:
+        super().is_due()
+        if len(self.ends) >= self.updates:
+            raise _EnoughError
+        return False
 
 
 def once(settings: Settings, texts: int) -> Settings:

@@ -20,8 +20,8 @@ from tlm_search.members.spec import MemberSpec
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.train import KIND
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import Weights
 from tlm_search.model.hf import from_transformers
+from tlm_search.model.weights import Weights
 from tlm_search.training.finetune import predict
 
 

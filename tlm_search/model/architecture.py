@@ -87,7 +87,8 @@ class Architecture:
         """Floating-point operations of one forward pass over one text of ``tokens`` tokens.
 
         A multiply-add is 2. ``scored`` positions pass through the masked-language-model head (Kaplan et al. 2020,
-        appendix B, with the attention products and the head counted in full).
+        appendix B, with the attention products and the head counted in full). Every layer counts for every token, also
+        where the engine computes the last one only for what is read of it.
         """
         h, f = self.width, self.feed_forward
         layer = 2 * (4 * h * h + 2 * h * f) + 4 * tokens * h

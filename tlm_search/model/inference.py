@@ -1,9 +1,8 @@
 """Stacked members that only answer: rows of one text each, and no work whose result nobody reads.
 
 The same mathematics as ``tlm_search.model.bert`` without dropout, in a form that ONNX can trace. With [CLS] pooling the
-last layer is computed for the first token alone. Its one query q makes keys and values unnecessary: the scores
-q (W x + b) are (q W) x plus what is equal for all tokens, and the mean of the values is the value of the mean. A layer
-then costs 2 x heads x width multiply-adds a token instead of 12 x width^2.
+last layer is computed for the first token alone, whose one query makes keys and values unnecessary: the layer costs
+2 x heads x width multiply-adds a token instead of 12 x width^2.
 
 Where every token counts, the queries, keys and values of the first layer can be looked up: what enters it is the layer
 norm of a word and a place, and but for the norm's scale, one number a token, a linear layer of that is the sum of what
@@ -21,7 +20,9 @@ from torch import Tensor
 
 from tlm_search.model import convolution
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import EPSILON, Weights, before, behind, linear, normalise
+from tlm_search.model.attention import attend_without_keys
+from tlm_search.model.layers import EPSILON, before, behind, linear, normalise
+from tlm_search.model.weights import Weights
 
 _WORDS, _PLACES, _CONSTANT = "first.words", "first.places", "first.constant"
 
@@ -134,24 +135,11 @@ def _layer(
 
 def _first(weights: Weights, name: str, architecture: Architecture, hidden: Tensor, mask: Tensor | None) -> Tensor:
     """Apply the layer ``name`` to the first token of each text: ``(K, texts, width)``."""
-    members, texts, _, width = hidden.shape
-    heads, size = architecture.heads, architecture.head_size
-    first, hidden = hidden[:, :, 0], _before(hidden, weights, architecture, f"{name}.attention.norm")
-    weight, bias = weights[f"{name}.attention.qkv.weight"], weights[f"{name}.attention.qkv.bias"]
-    query = torch.baddbmm(bias[:, None, :width], hidden[:, :, 0], weight[:, :width].transpose(1, 2))
-    # (K x heads, texts, size) x (K x heads, size, width)
-    query = query.view(members, texts, heads, size).transpose(1, 2).reshape(members * heads, texts, size)
-    keys = weight[:, width : 2 * width].reshape(members * heads, size, width)
-    asked = torch.bmm(query, keys).view(members, heads, texts, width).transpose(1, 2) / math.sqrt(size)
-    scores = asked @ hidden.transpose(2, 3)  # (K, texts, heads, length)
-    if mask is not None:
-        scores = scores.masked_fill(~mask[:, None], -math.inf)
-    mean = scores.softmax(-1) @ hidden  # (K, texts, heads, width)
-    values = weight[:, 2 * width :].reshape(members * heads, size, width)
-    mean = mean.transpose(1, 2).reshape(members * heads, texts, width)
-    mixed = torch.bmm(mean, values.transpose(1, 2)).view(members, heads, texts, size).transpose(1, 2)
-    mixed = mixed.reshape(members, texts, width) + bias[:, None, 2 * width :]
-    return _rest(weights, name, architecture, first, mixed)
+    members, first = len(hidden), hidden[:, :, 0]
+    hidden = _before(hidden, weights, architecture, f"{name}.attention.norm")
+    seen = None if mask is None else mask.repeat(members, 1)[:, None, None]
+    mixed = attend_without_keys(weights, name, architecture, hidden[:, :, :1], hidden, seen)
+    return _rest(weights, name, architecture, first, mixed.squeeze(2))
 
 
 def _rest(weights: Weights, name: str, architecture: Architecture, hidden: Tensor, mixed: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import Tokens, classifier_weights, classify, encode, initial_weights
 from tlm_search.model.hf import bert_config
+from tlm_search.model.inference import member_logits
+from tlm_search.model.weights import classifier_weights, initial_weights
 
 SECONDS = 0.5  # that one measurement may take, unless its calls are long
 _TURN = 5  # timed calls of one model before the next has its turn
@@ -82,16 +83,11 @@ def committee_answer(
         return lambda: torch.stack([single() for _ in range(members)]).mean(0)
     fresh = initial_weights(architecture, (0,)) | classifier_weights(architecture, labels, (0,))
     weights = {name: torch.cat([value.to(device)] * members) for name, value in fresh.items()}
-    length = architecture.positions
-    ids = torch.full((members, texts, length), _ID, device=device)
-    positions = torch.arange(length, device=device).expand_as(ids).contiguous()
-    tokens = Tokens(ids, positions, torch.ones_like(ids), full=True, sizes=(texts * length,) * members)
-    starts = (torch.arange(texts, device=device) * length).expand(members, texts).contiguous()
+    ids = torch.full((texts, architecture.positions), _ID, device=device)
 
     def answer() -> Tensor:
-        hidden = encode(weights, architecture, tokens)
         # The softmax of the vote and the copy back belong to an answer.
-        return classify(weights, hidden, tokens, starts=starts, pooling=pooling).softmax(-1).mean(0).cpu()
+        return member_logits(weights, architecture, ids, None, pooling=pooling, pad=0).softmax(-1).mean(0).cpu()
 
     return answer
 

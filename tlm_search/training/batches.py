@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
-from tlm_search.model.bert import Tokens
-from tlm_search.model.loss import UNSCORED
+from tlm_search.model.rows import Read, Tokens
+from tlm_search.model.tied import UNSCORED
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class TextBatch:
-    """B texts for each of K members: their ``tokens`` and where each text ``starts``, ``(K, B)``."""
+    """B texts for each of K members: their ``tokens`` and where each text ``starts``."""
 
     tokens: Tokens
-    starts: Tensor
+    starts: Read
 
     def to(self, device: str) -> TextBatch:
         """Return the batch on ``device``."""
@@ -31,21 +31,22 @@ class TextBatch:
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """Rows of tokens, ``positions`` among them that are scored, and ``targets``: ``(K, n)``, UNSCORED fills up.
+    """Rows of tokens, the places that are ``read``, and ``targets``: ``(K, n)``, UNSCORED fills up.
 
     The targets are masked tokens, or the labels of the texts that start there. ``scored`` ``(K,)`` is how many each
     member's loss is the mean of, also where this is only a piece of the batch.
     """
 
     tokens: Tokens
-    positions: Tensor
+    read: Read
     targets: Tensor
     scored: Tensor
 
     def to(self, device: str) -> ScoredBatch:
         """Return the batch on ``device``."""
-        parts = (part.to(device) for part in (self.positions, self.targets, self.scored))
-        return ScoredBatch(self.tokens.to(device), *parts)
+        return ScoredBatch(
+            self.tokens.to(device), self.read.to(device), self.targets.to(device), self.scored.to(device)
+        )
 
     def split(self, pieces: int) -> list[ScoredBatch]:
         """Cut the rows into at most so many ``pieces``, whose losses add up to that of the batch."""
@@ -59,13 +60,15 @@ class ScoredBatch:
         tokens, begin, end = self.tokens, first * length, last * length
         ids, places, segments = (part[:, first:last] for part in (tokens.ids, tokens.positions, tokens.segments))
         sizes = tuple(min(max(size - begin, 0), end - begin) for size in tokens.sizes)
-        inside = (self.positions >= begin) & (self.positions < end) & (self.targets != UNSCORED)
-        pairs = zip(self.positions, self.targets, inside, strict=True)
-        chosen = [((place[own] - begin).numpy(), target[own].numpy()) for place, target, own in pairs]
+        read, targets = [], []
+        for place, target, size in zip(self.read.places.numpy(), self.targets.numpy(), self.read.sizes, strict=True):
+            inside = (place[:size] >= begin) & (place[:size] < end)
+            read.append(place[:size][inside] - begin)
+            targets.append(target[:size][inside])
         return ScoredBatch(
             Tokens(ids.contiguous(), places.contiguous(), segments.contiguous(), tokens.full, sizes),
-            _stacked([place for place, _ in chosen], [place[-1] if len(place) else 0 for place, _ in chosen]),
-            _stacked([target for _, target in chosen], [UNSCORED] * len(chosen)),
+            Read.of(read, rows=last - first, length=length),
+            _filled(targets),
             self.scored,
         )
 
@@ -120,7 +123,7 @@ def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad:
     whole = rows == chosen.shape[1] and bool((sizes_of == length).all())
     laid = torch.from_numpy(np.stack((ids, positions, segments))).view(3, len(chosen), rows, length)
     tokens = Tokens(laid[0], laid[1], laid[2], full=whole, sizes=tuple(length * own for own in used))
-    return TextBatch(tokens, torch.from_numpy(np.stack(places)))
+    return TextBatch(tokens, Read.of(places, rows=rows, length=length))
 
 
 def mask(
@@ -139,7 +142,7 @@ def mask(
     tokens = batch.tokens
     ids = tokens.ids.flatten(1).numpy().copy()
     eligible = (tokens.segments.flatten(1).numpy() > 0) & ~np.isin(ids, special)
-    chosen, targets, members = [], [], len(generators)
+    chosen, targets = [], []
     for member, generator in enumerate(generators):
         candidates = np.flatnonzero(eligible[member])
         places = candidates[generator.random(len(candidates)) < probability]
@@ -152,9 +155,8 @@ def mask(
     masked = Tokens(
         torch.from_numpy(ids).view_as(tokens.ids), tokens.positions, tokens.segments, tokens.full, tokens.sizes
     )
-    return ScoredBatch(
-        masked, _stacked(chosen, [0] * members), _stacked(targets, [UNSCORED] * members), _counts(targets)
-    )
+    rows, length = tokens.ids.shape[1:]
+    return ScoredBatch(masked, Read.of(chosen, rows=rows, length=length), _filled(targets), _counts(targets))
 
 
 def label(batch: TextBatch, labels: Ints) -> ScoredBatch:
@@ -180,8 +182,8 @@ def _counts(targets: Sequence[Ints] | Ints) -> Tensor:
     return torch.tensor([max(1, len(own)) for own in targets], dtype=torch.float32)
 
 
-def _stacked(parts: Sequence[Ints], fills: Sequence[int]) -> Tensor:
-    stacked = np.empty((len(parts), max([1, *(len(part) for part in parts)])), np.int64)
-    for row, part, fill in zip(stacked, parts, fills, strict=True):
-        row[: len(part)], row[len(part) :] = part, fill
-    return torch.from_numpy(stacked)
+def _filled(targets: Sequence[Ints]) -> Tensor:
+    filled = np.full((len(targets), max(1, *map(len, targets))), UNSCORED)
+    for row, own in zip(filled, targets, strict=True):
+        row[: len(own)] = own
+    return torch.from_numpy(filled)

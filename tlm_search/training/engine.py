@@ -11,8 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tlm_search.model.bert import Dropout, Weights
+from tlm_search.model.bert import Dropout
 from tlm_search.model.convolution import STATISTICS
+from tlm_search.model.weights import Weights
 from tlm_search.training.checkpoint import Keeper, Snapshot
 from tlm_search.training.optimiser import optimiser_of
 
@@ -46,6 +47,10 @@ class Optimisation:
         elif self.schedule == "constant_with_warmup":
             left = 1.0
         return self.learning_rate * min((update + 1) / rise, left)
+
+    def decay(self) -> float:
+        """Return what all updates leave of a weight that gets no gradient, as a share of it."""
+        return math.prod(1 - self.rate(update) * self.weight_decay for update in range(self.updates))
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ def train(
             parameter.grad = gradient
         group["lr"] = optimisation.rate(update)
         optimiser.step()
+        optimiser.zero_grad()
+        del gradients  # their memory is for the next ones
         snapshot.losses.append(losses)
         snapshot.seconds = earlier + time.perf_counter() - begin
         if members == 1 and update % 100 == 0 and not math.isfinite(losses.item()):
@@ -110,11 +117,19 @@ def _differentiate(
     for piece in pieces:
         losses = loss({**weights, **leaves}, piece)
         parts = torch.autograd.grad(losses.sum(), list(leaves.values()))
-        # The fused optimiser reads gradients in memory order; those of batched products can come transposed.
-        sums = [s.add_(part) for s, part in zip(sums, parts, strict=True)] if sums else [p.contiguous() for p in parts]
+        if not sums:
+            # The fused optimiser reads gradients in memory order; those of batched products can come transposed. The
+            # next piece's may take the memory of these.
+            sums = [_in_order(part, copy=len(pieces) > 1) for part in parts]
+        else:
+            sums = [s.add_(part) for s, part in zip(sums, parts, strict=True)]
         total = losses.detach() if total is None else total + losses.detach()
     assert total is not None, "a batch has at least one piece"
     return total, sums
+
+
+def _in_order(gradient: Tensor, *, copy: bool) -> Tensor:
+    return gradient.clone(memory_format=torch.contiguous_format) if copy else gradient.contiguous()
 
 
 def dropout(probability: float, generators: Sequence[torch.Generator]) -> Dropout | None:

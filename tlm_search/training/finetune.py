@@ -11,14 +11,16 @@ from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import Weights, classifier_weights, classify, encode, initial_weights
+from tlm_search.model.bert import class_logits
 from tlm_search.model.loss import class_losses, soft_losses
+from tlm_search.model.weights import Weights, classifier_weights, initial_weights
 from tlm_search.training.batches import Ints, Orders, ScoredBatch, TextBatch, assemble, label
 from tlm_search.training.checkpoint import Keeping
 from tlm_search.training.engine import Course, Optimisation, dropout, train
 from tlm_search.training.settings import Execution, Finetuning
 
 EVALUATION_TEXTS = 256  # texts per forward pass without gradients
+_WORDS = "embeddings.words"
 
 
 def finetune(
@@ -47,6 +49,11 @@ def finetune(
     encoder = initial_weights(architecture, seeds) if pretrained is None else pretrained
     weights = {name: value.clone() for name, value in encoder.items() if not name.startswith("mlm.")}
     weights.update(classifier_weights(architecture, classes, seeds))
+    # Words that no text has get no gradient: what weight decay does to them is done at once, at the end.
+    vocabulary, words = weights[_WORDS], np.union1d(texts.ids, [pad])
+    texts = TokenArray(np.searchsorted(words, texts.ids).astype(np.int32), texts.offsets)
+    pad = int(words.searchsorted(pad))
+    weights[_WORDS] = vocabulary[:, words]
     weights = {name: value.to(device) for name, value in weights.items()}
     probabilities = torch.from_numpy(labels).to(device) if labels.ndim == 2 else None
     targets = np.arange(len(texts)) if labels.ndim == 2 else np.asarray(labels, np.int64)
@@ -55,19 +62,21 @@ def finetune(
     def labelled() -> Iterator[Sequence[ScoredBatch]]:
         for chosen in orders:
             batch = label(_assemble(architecture, texts, chosen, pad=pad), targets[chosen])
-            yield batch.to(device).split(execution.pieces)
+            yield [piece.to(device) for piece in batch.split(execution.pieces)]
 
     def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
-        tokens, starts = batch.tokens, batch.positions
-        hidden = encode(weights, architecture, tokens, dropout=drop, training=True, precision=precision)
-        logits = classify(weights, hidden, tokens, starts=starts, pooling=settings.pooling, dropout=drop)
+        options = {"dropout": drop, "training": True, "precision": precision}
+        logits = class_logits(weights, architecture, batch.tokens, batch.read, pooling=settings.pooling, **options)
         if probabilities is not None:
             return soft_losses(logits, batch.targets, probabilities) / batch.scored
         return class_losses(logits, batch.targets) / batch.scored
 
     optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)
     keeper = None if keeping is None else keeping(orders, dropouts)
-    return weights, train(weights, labelled(), loss, optimisation=optimisation, keeper=keeper)
+    course = train(weights, labelled(), loss, optimisation=optimisation, keeper=keeper)
+    vocabulary = vocabulary.to(device).mul_(optimisation.decay())
+    vocabulary[:, words] = weights[_WORDS]
+    return {**weights, _WORDS: vocabulary}, course
 
 
 @torch.inference_mode()
@@ -80,8 +89,8 @@ def predict(
     for first in range(0, len(texts), EVALUATION_TEXTS):
         chosen = np.arange(first, min(first + EVALUATION_TEXTS, len(texts)))
         rows = _assemble(architecture, texts, np.tile(chosen, (members, 1)), pad=pad).to(device)
-        hidden = encode(weights, architecture, rows.tokens)
-        parts.append(classify(weights, hidden, rows.tokens, starts=rows.starts, pooling=pooling).cpu().numpy())
+        logits = class_logits(weights, architecture, rows.tokens, rows.starts, pooling=pooling)
+        parts.append(logits.cpu().numpy())
     return np.concatenate(parts, axis=1)
 
 

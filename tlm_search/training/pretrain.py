@@ -10,8 +10,10 @@ from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import Weights, encode, gather, initial_weights
+from tlm_search.model.bert import encode
 from tlm_search.model.loss import mlm_losses
+from tlm_search.model.tied import TiedWords
+from tlm_search.model.weights import Weights, initial_weights
 from tlm_search.training import batches
 from tlm_search.training.batches import Orders, ScoredBatch
 from tlm_search.training.checkpoint import Keeping
@@ -41,6 +43,8 @@ def pretrain(
     drop = dropout(settings.dropout, dropouts)
     orders = Orders(len(corpus), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
+    words = TiedWords()
+
     def masked() -> Iterator[Sequence[ScoredBatch]]:
         packed = not architecture.convolution_layers
         for chosen in orders:
@@ -53,11 +57,20 @@ def pretrain(
                 mask_id=special["mask"],
                 generators=generators,
             )
-            yield batch.to(device).split(execution.pieces)
+            yield [piece.to(device) for piece in batch.split(execution.pieces)]
 
     def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
-        hidden = encode(weights, architecture, batch.tokens, dropout=drop, training=True, precision=precision)
-        return mlm_losses(weights, gather(hidden, batch.positions), batch.targets) / batch.scored
+        hidden = encode(
+            weights,
+            architecture,
+            batch.tokens,
+            read=batch.read,
+            lookup=words.lookup,
+            dropout=drop,
+            training=True,
+            precision=precision,
+        )
+        return mlm_losses(weights, hidden, batch.targets, words) / batch.scored
 
     weights = {name: value.to(device) for name, value in initial_weights(architecture, seeds).items()}
     optimisation = Optimisation(

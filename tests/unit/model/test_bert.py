@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,17 +16,13 @@ from transformers import (
 )
 
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import (
-    EPSILON,
-    Tokens,
-    Weights,
-    classifier_weights,
-    classify,
-    encode,
-    initial_weights,
-    mlm_logits,
-)
+from tlm_search.model.bert import class_logits, encode, mlm_logits
 from tlm_search.model.hf import bert_config, from_transformers, to_transformers, with_every_layer
+from tlm_search.model.layers import EPSILON
+from tlm_search.model.loss import mlm_losses
+from tlm_search.model.rows import Read, Tokens, gather
+from tlm_search.model.tied import UNSCORED
+from tlm_search.model.weights import Weights, classifier_weights, initial_weights
 
 LABELS = tuple("abcde")
 SHAPES = [
@@ -61,9 +58,9 @@ def test_logits_equal_transformers(architecture: Architecture, members: int) -> 
     weights, tokens = stack(architecture, tuple(range(members))), padded_rows(architecture, members)
     hidden = encode(weights, architecture, tokens)
     rows, length = tokens.ids.shape[1:]
-    starts = (torch.arange(rows) * length).expand(members, rows)
+    starts = Read.of([np.arange(rows) * length] * members, rows=rows, length=length)
     masked = mlm_logits(weights, hidden).view(members, rows, length, -1)
-    classes = classify(weights, hidden, tokens, starts=starts, pooling="cls")
+    classes = class_logits(weights, architecture, tokens, starts, pooling="cls")
     config = BertConfig(**bert_config(architecture, labels=LABELS))
     for member in range(members):
         state = to_transformers({name: value[member] for name, value in weights.items()})
@@ -79,22 +76,29 @@ def test_logits_equal_transformers(architecture: Architecture, members: int) -> 
         torch.testing.assert_close(classes[member], their_classes, atol=1e-5, rtol=1e-4)
 
 
-def masked_losses(architecture: Architecture) -> tuple[Weights, Tokens, Tensor, Tensor, Weights]:
-    """Two members' encoders, their texts, targets and losses, and the gradients of these."""
+def masked_losses(architecture: Architecture, share: float = 0.3) -> tuple[Weights, Tokens, Tensor, Tensor, Weights]:
+    """Two members' encoders, their texts, targets and losses as training has them, and the gradients of these."""
     weights, tokens = stack(architecture, (0, 1)), padded_rows(architecture, 2)
-    targets = torch.where(torch.rand(tokens.ids.shape) < 0.3, tokens.ids, -100)
-    targets = torch.where(tokens.segments > 0, targets, -100)
+    chosen = torch.rand(tokens.ids.shape, generator=torch.Generator().manual_seed(2)) < share
+    chosen[:, :, 0] |= ~chosen.any(-1)  # no row without a target
+    targets = torch.where(chosen & (tokens.segments > 0), tokens.ids, UNSCORED)
     encoder = {
         name: value.requires_grad_() for name, value in weights.items() if not name.startswith(("pool", "class"))
     }
-    logits = mlm_logits(encoder, encode(encoder, architecture, tokens))
-    losses = torch.stack([F.cross_entropy(logits[k], targets[k].flatten(), ignore_index=-100) for k in range(2)])
+    places = [np.flatnonzero(own.flatten() != UNSCORED) for own in targets]
+    read = Read.of(places, rows=targets.shape[1], length=targets.shape[2])
+    scored = gather(targets.flatten(1)[..., None], read.places)[..., 0]
+    for member, own in enumerate(places):
+        scored[member, len(own) :] = UNSCORED
+    losses = mlm_losses(encoder, encode(encoder, architecture, tokens, read=read), scored)
+    losses = losses / torch.tensor(read.sizes)
     gradients = torch.autograd.grad(losses.sum(), list(encoder.values()))
     return encoder, tokens, targets, losses, dict(zip(encoder, gradients, strict=True))
 
 
-def test_every_gradient_of_the_masked_loss_equals_transformers() -> None:
-    encoder, tokens, targets, losses, ours = masked_losses(SHAPES[1])
+@pytest.mark.parametrize("share", [0.0, 0.5], ids=["few a row, without keys", "many a row"])
+def test_every_gradient_of_the_masked_loss_equals_transformers(share: float) -> None:
+    encoder, tokens, targets, losses, ours = masked_losses(SHAPES[1], share)
     for member in range(2):
         model = BertForMaskedLM(BertConfig(**bert_config(SHAPES[1]))).eval()
         model.load_state_dict(to_transformers({n: v.detach()[member] for n, v in encoder.items()}), strict=False)
@@ -193,20 +197,13 @@ def test_packed_texts_see_only_themselves(pooling: str) -> None:
     positions = torch.tensor([[[*range(6), *range(7), 0, 0, 0]]])
     segments = torch.tensor([[[1] * 6 + [2] * 7 + [0] * 3]])
     packed = Tokens(ids, positions, segments, full=False, sizes=(16,))
-    together = classify(
-        weights, encode(weights, architecture, packed), packed, starts=torch.tensor([[0, 6]]), pooling=pooling
-    )
+    starts = Read.of([np.array([0, 6])], rows=1, length=16)
+    together = class_logits(weights, architecture, packed, starts, pooling=pooling)
     for index, text in enumerate((first, second)):
-        alone = Tokens(
-            text[None, None],
-            torch.arange(len(text))[None, None],
-            torch.ones(1, 1, len(text)).long(),
-            True,
-            (len(text),),
-        )
-        logits = classify(
-            weights, encode(weights, architecture, alone), alone, starts=torch.zeros(1, 1).long(), pooling=pooling
-        )
+        ids, own = text[None, None], torch.ones(1, 1, len(text)).long()
+        alone = Tokens(ids, torch.arange(len(text))[None, None], own, True, (len(text),))
+        start = Read.of([np.zeros(1, np.int64)], rows=1, length=len(text))
+        logits = class_logits(weights, architecture, alone, start, pooling=pooling)
         torch.testing.assert_close(together[0, index], logits[0, 0], atol=1e-5, rtol=1e-4)
 
 

@@ -6,8 +6,9 @@ import torch
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import classifier_weights, classify, encode, initial_weights
+from tlm_search.model.bert import class_logits
 from tlm_search.model.inference import lookup_bytes, member_logits, split, vote, with_lookup
+from tlm_search.model.weights import classifier_weights, initial_weights
 from tlm_search.training.batches import assemble
 
 SHAPES = {
@@ -36,8 +37,7 @@ def test_it_equals_the_engine(shape, pooling):
     texts = TokenArray(generator.integers(1, 30, lengths.sum()).astype(np.int32), np.cumsum([0, *lengths]))
     chosen = np.arange(5)
     rows = assemble(texts, np.tile(chosen, (3, 1)), length=9, packed=False, pad=0)
-    hidden = encode(weights, architecture, rows.tokens)
-    expected = classify(weights, hidden, rows.tokens, starts=rows.starts, pooling=pooling)
+    expected = class_logits(weights, architecture, rows.tokens, rows.starts, pooling=pooling)
     ids, mask = rows.tokens.ids[0], rows.tokens.segments[0] > 0
     garbage = ids.where(mask, 17)  # what stands behind a text does not matter
     options = {"pooling": pooling, "pad": 0}

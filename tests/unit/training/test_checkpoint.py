@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_texts import PRETRAINING, SHAPE, SPECIAL, TRAIN
 
-from tlm_search.model.bert import Weights
+from tlm_search.model.weights import Weights
 from tlm_search.training.checkpoint import Checkpoint, saved_facts
 from tlm_search.training.pretrain import pretrain
 

@@ -19,10 +19,12 @@ from small_texts import (
     array_of,
 )
 
-from tlm_search.model import loss
+from tlm_search.model import tied
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.bert import initial_weights, mlm_logits
-from tlm_search.model.loss import UNSCORED, class_losses, mlm_losses
+from tlm_search.model.bert import encode, mlm_logits
+from tlm_search.model.loss import class_losses, mlm_losses
+from tlm_search.model.tied import UNSCORED, TiedWords
+from tlm_search.model.weights import initial_weights
 from tlm_search.training import batches
 from tlm_search.training.engine import Optimisation, dropout, train
 from tlm_search.training.finetune import finetune, predict
@@ -116,7 +118,7 @@ def test_packing_wastes_little_and_keeps_each_text_whole() -> None:
     chosen = np.array([[3, 1, 4, 15, 9, 2, 6, 5]])
     batch = batches.assemble(TRAIN, chosen, length=12, packed=True, pad=0)
     flat = batch.tokens.ids.flatten()
-    for start, text in zip(batch.starts[0], chosen[0], strict=True):
+    for start, text in zip(batch.starts.places[0], chosen[0], strict=True):
         words = TRAIN[text]
         assert flat[start : start + len(words)].tolist() == words.tolist()
         assert int(start) // 12 == int(start + len(words) - 1) // 12
@@ -133,7 +135,7 @@ def test_masks_are_berts() -> None:
         batch, probability=0.3, vocabulary=40, special=(0, 2, 3), mask_id=4, generators=[np.random.default_rng(0)]
     )
     before, after = batch.tokens.ids.flatten(), masked.tokens.ids.flatten()
-    places, targets = masked.positions[0], masked.targets[0]
+    places, targets = masked.read.places[0], masked.targets[0]
     assert torch.equal(before[places], targets)
     assert not set(targets.tolist()) & {0, 2, 3}
     assert len(places) / 40_000 == pytest.approx(0.3, abs=0.01)
@@ -214,10 +216,52 @@ def test_logits_of_the_head_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
         return [losses, *torch.autograd.grad((losses * torch.tensor([1.0, 2.0])).sum(), [states, *used])]
 
     plain = gradients(lambda weights, states: class_losses(mlm_logits(weights, states), targets))
-    monkeypatch.setattr(loss, "LOGITS_BYTES", 4 * SHAPE.vocabulary * 3)
-    widest = []
-    monkeypatch.setattr(loss.F, "linear", lambda *a, own=loss.F.linear: widest.append(own(*a)) or widest[-1])
+    monkeypatch.setattr(tied, "LOGITS_BYTES", 4 * SHAPE.vocabulary * 3)
+    taken, empty = [], tied.TiedWords.empty
+    monkeypatch.setattr(tied.TiedWords, "empty", lambda *a: taken.append((a[1], a[2][0])) or empty(*a))
     blocks = gradients(lambda weights, states: mlm_losses(weights, states, targets))
     for ours, theirs in zip(blocks, plain, strict=True):
         torch.testing.assert_close(ours, theirs)
-    assert max(len(product) for product in widest if product.shape[-1] == SHAPE.vocabulary) == 3
+    assert max(rows for name, rows in taken if name == "logits") == 3
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_words_that_no_text_has_follow_their_weight_decay(pooling: str) -> None:
+    """As AdamW moves a weight without a gradient; those of the texts are trained as if there were no others."""
+    settings = replace(FINETUNING, pooling=pooling, epochs=2, weight_decay=0.5)
+    wider = replace(SHAPE, vocabulary=60)
+    options = {"classes": 3, "pad": 0, "seeds": (3, 4), "pretrained": initial_weights(wider, (3, 4))}
+    before = options["pretrained"]["embeddings.words"].clone()
+    weights, course = finetune(wider, settings, TRAIN, TRAIN_LABELS, **options)
+    assert torch.equal(options["pretrained"]["embeddings.words"], before)
+    optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, updates=30)
+    still = torch.nn.Parameter(before[:, 40:].clone())
+    adamw = torch.optim.AdamW([still], weight_decay=settings.weight_decay)
+    for update in range(optimisation.updates):
+        adamw.param_groups[0]["lr"] = optimisation.rate(update)
+        still.grad = torch.zeros_like(still)
+        adamw.step()
+    torch.testing.assert_close(weights["embeddings.words"][:, 40:], still.detach())
+    assert len(course.losses) == 2
+    narrow = {**options["pretrained"], "embeddings.words": before[:, :40].clone()}
+    alone, _ = finetune(SHAPE, settings, TRAIN, TRAIN_LABELS, **{**options, "pretrained": narrow})
+    assert torch.equal(weights["embeddings.words"][:, :40], alone["embeddings.words"])
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("members", [1, 3])
+def test_the_gradient_of_tied_words_is_that_of_both_ends(members: int, precision: torch.dtype) -> None:
+    generators = [np.random.default_rng(member) for member in range(members)]
+    chosen = np.stack([generator.permutation(len(TRAIN))[:10] for generator in generators])
+    rows = batches.assemble(TRAIN, chosen, length=12, packed=True, pad=0)
+    batch = batches.mask(rows, probability=0.3, vocabulary=40, special=(0, 2, 3), mask_id=4, generators=generators)
+    weights = {name: value.requires_grad_() for name, value in initial_weights(SHAPE, range(members)).items()}
+    gradients = []
+    for words in (None, TiedWords()):
+        lookup = words.lookup if words else None
+        hidden = encode(weights, SHAPE, batch.tokens, read=batch.read, lookup=lookup, precision=precision)
+        losses = mlm_losses(weights, hidden, batch.targets, words)
+        found = torch.autograd.grad((losses * torch.arange(1.0, members + 1)).sum(), list(weights.values()))
+        gradients.append([losses.detach(), *(value.clone() for value in found)])
+    for plain, tied_words in zip(*gradients, strict=True):
+        torch.testing.assert_close(tied_words, plain)

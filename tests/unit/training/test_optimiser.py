@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tlm_search.model.bert import initial_weights
+from tlm_search.model.weights import initial_weights
 from tlm_search.training.optimiser import Muon, optimiser_of, orthogonalised
 
 SHAPES = {

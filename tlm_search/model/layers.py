@@ -1,0 +1,46 @@
+"""Linear layers and layer norms of stacked members, which never mix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tlm_search.model.architecture import Architecture
+
+EPSILON = 1e-12  # of the layer norms, as in BERT
+
+
+def linear(value: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor:
+    """Apply the layer ``name`` of each member to ``value`` ``(K, n, in)``."""
+    return affine(value, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+
+def affine(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``value @ weight.T + bias`` of each member, in the precision of ``value`` ``(K, n, in)``."""
+    weight, bias = weight.to(value.dtype), bias.to(value.dtype)
+    if weight.shape[0] == 1:
+        # squeeze, not [0]: the gradient of an index is a zeroed copy.
+        return F.linear(value.squeeze(0), weight.squeeze(0), bias.squeeze(0)).unsqueeze(0)
+    return torch.baddbmm(bias.unsqueeze(1), value, weight.transpose(1, 2))
+
+
+def normalise(value: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor:
+    """Apply the layer norm ``name`` of each member to ``value`` ``(K, n, width)``."""
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    if weight.shape[0] == 1:
+        return F.layer_norm(value, weight.shape[1:], weight.squeeze(0), bias.squeeze(0), EPSILON)
+    weight, bias = weight.to(value.dtype), bias.to(value.dtype)
+    return torch.addcmul(bias.unsqueeze(1), F.layer_norm(value, weight.shape[1:], eps=EPSILON), weight.unsqueeze(1))
+
+
+def before(value: Tensor, weights: Mapping[str, Tensor], architecture: Architecture, name: str) -> Tensor:
+    """Return what attention, a feed-forward or a head reads of ``value``: normalised where layers are pre-norm."""
+    return normalise(value, weights, name) if architecture.normalisation == "pre" else value
+
+
+def behind(value: Tensor, weights: Mapping[str, Tensor], architecture: Architecture, name: str) -> Tensor:
+    """Return what attention or a feed-forward leaves of ``value``: normalised where layers are post-norm."""
+    return normalise(value, weights, name) if architecture.normalisation == "post" else value

@@ -1,0 +1,95 @@
+"""Rows of tokens, each holding one or several texts, and the places in them whose last hidden states are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Rows of token ids, each row holding one or several texts.
+
+    ``ids``, ``positions`` and ``segments`` are int64 of shape ``(K, rows, length)``. A token sees the tokens of its row
+    that have its segment number; segment 0 is padding. ``full`` says that each row is one text without padding.
+    ``sizes`` are the tokens of each member's own rows; the rest are empty rows, there for the companions.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    segments: Tensor
+    full: bool
+    sizes: tuple[int, ...]
+
+    def to(self, device: str) -> Tokens:
+        """Return the rows on ``device``."""
+        ids, positions, segments = (part.to(device) for part in (self.ids, self.positions, self.segments))
+        return Tokens(ids, positions, segments, self.full, self.sizes)
+
+    def sees(self) -> Tensor | None:
+        """Return which token sees which, bool ``(K x rows, 1, length, length)``; None where all see all."""
+        return None if self.full else _same(self.segments, self.segments)
+
+
+@dataclass(frozen=True)
+class Read:
+    """The places of a last layer that are read: nothing else of it need be computed.
+
+    ``places`` int64 ``(K, n)`` are among a member's ``rows x length`` tokens; of member k the first ``sizes[k]`` are
+    its own, the rest fill up. Attention goes by rows: ``grid`` ``(K, rows, q)`` holds the places of each row, filled up
+    with others of the row, and ``slots`` ``(K, n)`` says where among the ``rows x q`` of its member each place stands.
+    """
+
+    places: Tensor
+    sizes: tuple[int, ...]
+    grid: Tensor
+    slots: Tensor
+
+    @classmethod
+    def of(cls, places: Sequence[np.ndarray], *, rows: int, length: int) -> Read:
+        """Lay out each member's ``places``."""
+        sizes = tuple(map(len, places))
+        stacked = np.zeros((len(places), max(1, *sizes)), np.int64)
+        slots, in_row = np.zeros_like(stacked), np.zeros((len(places), rows), np.int64)
+        for member, own in enumerate(places):
+            stacked[member, : len(own)] = own
+            in_row[member] = np.bincount(own // length, minlength=rows)
+        most = max(1, int(in_row.max()))
+        grid = np.tile(np.arange(rows)[:, None] * length, (len(places), 1, most))
+        for member, own in enumerate(places):
+            order = np.argsort(own, kind="stable")
+            first = np.cumsum(in_row[member]) - in_row[member]
+            row = own[order] // length
+            slots[member, order] = row * most + np.arange(len(own)) - first[row]
+            grid[member].reshape(-1)[slots[member, : len(own)]] = own
+        return cls(*(torch.from_numpy(stacked), sizes, torch.from_numpy(grid), torch.from_numpy(slots)))
+
+    def to(self, device: str) -> Read:
+        """Return the places on ``device``."""
+        places, grid, slots = (part.to(device) for part in (self.places, self.grid, self.slots))
+        return Read(places, self.sizes, grid, slots)
+
+    def sees(self, tokens: Tokens) -> Tensor | None:
+        """Return which place of the grid sees which token, bool ``(K x rows, 1, q, length)``; None if each sees all."""
+        if tokens.full:
+            return None
+        return _same(
+            gather(tokens.segments.flatten(1)[..., None], self.grid.flatten(1)).view_as(self.grid), tokens.segments
+        )
+
+
+def gather(values: Tensor, places: Tensor) -> Tensor:
+    """Return ``values[k, places[k]]`` of ``(K, positions, width)`` for each member: ``(K, n, width)``."""
+    if values.shape[0] == 1:
+        return values.squeeze(0).index_select(0, places.squeeze(0)).unsqueeze(0)
+    offsets = torch.arange(values.shape[0], device=values.device)[:, None] * values.shape[1]
+    flat = values.flatten(0, 1).index_select(0, (places + offsets).flatten())
+    return flat.view(*places.shape, values.shape[-1])
+
+
+def _same(asking: Tensor, asked: Tensor) -> Tensor:
+    return (asking.flatten(0, 1)[:, None, :, None] == asked.flatten(0, 1)[:, None, None, :]).contiguous()

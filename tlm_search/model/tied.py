@@ -1,0 +1,139 @@
+"""The table of words, which a member looks its tokens up in and multiplies with to predict the masked ones.
+
+The logits are the largest thing in the training of a tiny BERT. Their gradient is known as soon as they are, so both
+live only for as long as one block of rows takes, and no block has more than ``LOGITS_BYTES`` of them (as Wijmans et
+al. 2024, arXiv 2411.09009, do for large models on GPUs). The gradient of the table is next: it comes from both ends,
+and is summed where the head has left it instead of as two tables of which one is nearly empty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlm_search.model.footprint import LOGITS_BYTES
+
+UNSCORED = -100  # a target that fills up
+_SMALLEST = torch.finfo(torch.float32).tiny
+
+
+class TiedWords:
+    """What one training keeps of its words: memory that each update uses again, where the allocator would not.
+
+    The gradient of the table lies there, too, until the next loss is computed.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, Tensor] = {}
+
+    def lookup(self, table: Tensor, ids: Tensor) -> Tensor:
+        """Return the rows ``ids`` ``(K, n)`` of ``table`` ``(K, words, width)``: ``(K, n, width)``.
+
+        The gradient of the table waits for it: what they lead to has to be judged by ``linear_cross_entropy`` with the
+        same words.
+        """
+        apply: Callable[..., Tensor] = _Lookup.apply
+        return apply(table, ids, self)
+
+    def empty(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return a tensor of ``shape`` with whatever is in it; the last one of this ``name`` is overwritten."""
+        size, held = math.prod(shape), self._held.get(name)
+        if held is None or held.numel() < size:
+            held = self._held[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return held[:size].view(*shape)
+
+    def gradient(self, table: Tensor) -> Tensor:
+        """Return the memory of the gradient of ``table``."""
+        return self.empty("gradient", table.shape, table)
+
+
+def linear_cross_entropy(
+    hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor, words: TiedWords | None = None
+) -> Tensor:
+    """Return each member's sum of the cross-entropies ``(K,)`` of ``hidden @ table.T + bias``.
+
+    ``hidden`` is ``(K, n, width)`` and decides the precision; ``targets`` ``(K, n)`` may be UNSCORED. The gradient of
+    the table waits for that of what ``words`` looked up, where they are given.
+    """
+    apply: Callable[..., Tensor] = _LinearCrossEntropy.apply
+    return apply(hidden, table, bias, targets, words)
+
+
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor, words: TiedWords) -> Tensor:
+        ctx.ids, ctx.words, ctx.like = ids, words, table
+        return torch.stack([rows.index_select(0, own) for rows, own in zip(table, ids, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
+        # Autograd comes here from the head, which everything that was looked up has led to.
+        gradient = ctx.words.gradient(ctx.like)
+        for rows, own, parts in zip(gradient, ctx.ids, outer[0], strict=True):
+            rows.index_add_(0, own, parts)
+        return gradient, None, None
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor, words: TiedWords | None
+    ) -> Tensor:
+        ctx.deferred, words = words is not None, words or TiedWords()
+        of_hidden, of_table, of_bias = torch.empty_like(hidden), words.gradient(table), torch.zeros_like(bias)
+        totals = torch.zeros(len(hidden), device=hidden.device)
+        for member in range(len(hidden)):
+            factors = hidden[member], table[member], bias[member], targets[member]
+            _score(*factors, totals[member], of_hidden[member], of_table[member], of_bias[member], words)
+        ctx.gradients = of_hidden, of_table, of_bias
+        return totals
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        share = outer[0][:, None]
+        of_hidden, of_table, of_bias = ctx.gradients
+        of_table.mul_(share[..., None])
+        return of_hidden.mul_(share[..., None]), None if ctx.deferred else of_table, of_bias.mul_(share), None, None
+
+
+def _score(
+    hidden: Tensor,
+    table: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    total: Tensor,
+    of_hidden: Tensor,
+    of_table: Tensor,
+    of_bias: Tensor,
+    words: TiedWords,
+) -> None:
+    """Add one member's loss to ``total`` and set its gradients; ``of_bias`` is zero before."""
+    rounded = table if table.dtype == hidden.dtype else words.empty("table", table.shape, hidden).copy_(table)
+    offset = bias.to(hidden.dtype)
+    # Unscored rows are struck out of the small factors of each product, never of the logits.
+    scored = (targets != UNSCORED).to(hidden.dtype)
+    places, factors = targets.clamp(min=0), hidden * scored[:, None]
+    step = max(1, LOGITS_BYTES // (4 * len(table)))
+    for first in range(0, len(hidden), step):
+        rows = slice(first, first + step)
+        wanted, used = places[rows], scored[rows]
+        logits = words.empty("logits", (len(wanted), len(table)), hidden)
+        torch.addmm(offset, hidden[rows], rounded.T, out=logits)
+        # Not logsumexp, which takes ten times as long on a CPU; a loss above 87 is given as 87.
+        gradient = torch.softmax(logits, -1, out=logits)
+        chances = gradient.gather(1, wanted[:, None]).squeeze(1).float()
+        total -= chances.clamp(min=_SMALLEST).log() @ used.float()
+        # Not scatter_, which in bf16 copies all of them.
+        gradient[torch.arange(len(wanted), device=wanted.device), wanted] = (chances - 1).to(gradient.dtype)
+        torch.mm(gradient, rounded, out=of_hidden[rows])
+        of_bias += used @ gradient
+        if rounded is table:
+            torch.addmm(of_table, gradient.T, factors[rows], beta=int(first > 0), out=of_table)
+        else:
+            product = torch.mm(gradient.T, factors[rows], out=words.empty("product", table.shape, hidden))
+            of_table.add_(product) if first else of_table.copy_(product)
+    of_hidden.mul_(scored[:, None])

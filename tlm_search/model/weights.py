@@ -1,0 +1,86 @@
+"""Fresh weights of members, one seed each, as BERT draws them.
+
+Normal with BERT's standard deviation at BERT's width, growing as 1 / sqrt(width) below it: at width 16 to 64 and 0.02
+the layers pass so little on that a [CLS] classifier cannot even fit its training split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tlm_search.model import convolution
+from tlm_search.model.architecture import Architecture
+
+Weights = dict[str, Tensor]  # by name, each with a leading member dimension
+
+INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # BERT's standard deviation, at the width that it was chosen for
+
+
+def initial_weights(architecture: Architecture, seeds: Sequence[int]) -> Weights:
+    """Draw fresh encoders with masked-language-model heads, one per seed."""
+    members = [_initial_member(architecture, torch.Generator().manual_seed(seed)) for seed in seeds]
+    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+
+
+def classifier_weights(architecture: Architecture, labels: int, seeds: Sequence[int]) -> Weights:
+    """Draw fresh poolers and output layers for ``labels`` classes, one per seed."""
+    width = architecture.width
+    members = []
+    for seed in seeds:
+        # Another stream than the encoder's, so that the two do not share their first numbers.
+        generator = torch.Generator().manual_seed(seed + 0x5EED)
+        members.append(
+            {
+                **_linear("pooler", width, width, generator, std=_initial_std(width)),
+                **_linear("classifier", width, labels, generator, std=_initial_std(width)),
+            }
+        )
+    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+
+
+def _initial_member(architecture: Architecture, generator: torch.Generator) -> Weights:
+    width, inner = architecture.width, architecture.feed_forward
+
+    def table(rows: int) -> Tensor:
+        return torch.empty(rows, width).normal_(0, _initial_std(width), generator=generator)
+
+    weights: Weights = {
+        "embeddings.words": table(architecture.vocabulary),
+        "embeddings.positions": table(architecture.positions),
+        "embeddings.types": table(2),
+        **_norm("embeddings.norm", width),
+    }
+    if architecture.convolution_layers:
+        weights.update(convolution.initial_weights(architecture, generator))
+    std = _initial_std(width)
+    for layer in range(architecture.weighted_layers):
+        name = f"layers.{layer}"
+        weights.update(_linear(f"{name}.attention.qkv", width, 3 * width, generator, std=std))
+        weights.update(_linear(f"{name}.attention.out", width, width, generator, std=std))
+        weights.update(_norm(f"{name}.attention.norm", width))
+        weights.update(_linear(f"{name}.inner", width, inner, generator, std=std))
+        weights.update(_linear(f"{name}.out", inner, width, generator, std=std))
+        weights.update(_norm(f"{name}.norm", width))
+    if architecture.normalisation == "pre":
+        weights.update(_norm("norm", width))
+    weights.update(_linear("mlm.transform", width, width, generator, std=std))
+    weights.update(_norm("mlm.norm", width))
+    weights["mlm.bias"] = torch.zeros(architecture.vocabulary)
+    return weights
+
+
+def _initial_std(width: int) -> float:
+    return INITIAL_STD * math.sqrt(INITIAL_WIDTH / width)
+
+
+def _linear(name: str, inputs: int, outputs: int, generator: torch.Generator, *, std: float) -> Weights:
+    weight = torch.empty(outputs, inputs).normal_(0, std, generator=generator)
+    return {f"{name}.weight": weight, f"{name}.bias": torch.zeros(outputs)}
+
+
+def _norm(name: str, width: int) -> Weights:
+    return {f"{name}.weight": torch.ones(width), f"{name}.bias": torch.zeros(width)}
