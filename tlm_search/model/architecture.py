@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from tlm_search.digest import without_defaults
 from tlm_search.space.settings import Value
@@ -94,6 +94,17 @@ class Architecture:
         layer = 2 * (4 * h * h + 2 * h * f) + 4 * tokens * h
         head = 2 * (h * h + h * self.vocabulary)
         return tokens * self.depth * layer + scored * head + self._convolution_flops(self.positions)
+
+    def serving_flops(self, tokens: float, *, pooling: str) -> float:
+        """Floating-point operations of the encoder for one answer, as ``tlm_search.model.inference`` computes it.
+
+        With ``cls`` pooling the last layer is computed for the first of the ``tokens`` alone, without keys and values.
+        """
+        if pooling != "cls":
+            return self.forward_flops(tokens)
+        h, f = self.width, self.feed_forward
+        last = 2 * (4 * h * h + 2 * h * f) + 4 * tokens * self.heads * h
+        return replace(self, depth=self.depth - 1).forward_flops(tokens) + last
 
     def _convolution_parameters(self) -> int:
         if not self.convolution_layers:

@@ -50,7 +50,8 @@ def encode(
     In ``training`` the convolutions' batch norm takes the batch's statistics, otherwise the running ones.
     """
     drop = dropout or _keep
-    sizes, mask = tokens.sizes, tokens.sees()
+    sizes, whole_layers = tokens.sizes, architecture.depth - (read is not None)
+    mask = tokens.sees() if whole_layers else None
     hidden = drop(_embed(weights, tokens, lookup or _lookup).to(precision), sizes)
     if architecture.convolution_layers:
         image = hidden.view(*tokens.ids.shape, architecture.width)
@@ -58,11 +59,11 @@ def encode(
     for layer in range(architecture.depth):
         name = f"layers.{layer % architecture.weighted_layers}"
         seeing = before(hidden, weights, architecture, f"{name}.attention.norm")
-        if read is not None and layer == architecture.depth - 1:
+        if layer < whole_layers or read is None:
+            mixed = attend(weights, name, architecture, seeing, tokens, mask)
+        else:
             mixed = attend_from(weights, name, architecture, seeing, tokens, read)
             hidden, sizes = gather(hidden, read.places), read.sizes
-        else:
-            mixed = attend(weights, name, architecture, seeing, tokens, mask)
         seen = drop(linear(mixed, weights, f"{name}.attention.out"), sizes)
         hidden = behind(hidden + seen, weights, architecture, f"{name}.attention.norm")
         inner = F.gelu(linear(before(hidden, weights, architecture, f"{name}.norm"), weights, f"{name}.inner"))

@@ -47,7 +47,8 @@ def _serving_flops(record: StudyRecord, candidate: Candidate) -> float | None:
         )
     except KeyError:  # a study whose data is not prepared yet
         return None
-    return candidate.size * architecture.forward_flops(architecture.positions)
+    pooling = str(candidate.trial.settings["pooling"])
+    return candidate.size * architecture.serving_flops(architecture.positions, pooling=pooling)
 
 
 def _by_cost(table: pd.DataFrame, cost: str) -> Iterator[tuple[int, float]]:

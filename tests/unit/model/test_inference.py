@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
@@ -55,3 +56,16 @@ def test_it_equals_the_engine(shape, pooling):
     same = member_logits(weights, architecture, ids[2:4, :5], None, **options)
     torch.testing.assert_close(same, expected[:, 2:4], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(vote(found).exp(), expected.softmax(-1).mean(0), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_an_answer_takes_the_operations_that_are_counted(heads):
+    architecture = Architecture(depth=1, heads=heads, head_size=8, feed_forward=24, vocabulary=30, positions=9)
+    labels, texts = 4, 5
+    weights = {**initial_weights(architecture, (3, 4)), **classifier_weights(architecture, labels, (3, 4))}
+    with FlopCounterMode(display=False) as counter:
+        member_logits(weights, architecture, torch.ones(texts, 9, dtype=torch.int64), None, pooling="cls", pad=0)
+    classifier = 2 * architecture.width * (architecture.width + labels)
+    one = architecture.serving_flops(9, pooling="cls") + classifier
+    assert counter.get_total_flops() == 2 * texts * one
+    assert architecture.serving_flops(9, pooling="mean") == architecture.forward_flops(9)

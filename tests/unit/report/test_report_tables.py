@@ -97,7 +97,7 @@ def test_a_pruned_trial_says_what_stopped_it_and_when():
 def test_serving_costs_what_the_encoders_of_all_members_compute(record):
     table = tables.tradeoffs_table(record).set_index(["trial", "size"])["serving_flops"]
     settings = record.reference.settings
-    one = Architecture.of(settings, vocabulary=4096, positions=64).forward_flops(64)
+    one = Architecture.of(settings, vocabulary=4096, positions=64).serving_flops(64, pooling="cls")
     assert table.loc[-1, 1] == one
     largest = max(record.in_state("complete"), key=lambda trial: len(trial.frontier))
     assert table.loc[largest.number, 8] == pytest.approx(8 * table.loc[largest.number, 1])
