@@ -15,8 +15,8 @@ from tlm_search.members.spec import MemberSpec
 from tlm_search.members.store import Arrays, Entry, Store
 
 KIND = "members"
-# Members trained as one model on a GPU. On a CPU pre-training gains a fifth of its time at best (benchmarks/stacking.py),
-# and the last bits of a member would depend on which others were missing.
+# Members trained as one model on a GPU. On a CPU pre-training gains a fifth at best (benchmarks/stacking.py), and a
+# member's last bits would depend on which others were missing.
 GPU_STACK = 8
 PIECES = 4  # that each batch is computed in where memory was too short for all of it
 
