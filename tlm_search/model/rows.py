@@ -50,15 +50,15 @@ class Read:
     slots: Tensor
 
     @classmethod
-    def of(cls, places: Sequence[np.ndarray], *, rows: int, length: int) -> Read:
-        """Lay out each member's ``places``."""
+    def of(cls, places: Sequence[np.ndarray], *, rows: int, length: int, count: int | None = None) -> Read:
+        """Lay out each member's ``places``, filled up to ``count``, or to what the member with the most has."""
         sizes = tuple(map(len, places))
-        stacked = np.zeros((len(places), max(1, *sizes)), np.int64)
+        stacked = np.zeros((len(places), count or max(1, *sizes)), np.int64)
         slots, in_row = np.zeros_like(stacked), np.zeros((len(places), rows), np.int64)
         for member, own in enumerate(places):
             stacked[member, : len(own)] = own
             in_row[member] = np.bincount(own // length, minlength=rows)
-        most = max(1, int(in_row.max()))
+        most = even(int(in_row.max()), parts=4)
         grid = np.tile(np.arange(rows)[:, None] * length, (len(places), 1, most))
         for member, own in enumerate(places):
             order = np.argsort(own, kind="stable")
@@ -93,3 +93,12 @@ def gather(values: Tensor, places: Tensor) -> Tensor:
 
 def _same(asking: Tensor, asked: Tensor) -> Tensor:
     return (asking.flatten(0, 1)[:, None, :, None] == asked.flatten(0, 1)[:, None, None, :]).contiguous()
+
+
+def even(number: int, *, parts: int) -> int:
+    """Return ``number``, at least 1, made a multiple of the largest power of two that is in it ``parts`` times.
+
+    Kernels in bf16 are compiled anew for each shape; numbers that differ a little from update to update become few.
+    """
+    step = 1 << max(0, (number // parts).bit_length() - 1)
+    return max(1, -(-number // step) * step)

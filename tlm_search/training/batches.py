@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
-from tlm_search.model.rows import Read, Tokens
+from tlm_search.model.rows import Read, Tokens, even
 from tlm_search.model.tied import UNSCORED
 
 Ints = NDArray[np.int64]
@@ -65,10 +65,11 @@ class ScoredBatch:
             inside = (place[:size] >= begin) & (place[:size] < end)
             read.append(place[:size][inside] - begin)
             targets.append(target[:size][inside])
+        count = _count(targets)
         return ScoredBatch(
             Tokens(ids.contiguous(), places.contiguous(), segments.contiguous(), tokens.full, sizes),
-            Read.of(read, rows=last - first, length=length),
-            _filled(targets),
+            Read.of(read, rows=last - first, length=length, count=count),
+            _filled(targets, count),
             self.scored,
         )
 
@@ -156,12 +157,14 @@ def mask(
         torch.from_numpy(ids).view_as(tokens.ids), tokens.positions, tokens.segments, tokens.full, tokens.sizes
     )
     rows, length = tokens.ids.shape[1:]
-    return ScoredBatch(masked, Read.of(chosen, rows=rows, length=length), _filled(targets), _counts(targets))
+    count = _count(targets)
+    read = Read.of(chosen, rows=rows, length=length, count=count)
+    return ScoredBatch(masked, read, _filled(targets, count), _means_of(targets))
 
 
 def label(batch: TextBatch, labels: Ints) -> ScoredBatch:
     """Score each text by its label; ``labels`` are ``(K, B)``."""
-    return ScoredBatch(batch.tokens, batch.starts, torch.from_numpy(labels), _counts(labels))
+    return ScoredBatch(batch.tokens, batch.starts, torch.from_numpy(labels), _means_of(labels))
 
 
 def _first_fit(sizes: Ints, length: int) -> Ints:
@@ -178,12 +181,16 @@ def _first_fit(sizes: Ints, length: int) -> Ints:
     return places
 
 
-def _counts(targets: Sequence[Ints] | Ints) -> Tensor:
+def _means_of(targets: Sequence[Ints] | Ints) -> Tensor:
     return torch.tensor([max(1, len(own)) for own in targets], dtype=torch.float32)
 
 
-def _filled(targets: Sequence[Ints]) -> Tensor:
-    filled = np.full((len(targets), max(1, *map(len, targets))), UNSCORED)
+def _count(targets: Sequence[Ints]) -> int:
+    return even(max(map(len, targets)), parts=16)
+
+
+def _filled(targets: Sequence[Ints], count: int) -> Tensor:
+    filled = np.full((len(targets), count), UNSCORED)
     for row, own in zip(filled, targets, strict=True):
         row[: len(own)] = own
     return torch.from_numpy(filled)

@@ -21,7 +21,7 @@ Objective = Literal["pretraining", "finetuning"]
 
 WORTHWHILE = 0.9  # bf16 has to take less than this share of the time of fp32
 HOPELESS = 3.0  # a small product in bf16 that takes more than so many times that in fp32 tells enough
-LEAST_FLOPS = 1e9  # of an update's forward pass; below, calls cost more than the arithmetic
+LEAST_FLOPS = 6e7  # of an update's forward pass; below, calls cost more than the arithmetic
 MASKED = 0.15
 _TEXTS, _TIMED, _TURNS = 16, 3, 2
 _SIDE = 192  # of the matrices of that product

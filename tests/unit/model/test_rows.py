@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlm_search.model.rows import Read, gather
+from tlm_search.model.rows import Read, even, gather
 
 ROWS, LENGTH = 3, 5
 
@@ -15,6 +15,7 @@ def test_every_place_stands_in_its_row_of_the_grid(places: list[list[int]]) -> N
     read = Read.of([np.array(own, np.int64) for own in places], rows=ROWS, length=LENGTH)
     assert read.sizes == tuple(map(len, places))
     most = max(1, *(sum(place // LENGTH == row for place in own) for own in places for row in range(ROWS)))
+    most = even(most, parts=4)
     assert read.grid.shape == (len(places), ROWS, most)
     # What fills a row up is of the row, too.
     assert torch.equal(read.grid // LENGTH, torch.arange(ROWS)[:, None].expand(len(places), ROWS, most))
@@ -22,3 +23,11 @@ def test_every_place_stands_in_its_row_of_the_grid(places: list[list[int]]) -> N
     for member, own in enumerate(places):
         assert read.places[member, : len(own)].tolist() == own
         assert found[member, : len(own)].tolist() == own
+
+
+def test_numbers_that_differ_little_become_the_same() -> None:
+    assert [even(number, parts=16) for number in (0, 1, 16, 17, 33, 77, 205, 400, 614)] == [
+        1, 1, 16, 17, 34, 80, 208, 400, 640,
+    ]  # fmt: skip
+    for number in range(1, 3000):
+        assert number <= even(number, parts=16) < number * 17 / 16

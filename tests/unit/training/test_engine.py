@@ -135,7 +135,9 @@ def test_masks_are_berts() -> None:
         batch, probability=0.3, vocabulary=40, special=(0, 2, 3), mask_id=4, generators=[np.random.default_rng(0)]
     )
     before, after = batch.tokens.ids.flatten(), masked.tokens.ids.flatten()
-    places, targets = masked.read.places[0], masked.targets[0]
+    (own,) = masked.read.sizes
+    places, targets = masked.read.places[0, :own], masked.targets[0, :own]
+    assert (masked.targets[0, own:] == UNSCORED).all()
     assert torch.equal(before[places], targets)
     assert not set(targets.tolist()) & {0, 2, 3}
     assert len(places) / 40_000 == pytest.approx(0.3, abs=0.01)
