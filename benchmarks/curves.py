@@ -36,7 +36,7 @@ from tlm_search.training.engine import GRADIENT_NORM, Optimisation
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Pretraining
-from tlm_search.training.speed import UpdateClock, faster_precision
+from tlm_search.training.speed import Load, UpdateClock, faster_precision
 
 WEIGHT_DECAY, WARMUP = 0.01, 0.06
 POINTS = 20
@@ -147,7 +147,7 @@ def main() -> int:
         )
         work = Work(shape, texts, (), given.batch_size, 0, 0.0, tokenizer, folder)
         settings = Pretraining(1, given.batch_size, given.learning_rate, WEIGHT_DECAY, WARMUP, 0.0, MASKED)
-        execution = Execution(precision=faster_precision(shape, "pretraining"))
+        execution = Execution(precision=faster_precision(shape, Load.of(shape, settings)))
         curves: dict[str, list[Curve]] = {"ours": [], "plain": []}
         seconds = dict.fromkeys(curves, 0.0)
         for seed in given.seeds:

@@ -35,7 +35,12 @@ from tlm_search.space.sections import TaskSection
 from tlm_search.training.finetune import finetune
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.settings import Execution, Finetuning
-from tlm_search.training.speed import UpdateClock, faster_precision
+from tlm_search.training.speed import Load, UpdateClock, faster_precision
+
+
+def settings_of(work: Work) -> Finetuning:
+    """Return the settings of the paper."""
+    return Finetuning("cls", 1, work.batch_size, LEARNING_RATE, WEIGHT_DECAY, 0.0, work.dropout)
 
 
 def ours(work: Work, execution: Execution) -> float:
@@ -43,7 +48,7 @@ def ours(work: Work, execution: Execution) -> float:
     clock = UpdateClock(work.now)
     finetune(
         work.architecture,
-        Finetuning("cls", 1, work.batch_size, LEARNING_RATE, WEIGHT_DECAY, 0.0, work.dropout),
+        settings_of(work),
         token_array(work.texts),
         np.array(work.labels),
         classes=work.classes,
@@ -67,7 +72,7 @@ def main() -> int:
         section = TaskSection(source=arguments.data, train_per_label=250, validation_per_label=20, test_per_label=20)
         split = load_task(section, Path(folder)).train
         work = work_of(arguments, split.texts, [int(label) for label in split.labels], Path(folder))
-        precision = faster_precision(work.architecture, "finetuning")
+        precision = faster_precision(work.architecture, Load.of(work.architecture, settings_of(work)))
         model = BertForSequenceClassification(peer_config(work))
         contenders = {
             "ours": lambda: ours(work, Execution(arguments.device, precision)),

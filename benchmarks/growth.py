@@ -36,7 +36,7 @@ from tlm_search.model.latency import machine
 from tlm_search.model.weights import initial_weights
 from tlm_search.search.folder import find_study, read_study
 from tlm_search.training.memory import keep_freed_memory
-from tlm_search.training.speed import UpdateClock, time_updates
+from tlm_search.training.speed import Load, UpdateClock, time_updates
 
 PARTS = ("growth", "memory", "prediction")
 BASE = {"batch_size": 32, "members": 1, "width": 128, "depth": 1, "vocabulary": 4096, "length": 32}
@@ -48,6 +48,7 @@ SIZES = {
     "vocabulary": ("vocabulary", (1024, 4096, 16_384, 32_768)),
 }
 UPDATES, TURNS = 3, 3
+MASKED = 0.15
 MEMORY = ({}, {"width": 256, "vocabulary": 30_522}, {"width": 256, "depth": 6, "length": 128})
 PROGRAM = "from tlm_search.cli.main import main; main()"
 _SHARED: dict[str, Any] = {
@@ -109,13 +110,17 @@ def shape(sizes: Mapping[str, int]) -> Architecture:
     return Architecture(depth, width // head, head, 4 * width, sizes["vocabulary"], sizes["length"])
 
 
+def load(sizes: Mapping[str, int]) -> Load:
+    """Return a pre-training update."""
+    return Load("pretraining", sizes["batch_size"], MASKED)
+
+
 def update_seconds(sizes: Mapping[str, int]) -> float:
     """Return the least seconds of a few updates."""
     clock = UpdateClock()
     time_updates(
         shape(sizes),
-        "pretraining",
-        texts=sizes["batch_size"],
+        load(sizes),
         updates=UPDATES + 1,
         members=sizes["members"],
         clock=clock,
@@ -158,7 +163,7 @@ def memory_of(changed: Mapping[str, int], threads: int) -> dict[str, Any]:
     parameters = sum(value.numel() for value in initial_weights(shape(sizes), (0,)).values())
     before = _status("VmRSS")
     clock = UpdateClock()
-    time_updates(shape(sizes), "pretraining", texts=sizes["batch_size"], updates=3, clock=clock)
+    time_updates(shape(sizes), load(sizes), updates=3, clock=clock)
     peak = _status("VmHWM") - before
     counted = {"parameters": 4 * parameters, "gradients": 4 * parameters, "optimiser": 8 * parameters}
     counted["activations"] = kept_bytes(sizes)
@@ -183,7 +188,7 @@ def kept_bytes(sizes: Mapping[str, int]) -> int:
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        time_updates(shape(sizes), "pretraining", texts=sizes["batch_size"], updates=1, clock=UpdateClock())
+        time_updates(shape(sizes), load(sizes), updates=1, clock=UpdateClock())
     return sum(kept.values())
 
 

@@ -35,17 +35,21 @@ from tlm_search.space.sections import CorpusSection
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Pretraining
-from tlm_search.training.speed import UpdateClock, faster_precision
+from tlm_search.training.speed import Load, UpdateClock, faster_precision
+
+
+def settings_of(work: Work) -> Pretraining:
+    """Return the settings of the paper."""
+    return Pretraining(1, work.batch_size, LEARNING_RATE, WEIGHT_DECAY, 0.0, work.dropout, MASKED)
 
 
 def ours(work: Work, execution: Execution) -> float:
     """Pre-train with the engine; return the seconds of the timed updates."""
-    settings = Pretraining(1, work.batch_size, LEARNING_RATE, WEIGHT_DECAY, 0.0, work.dropout, MASKED)
     names = {role: getattr(work.tokenizer, f"{role}_token_id") for role in ("pad", "cls", "sep", "mask")}
     clock = UpdateClock(work.now)
     pretrain(
         work.architecture,
-        settings,
+        settings_of(work),
         token_array(work.texts),
         special=names,
         seeds=(0,),
@@ -66,7 +70,7 @@ def main() -> int:
         documents = max(4000, arguments.batch_size * (arguments.updates + 1))
         corpus = load_corpus(CorpusSection(source=arguments.data, documents=documents), Path(folder))
         work = work_of(arguments, corpus.documents, (), Path(folder))
-        precision = faster_precision(work.architecture, "pretraining")
+        precision = faster_precision(work.architecture, Load.of(work.architecture, settings_of(work)))
         model = BertForMaskedLM(peer_config(work))
         contenders = {
             "ours": lambda: ours(work, Execution(arguments.device, precision)),

@@ -21,9 +21,10 @@ import torch
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import machine
 from tlm_search.training.memory import keep_freed_memory
-from tlm_search.training.speed import Objective, UpdateClock, faster_precision, time_updates
+from tlm_search.training.speed import Load, Objective, UpdateClock, faster_precision, time_updates
 
 UPDATES = 1000  # of one member
+MASKED = 0.15
 
 
 def now(device: str) -> float:
@@ -35,14 +36,14 @@ def now(device: str) -> float:
 
 def measure(architecture: Architecture, objective: Objective, given: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each number of members."""
-    precision = faster_precision(architecture, objective) if given.device == "cpu" else "float32"
+    load = Load(objective, given.batch_size, MASKED if objective == "pretraining" else 0.0)
+    precision = faster_precision(architecture, load) if given.device == "cpu" else "float32"
 
     def seconds(members: int) -> float:
         clock = UpdateClock(lambda: now(given.device))
         time_updates(
             architecture,
-            objective,
-            texts=given.batch_size,
+            load,
             updates=given.updates + 1,
             members=members,
             precision=precision,

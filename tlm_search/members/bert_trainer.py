@@ -37,7 +37,6 @@ from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Precision
-from tlm_search.training.speed import Objective
 
 PRETRAINED = "pretrained"
 LATENCY = "latency"
@@ -131,8 +130,8 @@ class BertTrainer:
         document = measured(LATENCY, {**key, "machine": where}, measure, machine=where, store=store)
         return float(document["latency_ms"])
 
-    def _precision(self, architecture: Architecture, objective: Objective, store: Store) -> Precision:
-        return measured_precision(architecture, objective, device=self.device, store=store)
+    def _precision(self, spec: PretrainSpec | MemberSpec, store: Store) -> Precision:
+        return measured_precision(spec.architecture, spec.settings, device=self.device, store=store)
 
     def _train(
         self, specs: Sequence[MemberSpec], store: Store, data: PreparedData, pieces: int
@@ -151,7 +150,7 @@ class BertTrainer:
             pad=pad,
             seeds=seeds,
             pretrained=encoders,
-            execution=Execution(self.device, self._precision(first.architecture, "finetuning", store), pieces),
+            execution=Execution(self.device, self._precision(first, store), pieces),
         )
         _check(course, seeds, "fine-tuning", "finetune_learning_rate")
         logits = {
@@ -217,7 +216,7 @@ class BertTrainer:
         folder, key = store.scratch(PRETRAINED, first.digest), [spec.digest for spec in specs]
         # What was begun elsewhere goes on in its precision: the result is that of no interruption.
         facts = saved_facts(folder)
-        precision = facts.get("precision") or self._precision(first.architecture, "pretraining", store)
+        precision = facts.get("precision") or self._precision(first, store)
 
         def keeping(orders: Orders, dropouts: Sequence[torch.Generator]) -> Checkpoint:
             return Checkpoint(

@@ -30,7 +30,7 @@ from tlm_search.training.finetune import EVALUATION_TEXTS, finetune, predict
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Finetuning, Pretraining
-from tlm_search.training.speed import Objective, UpdateClock
+from tlm_search.training.speed import Load, Objective, UpdateClock
 
 PACE = "pace"
 MEASURING_SECONDS = 60.0  # of one prediction; what is left then is estimated from what was measured
@@ -59,7 +59,7 @@ class Pace:
         self._deadline = time.monotonic() + MEASURING_SECONDS
         self._known: dict[str, Mapping[str, float]] = {}
         self._points: dict[str, dict[float, float]] = {}
-        self._executions: dict[tuple[Architecture, Objective], Execution] = {}
+        self._executions: dict[tuple[Architecture, Load], Execution] = {}
 
     def pretraining(self, spec: PretrainSpec) -> float:
         """Return the seconds of one pre-training."""
@@ -76,7 +76,7 @@ class Pace:
             return {"update": self._seconds_per_update(lambda n, clock: self._pretrain(spec, corpus, n, clock))}
 
         updates = math.ceil(spec.documents / settings.batch_size) * settings.epochs
-        return updates * self._seconds("update", "pretraining", spec.architecture, key, flops, measure)
+        return updates * self._seconds("update", "pretraining", spec, key, flops, measure)
 
     def finetuning(self, spec: MemberSpec) -> float:
         """Return the seconds of one fine-tuning and of the answers on validation and test."""
@@ -93,8 +93,8 @@ class Pace:
             return {"update": update, "text": self._seconds_per_answer(spec, texts, labels)}
 
         updates = math.ceil(rows["train"] / settings.batch_size) * settings.epochs
-        update = self._seconds("update", "finetuning", spec.architecture, key, flops, measure)
-        text = self._seconds("text", "finetuning", spec.architecture, key, flops / batch, measure)
+        update = self._seconds("update", "finetuning", spec, key, flops, measure)
+        text = self._seconds("text", "finetuning", spec, key, flops / batch, measure)
         return updates * update + (rows["validation"] + rows["test"]) * text
 
     def latencies(self, size: int) -> float:
@@ -105,13 +105,13 @@ class Pace:
         self,
         part: str,
         objective: Objective,
-        architecture: Architecture,
+        spec: PretrainSpec | MemberSpec,
         key: Mapping[str, Any],
         flops: float,
         measure: Measure,
     ) -> float:
         """Return what was measured for ``key``, now or before; or an estimate, once measuring took its time."""
-        key = {"architecture": architecture.to_document(), **key, "objective": objective, "stack": self.stack}
+        key = {"architecture": spec.architecture.to_document(), **key, "objective": objective, "stack": self.stack}
         key["machine"] = self.machine
         name = digest(key)
         points = self._points.setdefault(f"{objective} {part}", {})
@@ -119,7 +119,7 @@ class Pace:
             late = points and time.monotonic() > self._deadline
             if late and not is_measured(PACE, key, store=self.store):
                 return interpolated(points, flops)
-            self._execution(architecture, objective)  # before: it may have to be measured too
+            self._execution(spec)  # before: it may have to be measured too
             document = measured(PACE, key, lambda: {"seconds": dict(measure())}, machine=self.machine, store=self.store)
             self._known[name] = document["seconds"]
         points[flops] = seconds = self._known[name][part]
@@ -146,7 +146,7 @@ class Pace:
             texts,
             special=self.data.special,
             seeds=range(self.stack),
-            execution=self._execution(spec.architecture, "pretraining"),
+            execution=self._execution(spec),
             keeping=lambda *_: clock,
         )
 
@@ -175,7 +175,7 @@ class Pace:
             pad=self.data.special["pad"],
             seeds=range(self.stack),
             pretrained=None,
-            execution=self._execution(spec.architecture, "finetuning"),
+            execution=self._execution(spec),
             keeping=None if clock is None else lambda *_: clock,
         )
         return weights
@@ -191,10 +191,10 @@ class Pace:
             taken.append(self._now() - begin)
         return statistics.median(taken[1:]) / EVALUATION_TEXTS / self.stack
 
-    def _execution(self, architecture: Architecture, objective: Objective) -> Execution:
-        wanted = (architecture, objective)
+    def _execution(self, spec: PretrainSpec | MemberSpec) -> Execution:
+        wanted = (spec.architecture, Load.of(spec.architecture, spec.settings))
         if wanted not in self._executions:
-            precision = measured_precision(architecture, objective, device=self.device, store=self.store)
+            precision = measured_precision(spec.architecture, spec.settings, device=self.device, store=self.store)
             self._executions[wanted] = Execution(self.device, precision)
         return self._executions[wanted]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -22,20 +23,42 @@ Objective = Literal["pretraining", "finetuning"]
 WORTHWHILE = 0.9  # bf16 has to take less than this share of the time of fp32
 HOPELESS = 3.0  # a small product in bf16 that takes more than so many times that in fp32 tells enough
 LEAST_FLOPS = 6e7  # of an update's forward pass; below, calls cost more than the arithmetic
-MASKED = 0.15
-_TEXTS, _TIMED, _TURNS = 16, 3, 2
+MOST_TOKENS = 2048  # of an update that is timed to choose: more would take long, and choose the same
+_TIMED, _TURNS = 3, 2
 _SIDE = 192  # of the matrices of that product
 _LABELS = 4
 _SPECIAL = {"pad": 0, "cls": 1, "sep": 2, "mask": 3}
 _ALL: tuple[Precision, ...] = get_args(Precision)
 
 
-def faster_precision(architecture: Architecture, objective: Objective) -> Precision:
+@dataclass(frozen=True)
+class Load:
+    """What an update has to do, as far as its time goes: ``texts`` of full length.
+
+    ``masked`` is the share of their tokens that pre-training predicts, ``pooling`` that of fine-tuning.
+    """
+
+    objective: Objective
+    texts: int
+    masked: float = 0.0
+    pooling: str = "cls"
+
+    @classmethod
+    def of(cls, architecture: Architecture, settings: Pretraining | Finetuning) -> Load:
+        """Return about what ``settings`` load an update with: nearly equal settings are to be measured once."""
+        texts = min(settings.batch_size, max(1, MOST_TOKENS // architecture.positions))
+        texts = 1 << (texts.bit_length() - 1)
+        if isinstance(settings, Pretraining):
+            return cls("pretraining", texts, masked=max(1, round(20 * settings.masking_probability)) / 20)
+        return cls("finetuning", texts, pooling=settings.pooling)
+
+
+def faster_precision(architecture: Architecture, load: Load) -> Precision:
     """Return the precision in which this CPU trains ``architecture`` faster; takes a few updates in each.
 
     fp32 where bf16 is not clearly faster.
     """
-    if not can_gain(architecture, objective):
+    if not can_gain(architecture, load):
         return "float32"
     seconds, threads = dict.fromkeys(_ALL, math.inf), torch.get_num_threads()
     # One thread, and its own time: so that other work on the machine does not decide.
@@ -45,18 +68,17 @@ def faster_precision(architecture: Architecture, objective: Objective) -> Precis
         if seconds_per_product("bfloat16") > HOPELESS * seconds_per_product("float32"):
             return "float32"
         for precision in _ALL * _TURNS:
-            clock = UpdateClock(time.thread_time)
-            taken = seconds_per_update(architecture, objective, texts=_TEXTS, precision=precision, clock=clock)
+            taken = seconds_per_update(architecture, load, precision=precision, clock=UpdateClock(time.thread_time))
             seconds[precision] = min(taken, seconds[precision])
     finally:
         torch.set_num_threads(threads)
     return "bfloat16" if seconds["bfloat16"] < WORTHWHILE * seconds["float32"] else "float32"
 
 
-def can_gain(architecture: Architecture, objective: Objective) -> bool:
+def can_gain(architecture: Architecture, load: Load) -> bool:
     """Say whether bf16 may help: not where an update is too small, nor with convolutions, which stay in fp32."""
-    scored = MASKED * architecture.positions if objective == "pretraining" else 0.0
-    work = _TEXTS * architecture.forward_flops(architecture.positions, scored=scored)
+    length = architecture.positions
+    work = load.texts * architecture.forward_flops(length, scored=load.masked * length)
     return not architecture.convolution_layers and work >= LEAST_FLOPS
 
 
@@ -72,24 +94,18 @@ def seconds_per_product(precision: Precision) -> float:
 
 
 def seconds_per_update(
-    architecture: Architecture,
-    objective: Objective,
-    *,
-    texts: int,
-    precision: Precision = "float32",
-    clock: UpdateClock | None = None,
+    architecture: Architecture, load: Load, *, precision: Precision = "float32", clock: UpdateClock | None = None
 ) -> float:
-    """Return the least seconds that one update on ``texts`` texts of full length took, of a few."""
+    """Return the least seconds that one update took, of a few."""
     clock = clock or UpdateClock()
-    time_updates(architecture, objective, texts=texts, updates=_TIMED + 1, precision=precision, clock=clock)
+    time_updates(architecture, load, updates=_TIMED + 1, precision=precision, clock=clock)
     return float(np.diff(clock.ends).min())
 
 
 def time_updates(
     architecture: Architecture,
-    objective: Objective,
+    load: Load,
     *,
-    texts: int,
     updates: int,
     clock: UpdateClock,
     members: int = 1,
@@ -97,14 +113,14 @@ def time_updates(
     device: str = "cpu",
 ) -> None:
     """Train ``members`` stacked members on made-up texts of full length; ``clock`` notes when each update ends."""
-    length, count = architecture.positions, texts * updates
+    length, count = architecture.positions, load.texts * updates
     ids = np.random.default_rng(0).integers(len(_SPECIAL), architecture.vocabulary, count * length)
     made_up = TokenArray(ids.astype(np.int32), np.arange(count + 1) * length)
     execution, seeds = Execution(device, precision), range(members)
-    if objective == "pretraining":
+    if load.objective == "pretraining":
         pretrain(
             architecture,
-            Pretraining(1, texts, 1e-4, 0.0, 0.0, 0.0, MASKED),
+            Pretraining(1, load.texts, 1e-4, 0.0, 0.0, 0.0, load.masked),
             made_up,
             special=_SPECIAL,
             seeds=seeds,
@@ -114,7 +130,7 @@ def time_updates(
     else:
         finetune(
             architecture,
-            Finetuning("cls", 1, texts, 1e-4, 0.0, 0.0, 0.0),
+            Finetuning(load.pooling, 1, load.texts, 1e-4, 0.0, 0.0, 0.0),
             made_up,
             np.arange(count) % _LABELS,
             classes=_LABELS,

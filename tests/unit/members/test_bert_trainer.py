@@ -19,6 +19,7 @@ from tlm_search.members.store import Store
 from tlm_search.members.train import obtain
 from tlm_search.model.architecture import Architecture
 from tlm_search.training.checkpoint import Checkpoint
+from tlm_search.training.speed import Load
 
 PRETRAINING = {"pretrain_size": 20, "pretrain_epochs": 2, "pretrain_batch_size": 4, "pretrain_dropout": 0.1}
 CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."
@@ -95,8 +96,8 @@ def test_the_precision_is_measured_once_and_a_checkpoint_keeps_its_own(
 ) -> None:
     asked = []
 
-    def faster(architecture: Architecture, objective: str) -> str:
-        asked.append(objective)
+    def faster(architecture: Architecture, load: Load) -> str:
+        asked.append(load.objective)
         return "bfloat16"
 
     monkeypatch.setattr(precision, "can_gain", lambda *_: True)

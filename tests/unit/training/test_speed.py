@@ -1,5 +1,6 @@
 """The choice of a precision: by measurement, and quickly where bf16 is only emulated."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,17 +8,20 @@ import torch
 
 from tlm_search.model.architecture import Architecture
 from tlm_search.training import speed
-from tlm_search.training.speed import can_gain, faster_precision
+from tlm_search.training.settings import Finetuning, Pretraining
+from tlm_search.training.speed import Load, can_gain, faster_precision
 
 WIDE = Architecture(depth=1, heads=8, head_size=64, feed_forward=2048, vocabulary=4096, positions=64)
 SMALL = Architecture(depth=1, heads=1, head_size=16, feed_forward=32, vocabulary=100, positions=8)
+
+PRETRAINING, FINETUNING = Load("pretraining", 16, 0.15), Load("finetuning", 16)
 
 
 def take(monkeypatch: pytest.MonkeyPatch, *, product: float, update: float) -> list[str]:
     """Let bf16 take so many times as long as fp32; return the precisions whose updates are timed."""
     timed: list[str] = []
 
-    def updates(architecture: Architecture, objective: str, *, precision: str, **rest: Any) -> float:
+    def updates(architecture: Architecture, load: Load, *, precision: str, **rest: Any) -> float:
         timed.append(precision)
         return update if precision == "bfloat16" else 1.0
 
@@ -32,7 +36,7 @@ def test_the_faster_precision_is_taken_where_it_is_clearly_faster(
 ) -> None:
     timed = take(monkeypatch, product=1.2, update=update)
     threads = torch.get_num_threads()
-    assert faster_precision(WIDE, "pretraining") == chosen
+    assert faster_precision(WIDE, PRETRAINING) == chosen
     assert set(timed) == {"float32", "bfloat16"}
     assert torch.get_num_threads() == threads
 
@@ -41,18 +45,32 @@ def test_no_update_is_timed_where_bf16_is_emulated(monkeypatch: pytest.MonkeyPat
     """A single one would take most of a minute there."""
     timed = take(monkeypatch, product=25.0, update=0.1)
     threads = torch.get_num_threads()
-    assert faster_precision(WIDE, "pretraining") == "float32"
+    assert faster_precision(WIDE, PRETRAINING) == "float32"
     assert timed == []
     assert torch.get_num_threads() == threads
 
 
 def test_small_members_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = take(monkeypatch, product=0.1, update=0.1)
-    assert not can_gain(SMALL, "finetuning")
-    assert faster_precision(SMALL, "finetuning") == "float32"
+    assert not can_gain(SMALL, FINETUNING)
+    assert faster_precision(SMALL, FINETUNING) == "float32"
     assert timed == []
 
 
 def test_a_product_takes_time_in_both_precisions() -> None:
     assert speed.seconds_per_product("float32") > 0
     assert speed.seconds_per_product("bfloat16") > 0
+
+
+def test_settings_that_differ_little_are_measured_once() -> None:
+    plain = Pretraining(1, 32, 1e-3, 0.0, 0.0, 0.0, 0.15)
+    load = Load.of(WIDE, plain)
+    assert load == Load("pretraining", 32, 0.15)
+    others = (
+        replace(plain, batch_size=40, learning_rate=1.0, masking_probability=0.16),
+        replace(plain, batch_size=500),
+    )
+    assert [Load.of(WIDE, other) for other in others] == [load, load]
+    assert Load.of(WIDE, replace(plain, masking_probability=0.4)) != load
+    mean = Finetuning("mean", 1, 8, 1e-3, 0.0, 0.0, 0.0)
+    assert Load.of(replace(WIDE, positions=4096), mean) == Load("finetuning", 1, pooling="mean")
