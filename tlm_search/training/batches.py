@@ -159,12 +159,12 @@ def mask(
     rows, length = tokens.ids.shape[1:]
     count = _count(targets)
     read = Read.of(chosen, rows=rows, length=length, count=count)
-    return ScoredBatch(masked, read, _filled(targets, count), _means_of(targets))
+    return ScoredBatch(masked, read, _filled(targets, count), _scored(targets))
 
 
 def label(batch: TextBatch, labels: Ints) -> ScoredBatch:
     """Score each text by its label; ``labels`` are ``(K, B)``."""
-    return ScoredBatch(batch.tokens, batch.starts, torch.from_numpy(labels), _means_of(labels))
+    return ScoredBatch(batch.tokens, batch.starts, torch.from_numpy(labels), _scored(labels))
 
 
 def _first_fit(sizes: Ints, length: int) -> Ints:
@@ -181,7 +181,7 @@ def _first_fit(sizes: Ints, length: int) -> Ints:
     return places
 
 
-def _means_of(targets: Sequence[Ints] | Ints) -> Tensor:
+def _scored(targets: Sequence[Ints] | Ints) -> Tensor:
     return torch.tensor([max(1, len(own)) for own in targets], dtype=torch.float32)
 
 
