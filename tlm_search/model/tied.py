@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tlm_search.model.footprint import LOGITS_BYTES
+from tlm_search.model.rows import gather
 
 UNSCORED = -100  # a target that fills up
 _SMALLEST = torch.finfo(torch.float32).tiny
@@ -67,7 +68,7 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, ids: Tensor, words: TiedWords) -> Tensor:
         ctx.ids, ctx.words, ctx.like = ids, words, table
-        return torch.stack([rows.index_select(0, own) for rows, own in zip(table, ids, strict=True)])
+        return gather(table, ids)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:

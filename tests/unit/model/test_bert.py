@@ -15,6 +15,7 @@ from transformers import (
     RobertaPreLayerNormForMaskedLM,
 )
 
+from tlm_search.model import attention
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import class_logits, encode, mlm_logits
 from tlm_search.model.hf import bert_config, from_transformers, to_transformers, with_every_layer
@@ -96,8 +97,12 @@ def masked_losses(architecture: Architecture, share: float = 0.3) -> tuple[Weigh
     return encoder, tokens, targets, losses, dict(zip(encoder, gradients, strict=True))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5], ids=["few a row, without keys", "many a row"])
-def test_every_gradient_of_the_masked_loss_equals_transformers(share: float) -> None:
+@pytest.mark.parametrize("units", [0, 10**6], ids=["without keys", "with keys"])
+@pytest.mark.parametrize("share", [0.0, 0.5], ids=["one a row", "many a row"])
+def test_every_gradient_of_the_masked_loss_equals_transformers(
+    share: float, units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "UNITS_PER_QUERY", units)
     encoder, tokens, targets, losses, ours = masked_losses(SHAPES[1], share)
     for member in range(2):
         model = BertForMaskedLM(BertConfig(**bert_config(SHAPES[1]))).eval()
