@@ -3,11 +3,12 @@
 Ours is the engine as `tlm-search run` uses it. `hf_trainer` is `transformers.Trainer` with its own collators: padded to
 the longest text of a batch, fused AdamW. `paper_loop` is the loop of arXiv 2507.14871 as its released code has it: each
 text padded to the full length, the head on every position, masks drawn on the host, AdamW with its defaults, the loss
-read after each update. Both peers are `transformers`' BERT in fp32, as they run on a CPU. Dropout is alike: on hidden
-states as given, on attention probabilities nowhere.
+read after each update. Both peers are `transformers`' BERT in fp32, as they run on a CPU; on a GPU, Trainer gets its
+bf16. Dropout is alike: on hidden states as given, on attention probabilities nowhere.
 
 A turn is one training of a few updates by each; turns alternate, and the median over turns counts. The first update of
-a turn is not timed. Where other work runs on the machine, `--threads 1 --clock cpu` counts processor time instead.
+a turn is not timed, on a GPU neither are those before it. Where other work runs on the machine, `--threads 1 --clock
+cpu` counts processor time instead.
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.data.wordpiece import save, train_wordpiece
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config
+from tlm_search.model.latency import machine
+from tlm_search.training.clock import GPU_WARMUP, GpuClock, UpdateClock
 
 LEARNING_RATE, WEIGHT_DECAY, MASKED = 5e-5, 0.01, 0.15  # of the paper
-NAMES = ("ours", "paper_loop", "hf_trainer")
+PEERS = ("paper_loop", "hf_trainer")
+OURS = "ours, members: "
 
 Texts = Sequence[Sequence[int]]
 
@@ -62,12 +66,17 @@ class Work:
     dropout: float
     tokenizer: PreTrainedTokenizerFast
     folder: Path
+    device: str = "cpu"
     now: Callable[[], float] = time.perf_counter
 
     @property
     def timed_tokens(self) -> float:
-        """Tokens of the timed updates, padding not counted."""
-        return sum(map(len, self.texts)) * self.updates / (self.updates + 1)
+        """Tokens of the timed updates of one member, padding not counted."""
+        return sum(map(len, self.texts)) * self.updates * self.batch_size / len(self.texts)
+
+    def clock(self) -> UpdateClock:
+        """Return what notes the updates of one training."""
+        return UpdateClock(self.now) if self.device == "cpu" else GpuClock()
 
     @property
     def classes(self) -> int:
@@ -92,18 +101,17 @@ def token_array(texts: Texts) -> TokenArray:
 
 def paper_loop(work: Work, model: Any, *, masked: bool) -> float:
     """Train ``model`` as the paper's code does; return the seconds of the timed updates."""
-    loader = padded_batches(work, masked=masked)
+    loader, clock = padded_batches(work, masked=masked), work.clock()
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     model.train()
-    ends = []
     for batch in loader:
         optimiser.zero_grad()
-        loss = model(**batch).loss
+        loss = model(**{name: value.to(work.device) for name, value in batch.items()}).loss
         loss.backward()
         optimiser.step()
         loss.item()
-        ends.append(work.now())
-    return ends[-1] - ends[0]
+        clock.is_due()
+    return clock.seconds
 
 
 def padded_batches(work: Work, *, masked: bool) -> DataLoader[Any]:
@@ -129,7 +137,8 @@ def hf_trainer(work: Work, model: Any, *, masked: bool) -> float:
         num_train_epochs=1,
         learning_rate=LEARNING_RATE,
         weight_decay=WEIGHT_DECAY,
-        use_cpu=True,
+        use_cpu=work.device == "cpu",
+        bf16=work.device == "cuda",
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
@@ -138,20 +147,20 @@ def hf_trainer(work: Work, model: Any, *, masked: bool) -> float:
     rows: list[dict[str, Any]] = [{"input_ids": list(text)} for text in work.texts]
     if not masked:
         rows = [{**row, "label": label} for row, label in zip(rows, work.labels, strict=True)]
-    clock = _TrainerClock(work.now)
-    trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator, callbacks=[clock])  # type: ignore[arg-type]
+    clock = work.clock()
+    listener = _Listener(clock)
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator, callbacks=[listener])  # type: ignore[arg-type]
     trainer.remove_callback(PrinterCallback)  # standard output is for the result
     trainer.train()
-    return clock.ends[-1] - clock.ends[0]
+    return clock.seconds
 
 
-class _TrainerClock(TrainerCallback):
-    def __init__(self, now: Callable[[], float]) -> None:
-        self.now = now
-        self.ends: list[float] = []
+class _Listener(TrainerCallback):
+    def __init__(self, clock: UpdateClock) -> None:
+        self.clock = clock
 
     def on_step_end(self, *arguments: Any, **named: Any) -> None:
-        self.ends.append(self.now())
+        self.clock.is_due()
 
 
 def peer_config(work: Work) -> BertConfig:
@@ -172,18 +181,31 @@ def race(contenders: Mapping[str, Callable[[], float]], *, turns: int) -> dict[s
 
 
 def document(work: Work, seconds: Mapping[str, Sequence[float]], **facts: object) -> dict[str, object]:
-    """Return the result as JSON; ratios are medians over the turns of what the two took in the same turn."""
-    speed = {name: work.timed_tokens / statistics.median(taken) for name, taken in seconds.items()}
-    ratios = {
-        name: statistics.median(peer / own for peer, own in zip(seconds[name], seconds["ours"], strict=True))
-        for name in NAMES[1:]
-    }
+    """Return the result as JSON; ratios are medians over the turns of what the two took in the same turn.
+
+    Ours stands under ``ours`` for the first number of members, and under ``stacked`` for every one.
+    """
+    stacked: dict[int, dict[str, Any]] = {}
+    for members in (int(name.removeprefix(OURS)) for name in seconds if name.startswith(OURS)):
+        own = seconds[f"{OURS}{members}"]
+        ratios = {
+            peer: members * statistics.median(p / o for p, o in zip(seconds[peer], own, strict=True)) for peer in PEERS
+        }
+        speed = members * work.timed_tokens / statistics.median(own)
+        stacked[members] = {
+            "tokens_per_second": round(speed, 1),
+            "ratio": {peer: round(ratio, 2) for peer, ratio in ratios.items()},
+        }
+    first, turns = next(iter(stacked.values())), len(seconds[PEERS[0]])
+    peers = {peer: round(work.timed_tokens / statistics.median(seconds[peer]), 1) for peer in PEERS}
     return {
-        "tokens_per_second": {name: round(value, 1) for name, value in speed.items()},
-        "ratio": {name: round(value, 2) for name, value in ratios.items()},
-        "updates": work.updates * len(seconds["ours"]),
-        "tokens": round(work.timed_tokens * len(seconds["ours"])),
-        "device": "cpu",
+        "tokens_per_second": {"ours": first["tokens_per_second"], **peers},
+        "ratio": first["ratio"],
+        "stacked": stacked,
+        "updates": work.updates * turns,
+        "tokens": round(work.timed_tokens * turns),
+        "device": work.device,
+        "machine": machine(work.device),
         "threads": torch.get_num_threads(),
         "turns": {name: [round(value, 3) for value in taken] for name, taken in seconds.items()},
         **facts,
@@ -200,7 +222,8 @@ def add_options(parser: argparse.ArgumentParser, *, updates: int) -> None:
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--updates", type=int, default=updates, help="timed updates in a turn")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--device", choices=["cpu"], default="cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--members", type=int, nargs="+", default=[1], help="of ours, stacked; the peers train one")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time of all threads")
     parser.add_argument("--data", default="pydocs", help="what to train on, as a space names it")
@@ -219,10 +242,16 @@ def work_of(arguments: argparse.Namespace, texts: Sequence[str], labels: Sequenc
         vocabulary=arguments.vocabulary,
         positions=arguments.length,
     )
-    count = arguments.batch_size * (arguments.updates + 1)
+    count = arguments.batch_size * all_updates(arguments)
     now = time.process_time if arguments.clock == "cpu" else time.perf_counter
     size, updates, dropout = arguments.batch_size, arguments.updates, arguments.dropout
-    return Work(shape, ids[:count], labels[:count], size, updates, dropout, tokenizer, folder, now)
+    where = (arguments.device, now)
+    return Work(shape, ids[:count], labels[:count], size, updates, dropout, tokenizer, folder, *where)
+
+
+def all_updates(arguments: argparse.Namespace) -> int:
+    """Return how many updates a turn has, those that are not timed too."""
+    return int(arguments.updates) + 1 + (GPU_WARMUP if arguments.device == "cuda" else 0)
 
 
 def show(result: Mapping[str, Any], *, as_json: bool) -> None:
@@ -230,9 +259,11 @@ def show(result: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    for name, speed in result["tokens_per_second"].items():
-        ratio = result["ratio"].get(name)
-        print(f"{name:12s} {speed:10.0f} tokens/s" + (f"   ours is {ratio:.2f} times as fast" if ratio else ""))
+    for peer in PEERS:
+        print(f"{peer:20s} {result['tokens_per_second'][peer]:10.0f} tokens/s")
+    for members, ours in result["stacked"].items():
+        ratios = ", ".join(f"{ratio:.2f} times {peer}" for peer, ratio in ours["ratio"].items())
+        print(f"{OURS + str(members):20s} {ours['tokens_per_second']:10.0f} tokens/s: {ratios}")
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:

@@ -32,11 +32,12 @@ from tlm_search.model.hf import to_transformers
 from tlm_search.model.weights import initial_weights
 from tlm_search.space.sections import CorpusSection
 from tlm_search.training.checkpoint import Snapshot
+from tlm_search.training.clock import UpdateClock
 from tlm_search.training.engine import GRADIENT_NORM, Optimisation
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Pretraining
-from tlm_search.training.speed import Load, UpdateClock, faster_precision
+from tlm_search.training.speed import Load, faster_precision
 
 WEIGHT_DECAY, WARMUP = 0.01, 0.06
 POINTS = 20

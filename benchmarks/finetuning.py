@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from contenders import (
     LEARNING_RATE,
+    OURS,
     WEIGHT_DECAY,
     Work,
     add_options,
+    all_updates,
     document,
     hf_trainer,
     paper_loop,
@@ -35,7 +38,7 @@ from tlm_search.space.sections import TaskSection
 from tlm_search.training.finetune import finetune
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.settings import Execution, Finetuning
-from tlm_search.training.speed import Load, UpdateClock, faster_precision
+from tlm_search.training.speed import Load, faster_precision
 
 
 def settings_of(work: Work) -> Finetuning:
@@ -43,9 +46,9 @@ def settings_of(work: Work) -> Finetuning:
     return Finetuning("cls", 1, work.batch_size, LEARNING_RATE, WEIGHT_DECAY, 0.0, work.dropout)
 
 
-def ours(work: Work, execution: Execution) -> float:
+def ours(work: Work, members: int, execution: Execution) -> float:
     """Fine-tune with the engine; return the seconds of the timed updates."""
-    clock = UpdateClock(work.now)
+    clock = work.clock()
     finetune(
         work.architecture,
         settings_of(work),
@@ -53,12 +56,12 @@ def ours(work: Work, execution: Execution) -> float:
         np.array(work.labels),
         classes=work.classes,
         pad=work.tokenizer.pad_token_id,
-        seeds=(0,),
+        seeds=range(members),
         pretrained=None,
         execution=execution,
         keeping=lambda *_: clock,
     )
-    return clock.ends[-1] - clock.ends[0]
+    return clock.seconds
 
 
 def main() -> int:
@@ -69,13 +72,16 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
     with scratch() as folder:
-        section = TaskSection(source=arguments.data, train_per_label=250, validation_per_label=20, test_per_label=20)
+        each = max(250, -(-arguments.batch_size * all_updates(arguments) // 2))  # enough with two labels
+        section = TaskSection(source=arguments.data, train_per_label=each, validation_per_label=20, test_per_label=20)
         split = load_task(section, Path(folder)).train
         work = work_of(arguments, split.texts, [int(label) for label in split.labels], Path(folder))
-        precision = faster_precision(work.architecture, Load.of(work.architecture, settings_of(work)))
-        model = BertForSequenceClassification(peer_config(work))
+        load = Load.of(work.architecture, settings_of(work))
+        precision = faster_precision(work.architecture, load, work.device)
+        model = BertForSequenceClassification(peer_config(work)).to(work.device)
+        execution = Execution(work.device, precision)
         contenders = {
-            "ours": lambda: ours(work, Execution(arguments.device, precision)),
+            **{f"{OURS}{k}": partial(ours, work, k, execution) for k in arguments.members},
             "paper_loop": lambda: paper_loop(work, model, masked=False),
             "hf_trainer": lambda: hf_trainer(work, model, masked=False),
         }

@@ -35,8 +35,9 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import machine
 from tlm_search.model.weights import initial_weights
 from tlm_search.search.folder import find_study, read_study
+from tlm_search.training.clock import UpdateClock
 from tlm_search.training.memory import keep_freed_memory
-from tlm_search.training.speed import Load, UpdateClock, time_updates
+from tlm_search.training.speed import Load, time_updates
 
 PARTS = ("growth", "memory", "prediction")
 BASE = {"batch_size": 32, "members": 1, "width": 128, "depth": 1, "vocabulary": 4096, "length": 32}

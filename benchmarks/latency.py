@@ -1,12 +1,12 @@
 """What a six-layer BERT takes for an answer, and what committees of 1 to 16 one-layer BERTs of its width take.
 
-Every model is a classifier for texts of full length on the CPU, with random weights: time does not depend on them. Its
+Every model is a classifier for texts of full length, with random weights: time does not depend on them. Its
 forms: as `predict` and `serve` compute it (the last layer for the first token alone), `stacked`, all members as one
 model, or `member by member`, of which they choose by the number of tokens; and `transformers`, one plain
 `BertForSequenceClassification` after another. Batches of 1 and of 32 texts, one thread and all. All models of one
 setting take turns of a few calls in one process, so that whatever else the machine does slows all of them alike.
 
-    python benchmarks/latency.py [--width 128] [--length 64] [--members 1 2 4 8 16] [--json]
+    python benchmarks/latency.py [--width 128] [--length 64] [--members 1 2 4 8 16] [--device cpu] [--json]
 """
 
 from __future__ import annotations
@@ -53,29 +53,35 @@ def one_after_another(answer: Answer, times: int) -> Answer:
     return lambda: torch.stack([answer() for _ in range(times)]).mean(0)
 
 
-def forms(architecture: Architecture, *, members: int, texts: int) -> Iterator[tuple[str, Answer]]:
+def forms(architecture: Architecture, *, members: int, texts: int, device: str) -> Iterator[tuple[str, Answer]]:
     """Yield each way to compute ``members`` such models."""
     ways = {"stacked": True, "member by member": False} if members > 1 else {"one model": True}
     for name, stacked in ways.items():
         yield (
             name,
             committee_answer(
-                architecture, members=members, labels=LABELS, pooling=POOLING, texts=texts, stacked=stacked
+                architecture,
+                members=members,
+                labels=LABELS,
+                pooling=POOLING,
+                texts=texts,
+                stacked=stacked,
+                device=device,
             ),
         )
-    plain = transformers_answer(architecture, labels=LABELS, attention="sdpa", texts=texts)
+    plain = transformers_answer(architecture, labels=LABELS, attention="sdpa", texts=texts, device=device)
     yield "transformers", one_after_another(plain, members)
 
 
 def measure(
-    *, width: int, length: int, sizes: Sequence[int], threads: int, texts: int, seconds: float
+    *, width: int, length: int, sizes: Sequence[int], threads: int, texts: int, seconds: float, device: str
 ) -> Iterator[Row]:
     """Race the deep model and the committees in one setting."""
     models = [(DEEP, 1), *((1, size) for size in sizes)]
     answers = {
         (depth, members, form): answer
         for depth, members in models
-        for form, answer in forms(shape(depth, width=width, length=length), members=members, texts=texts)
+        for form, answer in forms(shape(depth, width=width, length=length), members=members, texts=texts, device=device)
     }
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -97,6 +103,7 @@ def main() -> int:
     parser.add_argument("--members", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="sizes of the committees")
     parser.add_argument("--seconds", type=float, default=5, help="of each setting; large models take longer")
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, torch.get_num_threads()}))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     given = parser.parse_args()
     keep_freed_memory()
@@ -105,9 +112,13 @@ def main() -> int:
         for texts in BATCHES:
             print(f"measuring: threads {threads}, texts {texts}", file=sys.stderr)
             shared = {"width": given.width, "length": given.length, "sizes": given.members, "seconds": given.seconds}
-            rows += measure(**shared, threads=threads, texts=texts)
+            rows += measure(**shared, threads=threads, texts=texts, device=given.device)
     if given.json:
-        print(json.dumps({"machine": machine(), "options": vars(given), "rows": [asdict(r) for r in rows]}, indent=1))
+        print(
+            json.dumps(
+                {"machine": machine(given.device), "options": vars(given), "rows": [asdict(r) for r in rows]}, indent=1
+            )
+        )
         return 0
     print("threads  texts  model            form                 p50 ms    p95 ms  ratio to BERT-6")
     for row in rows:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 from contenders import (
     LEARNING_RATE,
     MASKED,
+    OURS,
     WEIGHT_DECAY,
     Work,
     add_options,
+    all_updates,
     document,
     hf_trainer,
     paper_loop,
@@ -35,7 +38,7 @@ from tlm_search.space.sections import CorpusSection
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Pretraining
-from tlm_search.training.speed import Load, UpdateClock, faster_precision
+from tlm_search.training.speed import Load, faster_precision
 
 
 def settings_of(work: Work) -> Pretraining:
@@ -43,20 +46,20 @@ def settings_of(work: Work) -> Pretraining:
     return Pretraining(1, work.batch_size, LEARNING_RATE, WEIGHT_DECAY, 0.0, work.dropout, MASKED)
 
 
-def ours(work: Work, execution: Execution) -> float:
+def ours(work: Work, members: int, execution: Execution) -> float:
     """Pre-train with the engine; return the seconds of the timed updates."""
     names = {role: getattr(work.tokenizer, f"{role}_token_id") for role in ("pad", "cls", "sep", "mask")}
-    clock = UpdateClock(work.now)
+    clock = work.clock()
     pretrain(
         work.architecture,
         settings_of(work),
         token_array(work.texts),
         special=names,
-        seeds=(0,),
+        seeds=range(members),
         execution=execution,
         keeping=lambda *_: clock,
     )
-    return clock.ends[-1] - clock.ends[0]
+    return clock.seconds
 
 
 def main() -> int:
@@ -67,13 +70,15 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
     with scratch() as folder:
-        documents = max(4000, arguments.batch_size * (arguments.updates + 1))
+        documents = max(4000, arguments.batch_size * all_updates(arguments))
         corpus = load_corpus(CorpusSection(source=arguments.data, documents=documents), Path(folder))
         work = work_of(arguments, corpus.documents, (), Path(folder))
-        precision = faster_precision(work.architecture, Load.of(work.architecture, settings_of(work)))
-        model = BertForMaskedLM(peer_config(work))
+        load = Load.of(work.architecture, settings_of(work))
+        precision = faster_precision(work.architecture, load, work.device)
+        model = BertForMaskedLM(peer_config(work)).to(work.device)
+        execution = Execution(work.device, precision)
         contenders = {
-            "ours": lambda: ours(work, Execution(arguments.device, precision)),
+            **{f"{OURS}{k}": partial(ours, work, k, execution) for k in arguments.members},
             "paper_loop": lambda: paper_loop(work, model, masked=True),
             "hf_trainer": lambda: hf_trainer(work, model, masked=True),
         }

@@ -26,11 +26,13 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
 from tlm_search.model.latency import machine
 from tlm_search.model.weights import Weights
+from tlm_search.training.checkpoint import Keeper
+from tlm_search.training.clock import UpdateClock, clock_of
 from tlm_search.training.finetune import EVALUATION_TEXTS, finetune, predict
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Finetuning, Pretraining
-from tlm_search.training.speed import Load, Objective, UpdateClock
+from tlm_search.training.speed import Load, Objective
 
 PACE = "pace"
 MEASURING_SECONDS = 60.0  # of one prediction; what is left then is estimated from what was measured
@@ -129,9 +131,9 @@ class Pace:
         """Let ``train`` do some updates, then as many as tell the mean; per member of a stack."""
         updates = _LEAST_UPDATES
         for _ in range(2):
-            clock = UpdateClock(self._now)
-            train(updates + 1, clock)
-            each = (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1)
+            clock = clock_of(self.device)
+            train(clock.warmup + 1 + updates, clock)
+            each = clock.seconds / clock.updates
             enough = min(_MOST_UPDATES, math.ceil(_SECONDS / each))
             if enough <= updates:
                 break
@@ -164,7 +166,7 @@ class Pace:
         settings: Finetuning,
         texts: TokenArray,
         labels: NDArray[np.int64],
-        clock: UpdateClock | None,
+        clock: Keeper | None,
     ) -> Weights:
         weights, _ = finetune(
             spec.architecture,
@@ -208,16 +210,16 @@ class _EnoughError(Exception):
     """As many updates were timed as were asked for."""
 
 
-class _Limited(UpdateClock):
+class _Limited:
     """A clock that ends the training after some updates."""
 
     def __init__(self, clock: UpdateClock, updates: int) -> None:
-        super().__init__(clock.now)
-        self.ends, self.updates = clock.ends, updates
+        self.clock, self.updates = clock, updates
+        self.restore, self.save = clock.restore, clock.save
 
     def is_due(self) -> bool:
-        super().is_due()
-        if len(self.ends) >= self.updates:
+        self.clock.is_due()
+        if len(self.clock.ends) >= self.updates:
             raise _EnoughError
         return False
 

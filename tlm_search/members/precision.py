@@ -19,13 +19,13 @@ def measured_precision(
 ) -> Precision:
     """Return the precision that trains faster here: measured once for each kind of training on this kind of machine."""
     load = Load.of(architecture, settings)
-    if device != "cpu" or not can_gain(architecture, load):
+    if not can_gain(architecture, load, device):
         return "float32"
     where = machine(device)
     key = {"architecture": architecture.to_document(), **asdict(load), "machine": where}
 
     def measure() -> dict[str, Precision]:
-        return {"precision": faster_precision(architecture, load)}
+        return {"precision": faster_precision(architecture, load, device)}
 
     precision: Precision = measured(PRECISION, key, measure, machine=where, store=store)["precision"]
     return precision

@@ -52,7 +52,7 @@ def encode(
     drop = dropout or _keep
     sizes, whole_layers = tokens.sizes, architecture.depth - (read is not None)
     mask = tokens.sees() if whole_layers else None
-    hidden = drop(_embed(weights, tokens, lookup or _lookup).to(precision), sizes)
+    hidden = drop(_embed(weights, tokens, lookup or gather).to(precision), sizes)
     if architecture.convolution_layers:
         image = hidden.view(*tokens.ids.shape, architecture.width)
         hidden = convolution.forward(image, weights, architecture, training=training).flatten(1, 2)
@@ -114,15 +114,8 @@ def _keep(value: Tensor, sizes: Sequence[int]) -> Tensor:
 
 def _embed(weights: Weights, tokens: Tokens, lookup: Lookup) -> Tensor:
     words = lookup(weights["embeddings.words"], tokens.ids.flatten(1))
-    positions = _lookup(weights["embeddings.positions"], tokens.positions.flatten(1))
-    return normalise(words + positions + weights["embeddings.types"][:, None, 0], weights, "embeddings.norm")
-
-
-def _lookup(table: Tensor, ids: Tensor) -> Tensor:
-    members, rows, width = table.shape
-    if members > 1:
-        ids = ids + torch.arange(members, device=ids.device)[:, None] * rows
-    return F.embedding(ids, table.view(members * rows, width))
+    places = gather(weights["embeddings.positions"] + weights["embeddings.types"][:, :1], tokens.positions.flatten(1))
+    return normalise(words + places, weights, "embeddings.norm")
 
 
 def _text_means(hidden: Tensor, tokens: Tokens, starts: Tensor) -> Tensor:

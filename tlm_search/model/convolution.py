@@ -24,11 +24,16 @@ STATISTICS = ("running_mean", "running_var")  # not trained, but part of the wei
 def forward(image: Tensor, weights: dict[str, Tensor], architecture: Architecture, *, training: bool) -> Tensor:
     """Apply the front end to ``image`` ``(K, rows, length, width)``; in ``training`` the running statistics move."""
     members = image.shape[0]
+    if image.is_cuda and members > 1:
+        # One after another: cuDNN takes up to 1.7 times as long for convolutions in groups.
+        own = {name: value for name, value in weights.items() if name.startswith("convolution.")}
+        alone = [{name: value[k : k + 1] for name, value in own.items()} for k in range(members)]
+        parts = zip(torch.split(image, 1), alone, strict=True)
+        return torch.cat([forward(part, mine, architecture, training=training) for part, mine in parts])
     value = image.transpose(0, 1)
     for layer in range(architecture.convolution_layers + 1):
         name = f"convolution.{layer}"
-        kernel = weights[f"{name}.weight"].flatten(0, 1)
-        value = F.conv2d(_padded(value, kernel), kernel, groups=members)
+        value = _convolved(value, weights[f"{name}.weight"].flatten(0, 1).to(value.dtype), groups=members)
         value = F.batch_norm(
             value,
             weights[f"{name}.running_mean"].view(-1),
@@ -42,10 +47,16 @@ def forward(image: Tensor, weights: dict[str, Tensor], architecture: Architectur
     return value.transpose(0, 1)
 
 
-def _padded(image: Tensor, kernel: Tensor) -> Tensor:
-    """Pad as 'same' does; torch's own warns on even kernels, for which it makes this copy too."""
+def _convolved(image: Tensor, kernel: Tensor, *, groups: int) -> Tensor:
+    """Convolve as 'same' does; torch's own warns on even kernels, for which it makes a copy too."""
     high, wide = kernel.shape[2] - 1, kernel.shape[3] - 1
-    return F.pad(image, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
+    padding = (high // 2, wide // 2)
+    if high % 2 or wide % 2:
+        image, padding = F.pad(image, (wide // 2, wide - wide // 2, high // 2, high - high // 2)), (0, 0)
+    if image.is_cuda:
+        # Channels last in memory, as tensor cores take them.
+        image, kernel = (part.contiguous(memory_format=torch.channels_last) for part in (image, kernel))
+    return F.conv2d(image, kernel, padding=padding, groups=groups)
 
 
 def initial_weights(architecture: Architecture, generator: torch.Generator) -> dict[str, Tensor]:

@@ -93,9 +93,9 @@ def committee_answer(
 
 
 def transformers_answer(
-    architecture: Architecture, *, labels: int, attention: Literal["eager", "sdpa"], texts: int = 1
+    architecture: Architecture, *, labels: int, attention: Literal["eager", "sdpa"], texts: int = 1, device: str = "cpu"
 ) -> Answer:
-    """Return the same call on one classifier as plain ``transformers`` has it, on the CPU.
+    """Return the same call on one classifier as plain ``transformers`` has it.
 
     Raises:
         ValueError: the architecture has a convolution, which ``transformers`` has not.
@@ -107,11 +107,11 @@ def transformers_answer(
     names = tuple(map(str, range(labels)))
     options: dict[str, Any] = {**bert_config(architecture, labels=names), "attn_implementation": attention}
     model: Any = BertForSequenceClassification(BertConfig(**options))
-    model.eval()
-    ids = torch.full((texts, architecture.positions), _ID)
+    model.to(device).eval()
+    ids = torch.full((texts, architecture.positions), _ID, device=device)
 
     def answer() -> Tensor:
-        probabilities: Tensor = model(input_ids=ids).logits.softmax(-1)
+        probabilities: Tensor = model(input_ids=ids).logits.softmax(-1).cpu()
         return probabilities
 
     return answer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,19 +21,37 @@ def linear(value: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor:
 
 def affine(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return ``value @ weight.T + bias`` of each member, in the precision of ``value`` ``(K, n, in)``."""
-    weight, bias = weight.to(value.dtype), bias.to(value.dtype)
+    weight, bias = _rounded(weight, value.dtype), bias.to(value.dtype)
     if weight.shape[0] == 1:
         # squeeze, not [0]: the gradient of an index is a zeroed copy.
         return F.linear(value.squeeze(0), weight.squeeze(0), bias.squeeze(0)).unsqueeze(0)
     return torch.baddbmm(bias.unsqueeze(1), value, weight.transpose(1, 2))
 
 
+class _Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, precision: torch.dtype) -> Tensor:
+        ctx.precision = weight.dtype
+        return weight.to(precision)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        # In the order of memory, as the fused optimiser reads it: those of batched products come transposed.
+        return outer[0].to(ctx.precision, memory_format=torch.contiguous_format), None
+
+
+def _rounded(weight: Tensor, precision: torch.dtype) -> Tensor:
+    apply: Callable[..., Tensor] = _Rounded.apply
+    return weight if weight.dtype == precision else apply(weight, precision)
+
+
 def normalise(value: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor:
     """Apply the layer norm ``name`` of each member to ``value`` ``(K, n, width)``."""
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    if value.is_cuda or weight.shape[0] > 1:
+        weight, bias = weight.to(value.dtype), bias.to(value.dtype)
     if weight.shape[0] == 1:
         return F.layer_norm(value, weight.shape[1:], weight.squeeze(0), bias.squeeze(0), EPSILON)
-    weight, bias = weight.to(value.dtype), bias.to(value.dtype)
     return torch.addcmul(bias.unsqueeze(1), F.layer_norm(value, weight.shape[1:], eps=EPSILON), weight.unsqueeze(1))
 
 

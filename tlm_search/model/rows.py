@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Change = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,9 @@ class Tokens:
     full: bool
     sizes: tuple[int, ...]
 
-    def to(self, device: str) -> Tokens:
-        """Return the rows on ``device``."""
-        ids, positions, segments = (part.to(device) for part in (self.ids, self.positions, self.segments))
-        return Tokens(ids, positions, segments, self.full, self.sizes)
+    def each(self, change: Change) -> Tokens:
+        """Return the rows with ``change`` made to each tensor."""
+        return Tokens(change(self.ids), change(self.positions), change(self.segments), self.full, self.sizes)
 
     def sees(self) -> Tensor | None:
         """Return which token sees which, bool ``(K x rows, 1, length, length)``; None where all see all."""
@@ -68,10 +69,9 @@ class Read:
             grid[member].reshape(-1)[slots[member, : len(own)]] = own
         return cls(*(torch.from_numpy(stacked), sizes, torch.from_numpy(grid), torch.from_numpy(slots)))
 
-    def to(self, device: str) -> Read:
-        """Return the places on ``device``."""
-        places, grid, slots = (part.to(device) for part in (self.places, self.grid, self.slots))
-        return Read(places, self.sizes, grid, slots)
+    def each(self, change: Change) -> Read:
+        """Return the places with ``change`` made to each tensor."""
+        return Read(change(self.places), self.sizes, change(self.grid), change(self.slots))
 
     def sees(self, tokens: Tokens) -> Tensor | None:
         """Return which place of the grid sees which token, bool ``(K x rows, 1, q, length)``; None if each sees all."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tlm_search.model.footprint import LOGITS_BYTES
@@ -20,16 +21,18 @@ from tlm_search.model.rows import gather
 
 UNSCORED = -100  # a target that fills up
 _SMALLEST = torch.finfo(torch.float32).tiny
+_EVEN = 8  # numbers of bf16 in 16 bytes
 
 
 class TiedWords:
     """What one training keeps of its words: memory that each update uses again, where the allocator would not.
 
-    The gradient of the table lies there, too, until the next loss is computed.
+    The gradient of the table lies there, too, until the next loss is computed. A GPU's allocator needs no help; and
+    what a graph writes to must be its own.
     """
 
-    def __init__(self) -> None:
-        self._held: dict[str, Tensor] = {}
+    def __init__(self, device: str = "cpu") -> None:
+        self._keeps, self._held = device == "cpu", dict[str, Tensor]()
 
     def lookup(self, table: Tensor, ids: Tensor) -> Tensor:
         """Return the rows ``ids`` ``(K, n)`` of ``table`` ``(K, words, width)``: ``(K, n, width)``.
@@ -42,14 +45,17 @@ class TiedWords:
 
     def empty(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
         """Return a tensor of ``shape`` with whatever is in it; the last one of this ``name`` is overwritten."""
+        if not self._keeps:
+            return torch.empty(*shape, dtype=like.dtype, device=like.device)
         size, held = math.prod(shape), self._held.get(name)
         if held is None or held.numel() < size:
             held = self._held[name] = torch.empty(size, dtype=like.dtype, device=like.device)
         return held[:size].view(*shape)
 
-    def gradient(self, table: Tensor) -> Tensor:
-        """Return the memory of the gradient of ``table``."""
-        return self.empty("gradient", table.shape, table)
+    def new_gradient(self, table: Tensor) -> Tensor:
+        """Return the memory of the next gradient of ``table``."""
+        self.gradient = self.empty("gradient", table.shape, table)
+        return self.gradient
 
 
 def linear_cross_entropy(
@@ -67,13 +73,13 @@ def linear_cross_entropy(
 class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, ids: Tensor, words: TiedWords) -> Tensor:
-        ctx.ids, ctx.words, ctx.like = ids, words, table
+        ctx.ids, ctx.words = ids, words
         return gather(table, ids)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         # Autograd comes here from the head, which everything that was looked up has led to.
-        gradient = ctx.words.gradient(ctx.like)
+        gradient = ctx.words.gradient
         for rows, own, parts in zip(gradient, ctx.ids, outer[0], strict=True):
             rows.index_add_(0, own, parts)
         return gradient, None, None
@@ -84,21 +90,29 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor, words: TiedWords | None
     ) -> Tensor:
-        ctx.deferred, words = words is not None, words or TiedWords()
-        of_hidden, of_table, of_bias = torch.empty_like(hidden), words.gradient(table), torch.zeros_like(bias)
+        ctx.deferred, words = words is not None, words or TiedWords(hidden.device.type)
+        of_hidden, of_table, of_bias = torch.empty_like(hidden), words.new_gradient(table), torch.zeros_like(bias)
         totals = torch.zeros(len(hidden), device=hidden.device)
+        products = []
         for member in range(len(hidden)):
             factors = hidden[member], table[member], bias[member], targets[member]
-            _score(*factors, totals[member], of_hidden[member], of_table[member], of_bias[member], words)
-        ctx.gradients = of_hidden, of_table, of_bias
+            gradients = of_hidden[member], of_table[member], of_bias[member]
+            products.append(_score(*factors, totals[member], *gradients, words, f"product {member}"))
+        ctx.gradients = of_hidden, of_table, of_bias, products
         return totals
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        share = outer[0][:, None]
-        of_hidden, of_table, of_bias = ctx.gradients
-        of_table.mul_(share[..., None])
-        return of_hidden.mul_(share[..., None]), None if ctx.deferred else of_table, of_bias.mul_(share), None, None
+        of_hidden, of_table, of_bias, products = ctx.gradients
+        share = outer[0][:, None, None]
+        for rows, product, own in zip(of_table, products, share, strict=True):
+            if product is None:
+                rows.mul_(own)
+            elif rows.is_cuda:
+                torch.mul(product, own, out=rows)
+            else:  # where one pass over two precisions takes three times as long as two passes
+                rows.copy_(product).mul_(own)
+        return of_hidden.mul_(share), None if ctx.deferred else of_table, of_bias.mul_(share[..., 0]), None, None
 
 
 def _score(
@@ -111,18 +125,26 @@ def _score(
     of_table: Tensor,
     of_bias: Tensor,
     words: TiedWords,
-) -> None:
-    """Add one member's loss to ``total`` and set its gradients; ``of_bias`` is zero before."""
-    rounded = table if table.dtype == hidden.dtype else words.empty("table", table.shape, hidden).copy_(table)
-    offset = bias.to(hidden.dtype)
+    name: str,
+) -> Tensor | None:
+    """Add one member's loss to ``total`` and set its gradients; ``of_bias`` is zero before.
+
+    That of the table is returned where it has another precision than ``of_table``, and lies in memory of ``name``.
+    """
+    (count, width), exact, step = table.shape, table.dtype == hidden.dtype, max(1, LOGITS_BYTES // (4 * len(table)))
+    # The fast kernels of a GPU take rows of whole 16 bytes only: words that nobody can say fill the table up.
+    unused, columns = (-count % _EVEN, _EVEN) if hidden.is_cuda and not exact else (0, 0)
+    rounded = table if exact else _rounded(table, words.empty("table", (count + unused, width), hidden))
+    offset = F.pad(bias.to(hidden.dtype), (0, unused), value=-math.inf)
     # Unscored rows are struck out of the small factors of each product, never of the logits.
     scored = (targets != UNSCORED).to(hidden.dtype)
-    places, factors = targets.clamp(min=0), hidden * scored[:, None]
-    step = max(1, LOGITS_BYTES // (4 * len(table)))
+    places, factors = targets.clamp(min=0), F.pad(hidden * scored[:, None], (0, columns))
+    factors[:, width:] = scored[:, None]  # whose product is the gradient of the bias
+    of_words = of_table if exact else words.empty(name, (count + unused, width + columns), hidden)
     for first in range(0, len(hidden), step):
         rows = slice(first, first + step)
         wanted, used = places[rows], scored[rows]
-        logits = words.empty("logits", (len(wanted), len(table)), hidden)
+        logits = words.empty("logits", (len(wanted), len(rounded)), hidden)
         torch.addmm(offset, hidden[rows], rounded.T, out=logits)
         # Not logsumexp, which takes ten times as long on a CPU; a loss above 87 is given as 87.
         gradient = torch.softmax(logits, -1, out=logits)
@@ -131,10 +153,16 @@ def _score(
         # Not scatter_, which in bf16 copies all of them.
         gradient[torch.arange(len(wanted), device=wanted.device), wanted] = (chances - 1).to(gradient.dtype)
         torch.mm(gradient, rounded, out=of_hidden[rows])
-        of_bias += used @ gradient
-        if rounded is table:
-            torch.addmm(of_table, gradient.T, factors[rows], beta=int(first > 0), out=of_table)
-        else:
-            product = torch.mm(gradient.T, factors[rows], out=words.empty("product", table.shape, hidden))
+        torch.addmm(of_words, gradient.T, factors[rows], beta=int(exact and first > 0), out=of_words)
+        of_bias += of_words[:count, width] if columns else used @ gradient
+        if not exact and len(hidden) > step:
+            product = of_words[:count, :width]
             of_table.add_(product) if first else of_table.copy_(product)
     of_hidden.mul_(scored[:, None])
+    return None if exact or len(hidden) > step else of_words[:count, :width]
+
+
+def _rounded(table: Tensor, memory: Tensor) -> Tensor:
+    memory[: len(table)].copy_(table)
+    memory[len(table) :].zero_()
+    return memory

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -22,7 +23,13 @@ INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # BERT's standard deviation, at the widt
 
 def initial_weights(architecture: Architecture, seeds: Sequence[int]) -> Weights:
     """Draw fresh encoders with masked-language-model heads, one per seed."""
-    members = [_initial_member(architecture, torch.Generator().manual_seed(seed)) for seed in seeds]
+
+    def draw(seed: int) -> Weights:
+        return _initial_member(architecture, torch.Generator().manual_seed(seed))
+
+    # A generator draws in one thread; the others draw other members meanwhile.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        members = list(pool.map(draw, seeds))
     return {name: torch.stack([member[name] for member in members]) for name in members[0]}
 
 

@@ -3,30 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
-from tlm_search.model.rows import Read, Tokens, even
+from tlm_search.model.rows import Change, Read, Tokens, even
 from tlm_search.model.tied import UNSCORED
 
 Ints = NDArray[np.int64]
 
+_MORE_QUERIES, _MORE_PLACES = 1.6, 1.15  # that a batch may be filled up to; queries are cheap
+
 
 @dataclass(frozen=True)
 class TextBatch:
-    """B texts for each of K members: their ``tokens`` and where each text ``starts``."""
+    """B texts for each of K members: their ``tokens`` and the ``places`` where each text starts."""
 
     tokens: Tokens
-    starts: Read
+    places: Sequence[Ints]
 
-    def to(self, device: str) -> TextBatch:
-        """Return the batch on ``device``."""
-        return TextBatch(self.tokens.to(device), self.starts.to(device))
+    def starts(self) -> Read:
+        """Return the first token of each text as what is read."""
+        rows, length = self.tokens.ids.shape[1:]
+        return Read.of(self.places, rows=rows, length=length)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a batch: rows, queries of a row and places that are read; ``full`` as in ``Tokens``."""
+
+    full: bool
+    rows: int
+    queries: int
+    places: int
+
+    def holds(self, other: Shape) -> bool:
+        """Say whether ``other`` can be filled up to this, with little more to compute."""
+        # Not with empty rows: convolutions take their statistics of all.
+        return (
+            self.rows == other.rows
+            and self.full <= other.full
+            and other.queries <= self.queries <= _MORE_QUERIES * other.queries
+            and other.places <= self.places <= _MORE_PLACES * other.places
+        )
 
 
 @dataclass(frozen=True)
@@ -42,11 +66,38 @@ class ScoredBatch:
     targets: Tensor
     scored: Tensor
 
-    def to(self, device: str) -> ScoredBatch:
-        """Return the batch on ``device``."""
-        return ScoredBatch(
-            self.tokens.to(device), self.read.to(device), self.targets.to(device), self.scored.to(device)
-        )
+    @property
+    def shape(self) -> Shape:
+        """What batches must have in common for the same kernels to compute them."""
+        return Shape(self.tokens.full, self.tokens.ids.shape[1], self.read.grid.shape[2], self.targets.shape[1])
+
+    def filled(self, shape: Shape) -> ScoredBatch:
+        """Return the batch in a ``shape`` that holds it: with queries that nobody reads, and UNSCORED targets."""
+        own, read = self.shape, self.read
+        if shape == own:
+            return self
+        more = (0, shape.places - own.places)
+        grid = torch.cat([read.grid, read.grid[..., :1].expand(-1, -1, shape.queries - own.queries)], dim=2)
+        slots = read.slots // own.queries * shape.queries + read.slots % own.queries
+        read = Read(F.pad(read.places, more), read.sizes, grid, F.pad(slots, more))
+        tokens = replace(self.tokens, full=shape.full)
+        return ScoredBatch(tokens, read, F.pad(self.targets, more, value=UNSCORED), self.scored)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return all that differs between two batches of one shape, those of 8 bytes a number first."""
+        parts: list[Tensor] = []
+
+        def collect(part: Tensor) -> Tensor:
+            parts.append(part)
+            return part
+
+        self.each(collect)
+        return tuple(parts)
+
+    def each(self, change: Change) -> ScoredBatch:
+        """Return the batch with ``change`` made to each tensor."""
+        tokens, read = self.tokens.each(change), self.read.each(change)
+        return ScoredBatch(tokens, read, change(self.targets), change(self.scored))
 
     def split(self, pieces: int) -> list[ScoredBatch]:
         """Cut the rows into at most so many ``pieces``, whose losses add up to that of the batch."""
@@ -112,19 +163,27 @@ def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad:
     places = [_first_fit(sizes, length) if packed else np.arange(len(sizes)) * length for sizes in sizes_of]
     used = [int(place.max()) // length + 1 for place in places]
     rows = max(used)
-    shape = (len(chosen), rows * length)
-    ids, positions = np.full(shape, pad, np.int64), np.zeros(shape, np.int64)
-    segments = np.zeros(shape, np.int64)
-    for member, (place, begin, size) in enumerate(zip(places, starts_of, sizes_of, strict=True)):
-        within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
-        target = np.repeat(place, size) + within
-        ids[member, target] = texts.ids[np.repeat(begin, size) + within]
-        positions[member, target] = within
-        segments[member, target] = np.repeat(np.arange(1, len(size) + 1), size)
+    laid = np.zeros((3, len(chosen), rows * length), np.int64)
+    laid[0] = pad
+    source, steps = np.asarray(texts.ids), np.arange(length)
+    for row, place, begin, size in zip(laid.swapaxes(0, 1), places, starts_of, sizes_of, strict=True):
+        ids, positions, segments = row
+        full = size == length
+        if full.any():
+            at, texts_here = place[full] // length, np.flatnonzero(full) + 1
+            ids.reshape(rows, length)[at] = source[begin[full, None] + steps]
+            positions.reshape(rows, length)[at] = steps
+            segments.reshape(rows, length)[at] = texts_here[:, None]
+        for text in np.flatnonzero(~full).tolist():
+            # Slices, where indices would be one for each token.
+            first, begins, ends = begin[text], place[text], place[text] + size[text]
+            ids[begins:ends] = source[first : first + size[text]]
+            positions[begins:ends] = steps[: size[text]]
+            segments[begins:ends] = text + 1
     whole = rows == chosen.shape[1] and bool((sizes_of == length).all())
-    laid = torch.from_numpy(np.stack((ids, positions, segments))).view(3, len(chosen), rows, length)
-    tokens = Tokens(laid[0], laid[1], laid[2], full=whole, sizes=tuple(length * own for own in used))
-    return TextBatch(tokens, Read.of(places, rows=rows, length=length))
+    parts = torch.from_numpy(laid).view(3, len(chosen), rows, length)
+    tokens = Tokens(parts[0], parts[1], parts[2], full=whole, sizes=tuple(length * own for own in used))
+    return TextBatch(tokens, places)
 
 
 def mask(
@@ -142,7 +201,9 @@ def mask(
     """
     tokens = batch.tokens
     ids = tokens.ids.flatten(1).numpy().copy()
-    eligible = (tokens.segments.flatten(1).numpy() > 0) & ~np.isin(ids, special)
+    ordinary = np.ones(max(vocabulary, *special, mask_id) + 1, bool)
+    ordinary[list(special)] = False
+    eligible = (tokens.segments.flatten(1).numpy() > 0) & ordinary[ids]
     chosen, targets = [], []
     for member, generator in enumerate(generators):
         candidates = np.flatnonzero(eligible[member])
@@ -164,19 +225,22 @@ def mask(
 
 def label(batch: TextBatch, labels: Ints) -> ScoredBatch:
     """Score each text by its label; ``labels`` are ``(K, B)``."""
-    return ScoredBatch(batch.tokens, batch.starts, torch.from_numpy(labels), _scored(labels))
+    return ScoredBatch(batch.tokens, batch.starts(), torch.from_numpy(labels), _scored(labels))
 
 
 def _first_fit(sizes: Ints, length: int) -> Ints:
     """Return where each text starts, its row times ``length`` plus its column."""
-    free: list[int] = []
+    order = np.argsort(-sizes, kind="stable")
+    full = int((sizes == length).sum())  # they come first, and nothing fits behind them
     places = np.empty(len(sizes), np.int64)
-    for text in np.argsort(-sizes, kind="stable").tolist():
+    places[order[:full]] = np.arange(full) * length
+    free: list[int] = []
+    for text in order[full:].tolist():
         size = int(sizes[text])
         row = next((row for row, room in enumerate(free) if room >= size), len(free))
         if row == len(free):
             free.append(length)
-        places[text] = row * length + length - free[row]
+        places[text] = (full + row) * length + length - free[row]
         free[row] -= size
     return places
 

@@ -6,18 +6,19 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
-from tlm_search.model.bert import Dropout
 from tlm_search.model.convolution import STATISTICS
 from tlm_search.model.weights import Weights
+from tlm_search.training.batches import ScoredBatch
 from tlm_search.training.checkpoint import Keeper, Snapshot
-from tlm_search.training.optimiser import optimiser_of
+from tlm_search.training.graphs import Graphs
+from tlm_search.training.optimiser import optimiser_of, set_rate
 
-Batch = TypeVar("Batch")
+Loss = Callable[[Weights, ScoredBatch], Tensor]
 
 GRADIENT_NORM = 1.0  # each member's gradient is cut to this length
 RECORDED_LOSSES = 100  # points of a stored loss curve
@@ -63,10 +64,11 @@ class Course:
 
 def train(
     weights: Weights,
-    batches: Iterable[Sequence[Batch]],
-    loss: Callable[[Weights, Batch], Tensor],
+    batches: Iterable[Sequence[ScoredBatch]],
+    loss: Loss,
     *,
     optimisation: Optimisation,
+    dropouts: Sequence[torch.Generator] = (),
     keeper: Keeper | None = None,
 ) -> Course:
     """Train the stacked ``weights`` in place.
@@ -74,10 +76,11 @@ def train(
     ``batches`` gives each update's batch in one or several pieces; ``loss`` returns each member's share of its loss in
     a piece, shape ``(K,)``, and the pieces' losses add up. The gradient of the members' sum is each member's own
     gradient, since members share nothing. A member whose loss is not a number spoils only itself; its curve says so.
-    With a ``keeper`` the training goes on from where it was left.
+    ``dropouts`` are the generators that ``loss`` draws from. With a ``keeper`` the training goes on from where it was
+    left.
     """
     trained = {name: value for name, value in weights.items() if not name.endswith(STATISTICS)}
-    members = next(iter(trained.values())).shape[0]
+    members, device = next(iter(trained.values())).shape[0], next(iter(trained.values())).device
     optimiser = optimiser_of(
         trained,
         name=optimisation.optimiser,
@@ -88,27 +91,33 @@ def train(
     snapshot = Snapshot(weights, dict(zip(trained, group["params"], strict=True)), optimiser)
     if keeper is not None:
         keeper.restore(snapshot)
-    begin, earlier = time.perf_counter(), snapshot.seconds
-    for update, pieces in enumerate(batches, start=len(snapshot.losses)):
+
+    def step(pieces: Sequence[ScoredBatch]) -> Tensor:
         losses, gradients = _differentiate(weights, trained, pieces, loss)
         _clip(gradients)
         for parameter, gradient in zip(group["params"], gradients, strict=True):
             parameter.grad = gradient
-        group["lr"] = optimisation.rate(update)
         optimiser.step()
         optimiser.zero_grad()
-        del gradients  # their memory is for the next ones
+        return losses
+
+    run = step if device.type == "cpu" else Graphs(step, dropouts, device)
+    begin, earlier = time.perf_counter(), snapshot.seconds
+    for update, pieces in enumerate(batches, start=len(snapshot.losses)):
+        set_rate(optimiser, optimisation.rate(update))
+        losses = run(pieces)
         snapshot.losses.append(losses)
         snapshot.seconds = earlier + time.perf_counter() - begin
         if members == 1 and update % 100 == 0 and not math.isfinite(losses.item()):
             break
         if keeper is not None and keeper.is_due():
             keeper.save(snapshot)
-    return Course(_curves(snapshot.losses), snapshot.seconds)
+    curves = _curves(snapshot.losses)  # for which a GPU has to have done all that it was given
+    return Course(curves, earlier + time.perf_counter() - begin)
 
 
 def _differentiate(
-    weights: Weights, trained: Weights, pieces: Sequence[Batch], loss: Callable[[Weights, Batch], Tensor]
+    weights: Weights, trained: Weights, pieces: Sequence[ScoredBatch], loss: Loss
 ) -> tuple[Tensor, list[Tensor]]:
     """Return each member's loss ``(K,)`` and the gradients of the ``trained`` weights."""
     leaves = {name: value.detach().requires_grad_() for name, value in trained.items()}
@@ -132,31 +141,11 @@ def _in_order(gradient: Tensor, *, copy: bool) -> Tensor:
     return gradient.clone(memory_format=torch.contiguous_format) if copy else gradient.contiguous()
 
 
-def dropout(probability: float, generators: Sequence[torch.Generator]) -> Dropout | None:
-    """Return dropout that draws each member's mask from its own generator; None where nothing is dropped."""
-    if not probability:
-        return None
-    scale = 1 / (1 - probability)
-    # 16 random bits a value, four values a draw: drawn ten times as fast as by bernoulli_, which has one thread.
-    dropped = round(probability * 2**16) - 2**15
-
-    def drop(value: Tensor, sizes: Sequence[int]) -> Tensor:
-        keep = torch.zeros_like(value)
-        for row, size, generator in zip(keep, sizes, generators, strict=True):
-            part = row[:size]
-            draws = torch.empty(-(-part.numel() // 4), dtype=torch.int64, device=value.device)
-            bits = draws.random_(-(2**63), None, generator=generator).view(torch.int16)
-            torch.mul((bits[: part.numel()] >= dropped).view(part.shape), scale, out=part)
-        return value * keep
-
-    return drop
-
-
 def _clip(gradients: Sequence[Tensor]) -> None:
-    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
-    factors = (GRADIENT_NORM / (norms + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
+    for own in zip(*(gradient.unbind() for gradient in gradients), strict=True):
+        norm = get_total_norm(own)
+        # As torch clips: a GPU takes all of them in one kernel.
+        torch._foreach_mul_(own, (GRADIENT_NORM / (norm + 1e-6)).clamp(max=1.0))
 
 
 def _curves(history: Sequence[Tensor]) -> tuple[tuple[tuple[int, float], ...], ...]:

@@ -16,7 +16,8 @@ from tlm_search.model.loss import class_losses, soft_losses
 from tlm_search.model.weights import Weights, classifier_weights, initial_weights
 from tlm_search.training.batches import Ints, Orders, ScoredBatch, TextBatch, assemble, label
 from tlm_search.training.checkpoint import Keeping
-from tlm_search.training.engine import Course, Optimisation, dropout, train
+from tlm_search.training.dropout import dropout
+from tlm_search.training.engine import Course, Optimisation, train
 from tlm_search.training.settings import Execution, Finetuning
 
 EVALUATION_TEXTS = 256  # texts per forward pass without gradients
@@ -45,7 +46,7 @@ def finetune(
     device, precision = execution.device, getattr(torch, execution.precision)
     generators = [np.random.default_rng((seed, 2)) for seed in seeds]
     dropouts = [torch.Generator(device).manual_seed(seed + 0xF1E) for seed in seeds]
-    drop = dropout(settings.dropout, dropouts)
+    drop = dropout(settings.dropout, dropouts, most=settings.batch_size * architecture.positions)
     encoder = initial_weights(architecture, seeds) if pretrained is None else pretrained
     weights = {name: value.clone() for name, value in encoder.items() if not name.startswith("mlm.")}
     weights.update(classifier_weights(architecture, classes, seeds))
@@ -62,7 +63,7 @@ def finetune(
     def labelled() -> Iterator[Sequence[ScoredBatch]]:
         for chosen in orders:
             batch = label(_assemble(architecture, texts, chosen, pad=pad), targets[chosen])
-            yield [piece.to(device) for piece in batch.split(execution.pieces)]
+            yield batch.split(execution.pieces)
 
     def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
         options = {"dropout": drop, "training": True, "precision": precision}
@@ -73,7 +74,7 @@ def finetune(
 
     optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)
     keeper = None if keeping is None else keeping(orders, dropouts)
-    course = train(weights, labelled(), loss, optimisation=optimisation, keeper=keeper)
+    course = train(weights, labelled(), loss, optimisation=optimisation, dropouts=dropouts, keeper=keeper)
     vocabulary = vocabulary.to(device).mul_(optimisation.decay())
     vocabulary[:, words] = weights[_WORDS]
     return {**weights, _WORDS: vocabulary}, course
@@ -84,12 +85,17 @@ def predict(
     architecture: Architecture, weights: Weights, texts: TokenArray, *, pooling: str, pad: int
 ) -> NDArray[np.float32]:
     """Return each member's logits for all ``texts``: ``(K, texts, classes)``."""
-    members, device = weights["classifier.bias"].shape[0], str(weights["classifier.bias"].device)
+    members, device = weights["classifier.bias"].shape[0], weights["classifier.bias"].device
+
+    def move(part: Tensor) -> Tensor:
+        return part.to(device)
+
     parts = []
     for first in range(0, len(texts), EVALUATION_TEXTS):
         chosen = np.arange(first, min(first + EVALUATION_TEXTS, len(texts)))
-        rows = _assemble(architecture, texts, np.tile(chosen, (members, 1)), pad=pad).to(device)
-        logits = class_logits(weights, architecture, rows.tokens, rows.starts, pooling=pooling)
+        rows = _assemble(architecture, texts, np.tile(chosen, (members, 1)), pad=pad)
+        tokens, starts = rows.tokens.each(move), rows.starts().each(move)
+        logits = class_logits(weights, architecture, tokens, starts, pooling=pooling)
         parts.append(logits.cpu().numpy())
     return np.concatenate(parts, axis=1)
 

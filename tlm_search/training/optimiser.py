@@ -24,8 +24,21 @@ def optimiser_of(
     trained: Mapping[str, Tensor], *, name: str, learning_rate: float, weight_decay: float
 ) -> torch.optim.AdamW:
     """Return the optimiser ``name`` (adamw or muon) of the ``trained`` weights, with one group in their order."""
-    kind = Muon if name == "muon" else torch.optim.AdamW
-    return kind(trained.items(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    kind, device = Muon if name == "muon" else torch.optim.AdamW, next(iter(trained.values())).device
+    if device.type == "cpu":
+        return kind(trained.items(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    # A step that a graph repeats reads its rate on the device.
+    rate = torch.tensor(learning_rate, device=device)
+    return kind(trained.items(), lr=rate, weight_decay=weight_decay, fused=True, capturable=True)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step."""
+    group = optimiser.param_groups[0]
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 class Muon(torch.optim.AdamW):
@@ -49,7 +62,7 @@ class Muon(torch.optim.AdamW):
             matrices = ahead.view(-1, weight.shape[1] // parts, weight.shape[2])
             size = group["lr"] * ADAMW_SIZE * math.sqrt(max(matrices.shape[1:]))
             weight.mul_(1 - group["lr"] * group["weight_decay"])
-            weight.sub_(orthogonalised(matrices).view_as(weight), alpha=size)
+            weight.sub_(orthogonalised(matrices).view_as(weight) * size)
             weight.grad = None  # AdamW passes over what has none
         return super().step(closure)
 

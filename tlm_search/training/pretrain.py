@@ -17,7 +17,8 @@ from tlm_search.model.weights import Weights, initial_weights
 from tlm_search.training import batches
 from tlm_search.training.batches import Orders, ScoredBatch
 from tlm_search.training.checkpoint import Keeping
-from tlm_search.training.engine import Course, Optimisation, dropout, train
+from tlm_search.training.dropout import dropout
+from tlm_search.training.engine import Course, Optimisation, train
 from tlm_search.training.settings import Execution, Pretraining
 
 
@@ -40,10 +41,10 @@ def pretrain(
     device, precision = execution.device, getattr(torch, execution.precision)
     generators = [np.random.default_rng((seed, 1)) for seed in seeds]
     dropouts = [torch.Generator(device).manual_seed(seed + 0xD09) for seed in seeds]
-    drop = dropout(settings.dropout, dropouts)
+    drop = dropout(settings.dropout, dropouts, most=settings.batch_size * architecture.positions)
     orders = Orders(len(corpus), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
-    words = TiedWords()
+    words = TiedWords(device)
 
     def masked() -> Iterator[Sequence[ScoredBatch]]:
         packed = not architecture.convolution_layers
@@ -57,7 +58,7 @@ def pretrain(
                 mask_id=special["mask"],
                 generators=generators,
             )
-            yield [piece.to(device) for piece in batch.split(execution.pieces)]
+            yield batch.split(execution.pieces)
 
     def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
         hidden = encode(
@@ -82,4 +83,4 @@ def pretrain(
         optimiser=settings.optimiser,
     )
     keeper = None if keeping is None else keeping(orders, dropouts)
-    return weights, train(weights, masked(), loss, optimisation=optimisation, keeper=keeper)
+    return weights, train(weights, masked(), loss, optimisation=optimisation, dropouts=dropouts, keeper=keeper)

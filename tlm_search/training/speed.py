@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,7 +13,7 @@ import torch
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
-from tlm_search.training.checkpoint import Snapshot
+from tlm_search.training.clock import GPU_WARMUP, GpuClock, UpdateClock
 from tlm_search.training.finetune import finetune
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Finetuning, Precision, Pretraining
@@ -25,6 +25,7 @@ HOPELESS = 3.0  # a small product in bf16 that takes more than so many times tha
 LEAST_FLOPS = 6e7  # of an update's forward pass; below, calls cost more than the arithmetic
 MOST_TOKENS = 2048  # of an update that is timed to choose: more would take long, and choose the same
 _TIMED, _TURNS = 3, 2
+GPU_TIMED = 24  # updates of a GPU's training, behind those that are not counted
 _SIDE = 192  # of the matrices of that product
 _LABELS = 4
 _SPECIAL = {"pad": 0, "cls": 1, "sep": 2, "mask": 3}
@@ -53,14 +54,19 @@ class Load:
         return cls("finetuning", texts, pooling=settings.pooling)
 
 
-def faster_precision(architecture: Architecture, load: Load) -> Precision:
-    """Return the precision in which this CPU trains ``architecture`` faster; takes a few updates in each.
+def faster_precision(architecture: Architecture, load: Load, device: str = "cpu") -> Precision:
+    """Return the precision in which ``device`` trains ``architecture`` faster; takes a few updates in each.
 
     fp32 where bf16 is not clearly faster.
     """
-    if not can_gain(architecture, load):
+    if not can_gain(architecture, load, device):
         return "float32"
     seconds, threads = dict.fromkeys(_ALL, math.inf), torch.get_num_threads()
+    if device != "cpu":
+        for precision in _ALL * _TURNS:
+            taken = seconds_per_update(architecture, load, precision=precision, device=device)
+            seconds[precision] = min(taken, seconds[precision])
+        return _clearly_faster(seconds)
     # One thread, and its own time: so that other work on the machine does not decide.
     torch.set_num_threads(1)
     try:
@@ -72,13 +78,22 @@ def faster_precision(architecture: Architecture, load: Load) -> Precision:
             seconds[precision] = min(taken, seconds[precision])
     finally:
         torch.set_num_threads(threads)
+    return _clearly_faster(seconds)
+
+
+def _clearly_faster(seconds: Mapping[Precision, float]) -> Precision:
     return "bfloat16" if seconds["bfloat16"] < WORTHWHILE * seconds["float32"] else "float32"
 
 
-def can_gain(architecture: Architecture, load: Load) -> bool:
-    """Say whether bf16 may help: not where an update is too small, nor with convolutions, which stay in fp32."""
+def can_gain(architecture: Architecture, load: Load, device: str = "cpu") -> bool:
+    """Say whether bf16 may help: not where an update is too small, nor on a CPU with convolutions, which stay in fp32.
+
+    A GPU before Ampere has no bf16.
+    """
     length = architecture.positions
     work = load.texts * architecture.forward_flops(length, scored=load.masked * length)
+    if device != "cpu":
+        return work >= LEAST_FLOPS and torch.cuda.get_device_capability() >= (8, 0)
     return not architecture.convolution_layers and work >= LEAST_FLOPS
 
 
@@ -94,9 +109,19 @@ def seconds_per_product(precision: Precision) -> float:
 
 
 def seconds_per_update(
-    architecture: Architecture, load: Load, *, precision: Precision = "float32", clock: UpdateClock | None = None
+    architecture: Architecture,
+    load: Load,
+    *,
+    precision: Precision = "float32",
+    device: str = "cpu",
+    clock: UpdateClock | None = None,
 ) -> float:
-    """Return the least seconds that one update took, of a few."""
+    """Return the least seconds that one update took, of a few; on a GPU the mean."""
+    if device != "cpu":
+        clock = GpuClock()
+        updates = GPU_WARMUP + GPU_TIMED + 1
+        time_updates(architecture, load, updates=updates, precision=precision, device=device, clock=clock)
+        return clock.seconds / clock.updates
     clock = clock or UpdateClock()
     time_updates(architecture, load, updates=_TIMED + 1, precision=precision, clock=clock)
     return float(np.diff(clock.ends).min())
@@ -140,23 +165,3 @@ def time_updates(
             execution=execution,
             keeping=lambda *_: clock,
         )
-
-
-class UpdateClock:
-    """Stands in for what keeps checkpoints, and notes when each update ends."""
-
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self.now = now
-        self.ends: list[float] = []
-
-    def restore(self, snapshot: Snapshot) -> bool:
-        """Find nothing."""
-        return False
-
-    def is_due(self) -> bool:
-        """Note the time; never due."""
-        self.ends.append(self.now())
-        return False
-
-    def save(self, snapshot: Snapshot) -> None:
-        """Do nothing."""

@@ -96,7 +96,7 @@ def test_the_precision_is_measured_once_and_a_checkpoint_keeps_its_own(
 ) -> None:
     asked = []
 
-    def faster(architecture: Architecture, load: Load) -> str:
+    def faster(architecture: Architecture, load: Load, device: str) -> str:
         asked.append(load.objective)
         return "bfloat16"
 

@@ -38,7 +38,7 @@ def test_it_equals_the_engine(shape, pooling):
     texts = TokenArray(generator.integers(1, 30, lengths.sum()).astype(np.int32), np.cumsum([0, *lengths]))
     chosen = np.arange(5)
     rows = assemble(texts, np.tile(chosen, (3, 1)), length=9, packed=False, pad=0)
-    expected = class_logits(weights, architecture, rows.tokens, rows.starts, pooling=pooling)
+    expected = class_logits(weights, architecture, rows.tokens, rows.starts(), pooling=pooling)
     ids, mask = rows.tokens.ids[0], rows.tokens.segments[0] > 0
     garbage = ids.where(mask, 17)  # what stands behind a text does not matter
     options = {"pooling": pooling, "pad": 0}

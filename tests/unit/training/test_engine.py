@@ -26,7 +26,8 @@ from tlm_search.model.loss import class_losses, mlm_losses
 from tlm_search.model.tied import UNSCORED, TiedWords
 from tlm_search.model.weights import classifier_weights, initial_weights
 from tlm_search.training import batches
-from tlm_search.training.engine import Optimisation, dropout, train
+from tlm_search.training.dropout import dropout
+from tlm_search.training.engine import Optimisation, train
 from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Pretraining
@@ -118,7 +119,7 @@ def test_packing_wastes_little_and_keeps_each_text_whole() -> None:
     chosen = np.array([[3, 1, 4, 15, 9, 2, 6, 5]])
     batch = batches.assemble(TRAIN, chosen, length=12, packed=True, pad=0)
     flat = batch.tokens.ids.flatten()
-    for start, text in zip(batch.starts.places[0], chosen[0], strict=True):
+    for start, text in zip(batch.places[0], chosen[0], strict=True):
         words = TRAIN[text]
         assert flat[start : start + len(words)].tolist() == words.tolist()
         assert int(start) // 12 == int(start + len(words) - 1) // 12
@@ -149,16 +150,59 @@ def test_masks_are_berts() -> None:
 
 
 def test_dropout_keeps_the_mean_and_draws_by_member() -> None:
-    assert dropout(0.0, []) is None
+    assert dropout(0.0, [], most=8) is None
 
     def drop(seeds: tuple[int, ...]) -> torch.Tensor:
-        function = dropout(0.25, [torch.Generator().manual_seed(seed) for seed in seeds])
+        function = dropout(0.25, [torch.Generator().manual_seed(seed) for seed in seeds], most=0)
         assert function is not None
         return function(torch.ones(len(seeds), 100, 100), [100] * len(seeds))
 
     both = drop((1, 2))
     assert both.mean().item() == pytest.approx(1.0, abs=0.02)
     assert torch.equal(both[1], drop((2,))[0])
+
+
+def scored_batches() -> dict[str, batches.ScoredBatch]:
+    """A batch of each objective for two members, of texts of different lengths."""
+    chosen = np.array([[3, 1, 4, 15, 9, 2], [6, 5, 35, 8, 97, 93]])
+    texts = batches.assemble(TRAIN, chosen, length=12, packed=True, pad=0)
+    generators = [np.random.default_rng(seed) for seed in (1, 2)]
+    special = [SPECIAL[name] for name in ("pad", "cls", "sep")]
+    masked = batches.mask(
+        texts, probability=0.4, vocabulary=40, special=special, mask_id=SPECIAL["mask"], generators=generators
+    )
+    return {"pretraining": masked, "finetuning": batches.label(texts, TRAIN_LABELS[chosen])}
+
+
+@pytest.mark.parametrize("objective", ["pretraining", "finetuning"])
+def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str) -> None:
+    """As a GPU's graph of a larger shape computes it."""
+    batch = scored_batches()[objective]
+    shape = replace(batch.shape, queries=batch.shape.queries + 2, places=batch.shape.places + 3)
+    filled = batch.filled(shape)
+    assert filled.shape == shape
+    weights = initial_weights(SHAPE, (1, 2)) | classifier_weights(SHAPE, 3, (1, 2))
+
+    def results(given: batches.ScoredBatch) -> list[torch.Tensor]:
+        leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+        if objective == "pretraining":
+            losses = mlm_losses(leaves, encode(leaves, SHAPE, given.tokens, read=given.read), given.targets)
+        else:
+            losses = class_losses(class_logits(leaves, SHAPE, given.tokens, given.read, pooling="cls"), given.targets)
+        parts = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
+        return [losses, *(part for part in parts if part is not None)]
+
+    for own, expected in zip(results(filled), results(batch), strict=True):
+        torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_shape_holds_what_is_a_little_smaller() -> None:
+    shape = batches.Shape(full=False, rows=8, queries=16, places=100)
+    assert shape.holds(shape)
+    assert shape.holds(replace(shape, full=True, queries=12, places=90))
+    for other in ({"rows": 7}, {"rows": 9}, {"queries": 17}, {"queries": 8}, {"places": 101}, {"places": 80}):
+        assert not shape.holds(replace(shape, **other))
+    assert not replace(shape, full=True).holds(shape)  # without a mask all tokens of a row see each other
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2)])

@@ -1,0 +1,70 @@
+"""Clocks that stand in for what keeps checkpoints, and note when the updates of a training end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from tlm_search.training.checkpoint import Snapshot
+
+GPU_WARMUP = 24  # updates of a GPU's training that are not counted: by then graphs of the usual shapes are recorded
+
+
+class UpdateClock:
+    """Stands in for what keeps checkpoints, and notes when each update ends.
+
+    The ``warmup`` updates, and the one after them, are not counted.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter, *, warmup: int = 0) -> None:
+        self.now, self.warmup = now, warmup
+        self.ends: list[float] = []
+
+    @property
+    def updates(self) -> int:
+        """How many updates count."""
+        return len(self.ends) - 1 - self.warmup
+
+    @property
+    def seconds(self) -> float:
+        """How long they took together."""
+        return self.ends[-1] - self.ends[self.warmup]
+
+    def restore(self, snapshot: Snapshot) -> bool:
+        """Find nothing."""
+        return False
+
+    def is_due(self) -> bool:
+        """Note the time; never due."""
+        self.ends.append(self.now())
+        return False
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Do nothing."""
+
+
+class GpuClock(UpdateClock):
+    """Lets the GPU note when updates end: the host, which is some updates ahead, need not wait for it."""
+
+    def __init__(self, *, warmup: int = GPU_WARMUP) -> None:
+        super().__init__(warmup=warmup)
+        self._events: list[torch.cuda.Event] = []
+
+    @property
+    def seconds(self) -> float:
+        """How long they took together."""
+        self._events[-1].synchronize()
+        return float(self._events[self.warmup].elapsed_time(self._events[-1])) / 1000
+
+    def is_due(self) -> bool:
+        """Note the time, the host's too; never due."""
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._events.append(torch.cuda.current_stream().record_event(event))
+        return super().is_due()
+
+
+def clock_of(device: str) -> UpdateClock:
+    """Return the clock for updates on ``device``."""
+    return UpdateClock() if device == "cpu" else GpuClock()

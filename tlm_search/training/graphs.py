@@ -1,0 +1,114 @@
+"""Updates on a GPU: recorded once for each shape of a batch, then repeated by one call.
+
+An update of a tiny model is a few hundred kernels of a few microseconds: started one by one from Python they take
+several times as long as they run. As a CUDA graph they follow each other without it. The next batch is laid out
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tlm_search.training.batches import ScoredBatch, Shape
+
+MOST_GRAPHS = 64  # of one training; batches of further shapes are computed kernel by kernel
+_AHEAD = 4  # updates that the host may be ahead of the device: their batches lie in pinned memory
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    graph: torch.cuda.CUDAGraph
+    memory: Tensor  # where the graph reads the batch
+    losses: Tensor  # where it writes
+
+
+class Graphs:
+    """Calls ``update`` on batches that lie on the host.
+
+    A batch that a graph of nearly its shape can compute is filled up for it. Else the first of a shape is computed
+    kernel by kernel, and the second records a graph. Kernel by kernel go batches in several pieces, where memory is
+    short, and all where no graph can be recorded, of which a warning tells. ``generators`` are those that ``update``
+    draws from. What ``update`` changes has to lie on ``device``, and to stay in its place.
+    """
+
+    def __init__(
+        self,
+        update: Callable[[Sequence[ScoredBatch]], Tensor],
+        generators: Sequence[torch.Generator],
+        device: torch.device,
+    ) -> None:
+        self.update, self.generators, self.device = update, generators, device
+        self._pool = torch.cuda.graph_pool_handle()
+        self._recorded: dict[Shape, _Recorded] = {}
+        self._seen: set[Shape] = set()
+        self._possible = True
+        self._ends: deque[torch.cuda.Event] = deque()
+
+    def __call__(self, pieces: Sequence[ScoredBatch]) -> Tensor:
+        """Return each member's loss, ``(K,)``, when the update is queued."""
+        if len(self._ends) == _AHEAD:
+            self._ends.popleft().synchronize()
+        recorded = self._graph_of(pieces[0]) if len(pieces) == 1 else None
+        if recorded is None:
+            losses = self.update([self._moved(piece)[0] for piece in pieces])
+        else:
+            recorded.graph.replay()
+            losses = recorded.losses.clone()
+        self._ends.append(torch.cuda.current_stream().record_event())
+        return losses
+
+    def _graph_of(self, batch: ScoredBatch) -> _Recorded | None:
+        """Return the graph that computes ``batch``, which it reads already; None where there is none."""
+        shape = batch.shape
+        holding = [known for known in self._recorded if known.holds(shape)]
+        if holding:
+            best = min(holding, key=lambda known: (known.places, known.queries, not known.full))
+            recorded = self._recorded[best]
+            recorded.memory.copy_(_laid_out(batch.filled(best)), non_blocking=True)
+            return recorded
+        if shape not in self._seen or not self._possible or len(self._recorded) == MOST_GRAPHS:
+            self._seen.add(shape)
+            return None
+        try:
+            self._recorded[shape] = self._record(batch)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self._possible = False
+            reason = (str(error).splitlines() or ["unknown"])[0]
+            warnings.warn(f"no CUDA graph was recorded, so that updates are slower: {reason}", stacklevel=2)
+            return None
+        return self._recorded[shape]
+
+    def _record(self, batch: ScoredBatch) -> _Recorded:
+        graph, (batch, memory) = torch.cuda.CUDAGraph(), self._moved(batch)
+        for generator in self.generators:
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, pool=self._pool):
+            losses = self.update([batch])
+        return _Recorded(graph, memory, losses)
+
+    def _moved(self, batch: ScoredBatch) -> tuple[ScoredBatch, Tensor]:
+        """Return the batch on the device, and the memory in which it lies there."""
+        memory = _laid_out(batch).to(self.device, non_blocking=True)
+        parts = iter(torch.split(memory, [len(_words(part)) for part in batch.tensors()]))
+        return batch.each(lambda part: next(parts).view(part.dtype).view(part.shape)), memory
+
+
+def _laid_out(batch: ScoredBatch) -> Tensor:
+    """Return all tensors of ``batch`` one after another in pinned memory.
+
+    From there the copy to the device is queued; from any other the host would wait for all that was queued before.
+    """
+    words = [_words(part) for part in batch.tensors()]
+    return torch.cat(words, out=torch.empty(sum(map(len, words)), dtype=torch.int32, pin_memory=True))
+
+
+def _words(part: Tensor) -> Tensor:
+    return part.flatten().view(torch.int32)
