@@ -5,20 +5,13 @@ the longest text of a batch, fused AdamW. `paper_loop` is the loop of arXiv 2507
 text padded to the full length, the head on every position, masks drawn on the host, AdamW with its defaults, the loss
 read after each update. Both peers are `transformers`' BERT in fp32, as they run on a CPU; on a GPU, Trainer gets its
 bf16. Dropout is alike: on hidden states as given, on attention probabilities nowhere.
-
-A turn is one training of a few updates by each; turns alternate, and the median over turns counts. The first update of
-a turn is not timed, on a GPU neither are those before it. Where other work runs on the machine, `--threads 1 --clock
-cpu` counts processor time instead.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,19 +30,15 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.utils import logging
 
 from tlm_search.data.tokenizer import encode
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.wordpiece import save, train_wordpiece
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config
-from tlm_search.model.latency import machine
-from tlm_search.training.clock import GPU_WARMUP, GpuClock, UpdateClock
+from tlm_search.training.clock import GpuClock, UpdateClock
 
 LEARNING_RATE, WEIGHT_DECAY, MASKED = 5e-5, 0.01, 0.15  # of the paper
-PEERS = ("paper_loop", "hf_trainer")
-OURS = "ours, members: "
 
 Texts = Sequence[Sequence[int]]
 
@@ -168,102 +157,6 @@ def peer_config(work: Work) -> BertConfig:
     names = tuple(map(str, range(work.classes)))
     options = bert_config(work.architecture, labels=names, pad=work.tokenizer.pad_token_id)
     return BertConfig(**options, hidden_dropout_prob=work.dropout, attention_probs_dropout_prob=0.0)
-
-
-def race(contenders: Mapping[str, Callable[[], float]], *, turns: int) -> dict[str, list[float]]:
-    """Return the seconds of each contender in each of ``turns`` turns."""
-    logging.set_verbosity_error()
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(turns):
-        for name, run in contenders.items():
-            seconds[name].append(run())
-    return seconds
-
-
-def document(work: Work, seconds: Mapping[str, Sequence[float]], **facts: object) -> dict[str, object]:
-    """Return the result as JSON; ratios are medians over the turns of what the two took in the same turn.
-
-    Ours stands under ``ours`` for the first number of members, and under ``stacked`` for every one.
-    """
-    stacked: dict[int, dict[str, Any]] = {}
-    for members in (int(name.removeprefix(OURS)) for name in seconds if name.startswith(OURS)):
-        own = seconds[f"{OURS}{members}"]
-        ratios = {
-            peer: members * statistics.median(p / o for p, o in zip(seconds[peer], own, strict=True)) for peer in PEERS
-        }
-        speed = members * work.timed_tokens / statistics.median(own)
-        stacked[members] = {
-            "tokens_per_second": round(speed, 1),
-            "ratio": {peer: round(ratio, 2) for peer, ratio in ratios.items()},
-        }
-    first, turns = next(iter(stacked.values())), len(seconds[PEERS[0]])
-    peers = {peer: round(work.timed_tokens / statistics.median(seconds[peer]), 1) for peer in PEERS}
-    return {
-        "tokens_per_second": {"ours": first["tokens_per_second"], **peers},
-        "ratio": first["ratio"],
-        "stacked": stacked,
-        "updates": work.updates * turns,
-        "tokens": round(work.timed_tokens * turns),
-        "device": work.device,
-        "machine": machine(work.device),
-        "threads": torch.get_num_threads(),
-        "turns": {name: [round(value, 3) for value in taken] for name, taken in seconds.items()},
-        **facts,
-    }
-
-
-def add_options(parser: argparse.ArgumentParser, *, updates: int) -> None:
-    """Add what both benchmarks take."""
-    parser.add_argument("--depth", type=int, default=1)
-    parser.add_argument("--width", type=int, default=768)
-    parser.add_argument("--vocabulary", type=int, default=30_522)
-    parser.add_argument("--length", type=int, default=128, help="tokens a text is cut to")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--updates", type=int, default=updates, help="timed updates in a turn")
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--members", type=int, nargs="+", default=[1], help="of ours, stacked; the peers train one")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time of all threads")
-    parser.add_argument("--data", default="pydocs", help="what to train on, as a space names it")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-
-
-def work_of(arguments: argparse.Namespace, texts: Sequence[str], labels: Sequence[int], folder: Path) -> Work:
-    """Lay out the work: a vocabulary trained on the ``texts``, and as many of them as a turn needs."""
-    tokenizer, ids = tokenised(texts, vocabulary=arguments.vocabulary, length=arguments.length, folder=folder)
-    head_size = min(64, arguments.width)
-    shape = Architecture(
-        depth=arguments.depth,
-        heads=arguments.width // head_size,
-        head_size=head_size,
-        feed_forward=4 * arguments.width,
-        vocabulary=arguments.vocabulary,
-        positions=arguments.length,
-    )
-    count = arguments.batch_size * all_updates(arguments)
-    now = time.process_time if arguments.clock == "cpu" else time.perf_counter
-    size, updates, dropout = arguments.batch_size, arguments.updates, arguments.dropout
-    where = (arguments.device, now)
-    return Work(shape, ids[:count], labels[:count], size, updates, dropout, tokenizer, folder, *where)
-
-
-def all_updates(arguments: argparse.Namespace) -> int:
-    """Return how many updates a turn has, those that are not timed too."""
-    return int(arguments.updates) + 1 + (GPU_WARMUP if arguments.device == "cuda" else 0)
-
-
-def show(result: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the result."""
-    if as_json:
-        print(json.dumps(result, indent=2))
-        return
-    for peer in PEERS:
-        print(f"{peer:20s} {result['tokens_per_second'][peer]:10.0f} tokens/s")
-    for members, ours in result["stacked"].items():
-        ratios = ", ".join(f"{ratio:.2f} times {peer}" for peer, ratio in ours["ratio"].items())
-        print(f"{OURS + str(members):20s} {ours['tokens_per_second']:10.0f} tokens/s: {ratios}")
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:

@@ -14,23 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contenders import (
-    LEARNING_RATE,
-    OURS,
-    WEIGHT_DECAY,
-    Work,
-    add_options,
-    all_updates,
-    document,
-    hf_trainer,
-    paper_loop,
-    peer_config,
-    race,
-    scratch,
-    show,
-    token_array,
-    work_of,
-)
+from contenders import LEARNING_RATE, WEIGHT_DECAY, Work, hf_trainer, paper_loop, peer_config, scratch, token_array
+from racing import OURS, add_options, all_updates, document, race, show, work_of
 from transformers import BertForSequenceClassification
 
 from tlm_search.data.tasks import load_task

@@ -16,21 +16,15 @@ import torch
 from contenders import (
     LEARNING_RATE,
     MASKED,
-    OURS,
     WEIGHT_DECAY,
     Work,
-    add_options,
-    all_updates,
-    document,
     hf_trainer,
     paper_loop,
     peer_config,
-    race,
     scratch,
-    show,
     token_array,
-    work_of,
 )
+from racing import OURS, add_options, all_updates, document, race, show, work_of
 from transformers import BertForMaskedLM
 
 from tlm_search.data.corpora import load_corpus
