@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -93,11 +94,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx.deferred, words = words is not None, words or TiedWords(hidden.device.type)
         of_hidden, of_table, of_bias = torch.empty_like(hidden), words.new_gradient(table), torch.zeros_like(bias)
         totals = torch.zeros(len(hidden), device=hidden.device)
-        products = []
-        for member in range(len(hidden)):
-            factors = hidden[member], table[member], bias[member], targets[member]
-            gradients = of_hidden[member], of_table[member], of_bias[member]
-            products.append(_score(*factors, totals[member], *gradients, words, f"product {member}"))
+        members = zip(hidden, table, bias, targets, totals, of_hidden, of_table, of_bias, strict=True)
+        products = [_score(_Member(*parts), words, f"product {number}") for number, parts in enumerate(members)]
         ctx.gradients = of_hidden, of_table, of_bias, products
         return totals
 
@@ -115,51 +113,55 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return of_hidden.mul_(share), None if ctx.deferred else of_table, of_bias.mul_(share[..., 0]), None, None
 
 
-def _score(
-    hidden: Tensor,
-    table: Tensor,
-    bias: Tensor,
-    targets: Tensor,
-    total: Tensor,
-    of_hidden: Tensor,
-    of_table: Tensor,
-    of_bias: Tensor,
-    words: TiedWords,
-    name: str,
-) -> Tensor | None:
-    """Add one member's loss to ``total`` and set its gradients; ``of_bias`` is zero before.
+@dataclass(frozen=True)
+class _Member:
+    """One member's part of what is given, and of what is wanted: the loss and its gradients."""
 
-    That of the table is returned where it has another precision than ``of_table``, and lies in memory of ``name``.
+    hidden: Tensor
+    table: Tensor
+    bias: Tensor
+    targets: Tensor
+    total: Tensor
+    of_hidden: Tensor
+    of_table: Tensor
+    of_bias: Tensor
+
+
+def _score(own: _Member, words: TiedWords, name: str) -> Tensor | None:
+    """Add the loss of a member to its total, which is zero before like the gradient of its bias, and set the gradients.
+
+    That of the table is returned where it has another precision than the table, and lies in memory of ``name``.
     """
-    (count, width), exact, step = table.shape, table.dtype == hidden.dtype, max(1, LOGITS_BYTES // (4 * len(table)))
+    hidden, (count, width) = own.hidden, own.table.shape
+    exact, step = own.table.dtype == hidden.dtype, max(1, LOGITS_BYTES // (4 * count))
     # The fast kernels of a GPU take rows of whole 16 bytes only: words that nobody can say fill the table up.
     unused, columns = (-count % _EVEN, _EVEN) if hidden.is_cuda and not exact else (0, 0)
-    rounded = table if exact else _rounded(table, words.empty("table", (count + unused, width), hidden))
-    offset = F.pad(bias.to(hidden.dtype), (0, unused), value=-math.inf)
+    table = own.table if exact else _rounded(own.table, words.empty("table", (count + unused, width), hidden))
+    offset = F.pad(own.bias.to(hidden.dtype), (0, unused), value=-math.inf)
     # Unscored rows are struck out of the small factors of each product, never of the logits.
-    scored = (targets != UNSCORED).to(hidden.dtype)
-    places, factors = targets.clamp(min=0), F.pad(hidden * scored[:, None], (0, columns))
+    scored = (own.targets != UNSCORED).to(hidden.dtype)
+    places, factors = own.targets.clamp(min=0), F.pad(hidden * scored[:, None], (0, columns))
     factors[:, width:] = scored[:, None]  # whose product is the gradient of the bias
-    of_words = of_table if exact else words.empty(name, (count + unused, width + columns), hidden)
+    product = own.of_table if exact else words.empty(name, (count + unused, width + columns), hidden)
     for first in range(0, len(hidden), step):
         rows = slice(first, first + step)
         wanted, used = places[rows], scored[rows]
-        logits = words.empty("logits", (len(wanted), len(rounded)), hidden)
-        torch.addmm(offset, hidden[rows], rounded.T, out=logits)
+        logits = words.empty("logits", (len(wanted), len(table)), hidden)
+        torch.addmm(offset, hidden[rows], table.T, out=logits)
         # Not logsumexp, which takes ten times as long on a CPU; a loss above 87 is given as 87.
         gradient = torch.softmax(logits, -1, out=logits)
         chances = gradient.gather(1, wanted[:, None]).squeeze(1).float()
-        total -= chances.clamp(min=_SMALLEST).log() @ used.float()
+        own.total.sub_(chances.clamp(min=_SMALLEST).log() @ used.float())
         # Not scatter_, which in bf16 copies all of them.
         gradient[torch.arange(len(wanted), device=wanted.device), wanted] = (chances - 1).to(gradient.dtype)
-        torch.mm(gradient, rounded, out=of_hidden[rows])
-        torch.addmm(of_words, gradient.T, factors[rows], beta=int(exact and first > 0), out=of_words)
-        of_bias += of_words[:count, width] if columns else used @ gradient
+        torch.mm(gradient, table, out=own.of_hidden[rows])
+        torch.addmm(product, gradient.T, factors[rows], beta=int(exact and first > 0), out=product)
+        own.of_bias.add_(product[:count, width] if columns else used @ gradient)
         if not exact and len(hidden) > step:
-            product = of_words[:count, :width]
-            of_table.add_(product) if first else of_table.copy_(product)
-    of_hidden.mul_(scored[:, None])
-    return None if exact or len(hidden) > step else of_words[:count, :width]
+            part = product[:count, :width]
+            own.of_table.add_(part) if first else own.of_table.copy_(part)
+    own.of_hidden.mul_(scored[:, None])
+    return None if exact or len(hidden) > step else product[:count, :width]
 
 
 def _rounded(table: Tensor, memory: Tensor) -> Tensor:
