@@ -36,7 +36,7 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.data.wordpiece import save, train_wordpiece
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config
-from tlm_search.training.clock import GpuClock, UpdateClock
+from tlm_search.training.clock import UpdateClock, clock_of
 
 LEARNING_RATE, WEIGHT_DECAY, MASKED = 5e-5, 0.01, 0.15  # of the paper
 
@@ -65,7 +65,7 @@ class Work:
 
     def clock(self) -> UpdateClock:
         """Return what notes the updates of one training."""
-        return UpdateClock(self.now) if self.device == "cpu" else GpuClock()
+        return clock_of(self.device, self.now)
 
     @property
     def classes(self) -> int:

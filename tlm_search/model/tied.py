@@ -136,7 +136,7 @@ def _score(own: _Member, words: TiedWords, name: str) -> Tensor | None:
     exact, step = own.table.dtype == hidden.dtype, max(1, LOGITS_BYTES // (4 * count))
     # The fast kernels of a GPU take rows of whole 16 bytes only: words that nobody can say fill the table up.
     unused, columns = (-count % _EVEN, _EVEN) if hidden.is_cuda and not exact else (0, 0)
-    table = own.table if exact else _rounded(own.table, words.empty("table", (count + unused, width), hidden))
+    table = own.table if exact else _copied(own.table, words.empty("table", (count + unused, width), hidden))
     offset = F.pad(own.bias.to(hidden.dtype), (0, unused), value=-math.inf)
     # Unscored rows are struck out of the small factors of each product, never of the logits.
     scored = (own.targets != UNSCORED).to(hidden.dtype)
@@ -164,7 +164,7 @@ def _score(own: _Member, words: TiedWords, name: str) -> Tensor | None:
     return None if exact or len(hidden) > step else product[:count, :width]
 
 
-def _rounded(table: Tensor, memory: Tensor) -> Tensor:
+def _copied(table: Tensor, memory: Tensor) -> Tensor:
     memory[: len(table)].copy_(table)
     memory[len(table) :].zero_()
     return memory

@@ -65,6 +65,6 @@ class GpuClock(UpdateClock):
         return super().is_due()
 
 
-def clock_of(device: str) -> UpdateClock:
-    """Return the clock for updates on ``device``."""
-    return UpdateClock() if device == "cpu" else GpuClock()
+def clock_of(device: str, now: Callable[[], float] = time.perf_counter) -> UpdateClock:
+    """Return the clock for updates on ``device``; on a CPU it reads ``now``."""
+    return UpdateClock(now) if device == "cpu" else GpuClock()

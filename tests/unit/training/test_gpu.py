@@ -51,10 +51,17 @@ def close(course: Course, other: Course, *, within: float) -> None:
 def test_graphs_compute_what_kernels_one_by_one_do(
     monkeypatch: pytest.MonkeyPatch, architecture: Architecture, settings: Pretraining
 ) -> None:
-    plain = replace(settings, dropout=0.0)
+    plain, record, recorded = replace(settings, dropout=0.0), graphs.Graphs._record, []
+
+    def noted(self: graphs.Graphs, batch: ScoredBatch) -> object:
+        recorded.append(batch.shape)
+        return record(self, batch)
+
+    monkeypatch.setattr(graphs.Graphs, "_record", noted)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         weights, course = pretrained(architecture, plain, 1, 2)
+    assert 0 < len(recorded) < 20  # for 60 updates
     monkeypatch.setattr(graphs, "MOST_GRAPHS", 0)
     expected, eager = pretrained(architecture, plain, 1, 2)
     close(course, eager, within=1e-3)

@@ -8,6 +8,7 @@ import torch
 
 from tlm_search.model.architecture import Architecture
 from tlm_search.training import speed
+from tlm_search.training.clock import UpdateClock
 from tlm_search.training.settings import Finetuning, Pretraining
 from tlm_search.training.speed import Load, can_gain, faster_precision
 
@@ -74,3 +75,19 @@ def test_settings_that_differ_little_are_measured_once() -> None:
     assert Load.of(WIDE, replace(plain, masking_probability=0.4)) != load
     mean = Finetuning("mean", 1, 8, 1e-3, 0.0, 0.0, 0.0)
     assert Load.of(replace(WIDE, positions=4096), mean) == Load("finetuning", 1, pooling="mean")
+
+
+def test_a_gpu_may_gain_with_convolutions_too_unless_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    convolved = replace(WIDE, convolution_layers=2, channels=8)
+    assert not can_gain(convolved, PRETRAINING)
+    for capability, gains in (((9, 0), True), ((7, 5), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
+        assert can_gain(convolved, PRETRAINING, "cuda") == gains
+        assert not can_gain(SMALL, FINETUNING, "cuda")
+
+
+def test_a_clock_counts_what_comes_after_its_warm_up() -> None:
+    times = iter([0.0, 5.0, 6.0, 8.0])
+    clock = UpdateClock(lambda: next(times), warmup=1)
+    assert [clock.is_due() for _ in range(4)] == [False] * 4
+    assert (clock.updates, clock.seconds) == (2, 3.0)
