@@ -19,6 +19,7 @@ from tlm_search.search.folder import read_study, write_folder
 from tlm_search.search.session import Session
 from tlm_search.search.storages import open_storage
 from tlm_search.search.studies import create_study, open_study, rename_study
+from tlm_search.search.study_lock import study_lock
 from tlm_search.space.schema import Space
 
 SPACE: dict[str, Any] = {
@@ -151,6 +152,12 @@ def test_a_study_is_renamed(tmp_path: Path, storage: str | None) -> None:
     assert kept(open_study(place.folder / "study", storage, name="study.1")) == trials
     create_study(place.folder / "study", place.space, storage)
     assert sorted(optuna.get_all_study_names(opened)) == ["study", "study.1"]
+
+
+def test_a_study_is_free_as_soon_as_its_driver_ends(tmp_path: Path, storage: str | None) -> None:
+    for _ in range(100):
+        with study_lock(storage, "test", tmp_path, lambda _: None):
+            pass
 
 
 def test_a_study_is_run_read_and_begun_anew(

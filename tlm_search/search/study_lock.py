@@ -92,7 +92,7 @@ class _SessionLock:
         self._connection: sqlalchemy.Connection | None = None
 
     def acquire(self) -> bool:
-        self.release()
+        self._drop()
         self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._run("introduce", who=f"tlm-search {os.getpid()} on {socket.gethostname()}"[:60])
         self._run("expire")
@@ -102,6 +102,13 @@ class _SessionLock:
         self._run("renew")
 
     def release(self) -> None:
+        if self._connection is not None:
+            # Said, not only hung up: the server hears that a little later than who asks for the lock next.
+            with suppress(sqlalchemy.exc.SQLAlchemyError):
+                self._run("release")
+        self._drop()
+
+    def _drop(self) -> None:
         if self._connection is not None:
             with suppress(sqlalchemy.exc.SQLAlchemyError):
                 self._connection.invalidate()
@@ -123,12 +130,14 @@ _POSTGRESQL = {
     "introduce": "SELECT set_config('application_name', :who, false)",
     "expire": f"SELECT set_config('idle_session_timeout', '{LEASE_SECONDS:.0f}s', false)",
     "acquire": "SELECT pg_try_advisory_lock(hashtextextended(:name, 0))",
+    "release": "SELECT pg_advisory_unlock(hashtextextended(:name, 0))",
     "holder": "SELECT application_name FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory'"
     " AND granted AND (classid::bigint << 32 | objid::bigint) = hashtextextended(:name, 0)",
 }
 _MYSQL = {
     "expire": f"SET SESSION wait_timeout = {LEASE_SECONDS:.0f}",
     "acquire": "SELECT GET_LOCK(:name, 0)",
+    "release": "SELECT RELEASE_LOCK(:name)",
     "holder": "SELECT CONCAT('its connection is from ', host) FROM information_schema.processlist"
     " WHERE id = IS_USED_LOCK(:name)",
 }
