@@ -1,12 +1,13 @@
 """Our stacked BERT computes what transformers' BERT computes: logits, loss, gradients, for every member of a stack."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -15,7 +16,7 @@ from transformers import (
     RobertaPreLayerNormForMaskedLM,
 )
 
-from tlm_search.model import attention
+from tlm_search.model import attention, convolution
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import class_logits, encode, mlm_logits
 from tlm_search.model.hf import bert_config, from_transformers, to_transformers, with_every_layer
@@ -213,24 +214,38 @@ def test_packed_texts_see_only_themselves(pooling: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-def test_the_convolution_is_conv2d_batch_norm_gelu_member_by_member() -> None:
-    from torch import nn
-
-    architecture = Architecture(1, 2, 4, 16, 30, 7, convolution_layers=2, kernel=(16, 3), channels=5)
-    weights = initial_weights(architecture, (3, 4))
-    from tlm_search.model import convolution
-
-    image = torch.randn(2, 6, 7, 8, generator=torch.Generator().manual_seed(0))
-    ours = convolution.forward(image, {n: v.clone() for n, v in weights.items()}, architecture, training=True)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "answering"])
+@pytest.mark.parametrize("channels", [5, convolution.FEW_CHANNELS])
+def test_the_convolution_is_conv2d_batch_norm_gelu_member_by_member(channels: int, training: bool) -> None:
+    """Values, gradients and running statistics, whichever way the channels lie in memory."""
+    architecture = Architecture(1, 2, 4, 16, 30, 7, convolution_layers=2, kernel=(16, 3), channels=channels)
+    weights = {n: v for n, v in initial_weights(architecture, (3, 4)).items() if n.startswith("convolution.")}
+    trained = {n: v.clone().requires_grad_() for n, v in weights.items() if not n.endswith(convolution.STATISTICS)}
+    running = {n: v.clone() for n, v in weights.items() if n not in trained}
+    image = torch.randn(2, 6, 7, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    ours = convolution.forward(image, {**trained, **running}, architecture, training=training)
+    pull = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
+    image_gradient, *rest = torch.autograd.grad(ours, [image, *trained.values()], pull)
+    gradients = dict(zip(trained, rest, strict=True))
     for member in range(2):
         modules: list[nn.Module] = []
-        for layer, (inputs, outputs) in enumerate(((1, 5), (5, 5), (5, 1))):
+        named: dict[str, Tensor] = {}
+        for layer, (inputs, outputs) in enumerate(((1, channels), (channels, channels), (channels, 1))):
             kernel = (1, 1) if layer == 2 else (16, 3)
-            conv = nn.Conv2d(inputs, outputs, kernel, padding="same", bias=False)
+            conv, norm = nn.Conv2d(inputs, outputs, kernel, padding="same", bias=False), nn.BatchNorm2d(outputs)
             conv.weight.data = weights[f"convolution.{layer}.weight"][member]
-            modules += [conv, nn.BatchNorm2d(outputs), nn.GELU()]
-        theirs = nn.Sequential(*modules)(image[member][:, None])[:, 0]
-        torch.testing.assert_close(ours[member], theirs, atol=1e-5, rtol=1e-4)
+            modules += [conv, norm, nn.GELU()]
+            named |= {f"weight.{layer}": conv.weight, f"norm.{layer}": norm.weight, f"mean.{layer}": norm.running_mean}
+        alone = image.detach()[member][:, None].requires_grad_()
+        theirs = nn.Sequential(*modules).train(training)(alone)
+        theirs.backward(pull[member][:, None])
+        close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-4)
+        close(ours[member], theirs[:, 0])
+        close(image_gradient[member], alone.grad[:, 0])
+        for layer in range(3):
+            close(gradients[f"convolution.{layer}.weight"][member], named[f"weight.{layer}"].grad, atol=1e-4)
+            close(gradients[f"convolution.{layer}.norm.weight"][member], named[f"norm.{layer}"].grad, atol=1e-4)
+            close(running[f"convolution.{layer}.running_mean"][member], named[f"mean.{layer}"])
 
 
 @pytest.mark.parametrize("architecture", [*SHAPES, Architecture(1, 2, 4, 16, 30, 7, 2, (3, 3), 5)], ids=str)
