@@ -2,10 +2,10 @@
 
 The embeddings of a text are one image of one channel, tokens x width. Then n times [convolution 'same', batch norm,
 GELU], a 1x1 convolution back to one channel, batch norm, GELU. No residual, and padding is part of the image: every
-text is padded to the full length, so that its result does not depend on its neighbours. K members are K groups of one
-convolution. In training, and on a GPU, channels lie last in memory, as vector units and tensor cores take them. The
-convolutions have no bias: the batch norm behind them removes it, and Adam would make its gradient, which is rounding,
-into a drift of the running mean.
+text is padded to the full length, so that its result does not depend on its neighbours. In training, and on a GPU,
+channels lie last in memory, as vector units and tensor cores take them, and members follow each other; elsewhere K
+members are K groups of one convolution. The convolutions have no bias: the batch norm behind them removes it, and Adam
+would make its gradient, which is rounding, into a drift of the running mean.
 """
 
 from __future__ import annotations

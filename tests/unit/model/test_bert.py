@@ -219,33 +219,53 @@ def test_packed_texts_see_only_themselves(pooling: str) -> None:
 def test_the_convolution_is_conv2d_batch_norm_gelu_member_by_member(channels: int, training: bool) -> None:
     """Values, gradients and running statistics, whichever way the channels lie in memory."""
     architecture = Architecture(1, 2, 4, 16, 30, 7, convolution_layers=2, kernel=(16, 3), channels=channels)
+    generator = torch.Generator().manual_seed(0)
     weights = {n: v for n, v in initial_weights(architecture, (3, 4)).items() if n.startswith("convolution.")}
+    for value in weights.values():  # norms and running statistics other than their first values
+        value.add_(torch.rand(value.shape, generator=generator), alpha=0.1)
     trained = {n: v.clone().requires_grad_() for n, v in weights.items() if not n.endswith(convolution.STATISTICS)}
     running = {n: v.clone() for n, v in weights.items() if n not in trained}
-    image = torch.randn(2, 6, 7, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    image = torch.randn(2, 6, 7, 8, generator=generator).requires_grad_()
     ours = convolution.forward(image, {**trained, **running}, architecture, training=training)
-    pull = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
+    pull = torch.randn(ours.shape, generator=generator)
     image_gradient, *rest = torch.autograd.grad(ours, [image, *trained.values()], pull)
     gradients = dict(zip(trained, rest, strict=True))
+    close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-4)
     for member in range(2):
         modules: list[nn.Module] = []
-        named: dict[str, Tensor] = {}
         for layer, (inputs, outputs) in enumerate(((1, channels), (channels, channels), (channels, 1))):
             kernel = (1, 1) if layer == 2 else (16, 3)
             conv, norm = nn.Conv2d(inputs, outputs, kernel, padding="same", bias=False), nn.BatchNorm2d(outputs)
             conv.weight.data = weights[f"convolution.{layer}.weight"][member]
+            norm.weight.data, norm.bias.data = (
+                weights[f"convolution.{layer}.norm.{n}"][member] for n in ("weight", "bias")
+            )
+            for statistic in convolution.STATISTICS:
+                getattr(norm, statistic).copy_(weights[f"convolution.{layer}.{statistic}"][member])
             modules += [conv, norm, nn.GELU()]
-            named |= {f"weight.{layer}": conv.weight, f"norm.{layer}": norm.weight, f"mean.{layer}": norm.running_mean}
         alone = image.detach()[member][:, None].requires_grad_()
         theirs = nn.Sequential(*modules).train(training)(alone)
         theirs.backward(pull[member][:, None])
-        close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-4)
         close(ours[member], theirs[:, 0])
         close(image_gradient[member], alone.grad[:, 0])
-        for layer in range(3):
-            close(gradients[f"convolution.{layer}.weight"][member], named[f"weight.{layer}"].grad, atol=1e-4)
-            close(gradients[f"convolution.{layer}.norm.weight"][member], named[f"norm.{layer}"].grad, atol=1e-4)
-            close(running[f"convolution.{layer}.running_mean"][member], named[f"mean.{layer}"])
+        for layer, (conv, norm) in enumerate(zip(modules[::3], modules[1::3], strict=True)):
+            name = f"convolution.{layer}"
+            close(gradients[f"{name}.weight"][member], conv.weight.grad, atol=1e-4)
+            close(gradients[f"{name}.norm.weight"][member], norm.weight.grad, atol=1e-4)
+            close(gradients[f"{name}.norm.bias"][member], norm.bias.grad, atol=1e-4)
+            for statistic in convolution.STATISTICS:
+                close(running[f"{name}.{statistic}"][member], getattr(norm, statistic))
+
+
+def test_channels_stay_last_in_memory_from_layer_to_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else torch copies whole images before each convolution, and nothing but time tells."""
+    architecture = Architecture(1, 2, 4, 16, 30, 7, 2, (3, 3), convolution.FEW_CHANNELS)
+    outputs: list[Tensor] = []
+    plain = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *given, **named: outputs.append(plain(*given, **named)) or outputs[-1])
+    weights = initial_weights(architecture, (3,))
+    convolution.forward(torch.ones(1, 6, 7, 8), weights, architecture, training=True)
+    assert [output.stride(1) for output in outputs] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("architecture", [*SHAPES, Architecture(1, 2, 4, 16, 30, 7, 2, (3, 3), 5)], ids=str)
