@@ -18,7 +18,7 @@ from tlm_search.data.prepare import prepare
 from tlm_search.search.resume import driver_lock
 from tlm_search.space.schema import Space
 
-TRIALS, MANY_TRIALS = 40, 80  # as many that the study is not finished before its last death
+TRIALS, MANY_TRIALS = 40, 160  # as many that the study is not finished before its last death
 MOMENTS, REAL_MOMENTS, WORKERS = 25, 3, 10
 WAIT_SECONDS = 60
 SECTIONS: dict[str, Any] = {
