@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,7 +23,7 @@ Objective = Literal["pretraining", "finetuning"]
 WORTHWHILE = 0.9  # bf16 has to take less than this share of the time of fp32
 HOPELESS = 3.0  # a small product in bf16 that takes more than so many times that in fp32 tells enough
 LEAST_FLOPS = 6e7  # of an update's forward pass; below, calls cost more than the arithmetic
-MOST_TOKENS = 2048  # of an update that is timed to choose: more would take long, and choose the same
+MOST_TOKENS, MOST_FLOPS = 2048, 5e10  # of an update that is timed to choose: more takes long, and chooses the same
 _TIMED, _TURNS = 3, 2
 GPU_TIMED = 24  # updates of a GPU's training, behind those that are not counted
 _SIDE = 192  # of the matrices of that product
@@ -47,11 +47,18 @@ class Load:
     @classmethod
     def of(cls, architecture: Architecture, settings: Pretraining | Finetuning) -> Load:
         """Return about what ``settings`` load an update with: nearly equal settings are to be measured once."""
-        texts = min(settings.batch_size, max(1, MOST_TOKENS // architecture.positions))
-        texts = 1 << (texts.bit_length() - 1)
         if isinstance(settings, Pretraining):
-            return cls("pretraining", texts, masked=max(1, round(20 * settings.masking_probability)) / 20)
-        return cls("finetuning", texts, pooling=settings.pooling)
+            one = cls("pretraining", 1, masked=max(1, round(20 * settings.masking_probability)) / 20)
+        else:
+            one = cls("finetuning", 1, pooling=settings.pooling)
+        most = min(MOST_TOKENS // architecture.positions, int(MOST_FLOPS / one.flops(architecture)))
+        texts = max(1, min(settings.batch_size, most))
+        return replace(one, texts=1 << (texts.bit_length() - 1))
+
+    def flops(self, architecture: Architecture) -> float:
+        """Floating-point operations of an update's forward pass."""
+        length = architecture.positions
+        return self.texts * architecture.forward_flops(length, scored=self.masked * length)
 
 
 def faster_precision(architecture: Architecture, load: Load, device: str = "cpu") -> Precision:
@@ -86,15 +93,9 @@ def _clearly_faster(seconds: Mapping[Precision, float]) -> Precision:
 
 
 def can_gain(architecture: Architecture, load: Load, device: str = "cpu") -> bool:
-    """Say whether bf16 may help: not where an update is too small, nor on a CPU with convolutions, which stay in fp32.
-
-    A GPU before Ampere has no bf16.
-    """
-    length = architecture.positions
-    work = load.texts * architecture.forward_flops(length, scored=load.masked * length)
-    if device != "cpu":
-        return work >= LEAST_FLOPS and torch.cuda.get_device_capability() >= (8, 0)
-    return not architecture.convolution_layers and work >= LEAST_FLOPS
+    """Say whether bf16 may help: not where an update is too small, nor on a GPU before Ampere, which has none."""
+    enough = load.flops(architecture) >= LEAST_FLOPS
+    return enough and (device == "cpu" or torch.cuda.get_device_capability() >= (8, 0))
 
 
 def seconds_per_product(precision: Precision) -> float:

@@ -77,12 +77,28 @@ def test_settings_that_differ_little_are_measured_once() -> None:
     assert Load.of(replace(WIDE, positions=4096), mean) == Load("finetuning", 1, pooling="mean")
 
 
-def test_a_gpu_may_gain_with_convolutions_too_unless_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    convolved = replace(WIDE, convolution_layers=2, channels=8)
-    assert not can_gain(convolved, PRETRAINING)
+CONVOLVED = replace(WIDE, convolution_layers=2, channels=64)
+
+
+def test_an_update_with_many_operations_is_timed_with_few_texts() -> None:
+    """With 32 texts the choice would take minutes."""
+    settings = Pretraining(1, 32, 1e-3, 0.0, 0.0, 0.0, 0.15)
+    load = Load.of(CONVOLVED, settings)
+    assert 1 < load.texts < 32
+    assert load.flops(CONVOLVED) <= speed.MOST_FLOPS
+    assert 2 * load.flops(CONVOLVED) > speed.MOST_FLOPS
+    assert Load.of(replace(CONVOLVED, channels=4096), settings).texts == 1
+
+
+def test_members_with_convolutions_may_gain() -> None:
+    assert can_gain(CONVOLVED, PRETRAINING)
+    assert can_gain(CONVOLVED, FINETUNING)
+
+
+def test_a_gpu_may_gain_unless_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     for capability, gains in (((9, 0), True), ((7, 5), False)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
-        assert can_gain(convolved, PRETRAINING, "cuda") == gains
+        assert can_gain(CONVOLVED, PRETRAINING, "cuda") == gains
         assert not can_gain(SMALL, FINETUNING, "cuda")
 
 
