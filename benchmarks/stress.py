@@ -27,7 +27,7 @@ TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "faults")]
 
 from driven import SEARCH, results  # noqa: E402
-from killing import faults_of, finish, kill_child, lines_until, results_of, start_command  # noqa: E402
+from killing import faults_of, finish, kill_child, kill_worker, lines_until, results_of, start_command  # noqa: E402
 from test_kills import SECTIONS, compare, drive, kill_drivers, simulated, write_texts  # noqa: E402
 
 TRIALS = {"drivers": 60, "real": 8, "ray": 150, "raylets": 150, "workers": 150}
@@ -85,7 +85,7 @@ def through_ray(kind: str, kills: int, seed: int, folder: Path) -> Result:
             except AssertionError:
                 break
             time.sleep(moments.uniform(0, 0.1))
-            killed += kill_child(process.pid, "ray::CommitteeTrial")
+            killed += kill_worker(process.pid)
         starts = 1
         code, _, err = finish(process)
         faults += [] if code == 0 else [err[-500:]]

@@ -16,6 +16,9 @@ from tlm_search.space.schema import Space
 
 COMMAND = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
 
+# What Ray calls the process of a trial: between its steps, and in one.
+WORKER = ("ray::CommitteeTrial", "ray::ResourceTrainable")
+
 Process = subprocess.Popen[str]
 Start = Callable[..., Process]
 
@@ -45,8 +48,13 @@ def lines_until(process: Process, words: str) -> None:
     raise AssertionError("".join(seen))
 
 
-def kill_child(driver: int, word: str) -> bool:
-    """Kill a process that descends from ``driver`` and has the word in its command; return whether there was one."""
+def kill_worker(driver: int) -> bool:
+    """Kill a process that runs trials of ``driver``; return whether there was one."""
+    return kill_child(driver, *WORKER)
+
+
+def kill_child(driver: int, *words: str) -> bool:
+    """Kill a process that descends from ``driver`` and has one of the words in its command; return whether one did."""
     family = {driver}
     processes = sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
     for pid in processes:
@@ -57,7 +65,7 @@ def kill_child(driver: int, word: str) -> bool:
             continue
         if parent in family:
             family.add(pid)
-            if word in command.split("\0", 1)[0]:
+            if any(word in command.split("\0", 1)[0] for word in words):
                 os.kill(pid, signal.SIGKILL)
                 return True
     return False

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from killing import WORKER
+
 _RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
 _SIZE = ["--object-store-memory=80000000", "--include-log-monitor=false"]
 _STARTED = "Ray runtime started"
@@ -28,7 +30,7 @@ class Node:
 
     def workers(self) -> list[int]:
         """Return the processes that run trials."""
-        return [pid for pid, name in self._processes().items() if name.startswith("ray::CommitteeTrial")]
+        return [pid for pid, name in self._processes().items() if name.startswith(WORKER)]
 
     def end(self) -> None:
         """Kill all of it, as a machine that loses its power."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from driven import REFERENCE, SEARCH, Bench, results, space_of
-from killing import faults_of, finish, kill_child, lines_until, results_of, start_command
+from killing import faults_of, finish, kill_worker, lines_until, results_of, start_command
 
 from tlm_search.data.prepare import prepare
 from tlm_search.search.resume import driver_lock
@@ -165,7 +165,7 @@ def test_killed_drivers_and_workers_of_ray_change_nothing(tmp_path: Path) -> Non
     lines_until(process, "/40]")
     killed = 0
     while killed < WORKERS and process.poll() is None:
-        killed += kill_child(process.pid, "ray::CommitteeTrial")
+        killed += kill_worker(process.pid)
         try:
             lines_until(process, "/40]")  # so no trial loses its worker three times
         except AssertionError:

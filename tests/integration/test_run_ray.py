@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killing import Process, Start, finish, kill_child, lines_until, start_command
+from killing import Process, Start, finish, kill_child, kill_worker, lines_until, start_command
 
 from tlm_search.members.store import Store
 from tlm_search.search.folder import read_study
@@ -150,7 +150,7 @@ def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, sta
 def test_a_killed_worker_costs_no_trial(tmp_path: Path, start: Start) -> None:
     process = start("run", "space.yaml", "--trials", "12")
     lines_until(process, "[4/12]")
-    kill_child(process.pid, "ray::CommitteeTrial")
+    assert kill_worker(process.pid)
     code, _, err = finish(process)
     assert code == 0, err
     record = read_study(tmp_path / "studies" / "space")

@@ -105,6 +105,18 @@ class Store:
         with self._lock(f"{kind}-{valid_name(digest)}"):
             yield
 
+    def is_locked(self, kind: str, digest: str) -> bool:
+        """Say whether a process of this machine holds the lock now.
+
+        Raises:
+            StoreError: the lock file cannot be written.
+        """
+        try:
+            with self._lock(f"{kind}-{valid_name(digest)}", wait=False):
+                return False
+        except filelock.Timeout:
+            return True
+
     def scratch(self, kind: str, digest: str) -> Path:
         """Return a folder for unfinished work on an entry; it goes when the entry is written."""
         folder = self._scratch_folder(kind, digest)
@@ -239,13 +251,15 @@ class Store:
                 return None
 
     @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
+    def _lock(self, name: str, *, wait: bool = True) -> Iterator[None]:
         path = self.root / _LOCKS / f"{name}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # The fallback of filelock outlives a killed process: better an error where flock is missing.
             lock = filelock.FileLock(path, poll_interval=0.02, fallback_to_soft=False)
-            lock.acquire()
+            lock.acquire(blocking=wait)
+        except filelock.Timeout:
+            raise
         except OSError as error:
             raise self._unwritable(error) from error
         try:

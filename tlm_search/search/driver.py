@@ -1,8 +1,8 @@
 """The driver of a study: hands out trials, hears of their rungs, and keeps the record true. No Ray here.
 
-Whatever runs the trials (Ray Tune, a loop in a test) asks ``next_job`` and tells ``on_rung``, ``on_failure`` or
-``on_lost``. The budget counts finished trials: complete, pruned, or failed by their own doing. A trial whose worker or
-driver died is closed as interrupted, does not count, and is tried again with the same parameters.
+Whatever runs the trials (Ray Tune, a loop in a test) asks ``next_job`` and tells ``on_rung``, ``on_help``,
+``on_failure`` or ``on_lost``. The budget counts finished trials: complete, pruned, or failed by their own doing. A
+trial whose worker or driver died is closed as interrupted, does not count, and is tried again with the same parameters.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
+from tlm_search.search.helping import Help, Helpers
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.optuna_study import Asked, Ledger
 from tlm_search.search.progress import Best, progress_of
@@ -47,6 +48,8 @@ class Driver:
         self._announce = announce
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._running: dict[str, _Running] = {}
+        # A pruner may stop a trial before its last members; on a GPU a trial trains them all at once.
+        self._helpers = Helpers(wanted=self._space.pruner.name == "none" and not self._space.resources.gpus_per_trial)
         self._proposals = ledger.proposals()
         self._failures_in_a_row = 0
         self._last_failure: Failure | None = None
@@ -68,11 +71,11 @@ class Driver:
 
     def runs(self, key: str) -> bool:
         """Whether a job of this name was handed out and has not ended."""
-        return key in self._running
+        return key in self._running or key in self._helpers
 
     def settings_of(self, key: str) -> Mapping[str, Value]:
         """Return the settings of a job that runs."""
-        return self._running[key].job.settings
+        return self._helpers.settings_of(key) if key in self._helpers else self._running[key].job.settings
 
     def next_job(self, key: str) -> Job | None:
         """Return the next job, which its runner calls ``key``; None when there is none now, or ``ended``."""
@@ -84,18 +87,16 @@ class Driver:
             settings = self._space.reference_settings()
             assert settings is not None
             return self._start(key, Job(None, settings), None)
-        live = sum(running.asked is not None for running in self._running.values())
-        if self.progress.finished + live >= self.progress.total or self._waits_for_reference:
-            return None
-        if self._ledger.exhausted:
-            return None
+        if self._all_handed_out:
+            sizes = {name: running.rung.size if running.rung else 0 for name, running in self._running.items()}
+            return self._helpers.begin(key, {name: (self._running[name].job, size) for name, size in sizes.items()})
         asked = self._ledger.ask(self._proposals)
         self._proposals += not asked.retried
         return self._start(key, Job(asked.number, asked.settings), asked)
 
     def on_rung(self, key: str, rung: Rung) -> bool:
         """Take what a trial reached; return whether it goes on (never when it is ``done``)."""
-        running = self._running[key]
+        running, rung = self._running[key], self._helpers.credited(key, rung)
         self._count(running, rung)
         running.rung = rung
         self._look_at_clock()
@@ -120,8 +121,21 @@ class Driver:
             return False
         return True
 
+    def on_help(self, key: str, given: Help) -> bool:
+        """Take what a helper trained; return whether it goes on."""
+        self._helpers.take(key, given)
+        self._look_at_clock()
+        wanted = self._all_handed_out and self._helpers.target(key) in self._running and self.stopped is None
+        if given.member is None or not wanted:
+            self._helpers.end(key)
+            return False
+        return True
+
     def on_failure(self, key: str, failure: Failure) -> None:
         """Close a job that failed by its own doing, or that of the user."""
+        if key in self._helpers:
+            self._helpers.end(key)  # what it could not train, the trial itself will meet
+            return
         running = self._running[key]
         if failure.of_user:
             self.stopped, self._last_failure = failure.reason, failure
@@ -144,6 +158,9 @@ class Driver:
         """Close a job whose worker died; it is tried again, a few times."""
         if not self.runs(key):
             return  # it had ended, and the worker died afterwards
+        if key in self._helpers:
+            self._helpers.end(key)
+            return
         running = self._running[key]
         attempt = 1 + (self._reference_attempts if running.asked is None else running.asked.attempt)
         if attempt >= MOST_ATTEMPTS:
@@ -187,6 +204,12 @@ class Driver:
     @property
     def _reference_running(self) -> bool:
         return any(running.asked is None for running in self._running.values())
+
+    @property
+    def _all_handed_out(self) -> bool:
+        live = sum(running.asked is not None for running in self._running.values())
+        enough = self.progress.finished + live >= self.progress.total
+        return enough or self._waits_for_reference or self._ledger.exhausted
 
     @property
     def _waits_for_reference(self) -> bool:

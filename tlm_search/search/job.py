@@ -10,15 +10,17 @@ from tlm_search.space.settings import Value
 
 @dataclass(frozen=True)
 class Job:
-    """What to run next: complete settings; ``number`` is None for the reference."""
+    """What to run next: complete settings; ``number`` is None for the reference. ``helping`` is with members of it."""
 
     number: int | None
     settings: Mapping[str, Value]
+    helping: bool = False
 
     @property
     def title(self) -> str:
         """The job's name in messages and log files."""
-        return "reference" if self.number is None else f"trial {self.number}"
+        name = "reference" if self.number is None else f"trial {self.number}"
+        return f"helper of {name}" if self.helping else name
 
 
 @dataclass(frozen=True)

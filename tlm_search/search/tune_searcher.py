@@ -18,6 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from tlm_search.search.driver import Driver
+from tlm_search.search.helping import Help
 from tlm_search.search.interrupts import Interrupts
 from tlm_search.search.job import Failure
 from tlm_search.search.shares import Shares
@@ -55,6 +56,9 @@ class Hooks:
                 match deliverable(result):
                     case Failure() as failure:
                         self._driver.on_failure(key, failure)
+                    case Help() as given:
+                        self._shares.learn(self._driver.settings_of(key), given.peak_gb)
+                        go_on = self._driver.on_help(key, given)
                     case Rung() as rung:
                         self._shares.learn(self._driver.settings_of(key), rung.peak_gb)
                         go_on = self._driver.on_rung(key, rung)

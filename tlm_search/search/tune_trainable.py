@@ -1,4 +1,4 @@
-"""A trial inside a Ray worker: one step is one rung. What goes wrong is reported as data, never raised."""
+"""A trial inside a Ray worker, rung by rung, or a helper's members. What goes wrong is data, never raised."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer
 from tlm_search.remote.mount import mount, remote_at, shown
+from tlm_search.search.helping import Help, help_trial
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.trial import Rung, run_trial
 from tlm_search.search.workplace import Workplace
@@ -37,28 +38,31 @@ class CommitteeTrial(tune.Trainable):
         """Begin another trial in the same worker."""
         self._job = Job(**json.loads(new_config["job"]))
         self._gpus = float(new_config["share"]["gpus"])  # Ray reuses a worker for trials of equal shares only
-        self._rungs: Iterator[Rung] | None = None
+        self._steps: Iterator[Rung | Help] | None = None
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train the members up to the next rung."""
+        """Train the members up to the next rung; or one of a trial that is helped."""
         try:
-            if self._rungs is None:
-                self._rungs = self._begin()
-            rung = next(self._rungs)
+            if self._steps is None:
+                self._steps = self._begin()
+            reached = next(self._steps)
         except Exception as error:
             return {"failure": json.dumps(asdict(self._failure(error))), "done": True}
         # One text, not a tree: Ray flattens results and keeps statistics of every number in them.
-        return {"rung": json.dumps(rung.to_document()), "done": rung.done}
+        if isinstance(reached, Help):
+            return {"help": json.dumps(asdict(reached)), "done": reached.member is None}
+        return {"rung": json.dumps(reached.to_document()), "done": reached.done}
 
-    def _begin(self) -> Iterator[Rung]:
+    def _begin(self) -> Iterator[Rung | Help]:
         place = self._workplace
         if self._store is None:
             self._store = _open_store(place)
         if self._trainer is None:
             self._trainer = place.make_trainer(gpus=self._gpus)
         data = PreparedData.from_document(place.data, self._store.root)
-        return run_trial(self._job.settings, seed=place.seed, data=data, store=self._store, trainer=self._trainer)
+        begin = help_trial if self._job.helping else run_trial
+        return begin(self._job.settings, seed=place.seed, data=data, store=self._store, trainer=self._trainer)
 
     def _failure(self, error: Exception) -> Failure:
         if isinstance(error, UserError):
@@ -110,8 +114,10 @@ def _open_store(place: Workplace) -> Store:
     return store
 
 
-def deliverable(result: Mapping[str, Any]) -> Rung | Failure | None:
+def deliverable(result: Mapping[str, Any]) -> Rung | Help | Failure | None:
     """Read what ``CommitteeTrial.step`` returned."""
+    if "help" in result:
+        return Help(**json.loads(result["help"]))
     if "rung" in result:
         return Rung.from_document(json.loads(result["rung"]))
     if "failure" in result:

@@ -221,6 +221,16 @@ with Store(Path({str(store.root)!r})).lock("members", "{DIGEST}"):
     assert time.monotonic() - started < 30  # the holder would have slept for 60
 
 
+def test_whether_a_lock_is_held_is_known_without_waiting(store: Store) -> None:
+    assert not store.is_locked("members", DIGEST)
+    with store.lock("members", DIGEST):
+        assert store.is_locked("members", DIGEST)
+        assert not store.is_locked("members", "0" * len(DIGEST))
+    assert not store.is_locked("members", DIGEST)
+    with store.lock("members", DIGEST):
+        pass
+
+
 def test_the_store_needs_no_torch() -> None:
     code = "import sys, tlm_search.members.store; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

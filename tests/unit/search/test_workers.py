@@ -1,7 +1,7 @@
 """A worker on a node that has, or has not, what it needs: told before anything is trained."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Store
 from tlm_search.remote.remote import Remote
+from tlm_search.search.helping import Help
+from tlm_search.search.job import Job
+from tlm_search.search.trial import Rung
 from tlm_search.search.tune_trainable import CommitteeTrial, deliverable
 from tlm_search.search.workplace import Home, Workplace
 
@@ -35,12 +38,17 @@ def workplace(store: Store) -> Workplace:
     )
 
 
-def step(place: Workplace) -> Any:
-    settings = SPACE.settings({"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": 1})
+def worker_for(place: Workplace, *, members: int = 1, helping: bool = False) -> CommitteeTrial:
+    settings = SPACE.settings({"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": members})
     worker = object.__new__(CommitteeTrial)
     share = {"cpus": 1, "gpus": 0, "memory_gb": 0}
-    worker.setup({"job": json.dumps({"number": 3, "settings": settings}), "share": share}, place)
-    return deliverable(worker.step())
+    job = Job(3, settings, helping=helping)
+    worker.setup({"job": json.dumps(asdict(job)), "share": share}, place)
+    return worker
+
+
+def step(place: Workplace) -> Any:
+    return deliverable(worker_for(place).step())
 
 
 @pytest.fixture
@@ -68,6 +76,17 @@ def test_a_worker_elsewhere_trains_into_the_same_store(driver: Workplace, on: On
     assert not driver.store.joinpath("members").exists()
     on("driver")
     assert step(driver).reused == 1
+
+
+def test_a_helper_trains_a_member_at_each_step(driver: Workplace) -> None:
+    worker = worker_for(driver, members=2, helping=True)
+    results = [worker.step() for _ in range(3)]
+    assert [result["done"] for result in results] == [False, False, True]
+    helped = [deliverable(result) for result in results]
+    assert [given.member for given in helped if isinstance(given, Help)] == [1, 0, None]
+    trial = worker_for(driver, members=2)
+    rungs = [deliverable(trial.step()) for _ in range(2)]
+    assert [(rung.trained, rung.reused) for rung in rungs if isinstance(rung, Rung)] == [(0, 1), (0, 2)]
 
 
 def test_a_node_that_cannot_reach_the_url_is_said(driver: Workplace, on: On, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,171 @@
+"""Helpers: processors that no trial needs train members of those that run, which changes no result."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from driven import REFERENCE, SEARCH, Bench, results
+
+from tlm_search.search.driver import Driver
+from tlm_search.search.helping import Help, help_trial
+from tlm_search.search.job import Failure, Job
+from tlm_search.search.trial import Rung, run_trial, trial_specs
+
+MakeBench = Callable[..., Bench]
+
+POINT = {"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": 4}
+FOUR: dict[str, Any] = {"points": [POINT]}
+
+
+def rungs_of(place: Bench, job: Job) -> Iterator[Rung]:
+    return run_trial(job.settings, seed=0, data=place.data, store=place.store, trainer=place.trainer)
+
+
+def help_of(place: Bench, job: Job) -> Iterator[Help]:
+    return help_trial(job.settings, seed=0, data=place.data, store=place.store, trainer=place.trainer)
+
+
+def begin(driver: Driver, key: str) -> Job:
+    job = driver.next_job(key)
+    assert job is not None
+    return job
+
+
+def test_who_has_no_trial_to_begin_helps_one_that_runs(bench: MakeBench) -> None:
+    driver = bench(**FOUR).driver(1)
+    trial = begin(driver, "trial")
+    assert not trial.helping
+    for key in ("one", "two", "three"):  # and the fourth member is the trial's own
+        helper = begin(driver, key)
+        assert (helper.helping, helper.settings) == (True, trial.settings)
+        assert helper.title == "helper of trial 0"
+        assert driver.runs(key)
+        assert driver.settings_of(key) == trial.settings
+    assert driver.next_job("four") is None
+    assert not driver.ended
+
+
+def test_those_who_have_most_left_are_helped_first_the_reference_too(bench: MakeBench) -> None:
+    place = bench(reference={**REFERENCE, "committee_size": 3}, **FOUR)
+    driver = place.driver(1)
+    reference, trial = begin(driver, "reference"), begin(driver, "trial")
+    assert driver.on_rung("trial", next(rungs_of(place, trial)))  # so that both have three left
+    assert {begin(driver, key).number for key in ("one", "two")} == {reference.number, trial.number}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"pruner": "median", "objectives": ["validation_accuracy"]},
+        {"resources": {"gpus_per_trial": 1}},
+        {"points": [{**POINT, "committee_size": 1}]},
+    ],
+    ids=["pruned", "on a GPU", "one member"],
+)
+def test_nobody_helps_where_it_might_be_in_vain(bench: MakeBench, sections: dict[str, Any]) -> None:
+    driver = bench(**{**FOUR, **sections}).driver(1)
+    begin(driver, "trial")
+    assert driver.next_job("helper") is None
+
+
+def test_a_trial_that_is_helped_is_the_trial_that_was_not(bench: MakeBench, tmp_path: Any) -> None:
+    """Its values, its members, and what it says was trained for it."""
+    place = bench(**FOUR)
+    driver = place.driver(1)
+    trial = begin(driver, "trial")
+    rungs, members = rungs_of(place, trial), help_of(place, begin(driver, "helper"))
+    assert driver.on_rung("trial", next(rungs))
+    for member in (3, 2):
+        given = next(members)
+        assert given.member == member
+        assert driver.on_help("helper", given)
+    assert driver.on_rung("trial", next(rungs))
+    assert driver.progress.trained == 2  # members 0 and 1: nobody's, or not asked for yet
+    last = next(members)
+    assert last == Help(None)
+    assert not driver.on_help("helper", last)
+    assert not driver.runs("helper")
+    assert not driver.on_rung("trial", next(rungs))
+    assert driver.ended
+
+    other = Bench(tmp_path / "other", place.space)
+    alone = other.drive(1)
+    assert results(driver._ledger) == results(alone._ledger)
+    for record, expected in zip(driver._ledger.trials, alone._ledger.trials, strict=True):
+        own, others = (dict(trial.user_attrs) for trial in (record, expected))
+        for attributes in (own, others):
+            del attributes["seconds"]
+        assert own == others
+    assert own["trained"] == 4
+    assert driver.progress.tokens == alone.progress.tokens > 0
+    assert (driver.progress.trained, driver.progress.reused) == (4, 0)
+
+
+def test_a_helper_takes_only_what_nobody_has_begun(bench: MakeBench) -> None:
+    place = bench(**FOUR)
+    driver = place.driver(1)
+    job = begin(driver, "trial")
+    next(rungs_of(place, job))
+    specs = trial_specs(job.settings, seed=0, data=place.data, trainer=place.trainer)
+    with place.store.lock("members", specs[2].digest):
+        assert [given.member for given in help_of(place, job)] == [3, 1, None]
+    assert [given.member for given in help_of(place, job)] == [2, None]
+
+
+def test_a_trial_is_not_helped_again_once_a_helper_found_nothing(bench: MakeBench) -> None:
+    driver = bench(**FOUR).driver(1)
+    begin(driver, "trial")
+    begin(driver, "helper")
+    assert not driver.on_help("helper", Help(None))
+    assert driver.next_job("another") is None
+    assert not driver.ended
+
+
+@pytest.mark.parametrize("how", ["died", "failed"])
+def test_a_helper_that_dies_or_fails_is_not_missed(bench: MakeBench, how: str) -> None:
+    place = bench(**FOUR)
+    driver = place.driver(1)
+    rungs = rungs_of(place, begin(driver, "trial"))
+    begin(driver, "helper")
+    if how == "died":
+        driver.on_lost("helper", "its worker died")
+    else:
+        driver.on_failure("helper", Failure("the loss is not a number at update 3"))
+    assert not driver.runs("helper")
+    assert driver.next_job("another") is None
+    while driver.on_rung("trial", next(rungs)):
+        pass
+    assert driver.ended
+    assert (driver.progress.complete, driver.progress.failed, driver.progress.trained) == (1, 0, 4)
+
+
+@pytest.mark.parametrize("why", ["its trial died", "its trial failed", "the study was stopped"])
+def test_a_helper_that_is_not_needed_any_more_stops_after_its_member(bench: MakeBench, why: str) -> None:
+    place = bench(**FOUR)
+    driver = place.driver(1)
+    begin(driver, "trial")
+    members = help_of(place, begin(driver, "helper"))
+    if why == "its trial died":
+        driver.on_lost("trial", "its worker died")
+    elif why == "its trial failed":
+        driver.on_failure("trial", Failure("no luck"))
+    else:
+        driver.stop("the user said so")
+    assert not driver.on_help("helper", next(members))
+    assert not driver.runs("helper")
+    if why == "its trial died":
+        again = begin(driver, "again")  # finds what the helper trained
+        assert not again.helping
+        assert list(rungs_of(place, again))[-1].reused == 1
+
+
+def test_trials_that_wait_come_before_help(bench: MakeBench) -> None:
+    """A study continues with trials that died: who helps makes room."""
+    place = bench(points=[POINT, {**POINT, "heads": 4}], search=SEARCH)
+    driver = place.driver(2)
+    first, _ = begin(driver, "first"), begin(driver, "second")
+    members = help_of(place, begin(driver, "helper"))
+    assert driver.on_help("helper", next(members))
+    driver.on_lost("second", "its node died")
+    assert driver.on_help("helper", next(members)) is False
+    assert begin(driver, "again").number not in (first.number, None)

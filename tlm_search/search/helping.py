@@ -1,0 +1,114 @@
+"""Processors that no trial needs any more help those that still run, by training members of theirs, from the last on.
+
+A trial trains its members one after another, and the last trials of a study leave most of a machine idle; so does a
+study of few trials on a machine with many cores. A helper takes what nobody has begun, and the trial finds it in the
+store. No Ray and no Optuna here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.members.store import Store
+from tlm_search.members.train import KIND, Trainer, obtain
+from tlm_search.search.job import Job
+from tlm_search.search.trial import Rung, trial_specs
+from tlm_search.space.settings import Value
+
+
+@dataclass(frozen=True)
+class Help:
+    """The ``member`` of another trial that was trained now, counted from 0; None once there is none left.
+
+    ``tokens`` were processed for it; ``peak_gb`` is as in ``Rung``.
+    """
+
+    member: int | None
+    tokens: int = 0
+    peak_gb: float = 0.0
+
+
+def help_trial(
+    settings: Mapping[str, Value], *, seed: int, data: PreparedData, store: Store, trainer: Trainer
+) -> Iterator[Help]:
+    """Train what nobody has begun of the members that complete ``settings`` describe, and yield each.
+
+    Raises:
+        TrainingError: a member could not be trained.
+        UserError: the store or the data cannot be used.
+    """
+    specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
+    for member in reversed(range(len(specs))):
+        if not store.is_locked(KIND, specs[member].digest):
+            obtained = obtain(specs[member : member + 1], store=store, data=data, trainer=trainer)
+            if obtained.trained:
+                yield Help(member, obtained.tokens, trainer.peak_gb())
+    yield Help(None)
+
+
+@dataclass
+class _Helped:
+    tokens: dict[int, int] = field(default_factory=dict)  # by member
+    helpers: int = 0
+    alone: bool = False  # a helper found nothing more to do
+
+
+class Helpers:
+    """Who helps which job, and with what; jobs are known by their keys. Nobody does where it is not ``wanted``."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._wanted = wanted
+        self._helping: dict[str, tuple[str, Job]] = {}
+        self._helped: dict[str, _Helped] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._helping
+
+    def begin(self, key: str, running: Mapping[str, tuple[Job, int]]) -> Job | None:
+        """Return the job of a helper ``key``; None if no job has a member that nobody will have begun.
+
+        ``running`` has each job with the number of its members that vote already.
+        """
+
+        def left(name: str) -> int:
+            job, size = running[name]
+            helped = self._helped.setdefault(name, _Helped())
+            return 0 if helped.alone else int(job.settings["committee_size"]) - size - helped.helpers
+
+        neediest = max(running, key=left, default=None) if self._wanted else None
+        if neediest is None or left(neediest) < 2:  # the trial trains one itself
+            return None
+        job = replace(running[neediest][0], helping=True)
+        self._helping[key] = neediest, job
+        self._helped[neediest].helpers += 1
+        return job
+
+    def target(self, key: str) -> str:
+        """Return the key of the job that ``key`` helps."""
+        return self._helping[key][0]
+
+    def settings_of(self, key: str) -> Mapping[str, Value]:
+        """Return the settings of a helper."""
+        return self._helping[key][1].settings
+
+    def take(self, key: str, given: Help) -> None:
+        """Note what a helper has trained."""
+        if given.member is not None:
+            self._helped[self.target(key)].tokens[given.member] = given.tokens
+
+    def end(self, key: str) -> None:
+        """Forget a helper; its job gets no other, which would find as little."""
+        helped = self._helped[self._helping.pop(key)[0]]
+        helped.helpers, helped.alone = helped.helpers - 1, True
+
+    def credited(self, key: str, rung: Rung) -> Rung:
+        """Return what the job ``key`` reached, with what was trained for it, which it found in the store."""
+        tokens = [tokens for member, tokens in self._helped.get(key, _Helped()).tokens.items() if member < rung.size]
+        return replace(
+            rung,
+            trained=rung.trained + len(tokens),
+            reused=rung.reused - len(tokens),
+            tokens=rung.tokens + sum(tokens),
+        )
