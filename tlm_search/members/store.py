@@ -3,9 +3,7 @@
 An entry is a folder ``<root>/<kind>/<digest>`` with ``entry.json`` and one safetensors file per stem. It appears by one
 rename of a finished, synced sibling, so a reader sees all of it or nothing; every file's sha256 is in ``entry.json``,
 which carries its own. What does not verify is moved to ``<root>/damaged`` and counts as missing: the repair is to train
-that one member again. Locks are the kernel's (``flock``), so they die with the process that holds them.
-
-This one is a folder; ``shared_store`` has that of a URL, and opens either.
+that one member again. This store is a folder; ``shared_store`` has that of a URL, and opens either.
 """
 
 from __future__ import annotations
@@ -16,16 +14,15 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from tlm_search.data.folders import sync
 from tlm_search.errors import StoreError
 from tlm_search.members.entry import INDEX, Arrays, DamagedError, Entry, checked_entry, read_entry, write_entry
+from tlm_search.members.locks import held, is_held
 
 __all__ = ["Arrays", "Entry", "Problem", "Store"]
 
@@ -112,10 +109,9 @@ class Store:
             StoreError: the lock file cannot be written.
         """
         try:
-            with self._lock(f"{kind}-{valid_name(digest)}", wait=False):
-                return False
-        except filelock.Timeout:
-            return True
+            return is_held(self._lock_file(f"{kind}-{valid_name(digest)}"))
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def scratch(self, kind: str, digest: str) -> Path:
         """Return a folder for unfinished work on an entry; it goes when the entry is written."""
@@ -251,21 +247,16 @@ class Store:
                 return None
 
     @contextmanager
-    def _lock(self, name: str, *, wait: bool = True) -> Iterator[None]:
-        path = self.root / _LOCKS / f"{name}.lock"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # The fallback of filelock outlives a killed process: better an error where flock is missing.
-            lock = filelock.FileLock(path, poll_interval=0.02, fallback_to_soft=False)
-            lock.acquire(blocking=wait)
-        except filelock.Timeout:
-            raise
-        except OSError as error:
-            raise self._unwritable(error) from error
-        try:
+    def _lock(self, name: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self._lock_file(name)))
+            except OSError as error:
+                raise self._unwritable(error) from error
             yield
-        finally:
-            lock.release()
+
+    def _lock_file(self, name: str) -> Path:
+        return self.root / _LOCKS / f"{name}.lock"
 
     def _unwritable(self, error: OSError) -> StoreError:
         hint = "free some space" if error.errno == errno.ENOSPC else "choose another folder with --studies-dir"

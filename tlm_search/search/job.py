@@ -10,7 +10,10 @@ from tlm_search.space.settings import Value
 
 @dataclass(frozen=True)
 class Job:
-    """What to run next: complete settings; ``number`` is None for the reference. ``helping`` is with members of it."""
+    """What to run next: complete settings; ``number`` is None for the reference.
+
+    Who is ``helping`` only trains members of it that nobody has begun.
+    """
 
     number: int | None
     settings: Mapping[str, Value]
