@@ -140,9 +140,16 @@ def _of_pydocs() -> _Sketch:
 
 def _of_file(task: Path, text: str | None, label: str | None, corpus: Path | None, *, cache: Path) -> _Sketch:
     from tlm_search.data.guess import guess_task, vocabulary_of
+    from tlm_search.data.sampling import likeness
+    from tlm_search.data.tasks import load_task
     from tlm_search.errors import DataError
+    from tlm_search.space.sections import TaskSection
 
     guess = guess_task(task, cache, text=text, label=label)
+    columns = {} if guess.text is None or guess.label is None else {"text": guess.text, "label": guess.label}
+    sizes = {f"{part}_per_label": count for part, count in guess.per_label.items()}
+    kept = {"labels": len(guess.counts)} if guess.dropped else {}
+    section: dict[str, Any] = {"source": str(task), **columns, **kept, **sizes}
     if corpus is not None:
         source, documents = _corpus(corpus, cache)
         comment = ""
@@ -150,11 +157,12 @@ def _of_file(task: Path, text: str | None, label: str | None, corpus: Path | Non
         raise DataError(f"{task}: it has no column of texts to pre-train on", hint="name a corpus with --corpus")
     else:
         source = {"source": str(task), **_unless("text", guess.text)}
-        documents = list(guess.texts)
-        comment = " These are the task's own texts, without labels; more text of the same kind is better."
-    columns = {} if guess.text is None or guess.label is None else {"text": guess.text, "label": guess.label}
-    sizes = {f"{part}_per_label": count for part, count in guess.per_label.items()}
-    kept = {"labels": len(guess.counts)} if guess.dropped else {}
+        held_out = load_task(TaskSection(**section), cache).held_out()
+        documents = [text for text in guess.texts if likeness(text) not in held_out]
+        comment = (
+            " These are the task's own texts, but those that it holds out for validation\n"
+            "# and test, without labels; more text of the same kind is better."
+        )
     return _Sketch(
         what=_quoted(task.name),
         corpus=source,
@@ -162,7 +170,7 @@ def _of_file(task: Path, text: str | None, label: str | None, corpus: Path | Non
         documents=len(documents),
         vocabulary=vocabulary_of(documents),
         length=guess.length,
-        task={"source": str(task), **columns, **kept, **sizes},
+        task=section,
         task_comment=f"{len(guess.counts)} labels with at least {min(guess.counts.values())} different texts each.",
         labels=len(guess.counts),
         said=(*_guesses(guess), f"corpus     {source['source']}, {len(documents):,} documents"),

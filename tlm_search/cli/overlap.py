@@ -44,7 +44,7 @@ def overlap(
         [TokenArray.open(data.folder(split)) for split in _SPLITS],
         TokenArray.open(data.folder("corpus")),
         vocabulary=data.vocabulary,
-        special=data.special.values(),
+        special=data.special,
     )
     if json_:
         document = {"corpus": data.corpus_name, "task": data.task_name, "vocabulary": data.vocabulary}
@@ -57,8 +57,9 @@ def overlap(
     console.print(
         f"Corpus {data.corpus_name}, task {data.task_name} (all its splits), vocabulary of {data.vocabulary:,} tokens. "
         "size: tokens of the corpus's first documents; types 10+: percent of the task's token types that occur there "
-        "10 times or more; tokens 10+: the same, weighted by frequency in the task; bits: Jensen-Shannon divergence of "
-        "the two, 0 when equal, 1 when nothing is in common.",
+        "10 times or more; tokens 10+: the same, weighted by frequency in the task (what the vocabulary "
+        "does not have counts as a token that occurs nowhere); bits: Jensen-Shannon divergence of the two, 0 when "
+        "equal, 1 when nothing is in common.",
         markup=False,
     )
 

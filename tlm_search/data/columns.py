@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 from tlm_search.errors import DataError
@@ -30,8 +32,50 @@ def require_columns(present: Iterable[str], wanted: Iterable[str], where: str) -
 
 
 def named(values: list[Any], names: Sequence[str] | None) -> list[Any]:
-    """Replace numbers of classes by their names, where there are names."""
+    """Replace numbers of classes by their names, where there are names; -1 stands for no label, as in `datasets`."""
     if names is None:
         return values
-    known = range(len(names))
-    return [names[value] if isinstance(value, int) and value in known else value for value in values]
+    by_number = {-1: None, **dict(enumerate(names))}
+    return [by_number.get(value, value) if isinstance(value, int) else value for value in values]
+
+
+def texts_of(values: Sequence[Any], column: str, where: str) -> list[str]:
+    """Return the ``values`` of a column as texts, missing and blank ones as empty texts.
+
+    Raises:
+        DataError: one is no text.
+    """
+    for value in values:
+        if value is not None and not isinstance(value, str):
+            raise _not(value, "text", column, where)
+    return ["" if value is None or value.isspace() else valid_unicode(value) for value in values]
+
+
+def labels_of(values: Sequence[Any], column: str, where: str) -> list[str]:
+    """Return the ``values`` of a column as labels, as the user wrote them; missing ones (NaN too) are empty.
+
+    Raises:
+        DataError: one is neither text nor a number.
+    """
+    return ["" if value is None else _label(value, column, where) for value in values]
+
+
+def valid_unicode(text: str) -> str:
+    """Put a question mark for half a surrogate pair, as a cut JSON escape gives: it has no form that can be stored."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _label(value: Any, column: str, where: str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return valid_unicode(value).strip()
+    if not isinstance(value, int | float | Decimal):
+        raise _not(value, "a label", column, where)
+    if math.isnan(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _not(value: Any, wanted: str, column: str, where: str) -> DataError:
+    return DataError(f"{where}: column {column!r} holds {type(value).__name__}, not {wanted}")

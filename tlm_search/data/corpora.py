@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlm_search.data import pydocs
+from tlm_search.data.sampling import likeness
 from tlm_search.data.sources import PYDOCS, load_documents
 from tlm_search.errors import DataError
 
@@ -23,11 +24,12 @@ class Corpus:
     documents: Sequence[str]
 
 
-def load_corpus(section: CorpusSection, cache: Path) -> Corpus:
+def load_corpus(section: CorpusSection, cache: Path, *, without: Set[str] = frozenset()) -> Corpus:
     """Return the documents that ``section`` names; ``cache`` is a folder for what took long to read.
 
     ``pydocs`` has a fixed random order. A Hugging Face data set is shuffled with seed 42, as the paper's corpora are.
-    Local files keep their order, so that any prefix is what their owner put there. Empty documents are left out.
+    Local files keep their order, so that any prefix is what their owner put there. Empty documents are left out, and
+    those whose ``likeness`` is in ``without``.
 
     Raises:
         DataError: it is missing, cannot be read, or has no text.
@@ -35,7 +37,10 @@ def load_corpus(section: CorpusSection, cache: Path) -> Corpus:
     if section.source == PYDOCS:
         documents = [item.text for item in pydocs.load_paragraphs(cache / PYDOCS) if not item.held_out]
     else:
-        documents = load_documents(section, cache)
+        most = None if section.documents is None else section.documents + len(without)
+        documents = load_documents(section.model_copy(update={"documents": most}), cache)
+    if without:
+        documents = [text for text in documents if likeness(text) not in without]
     documents = documents[: section.documents]
     if not documents:
         raise DataError(f"corpus {section.source}: it has no text")

@@ -9,7 +9,7 @@ from tlm_search.data.files import read_json
 from tlm_search.data.sampling import Labelled
 from tlm_search.errors import DataError
 
-_NAMES = "pid2name.json"
+NAMES = "pid2name.json"  # beside the file: what its relations are called
 
 
 def is_fewrel(value: Any) -> bool:
@@ -34,7 +34,7 @@ def read_fewrel(file: Path, value: Any) -> Labelled:
     """
     if not is_fewrel(value):
         raise DataError(f"{file}: it has not FewRel's layout", hint="expected: {relation: [{tokens, h, t}, ...]}")
-    beside = file.parent / _NAMES
+    beside = file.parent / NAMES
     names = read_json(beside) if beside.is_file() else {}
     texts: list[str] = []
     labels: list[str] = []

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +36,24 @@ def kind_of(file: Path) -> str | None:
     """Return the format of ``file`` by the ending of its name; None for others."""
     suffixes = file.suffixes[-2:] if file.suffix.lower() == ".gz" else file.suffixes[-1:]
     return _KINDS.get(suffixes[0].lower()) if suffixes else None
+
+
+def files_below(place: Path) -> list[Path]:
+    """Return the files of a folder and its subfolders, sorted, links followed; a file alone is itself.
+
+    What begins with a dot is left out, as a shell does.
+    """
+    if not place.is_dir():
+        return [place]
+    files: list[Path] = []
+    entered = set()
+    for folder, names, found in os.walk(place, followlinks=True):
+        real = os.path.realpath(folder)
+        # A link to a folder above would go round for ever.
+        names[:] = [] if real in entered else [name for name in names if not name.startswith(".")]
+        files += [Path(folder, name) for name in found if real not in entered and not name.startswith(".")]
+        entered.add(real)
+    return sorted(file for file in files if file.is_file())
 
 
 def read_columns(file: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
@@ -108,6 +127,17 @@ def read_json(file: Path) -> Any:
         raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=DAMAGED) from error
 
 
+def json_of(file: Path) -> Any:
+    """Return the JSON value in ``file`` if its name says that it holds one and it does, else None."""
+    if kind_of(file) != "json":
+        return None
+    try:
+        with _in_words(file), _open(file) as stream:
+            return json.load(stream)
+    except ValueError:
+        return None
+
+
 @contextmanager
 def _in_words(file: Path) -> Iterator[None]:
     """Say what is wrong with ``file`` where reading it fails."""
@@ -116,7 +146,8 @@ def _in_words(file: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise _no_file(file) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: it is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
+        byte, line = error.object[error.start], _line_that_is_not_utf8(file)
+        raise DataError(f"{file}: line {line}: byte 0x{byte:02x} is not UTF-8 text", hint="save it as UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: it cannot be read: {error}", hint=DAMAGED) from error
 
@@ -130,6 +161,16 @@ def _open(file: Path, *, newline: str = "") -> io.TextIOBase:
     if file.suffix.lower() == ".gz":
         return gzip.open(file, "rt", encoding="utf-8-sig", newline=newline)
     return file.open(encoding="utf-8-sig", newline=newline)
+
+
+def _line_that_is_not_utf8(file: Path) -> int:
+    with gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _json_column(file: Path, stream: Iterable[str], column: str) -> Iterator[Any]:
@@ -208,7 +249,7 @@ def _json_rows(file: Path, stream: io.TextIOBase) -> Iterable[Any]:
         value = json.loads(text)
     except ValueError as error:
         if text.lstrip().startswith("{") and "\n" in text.strip():
-            return _json_lines(file, text.splitlines())
+            return _json_lines(file, text.split("\n"))  # a text may hold other ends of lines
         raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=DAMAGED) from error
     if isinstance(value, dict):
         return [value]

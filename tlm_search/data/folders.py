@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+from filelock import FileLock, Timeout
 
 from tlm_search.errors import StoreError
 
@@ -42,6 +44,33 @@ def new_folder(folder: Path) -> Iterator[Path]:
         sync(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def anew(folder: Path) -> Iterator[Path]:
+    """Give a folder to write ``folder``'s contents into; remains of a damaged one go."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with new_folder(folder) as aside:
+        yield aside
+
+
+@contextmanager
+def folder_lock(file: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of the data folder, which ends with its process; say so when another process has it."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress("waiting for another process that prepares data")
+            lock.acquire()
+    except OSError as error:
+        raise not_writable(file.parent, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(file: Path, text: str) -> None:

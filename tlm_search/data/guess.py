@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from tlm_search.data.columns import require_columns
 from tlm_search.data.fewrel import is_fewrel
-from tlm_search.data.files import kind_of, read_columns, read_json
+from tlm_search.data.files import json_of, read_columns
 from tlm_search.data.sampling import Labelled, texts_by_label
 from tlm_search.data.sources import load_labelled
 from tlm_search.errors import DataError
@@ -19,10 +20,12 @@ from tlm_search.space.sections import TaskSection
 
 LEAST_TEXTS = 10  # different ones that a label must have to be kept
 _LABEL_NAMES = ("label", "labels", "class", "category", "target", "intent", "topic", "sentiment")
+_TEXT_NAMES = ("text", "sentence", "content", "body", "message")
 _MOST_LABELS = 200
 _TEXTS_PER_LABEL = 4  # a column of labels has at least so many rows for each value
 _SHARES = {"train": (0.5, 200), "validation": (0.2, 200), "test": (0.3, 400)}  # of a label's texts, and at most
 _TOKENS_PER_WORD = 1.4
+_WORD = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")  # an ideograph is one
 _LENGTHS = (16, 128, 16)  # least, most, multiple of
 
 
@@ -54,7 +57,7 @@ def guess_task(file: Path, cache: Path, *, text: str | None = None, label: str |
     if not file.is_file():
         raise DataError(f"{file}: there is no such file", hint=f"the path is relative to {Path.cwd()}")
     others: tuple[str, ...] = ()
-    if kind_of(file) == "json" and is_fewrel(read_json(file)):
+    if is_fewrel(json_of(file)):
         section = TaskSection(source=str(file))
     else:
         columns = read_columns(file)
@@ -72,7 +75,7 @@ def guess_task(file: Path, cache: Path, *, text: str | None = None, label: str |
 
 
 def text_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:
-    """Return the column whose texts are the longest.
+    """Return the column whose texts are the longest, of those with a usual name where there are any.
 
     Raises:
         DataError: no column holds texts.
@@ -84,7 +87,7 @@ def text_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:
             lengths[name] = sum(map(len, given)) / len(given)
     if not lengths:
         raise DataError(f"{where}: no column holds texts; its columns are: {', '.join(columns) or 'none'}")
-    return max(lengths, key=lambda name: lengths[name])
+    return max(lengths, key=lambda name: (name.lower() in _TEXT_NAMES, lengths[name]))
 
 
 def label_columns(columns: Mapping[str, Sequence[Any]], where: str) -> list[str]:
@@ -135,7 +138,7 @@ def per_label(texts: int) -> dict[str, int]:
 
 def length_of(texts: Sequence[str]) -> int:
     """Return the tokens that nine of ten texts fit into: their words x 1.4, up to a multiple of 16, at most 128."""
-    words = sorted(len(text.split()) for text in texts)
+    words = sorted(len(_WORD.findall(text)) for text in texts)
     least, most, multiple = _LENGTHS
     tokens = _TOKENS_PER_WORD * words[math.ceil(0.9 * len(words)) - 1]
     return min(most, max(least, multiple * math.ceil(tokens / multiple)))
@@ -143,7 +146,7 @@ def length_of(texts: Sequence[str]) -> int:
 
 def vocabulary_of(documents: Sequence[str]) -> int:
     """Return the size of a vocabulary: the power of 2 below half the different words, 256 to 8192."""
-    words = {word for document in documents for word in document.lower().split()}
+    words = {word for document in documents for word in _WORD.findall(document.lower())}
     return min(8192, max(256, 1 << ((len(words) // 2).bit_length() - 1) if len(words) > 1 else 0))
 
 

@@ -19,11 +19,14 @@ _SECONDS_TO_REACH_HUB = 5.0
 _LIBRARIES = ("datasets", "huggingface_hub", "transformers", "fsspec")
 
 
-def open_splits(source: str, *, config: str | None, folder: Path | None = None) -> Mapping[str, Any]:
+def open_splits(
+    source: str, *, config: str | None, folder: Path | None = None, as_written: Sequence[str] = ()
+) -> Mapping[str, Any]:
     """Return the `datasets.Dataset` of each split of ``source``, a Hugging Face id or a local folder.
 
     A data set of the hub lies in Hugging Face's own cache; what is made of a local folder lies in ``folder``. Without
-    a network the cache is used at once, instead of after half a minute of attempts.
+    a network the cache is used at once, instead of after half a minute of attempts. Where all files are CSV or TSV,
+    the columns ``as_written`` are texts, each as it is in the file: no 007 becomes 7, no None or NA is missing.
 
     Raises:
         DataError: there is no such data set, not here or not for this machine, or it is damaged.
@@ -35,10 +38,13 @@ def open_splits(source: str, *, config: str | None, folder: Path | None = None) 
         import datasets
         from datasets.exceptions import DatasetGenerationError
 
+        options: dict[str, Any] = {}
+        if as_written:
+            options |= {"converters": dict.fromkeys(as_written, str), "keep_default_na": False}
+        if is_local and folder:
+            options["cache_dir"] = str(folder)
         try:
-            splits = datasets.load_dataset(
-                str(local) if is_local else source, name=config, cache_dir=str(folder) if is_local and folder else None
-            )
+            splits = datasets.load_dataset(str(local) if is_local else source, name=config, **options)
         except DatasetGenerationError as error:
             raise DataError(
                 f"{source}: it cannot be read: {_reason(error.__cause__ or error)}",

@@ -1,11 +1,12 @@
 """How much of a task's vocabulary a corpus holds: on token counts, streamed from the arrays. No torch here.
 
-A *type* is a token id, special tokens left out; a *token* is one occurrence of a type.
+A *type* is a token id, special tokens left out; a *token* is one occurrence of a type. What the vocabulary lacks, the
+unknown token, is a type of the task that the corpus never has: it taught nobody what it stands for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,18 @@ def count_tokens(ids: NDArray[np.integer], *, vocabulary: int, special: Iterable
     return counts
 
 
+def count_task(splits: Iterable[TokenArray], *, vocabulary: int, special: Mapping[str, int]) -> Counts:
+    """Return how often each id occurs in the splits of a task together; ``special`` are the ids by their roles.
+
+    What the vocabulary lacks, role ``unk``, counts: to a corpus it is special, so there it occurs nowhere.
+    """
+    left_out = [number for role, number in special.items() if role != "unk"]
+    counts = np.zeros(vocabulary, dtype=np.int64)
+    for split in splits:
+        counts += count_tokens(split.ids, vocabulary=vocabulary, special=left_out)
+    return counts
+
+
 def type_share(task: Counts, corpus: Counts, *, least: int = 1) -> float:
     """Return the share of the task's types that occur at least ``least`` times in the corpus; 0 without types."""
     present = task > 0
@@ -73,21 +86,19 @@ def jensen_shannon(first: Counts, second: Counts) -> float:
 
 
 def overlap_curve(
-    task: Sequence[TokenArray], corpus: TokenArray, *, vocabulary: int, special: Iterable[int]
+    task: Sequence[TokenArray], corpus: TokenArray, *, vocabulary: int, special: Mapping[str, int]
 ) -> tuple[Overlap, ...]:
     """Return the overlap of the ``task``'s splits together with growing prefixes of the corpus; the last is all of it.
 
     Reads each array once. A small corpus has fewer prefixes, each of one document or more.
     """
-    left_out = tuple(special)
-    counted = [count_tokens(split.ids, vocabulary=vocabulary, special=left_out) for split in task]
-    of_task = np.sum(counted, axis=0)
+    of_task = count_task(task, vocabulary=vocabulary, special=special)
     seen = np.zeros(vocabulary, dtype=np.int64)
     start = 0
     curve = []
     for documents in sorted({max(1, round(share * len(corpus))) for share in PREFIXES}):
         end = int(corpus.offsets[documents])
-        seen += count_tokens(corpus.ids[start:end], vocabulary=vocabulary, special=left_out)
+        seen += count_tokens(corpus.ids[start:end], vocabulary=vocabulary, special=special.values())
         start = end
         curve.append(
             Overlap(

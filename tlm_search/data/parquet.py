@@ -23,7 +23,7 @@ def read_parquet(file: Path, columns: Sequence[str] | None) -> dict[str, list[An
             raise FileNotFoundError(file)
         with pq.ParquetFile(file) as table:
             columns = columns or table.schema_arrow.names
-            require_columns(table.schema_arrow.names, columns, str(file))
+            _require(table, columns, file)
             read = {name: table.read(columns=[name]).column(name).to_pylist() for name in columns}
             names = _class_names(table.schema_arrow.metadata or {})
     except pa.ArrowException as error:
@@ -41,12 +41,20 @@ def stream_parquet(file: Path, column: str) -> Iterator[Any]:
         if not file.is_file():
             raise FileNotFoundError(file)
         with pq.ParquetFile(file) as table:
-            require_columns(table.schema_arrow.names, [column], str(file))
+            _require(table, [column], file)
             for batch in table.iter_batches(columns=[column], batch_size=_ROWS):
                 yield from batch.column(0).to_pylist()
     except pa.ArrowException as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{file}: it cannot be read as Parquet: {reason}", hint=DAMAGED) from error
+
+
+def _require(table: Any, columns: Sequence[str], file: Path) -> None:
+    present = table.schema_arrow.names
+    require_columns(present, columns, str(file))
+    twice = [name for name in columns if present.count(name) > 1]
+    if twice:
+        raise DataError(f"{file}: there are {present.count(twice[0])} columns {twice[0]!r}", hint="rename one of them")
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:

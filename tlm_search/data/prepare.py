@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from tlm_search.data import tokenizer
 from tlm_search.data.corpora import Corpus, load_corpus
-from tlm_search.data.folders import new_folder, not_writable, write_text
+from tlm_search.data.folders import anew, folder_lock, write_text
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.pruning import prune_tokenizer
 from tlm_search.data.sampling import Task
 from tlm_search.data.selection import document_order
-from tlm_search.data.sources import source_fingerprint
+from tlm_search.data.sources import PYDOCS, source_fingerprint
 from tlm_search.data.tasks import load_task
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest
@@ -57,7 +55,7 @@ def prepare(space: Space, root: Path, *, progress: Callable[[str], None] = _sile
     work = _Work(root, space.corpus, space.tokenizer, space.task, space.largest_pretrain_size(), progress)
     prepared = work.find()
     if prepared is None:
-        with _lock(root / _DATA / ".lock", progress):
+        with folder_lock(root / _DATA / ".lock", progress):
             prepared = work.find() or work.do()
     work.publish(prepared)
     return prepared
@@ -98,8 +96,7 @@ class _Work:
 
     def do(self) -> PreparedData:
         """Prepare what is missing, and leave a record of it; what can be wrong is read before what takes long."""
-        self.progress(f"reading the task {self.task.source}")
-        task_read = load_task(self.task, self._cache)
+        task_read = self._task
         made = self._tokenizer_folder(task_read)
         loaded = tokenizer.open_tokenizer(self._cache / made)
         config = json.loads((self._cache / made / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -167,21 +164,38 @@ class _Work:
     @cached_property
     def _key(self) -> str:
         sections = (self.corpus, self.tokenizer, self.task)
-        return digest([_FORMAT, *(section.model_dump(mode="json") for section in sections), self._sources])
+        rules = ["held out"] if self._is_of_task else []
+        return digest([_FORMAT, *(section.model_dump(mode="json") for section in sections), self._sources, *rules])
+
+    @cached_property
+    def _task(self) -> Task:
+        self.progress(f"reading the task {self.task.source}")
+        return load_task(self.task, self._cache)
+
+    @property
+    def _is_of_task(self) -> bool:
+        """Whether the corpus is drawn from where the task is: then it may not hold what validation and test hold."""
+        # pydocs has a wider rule of its own.
+        return self.corpus.source != PYDOCS and self.corpus.source in (self.task.source, self.task.test_source)
+
+    @property
+    def _held_out(self) -> frozenset[str]:
+        return self._task.held_out() if self._is_of_task else frozenset()
 
     @cached_property
     def _documents(self) -> Corpus:
         self.progress(f"reading the corpus {self.corpus.source}")
-        corpus = load_corpus(self.corpus, self._cache)
+        corpus = load_corpus(self.corpus, self._cache, without=self._held_out)
         self._require_documents(max(len(corpus.documents) - self.corpus.skip, 0))
         return corpus
 
     def _require_documents(self, documents: int) -> None:
-        if self.least_documents > documents:
+        if self.least_documents > documents or not documents:
+            goal = f"pretrain_size goes up to {self.least_documents}" if self.least_documents else "it needs one"
             after = f" after the {self.corpus.skip} that skip passes over" if self.corpus.skip else ""
+            after += ", the task's texts of validation and test left out" if self._is_of_task else ""
             raise DataError(
-                f"corpus {self.corpus.source}: it has {documents} documents{after}, but pretrain_size goes up to "
-                f"{self.least_documents}",
+                f"corpus {self.corpus.source}: it has {documents} documents{after}, but {goal}",
                 hint=f"search pretrain_size up to {documents}, or give a larger corpus",
             )
 
@@ -192,7 +206,7 @@ class _Work:
             of_corpus = [*self._corpus_key, task.train.texts, self.tokenizer.length]
         folder = f"tokenizers/{digest([_FORMAT, section, of_corpus, self._sources['tokenizer']])}"
         if not (self._cache / folder / _TOKENIZER).is_file():
-            with _anew(self._cache / folder) as aside:
+            with anew(self._cache / folder) as aside:
                 if self.tokenizer.name is not None:
                     self.progress(f"loading the tokenizer {self.tokenizer.name}")
                     tokenizer.copy_tokenizer(aside, self.tokenizer.name)
@@ -211,7 +225,8 @@ class _Work:
     @property
     def _corpus_key(self) -> list[Any]:
         """What decides the documents; which of them are taken first is another question."""
-        return [self.corpus.model_dump(mode="json", exclude={"selection", "skip"}), self._sources["corpus"]]
+        decides = [self.corpus.model_dump(mode="json", exclude={"selection", "skip"}), self._sources["corpus"]]
+        return [*decides, sorted(self._held_out)] if self._is_of_task else decides
 
     def _corpus_folder(self, loaded: Tokenizer, ids: str, task: str, special: Mapping[str, int]) -> str:
         length = self.tokenizer.length
@@ -219,7 +234,7 @@ class _Work:
         if not _is_whole(self._cache / folder):
             texts = self._documents.documents
             self.progress(f"tokenising {len(texts)} documents")
-            with _anew(self._cache / folder) as aside:
+            with anew(self._cache / folder) as aside:
                 TokenArray.write(
                     aside, tokenizer.encode(loaded, texts, length=length), vocabulary=tokenizer.vocabulary_size(loaded)
                 )
@@ -238,7 +253,7 @@ class _Work:
             order = np.arange(len(documents))
             if selection is not None:
                 order = document_order(selection, documents, train, vocabulary=vocabulary, special=special.values())
-            with _anew(self._cache / selected) as aside:
+            with anew(self._cache / selected) as aside:
                 TokenArray.write(aside, (documents[number].tolist() for number in order[skip:]), vocabulary=vocabulary)
         return selected
 
@@ -248,7 +263,7 @@ class _Work:
         folder = f"tasks/{digest([_FORMAT, self.task.model_dump(mode='json'), source, ids, length])}"
         if not all(_is_whole(self._cache / folder / part) for part in _SPLITS):
             vocabulary = tokenizer.vocabulary_size(loaded)
-            with _anew(self._cache / folder) as aside:
+            with anew(self._cache / folder) as aside:
                 for part in _SPLITS:
                     split = getattr(task, part)
                     (aside / part).mkdir()
@@ -263,36 +278,9 @@ class _Work:
         return digest({part: [arrays[part].fingerprint(), labels[part]] for part in _SPLITS})
 
 
-@contextmanager
-def _anew(folder: Path) -> Iterator[Path]:
-    """Give a folder to write ``folder``'s contents into; remains of a damaged one go."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with new_folder(folder) as aside:
-        yield aside
-
-
 def _is_whole(folder: Path) -> bool:
     try:
         TokenArray.open(folder)
     except StoreError:
         return False
     return True
-
-
-@contextmanager
-def _lock(file: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of the data folder, which ends with its process; say so when another process has it."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress("waiting for another process that prepares data")
-            lock.acquire()
-    except OSError as error:
-        raise not_writable(file.parent, error) from error
-    try:
-        yield
-    finally:
-        lock.release()

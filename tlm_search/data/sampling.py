@@ -45,6 +45,10 @@ class Task:
     validation: Split
     test: Split
 
+    def held_out(self) -> frozenset[str]:
+        """Return the ``likeness`` of each text of validation and test."""
+        return frozenset(map(likeness, self.validation.texts + self.test.texts))
+
 
 def split_task(
     section: TaskSection, data: Labelled, *, held_out: Labelled | None = None, validation_held_out: bool = False
@@ -114,11 +118,16 @@ def _label_order(label: str) -> tuple[int, int, str]:
     return (0, int(label), label) if number.isascii() and number.isdigit() else (1, 0, label)
 
 
+def likeness(text: str) -> str:
+    """Return what is the same for texts that count as one: letter case and white space make no difference."""
+    return " ".join(text.split()).casefold()
+
+
 def texts_by_label(data: Labelled, names: Sequence[str], seen: set[str]) -> dict[str, list[str]]:
     """Return the texts of each label that are not empty and not ``seen``, which grows by them."""
     texts: dict[str, list[str]] = {name: [] for name in names}
     for text, label in zip(data.texts, data.labels, strict=True):
-        key = " ".join(text.split()).casefold()
+        key = likeness(text)
         if label in texts and key and key not in seen:
             seen.add(key)
             texts[label].append(text)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlm_search.data import pydocs
-from tlm_search.data.fewrel import is_fewrel, read_fewrel
-from tlm_search.data.files import TEXT_COLUMN, kind_of, read_columns, read_json
+from tlm_search.data.columns import labels_of, texts_of
+from tlm_search.data.fewrel import NAMES, is_fewrel, read_fewrel
+from tlm_search.data.files import TEXT_COLUMN, files_below, json_of, kind_of, read_columns, read_json
 from tlm_search.data.folders import write_text
 from tlm_search.data.sampling import Labelled
 from tlm_search.digest import DIGEST_LENGTH, digest
@@ -43,7 +44,9 @@ def source_fingerprint(source: str, cache: Path) -> str:
     place = local_place(source)
     if place is None:
         return digest(["hub", source])
-    files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
+    files = files_below(place)
+    if kind_of(place) == "json" and (names := place.with_name(NAMES)).is_file():
+        files.append(names)
     try:
         looks = [[file.relative_to(place.parent).as_posix(), *_size_and_time(file)] for file in files]
         record = cache / "fingerprints" / f"{digest([str(place.absolute()), looks])}.json"
@@ -117,7 +120,7 @@ def load_documents(section: CorpusSection, cache: Path) -> list[str]:
         return _cut([text for file in files for text in read_columns(file, [TEXT_COLUMN])[TEXT_COLUMN]], section)
     from tlm_search.data.hub import split_columns
 
-    splits = _open(section.source, place, section.config, cache)
+    splits = _open(section.source, place, section.config, [section.text], cache)
     if section.split not in splits:
         raise _no_split(f"corpus {section.source}", section.split, splits)
     where = f"corpus {section.source}, split {section.split}"
@@ -145,16 +148,15 @@ def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tup
     place = local_place(source)
     columns = [section.text, section.label]
     if place is not None and (file := _single_file(place)):
-        if section.format == "fewrel" or file.name.removesuffix(".gz").endswith(".json"):
-            value = read_json(file)
-            if section.format == "fewrel" or is_fewrel(value):
-                return read_fewrel(file, value), None
+        value = read_json(file) if section.format == "fewrel" else json_of(file)
+        if section.format == "fewrel" or is_fewrel(value):
+            return read_fewrel(file, value), None
         return _as_labelled(section, read_columns(file, columns), str(file)), None
     if section.format == "fewrel":
         raise DataError(f"task {source}: format fewrel needs a file", hint="name the .json or .json.gz file itself")
     from tlm_search.data.hub import split_columns
 
-    splits = _open(source, place, section.config, cache)
+    splits = _open(source, place, section.config, columns, cache)
     if split not in splits:
         raise _no_split(f"task {source}", split, splits)
     if section.test_split not in splits and section.test_split != _DEFAULT_TEST_SPLIT:
@@ -167,42 +169,33 @@ def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tup
     return read[split], None if section.test_split == split else read.get(section.test_split)
 
 
-def _open(source: str, place: Path | None, config: str | None, cache: Path) -> Mapping[str, Any]:
+def _open(
+    source: str, place: Path | None, config: str | None, columns: Sequence[str], cache: Path
+) -> Mapping[str, Any]:
     """Open the splits of a folder, of a data set of the hub, or of its copy: that of one config, or one folder each."""
     from tlm_search.data.hub import open_splits
 
     if place is not None and config is not None and local_copy(source) is not None:
         place, config = (place / config if (place / config).is_dir() else place), None
-    return open_splits(source if place is None else str(place), config=config, folder=cache / _FOLDER_CACHE)
+    kinds = {kind for file in ([] if place is None else files_below(place)) if (kind := kind_of(file))}
+    return open_splits(
+        source if place is None else str(place),
+        config=config,
+        folder=cache / _FOLDER_CACHE,
+        as_written=columns if kinds and kinds <= {"csv", "tsv"} else (),
+    )
 
 
 def _as_labelled(section: TaskSection, read: dict[str, list[Any]], where: str) -> Labelled:
     """Pair texts with labels as text; rows that lack one of the two are left out."""
-    texts: list[str] = []
-    labels: list[str] = []
-    for text, label in zip(_texts(read[section.text], section.text, where), read[section.label], strict=True):
-        if text and label is not None and (name := _label_text(label)):
-            texts.append(text)
-            labels.append(name)
-    return Labelled(texts, labels)
-
-
-def _label_text(label: Any) -> str:
-    if isinstance(label, bool):
-        return str(label).lower()
-    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label).strip()
-
-
-def _texts(values: Sequence[Any], column: str, where: str) -> list[str]:
-    """Return the values as texts, missing and blank ones as empty texts."""
-    for value in values:
-        if value is not None and not isinstance(value, str):
-            raise DataError(f"{where}: column {column!r} holds {type(value).__name__}, not text")
-    return ["" if value is None or value.isspace() else value for value in values]
+    texts = texts_of(read[section.text], section.text, where)
+    labels = labels_of(read[section.label], section.label, where)
+    both = [(text, label) for text, label in zip(texts, labels, strict=True) if text and label]
+    return Labelled([text for text, _ in both], [label for _, label in both])
 
 
 def _cut(values: Sequence[Any], section: CorpusSection) -> list[str]:
-    texts = _texts(values, section.text, f"corpus {section.source}")
+    texts = texts_of(values, section.text, f"corpus {section.source}")
     return [text for text in texts if text][: section.documents]
 
 
@@ -211,10 +204,10 @@ def _single_file(place: Path) -> Path | None:
 
 
 def _text_files(folder: Path) -> list[Path]:
-    """Return the text files of a folder, in the order of their paths, if they are its only data."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-    kinds = {kind for file in files if (kind := kind_of(file))}
-    return [file for file in files if kind_of(file)] if kinds == {"text"} else []
+    """Return the text files of a folder, in the order of their paths, if most of its data files are such."""
+    data = [file for file in files_below(folder) if kind_of(file)]
+    texts = [file for file in data if kind_of(file) == "text"]
+    return texts if 2 * len(texts) > len(data) else []
 
 
 def _text_column(file: Path, column: str) -> str:

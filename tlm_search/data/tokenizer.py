@@ -35,7 +35,7 @@ def copy_tokenizer(folder: Path, name: str) -> None:
         DataError: there is no such tokenizer, it has no fast form, or no token for the masks.
     """
     place = local_place(name) or Path(name)
-    if place.is_dir() and (place / "vocab.txt").is_file() and not (place / "tokenizer_config.json").is_file():
+    if _has_only_vocabulary(place):
         try:
             tokens = (place / "vocab.txt").read_text(encoding="utf-8").split("\n")
             wordpiece.save(wordpiece.wordpiece(tokens[:-1] if tokens[-1] == "" else tokens), folder)
@@ -50,6 +50,11 @@ def copy_tokenizer(folder: Path, name: str) -> None:
     if not getattr(loaded, "is_fast", False):
         raise DataError(f"tokenizer {name}: it has no fast (Rust) form", hint="name another tokenizer")
     loaded.save_pretrained(str(folder))
+
+
+def _has_only_vocabulary(place: Path) -> bool:
+    others = ("tokenizer.json", "tokenizer_config.json")
+    return (place / "vocab.txt").is_file() and not any((place / name).is_file() for name in others)
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:
@@ -73,7 +78,8 @@ def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any], name: str) -> d
     """Return the ids of pad, unk, cls, sep and mask from the tokenizer and its ``tokenizer_config.json``.
 
     Raises:
-        DataError: it has none of a kind that a masked language model needs.
+        DataError: it has none of a kind that a masked language model needs, or does not begin texts with cls and end
+            them with sep.
     """
     ids: dict[str, int] = {}
     for role, names in _ROLES.items():
@@ -89,6 +95,13 @@ def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any], name: str) -> d
                     f"tokenizer {name}: it has no {role} token, which masked-language-model training needs",
                     hint="name a tokenizer of the BERT family, or give a vocabulary to train",
                 )
+    around = tokenizer.encode("a").ids
+    if len(around) < 2 or (around[0], around[-1]) != (ids["cls"], ids["sep"]):
+        # What reads an answer off the first token would read it off a word.
+        raise DataError(
+            f"tokenizer {name}: it does not begin a text with its cls token and end it with its sep token",
+            hint="name a tokenizer of the BERT family, or give a vocabulary to train",
+        )
     return ids
 
 

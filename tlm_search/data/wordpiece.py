@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,16 @@ def train_wordpiece(texts: Sequence[str], *, vocabulary: int) -> Tokenizer:
     """Return a tokenizer like BERT's (lowercase, no accents) with at most ``vocabulary`` tokens from ``texts``.
 
     The special tokens are 0 to 4. Only the commonest characters enter, with their forms inside words at most an
-    eighth of a large vocabulary; words with others become [UNK].
+    eighth of a large vocabulary; words with others become [UNK]. Ideographs, each a word of its own, have that share of
+    what is left which they have of the texts.
     """
     from tokenizers import Tokenizer, models, trainers
 
     texts = texts[:: max(1, math.ceil(sum(map(len, texts)) / _MOST_CHARACTERS))]
-    alphabet = _alphabet(texts, most=min(max(vocabulary // 16, 64), vocabulary // 3))
+    most = min(max(vocabulary // 16, 64), vocabulary // 3)
+    counts = _characters(texts)
+    alone = _ideographs(counts, room=vocabulary - len(SPECIAL) - 2 * most)
+    alphabet = _alphabet({character: count for character, count in counts.items() if character not in alone}, most=most)
     # The trainer would number the "##" forms in the order of a hash table, which differs from run to run and decides
     # ties between merges. Given as special tokens they have their numbers from the start.
     inside = [f"##{character}" for character in alphabet]
@@ -37,8 +41,8 @@ def train_wordpiece(texts: Sequence[str], *, vocabulary: int) -> Tokenizer:
         trainers.WordPieceTrainer(
             vocab_size=vocabulary,
             special_tokens=[*SPECIAL, *inside],
-            initial_alphabet=alphabet,
-            limit_alphabet=len(alphabet),
+            initial_alphabet=sorted([*alphabet, *alone]),
+            limit_alphabet=len(alphabet) + len(alone),
             show_progress=False,
         ),
         length=len(texts),
@@ -88,8 +92,8 @@ def _dress(tokenizer: Tokenizer) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
 
 
-def _alphabet(texts: Sequence[str], *, most: int) -> list[str]:
-    """Return the commonest characters of the normalised texts, sorted."""
+def _characters(texts: Sequence[str]) -> Counter[str]:
+    """Count the characters of the normalised texts."""
     from tokenizers import normalizers
 
     normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -101,6 +105,21 @@ def _alphabet(texts: Sequence[str], *, most: int) -> list[str]:
         for normal in normalizer.normalize_str(character):
             if not normal.isspace():
                 counts[normal] += count
-    least = math.ceil(1e-6 * counts.total())
+    return counts
+
+
+def _ideographs(counts: Counter[str], *, room: int) -> set[str]:
+    """Return the commonest characters that the normaliser sets apart by spaces, within their share of the ``room``."""
+    from tokenizers import normalizers
+
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    apart = {c: n for c, n in counts.items() if normalizer.normalize_str(c) == f" {c} "}
+    share = sum(apart.values()) / max(1, counts.total())
+    return set(sorted(apart, key=lambda character: (-apart[character], character))[: int(share * room)])
+
+
+def _alphabet(counts: Mapping[str, int], *, most: int) -> list[str]:
+    """Return the commonest characters, sorted."""
+    least = math.ceil(1e-6 * sum(counts.values()))
     ranked = sorted(counts, key=lambda character: (-counts[character], character))
     return sorted(character for character in ranked[:most] if counts[character] >= least)

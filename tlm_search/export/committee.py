@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from tlm_search.data.columns import valid_unicode
 from tlm_search.data.tokenizer import encode, open_tokenizer
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
@@ -138,9 +139,7 @@ class Committee:
         """Tokenise ``texts``, each cut to ``length`` tokens; raises like ``answers``."""
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("texts must be a sequence of str")
-        # Half a surrogate pair, as a broken file name or a JSON escape gives, has no form that a tokenizer takes.
-        whole = [text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        sequences = list(encode(self.tokenizer, whole, length=self.length))
+        sequences = list(encode(self.tokenizer, [valid_unicode(text) for text in texts], length=self.length))
         offsets = np.cumsum([0, *map(len, sequences)], dtype=np.int64)
         ids = np.fromiter((token for sequence in sequences for token in sequence), np.int32, count=int(offsets[-1]))
         return TokenArray(ids, offsets)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.candidates import Trial, configurations
 from tlm_search.committee.select import Votes
-from tlm_search.data.overlap import count_tokens, token_share, type_share
+from tlm_search.data.overlap import count_task, count_tokens, token_share, type_share
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.data.tokens import TokenArray
@@ -84,11 +84,10 @@ class Evidence:
         wanted = sorted({size for size in sizes if 0 < size <= len(corpus)})
         if not wanted or int(corpus.offsets[wanted[-1]]) > MAX_COUNTED:
             return {}
-        special = tuple(data.special.values())
-        of_task = np.sum([count_tokens(s.ids, vocabulary=data.vocabulary, special=special) for s in task], axis=0)
+        of_task = count_task(task, vocabulary=data.vocabulary, special=data.special)
         found = {}
         for size in wanted:
-            seen = count_tokens(corpus.prefix(size).ids, vocabulary=data.vocabulary, special=special)
+            seen = count_tokens(corpus.prefix(size).ids, vocabulary=data.vocabulary, special=data.special.values())
             found[size] = (type_share(of_task, seen), token_share(of_task, seen))
         return found
 

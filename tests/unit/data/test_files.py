@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tlm_search.data.files import read_columns, read_json, stream_column
+from tlm_search.data.files import files_below, read_columns, read_json, stream_column
 from tlm_search.errors import DataError
 
 ROWS = [{"text": "one, two", "label": 1}, {"text": 'a "quote"\nand a line', "label": 2}]
@@ -53,7 +53,37 @@ def test_parquet_knows_the_names_of_numbered_labels(tmp_path: Path) -> None:
     table = pa.table({"text": ["a", "b"], "label": [1, -1]})
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     parquet.write_table(table, tmp_path / "t.parquet")
-    assert read_columns(tmp_path / "t.parquet", ["label"]) == {"label": ["yes", -1]}
+    assert read_columns(tmp_path / "t.parquet", ["label"]) == {"label": ["yes", None]}  # -1 is no label
+
+
+def test_parquet_with_two_columns_of_one_name(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    parquet.write_table(table, tmp_path / "t.parquet")
+    for read in (read_columns, lambda file, columns: list(stream_column(file, columns[0]))):
+        with pytest.raises(DataError, match="there are 2 columns 'text'"):
+            read(tmp_path / "t.parquet", ["text"])
+
+
+def test_json_lines_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
+    texts = ["one\u2028two", "three\x85four"]
+    file = _write(tmp_path / "t.json", "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts))
+    assert read_columns(file, ["text"]) == {"text": texts}
+
+
+def test_the_files_below_a_folder(tmp_path: Path) -> None:
+    for name in ("b/2.txt", "a.txt", ".cache/3.txt", ".4.txt", "b/.git/5.txt"):
+        (tmp_path / "top" / name).parent.mkdir(parents=True, exist_ok=True)
+        _write(tmp_path / "top" / name, "text")
+    (tmp_path / "else").mkdir()
+    _write(tmp_path / "else" / "6.txt", "text")
+    (tmp_path / "top" / "c").symlink_to(tmp_path / "else")
+    (tmp_path / "top" / "b" / "round").symlink_to(tmp_path / "top")
+    top = tmp_path / "top"
+    assert files_below(top) == [top / "a.txt", top / "b" / "2.txt", top / "c" / "6.txt"]
+    assert files_below(top / "a.txt") == [top / "a.txt"]
 
 
 def test_a_text_file_has_a_row_for_each_paragraph(tmp_path: Path) -> None:
@@ -95,8 +125,9 @@ def test_missing_files(tmp_path: Path, name: str) -> None:
 
 
 def test_damaged_bytes(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not UTF-8"):
-        read_columns(_write(tmp_path / "t.txt", "é", encoding="latin-1"), ["text"])
+    for name in ("t.txt", "t.txt.gz"):
+        with pytest.raises(DataError, match=r"line 20001: byte 0xe9 is not UTF-8"):
+            read_columns(_write(tmp_path / name, "plain\n" * 20_000 + "é", encoding="latin-1"), ["text"])
     cut = _write(tmp_path / "t.jsonl.gz", "x" * 99)
     cut.write_bytes(cut.read_bytes()[:-9])
     with pytest.raises(DataError, match="cannot be read"):

@@ -66,3 +66,13 @@ def test_fewrel_has_no_columns(tmp_path):
     file.write_text("{" + ", ".join(f'"{name}": [{text}]' for name, text in rows.items()) + "}")
     guess = guess_task(file, tmp_path)
     assert (guess.text, guess.label, guess.counts) == (None, None, {"P1": 10, "P2": 10})
+
+
+def test_a_column_with_a_usual_name_is_the_text_though_another_is_longer():
+    assert text_column({"id": ["a-long-identifier"] * 2, "Text": ["short", None]}, "x") == "Text"
+    assert text_column({"text": ["ab"], "content": ["abc"]}, "x") == "content"
+
+
+def test_an_ideograph_is_a_word():
+    assert length_of(["\u4e2d" * 40]) == 64
+    assert vocabulary_of(["".join(map(chr, range(0x4E00, 0x4E00 + 3000)))]) == 1024

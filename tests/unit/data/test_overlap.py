@@ -49,10 +49,16 @@ def test_jensen_shannon():
 def test_the_curve_grows_with_the_corpus():
     task = [array([8, 1, 9], [8, 2, 9]), array([8, 1, 3, 9])]  # 1 twice, 2 and 3 once
     corpus = array([8, 1, 9], *[[8, 4, 9]] * 8, [8, 2, 2, 9])
-    curve = overlap_curve(task, corpus, vocabulary=10, special=[8, 9])
+    curve = overlap_curve(task, corpus, vocabulary=10, special={"cls": 8, "sep": 9})
     assert [point.documents for point in curve] == [1, 3, 10]
     assert [point.tokens for point in curve] == [1, 3, 11]
     assert [point.types[1] for point in curve] == pytest.approx([1 / 3, 1 / 3, 2 / 3])
     assert [point.weighted[1] for point in curve] == pytest.approx([2 / 4, 2 / 4, 3 / 4])
     assert curve[-1].types[10] == 0
     assert curve[0].divergence == pytest.approx(jensen_shannon(np.array([2, 1, 1]), np.array([1, 0, 0])))
+
+
+def test_what_the_vocabulary_lacks_is_held_by_no_corpus():
+    task = [array([8, 1, 7, 7, 9])]
+    curve = overlap_curve(task, array([8, 1, 7, 9]), vocabulary=10, special={"unk": 7, "cls": 8, "sep": 9})
+    assert (curve[-1].types[1], curve[-1].weighted[1]) == pytest.approx((1 / 2, 1 / 3))

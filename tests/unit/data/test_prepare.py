@@ -175,3 +175,25 @@ def test_data_that_was_changed_is_not_used(on: On, space_of: SpaceOf, url: str) 
     with pytest.raises(StoreError, match=r"is damaged: .* was changed"):
         there.folder("corpus")
     assert prepare(space_of(), on("b") / ".store").to_document() == first.to_document()
+
+
+def test_a_corpus_drawn_from_the_task_lacks_what_is_held_out(
+    tmp_path: Path, task_file: Path, space_of: SpaceOf
+) -> None:
+    whole = {"vocabulary": 100, "length": 64}
+    data = prepare(space_of(corpus=str(task_file), tokenizer=whole, search={"pretrain_size": 33}), tmp_path / "store")
+    assert data.documents == 60 - 12 - 15
+    corpus = {tuple(row) for row in TokenArray.open(data.folder("corpus"))}
+    train, *others = (
+        {tuple(row) for row in TokenArray.open(data.folder(part))} for part in ("train", "validation", "test")
+    )
+    assert train <= corpus
+    assert not any(corpus & held_out for held_out in others)
+    with pytest.raises(DataError, match="33 documents, the task's texts of validation and test left out, but"):
+        prepare(space_of(corpus=str(task_file), search={"pretrain_size": 34}), tmp_path / "store")
+
+
+def test_passing_over_all_documents_is_refused(tmp_path: Path, corpus_file: Path, space_of: SpaceOf) -> None:
+    space = space_of(corpus={"source": str(corpus_file), "skip": 50}, search={"pretrain_size": 0})
+    with pytest.raises(DataError, match="it has 0 documents after the 50 that skip passes over, but it needs one"):
+        prepare(space, tmp_path / "store")

@@ -265,3 +265,60 @@ def test_a_missing_copy_says_how_to_give_it(data_dir: Path, monkeypatch: pytest.
 def test_a_data_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such folder"):
         use_data_dir(tmp_path / "none")
+
+
+def test_a_folder_of_tables_keeps_labels_as_they_are_written(tmp_path: Path) -> None:
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for split in ("train", "test"):
+        rows = [f"{split} {i},{label}" for i, label in enumerate(["None", "NA", "007", "buy"] * 3)]
+        (folder / f"{split}.csv").write_text("text,label\n" + "\n".join([*rows, "null,buy"]) + "\n")
+    train, test = load_labelled(TaskSection(source=str(folder)), tmp_path / "cache")
+    assert test is not None
+    assert train.labels == test.labels == ["None", "NA", "007", "buy"] * 3 + ["buy"]
+    assert train.texts[-1] == "null"
+    with pytest.raises(DataError, match="no column 'team'"):
+        load_labelled(TaskSection(source=str(folder), label="team"), tmp_path / "cache")
+
+
+def test_missing_labels_are_no_class(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"text": "a", "label": NaN}\n{"text": "b", "label": 1.0}\n{"text": "c", "label": true}\n')
+    train, _ = load_labelled(TaskSection(source=str(file)), tmp_path)
+    assert (train.texts, train.labels) == (["b", "c"], ["1", "true"])
+    file.write_text('{"text": "a", "label": ["x", "y"]}\n')
+    with pytest.raises(DataError, match="column 'label' holds list, not a label"):
+        load_labelled(TaskSection(source=str(file)), tmp_path)
+
+
+def test_json_lines_are_a_task_under_either_ending(tmp_path: Path) -> None:
+    rows = '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'
+    for name in ("t.json", "t.jsonl"):
+        (tmp_path / name).write_text(rows)
+        train, _ = load_labelled(TaskSection(source=str(tmp_path / name)), tmp_path)
+        assert train.texts == ["a", "b"]
+
+
+def test_half_a_surrogate_pair_is_a_question_mark(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"text": "great \\ud83d", "label": "x\\ud83d"}\n')
+    train, _ = load_labelled(TaskSection(source=str(file)), tmp_path)
+    assert (train.texts, train.labels) == (["great ?"], ["x?"])
+    assert load_corpus(CorpusSection(source=str(file)), tmp_path).documents == ["great ?"]
+
+
+def test_a_stray_table_among_text_files_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(2):
+        (folder / f"{number}.txt").write_text(f"line\nof {number}\n\nnext")
+    (folder / "metadata.csv").write_text("text\nx\n")
+    documents = load_corpus(CorpusSection(source=str(folder)), tmp_path).documents
+    assert documents == ["line\nof 0", "next", "line\nof 1", "next"]
+
+
+def test_names_of_relations_are_part_of_what_a_file_holds(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text("{}")
+    before = source_fingerprint(str(tmp_path / "t.json"), tmp_path / "cache")
+    (tmp_path / "pid2name.json").write_text('{"P0": ["city"]}')
+    assert source_fingerprint(str(tmp_path / "t.json"), tmp_path / "cache") != before

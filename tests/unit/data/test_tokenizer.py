@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tlm_search.data import wordpiece
@@ -113,3 +114,43 @@ def test_tokenizers_that_cannot_serve(tmp_path: Path) -> None:
     tokenizer = wordpiece.train_wordpiece(TEXTS, vocabulary=120)
     with pytest.raises(DataError, match="no mask token"):
         special_ids(tokenizer, {"pad_token": "[PAD]", "bos_token": "[CLS]", "eos_token": {"content": "[SEP]"}}, "gpt")
+
+
+@pytest.mark.parametrize("template", ["$A [SEP] [CLS]", "$A [SEP]", "$A"])
+def test_a_tokenizer_that_does_not_begin_with_cls_is_refused(tmp_path: Path, template: str) -> None:
+    from tokenizers import processors
+
+    train_tokenizer(tmp_path, TEXTS, vocabulary=120)
+    tokenizer = open_tokenizer(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert special_ids(tokenizer, config, "mine")["cls"] == 2
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    with pytest.raises(DataError, match="tokenizer mine: it does not begin a text with its cls token"):
+        special_ids(tokenizer, config, "mine")
+
+
+def test_a_vocabulary_beside_a_tokenizer_is_not_taken_for_it(tmp_path: Path) -> None:
+    from tokenizers import normalizers
+
+    (tmp_path / "cased").mkdir()
+    cased = wordpiece.wordpiece([*wordpiece.SPECIAL, "Dog", "dog"])
+    cased.normalizer = normalizers.BertNormalizer(lowercase=False)
+    cased.save(str(tmp_path / "cased" / "tokenizer.json"))
+    (tmp_path / "cased" / "vocab.txt").write_text("\n".join([*wordpiece.SPECIAL, "Dog", "dog"]) + "\n")
+    (tmp_path / "out").mkdir()
+    try:
+        copy_tokenizer(tmp_path / "out", str(tmp_path / "cased"))
+    except DataError:
+        return  # versions of transformers that need a configuration beside it say so
+    assert open_tokenizer(tmp_path / "out").encode("Dog").ids == [2, 5, 3]
+
+
+def test_ideographs_fill_a_vocabulary_of_their_own_texts() -> None:
+    chances = np.random.default_rng(0)
+    texts = ["".join(chr(0x4E00 + int(i)) for i in chances.integers(0, 500, 60)) for _ in range(100)]
+    tokenizer = wordpiece.train_wordpiece(texts, vocabulary=800)
+    assert all(1 not in ids for ids in encode(tokenizer, texts, length=64))
+    few = wordpiece.train_wordpiece([*texts, *["plain words and other plain words " * 40] * 400], vocabulary=800)
+    assert sum("\u4e00" <= token <= "\u9fff" for token in few.get_vocab()) < 100
