@@ -21,6 +21,7 @@ from tlm_search.search.note import note_of
 from tlm_search.search.record import IMPORTED_FROM
 from tlm_search.search.samplers import distribution_of, grid_points, make_pruner, next_sampler
 from tlm_search.search.studies import StudyInStorage
+from tlm_search.space.parameters import Range
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
 
@@ -213,7 +214,7 @@ class Ledger:
             case optuna.distributions.IntDistribution(low=low, high=high, log=log, step=step):
                 return trial.suggest_int(name, low, high, log=log, step=step)
             case optuna.distributions.FloatDistribution(low=low, high=high, log=log, step=step):
-                return trial.suggest_float(name, low, high, log=log, step=step)
+                return self._exactly(name, trial.suggest_float(name, low, high, log=log, step=step))
             case other:
                 raise TypeError(f"no distribution of a space: {other}")
 
@@ -223,8 +224,13 @@ class Ledger:
             if self.space.is_active(name, known):
                 if name not in trial.params:
                     return False
-                known[name] = trial.params[name]
+                known[name] = self._exactly(name, trial.params[name])
         return True
+
+    def _exactly(self, name: str, value: Value) -> Value:
+        # Optuna adds up steps in binary: 0.30000000000000004 would be another member than 0.3, and meet no condition.
+        parameter = self.space.search[name]
+        return parameter.exactly(value) if isinstance(parameter, Range) and not isinstance(value, str) else value
 
     def _has_retry(self, number: int) -> bool:
         return any(trial.user_attrs.get("retry_of") == number for trial in self.trials)

@@ -144,7 +144,7 @@ def _scalar(loader: _Loader, node: yaml.Node, path: KeyPath, problems: list[Prob
         value = loader.construct_object(node)
         # 1e3 is how one writes a thousand; as a number it is whole.
         return int(value) if isinstance(value, float) and value.is_integer() else value
-    except ValueError:  # only after a tag of the user's, such as `!!int abc`
+    except (ValueError, LookupError, AttributeError):  # only after a tag of the user's, such as `!!int abc`
         problems.append(Problem(path, f"given {node.tag} {given(node.value)}; allowed: a value without a tag"))
         return None
 

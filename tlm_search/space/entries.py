@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tlm_search.space.parameters import Choices, Parameter, Range, Role, exact, steps_between
-from tlm_search.space.section import Problem, given, problems_of, refusal, refuse, unknown
+from tlm_search.space.section import Problem, given, is_number, problems_of, refusal, refuse, unknown
 from tlm_search.space.settings import SETTINGS, Setting, Value
 
 
@@ -31,7 +31,7 @@ def read_value(setting: Setting, raw: Any) -> Value:
         if not isinstance(raw, str) or (setting.pattern and not re.fullmatch(setting.pattern, raw)):
             raise ValueError(refusal(raw, _allowed(setting)))
         return raw
-    value = setting.kind(raw) if _is_number(raw) and (setting.kind is float or raw == int(raw)) else None
+    value = setting.kind(raw) if is_number(raw) and (setting.kind is float or raw == int(raw)) else None
     assert setting.low is not None
     assert setting.high is not None
     if value is None or isinstance(value, str) or not setting.low <= value <= setting.high:
@@ -146,7 +146,7 @@ def _range(setting: Setting, raw: Mapping[str, Any]) -> Range:
     log, step = raw.get("log", False), raw.get("step")
     if not isinstance(log, bool):
         problems.append(Problem(("log",), refusal(log, "true or false")))
-    if step is not None and not (_is_number(step) and step > 0 and (setting.kind is float or step == int(step))):
+    if step is not None and not (is_number(step) and step > 0 and (setting.kind is float or step == int(step))):
         kind = "a whole number" if setting.kind is int else "a number"
         problems.append(Problem(("step",), refusal(step, f"{kind} above 0")))
         step = None
@@ -239,7 +239,3 @@ def _allowed(setting: Setting) -> str:
     if setting.name == "convolution_kernel":
         return "3 for 3x3, [16, 3] for 16x3 (tokens x width), each side from 1 to 99"
     return setting.allowed()
-
-
-def _is_number(raw: Any) -> bool:
-    return isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw)

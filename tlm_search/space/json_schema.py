@@ -38,8 +38,8 @@ def json_schema() -> Schema:
         "points": {"type": "array", "items": {"$ref": "#/$defs/values"}},
         "objectives": {"type": "array", "minItems": 1, "items": _objective()},
         "constraints": {"type": "array", "items": _constraint()},
-        "sampler": _named(SAMPLERS),
-        "pruner": _named(PRUNERS),
+        "sampler": _named(SAMPLERS, default="tpe"),
+        "pruner": _named(PRUNERS, default="none"),
     }
     properties = {name: _as_written(text, written.get(name)) for name, text in schema["properties"].items()}
     properties[VARIANTS] = _variants()
@@ -47,6 +47,10 @@ def json_schema() -> Schema:
         "$schema": _DIALECT,
         "title": "A space of tlm-search",
         **_mapping(properties),
+        # A word of the variants may choose one here, as --set does.
+        "additionalProperties": {"type": "string"},
+        "if": {"not": {"required": [VARIANTS]}},
+        "then": {"propertyNames": {"enum": list(properties)}},
         "$defs": definitions,
     }
 
@@ -99,7 +103,7 @@ def _objective() -> Schema:
 
 
 def _constraint() -> Schema:
-    bound = rf"^\s*({'|'.join(METRICS)})\s*(<=|>=)\s*[-+0-9.eE]+\s*$"
+    bound = rf"^\s*({'|'.join(METRICS)})\s*(<=|>=)\s*[-+]?[0-9._]+([eE][-+]?[0-9]+)?\s*$"
     return {"anyOf": [{"const": BEATS_REFERENCE}, {"type": "string", "pattern": bound}]}
 
 
@@ -112,9 +116,10 @@ def _variants() -> Schema:
     }
 
 
-def _named(kinds: Any) -> Schema:
-    references = [{"$ref": f"#/$defs/{kind.__name__}"} for kind in kinds.values()]
-    return {"anyOf": [{"enum": list(kinds)}, *references]}
+def _named(kinds: Any, *, default: str) -> Schema:
+    options = {name: {"$ref": f"#/$defs/{kind.__name__}"} for name, kind in kinds.items()}
+    named = [{"allOf": [form, {"required": ["name"]}]} for name, form in options.items() if name != default]
+    return {"anyOf": [{"enum": list(kinds)}, options[default], *named]}
 
 
 def _mapping(properties: Schema, *, required: list[str] | None = None) -> Schema:

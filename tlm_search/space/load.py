@@ -35,7 +35,7 @@ def load_space(path: Path, *, overrides: Mapping[str, str] = _NOTHING) -> Space:
     choosing = {key: text for key, text in overrides.items() if key.partition(".")[0] in words}
     taken = take_variants(_overridden(document.data, choosing), problems)
     data = _overridden(taken.data, {key: text for key, text in overrides.items() if key not in choosing})
-    data.setdefault("name", "-".join([path.stem, *(name for _, name in taken.names)]))
+    data.setdefault("name", "-".join([path.stem, *taken.suffixes()]))
     try:
         space = Space.model_validate(data)
     except ValidationError as error:
@@ -49,7 +49,10 @@ def load_space(path: Path, *, overrides: Mapping[str, str] = _NOTHING) -> Space:
 
 def _overridden(data: Any, overrides: Mapping[str, str]) -> Any:
     for key, text in overrides.items():
-        data = _with(data, tuple(key.split(".")), parse(text, place=_place(key)).data, _place(key))
+        document = parse(text, place=_place(key))
+        for problem in document.problems:
+            raise SpaceError(problem.message, file=_place(key), key=_key(problem))
+        data = _with(data, tuple(key.split(".")), document.data, _place(key))
     return data
 
 

@@ -88,6 +88,10 @@ class Range(Section):
             return int(self.low) + steps * int(self.step or 1)
         return float(exact(self.low) + steps * exact(self.step or 1))
 
+    def exactly(self, value: float) -> Value:
+        """Return the value of the range that ``value`` stands for, where a sum of steps was rounded."""
+        return value if self.step is None else self.value(round(steps_between(self.low, value, self.step)))
+
     def words(self) -> str:
         """Say the domain in a few words."""
         kind = "a whole number" if self.whole else "a number"

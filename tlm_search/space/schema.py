@@ -247,7 +247,9 @@ class Space(Section):
         """
         from tlm_search.space.load import load_space
 
-        return load_space(Path(file), overrides={key: json.dumps(value) for key, value in (changes or {}).items()})
+        return load_space(
+            Path(file), overrides={key: json.dumps(value, ensure_ascii=False) for key, value in (changes or {}).items()}
+        )
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:

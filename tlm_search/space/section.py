@@ -7,10 +7,11 @@ allowed. Pydantic joins the problems of nested parts and puts the outer keys bef
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -38,6 +39,14 @@ def given(value: Any) -> str:
         return str(value).lower()
     text = repr(value)
     return text if len(text) <= _LONGEST_ECHO else text[: _LONGEST_ECHO - 3] + "..."
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tell whether ``value`` is a finite number, and none of so many digits that no float holds it."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def refusal(value: Any, allowed: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
-from typing import Any, Literal, Self, TypeGuard
+from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from tlm_search.space.section import Number, Problem, Section, Text, Whole, given, refusal, refuse
+from tlm_search.space.section import Number, Problem, Section, Text, Whole, given, is_number, refusal, refuse
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -117,20 +116,16 @@ class ResourcesSection(Section):
     @field_validator("gpus_per_trial", mode="before")
     @classmethod
     def _share_or_whole(cls, gpus: object) -> object:
-        if gpus != "auto" and not (_is_number(gpus) and gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())):
+        if gpus != "auto" and not (is_number(gpus) and gpus >= 0 and (gpus <= 1 or float(gpus).is_integer())):
             raise refuse([Problem((), refusal(gpus, "a share from 0 to 1, a whole number of GPUs, or auto"))])
         return gpus
 
     @field_validator("memory_gb", mode="before")
     @classmethod
     def _above_zero(cls, memory: object) -> object:
-        if memory not in ("auto", None) and not (_is_number(memory) and memory > 0):
+        if memory not in ("auto", None) and not (is_number(memory) and memory > 0):
             raise refuse([Problem((), refusal(memory, "a number above 0, auto or null"))])
         return memory
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class BudgetSection(Section):

@@ -25,11 +25,15 @@ KEY = "variants"
 
 @dataclass(frozen=True)
 class Taken:
-    """The ``data`` of a file once its ``variants`` are taken; ``names``: those that are not the first of their word."""
+    """The ``data`` of a file once its ``variants`` are taken; ``names``: which of each word."""
 
     data: dict[str, Any]
     variants: Mapping[str, Any]
     names: tuple[tuple[str, str], ...]
+
+    def suffixes(self) -> list[str]:
+        """Return what tells this study from that of the file as it stands: the names that are not a word's first."""
+        return [name for word, name in self.names if name != next(iter(self.variants[word]))]
 
     def origin(self, path: Path) -> Path:
         """Return where in the file the key at ``path`` was last said: in a variant that was taken, or as it is."""
@@ -55,14 +59,12 @@ def take_variants(data: Mapping[str, Any], problems: list[Problem]) -> Taken:
     result = {key: value for key, value in data.items() if key != KEY and key not in variants}
     names = []
     for word, changes in variants.items():
-        first = next(iter(changes))
-        name = data.get(word, first)
+        name = data.get(word, next(iter(changes)))
         if not isinstance(name, str) or name not in changes:
             problems.append(Problem((word,), unknown(word, name, changes)))
             continue
         result = _merged(result, changes[name])
-        if name != first:
-            names.append((word, name))
+        names.append((word, name))
     return Taken(result, variants, tuple(names))
 
 

@@ -52,7 +52,10 @@ def test_every_setting_is_described_with_its_limits():
         "sampler: {name: gp, n_startup_trials: 3}",
         "pruner: asha",
         "corpus: file.txt",
-        "constraints: [latency_ms <= 5, parameters<=10e6, beats_reference]",
+        "pruner: {name: none}",
+        "sampler: {n_startup_trials: 3}",
+        "scale: cpu\nvariants: {scale: {full: {}, cpu: {seed: 1}}}",
+        "constraints: [latency_ms <= 5, parameters<=10e6, parameters <= 2_000_000, beats_reference]",
     ],
 )
 def test_it_accepts(text):
@@ -71,6 +74,10 @@ def test_it_accepts(text):
         "reference: {depth: 0}",
         "sampler: tpa",
         "sampler: {name: gp, popsize: 3}",
+        "sampler: {population_size: 10}",
+        "constraints: [latency_ms <= --1]",
+        "scale: 3\nvariants: {scale: {full: {}}}",
+        "scale: cpu",
         "objectives: [test_accuracy]",
         "constraints: [latency_ms < 5]",
         "budget: {trials: 0}",

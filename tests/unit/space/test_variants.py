@@ -89,6 +89,8 @@ def test_a_mistake_in_a_variant_is_named_with_its_line_where_it_is_taken(load):
     text = TEXT.replace("heads: 2", "heads: 0")
     assert load(text).search["heads"] == 12
     assert "gap.yaml:11: variants.scale.cpu.search.heads: given 0" in refused(load, text, scale="cpu")
+    first = TEXT.replace("full: {}", "full: {search: {heads: 0}}")
+    assert "gap.yaml:8: variants.scale.full.search.heads: given 0" in refused(load, first)
 
 
 @pytest.mark.parametrize(
