@@ -3,8 +3,9 @@
 Ours is the engine as `tlm-search run` uses it. `hf_trainer` is `transformers.Trainer` with its own collators: padded to
 the longest text of a batch, fused AdamW. `paper_loop` is the loop of arXiv 2507.14871 as its released code has it: each
 text padded to the full length, the head on every position, masks drawn on the host, AdamW with its defaults, the loss
-read after each update. Both peers are `transformers`' BERT in fp32, as they run on a CPU; on a GPU, Trainer gets its
-bf16. Dropout is alike: on hidden states as given, on attention probabilities nowhere.
+read after each update; on a GPU under fp16 autocast, as there. Both peers are `transformers`' BERT in fp32 on a CPU, as
+they run there unless they are told otherwise. Trainer is told on a GPU, and on a CPU where ours trains in bf16:
+`hf_trainer_bf16`. Dropout is alike: on hidden states as given, on attention probabilities nowhere.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
@@ -92,12 +94,15 @@ def paper_loop(work: Work, model: Any, *, masked: bool) -> float:
     """Train ``model`` as the paper's code does; return the seconds of the timed updates."""
     loader, clock = padded_batches(work, masked=masked), work.clock()
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    scaler = torch.amp.GradScaler(work.device, enabled=work.device == "cuda")
     model.train()
     for batch in loader:
         optimiser.zero_grad()
-        loss = model(**{name: value.to(work.device) for name, value in batch.items()}).loss
-        loss.backward()
-        optimiser.step()
+        with torch.autocast(work.device, torch.float16, enabled=work.device == "cuda"):
+            loss = model(**{name: value.to(work.device) for name, value in batch.items()}).loss
+        scaler.scale(loss).backward()
+        scaler.step(optimiser)
+        scaler.update()
         loss.item()
         clock.is_due()
     return clock.seconds
@@ -113,8 +118,22 @@ def padded_batches(work: Work, *, masked: bool) -> DataLoader[Any]:
     return DataLoader(data, batch_size=work.batch_size, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
 
 
-def hf_trainer(work: Work, model: Any, *, masked: bool) -> float:
+def peers(work: Work, model: Any, *, masked: bool, precision: str) -> dict[str, Callable[[], float]]:
+    """Return the peers by name, Trainer in bf16 too where ours trains in it on a CPU."""
+    found = {
+        "paper_loop": lambda: paper_loop(work, model, masked=masked),
+        "hf_trainer": lambda: hf_trainer(work, model, masked=masked, bf16=work.device == "cuda"),
+    }
+    if work.device == "cpu" and precision == "bfloat16":
+        found["hf_trainer_bf16"] = lambda: hf_trainer(work, model, masked=masked, bf16=True)
+    return found
+
+
+def hf_trainer(work: Work, model: Any, *, masked: bool, bf16: bool) -> float:
     """Train ``model`` with ``transformers.Trainer``; return the seconds of the timed updates."""
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # the first Trainer of a process decides the precision of all
     collator: Any = (
         DataCollatorForLanguageModeling(work.tokenizer, mlm_probability=MASKED)
         if masked
@@ -127,7 +146,7 @@ def hf_trainer(work: Work, model: Any, *, masked: bool) -> float:
         learning_rate=LEARNING_RATE,
         weight_decay=WEIGHT_DECAY,
         use_cpu=work.device == "cpu",
-        bf16=work.device == "cuda",
+        bf16=bf16,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contenders import LEARNING_RATE, WEIGHT_DECAY, Work, hf_trainer, paper_loop, peer_config, scratch, token_array
+from contenders import LEARNING_RATE, WEIGHT_DECAY, Work, peer_config, peers, scratch, token_array
 from racing import OURS, add_options, all_updates, document, race, show, work_of
 from transformers import BertForSequenceClassification
 
@@ -67,8 +67,7 @@ def main() -> int:
         execution = Execution(work.device, precision)
         contenders = {
             **{f"{OURS}{k}": partial(ours, work, k, execution) for k in arguments.members},
-            "paper_loop": lambda: paper_loop(work, model, masked=False),
-            "hf_trainer": lambda: hf_trainer(work, model, masked=False),
+            **peers(work, model, masked=False, precision=precision),
         }
         seconds = race(contenders, turns=arguments.turns)
         result = document(work, seconds, precision=precision, options=vars(arguments))

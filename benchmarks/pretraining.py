@@ -18,9 +18,8 @@ from contenders import (
     MASKED,
     WEIGHT_DECAY,
     Work,
-    hf_trainer,
-    paper_loop,
     peer_config,
+    peers,
     scratch,
     token_array,
 )
@@ -73,8 +72,7 @@ def main() -> int:
         execution = Execution(work.device, precision)
         contenders = {
             **{f"{OURS}{k}": partial(ours, work, k, execution) for k in arguments.members},
-            "paper_loop": lambda: paper_loop(work, model, masked=True),
-            "hf_trainer": lambda: hf_trainer(work, model, masked=True),
+            **peers(work, model, masked=True, precision=precision),
         }
         result = document(
             work,

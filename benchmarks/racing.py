@@ -23,7 +23,6 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import machine
 from tlm_search.training.clock import GPU_WARMUP
 
-PEERS = ("paper_loop", "hf_trainer")
 OURS = "ours, members: "
 
 
@@ -43,20 +42,21 @@ def document(work: Work, seconds: Mapping[str, Sequence[float]], **facts: object
     Ours stands under ``ours`` for the first number of members, and under ``stacked`` for every one.
     """
     stacked: dict[int, dict[str, Any]] = {}
+    peers = [name for name in seconds if not name.startswith(OURS)]
     for members in (int(name.removeprefix(OURS)) for name in seconds if name.startswith(OURS)):
         own = seconds[f"{OURS}{members}"]
         ratios = {
-            peer: members * statistics.median(p / o for p, o in zip(seconds[peer], own, strict=True)) for peer in PEERS
+            peer: members * statistics.median(p / o for p, o in zip(seconds[peer], own, strict=True)) for peer in peers
         }
         speed = members * work.timed_tokens / statistics.median(own)
         stacked[members] = {
             "tokens_per_second": round(speed, 1),
             "ratio": {peer: round(ratio, 2) for peer, ratio in ratios.items()},
         }
-    first, turns = next(iter(stacked.values())), len(seconds[PEERS[0]])
-    peers = {peer: round(work.timed_tokens / statistics.median(seconds[peer]), 1) for peer in PEERS}
+    first, turns = next(iter(stacked.values())), len(next(iter(seconds.values())))
+    speeds = {peer: round(work.timed_tokens / statistics.median(seconds[peer]), 1) for peer in peers}
     return {
-        "tokens_per_second": {"ours": first["tokens_per_second"], **peers},
+        "tokens_per_second": {"ours": first["tokens_per_second"], **speeds},
         "ratio": first["ratio"],
         "stacked": stacked,
         "updates": work.updates * turns,
@@ -116,8 +116,8 @@ def show(result: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    for peer in PEERS:
-        print(f"{peer:20s} {result['tokens_per_second'][peer]:10.0f} tokens/s")
+    for peer, speed in list(result["tokens_per_second"].items())[1:]:  # after ours
+        print(f"{peer:20s} {speed:10.0f} tokens/s")
     for members, ours in result["stacked"].items():
         ratios = ", ".join(f"{ratio:.2f} times {peer}" for peer, ratio in ours["ratio"].items())
         print(f"{OURS + str(members):20s} {ours['tokens_per_second']:10.0f} tokens/s: {ratios}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,17 +21,14 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
 from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, damaged, read_json, verified
 from tlm_search.model.architecture import Architecture
+from tlm_search.model.batching import batches, rows
 from tlm_search.model.hf import from_transformers
-from tlm_search.model.inference import lookup_bytes, member_logits, split, with_lookup
+from tlm_search.model.inference import is_lookup_worth, member_logits, split, with_lookup
 from tlm_search.model.weights import Weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Of one forward pass: fewer are lost in calls, and what more of them take is given back to the system and taken anew
-# for each layer, which at 4096 took as long as the arithmetic.
-BATCH_TOKENS = 2048
-LOOKUP_BYTES = 2**29  # of all members together
 STACKED_TOKENS = 512  # up to here all members in one pass are faster than one after the other
 TOLERANCE = 1e-3  # between machines; on one machine the answers agree to 1e-6
 
@@ -148,7 +145,8 @@ class Committee:
         """Return the answers to texts that are tokenised already."""
         probabilities = np.empty((len(texts), len(self.labels)), np.float32)
         disagreement = np.empty(len(texts), np.float32)
-        singles = self._looking_up if self._looks_up(len(texts.ids)) else self._singles
+        worth = is_lookup_worth(self.architecture, members=self.size, tokens=len(texts.ids), pooling=self.pooling)
+        singles = self._looking_up if worth else self._singles
 
         @torch.inference_mode()
         def answer(chosen: NDArray[np.int64]) -> None:
@@ -201,41 +199,15 @@ class Committee:
             )
         return difference
 
-    def _looks_up(self, tokens: int) -> bool:
-        """Say whether looking the first layer up is worth its tables: for more tokens than these have rows."""
-        size = self.size * lookup_bytes(self.architecture, pooling=self.pooling)
-        return tokens > self.architecture.vocabulary and 0 < size <= LOOKUP_BYTES
-
     @cached_property
     def _singles(self) -> list[Weights]:
-        return split(self.weights)
+        with torch.inference_mode():
+            return split(self.weights, self.architecture)
 
     @cached_property
     def _looking_up(self) -> list[Weights]:
         with torch.inference_mode():
             return [with_lookup(member) for member in self._singles]
-
-
-def batches(lengths: NDArray[np.int64], *, tokens: int = BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:
-    """Yield the texts of each forward pass, those of like length together, at most ``tokens`` with their padding."""
-    order = np.argsort(lengths, kind="stable")
-    first = 0
-    while first < len(order):
-        # Sorted: the last text of a batch is its longest.
-        sizes = np.maximum(1, lengths[order[first : first + tokens]])
-        count = max(1, int(np.searchsorted(sizes * np.arange(1, len(sizes) + 1), tokens, side="right")))
-        yield order[first : first + count]
-        first += count
-
-
-def rows(texts: TokenArray, chosen: NDArray[np.int64], *, pad: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the ``chosen`` texts as rows of ids, padded to the longest of them, and which of these are tokens."""
-    starts, lengths = texts.offsets[chosen], texts.lengths()[chosen]
-    places = np.arange(max(1, int(lengths.max(initial=0))))
-    mask = places < lengths[:, None]
-    ids = np.full(mask.shape, pad, np.int64)
-    ids[mask] = texts.ids[(starts[:, None] + places)[mask]]
-    return ids, mask
 
 
 def architecture_of(document: Mapping[str, Any]) -> Architecture:

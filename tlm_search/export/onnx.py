@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
-from tlm_search.export.committee import Answers, Committee, batches, rows
+from tlm_search.export.committee import Answers, Committee
+from tlm_search.model.batching import batches, rows
 from tlm_search.model.inference import member_logits, vote
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
 from collections.abc import Mapping, Sequence
@@ -172,6 +171,7 @@ class BertTrainer:
                 "labels": list(data.labels),
                 "finetuning": _course_document(course, index, finetuned, flops, before=lesson.seconds),
                 "pretraining": dict(entries[index].document["course"]) if entries else None,
+                "pieces": pieces,
                 **provenance(data, self.device),
             }
             arrays = {
@@ -238,20 +238,23 @@ class BertTrainer:
             execution=Execution(self.device, precision, pieces),
             keeping=keeping,
         )
-        _check(course, seeds, "pre-training", "pretrain_learning_rate")
         tokens = first.settings.epochs * int(corpus.offsets[-1])
         scored = first.settings.masking_probability
         flops = _training_flops(first.architecture, corpus, first.settings.epochs, scored=scored)
         entries = {}
         for index, spec in enumerate(specs):
+            if course.broken(index) is not None:
+                continue  # of a stack those that did not diverge are kept
             document = {
                 "spec": spec.to_document(),
                 "course": _course_document(course, index, tokens, flops),
                 "precision": precision,
+                "pieces": pieces,
                 **provenance(data, self.device),
             }
             arrays = {"model": _member_arrays(weights, index)}
             entries[spec.digest] = store.write(PRETRAINED, spec.digest, document, arrays)
+        _check(course, seeds, "pre-training", "pretrain_learning_rate")
         return entries
 
 
@@ -271,8 +274,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _check(course: Course, seeds: Sequence[int], phase: str, setting: str) -> None:
-    for seed, losses in zip(seeds, course.losses, strict=True):
-        broken = next((update for update, loss in losses if not math.isfinite(loss)), None)
+    for index, seed in enumerate(seeds):
+        broken = course.broken(index)
         if broken is not None:
             raise DivergedError(
                 f"the {phase} loss of seed {seed} is not a number by update {broken}", hint=f"lower {setting}"

@@ -28,7 +28,7 @@ from tlm_search.model.latency import machine
 from tlm_search.model.weights import Weights
 from tlm_search.training.checkpoint import Keeper
 from tlm_search.training.clock import UpdateClock, clock_of
-from tlm_search.training.finetune import EVALUATION_TEXTS, finetune, predict
+from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Finetuning, Pretraining
@@ -37,6 +37,7 @@ from tlm_search.training.speed import Load, Objective
 PACE = "pace"
 MEASURING_SECONDS = 60.0  # of one prediction; what is left then is estimated from what was measured
 _LEAST_UPDATES, _MOST_UPDATES = 4, 64  # timed; fewer say little, more are not worth their time
+_ANSWERS = 256  # texts whose answers are timed
 _SECONDS = 0.5  # of timed updates that are enough
 
 Measure = Callable[[], Mapping[str, float]]
@@ -185,13 +186,13 @@ class Pace:
     def _seconds_per_answer(self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64]) -> float:
         few, rows = sample(texts, min(spec.settings.batch_size, len(texts)))
         weights = self._finetune(spec, once(spec.settings, len(few)), few, labels[rows], None)
-        asked = sample(TokenArray.open(self.data.folder("test")), EVALUATION_TEXTS)[0]
+        asked = sample(TokenArray.open(self.data.folder("test")), _ANSWERS)[0]
         taken = []
         for _ in range(4):
             begin = self._now()
             predict(spec.architecture, weights, asked, pooling=spec.settings.pooling, pad=self.data.special["pad"])
             taken.append(self._now() - begin)
-        return statistics.median(taken[1:]) / EVALUATION_TEXTS / self.stack
+        return statistics.median(taken[1:]) / _ANSWERS / self.stack
 
     def _execution(self, spec: PretrainSpec | MemberSpec) -> Execution:
         wanted = (spec.architecture, Load.of(spec.architecture, spec.settings))

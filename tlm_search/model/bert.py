@@ -102,9 +102,7 @@ def class_logits(
     hidden = encode(
         weights, architecture, tokens, read=read, dropout=dropout, training=training, precision=precision
     ).float()
-    pooled = torch.tanh(
-        linear(_text_means(hidden, tokens, starts.places) if read is None else hidden, weights, "pooler")
-    )
+    pooled = torch.tanh(linear(_text_means(hidden, tokens, starts) if read is None else hidden, weights, "pooler"))
     return linear((dropout or _keep)(pooled, starts.sizes), weights, "classifier")
 
 
@@ -118,18 +116,13 @@ def _embed(weights: Weights, tokens: Tokens, lookup: Lookup) -> Tensor:
     return normalise(words + places, weights, "embeddings.norm")
 
 
-def _text_means(hidden: Tensor, tokens: Tokens, starts: Tensor) -> Tensor:
-    members, count, width = hidden.shape
-    # A text is its row and segment; number the texts by where they start, then sum each one's tokens.
-    owner = torch.full((members, count), starts.shape[1], device=hidden.device)
-    texts = torch.arange(starts.shape[1], device=hidden.device).expand_as(starts)
-    owner.scatter_reduce_(1, starts, texts, "amin")  # what fills up repeats the first text's
-    begins = torch.arange(count, device=hidden.device) - tokens.positions.flatten(1)
-    real = tokens.segments.flatten(1) > 0
-    owner = torch.where(real, owner.gather(1, begins.clamp(min=0)), starts.shape[1])
-    sums = hidden.new_zeros(members, starts.shape[1] + 1, width)
-    sums = sums.scatter_add(1, owner[..., None].expand(-1, -1, width), hidden)[:, :-1]
-    sizes = hidden.new_zeros(members, starts.shape[1] + 1).scatter_add(
-        1, owner, torch.ones_like(owner, dtype=hidden.dtype)
-    )
-    return sums / sizes[:, :-1, None].clamp(min=1)
+def _text_means(hidden: Tensor, tokens: Tokens, starts: Read) -> Tensor:
+    """Return the mean over each text's tokens, ``(K, texts, width)``: those that its first token sees."""
+    members, rows, length = tokens.ids.shape
+    states, mask = hidden.view(members * rows, length, -1), starts.sees(tokens)
+    if mask is None:
+        means = states.mean(1, keepdim=True)
+    else:
+        share = mask.squeeze(1).to(hidden.dtype)
+        means = torch.bmm(share / share.sum(-1, keepdim=True), states)
+    return gather(means.view(members, -1, hidden.shape[-1]), starts.slots)

@@ -2,10 +2,10 @@
 
 The embeddings of a text are one image of one channel, tokens x width. Then n times [convolution 'same', batch norm,
 GELU], a 1x1 convolution back to one channel, batch norm, GELU. No residual, and padding is part of the image: every
-text is padded to the full length, so that its result does not depend on its neighbours. In training, and on a GPU,
-channels lie last in memory, as vector units and tensor cores take them, and members follow each other; elsewhere K
-members are K groups of one convolution. The convolutions have no bias: the batch norm behind them removes it, and Adam
-would make its gradient, which is rounding, into a drift of the running mean.
+text is padded to the full length, so that its result does not depend on its neighbours. In training, on a GPU, and
+where many texts are answered, channels lie last in memory, as vector units and tensor cores take them, and members
+follow each other; elsewhere K members are K groups of one convolution. The convolutions have no bias: the batch norm
+behind them removes it, and Adam would make its gradient, which is rounding, into a drift of the running mean.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from torch import Tensor
 
 from tlm_search.model.architecture import Architecture
 
+EPSILON = 1e-5  # of the batch norm, as in torch.nn.BatchNorm2d
 MOMENTUM = 0.1  # of the running statistics, as in torch.nn.BatchNorm2d
 FEW_CHANNELS = 8  # with fewer a CPU trains faster with whole images in memory, one channel after another
 STATISTICS = ("running_mean", "running_var")  # not trained, but part of the weights
+_BIAS = "convolution.{}.folded_bias"
 
 
 def forward(image: Tensor, weights: dict[str, Tensor], architecture: Architecture, *, training: bool) -> Tensor:
     """Apply the front end to ``image`` ``(K, rows, length, width)``; in ``training`` the running statistics move."""
+    if _BIAS.format(0) in weights:
+        return _forward_folded(image, weights, architecture)
     members = image.shape[0]
     channels_last = image.is_cuda or (training and architecture.channels >= FEW_CHANNELS)
     if channels_last and members > 1:
@@ -33,10 +37,7 @@ def forward(image: Tensor, weights: dict[str, Tensor], architecture: Architectur
         alone = [{name: value[k : k + 1] for name, value in own.items()} for k in range(members)]
         parts = zip(torch.split(image, 1), alone, strict=True)
         return torch.cat([forward(part, mine, architecture, training=training) for part, mine in parts])
-    value = image.transpose(0, 1)
-    if channels_last:
-        # Torch goes by the strides, also by that of the one channel: the view makes them those of channels last.
-        value = value.flatten().view(*image.shape[1:], 1).movedim(-1, 1)
+    value = _channels_last(image) if channels_last else image.transpose(0, 1)
     for layer in range(architecture.convolution_layers + 1):
         name = f"convolution.{layer}"
         value = _convolved(value, weights[f"{name}.weight"].flatten(0, 1).to(value.dtype), groups=members)
@@ -48,19 +49,51 @@ def forward(image: Tensor, weights: dict[str, Tensor], architecture: Architectur
             weights[f"{name}.norm.bias"].flatten(),
             training=training,
             momentum=MOMENTUM,
+            eps=EPSILON,
         )
-        # On a CPU the faster GELU is that of values which lie as they are numbered.
-        value = F.gelu(value.movedim(1, -1)).movedim(-1, 1) if channels_last else F.gelu(value)
+        value = _gelu_of_channels_last(value) if channels_last else F.gelu(value)
     return value.transpose(0, 1)
 
 
-def _convolved(image: Tensor, kernel: Tensor, *, groups: int) -> Tensor:
+def folded(weights: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """Return one member's weights for many texts at once: each batch norm is part of its convolution.
+
+    With the running statistics it is a scale and a shift of each channel; ``forward`` then has channels last.
+    """
+    kernels, biases = {}, {}
+    for layer in range(architecture.convolution_layers + 1):
+        name = f"convolution.{layer}"
+        scale = weights[f"{name}.norm.weight"] * (weights[f"{name}.running_var"] + EPSILON).rsqrt()
+        kernels[f"{name}.weight"] = weights[f"{name}.weight"] * scale[..., None, None, None]
+        biases[_BIAS.format(layer)] = weights[f"{name}.norm.bias"] - weights[f"{name}.running_mean"] * scale
+    return {**weights, **kernels, **biases}
+
+
+def _forward_folded(image: Tensor, weights: dict[str, Tensor], architecture: Architecture) -> Tensor:
+    value = _channels_last(image)
+    for layer in range(architecture.convolution_layers + 1):
+        kernel, bias = weights[f"convolution.{layer}.weight"][0], weights[_BIAS.format(layer)][0]
+        value = _gelu_of_channels_last(_convolved(value, kernel, groups=1, bias=bias))
+    return value.transpose(0, 1)
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    # Torch goes by the strides, also by that of the one channel: the view makes them those of channels last.
+    return image.transpose(0, 1).flatten().view(*image.shape[1:], 1).movedim(-1, 1)
+
+
+def _gelu_of_channels_last(value: Tensor) -> Tensor:
+    # On a CPU the faster GELU is that of values which lie as they are numbered.
+    return F.gelu(value.movedim(1, -1)).movedim(-1, 1)
+
+
+def _convolved(image: Tensor, kernel: Tensor, *, groups: int, bias: Tensor | None = None) -> Tensor:
     """Convolve as 'same' does; torch's own warns on even kernels, for which it makes a copy too."""
     high, wide = kernel.shape[2] - 1, kernel.shape[3] - 1
     padding = (high // 2, wide // 2)
     if high % 2 or wide % 2:
         image, padding = F.pad(image, (wide // 2, wide - wide // 2, high // 2, high - high // 2)), (0, 0)
-    return F.conv2d(image, kernel, padding=padding, groups=groups)
+    return F.conv2d(image, kernel, bias, padding=padding, groups=groups)
 
 
 def initial_weights(architecture: Architecture, generator: torch.Generator) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from tlm_search.model.attention import attend_without_keys
 from tlm_search.model.layers import EPSILON, before, behind, linear, normalise
 from tlm_search.model.weights import Weights
 
+LOOKUP_BYTES = 2**29  # of all members together
 _WORDS, _PLACES, _CONSTANT = "first.words", "first.places", "first.constant"
 
 
@@ -55,10 +56,11 @@ def vote(logits: Tensor) -> Tensor:
     return logits.log_softmax(-1).logsumexp(0) - math.log(logits.shape[0])
 
 
-def split(weights: Mapping[str, Tensor]) -> list[Weights]:
-    """Return views of each member's own weights, with a member dimension of 1."""
+def split(weights: Mapping[str, Tensor], architecture: Architecture) -> list[Weights]:
+    """Return each member's own weights, with a member dimension of 1, as many texts are answered with them."""
     members = next(iter(weights.values())).shape[0]
-    return [{name: value[k : k + 1] for name, value in weights.items()} for k in range(members)]
+    alone = [{name: value[k : k + 1] for name, value in weights.items()} for k in range(members)]
+    return [convolution.folded(one, architecture) for one in alone] if architecture.convolution_layers else alone
 
 
 def lookup_bytes(architecture: Architecture, *, pooling: str) -> int:
@@ -67,6 +69,12 @@ def lookup_bytes(architecture: Architecture, *, pooling: str) -> int:
     if not whole_layers or not architecture.is_bert:
         return 0
     return (architecture.vocabulary + architecture.positions + 1) * 3 * architecture.width * 4
+
+
+def is_lookup_worth(architecture: Architecture, *, members: int, tokens: int, pooling: str) -> bool:
+    """Say whether looking the first layer up is worth its tables: for more tokens than these have rows."""
+    size = members * lookup_bytes(architecture, pooling=pooling)
+    return tokens > architecture.vocabulary and 0 < size <= LOOKUP_BYTES
 
 
 def with_lookup(weights: Weights) -> Weights:

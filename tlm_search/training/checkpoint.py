@@ -1,8 +1,8 @@
 """Checkpoints inside a long training: whatever decides how it goes on, in one file that names its own sha256.
 
-A training that goes on from a checkpoint ends with the very bits of one that was never interrupted: the weights, the
-optimiser's moments, the order of the texts and all random states are in it. A file that is not whole is not used. No
-pickle.
+On a CPU a training that goes on from a checkpoint ends with the very bits of one that was never interrupted: the
+weights, the optimiser's moments, the order of the texts and all random states are in it. A GPU adds up gradients in an
+order of its own each time, so there it ends where another run would. A file that is not whole is not used. No pickle.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tlm_search.training.batches import Orders
@@ -44,7 +44,7 @@ class Snapshot:
 class Keeper(Protocol):
     """What ``engine.train`` asks after each update."""
 
-    def restore(self, snapshot: Snapshot) -> bool:
+    def restore(self, snapshot: Snapshot) -> None:
         """Set ``snapshot`` to what was kept, if anything was."""
         ...
 
@@ -112,23 +112,20 @@ class Checkpoint:
             "generators": [generator.bit_generator.state for generator in self.orders.generators],
         }
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        data = save(contiguous, metadata={"facts": json.dumps(facts)})
-        with suppress(OSError):
-            self._replace(data)
+        with suppress(OSError, SafetensorError):
+            self._replace(contiguous, {"facts": json.dumps(facts)})
             self.saved()
         self._last = time.monotonic()
 
-    def restore(self, snapshot: Snapshot) -> bool:
-        """Set ``snapshot``, orders and generators to what was saved; False where there is nothing to go on from."""
+    def restore(self, snapshot: Snapshot) -> None:
+        """Set ``snapshot``, orders and generators to what was saved, where there is something to go on from."""
         for path in self.folder.glob(_PATTERN):
             with suppress(OSError, SafetensorError):
-                data = path.read_bytes()
-                if hashlib.sha256(data).hexdigest() == path.stem.removeprefix("checkpoint-"):
-                    facts = json.loads(_metadata(data)["facts"])
+                if _sha256(path) == path.stem.removeprefix("checkpoint-"):
+                    facts = _facts(path)
                     if facts["key"] == self.key:
-                        self._set(snapshot, load(data), facts)
-                        return True
-        return False
+                        self._set(snapshot, load_file(path), facts)
+                        return
 
     def _set(self, snapshot: Snapshot, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         snapshot.losses[:] = list(tensors["losses"].to(next(iter(snapshot.weights.values())).device))
@@ -138,7 +135,8 @@ class Checkpoint:
                 value.copy_(tensors[f"weights.{name}"])
         for name, value in snapshot.parameters.items():
             kept = {moment: tensors.get(f"{moment}.{name}") for moment in _MOMENTS}
-            moments = {moment: state.to(value.device) for moment, state in kept.items() if state is not None}
+            # Copied: they lie in the file, which the next checkpoint removes.
+            moments = {moment: state.to(value.device, copy=True) for moment, state in kept.items() if state is not None}
             step = {"step": torch.tensor(float(len(snapshot.losses)), device=value.device)}
             snapshot.optimiser.state[value] = {**(step if "exp_avg" in moments else {}), **moments}
         for index, dropout in enumerate(self.dropouts):
@@ -148,14 +146,14 @@ class Checkpoint:
         self.orders.epoch, self.orders.next = facts["epoch"], facts["next"]
         self.orders.order = np.array(tensors[_ORDER].numpy())
 
-    def _replace(self, data: bytes) -> None:
+    def _replace(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         older = list(self.folder.glob(_PATTERN))
-        new = self.folder / f"checkpoint-{hashlib.sha256(data).hexdigest()}.safetensors"
-        unfinished = self.folder / f".{new.name}.{os.getpid()}"
+        unfinished = self.folder / f".checkpoint.{os.getpid()}"
         try:
-            with unfinished.open("wb") as file:
-                file.write(data)
-                file.flush()
+            # Straight from where they lie: a copy in memory would be as large as the training itself.
+            save_file(tensors, unfinished, metadata)
+            new = self.folder / f"checkpoint-{_sha256(unfinished)}.safetensors"
+            with unfinished.open("rb") as file:
                 os.fsync(file.fileno())
             unfinished.replace(new)
         finally:
@@ -168,14 +166,18 @@ class Checkpoint:
 def saved_facts(folder: Path) -> dict[str, Any]:
     """Return the facts of the checkpoint in ``folder``, from its header alone; empty where there is none."""
     for path in folder.glob(_PATTERN):
-        with suppress(OSError, ValueError, KeyError), path.open("rb") as file:
-            head = file.read(8)
-            facts: dict[str, Any] = json.loads(_metadata(head + file.read(int.from_bytes(head, "little")))["facts"])
-            return facts
+        with suppress(OSError, ValueError, KeyError):
+            return _facts(path)
     return {}
 
 
-def _metadata(data: bytes) -> dict[str, str]:
-    size = int.from_bytes(data[:8], "little")
-    metadata: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
-    return metadata
+def _facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        facts: dict[str, Any] = json.loads(json.loads(file.read(size))["__metadata__"]["facts"])
+    return facts
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,9 +32,8 @@ class UpdateClock:
         """How long they took together."""
         return self.ends[-1] - self.ends[self.warmup]
 
-    def restore(self, snapshot: Snapshot) -> bool:
+    def restore(self, snapshot: Snapshot) -> None:
         """Find nothing."""
-        return False
 
     def is_due(self) -> bool:
         """Note the time; never due."""

@@ -61,6 +61,10 @@ class Course:
     losses: tuple[tuple[tuple[int, float], ...], ...]
     seconds: float
 
+    def broken(self, member: int) -> int | None:
+        """Return the first update of a member's curve at which the loss is not a number; None where all are."""
+        return next((update for update, loss in self.losses[member] if not math.isfinite(loss)), None)
+
 
 def train(
     weights: Weights,
@@ -80,7 +84,7 @@ def train(
     left.
     """
     trained = {name: value for name, value in weights.items() if not name.endswith(STATISTICS)}
-    members, device = next(iter(trained.values())).shape[0], next(iter(trained.values())).device
+    device = next(iter(trained.values())).device
     optimiser = optimiser_of(
         trained,
         name=optimisation.optimiser,
@@ -108,7 +112,7 @@ def train(
         losses = run(pieces)
         snapshot.losses.append(losses)
         snapshot.seconds = earlier + time.perf_counter() - begin
-        if members == 1 and update % 100 == 0 and not math.isfinite(losses.item()):
+        if update % 100 == 0 and not losses.isfinite().any():
             break
         if keeper is not None and keeper.is_due():
             keeper.save(snapshot)

@@ -11,16 +11,18 @@ from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
+from tlm_search.model.batching import BATCH_TOKENS, batches, rows
 from tlm_search.model.bert import class_logits
+from tlm_search.model.inference import is_lookup_worth, member_logits, split, with_lookup
 from tlm_search.model.loss import class_losses, soft_losses
 from tlm_search.model.weights import Weights, classifier_weights, initial_weights
-from tlm_search.training.batches import Ints, Orders, ScoredBatch, TextBatch, assemble, label
+from tlm_search.training.batches import Ints, Orders, ScoredBatch, assemble, label
 from tlm_search.training.checkpoint import Keeping
 from tlm_search.training.dropout import dropout
 from tlm_search.training.engine import Course, Optimisation, train
 from tlm_search.training.settings import Execution, Finetuning
 
-EVALUATION_TEXTS = 256  # texts per forward pass without gradients
+GPU_TOKENS = 32_768  # of one forward pass without gradients on a GPU
 _WORDS = "embeddings.words"
 
 
@@ -60,10 +62,12 @@ def finetune(
     targets = np.arange(len(texts)) if labels.ndim == 2 else np.asarray(labels, np.int64)
     orders = Orders(len(texts), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
+    packed = not architecture.convolution_layers
+
     def labelled() -> Iterator[Sequence[ScoredBatch]]:
         for chosen in orders:
-            batch = label(_assemble(architecture, texts, chosen, pad=pad), targets[chosen])
-            yield batch.split(execution.pieces)
+            batch = assemble(texts, chosen, length=architecture.positions, packed=packed, pad=pad)
+            yield label(batch, targets[chosen]).split(execution.pieces)
 
     def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
         options = {"dropout": drop, "training": True, "precision": precision}
@@ -85,21 +89,22 @@ def predict(
     architecture: Architecture, weights: Weights, texts: TokenArray, *, pooling: str, pad: int
 ) -> NDArray[np.float32]:
     """Return each member's logits for all ``texts``: ``(K, texts, classes)``."""
-    members, device = weights["classifier.bias"].shape[0], weights["classifier.bias"].device
-
-    def move(part: Tensor) -> Tensor:
-        return part.to(device)
-
-    parts = []
-    for first in range(0, len(texts), EVALUATION_TEXTS):
-        chosen = np.arange(first, min(first + EVALUATION_TEXTS, len(texts)))
-        rows = _assemble(architecture, texts, np.tile(chosen, (members, 1)), pad=pad)
-        tokens, starts = rows.tokens.each(move), rows.starts().each(move)
-        logits = class_logits(weights, architecture, tokens, starts, pooling=pooling)
-        parts.append(logits.cpu().numpy())
-    return np.concatenate(parts, axis=1)
-
-
-def _assemble(architecture: Architecture, texts: TokenArray, chosen: Ints, *, pad: int) -> TextBatch:
-    packed = not architecture.convolution_layers
-    return assemble(texts, chosen, length=architecture.positions, packed=packed, pad=pad)
+    members, device, lengths = len(weights["classifier.bias"]), weights["classifier.bias"].device, texts.lengths()
+    stacks, most = [weights], GPU_TOKENS
+    if device.type == "cpu":
+        # One after another: a member alone takes the plain kernels, which suit large batches.
+        stacks, most = split(weights, architecture), BATCH_TOKENS
+        if pooling == "cls" and architecture.depth == 1:
+            most *= 4  # of which next to nothing but the embeddings is computed
+        if is_lookup_worth(architecture, members=members, tokens=len(texts.ids), pooling=pooling):
+            stacks = [with_lookup(member) for member in stacks]
+    if architecture.convolution_layers:
+        lengths = np.full_like(lengths, architecture.positions)  # to which each text is padded
+    logits = np.empty((members, len(texts), weights["classifier.bias"].shape[-1]), np.float32)
+    for chosen in batches(lengths, tokens=most):
+        ids, seen = rows(texts, chosen, pad=pad)
+        mask = None if seen.all() else torch.from_numpy(seen).to(device)
+        asked = torch.from_numpy(ids).to(device)
+        answers = [member_logits(stack, architecture, asked, mask, pooling=pooling, pad=pad) for stack in stacks]
+        logits[:, chosen] = torch.cat(answers).cpu().numpy()
+    return logits

@@ -75,12 +75,18 @@ class Graphs:
         if shape not in self._seen or not self._possible or len(self._recorded) == MOST_GRAPHS:
             self._seen.add(shape)
             return None
+        stream, states = torch.cuda.current_stream(), [generator.clone_state() for generator in self.generators]
         try:
             self._recorded[shape] = self._record(batch)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             self._possible = False
+            # Torch leaves the stream of the recording current, and the generators' states bound to it.
+            torch.cuda.set_stream(stream)
+            for generator, state in zip(self.generators, states, strict=True):
+                generator.graphsafe_set_state(state)
+            self._recorded.clear()  # they draw from the states that were given up
             reason = (str(error).splitlines() or ["unknown"])[0]
             warnings.warn(f"no CUDA graph was recorded, so that updates are slower: {reason}", stacklevel=2)
             return None

@@ -38,10 +38,11 @@ class Finetuning:
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a training is computed; nothing of it is meant to change its result beyond rounding.
+    """Where and how a training is computed; nothing of it is meant to make a better or worse member.
 
     ``precision`` is that of activations, weights stay in fp32. ``pieces`` is how many parts a batch is computed in,
-    one after the other, where memory is short.
+    one after the other, where memory is short: dropout is then drawn in another order, and a convolution's batch norm
+    takes the statistics of a part.
     """
 
     device: str = "cpu"

@@ -50,7 +50,7 @@ def test_members_without_a_form_in_transformers_are_left_out_and_the_card_says_w
     monkeypatch.setattr("tlm_search.export.committee.STACKED_TOKENS", 0)
     np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-4)
     assert ("_looking_up" in vars(committee)) == ("pooling" in settings)
-    monkeypatch.setattr("tlm_search.export.committee.LOOKUP_BYTES", 0)
+    monkeypatch.setattr("tlm_search.model.inference.LOOKUP_BYTES", 0)
     np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-4)
 
 

@@ -1,8 +1,10 @@
 """Hit or train: one training a member, whoever asks; failures store nothing and say why."""
 
+import math
 import multiprocessing
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,10 @@ from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.spec import MemberSpec, committee_specs
 from tlm_search.members.store import Store
 from tlm_search.members.train import TrainedMember, Trainer, obtain
+from tlm_search.model.weights import Weights
 from tlm_search.space.settings import Value, complete
+from tlm_search.training.engine import Course
+from tlm_search.training.pretrain import pretrain
 
 SHAPE: dict[str, Value] = {"depth": 1, "width": 16, "head_size": 8, "feed_forward": 2}
 FAST: dict[str, Value] = {**SHAPE, "finetune_epochs": 3, "pretrain_epochs": 1, "finetune_learning_rate": 5e-3}
@@ -144,6 +149,24 @@ def test_a_member_that_diverges_says_why_and_is_not_stored(data: PreparedData) -
     assert caught.value.hint == "lower pretrain_learning_rate"
     assert not list(store.entries("members"))
     assert not list(store.entries("pretrained"))
+
+
+def test_of_a_stack_those_that_did_not_diverge_are_kept(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
+    specs = specs_of(data, trainer, range(3), pretrain_size=20)
+
+    def spoiled(*arguments: Any, **options: Any) -> tuple[Weights, Course]:
+        weights, course = pretrain(*arguments, **options)
+        losses = [*course.losses]
+        losses[1] = ((1, math.nan),)
+        return weights, replace(course, losses=tuple(losses))
+
+    monkeypatch.setattr(trainer, "stack", lambda spec: 3)
+    monkeypatch.setattr("tlm_search.members.bert_trainer.pretrain", spoiled)
+    with pytest.raises(DivergedError, match=r"pre-training loss of seed 1 is not a number"):
+        obtain(specs, store=store, data=data, trainer=trainer)
+    kept = {entry.document["spec"]["seed"] for entry in store.entries("pretrained")}
+    assert kept == {0, 2}
 
 
 def test_latency_is_measured_once(data: PreparedData) -> None:

@@ -44,11 +44,13 @@ def test_it_equals_the_engine(shape, pooling):
     options = {"pooling": pooling, "pad": 0}
     found = member_logits(weights, architecture, garbage, mask, **options)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    alone = torch.cat([member_logits(one, architecture, garbage, mask, **options) for one in split(weights)])
+    alone = torch.cat(
+        [member_logits(one, architecture, garbage, mask, **options) for one in split(weights, architecture)]
+    )
     torch.testing.assert_close(alone, expected, atol=1e-5, rtol=1e-5)
     if lookup_bytes(architecture, pooling=pooling):
         with torch.inference_mode():
-            members = [with_lookup(one) for one in split(weights)]
+            members = [with_lookup(one) for one in split(weights, architecture)]
             looked_up = torch.cat([member_logits(one, architecture, garbage, mask, **options) for one in members])
         torch.testing.assert_close(looked_up, expected, atol=1e-5, rtol=1e-5)
         added = sum(value.nbytes for name, value in members[0].items() if name not in weights)

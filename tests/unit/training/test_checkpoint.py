@@ -1,5 +1,7 @@
 """An interrupted training goes on to the very bits of an undisturbed one; a damaged checkpoint is never used."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,30 @@ from small_texts import PRETRAINING, SHAPE, SPECIAL, TRAIN
 from tlm_search.model.weights import Weights
 from tlm_search.training.checkpoint import Checkpoint, saved_facts
 from tlm_search.training.pretrain import pretrain
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np, torch
+from tlm_search.training.batches import Orders
+from tlm_search.training.checkpoint import Checkpoint, Snapshot
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB
+
+orders = Orders(4, batch_size=2, epochs=1, generators=[np.random.default_rng(0)])
+keeper = Checkpoint(Path(sys.argv[1]), key=["a"], facts={}, seconds=0, orders=orders)
+def save(rows):
+    weight = torch.ones(1, rows, 1024)
+    optimiser = torch.optim.AdamW([weight])
+    optimiser.state[weight] = {"exp_avg": torch.ones_like(weight), "exp_avg_sq": torch.ones_like(weight)}
+    before = peak()
+    keeper.save(Snapshot({"w": weight}, {"w": weight}, optimiser, [torch.zeros(1)]))
+    return 3 * weight.nbytes / 2**20, peak() - before
+save(1)
+size, taken = save(20_000)
+print(size, taken)
+"""
 
 
 class KilledError(Exception):
@@ -61,6 +87,14 @@ def test_it_goes_on_to_the_same_bits(tmp_path: Path, undisturbed: Weights, updat
     assert saved_facts(tmp_path)["precision"] == "float32"
     assert len(list(tmp_path.iterdir())) == 1
     assert equal(run(tmp_path), undisturbed)
+
+
+def test_writing_one_takes_no_copy_of_it_in_memory(tmp_path: Path) -> None:
+    """In a process of its own: what earlier tests took would hide it."""
+    done = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True)
+    size, taken = map(float, done.stdout.split())
+    assert size > 100
+    assert taken < size / 2
 
 
 def test_it_may_be_interrupted_again_and_again(tmp_path: Path, undisturbed: Weights) -> None:

@@ -132,8 +132,8 @@ def test_fine_tuning_in_graphs_with_hard_and_soft_labels(monkeypatch: pytest.Mon
 
 
 def test_what_cannot_be_recorded_is_computed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = replace(LONG, dropout=0.0)
-    expected = pretrained(SHAPE, plain, 1)[1]
+    """With dropout: a recording that fails must give back the generators."""
+    expected = pretrained(SHAPE, LONG, 1)[1]
     losses = pretraining.mlm_losses
 
     def waiting(*arguments: object) -> torch.Tensor:
@@ -142,7 +142,7 @@ def test_what_cannot_be_recorded_is_computed_all_the_same(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(pretraining, "mlm_losses", waiting)
     with pytest.warns(UserWarning, match="no CUDA graph was recorded"):
-        close(pretrained(SHAPE, plain, 1)[1], expected, within=1e-2)
+        close(pretrained(SHAPE, LONG, 1)[1], expected, within=0.1)  # other dropout than a graph draws
 
 
 def test_the_precision_of_a_wide_member_is_measured() -> None:

@@ -1,0 +1,36 @@
+"""Texts that are only answered: those of like length in one forward pass, as padded rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.data.tokens import TokenArray
+
+# Of one forward pass: fewer are lost in calls, and what more of them take is given back to the system and taken anew
+# for each layer, which at 4096 took as long as the arithmetic.
+BATCH_TOKENS = 2048
+
+
+def batches(lengths: NDArray[np.int64], *, tokens: int = BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:
+    """Yield the texts of each forward pass, those of like length together, at most ``tokens`` with their padding."""
+    order = np.argsort(lengths, kind="stable")
+    first = 0
+    while first < len(order):
+        # Sorted: the last text of a batch is its longest.
+        sizes = np.maximum(1, lengths[order[first : first + tokens]])
+        count = max(1, int(np.searchsorted(sizes * np.arange(1, len(sizes) + 1), tokens, side="right")))
+        yield order[first : first + count]
+        first += count
+
+
+def rows(texts: TokenArray, chosen: NDArray[np.int64], *, pad: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the ``chosen`` texts as rows of ids, padded to the longest of them, and which of these are tokens."""
+    starts, lengths = texts.offsets[chosen], texts.lengths()[chosen]
+    places = np.arange(max(1, int(lengths.max(initial=0))))
+    mask = places < lengths[:, None]
+    ids = np.full(mask.shape, pad, np.int64)
+    ids[mask] = texts.ids[(starts[:, None] + places)[mask]]
+    return ids, mask
