@@ -210,7 +210,9 @@ def _write_tokenizer(source: Path, folder: Path, *, length: int) -> None:
             shutil.copyfile(file, folder / file.name)
     place = folder / _TOKENIZER_CONFIG
     settings = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
-    write_json(place, {**settings, "model_max_length": length})
+    # As `encode` cuts, and as the members' positions count, whatever the tokenizer was made for.
+    sides = {"padding_side": "right", "truncation_side": "right"}
+    write_json(place, {**settings, "model_max_length": length, **sides})
 
 
 def _write_member(

@@ -8,10 +8,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from finished import LABELS, LENGTH
+from finished import LABELS, LENGTH, WORDS, finished_study
 
 from tlm_search.committee.vote import soft_vote
 from tlm_search.errors import ExportError
+from tlm_search.export.choose import choose
+from tlm_search.export.write import export_committee
+from tlm_search.report.evidence import Evidence
 
 ORDERS = {
     "tlm_search first": "import tlm_search; import transformers",
@@ -49,6 +52,26 @@ def test_a_pipeline_gives_the_probabilities_of_the_study(exported, finished):
         rows = [[row[label] for label in LABELS] for row in by_label]
         np.testing.assert_allclose(rows, expected, atol=1e-4)
     assert isinstance(AutoModelForSequenceClassification.from_pretrained(exported), tlm_search.SoftCommittee)
+
+
+def test_a_pipeline_cuts_and_pads_as_the_study_did_whatever_the_tokenizer_is_used_to(tmp_path):
+    from transformers import AutoTokenizer, pipeline
+
+    from tlm_search import SoftCommittee
+
+    finished = finished_study(tmp_path)
+    config = finished.store.root / "tokenizer" / "tokenizer_config.json"
+    sides = {"padding_side": "left", "truncation_side": "left"}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **sides}))
+    chosen = choose(finished.record, Evidence(finished.record, finished.store), number=0)
+    export_committee(finished.record, finished.store, chosen, out=tmp_path / "out")
+    texts = [" ".join(WORDS[10 * (i % 3) :] * 3) for i in range(5)] + ["aa", "da fa"]
+    expected = SoftCommittee.from_pretrained(tmp_path / "out").probabilities(texts)
+    found = pipeline("text-classification", str(tmp_path / "out"))(texts, truncation=True, top_k=None, batch_size=7)
+    by_label = [{answer["label"]: answer["score"] for answer in row} for row in found]
+    np.testing.assert_allclose([[row[label] for label in LABELS] for row in by_label], expected, atol=1e-4)
+    member = AutoTokenizer.from_pretrained(tmp_path / "out" / "members" / "0")
+    assert (member.padding_side, member.truncation_side) == ("right", "right")
 
 
 def test_the_model_answers_texts_and_tells_its_members_apart(exported, finished, tmp_path):
