@@ -10,7 +10,7 @@ import numpy as np
 
 from tlm_search.committee.frontier import frontier
 from tlm_search.data import wordpiece
-from tlm_search.data.tokenizer import encode, open_tokenizer
+from tlm_search.data.tokenizer import encode, open_tokenizer, tokenizer_fingerprint
 from tlm_search.data.tokens import TokenArray
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.spec import committee_specs
@@ -58,6 +58,7 @@ def finished_study(root: Path, **settings) -> Finished:
         length=LENGTH,
         labels=LABELS,
         rows=rows,
+        tokenizer_fingerprint=tokenizer_fingerprint(store.root / "tokenizer"),
         corpus_name="/home/someone/texts",
         task_name="/home/someone/tickets.csv",
     )

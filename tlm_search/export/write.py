@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.vote import soft_vote
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.tokenizer import open_tokenizer
+from tlm_search.data.tokenizer import open_tokenizer, tokenizer_fingerprint
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
 from tlm_search.export.card import Facts, Graph, card, no_members_because
@@ -88,7 +88,7 @@ def export_committee(
         why_not = no_members_because(architecture, config["pooling"])
         tensors = [{name: torch.from_numpy(value) for name, value in state.items()} for state in states]
         weights = stacked(tensors, architecture)
-        _write_tokenizer(data.folder("tokenizer"), folder, length=data.length)
+        _write_tokenizer(data, folder)
         tokenizer = open_tokenizer(folder)
         committee = Committee.of(config, weights, tokenizer, labels=data.labels, expected={})
         facts = _facts(record, chosen, data, entries, committee)
@@ -185,9 +185,10 @@ def _facts(
     probabilities = {part: soft_vote(np.stack([own[part] for own in logits])) for part in ("validation", "test")}
     try:
         labels = {part: np.load(data.folder(part) / "labels.npy") for part in probabilities}
-    except OSError as error:
+    except (OSError, ValueError, EOFError) as error:  # EOFError: the file is empty
         raise ExportError(
-            f"the labels of the study {record.name} are not in the store {data.root}: {error.strerror or error}"
+            f"the labels of the study {record.name} cannot be read from the store {data.root}: {error}",
+            hint="tlm-search store verify says what is damaged",
         ) from error
     answers = committee.answers_to_tokens(TokenArray.open(data.folder("test"))).probabilities
     return Facts(
@@ -202,17 +203,27 @@ def _facts(
     )
 
 
-def _write_tokenizer(source: Path, folder: Path, *, length: int) -> None:
+def _write_tokenizer(data: PreparedData, folder: Path) -> None:
+    source = data.folder("tokenizer")
     if not (source / "tokenizer.json").is_file():
         raise ExportError(f"the study's tokenizer is not in the store: {source} is missing or not whole")
+    config = source / _TOKENIZER_CONFIG
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        whole = tokenizer_fingerprint(source) == data.tokenizer_fingerprint
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ExportError(
+            f"the study's tokenizer is not as it was: {source} was changed after the study was run",
+            hint="remove that folder; tlm-search run on the study's space makes it anew",
+        )
     for file in source.iterdir():
         if file.is_file() and not file.name.startswith("."):
             shutil.copyfile(file, folder / file.name)
-    place = folder / _TOKENIZER_CONFIG
-    settings = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
     # As `encode` cuts, and as the members' positions count, whatever the tokenizer was made for.
     sides = {"padding_side": "right", "truncation_side": "right"}
-    write_json(place, {**settings, "model_max_length": length, **sides})
+    write_json(folder / _TOKENIZER_CONFIG, {**settings, "model_max_length": data.length, **sides})
 
 
 def _write_member(
@@ -231,4 +242,4 @@ def _write_member(
         "type_vocab_size": 2,
     }
     write_json(member / "config.json", settings)
-    _write_tokenizer(data.folder("tokenizer"), member, length=data.length)
+    _write_tokenizer(data, member)

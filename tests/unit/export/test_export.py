@@ -144,6 +144,25 @@ def test_nothing_is_overwritten_and_nothing_is_left_behind(finished, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("tokenizer/tokenizer.json", lambda raw: raw.replace(b'"ba"', b'"zz"'), "tokenizer is not as it was"),
+        ("tokenizer/tokenizer.json", lambda raw: raw[:-9], "tokenizer is not as it was"),
+        ("tokenizer/tokenizer_config.json", lambda raw: raw[:-9], "tokenizer is not as it was"),
+        ("test/labels.npy", lambda raw: raw[:-9], "the labels of the study tiny cannot be read"),
+        ("test/labels.npy", lambda _: b"", "the labels of the study tiny cannot be read"),
+    ],
+)
+def test_damaged_data_are_one_message_and_nothing_is_written(finished, tmp_path, name, damage, message):
+    root = shutil.copytree(finished.store.root, tmp_path / "store")
+    (root / name).write_bytes(damage((root / name).read_bytes()))
+    moved = type(finished)(finished.record, type(finished.store)(root), finished.texts, finished.logits)
+    with pytest.raises(ExportError, match=message):
+        export(moved, tmp_path / "out", number=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+@pytest.mark.parametrize(
     ("choice", "message"),
     [
         ({"number": 7}, "no such trial"),
