@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 _BATCH = 2000  # texts at once: enough for all cores, little memory
 _ROLES = {"pad": ("pad",), "unk": ("unk",), "cls": ("cls", "bos"), "sep": ("sep", "eos"), "mask": ("mask",)}
 _CUT = 8  # characters per token that are mostly enough, see `encode`
+_MOST = 64  # characters per token that are read at most: beyond it lies what no words of a language need
+# Controls are no white space to BERT, which drops them: the words around them are one.
+_WHITE = r"[^\S\x0b\x0c\x1c-\x1f\x85]"
+_FIRST_WHITE, _LAST_WHITE = re.compile(_WHITE), re.compile(f"(?s:.*)(?={_WHITE})")
 
 
 def train_tokenizer(folder: Path, texts: Sequence[str], *, vocabulary: int) -> None:
@@ -109,22 +114,28 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], *, length: int) -> Iterat
     """Yield the ids of each text with the special tokens in place, cut to ``length`` tokens.
 
     Long texts are tokenised from their start only as far as needed: a start that fills ``length`` tokens and ends at
-    white space has the same first tokens as the whole.
+    white space has the same first tokens as the whole. Nobody needs more than ``_MOST`` characters a token; a text that
+    fills so many with next to nothing (one word of megabytes, a page of blanks) ends there.
     """
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)
-    remaining = iter(texts)
+    remaining, most = iter(texts), _MOST * length
     while batch := list(islice(remaining, _BATCH)):
-        starts = [_start(text, _CUT * length) for text in batch]
+        starts = [_start(text, _CUT * length, most) for text in batch]
         encoded = [encoding.ids for encoding in tokenizer.encode_batch_fast(starts)]
-        again = [i for i, ids in enumerate(encoded) if len(ids) < length and len(starts[i]) < len(batch[i])]
-        for i, encoding in zip(again, tokenizer.encode_batch_fast([batch[i] for i in again]), strict=True):
+        again = [i for i, ids in enumerate(encoded) if len(ids) < length and len(starts[i]) < min(len(batch[i]), most)]
+        longer = tokenizer.encode_batch_fast([_start(batch[i], most, most) for i in again])
+        for i, encoding in zip(again, longer, strict=True):
             encoded[i] = encoding.ids
         yield from encoded
 
 
-def _start(text: str, characters: int) -> str:
+def _start(text: str, characters: int, most: int) -> str:
+    """Cut ``text`` at the last white space before ``characters``, or at the next one, or at ``most`` where none is."""
     if len(text) <= characters:
         return text
-    end = text.rfind(" ", 0, characters)
-    return text[:end] if end > 0 else text
+    before = _LAST_WHITE.match(text, 0, characters)
+    if before and before.end():
+        return text[: before.end()]
+    after = _FIRST_WHITE.search(text, characters, most)
+    return text[: after.start() if after else most]

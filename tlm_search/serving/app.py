@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 4 * 2**20  # of a body
 MOST_TEXTS = 256  # of a request, and of a batch
 MOST_WAITING = 4096  # texts that wait for their turn
+MOST_CHARACTERS = 64 * 2**20  # of them all: long ones may not fill the memory before they are that many
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
@@ -83,7 +84,11 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
     """Return the application that serves ``committee``, which is called ``name`` in /health."""
     metrics = _Metrics()
     batcher = Batcher(
-        committee.answers, most_texts=MOST_TEXTS, most_waiting=MOST_WAITING, observe=metrics.batch.observe
+        committee.answers,
+        most_texts=MOST_TEXTS,
+        most_waiting=MOST_WAITING,
+        most_characters=MOST_CHARACTERS,
+        observe=metrics.batch.observe,
     )
     metrics.waiting.set_function(lambda: batcher.waiting)
 

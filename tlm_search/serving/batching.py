@@ -28,14 +28,15 @@ class BusyError(Exception):
 @dataclass(frozen=True)
 class _Waiting:
     texts: Sequence[str]
+    characters: int
     answer: asyncio.Future[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 class Batcher:
     """Answers requests in the order of their arrival, at most ``most_texts`` texts at once.
 
-    ``answer`` runs in one thread of its own, so that the server goes on listening. ``most_waiting`` texts may wait;
-    ``observe`` is told the number of texts of each batch.
+    ``answer`` runs in one thread of its own, so that the server goes on listening. ``most_waiting`` texts of
+    ``most_characters`` in all may wait; ``observe`` is told the number of texts of each batch.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Batcher:
         *,
         most_texts: int,
         most_waiting: int,
+        most_characters: int,
         observe: Callable[[int], Any] = lambda _: None,
     ) -> None:
         self._answer = answer
         self._most_texts = most_texts
         self._most_waiting = most_waiting
+        self._most_characters = most_characters
         self._observe = observe
         self._waiting: list[_Waiting] = []
         self._arrived = asyncio.Event()
@@ -65,9 +68,11 @@ class Batcher:
         Raises:
             BusyError: too many texts are waiting.
         """
-        if self.waiting + len(texts) > self._most_waiting:
+        characters = sum(map(len, texts))
+        held = sum(request.characters for request in self._waiting)
+        if self.waiting + len(texts) > self._most_waiting or held + characters > self._most_characters:
             raise BusyError
-        request = _Waiting(texts, asyncio.get_running_loop().create_future())
+        request = _Waiting(texts, characters, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self._arrived.set()
         return await request.answer

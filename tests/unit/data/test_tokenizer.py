@@ -56,13 +56,51 @@ def test_texts_are_cut_with_their_ends_in_place(tmp_path: Path) -> None:
     assert tokenizer.decode(whole) == TEXTS[0].lower().replace("é", "e").replace("'s", " ' s")
 
 
-@pytest.mark.parametrize("text", ["a " * 500, "word " * 40 + "x" * 300, "x" * 2000, " " * 300 + "at the end", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a " * 500,
+        "word " * 40 + "x" * 300,
+        "x" * 2000,
+        " " * 300 + "at the end",
+        "",
+        "the\nlazy\n" * 300,
+        "the\u3000lazy\u00a0" * 300,
+        "lazy\x1cdog\x85s\x0bthe" * 300,  # controls that are no white space to BERT, which drops them
+        "q" * 90 + "-the-" + "fox" * 60 + " the dog" * 40,
+        "x" * 300 + " the lazy dog" * 40,
+        "\u6f22" * 3000,
+        "the,dog." * 400,
+    ],
+)
 def test_reading_only_the_start_changes_nothing(tmp_path: Path, text: str) -> None:
     train_tokenizer(tmp_path, TEXTS, vocabulary=120)
     tokenizer = open_tokenizer(tmp_path)
     ids = list(encode(tokenizer, [text, "the dog"], length=16))
     tokenizer.enable_truncation(16)
     assert ids == [tokenizer.encode(text).ids, tokenizer.encode("the dog").ids]
+
+
+def test_a_long_text_is_read_no_further_than_its_tokens_can_reach(tmp_path: Path) -> None:
+    """A line feed ends what is read as a space does; without any white space there is a bound."""
+
+    class Watched:
+        def __init__(self) -> None:
+            self.read: list[str] = []
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(tokenizer, name)
+
+        def encode_batch_fast(self, texts: list[str]) -> list[object]:
+            self.read += texts
+            return tokenizer.encode_batch_fast(texts)
+
+    train_tokenizer(tmp_path, TEXTS, vocabulary=120)
+    tokenizer = open_tokenizer(tmp_path)
+    for text, most in (("the lazy dog\n" * 9999, 128), ("x" * 99_999, 1024), (" " * 99_999, 1024)):
+        watched = Watched()
+        list(encode(watched, [text], length=16))  # type: ignore[arg-type]
+        assert max(map(len, watched.read)) <= most
 
 
 def test_many_batches_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,10 @@ async def together(batcher, *requests):
     return found
 
 
-def batcher_of(answer=echo, *, sizes, most_waiting=100):
-    return Batcher(answer, most_texts=4, most_waiting=most_waiting, observe=sizes.append)
+def batcher_of(answer=echo, *, sizes, most_waiting=100, most_characters=1000):
+    return Batcher(
+        answer, most_texts=4, most_waiting=most_waiting, most_characters=most_characters, observe=sizes.append
+    )
 
 
 def test_waiting_requests_share_batches_of_bounded_size():
@@ -42,9 +44,10 @@ def test_an_error_reaches_those_of_its_batch_and_no_other():
     assert [type(answers) for answers in found] == [ValueError, ValueError, tuple]
 
 
-def test_a_full_queue_refuses():
+@pytest.mark.parametrize("full", [{"most_waiting": 3}, {"most_characters": 3}])
+def test_a_full_queue_refuses(full):
     async def ask():
-        batcher = batcher_of(sizes=[], most_waiting=3)
+        batcher = batcher_of(sizes=[], **full)
         first = asyncio.ensure_future(batcher.answers(["1", "2"]))
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
