@@ -59,6 +59,7 @@ def test_status_needs_neither_torch_nor_ray() -> None:
 import sys
 from tlm_search.search.folder import read_study
 import tlm_search.search.optuna_study, tlm_search.committee.select, tlm_search.search.record
+import tlm_search.report.evidence, tlm_search.members.shared_store
 sys.exit(any(name in sys.modules for name in ("torch", "ray", "pandas", "plotly")))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

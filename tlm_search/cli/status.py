@@ -10,6 +10,7 @@ import typer
 from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
+    from tlm_search.committee.select import VotesOf
     from tlm_search.search.record import StudentRecord, StudyRecord, TrialRecord
 
 _FAILURES_SHOWN = 5
@@ -21,14 +22,18 @@ def status(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show trials by state, members trained and reused, the best so far, and why trials failed."""
-    from tlm_search.search.folder import find_study, read_study
+    from tlm_search.members.shared_store import open_store
+    from tlm_search.report.evidence import Evidence
+    from tlm_search.search.folder import find_study, read_study, store_root
 
-    summary = summarise(read_study(find_study(study, studies_dir)))
+    record = read_study(find_study(study, studies_dir))
+    evidence = Evidence(record, open_store(store_root(record.folder.parent)))
+    summary = summarise(record, evidence.votes_of)
     print(json.dumps(summary, indent=2) if json_ else "\n".join(lines_of(summary)))
 
 
-def summarise(record: StudyRecord) -> dict[str, Any]:
-    """Return what ``status --json`` prints."""
+def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
+    """Return what ``status --json`` prints; ``votes_of`` is that of ``select``."""
     from tlm_search.committee.select import select
     from tlm_search.remote.mount import shown
     from tlm_search.search.record import STATES
@@ -36,7 +41,7 @@ def summarise(record: StudyRecord) -> dict[str, Any]:
     everything = [*record.trials, *([record.reference] if record.reference else [])]
     everything += [student.result for student in record.students]
     failed = record.in_state("failed")
-    choice = next(iter(select(record.trials, record.reference, top=1).choices), None)
+    choice = next(iter(select(record.trials, record.reference, top=1, votes_of=votes_of).choices), None)
     return {
         "name": record.name,
         "folder": str(record.folder),

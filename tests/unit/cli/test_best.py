@@ -2,10 +2,12 @@ import json
 import os
 
 import builders
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from tlm_search.cli.main import app
+from tlm_search.committee.select import Votes
 
 ROWS = 1000
 
@@ -27,8 +29,8 @@ def study(monkeypatch, tmp_path):
     return choose
 
 
-def run(*arguments):
-    result = CliRunner().invoke(app, ["best", "made-up", *arguments], catch_exceptions=False)
+def run(*arguments, command="best"):
+    result = CliRunner().invoke(app, [command, "made-up", *arguments], catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout
 
@@ -66,6 +68,22 @@ def test_only_what_matches(study):
     assert all(entry["matches_reference"] for entry in entries)
     parameters = [entry["parameters"] for entry in entries]
     assert parameters == sorted(parameters)
+
+
+def test_status_judges_the_best_by_the_same_logits(study, monkeypatch):
+    trial = builders.trial(1, heads=8, pretrain_size=4000)
+    study(builders.study([trial], reference_trial=builders.reference()))
+    one, labels = builders.logits_of(1.0, members=1, rows=200), builders.labels_of(200)
+    same = Votes(
+        *[np.repeat(one, 2, axis=0)] * 2, *[labels] * 2
+    )  # so that they match, which the accuracies do not show
+    matches = []
+    for votes in (None, same):
+        monkeypatch.setattr("tlm_search.report.evidence.Evidence.votes_of", lambda self, trial, votes=votes: votes)
+        best = json.loads(run("--json"))[0]
+        assert json.loads(run("--json", command="status"))["best"] == best
+        matches.append(best["matches_reference"])
+    assert matches == [False, True]
 
 
 @pytest.mark.parametrize("columns", [80, 100])
