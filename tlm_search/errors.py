@@ -17,8 +17,8 @@
     ├── NoTrialSucceededError     the study ended without one finished trial; exit code 3
     └── InterruptedStudyError     Ctrl-C; exit code 130
 
-The command line prints the message, then the hint, and ends with ``exit_code``; a traceback is only for what is not in
-this tree.
+The command line prints the message, then the hint, and ends with ``exit_code``; what the system refuses (OSError) it
+takes for a UserError. A traceback is only for everything else.
 """
 
 from __future__ import annotations

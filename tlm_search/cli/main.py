@@ -5,9 +5,13 @@ Commands import what is heavy inside their functions, so that help and a wrong o
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +32,7 @@ from tlm_search.cli.serve import serve
 from tlm_search.cli.status import status
 from tlm_search.cli.store import app as store
 from tlm_search.cli.validate import validate
-from tlm_search.errors import InterruptedStudyError, TlmSearchError
+from tlm_search.errors import InterruptedStudyError, TlmSearchError, UserError
 
 INTERRUPTED = 130
 
@@ -65,8 +69,12 @@ app.add_typer(store, name="store")
 
 def main() -> None:
     """Run one command; what the user can mend ends with a message and its exit code, without a traceback."""
+    _prepare_output()
     try:
-        app()
+        try:
+            app()
+        finally:
+            _flush_output()
     except InterruptedStudyError as error:
         _hear_no_more()
         show(error)
@@ -74,9 +82,32 @@ def main() -> None:
     except TlmSearchError as error:
         show(error)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # who reads the output has seen enough
+        sys.exit(1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        show(UserError(reason if error.filename is None else f"{error.filename}: {reason}"))
+        sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
         _hear_no_more()
         sys.exit(INTERRUPTED)
+
+
+def _prepare_output() -> None:
+    if sys.stdout is None:  # it was closed; print() takes that, others do not
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal has no letter for, as on standard error
+
+
+def _flush_output() -> None:
+    """Write what is buffered now, while a full disk can still be said, and not at the very end of the process."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            sys.stdout.close()  # or the end would try once more, and print its own message
+        raise
 
 
 def _hear_no_more() -> None:

@@ -1,4 +1,8 @@
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +88,53 @@ def test_one_more_ctrl_c_takes_neither_message_nor_exit_code(call, monkeypatch):
     code, _, err = call("validate", "x.yaml")
     assert code == 130
     assert "continue with: tlm-search run x" in err
+
+
+LONG = "text " * 60  # no name of a file may be so long
+PROGRAM = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
+
+
+@pytest.mark.parametrize("command", ["status", "latency", "serve", "validate"])
+def test_what_the_system_refuses_is_one_message(call, command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(command, LONG)
+    assert (code, out) == (2, "")
+    assert "File name too long" in err
+
+
+def test_the_message_of_the_system_names_the_file(call, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied", "locked/space.yaml")
+
+    monkeypatch.setattr("tlm_search.space.load.load_space", fail)
+    assert call("validate", "x.yaml") == (2, "", "error: locked/space.yaml: Permission denied\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+@pytest.mark.parametrize("command", ["schema", "--version"])
+def test_a_full_disk_is_one_message(command):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*PROGRAM, command], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", ["schema", "--version"])
+def test_who_reads_no_more_is_no_error(command):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as nobody:  # noqa: PTH123 - a descriptor
+        done = subprocess.run([*PROGRAM, command], stdout=nobody, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_letters_that_the_terminal_lacks_are_escaped(tmp_path):
+    (tmp_path / "space.yaml").write_text("name: x\ndescription: 漢字\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [*PROGRAM, "validate", str(tmp_path / "space.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, "\\u6f22\\u5b57" in done.stdout) == (0, True), done.stderr
+
+
+def test_output_that_was_closed_is_no_traceback():
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *PROGRAM, "schema"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
