@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 CHUNK = 4096  # texts at once: enough to put those of like length together, little to hold
 _READ_BYTES = 2**20
+_HELD_BYTES = 2**24  # of a JSON document, before it goes to a temporary file
 _SHOWN_CHARACTERS = 60
 
 
@@ -33,11 +36,14 @@ def predict(
         Path | None, typer.Option(metavar="F", help="A table of texts (.csv .jsonl .parquet ...), or .txt: one a line.")
     ] = None,
     text: Annotated[str, typer.Option(metavar="COLUMN", help="The column of --file that holds the texts.")] = "text",
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, once all texts are answered.")
+    ] = False,
 ) -> None:
     """Print the label of each text, its probability, and the share of members that disagree, as the texts come."""
     if texts and file is not None:
         raise UserError("texts are given both as arguments and with --file", hint="give one of the two")
+    _require_folder(folder)
     import torch
 
     from tlm_search.export.committee import Committee
@@ -62,6 +68,18 @@ def predict(
             sys.stdout.flush()
 
 
+def _require_folder(folder: Path) -> None:
+    try:
+        there = folder.is_dir()
+    except OSError:  # a text, which is no name that a folder can have
+        there = False
+    if not there:
+        raise UserError(
+            f"{_line(str(folder))}: there is no such folder",
+            hint="the first argument is the folder that tlm-search export wrote: tlm-search predict DIR [TEXT ...]",
+        )
+
+
 def _found(committee: Committee, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
     from tlm_search.search.machine import available_cpus
 
@@ -78,15 +96,17 @@ def _found(committee: Committee, texts: Sequence[str]) -> Iterator[dict[str, Any
 
 
 def _print_json(committee: Committee, chunks: Iterable[Sequence[str]]) -> None:
-    """Print one list; nothing before the first chunk is answered, so that a wrong input leaves no output."""
-    begun = False
-    for chunk in chunks:
-        for answer in _found(committee, chunk):
-            item = "\n".join(f"  {line}" for line in json.dumps(answer, indent=2).splitlines())
-            sys.stdout.write(f"{',' if begun else '['}\n{item}")
-            begun = True
-        sys.stdout.flush()
-    sys.stdout.write("\n]\n" if begun else "[]\n")
+    """Print one list; nothing before the last text is answered, so that a wrong input leaves no half of a document."""
+    with SpooledTemporaryFile(max_size=_HELD_BYTES, mode="w+", encoding="utf-8") as held:
+        begun = False
+        for chunk in chunks:
+            for answer in _found(committee, chunk):
+                item = "\n".join(f"  {line}" for line in json.dumps(answer, indent=2).splitlines())
+                held.write(f"{',' if begun else '['}\n{item}")
+                begun = True
+        held.write("\n]\n" if begun else "[]\n")
+        held.seek(0)
+        shutil.copyfileobj(held, sys.stdout)
 
 
 def chunks_of(file: Path, column: str) -> Iterator[list[str]]:
@@ -118,8 +138,11 @@ def chunks_of_input() -> Iterator[list[str]]:
     """Yield the lines of standard input as they come, an empty line as an empty text.
 
     Raises:
+        UserError: it is closed.
         DataError: it is not UTF-8.
     """
+    if sys.stdin is None:
+        raise UserError("there are no texts: standard input is closed", hint="give texts as arguments or with --file")
     if sys.stdin.isatty():
         print("reading texts from standard input, one a line; Ctrl-D ends", file=sys.stderr)
     unfinished, place = b"", 0

@@ -238,7 +238,7 @@ def _json_lines(file: Path, stream: Iterable[str]) -> Iterator[Any]:
             continue
         try:
             yield json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{file}: line {number} is not JSON: {error}", hint="each line holds one object") from error
 
 
@@ -247,7 +247,7 @@ def _json_rows(file: Path, stream: io.TextIOBase) -> Iterable[Any]:
     text = stream.read()
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if text.lstrip().startswith("{") and "\n" in text.strip():
             return _json_lines(file, text.split("\n"))  # a text may hold other ends of lines
         raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=DAMAGED) from error

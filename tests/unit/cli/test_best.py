@@ -74,9 +74,8 @@ def test_status_judges_the_best_by_the_same_logits(study, monkeypatch):
     trial = builders.trial(1, heads=8, pretrain_size=4000)
     study(builders.study([trial], reference_trial=builders.reference()))
     one, labels = builders.logits_of(1.0, members=1, rows=200), builders.labels_of(200)
-    same = Votes(
-        *[np.repeat(one, 2, axis=0)] * 2, *[labels] * 2
-    )  # so that they match, which the accuracies do not show
+    # All vote alike, so that they match, which the two accuracies do not show.
+    same = Votes(*[np.repeat(one, 2, axis=0)] * 2, *[labels] * 2)
     matches = []
     for votes in (None, same):
         monkeypatch.setattr("tlm_search.report.evidence.Evidence.votes_of", lambda self, trial, votes=votes: votes)

@@ -104,6 +104,8 @@ def test_what_a_row_lacks_is_none(tmp_path: Path) -> None:
         ("t.csv", "text,label\na,b\na,b,c\n", "line 3: 3 fields, but the first line names 2"),
         ("t.csv", 'text,label\n"a" b,c\n', "line 2"),
         ("t.jsonl", '{"text": "a", "label": 1}\n{"text', "line 2 is not JSON"),
+        ("t.jsonl", "{}\n" + "[" * 99_999, "line 2 is not JSON"),
+        ("t.json", "[" * 99_999, "cannot be read as JSON"),
         ("t.jsonl", "[1]\n", "row 1 is not an object"),
         ("t.jsonl", '{"text": 1}\n', "no column 'label'; its columns are: text"),
         ("t.json", "[{", "cannot be read as JSON"),

@@ -61,7 +61,9 @@ def test_without_json_there_is_a_line_a_text(exported):
 
 def test_wrong_input_is_one_message(exported, tmp_path, call):
     (tmp_path / "t.csv").write_text("body,label\naa,b\n")
-    assert call("predict", str(tmp_path / "none"), "aa")[0] == 2
+    for no_folder in (str(tmp_path / "none"), "text " * 60, str(tmp_path / "t.csv")):
+        code, out, err = call("predict", no_folder, "aa")
+        assert (code, out, "the first argument is the folder" in err) == (2, "", True)
     code, out, err = call("predict", str(exported), "--file", str(tmp_path / "t.csv"), "--json")
     assert (code, out) == (2, "")
     assert "its columns are: body, label" in err
@@ -111,3 +113,19 @@ def test_input_that_is_no_text_is_one_message(exported, call, tmp_path):
     code, out, err = call("predict", str(exported), "--file", str(tmp_path / "t.jsonl"), "--json")
     assert (code, out) == (2, "")
     assert "row 2: column 'text' holds int" in err
+    (tmp_path / "t.jsonl").write_text('{"text": "aa"}\n{"text": ' + "[" * 99_999 + "\n")
+    code, _, err = call("predict", str(exported), "--file", str(tmp_path / "t.jsonl"))
+    assert (code, "line 2 is not JSON" in err) == (2, True)
+
+
+def test_a_wrong_row_far_down_leaves_no_half_of_a_document(exported, call, tmp_path, monkeypatch):
+    monkeypatch.setattr("tlm_search.cli.predict.CHUNK", 4)
+    (tmp_path / "t.csv").write_text("text\n" + "aa\n" * 9 + "aa,ba\n")
+    code, out, err = call("predict", str(exported), "--file", str(tmp_path / "t.csv"), "--json")
+    assert (code, out, "line 11: 2 fields" in err) == (2, "", True)
+
+
+def test_standard_input_that_was_closed_is_one_message(exported, call, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    code, out, err = call("predict", str(exported))
+    assert (code, out, "standard input is closed" in err) == (2, "", True)
