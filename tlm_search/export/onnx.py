@@ -109,8 +109,19 @@ def onnx_answers(session: InferenceSession, texts: TokenArray, *, labels: int, p
 def run(
     session: InferenceSession, ids: NDArray[np.int64], mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return ``logits`` and ``member_logits`` of one batch."""
-    logits, members = session.run(list(_OUTPUTS), {"input_ids": ids, "attention_mask": mask.astype(np.int64)})
+    """Return ``logits`` and ``member_logits`` of one batch.
+
+    Raises:
+        ExportError: ONNX Runtime cannot run the graph.
+    """
+    try:
+        logits, members = session.run(list(_OUTPUTS), {"input_ids": ids, "attention_mask": mask.astype(np.int64)})
+    except Exception as error:  # its errors have no common class
+        reason = str(error).partition("\n")[0]
+        raise ExportError(
+            f"ONNX Runtime cannot run the graph: {reason}",
+            hint="graphs need torch 2.7 or newer; compare the versions of torch, onnxscript and onnxruntime",
+        ) from error
     return np.asarray(logits), np.asarray(members)
 
 

@@ -156,7 +156,7 @@ def _write_graphs(
     """Write the ONNX graphs and answer the test texts with each.
 
     Raises:
-        ExportError: the answers of the fp32 graph are not those of torch.
+        ExportError: a graph cannot be run, or the answers of the fp32 graph are not those of torch.
     """
     test = TokenArray.open(data.folder("test"))
     expected, labels = committee.answers_to_tokens(test).probabilities, facts.labels["test"]

@@ -52,6 +52,20 @@ def test_the_graphs_equal_the_committee(tmp_path, settings):
     assert set(json.loads((tmp_path / "out" / "manifest.json").read_text())["files"]) >= {ONNX, ONNX_INT8}
 
 
+def test_a_graph_that_cannot_be_run_is_one_message_and_nothing_is_written(finished, tmp_path, monkeypatch):
+    """As torch 2.6 wrote it: for the very shape that it was drawn with."""
+    export_graph = torch.onnx.export
+
+    def fixed(*arguments, dynamic_shapes, **options):
+        export_graph(*arguments, **options)
+
+    monkeypatch.setattr("torch.onnx.export", fixed)
+    with pytest.raises(ExportError, match="ONNX Runtime cannot run the graph") as caught:
+        export(finished, tmp_path / "out", onnx=True)
+    assert "torch" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_the_extra_it_says_what_to_install_and_writes_nothing(finished, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ExportError, match="not installed: onnxscript") as caught:
