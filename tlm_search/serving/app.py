@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -80,6 +80,24 @@ class Health(BaseModel):
     length: int
 
 
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    error: str
+
+
+_NO_ANSWER: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The body cannot be read."},
+    413: {"model": Problem, "description": "The body is too long."},
+    422: {"model": Problem, "description": "The body is not what is asked for."},
+    500: {"model": Problem, "description": "The committee failed."},
+    503: {
+        "model": Problem,
+        "description": "Too many texts are waiting; the header Retry-After says when to try again.",
+    },
+}
+
+
 def app_of(committee: Classifier, *, name: str) -> FastAPI:
     """Return the application that serves ``committee``, which is called ``name`` in /health."""
     metrics = _Metrics()
@@ -121,7 +139,7 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
     async def unknown(_: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": f"{error.detail}; see /docs"}, error.status_code, error.headers)
 
-    @app.post("/predict", response_model=Predictions)
+    @app.post("/predict", response_model=Predictions, responses=_NO_ANSWER)
     async def predict(given: Texts) -> Response:
         """Classify texts; those longer than the committee reads are cut, empty ones are answered too."""
         if not given.texts:
@@ -141,7 +159,7 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
             length=committee.length,
         )
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def report() -> Response:
         """Return counts and times in the text format of Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -166,7 +184,7 @@ class _Metrics:
 
 
 class _Counted:
-    """ASGI middleware that counts requests and times those to /predict."""
+    """ASGI middleware that counts requests, times those to /predict, and answers for what fails below it."""
 
     def __init__(self, app: ASGIApp, *, metrics: _Metrics) -> None:
         self._app = app
@@ -176,18 +194,26 @@ class _Counted:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin = time.perf_counter()
+        begin, begun = time.perf_counter(), False
+        # The path of a route, so that what clients make up is not counted apart.
+        known = {getattr(route, "path", None) for route in scope["app"].routes}
+        path = scope["path"] if scope["path"] in known else "other"
 
         async def counted(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
-                # The path of a route, so that what clients make up is not counted apart.
-                path = getattr(scope.get("route"), "path", "other")
+                begun = True
                 self._metrics.requests.labels(path, str(message["status"])).inc()
                 if path == "/predict":
                     self._metrics.seconds.observe(time.perf_counter() - begin)
             await send(message)
 
-        await self._app(scope, receive, counted)
+        try:
+            await self._app(scope, receive, counted)
+        except Exception:
+            if not begun:
+                await JSONResponse({"error": "the server failed; its log says why"}, 500)(scope, receive, counted)
+            raise  # for the log
 
 
 def _answers(labels: Sequence[str], probabilities: Any, disagreement: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,102 @@
+"""The application without a socket: what it counts, what it says of itself, and a committee that fails."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tlm_search.serving.app import MOST_BYTES, app_of
+
+
+def answer(texts):
+    if "fail" in texts:
+        raise RuntimeError("the committee fails")
+    return SimpleNamespace(
+        probabilities=np.full((len(texts), 2), 0.5, np.float32), disagreement=np.zeros(len(texts), np.float32)
+    )
+
+
+@pytest.fixture
+def app():
+    return app_of(SimpleNamespace(labels=("a", "b"), size=1, length=8, answers=answer), name="made-up")
+
+
+def ask(app, *requests):
+    """Send requests in the life of one server; return status, content type and body of each, and what was raised."""
+
+    async def one(method, path, body):
+        sent, raised = [], None
+        parts = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive():
+            return parts.pop() if parts else {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {
+            "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+            "headers": headers, "http_version": "1.1", "scheme": "http", "root_path": "",
+        }  # fmt: skip
+        try:
+            await app(scope, receive, send)
+        except RuntimeError as error:
+            raised = error
+        kind = dict(sent[0]["headers"])[b"content-type"].decode()
+        return sent[0]["status"], kind, b"".join(part.get("body", b"") for part in sent[1:]), raised
+
+    async def live():
+        async with app.router.lifespan_context(app):
+            return [await one(*request) for request in requests]
+
+    return asyncio.run(live())
+
+
+def predict(*texts):
+    return "POST", "/predict", json.dumps({"texts": texts}).encode()
+
+
+METRICS = ("GET", "/metrics", b"")
+
+
+def test_a_committee_that_fails_is_json_and_counted_and_told_to_the_log(app):
+    failed, again, metrics = ask(app, predict("fail"), predict("a text"), METRICS)
+    assert failed[:2] == (500, "application/json")
+    assert list(json.loads(failed[2])) == ["error"]
+    assert str(failed[3]) == "the committee fails"
+    assert again[0] == 200
+    assert b'tlm_requests_total{path="/predict",status="500"} 1.0' in metrics[2]
+    assert b"tlm_predict_seconds_count 2.0" in metrics[2]
+
+
+def test_what_is_refused_before_it_is_read_counts_for_its_path(app):
+    long = b" " * (MOST_BYTES + 1)
+    requests = [("POST", "/predict", long), ("POST", "/made-up", long), ("GET", "/predict", b""), METRICS]
+    *refused, metrics = ask(app, *requests)
+    assert [reply[0] for reply in refused] == [413, 413, 405]
+    for path, status in (("/predict", 413), ("other", 413), ("/predict", 405)):
+        assert f'tlm_requests_total{{path="{path}",status="{status}"}} 1.0'.encode() in metrics[2]
+
+
+def test_the_description_is_of_what_is_sent(app):
+    requests = [
+        ("POST", "/predict", b'{"texts": ["\xff"]}'),
+        ("POST", "/predict", b" " * (MOST_BYTES + 1)),
+        ("POST", "/predict", b"no json"),
+        predict("fail"),
+    ]
+    *replies, (_, _, document, _), (_, kind, _, _) = ask(app, *requests, ("GET", "/openapi.json", b""), METRICS)
+    described = json.loads(document)
+    responses = described["paths"]["/predict"]["post"]["responses"]
+    assert set(responses) == {"200", "503", *(str(reply[0]) for reply in replies)}
+    error = described["components"]["schemas"]["Problem"]
+    assert {name: field["type"] for name, field in error["properties"].items()} == {"error": "string"}
+    for status, _, body, _ in replies:
+        assert responses[str(status)]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+        assert list(json.loads(body)) == ["error"]
+    assert "HTTPValidationError" not in described["components"]["schemas"]
+    described_kind = list(described["paths"]["/metrics"]["get"]["responses"]["200"]["content"])
+    assert described_kind == [kind.partition(";")[0]] == ["text/plain"]
