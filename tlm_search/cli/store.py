@@ -47,11 +47,15 @@ def ls(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
 
 @app.command()
 def verify(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
-    """Check every file of the store by its sha256; exit 0 when all is well, 1 when something is damaged."""
+    """Check every file of the store, and the data; exit 0 when all is well, 1 when something is damaged."""
+    from tlm_search.data.damage import damaged_data
+    from tlm_search.members.store import Problem
     from tlm_search.remote.mount import shown
 
     store = _store(studies_dir)
-    problems = store.verify()
+    entries = store.verify()
+    data = {path: Problem(path.parent.name, path.stem, why) for path, why in damaged_data(store.root).items()}
+    problems = [*entries, *data.values()]
     count = sum(len(store.sizes(kind)) for kind in store.kinds())
     if json_:
         listed = [{"kind": p.kind, "digest": p.digest, "reason": p.reason} for p in problems]
@@ -62,11 +66,13 @@ def verify(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
         print(
             f"{_entries(count)} in {shown(store.root)}: {f'{len(problems)} damaged' if problems else 'all are whole'}"
         )
-        if problems:
+        if entries:
             print(
                 "What is damaged counts as missing, and nothing else is touched: a run that needs it trains it anew.\n"
                 "Results in the studies stay. To repair now: tlm-search run SPACE --fresh; it reuses all other members."
             )
+        for path in data:
+            print(f"Remove {path}: the next run makes it anew from the sources of its space.")
     if problems:
         raise typer.Exit(DAMAGED)
 

@@ -59,6 +59,23 @@ def test_verify_is_0_when_all_is_whole_and_1_when_not(call, bench):
     assert "damaged" in call("store", "ls", *where)[1]
 
 
+def test_verify_lists_damaged_data_too(call, tmp_path, monkeypatch):
+    folder = tmp_path / ".store" / "data" / "tasks" / "0a1b"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("tlm_search.data.damage.damaged_data", lambda root: {folder: "it was changed"})
+    where = ["--studies-dir", str(tmp_path)]
+    code, out, _ = call("store", "verify", *where)
+    assert (code, out.splitlines()[0]) == (1, "tasks 0a1b: it was changed")
+    assert "1 damaged" in out
+    assert f"Remove {folder}" in out
+    assert "--fresh" not in out
+    code, out, _ = call("store", "verify", "--json", *where)
+    assert (code, json.loads(out)["problems"]) == (
+        1,
+        [{"kind": "tasks", "digest": "0a1b", "reason": "it was changed"}],
+    )
+
+
 def test_gc_removes_what_no_study_refers_to_and_only_with_yes(call, bench):
     needed = names(bench.store)
     orphan(bench.store)

@@ -1,0 +1,63 @@
+"""Whether what was prepared is still what its record says. ``prepare`` looks no further than the sizes of files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokenizer import tokenizer_fingerprint
+from tlm_search.data.tokens import TokenArray
+from tlm_search.digest import digest
+from tlm_search.errors import StoreError
+
+_SPLITS = ("train", "validation", "test")
+_UNREADABLE, _CHANGED = "it cannot be read", "it was changed after it was prepared"
+
+
+def damaged_data(root: Path) -> dict[Path, str]:
+    """Return what was prepared in the store at ``root`` and is not as it was, with the reason: folders and records.
+
+    What is missing is no damage, because the next preparation makes it anew.
+    """
+    found: dict[Path, str] = {}
+    checks: dict[tuple[Path, str], Callable[[Path], str]] = {}  # records share folders
+    for record in sorted((root / "data" / "prepared").glob("*.json")):
+        try:
+            data = PreparedData.from_document(json.loads(record.read_text(encoding="utf-8")), root)
+        except (OSError, ValueError, KeyError, TypeError):
+            found[record] = _UNREADABLE
+        else:
+            checks.update({(folder, expected): fingerprint for folder, expected, fingerprint in _parts(data)})
+    for (folder, expected), fingerprint in checks.items():
+        reason = _reason(folder, expected, fingerprint) if folder.is_dir() else None
+        if reason is not None:
+            found[folder] = reason
+    return found
+
+
+def _parts(data: PreparedData) -> Iterator[tuple[Path, str, Callable[[Path], str]]]:
+    # By their paths and not by `folder`, which would fetch what lies at a URL, where it is checked on its way.
+    yield data.root / data.tokenizer, data.tokenizer_fingerprint, tokenizer_fingerprint
+    if data.corpus is not None:
+        yield data.root / data.corpus, data.corpus_fingerprint, _tokens_fingerprint
+    yield (data.root / data.train).parent, data.task_fingerprint, _task_fingerprint
+
+
+def _reason(folder: Path, expected: str, fingerprint: Callable[[Path], str]) -> str | None:
+    try:
+        return None if fingerprint(folder) == expected else _CHANGED
+    except (StoreError, OSError, ValueError, EOFError):  # EOFError: labels of no bytes
+        return _UNREADABLE
+
+
+def _tokens_fingerprint(folder: Path) -> str:
+    return TokenArray.open(folder).fingerprint()
+
+
+def _task_fingerprint(folder: Path) -> str:
+    labels = {part: np.load(folder / part / "labels.npy").tolist() for part in _SPLITS}
+    return digest({part: [_tokens_fingerprint(folder / part), labels[part]] for part in _SPLITS})
