@@ -16,6 +16,9 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,28 +40,45 @@ _EXPORT_AGAIN = "export it again: tlm-search export STUDY --out DIR"
 def new_export(out: Path) -> Iterator[Path]:
     """Give an empty folder beside ``out`` to write into; with its manifest it becomes ``out`` when the block ends well.
 
+    Otherwise nothing is left of it, also when this process is told to end meanwhile.
+
     Raises:
         ExportError: ``out`` is a file or holds something, or the place cannot be written.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link, and the link is what is in the way
     _require_free(out)
     aside = out.with_name(f".{out.name}.{uuid4().hex[:8]}.tmp")
+    with _told_to_end_is_an_exit():
+        try:
+            aside.mkdir(parents=True)
+            yield aside
+            write_json(aside / MANIFEST, {"format": FORMAT, "files": _manifest(aside)})
+            for path in (*aside.rglob("*"), aside):
+                sync(path)
+            aside.replace(out)
+            sync(out.parent)
+        except OSError as error:
+            _require_free(out)  # another process may have been first
+            raise ExportError(
+                f"{out}: it cannot be written: {error.strerror or error}",
+                hint="choose another folder with --out, or make room there",
+            ) from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _told_to_end_is_an_exit() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, unless somebody else hears it; only the main thread can."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        aside.mkdir(parents=True)
-        yield aside
-        write_json(aside / MANIFEST, {"format": FORMAT, "files": _manifest(aside)})
-        for path in (*aside.rglob("*"), aside):
-            sync(path)
-        aside.replace(out)
-        sync(out.parent)
-    except OSError as error:
-        _require_free(out)  # another process may have been first
-        raise ExportError(
-            f"{out}: it cannot be written: {error.strerror or error}",
-            hint="choose another folder with --out, or make room there",
-        ) from error
+        yield
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -141,6 +143,26 @@ def test_nothing_is_overwritten_and_nothing_is_left_behind(finished, tmp_path):
     (tmp_path / "empty").mkdir()
     export(finished, tmp_path / "empty", number=0, size=1)
     assert Committee.load(tmp_path / "empty").size == 1
+
+
+def test_a_process_that_is_told_to_end_leaves_nothing_behind(tmp_path):
+    code = """import signal, sys, threading
+from pathlib import Path
+from tlm_search.export.folder import new_export
+def export(name):
+    with new_export(Path(sys.argv[1]) / name) as folder:
+        (folder / "config.json").write_text("{}")
+        if name == "told":
+            signal.raise_signal(signal.SIGTERM)
+thread = threading.Thread(target=export, args=["thread"])  # which can have no handler of signals
+thread.start()
+thread.join()
+export("main")
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+export("told")"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["main", "thread"]
 
 
 @pytest.mark.parametrize(
