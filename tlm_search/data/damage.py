@@ -6,15 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
-from tlm_search.data.prepared import PreparedData
+from tlm_search.data.prepared import PreparedData, task_fingerprint
 from tlm_search.data.tokenizer import tokenizer_fingerprint
 from tlm_search.data.tokens import TokenArray
-from tlm_search.digest import digest
 from tlm_search.errors import StoreError
 
-_SPLITS = ("train", "validation", "test")
 _UNREADABLE, _CHANGED = "it cannot be read", "it was changed after it was prepared"
 
 
@@ -44,7 +40,7 @@ def _parts(data: PreparedData) -> Iterator[tuple[Path, str, Callable[[Path], str
     yield data.root / data.tokenizer, data.tokenizer_fingerprint, tokenizer_fingerprint
     if data.corpus is not None:
         yield data.root / data.corpus, data.corpus_fingerprint, _tokens_fingerprint
-    yield (data.root / data.train).parent, data.task_fingerprint, _task_fingerprint
+    yield (data.root / data.train).parent, data.task_fingerprint, task_fingerprint
 
 
 def _reason(folder: Path, expected: str, fingerprint: Callable[[Path], str]) -> str | None:
@@ -56,8 +52,3 @@ def _reason(folder: Path, expected: str, fingerprint: Callable[[Path], str]) -> 
 
 def _tokens_fingerprint(folder: Path) -> str:
     return TokenArray.open(folder).fingerprint()
-
-
-def _task_fingerprint(folder: Path) -> str:
-    labels = {part: np.load(folder / part / "labels.npy").tolist() for part in _SPLITS}
-    return digest({part: [_tokens_fingerprint(folder / part), labels[part]] for part in _SPLITS})

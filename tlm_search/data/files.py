@@ -123,7 +123,7 @@ def read_json(file: Path) -> Any:
             return json.load(stream)
     except FileNotFoundError as error:
         raise _no_file(file) from error
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=DAMAGED) from error
 
 
@@ -134,7 +134,7 @@ def json_of(file: Path) -> Any:
     try:
         with _in_words(file), _open(file) as stream:
             return json.load(stream)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

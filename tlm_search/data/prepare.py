@@ -15,7 +15,7 @@ import numpy as np
 from tlm_search.data import tokenizer
 from tlm_search.data.corpora import Corpus, load_corpus
 from tlm_search.data.folders import anew, folder_lock, write_text
-from tlm_search.data.prepared import PreparedData
+from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerprint
 from tlm_search.data.pruning import prune_tokenizer
 from tlm_search.data.sampling import Task
 from tlm_search.data.selection import document_order
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1  # raised when the same space would be tokenised otherwise
 _DATA = "data"
-_TOKENIZER, _LABELS = "tokenizer.json", "labels.npy"
-_SPLITS = ("train", "validation", "test")
+_TOKENIZER = "tokenizer.json"
 
 
 def _silent(message: str) -> None:
@@ -77,7 +76,7 @@ class _Work:
         try:
             document = json.loads(self._record())
             prepared = PreparedData.from_document(document, self.root)
-            for part in ("corpus", *_SPLITS):
+            for part in ("corpus", *SPLITS):
                 TokenArray.open(prepared.folder(part))
         except (OSError, StoreError, ValueError, KeyError, TypeError):
             return None
@@ -104,7 +103,7 @@ class _Work:
         ids = tokenizer.tokenizer_fingerprint(self._cache / made)
         task = self._task_folder(loaded, ids, task_read)
         corpus = self._corpus_folder(loaded, ids, task, special)
-        folders = {"corpus": corpus, **{part: f"{task}/{part}" for part in _SPLITS}}
+        folders = {"corpus": corpus, **{part: f"{task}/{part}" for part in SPLITS}}
         arrays = {part: TokenArray.open(self._cache / folder) for part, folder in folders.items()}
         facts = json.loads((self._cache / task / "task.json").read_text(encoding="utf-8"))
         prepared = PreparedData(
@@ -118,10 +117,10 @@ class _Work:
             vocabulary=tokenizer.vocabulary_size(loaded),
             length=self.tokenizer.length,
             labels=tuple(facts["labels"]),
-            rows={part: len(arrays[part]) for part in _SPLITS},
+            rows={part: len(arrays[part]) for part in SPLITS},
             tokens={part: len(array.ids) for part, array in arrays.items()},
             special=special,
-            task_fingerprint=self._task_fingerprint(folders, arrays),
+            task_fingerprint=task_fingerprint(self._cache / task),
             tokenizer_fingerprint=ids,
             corpus_fingerprint=arrays["corpus"].fingerprint(),
             corpus_name=self.corpus.source,
@@ -261,21 +260,17 @@ class _Work:
         length = self.tokenizer.length
         source = [self._sources["task"], self._sources["test"]]
         folder = f"tasks/{digest([_FORMAT, self.task.model_dump(mode='json'), source, ids, length])}"
-        if not all(_is_whole(self._cache / folder / part) for part in _SPLITS):
+        if not all(_is_whole(self._cache / folder / part) for part in SPLITS):
             vocabulary = tokenizer.vocabulary_size(loaded)
             with anew(self._cache / folder) as aside:
-                for part in _SPLITS:
+                for part in SPLITS:
                     split = getattr(task, part)
                     (aside / part).mkdir()
                     encoded = tokenizer.encode(loaded, split.texts, length=length)
                     TokenArray.write(aside / part, encoded, vocabulary=vocabulary)
-                    np.save(aside / part / _LABELS, np.array(split.labels, dtype=np.int64), allow_pickle=False)
+                    np.save(aside / part / LABELS, np.array(split.labels, dtype=np.int64), allow_pickle=False)
                 (aside / "task.json").write_text(json.dumps({"name": task.name, "labels": task.labels}))
         return folder
-
-    def _task_fingerprint(self, folders: Mapping[str, str], arrays: Mapping[str, TokenArray]) -> str:
-        labels = {part: np.load(self._cache / folders[part] / _LABELS).tolist() for part in _SPLITS}
-        return digest({part: [arrays[part].fingerprint(), labels[part]] for part in _SPLITS})
 
 
 def _is_whole(folder: Path) -> bool:

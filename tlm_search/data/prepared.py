@@ -7,7 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tlm_search.data.tokens import TokenArray
+from tlm_search.digest import digest
 from tlm_search.remote.mount import at_hand
+
+LABELS = "labels.npy"
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -71,3 +78,13 @@ class PreparedData:
     def from_document(cls, document: Mapping[str, Any], root: Path) -> PreparedData:
         """Rebuild from ``to_document`` where the store lies at ``root``."""
         return cls(root=root, **{**document, "labels": tuple(document["labels"])})
+
+
+def task_fingerprint(folder: Path) -> str:
+    """Return a digest of the tokens and labels of a task's splits in ``folder``.
+
+    Raises:
+        StoreError, OSError, ValueError, EOFError: one cannot be read.
+    """
+    labels = {part: np.load(folder / part / LABELS).tolist() for part in SPLITS}
+    return digest({part: [TokenArray.open(folder / part).fingerprint(), labels[part]] for part in SPLITS})
