@@ -90,5 +90,6 @@ def progress_of(
         pruned=counts["PRUNED"],
         failed=counts["FAIL"],
         best=best,
-        reference=(reference or {}).get("metrics"),
+        # One that failed after its first rung has metrics too, of a part of its committee.
+        reference=None if reference is None or "error" in reference else reference["metrics"],
     )

@@ -11,7 +11,7 @@ from tlm_search.search import optuna_study
 from tlm_search.search.driver import MOST_ATTEMPTS, Driver
 from tlm_search.search.job import Failure
 from tlm_search.search.samplers import next_sampler
-from tlm_search.search.trial import Rung
+from tlm_search.search.trial import Rung, run_trial
 
 MakeBench = Callable[..., Bench]
 
@@ -80,6 +80,22 @@ def test_a_failed_reference_is_tried_again_by_the_next_run(bench: MakeBench) -> 
     assert place.drive(2)._ledger.noted("reference")["error"] == "the loss is not a number at update 3"
     place.trainer = SimulatedTrainer()
     driver = place.driver(2)
+    assert not driver.ended
+    place.run(driver)
+    assert "error" not in driver._ledger.noted("reference")
+
+
+def test_a_reference_that_failed_after_its_first_rung_is_tried_again_too(bench: MakeBench) -> None:
+    place = bench(reference={**REFERENCE, "committee_size": 2})
+    driver = place.driver(1)
+    job = driver.next_job("a")
+    assert job is not None
+    rungs = run_trial(job.settings, seed=0, data=place.data, store=place.store, trainer=place.trainer)
+    assert driver.on_rung("a", next(rungs))
+    driver.on_failure("a", Failure("the loss is not a number at update 3"))
+    assert driver._ledger.noted("reference")["metrics"]
+    driver = place.driver(1)
+    assert driver.progress.reference is None
     assert not driver.ended
     place.run(driver)
     assert "error" not in driver._ledger.noted("reference")
