@@ -127,14 +127,14 @@ class Driver:
         self._look_at_clock()
         wanted = self._all_handed_out and self._helpers.target(key) in self._running and self.stopped is None
         if given.member is None or not wanted:
-            self._helpers.end(key)
+            self._helpers.end(key, last=given.member is None)
             return False
         return True
 
     def on_failure(self, key: str, failure: Failure) -> None:
         """Close a job that failed by its own doing, or that of the user."""
         if key in self._helpers:
-            self._helpers.end(key)  # what it could not train, the trial itself will meet
+            self._helpers.end(key, last=True)  # what it could not train, the trial itself will meet
             return
         running = self._running[key]
         if failure.of_user:
@@ -159,7 +159,7 @@ class Driver:
         if not self.runs(key):
             return  # it had ended, and the worker died afterwards
         if key in self._helpers:
-            self._helpers.end(key)
+            self._helpers.end(key, died=True)
             return
         running = self._running[key]
         attempt = 1 + (self._reference_attempts if running.asked is None else running.asked.attempt)

@@ -17,6 +17,8 @@ from tlm_search.search.job import Job
 from tlm_search.search.trial import Rung, trial_specs
 from tlm_search.space.settings import Value
 
+MOST_DEATHS = 3  # of helpers of one job: there may be too little memory for them
+
 
 @dataclass(frozen=True)
 class Help:
@@ -52,7 +54,8 @@ def help_trial(
 class _Helped:
     tokens: dict[int, int] = field(default_factory=dict)  # by member
     helpers: int = 0
-    alone: bool = False  # a helper found nothing more to do
+    deaths: int = 0
+    alone: bool = False  # no other helper could do anything for it
 
 
 class Helpers:
@@ -98,10 +101,11 @@ class Helpers:
         if given.member is not None:
             self._helped[self.target(key)].tokens[given.member] = given.tokens
 
-    def end(self, key: str) -> None:
-        """Forget a helper; its job gets no other, which would find as little."""
+    def end(self, key: str, *, last: bool = False, died: bool = False) -> None:
+        """Forget a helper; its job gets no other if it was the ``last``, because they would do no better."""
         helped = self._helped[self._helping.pop(key)[0]]
-        helped.helpers, helped.alone = helped.helpers - 1, True
+        helped.helpers, helped.deaths = helped.helpers - 1, helped.deaths + died
+        helped.alone = helped.alone or last or helped.deaths >= MOST_DEATHS
 
     def credited(self, key: str, rung: Rung) -> Rung:
         """Return what the job ``key`` reached, with what was trained for it, which it found in the store."""
