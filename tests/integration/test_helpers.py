@@ -9,7 +9,6 @@ import pytest
 import yaml
 from killing import Process, faults_of, finish, kill_worker, lines_until, results_of, start_command
 
-from tlm_search.members.store import Store
 from tlm_search.search.folder import read_study
 from tlm_search.search.machine import available_cpus
 
@@ -43,11 +42,10 @@ def space(tmp_path: Path) -> Path:
 
 
 def wait_for_helper(folder: Path, process: Process) -> None:
-    """Wait until two members are trained at once."""
-    store, began = Store(folder / "studies" / ".store"), time.monotonic()
+    """Wait until two members are trained at once; each has a folder until it is pre-trained."""
+    scratch, began = folder / "studies" / ".store" / "scratch", time.monotonic()
     while time.monotonic() - began < WAIT_SECONDS and process.poll() is None:
-        digests = [file.stem.removeprefix("members-") for file in (store.root / "locks").glob("members-*.lock")]
-        if sum(store.is_locked("members", digest) for digest in digests) == 2:
+        if len(list(scratch.glob("pretrained-*"))) == 2:
             return
         time.sleep(0.02)
     raise AssertionError("no two members were trained at once")

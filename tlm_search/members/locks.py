@@ -8,40 +8,27 @@ from pathlib import Path
 
 import filelock
 
+from tlm_search.remote.lease import HeldError
+
 _LOOK_SECONDS = 0.02
 
 
 @contextmanager
-def held(file: Path) -> Iterator[None]:
-    """Hold the lock ``file``, which is made; waits for its holder.
+def held(file: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock ``file``, which is made.
 
     Raises:
+        HeldError: somebody holds it, and ``wait`` is False.
         OSError: the file cannot be made or locked.
     """
-    lock = _lock(file)
-    lock.acquire()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # The fallback of filelock outlives a killed process: better an error where flock is missing.
+    lock = filelock.FileLock(file, poll_interval=_LOOK_SECONDS, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=wait)
+    except filelock.Timeout:
+        raise HeldError(file.name) from None
     try:
         yield
     finally:
         lock.release()
-
-
-def is_held(file: Path) -> bool:
-    """Say whether somebody holds the lock ``file`` now, without waiting.
-
-    Raises:
-        OSError: the file cannot be made or locked.
-    """
-    lock = _lock(file)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        return True
-    lock.release()
-    return False
-
-
-def _lock(file: Path) -> filelock.BaseFileLock:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # The fallback of filelock outlives a killed process: better an error where flock is missing.
-    return filelock.FileLock(file, poll_interval=_LOOK_SECONDS, fallback_to_soft=False)

@@ -115,10 +115,18 @@ class Mirror:
         self._known.get(kind, set()).discard(digest)
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold the lease ``name``; who asks holds the lock of that name in the folder here."""
+    def lock(self, name: str, *, wait: bool) -> Iterator[None]:
+        """Hold the lease ``name``; who asks holds the lock of that name in the folder here.
+
+        Raises:
+            HeldError: it is not free, and ``wait`` is False.
+            StoreError: the remote cannot be used.
+        """
         lease = Lease(self._remote.below(_LOCKS), name, place=place_of(self._root))
-        lease.acquire(wait=True)
+        if wait:
+            lease.acquire(wait=True)
+        else:
+            lease.acquire_now()
         # Should it be lost, two nodes train the same: the first to finish wins, and the other takes that.
         with lease.kept():
             yield

@@ -58,9 +58,9 @@ class SharedStore(Store):
         return entry
 
     @contextmanager
-    def lock(self, kind: str, digest: str) -> Iterator[None]:
+    def lock(self, kind: str, digest: str, *, wait: bool = True) -> Iterator[None]:
         """Hold the only right of all machines to make this entry."""
-        with super().lock(kind, digest), self.mirror.lock(_name(kind, digest)):
+        with super().lock(kind, digest, wait=wait), self.mirror.lock(_name(kind, digest), wait=wait):
             yield
 
     def scratch(self, kind: str, digest: str) -> Path:

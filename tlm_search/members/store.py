@@ -22,7 +22,7 @@ from typing import Any
 from tlm_search.data.folders import sync
 from tlm_search.errors import StoreError
 from tlm_search.members.entry import INDEX, Arrays, DamagedError, Entry, checked_entry, read_entry, write_entry
-from tlm_search.members.locks import held, is_held
+from tlm_search.members.locks import held
 
 __all__ = ["Arrays", "Entry", "Problem", "Store"]
 
@@ -93,25 +93,15 @@ class Store:
         return entry
 
     @contextmanager
-    def lock(self, kind: str, digest: str) -> Iterator[None]:
+    def lock(self, kind: str, digest: str, *, wait: bool = True) -> Iterator[None]:
         """Hold the only right to make this entry; waits for the holder, and ends with the process.
 
         Raises:
+            HeldError: somebody else has it, and ``wait`` is False.
             StoreError: the lock file cannot be written.
         """
-        with self._lock(f"{kind}-{valid_name(digest)}"):
+        with self._lock(f"{kind}-{valid_name(digest)}", wait=wait):
             yield
-
-    def is_locked(self, kind: str, digest: str) -> bool:
-        """Say whether a process of this machine holds the lock now.
-
-        Raises:
-            StoreError: the lock file cannot be written.
-        """
-        try:
-            return is_held(self._lock_file(f"{kind}-{valid_name(digest)}"))
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def scratch(self, kind: str, digest: str) -> Path:
         """Return a folder for unfinished work on an entry; it goes when the entry is written."""
@@ -247,16 +237,13 @@ class Store:
                 return None
 
     @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
+    def _lock(self, name: str, *, wait: bool = True) -> Iterator[None]:
         with ExitStack() as stack:
             try:
-                stack.enter_context(held(self._lock_file(name)))
+                stack.enter_context(held(self.root / _LOCKS / f"{name}.lock", wait=wait))
             except OSError as error:
                 raise self._unwritable(error) from error
             yield
-
-    def _lock_file(self, name: str) -> Path:
-        return self.root / _LOCKS / f"{name}.lock"
 
     def _unwritable(self, error: OSError) -> StoreError:
         hint = "free some space" if error.errno == errno.ENOSPC else "choose another folder with --studies-dir"

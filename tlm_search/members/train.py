@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.spec import MemberSpec
 from tlm_search.members.store import Arrays, Entry, Store
+from tlm_search.remote.lease import HeldError
 
 KIND = "members"
 # Members trained as one model on a GPU. On a CPU pre-training gains a fifth at best (benchmarks/stacking.py), and a
@@ -114,6 +115,24 @@ def obtain(specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, tra
                 trained, tokens = trained + 1, tokens + member.tokens
     members = tuple(_result(found[spec.digest]) for spec in specs)
     return Obtained(members, trained=trained, reused=len(specs) - trained, tokens=tokens)
+
+
+def train_if_free(spec: MemberSpec, *, store: Store, data: PreparedData, trainer: Trainer) -> TrainedMember | None:
+    """Train and store one member; None if it is there, or somebody else trains it now.
+
+    Raises:
+        TrainingError: it could not be trained.
+        StoreError: the store cannot be read or written.
+    """
+    if store.read(KIND, spec.digest) is not None:
+        return None
+    with suppress(HeldError), store.lock(KIND, spec.digest, wait=False):
+        if store.read(KIND, spec.digest) is not None:
+            return None
+        (member,) = trainer.train([spec], store=store, data=data)
+        store.write(KIND, spec.digest, member.document, member.arrays)
+        return member
+    return None
 
 
 def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:

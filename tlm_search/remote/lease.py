@@ -37,7 +37,7 @@ TIMING = Timing()
 
 
 class HeldError(Exception):
-    """Somebody alive holds the lease; the text says who."""
+    """Somebody else holds the lease, or a lock; the text says who, or which."""
 
 
 class Lease:
@@ -71,20 +71,30 @@ class Lease:
             if number and content is None:
                 time.sleep(self._timing.look)
                 continue  # removed between the two requests: there is a newer one
-            facts = _read(content)
-            free = not number or facts.get("released") or facts.get("place") == self._place
+            free, holder = self._judge(number, content)
             if watched != (number, content) and not free:
                 if watched is None:
-                    waiting(str(facts.get("holder")))
+                    waiting(holder)
                 elif not wait:
-                    raise HeldError(str(facts.get("holder")))
+                    raise HeldError(holder)
                 watched, since = (number, content or b""), time.monotonic()
             if free or (watched and time.monotonic() - since >= self._timing.lease):
-                if self._remote.create(self._object(number + 1), self._content()):
-                    self._number = number + 1
+                if self._take(number + 1):
                     return
                 continue
             time.sleep(self._timing.look)
+
+    def acquire_now(self) -> None:
+        """Take the lease if it is free, without waiting for any sign of life.
+
+        Raises:
+            HeldError: it is held, or a dead holder left it.
+            StoreError: the remote cannot be used.
+        """
+        number, content = self._last()
+        free, holder = self._judge(number, content)
+        if not free or not self._take(number + 1):
+            raise HeldError(holder)
 
     @contextmanager
     def kept(self, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -110,6 +120,18 @@ class Lease:
                     self._remote.write(self._object(self._number), self._content(released=True))
                     older = [number for number in self._numbers() if number < self._number]
                     self._remote.remove(*(self._object(number) for number in older))
+
+    def _judge(self, number: int, content: bytes | None) -> tuple[bool, str]:
+        """Say whether the last object leaves the lease free, and who wrote it."""
+        facts = _read(content)
+        free = not number or facts.get("released") or facts.get("place") == self._place
+        return bool(free), str(facts.get("holder"))
+
+    def _take(self, number: int) -> bool:
+        if not self._remote.create(self._object(number), self._content()):
+            return False
+        self._number = number
+        return True
 
     def _is_lost(self) -> bool:
         return max(self._numbers(), default=0) > self._number

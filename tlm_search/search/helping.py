@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.store import Store
-from tlm_search.members.train import KIND, Trainer, obtain
+from tlm_search.members.train import Trainer, train_if_free
 from tlm_search.search.job import Job
 from tlm_search.search.trial import Rung, trial_specs
 from tlm_search.space.settings import Value
@@ -43,10 +43,9 @@ def help_trial(
     """
     specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
     for member in reversed(range(len(specs))):
-        if not store.is_locked(KIND, specs[member].digest):
-            obtained = obtain(specs[member : member + 1], store=store, data=data, trainer=trainer)
-            if obtained.trained:
-                yield Help(member, obtained.tokens, trainer.peak_gb())
+        trained = train_if_free(specs[member], store=store, data=data, trainer=trainer)
+        if trained is not None:
+            yield Help(member, trained.tokens, trainer.peak_gb())
     yield Help(None)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tlm_search.errors import StoreError
 from tlm_search.members.store import Store
+from tlm_search.remote.lease import HeldError
 
 DIGEST = "0123abcd"
 DOCUMENT = {"metrics": {"accuracy": 0.5}, "seconds": 4.0, "labels": ["a", "b"]}
@@ -221,14 +222,14 @@ with Store(Path({str(store.root)!r})).lock("members", "{DIGEST}"):
     assert time.monotonic() - started < 30  # the holder would have slept for 60
 
 
-def test_whether_a_lock_is_held_is_known_without_waiting(store: Store) -> None:
-    assert not store.is_locked("members", DIGEST)
+def test_who_need_not_have_a_lock_does_not_wait_for_it(store: Store) -> None:
     with store.lock("members", DIGEST):
-        assert store.is_locked("members", DIGEST)
-        assert not store.is_locked("members", "0" * len(DIGEST))
-    assert not store.is_locked("members", DIGEST)
-    with store.lock("members", DIGEST):
-        pass
+        with pytest.raises(HeldError), store.lock("members", DIGEST, wait=False):
+            raise AssertionError("two hold it")
+        with store.lock("members", "0" * len(DIGEST), wait=False):
+            pass
+    with store.lock("members", DIGEST, wait=False), pytest.raises(HeldError):
+        store.lock("members", DIGEST, wait=False).__enter__()
 
 
 def test_the_store_needs_no_torch() -> None:

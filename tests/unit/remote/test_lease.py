@@ -38,6 +38,18 @@ def test_who_does_not_wait_is_told_who_has_it_after_a_sign_of_life(remote: Remot
     assert told == [str(raised.value)]
 
 
+def test_who_wants_it_now_or_not_at_all_waits_for_nothing(remote: Remote) -> None:
+    patient = Timing(lease=600, renew=0.02, look=600)
+    holder = lease(remote, "a", patient)
+    holder.acquire_now()
+    with holder.kept(), pytest.raises(HeldError, match="process"):
+        lease(remote, "b", patient).acquire_now()
+    lease(remote, "b", patient).acquire_now()  # it was released
+    with pytest.raises(HeldError):
+        lease(remote, "a", patient).acquire_now()  # who has it may be dead, which takes time to see
+    lease(remote, "b", patient).acquire_now()  # a dead process of the same place
+
+
 def test_a_dead_holder_is_succeeded_after_the_time_of_the_lease(remote: Remote) -> None:
     lease(remote, "a").acquire(wait=False)  # and never renews it
     started = time.monotonic()

@@ -9,6 +9,7 @@ import pytest
 from driven import space_of
 from machines import On, objects
 
+from tlm_search.data.prepared import PreparedData
 from tlm_search.data.simulated import simulated_data
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
@@ -16,7 +17,7 @@ from tlm_search.members.store import Store
 from tlm_search.remote.remote import Remote
 from tlm_search.search.helping import Help
 from tlm_search.search.job import Job
-from tlm_search.search.trial import Rung
+from tlm_search.search.trial import Rung, trial_specs
 from tlm_search.search.tune_trainable import CommitteeTrial, deliverable
 from tlm_search.search.workplace import Home, Workplace
 
@@ -87,6 +88,16 @@ def test_a_helper_trains_a_member_at_each_step(driver: Workplace) -> None:
     trial = worker_for(driver, members=2)
     rungs = [deliverable(trial.step()) for _ in range(2)]
     assert [(rung.trained, rung.reused) for rung in rungs if isinstance(rung, Rung)] == [(0, 1), (0, 2)]
+
+
+def test_a_helper_leaves_alone_what_another_machine_trains(driver: Workplace, on: On) -> None:
+    data = PreparedData.from_document(driver.data, driver.store)
+    worker = worker_for(driver, members=2, helping=True)
+    second = trial_specs(worker._job.settings, seed=0, data=data, trainer=SimulatedTrainer())[1]
+    with open_store(driver.store).lock("members", second.digest):
+        on("worker")
+        helped = [deliverable(worker.step()) for _ in range(2)]
+    assert [given.member for given in helped if isinstance(given, Help)] == [0, None]
 
 
 def test_a_node_that_cannot_reach_the_url_is_said(driver: Workplace, on: On, monkeypatch: pytest.MonkeyPatch) -> None:
