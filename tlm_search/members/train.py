@@ -19,6 +19,7 @@ KIND = "members"
 # Members trained as one model on a GPU. On a CPU pre-training gains a fifth at best (benchmarks/stacking.py), and a
 # member's last bits would depend on which others were missing.
 GPU_STACK = 8
+_HELPED = "helped"  # in a member's document: the attempt for which a helper trained it
 PIECES = 4  # that each batch is computed in where memory was too short for all of it
 
 
@@ -81,7 +82,10 @@ class MemberResult:
 
 @dataclass(frozen=True)
 class Obtained:
-    """Members in the order of their specs; how many were trained now and reused, tokens processed now."""
+    """Members in the order of their specs; how many were trained now and reused, tokens processed now.
+
+    What helpers trained for the same attempt counts as trained now.
+    """
 
     members: tuple[MemberResult, ...]
     trained: int
@@ -89,8 +93,10 @@ class Obtained:
     tokens: int
 
 
-def obtain(specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer) -> Obtained:
-    """Return the members of ``specs``: from the store, or trained now and stored.
+def obtain(
+    specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer, attempt: str = ""
+) -> Obtained:
+    """Return the members of ``specs``, for an ``attempt`` at a trial: from the store, or trained now and stored.
 
     Concurrent callers that want the same member wait for the first, which trains it.
 
@@ -100,7 +106,7 @@ def obtain(specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, tra
     """
     found = {spec.digest: entry for spec in specs if (entry := store.read(KIND, spec.digest))}
     missing = [spec for spec in specs if spec.digest not in found]
-    trained = tokens = 0
+    tokens: dict[str, int] = {}  # of what was trained, by digest
     stack = trainer.stack(specs[0])
     for first in range(0, len(missing), stack):
         group = missing[first : first + stack]
@@ -112,27 +118,32 @@ def obtain(specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, tra
             for member in trainer.train([s for s in group if s.digest not in found], store=store, data=data):
                 digest = member.spec.digest
                 found[digest] = store.write(KIND, digest, member.document, member.arrays)
-                trained, tokens = trained + 1, tokens + member.tokens
+                tokens[digest] = member.tokens
+    for digest, entry in found.items():
+        helped = entry.document.get(_HELPED, {})
+        if helped.get("attempt") == attempt:
+            tokens.setdefault(digest, helped["tokens"])
     members = tuple(_result(found[spec.digest]) for spec in specs)
-    return Obtained(members, trained=trained, reused=len(specs) - trained, tokens=tokens)
+    return Obtained(members, trained=len(tokens), reused=len(specs) - len(tokens), tokens=sum(tokens.values()))
 
 
-def train_if_free(spec: MemberSpec, *, store: Store, data: PreparedData, trainer: Trainer) -> TrainedMember | None:
-    """Train and store one member; None if it is there, or somebody else trains it now.
+def train_if_free(spec: MemberSpec, *, store: Store, data: PreparedData, trainer: Trainer, attempt: str) -> bool:
+    """Train and store one member to help an ``attempt``; False if it is there, or somebody else trains it now.
 
     Raises:
         TrainingError: it could not be trained.
         StoreError: the store cannot be read or written.
     """
     if store.read(KIND, spec.digest) is not None:
-        return None
+        return False
     with suppress(HeldError), store.lock(KIND, spec.digest, wait=False):
         if store.read(KIND, spec.digest) is not None:
-            return None
+            return False
         (member,) = trainer.train([spec], store=store, data=data)
-        store.write(KIND, spec.digest, member.document, member.arrays)
-        return member
-    return None
+        helped = {"attempt": attempt, "tokens": member.tokens}
+        store.write(KIND, spec.digest, {**member.document, _HELPED: helped}, member.arrays)
+        return True
+    return False
 
 
 def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:

@@ -96,7 +96,7 @@ class Driver:
 
     def on_rung(self, key: str, rung: Rung) -> bool:
         """Take what a trial reached; return whether it goes on (never when it is ``done``)."""
-        running, rung = self._running[key], self._helpers.credited(key, rung)
+        running = self._running[key]
         self._count(running, rung)
         running.rung = rung
         self._look_at_clock()
@@ -123,7 +123,6 @@ class Driver:
 
     def on_help(self, key: str, given: Help) -> bool:
         """Take what a helper trained; return whether it goes on."""
-        self._helpers.take(key, given)
         self._look_at_clock()
         wanted = self._all_handed_out and self._helpers.target(key) in self._running and self.stopped is None
         if given.member is None or not wanted:

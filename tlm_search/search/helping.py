@@ -8,13 +8,13 @@ store. No Ray and no Optuna here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer, train_if_free
 from tlm_search.search.job import Job
-from tlm_search.search.trial import Rung, trial_specs
+from tlm_search.search.trial import trial_specs
 from tlm_search.space.settings import Value
 
 MOST_DEATHS = 3  # of helpers of one job: there may be too little memory for them
@@ -24,18 +24,19 @@ MOST_DEATHS = 3  # of helpers of one job: there may be too little memory for the
 class Help:
     """The ``member`` of another trial that was trained now, counted from 0; None once there is none left.
 
-    ``tokens`` were processed for it; ``peak_gb`` is as in ``Rung``.
+    ``peak_gb`` is as in ``Rung``.
     """
 
     member: int | None
-    tokens: int = 0
     peak_gb: float = 0.0
 
 
 def help_trial(
-    settings: Mapping[str, Value], *, seed: int, data: PreparedData, store: Store, trainer: Trainer
+    settings: Mapping[str, Value], *, seed: int, data: PreparedData, store: Store, trainer: Trainer, attempt: str
 ) -> Iterator[Help]:
     """Train what nobody has begun of the members that complete ``settings`` describe, and yield each.
+
+    They note for which ``attempt`` at the trial they were trained, which counts them as its own.
 
     Raises:
         TrainingError: a member could not be trained.
@@ -43,22 +44,20 @@ def help_trial(
     """
     specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
     for member in reversed(range(len(specs))):
-        trained = train_if_free(specs[member], store=store, data=data, trainer=trainer)
-        if trained is not None:
-            yield Help(member, trained.tokens, trainer.peak_gb())
+        if train_if_free(specs[member], store=store, data=data, trainer=trainer, attempt=attempt):
+            yield Help(member, trainer.peak_gb())
     yield Help(None)
 
 
 @dataclass
 class _Helped:
-    tokens: dict[int, int] = field(default_factory=dict)  # by member
     helpers: int = 0
     deaths: int = 0
     alone: bool = False  # no other helper could do anything for it
 
 
 class Helpers:
-    """Who helps which job, and with what; jobs are known by their keys. Nobody does where it is not ``wanted``."""
+    """Who helps which job; jobs are known by their keys. Nobody does where it is not ``wanted``."""
 
     def __init__(self, *, wanted: bool) -> None:
         self._wanted = wanted
@@ -95,23 +94,8 @@ class Helpers:
         """Return the settings of a helper."""
         return self._helping[key][1].settings
 
-    def take(self, key: str, given: Help) -> None:
-        """Note what a helper has trained."""
-        if given.member is not None:
-            self._helped[self.target(key)].tokens[given.member] = given.tokens
-
     def end(self, key: str, *, last: bool = False, died: bool = False) -> None:
         """Forget a helper; its job gets no other if it was the ``last``, because they would do no better."""
         helped = self._helped[self._helping.pop(key)[0]]
         helped.helpers, helped.deaths = helped.helpers - 1, helped.deaths + died
         helped.alone = helped.alone or last or helped.deaths >= MOST_DEATHS
-
-    def credited(self, key: str, rung: Rung) -> Rung:
-        """Return what the job ``key`` reached, with what was trained for it, which it found in the store."""
-        tokens = [tokens for member, tokens in self._helped.get(key, _Helped()).tokens.items() if member < rung.size]
-        return replace(
-            rung,
-            trained=rung.trained + len(tokens),
-            reused=rung.reused - len(tokens),
-            tokens=rung.tokens + sum(tokens),
-        )

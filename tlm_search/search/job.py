@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tlm_search.space.settings import Value
 
@@ -12,12 +13,14 @@ from tlm_search.space.settings import Value
 class Job:
     """What to run next: complete settings; ``number`` is None for the reference.
 
-    Who is ``helping`` only trains members of it that nobody has begun.
+    Who is ``helping`` only trains members of it that nobody has begun. ``attempt`` names this one try at it, with all
+    who help.
     """
 
     number: int | None
     settings: Mapping[str, Value]
     helping: bool = False
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def title(self) -> str:

@@ -27,8 +27,8 @@ class Rung:
     """What a trial knows once its first ``size`` members vote; ``done`` when these are all.
 
     ``metrics`` has the latency only when ``done``. ``frontier`` holds a record for each size up to this one.
-    ``trained``, ``reused``, ``tokens`` and ``seconds`` (of waiting for the members) count from the trial's start;
-    ``peak_gb`` is the most memory that its worker ever took, 0 where that is unknown.
+    ``trained``, ``reused``, ``tokens`` and ``seconds`` (of waiting for the members) count from the trial's start, with
+    what helpers trained; ``peak_gb`` is the most memory that its worker ever took, 0 where that is unknown.
     """
 
     size: int
@@ -53,11 +53,18 @@ class Rung:
 
 
 def run_trial(
-    settings: Mapping[str, Value], *, seed: int, data: PreparedData, store: Store, trainer: Trainer
+    settings: Mapping[str, Value],
+    *,
+    seed: int,
+    data: PreparedData,
+    store: Store,
+    trainer: Trainer,
+    attempt: str = "",
 ) -> Iterator[Rung]:
     """Train the committee that complete ``settings`` describe, and yield what it reaches at 1, 2, 4, ... members.
 
-    Who stops iterating prunes the trial: later members are not trained. ``seed`` is the study's.
+    Who stops iterating prunes the trial: later members are not trained. ``seed`` is the study's; ``attempt`` is
+    known to who helps.
 
     Raises:
         TrainingError: a member could not be trained.
@@ -69,7 +76,7 @@ def run_trial(
     trained = reused = tokens = 0
     started = time.monotonic()
     for size in rungs(len(specs)):
-        obtained = obtain(specs[len(members) : size], store=store, data=data, trainer=trainer)
+        obtained = obtain(specs[len(members) : size], store=store, data=data, trainer=trainer, attempt=attempt)
         members += obtained.members
         trained, reused, tokens = trained + obtained.trained, reused + obtained.reused, tokens + obtained.tokens
         records = committee_frontier(members, validation_labels, test_labels)

@@ -62,7 +62,14 @@ class CommitteeTrial(tune.Trainable):
             self._trainer = place.make_trainer(gpus=self._gpus)
         data = PreparedData.from_document(place.data, self._store.root)
         begin = help_trial if self._job.helping else run_trial
-        return begin(self._job.settings, seed=place.seed, data=data, store=self._store, trainer=self._trainer)
+        return begin(
+            self._job.settings,
+            seed=place.seed,
+            data=data,
+            store=self._store,
+            trainer=self._trainer,
+            attempt=self._job.attempt,
+        )
 
     def _failure(self, error: Exception) -> Failure:
         if isinstance(error, UserError):

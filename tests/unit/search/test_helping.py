@@ -18,11 +18,15 @@ FOUR: dict[str, Any] = {"points": [POINT]}
 
 
 def rungs_of(place: Bench, job: Job) -> Iterator[Rung]:
-    return run_trial(job.settings, seed=0, data=place.data, store=place.store, trainer=place.trainer)
+    return run_trial(
+        job.settings, seed=0, data=place.data, store=place.store, trainer=place.trainer, attempt=job.attempt
+    )
 
 
 def help_of(place: Bench, job: Job) -> Iterator[Help]:
-    return help_trial(job.settings, seed=0, data=place.data, store=place.store, trainer=place.trainer)
+    return help_trial(
+        job.settings, seed=0, data=place.data, store=place.store, trainer=place.trainer, attempt=job.attempt
+    )
 
 
 def begin(driver: Driver, key: str) -> Job:
@@ -99,6 +103,37 @@ def test_a_trial_that_is_helped_is_the_trial_that_was_not(bench: MakeBench, tmp_
     assert own["trained"] == 4
     assert driver.progress.tokens == alone.progress.tokens > 0
     assert (driver.progress.trained, driver.progress.reused) == (4, 0)
+
+
+def test_what_was_trained_is_counted_whoever_is_heard_first(bench: MakeBench, tmp_path: Any) -> None:
+    """Ray may tell of the trial's last rung before it tells what a helper did for it."""
+    place = bench(**FOUR)
+    driver = place.driver(1)
+    rungs, members = rungs_of(place, begin(driver, "trial")), help_of(place, begin(driver, "helper"))
+    unheard = [next(members) for _ in range(3)]
+    while driver.on_rung("trial", next(rungs)):
+        pass
+    assert not driver.on_help("helper", unheard[0])
+    assert driver._ledger.trials[0].user_attrs["trained"] == 4
+    assert (driver.progress.trained, driver.progress.reused) == (4, 0)
+    assert driver.progress.tokens == Bench(tmp_path / "other", place.space).drive(1).progress.tokens
+
+
+@pytest.mark.parametrize(
+    "sections", [FOUR, {"reference": {**REFERENCE, "committee_size": 4}}], ids=["a trial", "the reference"]
+)
+def test_what_was_trained_for_an_attempt_that_died_is_reused_by_the_next(
+    bench: MakeBench, sections: dict[str, Any]
+) -> None:
+    place = bench(**sections)
+    driver = place.driver(1)
+    job = begin(driver, "job")
+    next(help_of(place, job))
+    driver.on_lost("job", "its worker died")
+    again = begin(driver, "again")
+    assert (again.settings, again.number is None) == (job.settings, job.number is None)
+    last = list(rungs_of(place, again))[-1]
+    assert (last.trained, last.reused) == (3, 1)
 
 
 def test_a_helper_takes_only_what_nobody_has_begun(bench: MakeBench) -> None:
