@@ -23,10 +23,11 @@ from tlm_search.data.folders import sync
 from tlm_search.errors import StoreError
 from tlm_search.members.entry import INDEX, Arrays, DamagedError, Entry, checked_entry, read_entry, write_entry
 from tlm_search.members.locks import held
+from tlm_search.remote.mount import name_once
 
 __all__ = ["Arrays", "Entry", "Problem", "Store"]
 
-_DAMAGED, _LOCKS, _SCRATCH = "damaged", "locks", "scratch"
+_DAMAGED, _LOCKS, _SCRATCH, _IDENTITY = "damaged", "locks", "scratch", "identity.txt"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
@@ -51,8 +52,17 @@ class Store:
         return self.root.is_dir()
 
     def identity(self) -> str | None:
-        """Return the name that it has wherever it is seen; None for a folder, which is known by its path."""
-        return None
+        """Return the name that the store got from its first ``check_writable``, wherever it is seen; None before.
+
+        Raises:
+            StoreError: it is there but may not be read.
+        """
+        try:
+            return (self.root / _IDENTITY).read_text()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unreadable(self.root, error) from error
 
     def read(self, kind: str, digest: str) -> Entry | None:
         """Return the entry when all its files are whole; a damaged one is moved aside and None returned.
@@ -172,12 +182,13 @@ class Store:
         return len(old)
 
     def check_writable(self) -> None:
-        """Raise StoreError now, not after an hour of training, when the store cannot be written."""
+        """Raise StoreError now, not after an hour of training, when the store cannot be written; else it has a name."""
         probe = self.root / f".probe.{uuid.uuid4().hex}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
+            name_once(self.root / _IDENTITY)
         except OSError as error:
             raise self._unwritable(error) from error
 

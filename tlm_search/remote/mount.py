@@ -57,7 +57,7 @@ def mount(url: str) -> Path:
     if folder not in _mounted:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _name_once(folder / _PLACE)
+            name_once(folder / _PLACE)
         except OSError as error:
             raise StoreError(
                 f"the folder {folder} for copies of {remote} cannot be written: {error.strerror or error}",
@@ -111,14 +111,19 @@ def at_hand(folder: Path) -> Path:
     return folder
 
 
-def _name_once(file: Path) -> None:
-    """Write a random name into ``file`` unless it has one; nobody ever reads half of it."""
-    name = uuid.uuid4().hex
-    unfinished = file.with_name(f"{file.name}.{name}")
-    unfinished.write_text(name)
-    with suppress(FileExistsError):
-        os.link(unfinished, file)
-    unfinished.unlink()
+def name_once(file: Path) -> None:
+    """Write a random name into ``file`` unless it has one; nobody ever reads half of it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if file.exists():
+        return
+    with FileLock(file.with_name(f".{file.name}.lock"), fallback_to_soft=False):
+        if not file.exists():
+            unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+            unfinished.write_text(uuid.uuid4().hex)
+            unfinished.replace(file)
 
 
 def _cache() -> Path:

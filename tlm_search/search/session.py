@@ -17,7 +17,7 @@ from tlm_search.data.simulated import simulated_data
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import trainer_named
-from tlm_search.remote.mount import shown, studies_folder
+from tlm_search.remote.mount import remote_at, shown, studies_folder
 from tlm_search.search.driver import Driver
 from tlm_search.search.folder import (
     is_study,
@@ -41,7 +41,7 @@ from tlm_search.search.storages import open_storage
 from tlm_search.search.studies import create_study, open_study
 from tlm_search.search.study_lock import study_lock
 from tlm_search.search.tracking import track
-from tlm_search.search.workplace import Home, Workplace
+from tlm_search.search.workplace import Workplace
 from tlm_search.space.schema import Space
 
 _PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy")
@@ -150,12 +150,14 @@ def _run_locked(
     announce("starting Ray")
     from tlm_search.search.tune import run_driver
 
+    remote = remote_at(store.root.parent)
     workplace = Workplace(
         seed=space.seed,
         data=data.to_document(),
         store=store.root,
+        identity=store.identity(),
         logs=logs_of(folder),
-        home=Home.of(store),
+        url=None if remote is None else remote.url,
         make_trainer=partial(trainer_named, space.trainer, cpus=space.resources.cpus_per_trial),
     )
     with show(driver.progress):

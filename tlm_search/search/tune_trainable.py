@@ -22,6 +22,9 @@ from tlm_search.search.job import Failure, Job
 from tlm_search.search.trial import Rung, run_trial
 from tlm_search.search.workplace import Workplace
 
+_SHARED = "put --studies-dir on a folder that all nodes share, or at a URL such as s3://bucket/studies"
+_SERVER = "give every node the same server and credentials, for s3:// by FSSPEC_S3_ENDPOINT_URL and AWS_*"
+
 
 class CommitteeTrial(tune.Trainable):
     """Ray's view of ``run_trial``; the worker and its trainer serve one trial after another."""
@@ -80,7 +83,7 @@ class CommitteeTrial(tune.Trainable):
 
     def _log(self, error: Exception) -> str:
         logs = self._workplace.logs
-        if self._store is not None and self._workplace.home is not None:
+        if self._store is not None and self._workplace.url is not None:
             logs = self._store.root.parent / logs.parent.name / logs.name
         where = logs / f"{self._job.title.replace(' ', '-')}.txt"
         text = "".join(traceback.format_exception(error))
@@ -98,25 +101,20 @@ def _open_store(place: Workplace) -> Store:
     """Return the store on this node.
 
     Raises:
-        StoreError: it is not here, or the node cannot reach it; making one would train everything again, where nobody
-            else reads it.
+        StoreError: it is not here, or another one is, or the node cannot reach it; in another one everything would be
+            trained again, where nobody else reads it.
     """
-    if place.home is None:
-        if place.store.is_dir():
-            return open_store(place.store)
-        raise StoreError(
-            f"the store {place.store} is not on the node {socket.gethostname()}",
-            hint="put --studies-dir on a folder that all nodes share, or at a URL such as s3://bucket/studies",
-        )
+    if place.url is None and not place.store.is_dir():
+        raise StoreError(f"the store {place.store} is not on the node {socket.gethostname()}", hint=_SHARED)
     try:
-        store = open_store(mount(place.home.url) / place.store.name)
+        store = open_store(place.store if place.url is None else mount(place.url) / place.store.name)
         there = store.identity()
     except StoreError as error:
         raise StoreError(f"on the node {socket.gethostname()}: {error.message}", hint=error.hint) from None
-    if there != place.home.identity:
+    if there != place.identity:
         raise StoreError(
             f"on the node {socket.gethostname()}: {shown(store.root)} is not the store of the driver",
-            hint="give every node the same server and credentials, for s3:// by FSSPEC_S3_ENDPOINT_URL and AWS_*",
+            hint=_SHARED if place.url is None else _SERVER,
         )
     return store
 

@@ -180,6 +180,21 @@ def test_a_root_that_is_a_file_is_said_clearly(tmp_path: Path) -> None:
             act()
 
 
+def test_a_store_keeps_the_name_that_it_got_from_its_first_driver(store: Store, tmp_path: Path) -> None:
+    assert store.identity() is None
+    store.write("members", DIGEST, DOCUMENT, logits())
+    assert store.identity() is None  # as stores of earlier versions are
+    store.check_writable()
+    name = store.identity()
+    assert name
+    store.check_writable()
+    moved = Store(store.root.rename(tmp_path / "moved"))
+    assert moved.identity() == name
+    assert moved.kinds() == ("members",)
+    store.check_writable()
+    assert store.identity() not in (name, None)
+
+
 def _write(root: Path, number: int, barrier: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
     entry = Store(root).write("members", DIGEST, {"writer": number}, logits(number))

@@ -1,6 +1,7 @@
 """A worker on a node that has, or has not, what it needs: told before anything is trained."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from tlm_search.data.simulated import simulated_data
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Store
+from tlm_search.remote.mount import remote_at
 from tlm_search.remote.remote import Remote
 from tlm_search.search.helping import Help
 from tlm_search.search.job import Job
 from tlm_search.search.trial import Rung, trial_specs
 from tlm_search.search.tune_trainable import CommitteeTrial, deliverable
-from tlm_search.search.workplace import Home, Workplace
+from tlm_search.search.workplace import Workplace
 
 SPACE = space_of()
 
@@ -29,13 +31,15 @@ def trainer_that_must_not_be_made(gpus: float) -> Any:
 
 
 def workplace(store: Store) -> Workplace:
+    remote = remote_at(store.root.parent)
     return Workplace(
         seed=0,
         data=simulated_data(SPACE, store.root).to_document(),
         store=store.root,
+        identity=store.identity(),
         logs=store.root.parent / "study" / "logs",
         make_trainer=lambda gpus: SimulatedTrainer(),
-        home=Home.of(store),
+        url=None if remote is None else remote.url,
     )
 
 
@@ -62,12 +66,32 @@ def driver(on: On) -> Workplace:
 
 def test_a_store_folder_that_is_not_on_the_node_is_said(tmp_path: Path) -> None:
     place = replace(workplace(Store(tmp_path / ".store")), make_trainer=trainer_that_must_not_be_made)
-    assert place.home is None
+    assert place.url is None
     failure = step(place)
     assert failure.of_user
     assert f"the store {tmp_path}/.store is not on the node" in failure.reason
     assert "s3://" in failure.hint
     assert not (tmp_path / ".store").exists()
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["empty", "of other studies"])
+def test_another_folder_at_the_same_path_is_said(tmp_path: Path, used: bool) -> None:
+    store = Store(tmp_path / ".store")
+    store.check_writable()
+    place = workplace(store)
+    store.root.rename(tmp_path / "the driver's")
+    store.root.mkdir()
+    if used:
+        store.check_writable()
+    failure = step(replace(place, make_trainer=trainer_that_must_not_be_made))
+    assert failure.of_user
+    assert failure.reason.startswith("on the node ")
+    assert failure.reason.endswith(f"{tmp_path}/.store is not the store of the driver")
+    assert "s3://" in failure.hint
+    assert not (store.root / "members").exists()
+    shutil.rmtree(store.root)
+    (tmp_path / "the driver's").rename(store.root)
+    assert step(place).done
 
 
 def test_a_worker_elsewhere_trains_into_the_same_store(driver: Workplace, on: On) -> None:
@@ -117,11 +141,11 @@ def test_a_node_that_cannot_reach_the_url_is_said(driver: Workplace, on: On, mon
 
 def test_a_node_without_the_package_is_said(driver: Workplace, on: On) -> None:
     on("worker")
-    home = Home("nosuch://me:s3cret@host/studies", "x")
-    failure = step(replace(driver, make_trainer=trainer_that_must_not_be_made, home=home))
+    place = replace(driver, make_trainer=trainer_that_must_not_be_made, url="nosuch://me:s3cret@host/studies")
+    failure = step(place)
     assert failure.of_user
     assert "nosuch://me:***@host/studies" in failure.reason
-    assert "s3cret" not in f"{failure} {home}"
+    assert "s3cret" not in f"{failure} {place}"
 
 
 def test_a_node_that_finds_another_store_is_said(driver: Workplace, on: On, url: str) -> None:
