@@ -113,14 +113,21 @@ def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
     monkeypatch.setattr(tune, "run_driver", run_driver)
 
-    def run(space: Space, *, storage: str | None = None, fresh: bool = False, studies: str = "studies") -> Any:
+    def run(
+        space: Space,
+        *,
+        storage: str | None = None,
+        fresh: bool = False,
+        studies: str = "studies",
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> Any:
         return session.run_study(
             space,
             studies_dir=studies if "://" in studies else folder / studies,
             storage=storage,
             address=None,
             fresh=fresh,
-            announce=lambda line: None,
+            announce=announce,
             show=lambda progress: nullcontext(),
         )
 

@@ -32,7 +32,7 @@ def track(ledger: Ledger, folder: Path, announce: Callable[[str], None]) -> None
         StudyError: the Python package of a tracker is not here.
     """
     names, study = ledger.space.tracking, ledger.study.study_name
-    mirrors = [_Mirror(name, _tracker(name, study, folder), folder, announce) for name in names]
+    mirrors = [_Mirror(name, _tracker(name, study, folder, announce), folder, announce) for name in names]
     for trial in ledger.trials if mirrors else ():
         for mirror in mirrors:
             mirror.show(trial)
@@ -67,9 +67,8 @@ class _Tracker(Protocol):
 class _Mirror:
     """A tracker, and which trials it has seen: one line each in a file of the study's folder."""
 
-    def __init__(self, name: str, tracker: _Tracker, folder: Path, announce: Callable[[str], None]) -> None:
-        self._name, self._announce = name, announce
-        self._tracker: _Tracker | None = tracker
+    def __init__(self, name: str, tracker: _Tracker | None, folder: Path, announce: Callable[[str], None]) -> None:
+        self._name, self._tracker, self._announce = name, tracker, announce
         self._file = folder / "tracking" / f"{name}.txt"
         self._seen = set(self._file.read_text().split()) if self._file.exists() else set()
 
@@ -86,10 +85,7 @@ class _Mirror:
             self._seen.add(str(trial.number))
         except Exception as error:  # whatever it is, it is not worth a study
             self._tracker = None
-            self._announce(
-                f"{self._name} failed, {type(error).__name__}: {error}; the study goes on without it, and the next run"
-                " of this command catches up"
-            )
+            self._announce(_failed(self._name, error))
 
 
 class _TensorBoard:
@@ -170,7 +166,7 @@ _KINDS: Mapping[str, Callable[[str, Path], _Tracker]] = {
 }
 
 
-def _tracker(name: str, study: str, folder: Path) -> _Tracker:
+def _tracker(name: str, study: str, folder: Path, announce: Callable[[str], None]) -> _Tracker | None:
     try:
         return _KINDS[name](study, folder)
     except ImportError as error:
@@ -178,6 +174,16 @@ def _tracker(name: str, study: str, folder: Path) -> _Tracker:
             f"tracking: {name} needs the Python package {error.name}, which is not here",
             hint=f"pip install 'tlm-search[{name}]', or take it out of tracking",
         ) from error
+    except Exception as error:  # its server is not there
+        announce(_failed(name, error))
+        return None
+
+
+def _failed(name: str, error: Exception) -> str:
+    return (
+        f"{name} failed, {type(error).__name__}: {error}; the study goes on without it, and the next run of this "
+        "command catches up"
+    )
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:

@@ -17,7 +17,9 @@ from tlm_search.search.session import Session
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Session]:
     run = run_without_ray(tmp_path, monkeypatch)
-    return lambda trials=2, tracking="tensorboard": run(space_of(budget={"trials": trials}, tracking=tracking))
+    return lambda trials=2, tracking="tensorboard", **options: run(
+        space_of(budget={"trials": trials}, tracking=tracking), **options
+    )
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:
@@ -72,6 +74,29 @@ def test_a_tracker_that_fails_does_not_stop_the_study(
     assert run(3).driver.progress.complete == 3
     assert calls == ["trial-0000"]
     assert not (tmp_path / "studies" / "test" / "tracking").exists()
+
+
+def test_a_tracker_that_cannot_be_reached_at_the_start_is_left_out_until_the_next_run(
+    tmp_path: Path, run: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away:
+        def __init__(self, *arguments: Any) -> None:
+            raise ConnectionError("no server")
+
+        def log(self, run: tracking.Run) -> None: ...
+
+    kinds = dict(tracking._KINDS)
+    monkeypatch.setattr(tracking, "_KINDS", {**kinds, "mlflow": Away})
+    lines: list[str] = []
+    session = run(2, tracking=["mlflow", "tensorboard"], announce=lines.append)
+    assert session.driver.progress.complete == 2
+    (told,) = (line for line in lines if "mlflow" in line)
+    assert told.startswith("mlflow failed, ConnectionError: no server; the study goes on without it")
+    folder = tmp_path / "studies" / "test"
+    assert len(list((folder / "tensorboard").iterdir())) == 2
+    monkeypatch.setattr(tracking, "_KINDS", {"mlflow": lambda *arguments: Away.__new__(Away)})
+    run(2, tracking="mlflow")
+    assert (folder / "tracking" / "mlflow.txt").read_text().split() == ["0", "1"]
 
 
 @pytest.mark.parametrize(
