@@ -11,6 +11,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -36,6 +37,7 @@ _DRIVERS = {
     "mariadb": "mysql+pymysql",
     "mariadb+pymysql": "mysql+pymysql",
 }
+_SQLITE = "sqlite"
 _EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql", "redis": "redis"}
 
 
@@ -70,6 +72,19 @@ def sql_url(url: str) -> URL:
     if parsed.drivername in _DRIVERS.values() and "connect_timeout" not in parsed.query:
         return parsed.update_query_dict({"connect_timeout": _CONNECT_SECONDS})
     return parsed
+
+
+def is_missing(url: str) -> bool:
+    """Whether opening the storage at ``url`` would make a new file: that of an SQLite database which is not there.
+
+    Raises:
+        StudyError: it is of no form that is known.
+    """
+    _check_form(url)
+    if not url.startswith(_SQLITE):
+        return False
+    file = sql_url(url).database or ""
+    return not file.startswith("file:") and not Path(file).exists()
 
 
 def connect_redis(url: str) -> Redis:
@@ -177,7 +192,9 @@ def _connect_patiently(dialect: Any, record: Any, arguments: Any, options: Any) 
 
 def _check_form(url: str) -> None:
     scheme, separator, rest = url.partition("://")
-    if scheme.startswith("sqlite"):
+    if scheme.startswith(_SQLITE):
+        if sql_url(url).database in (None, "", ":memory:"):
+            raise StudyError(f"the storage {masked(url)} names no file", hint="give one: sqlite:///study.db")
         return
     rest = rest.partition("?")[0]
     # With one of these unencoded, what is the password and what the host is anybody's guess; some parsers echo theirs.
@@ -194,7 +211,7 @@ def _refusal(url: str, error: BaseException) -> StudyError:
         return _without_driver(url, error)
     if isinstance(error, sqlalchemy.exc.NoSuchModuleError):
         return StudyError(f"the storage {masked(url)} is of no kind that is known", hint=f"allowed: {FORMS}")
-    if url.startswith("sqlite"):
+    if url.startswith(_SQLITE):
         hint = "the file's folder has to exist and be writable; sqlite:////FOLDER/FILE is an absolute path"
     elif is_redis(url):
         hint = "check that Redis runs there, and the password and the number of the database in the URL"

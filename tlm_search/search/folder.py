@@ -90,17 +90,19 @@ def study_name(folder: Path) -> str:
 def storage_url(folder: Path, given: str | None = None) -> str | None:
     """Return the storage's URL: the ``given`` one, the study's, or the environment's; None is the journal file.
 
+    A relative path in it is one of the working folder, and made absolute: who reads the study may be elsewhere.
+
     Raises:
         StudyError: the study is in a database with a password, which is nowhere written down.
     """
     facts, environment = _facts(folder), os.environ.get(STORAGE_VARIABLE)
     if given is not None:
-        return given
+        return _located(given)
     if not facts:
-        return environment  # which is for new studies, and for the passwords of old ones
+        return _located(environment)  # which is for new studies, and for the passwords of old ones
     url: str | None = facts.get("storage")
     if url is None or "***" not in url:
-        return url
+        return _located(url)
     if environment is None:
         raise StudyError(
             f"the study {folder.name} is kept in {url}, and its password is not stored",
@@ -173,6 +175,17 @@ def unwritable(folder: Path, error: OSError) -> StudyError:
 def _is_taken(folder: Path) -> bool:
     remote = remote_at(folder)
     return folder.exists() or (remote is not None and bool(remote.list()))
+
+
+def _located(url: str | None) -> str | None:
+    """Return the URL with the whole path of an SQLite database."""
+    if url is None:
+        return None
+    start, slashes, rest = url.partition(":///")
+    file, mark, options = rest.partition("?")
+    if not start.startswith("sqlite") or not file or file.startswith(("/", ":memory:", "file:")):
+        return url
+    return f"{start}{slashes}{Path(file).absolute()}{mark}{options}"
 
 
 def _facts(folder: Path) -> Mapping[str, Any]:

@@ -104,6 +104,19 @@ def open_storage(folder: Path, url: str | None = None) -> BaseStorage:
     return open_database(url)
 
 
+def is_missing(folder: Path, url: str | None = None) -> bool:
+    """Whether ``open_storage`` would make a new file.
+
+    Raises:
+        StudyError: the URL is of no form that is known.
+    """
+    if url is None:
+        return not (folder / JOURNAL).exists()
+    from tlm_search.search import databases
+
+    return databases.is_missing(url)
+
+
 def mend_journal(journal: Path) -> int:
     """Cut a last line that a killed writer or a full disk left half written; return the bytes cut.
 

@@ -10,8 +10,9 @@ import sqlalchemy
 from optuna.storages import BaseStorage
 
 from tlm_search.errors import StudyError
+from tlm_search.remote.passwords import masked
 from tlm_search.search.identity import check_same_space
-from tlm_search.search.storages import open_storage
+from tlm_search.search.storages import is_missing, open_storage
 from tlm_search.space.schema import Space
 
 
@@ -28,17 +29,19 @@ class StudyInStorage(optuna.Study):
 
 
 def open_study(folder: Path, storage: str | None = None, *, name: str | None = None) -> StudyInStorage:
-    """Open the study of a folder for reading.
+    """Open the study of a folder for reading; no file is made.
 
     Raises:
         StudyError: there is none.
     """
     name = name or folder.name
-    opened = open_storage(folder, storage)
+    nothing = StudyError(f"{folder} has no study {name}", hint="tlm-search run SPACE makes one")
+    if is_missing(folder, storage):
+        raise nothing if storage is None else _missing(storage)
     try:
-        return StudyInStorage(study_name=name, storage=opened)
+        return StudyInStorage(study_name=name, storage=open_storage(folder, storage))
     except KeyError:
-        raise StudyError(f"{folder} has no study {name}", hint="tlm-search run SPACE makes one") from None
+        raise nothing from None
 
 
 def create_study(folder: Path, space: Space, storage: str | None = None, *, name: str | None = None) -> StudyInStorage:
@@ -79,3 +82,10 @@ def rename_study(name: str, new_name: str, storage: BaseStorage) -> None:
     elif name in optuna.get_all_study_names(storage):
         optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=new_name)
         optuna.delete_study(study_name=name, storage=storage)
+
+
+def _missing(storage: str) -> StudyError:
+    return StudyError(
+        f"the storage {masked(storage)} is not there",
+        hint="if its file was moved, say once where to: tlm-search run SPACE --storage sqlite:////FOLDER/FILE",
+    )

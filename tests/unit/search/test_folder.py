@@ -70,6 +70,49 @@ def test_fresh_moves_the_old_study_aside(tmp_path: Path, run: Callable[..., sess
     assert read(tmp_path, "test.2").space.seed == 1
 
 
+def test_a_relative_database_stays_where_it_was_made(
+    tmp_path: Path, run: Callable[..., session.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    run(space(), storage="sqlite:///study.db")
+    monkeypatch.chdir(elsewhere)
+    assert len(read(tmp_path).trials) == 3
+    assert not run(space()).worked
+    assert list(elsewhere.iterdir()) == []
+    monkeypatch.setenv("TLM_SEARCH_STORAGE", "sqlite:///of_new_studies.db")
+    assert storage_url(tmp_path / "none") == f"sqlite:///{elsewhere}/of_new_studies.db"
+
+
+def test_reading_makes_no_database_and_says_where_it_looked(
+    tmp_path: Path, run: Callable[..., session.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of earlier versions there are studies whose database has a relative path."""
+    monkeypatch.chdir(tmp_path)
+    run(space(), storage="sqlite:///study.db")
+    write_folder(tmp_path / "studies" / "test", space(), name="test", storage="sqlite:///study.db")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for act in (lambda: read(tmp_path), lambda: run(space())):
+        with pytest.raises(StudyError, match=f"the storage sqlite:///{tmp_path}/elsewhere/study.db is not there") as no:
+            act()
+        assert "--storage" in str(no.value.hint)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert not run(space(), storage=f"sqlite:///{tmp_path}/study.db").worked
+    assert len(read(tmp_path).trials) == 3
+
+
+def test_reading_makes_no_journal(tmp_path: Path, run: Callable[..., session.Session]) -> None:
+    run(space())
+    journal = tmp_path / "studies" / "test" / "journal.log"
+    journal.rename(tmp_path / "journal.log")
+    with pytest.raises(StudyError, match="has no study test"):
+        read(tmp_path)
+    assert not journal.exists()
+
+
 def test_a_password_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "postgresql://me:secret@host/db"
     write_folder(tmp_path / "study", space(), name="study", storage=url)

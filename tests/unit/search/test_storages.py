@@ -36,6 +36,13 @@ def test_a_storage_that_cannot_be_opened_is_said_without_its_password(tmp_path: 
     assert raised.value.__cause__ is None or "secret" not in str(raised.value.__cause__)
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite:///?timeout=5"])
+def test_a_storage_that_ends_with_its_process_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(StudyError, match="names no file") as raised:
+        open_storage(tmp_path, url)
+    assert "sqlite:///study.db" in str(raised.value.hint)
+
+
 def test_a_damaged_journal_is_said_clearly(tmp_path: Path) -> None:
     Bench(tmp_path, space_of()).drive(1)
     journal = tmp_path / "study" / "journal.log"
