@@ -42,7 +42,7 @@ class Shares:
         # On a GPU the members lie in its memory, and what the process takes of the main memory is little.
         needed = self.estimated_gb(settings) if not gpus else PROCESS_BYTES / 1e9
         stepped = max(LEAST_MEMORY_GB, 2.0 ** math.ceil(math.log2(needed)))
-        return Share(asked.cpus_per_trial, gpus, min(stepped, max(machine.memory_gb for machine in self._machines)))
+        return Share(asked.cpus_per_trial, gpus, min(stepped, self._largest_machine(gpus).memory_gb))
 
     def estimated_gb(self, settings: Mapping[str, Value], *, members: int = 1, pieces: int = 1) -> float:
         """Return the memory that a process training so many stacked members takes, corrected by what was seen."""
@@ -74,7 +74,7 @@ class Shares:
         return min(fits, self._space.resources.concurrent_trials or fits)
 
     def _check(self, share: Share, settings: Mapping[str, Value]) -> None:
-        most = Machine(*(max(getattr(m, part) for m in self._machines) for part in ("cpus", "gpus", "memory_gb")))
+        most = self._largest_machine(share.gpus)
         if not any(share.fits(machine) for machine in self._machines):
             raise ResourceError(
                 f"a trial asks for {share}; the largest machine has {most.cpus:g} CPUs, {most.gpus:g} GPUs "
@@ -93,6 +93,12 @@ class Shares:
                 hint="lower depth, width or batch sizes in search (or in reference), or the length of the texts; "
                 "if you know better, resources: {memory_gb: null} does not count memory",
             )
+
+    def _largest_machine(self, gpus: float) -> Machine:
+        """Return the most that machines have with CPUs and ``gpus`` for a trial; that all have where none has those."""
+        processors = Share(self._space.resources.cpus_per_trial, gpus)
+        machines = [machine for machine in self._machines if processors.fits(machine)] or self._machines
+        return Machine(*(max(getattr(m, part) for m in machines) for part in ("cpus", "gpus", "memory_gb")))
 
     def _gpus(self, settings: Mapping[str, Value]) -> float:
         has = self._gpu_memory()

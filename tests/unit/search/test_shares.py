@@ -65,6 +65,30 @@ def test_a_trial_takes_no_more_than_a_machine() -> None:
     assert Shares(space, [Machine(4, 0, 6)]).concurrent() == 1
 
 
+def test_memory_is_that_of_a_machine_with_enough_processors() -> None:
+    """Else the share of a trial fits on no machine, for which Ray waits for ever."""
+    space = real(search={**LARGE, "committee_size": 1}, cpus_per_trial=16)
+    settings = space.settings({})
+    machines = [Machine(4, 0, 256), Machine(64, 0, 6)]
+    shares = Shares(space, machines)
+    assert shares.concurrent() == 1
+    shares.learn(settings, 20 * shares.estimated_gb(settings))
+    assert shares.of(settings) == Share(16, 0, 6)
+    assert any(shares.of(settings).fits(machine) for machine in machines)
+    assert Shares(space, [Machine(4, 0, 256), Machine(64, 0, 12)]).concurrent() == 1
+
+
+def test_what_fits_on_no_machine_is_told_by_those_with_enough_processors() -> None:
+    deep = {**LARGE, "depth": 48, "heads": 32, "committee_size": 1}
+    machines = [Machine(4, 0, 256), Machine(64, 0, 12)]
+    with pytest.raises(ResourceError, match=r"a member of depth 48, .* the largest machine has 12.0 GB"):
+        Shares(real(search=deep, cpus_per_trial=16), machines).concurrent()
+    with pytest.raises(ResourceError, match=r"asks for 16 CPUs and 20 GB of memory; .* 64 CPUs, 0 GPUs and 12.0 GB"):
+        Shares(simulated(cpus_per_trial=16, memory_gb=20), machines).concurrent()
+    with pytest.raises(ResourceError, match=r"asks for 65 CPUs .* has 64 CPUs, 0 GPUs and 256"):
+        Shares(real(search=deep, cpus_per_trial=65), machines).concurrent()
+
+
 def test_a_member_that_no_machine_can_hold_is_refused_before_anything_is_queued() -> None:
     space = real(search={**LARGE, "depth": {"choices": [1, 48]}, "heads": 32, "committee_size": 1})
     with pytest.raises(ResourceError, match=r"a member of depth 48, width 2048, .* the largest machine has 8.0 GB"):
