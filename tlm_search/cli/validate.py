@@ -55,24 +55,23 @@ def validate(
 
 @dataclass(frozen=True)
 class Timing:
-    """A plan with seconds, on which ``machine`` they were measured, and how many trials run there ``at_once``."""
+    """A plan with seconds, on which ``machine`` they were measured, and how many trials run there ``at_once``.
+
+    ``wall_seconds`` is how long the study would take so.
+    """
 
     plan: Plan
     machine: Mapping[str, Any]
     at_once: int
-
-    def wall_seconds(self) -> dict[str, float]:
-        """Return how long the study would take, with as many trials at once as fit."""
-        named = {"at_least": self.plan.at_least, "expected": self.plan.expected, "at_most": self.plan.at_most}
-        return {name: cost.seconds / self.at_once for name, cost in named.items()}
+    wall_seconds: Mapping[str, float]
 
     def to_document(self) -> dict[str, Any]:
         """Return what is not in the plan, as JSON."""
-        return {"machine": dict(self.machine), "trials_at_once": self.at_once, "wall_seconds": self.wall_seconds()}
+        return {"machine": dict(self.machine), "trials_at_once": self.at_once, "wall_seconds": dict(self.wall_seconds)}
 
     def words(self) -> str:
         """Say how long it would take."""
-        wall = {name: duration(seconds) for name, seconds in self.wall_seconds().items()}
+        wall = {name: duration(seconds) for name, seconds in self.wall_seconds.items()}
         return (
             f"On this machine ({self.machine['device']}, trials at once: {self.at_once}) about {wall['expected']}, at "
             f"least {wall['at_least']}, at most {wall['at_most']}; Ray's start, some seconds, comes on top, "
@@ -93,6 +92,7 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
     from tlm_search.members.shared_store import open_store
     from tlm_search.remote.mount import studies_folder
     from tlm_search.search.folder import store_root
+    from tlm_search.search.forecast import jobs_of, wall_seconds
     from tlm_search.search.machine import this_machine
     from tlm_search.search.shares import Shares
 
@@ -102,8 +102,7 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
             "--time: the trainer of this space is simulated", hint="set trainer to bert, or leave --time out"
         )
     here = this_machine(with_gpus=bool(resources.gpus_per_trial))
-    jobs = space.budget.trials + (space.reference is not None)
-    at_once = min(Shares(space, [here]).concurrent(), jobs)
+    concurrent = Shares(space, [here]).concurrent()
     if data_dir is not None:
         use_data_dir(data_dir)
     root = store_root(studies_folder(studies_dir))
@@ -113,7 +112,9 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
 
     threads, device = max(1, int(resources.cpus_per_trial)), "cuda" if resources.gpus_per_trial else "cpu"
     pace = Pace(data, open_store(root), threads=threads, device=device)
-    return Timing(plan(space, DataSizes.of_data(data), pace), pace.machine, at_once)
+    costs = plan(space, DataSizes.of_data(data), pace)
+    wall = wall_seconds(costs, space, concurrent=concurrent)
+    return Timing(costs, pace.machine, min(concurrent, jobs_of(space)), wall)
 
 
 def sections_table(space: Space) -> Table:

@@ -166,7 +166,7 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
     return Plan(
         at_least=_extreme(min, trials) + reference,
         expected=expected,
-        at_most=_extreme(max, trials) * _different_trials(space) + reference,
+        at_most=_extreme(max, trials) * different_trials(space) + reference,
         reference=reference,
         assumptions=sizes.assumptions,
         timed=clock is not None,
@@ -231,7 +231,7 @@ def _unlisted(parameter: Searched, listed: set[Value]) -> Value:
     return next((choice for choice in parameter.choices if choice not in listed), parameter.choices[0])
 
 
-def _different_trials(space: Space) -> int:
+def different_trials(space: Space) -> int:
     """Count the trials that can differ in more than the size of their committee."""
     sizes = [parameter.size() for name, parameter in space.searched().items() if name != "committee_size"]
     finite = [size for size in sizes if size is not None]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
-from tlm_search.search.helping import Help, Helpers
+from tlm_search.search.helping import Help, Helpers, helps
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.optuna_study import Asked, Ledger
 from tlm_search.search.progress import Best, progress_of
@@ -48,8 +48,7 @@ class Driver:
         self._announce = announce
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._running: dict[str, _Running] = {}
-        # A pruner may stop a trial before its last members; on a GPU a trial trains them all at once.
-        self._helpers = Helpers(wanted=self._space.pruner.name == "none" and not self._space.resources.gpus_per_trial)
+        self._helpers = Helpers(wanted=helps(self._space))
         self._proposals = ledger.proposals()
         self._failures_in_a_row = 0
         self._last_failure: Failure | None = None

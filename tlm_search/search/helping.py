@@ -15,6 +15,7 @@ from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer, train_if_free
 from tlm_search.search.job import Job
 from tlm_search.search.trial import trial_specs
+from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
 
 MOST_DEATHS = 3  # of helpers of one job: there may be too little memory for them
@@ -47,6 +48,14 @@ def help_trial(
         if train_if_free(specs[member], store=store, data=data, trainer=trainer, attempt=attempt):
             yield Help(member, trainer.peak_gb())
     yield Help(None)
+
+
+def helps(space: Space) -> bool:
+    """Whether trials of ``space`` are helped: not where a pruner may stop them before their last members.
+
+    Nor on a GPU, where a trial trains all members of a rung at once.
+    """
+    return space.pruner.name == "none" and not space.resources.gpus_per_trial
 
 
 @dataclass

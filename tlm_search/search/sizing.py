@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tlm_search.errors import ResourceError
-from tlm_search.members.plan import DataSizes, plan
+from tlm_search.members.plan import Cost, DataSizes, plan
+from tlm_search.search.forecast import wall_seconds
 from tlm_search.search.machine import Machine
 from tlm_search.search.shares import Shares
 from tlm_search.space.schema import Space
@@ -81,15 +82,14 @@ def cpus_per_trial(machine: Machine) -> int:
 
 
 def _seconds(space: Space, machine: Machine, labels: int) -> float:
-    jobs = space.budget.trials + (space.reference is not None)
-    at_once = min(Shares(space, [machine]).concurrent(), jobs)
     sizes = replace(DataSizes.of_space(space), labels=labels, train_rows=labels * space.task.train_per_label)
     costs = plan(space, sizes)
     operations, update = _GPU if machine.gpus else _CORE
     if not machine.gpus:
         operations *= space.resources.cpus_per_trial**_THREADS_GAIN
-    expected, at_most, reference = (
-        cost.flops / operations + cost.updates * update for cost in (costs.expected, costs.at_most, costs.reference)
-    )
-    # However many run at once, the dearest trial takes its time.
-    return max(expected / at_once, (at_most - reference) / space.budget.trials)
+
+    def seconds(cost: Cost) -> float:
+        return cost.flops / operations + cost.updates * update
+
+    concurrent = Shares(space, [machine]).concurrent()
+    return wall_seconds(costs, space, concurrent=concurrent, seconds=seconds)["expected"]

@@ -11,6 +11,7 @@ from tlm_search.cli.schema import schema
 from tlm_search.cli.validate import Timing, duration, short, validate
 from tlm_search.errors import SpaceError, UserError
 from tlm_search.members.plan import Cost, Plan
+from tlm_search.search.forecast import wall_seconds
 from tlm_search.space.schema import Space
 
 SPACES = Path(__file__).parents[3] / "spaces"
@@ -86,7 +87,7 @@ def timing(monkeypatch):
     def timed(space, studies_dir, data_dir):
         cost = Cost(members=2, seconds=600)
         costs = Plan(cost, cost * 2, cost * 30, Cost(), ("every text has 64 tokens",), timed=True)
-        return Timing(costs, {"device": "abacus"}, at_once=2)
+        return Timing(costs, {"device": "abacus"}, at_once=2, wall_seconds=wall_seconds(costs, space, concurrent=2))
 
     monkeypatch.setattr("tlm_search.cli.validate.timed", timed)
 

@@ -1,0 +1,64 @@
+"""Predicted time: no more runs at once than there is, and nothing ends before its longest piece."""
+
+from typing import Any
+
+import pytest
+from driven import space_of
+
+from tlm_search.members.plan import DataSizes, plan
+from tlm_search.search.forecast import wall_seconds
+from tlm_search.space.schema import Space
+
+SIZES = DataSizes(vocabulary=100, length=8, labels=4, train_rows=40)
+SIXTEEN: dict[str, Any] = {"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": 16}
+
+
+class Clock:
+    """A fine-tuning takes 60 s for each layer, and measuring latencies nothing."""
+
+    def pretraining(self, spec: Any) -> float:
+        return 0.0
+
+    def finetuning(self, spec: Any) -> float:
+        return 60.0 * float(spec.architecture.depth)
+
+    def latencies(self, size: int) -> float:
+        return 0.0
+
+
+def expected(concurrent: int, space: Space) -> float:
+    return wall_seconds(plan(space, SIZES, Clock()), space, concurrent=concurrent)["expected"]
+
+
+def one_trial(**sections: Any) -> Space:
+    return space_of(search=SIXTEEN, budget={"trials": 1}, **sections)
+
+
+@pytest.mark.parametrize(("cores", "minutes"), [(1, 16), (4, 4), (64, 1)])
+def test_a_trial_whose_members_are_trained_at_once_takes_as_long_as_the_cores_allow(cores: int, minutes: int) -> None:
+    assert expected(cores, one_trial()) == 60 * minutes
+
+
+@pytest.mark.parametrize("alone", [{"pruner": "median"}, {"resources": {"gpus_per_trial": 1}}])
+def test_where_nobody_helps_a_trial_takes_its_time(alone: dict[str, Any]) -> None:
+    assert expected(64, one_trial(**alone)) == 16 * 60
+
+
+def test_the_reference_takes_its_time_too() -> None:
+    assert expected(64, one_trial(reference={"depth": 6, "committee_size": 2})) == 6 * 60
+    assert expected(64, one_trial(reference={"depth": 12, "committee_size": 2}, pruner="median")) == 24 * 60
+
+
+def test_many_trials_fill_the_machine_whether_they_are_helped_or_not() -> None:
+    search = {**SIXTEEN, "finetune_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+    for pruner in ("none", "median"):
+        assert expected(8, space_of(search=search, budget={"trials": 64}, pruner=pruner)) == 64 * 16 * 60 / 8
+
+
+def test_the_three_times_are_in_order_and_none_is_longer_than_its_work() -> None:
+    search = {**SIXTEEN, "depth": {"choices": [1, 4]}, "committee_size": {"choices": [1, 16]}}
+    space = space_of(search=search, budget={"trials": 1}, pruner="median")
+    costs = plan(space, SIZES, Clock())
+    wall = wall_seconds(costs, space, concurrent=64)
+    assert wall["at_least"] <= wall["expected"] <= wall["at_most"] == 16 * 4 * 60
+    assert wall["expected"] == costs.expected.seconds
