@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.table import Table
 
+    from tlm_search.search.record import StudyRecord
     from tlm_search.search.session import Session
 
 
@@ -122,7 +123,7 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     record = read_study(session.folder, storage)
     store = open_store(store_root(session.folder.parent))
     page = session.folder / "report.html"
-    if session.worked or not page.exists():
+    if session.worked or _is_outdated(page, record):
         page = write_report(record, store, session.folder)
         send_reports(session.folder)
     answer = answer_of(record, Evidence(record, store))
@@ -136,6 +137,12 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     where = "" if studies_dir == STUDIES else f" --studies-dir {shlex.quote(masked(studies_dir))}"
     for purpose, command in answer.next_commands:
         console.print(f"{purpose}:\n    {command}{where}", markup=False)
+
+
+def _is_outdated(page: Path, record: StudyRecord) -> bool:
+    """Whether there is no report, or a trial has ended since: a run that is interrupted writes none."""
+    ends = [trial.finished.timestamp() for trial in record.trials if trial.finished is not None]
+    return not page.exists() or page.stat().st_mtime < max(ends, default=0.0)
 
 
 def _table(frame: DataFrame) -> Table:
