@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -59,7 +59,8 @@ def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: Non
         with leased(folder, announce) as sender:
             yield sender
     finally:
-        (folder / DRIVER).unlink(missing_ok=True)
+        with suppress(OSError):  # it only says who drives; a disk that has turned read-only was told of already
+            (folder / DRIVER).unlink(missing_ok=True)
         lock.release()
 
 

@@ -1,5 +1,6 @@
 """Kill the driver at every write of its journal, before, in the middle of and after it: the study goes on the same."""
 
+import errno
 import json
 import os
 import random
@@ -190,4 +191,18 @@ time.sleep(60)
 def test_a_folder_that_cannot_be_locked_is_said_clearly(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="cannot be written"), driver_lock(tmp_path / "file" / "study"):
+        pass
+
+
+def test_a_disk_that_turns_read_only_hides_no_error_and_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(StudyError, match="what ended the run"), driver_lock(tmp_path / "study"):
+            raise StudyError("what ended the run")
+    with driver_lock(tmp_path / "study"):
         pass
