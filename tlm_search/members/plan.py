@@ -6,36 +6,25 @@ counted only where something that measures them is given.
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from tlm_search.data.prepared import PreparedData
+from tlm_search.members.corners import corners
 from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs
 from tlm_search.model.architecture import Architecture
 from tlm_search.space.parameters import Choices, Searched
 from tlm_search.space.schema import Space
-from tlm_search.space.settings import SETTINGS, Value
+from tlm_search.space.settings import Value
 
 TRAINING_PASSES = 3  # a backward pass is two forward passes of work
 _LABELS_ASSUMED = 10
 _VOCABULARY_ASSUMED = 30_522  # of bert-base-uncased
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
-# What decides the cost; the other settings (learning rates, dropout, pooling ...) need not be enumerated.
-_COSTLY = (
-    *(name for name, setting in SETTINGS.items() if setting.part == "architecture"),
-    "committee_size",
-    "pretrain_size",
-    "pretrain_epochs",
-    "pretrain_batch_size",
-    "masking_probability",
-    "finetune_epochs",
-    "finetune_batch_size",
-)
 
 
 class Seconds(Protocol):
@@ -197,38 +186,6 @@ def _draw(parameter: Searched, generator: random.Random) -> Value:
     if size is None:
         return generator.uniform(parameter.low, parameter.high)
     return parameter.value(generator.randrange(size))
-
-
-def corners(space: Space) -> Iterator[dict[str, Value]]:
-    """Yield parameters among which are the cheapest and the dearest trial, in work and in memory.
-
-    Both rise or fall with each setting.
-    """
-    searched = space.searched()
-    listed: dict[str, set[Value]] = {name: set() for name in searched}
-    for parameter in searched.values():
-        for parent, values in parameter.when.items():
-            listed.get(parent, set()).update(values)
-    ends = {name: _ends(parameter) if name in _COSTLY else set() for name, parameter in searched.items()}
-    # A setting without cost still decides whether others matter.
-    names = [name for name in searched if ends[name] or listed[name]]
-    others = {name: _unlisted(parameter, listed[name]) for name, parameter in searched.items()}
-    for values in itertools.product(*(ends[name] | listed[name] | {others[name]} for name in names)):
-        yield {**others, **dict(zip(names, values, strict=True))}
-
-
-def _ends(parameter: Searched) -> set[Value]:
-    if not isinstance(parameter, Choices):
-        return {parameter.low, parameter.high}
-    numbers = [choice for choice in parameter.choices if not isinstance(choice, str)]
-    return {min(numbers), max(numbers)} if numbers else set(parameter.choices)
-
-
-def _unlisted(parameter: Searched, listed: set[Value]) -> Value:
-    """Return a value with which no setting matters that asks for one of those ``listed``, where there is one."""
-    if not isinstance(parameter, Choices):
-        return parameter.low
-    return next((choice for choice in parameter.choices if choice not in listed), parameter.choices[0])
 
 
 def different_trials(space: Space) -> int:

@@ -7,11 +7,13 @@ would wait for ever for what no machine has.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 from tlm_search.errors import ResourceError
-from tlm_search.members.plan import DataSizes, corners
+from tlm_search.members.corners import corners
+from tlm_search.members.plan import DataSizes
 from tlm_search.members.train import GPU_STACK, PIECES
 from tlm_search.model.footprint import PROCESS_BYTES, stack_bytes
 from tlm_search.search.machine import Machine, Share
@@ -64,13 +66,12 @@ class Shares:
         Raises:
             ResourceError: a configuration of the space fits on no machine, whatever else runs.
         """
-        candidates = [self._space.settings(params) for params in corners(self._space)]
-        if (reference := self._space.reference_settings()) is not None:
-            candidates.append(reference)
-        shares = [self.of(settings) for settings in candidates]
-        for share, settings in zip(shares, candidates, strict=True):
+        reference, fits = self._space.reference_settings(), 0
+        trials = (self._space.settings(params) for params in corners(self._space))
+        for settings in itertools.chain(trials, [] if reference is None else [reference]):
+            share = self.of(settings)
             self._check(share, settings)
-        fits = max(sum(share.fits(machine) for machine in self._machines) for share in shares)
+            fits = max(fits, sum(share.fits(machine) for machine in self._machines))
         return min(fits, self._space.resources.concurrent_trials or fits)
 
     def _check(self, share: Share, settings: Mapping[str, Value]) -> None:

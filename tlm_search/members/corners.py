@@ -1,0 +1,68 @@
+"""The trials of a space between which the costs of all others lie. No torch here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from tlm_search.space.parameters import Choices, Searched
+from tlm_search.space.schema import Space
+from tlm_search.space.settings import SETTINGS, Value
+
+# What decides the cost; the other settings (learning rates, dropout, pooling ...) need not be enumerated.
+_COSTLY = (
+    *(name for name, setting in SETTINGS.items() if setting.part == "architecture"),
+    "committee_size",
+    "pretrain_size",
+    "pretrain_epochs",
+    "pretrain_batch_size",
+    "masking_probability",
+    "finetune_epochs",
+    "finetune_batch_size",
+)
+# Large batches are fewer updates in more memory; large heads are fewer ones where the width is given. All else that is
+# a number raises work and memory, or neither.
+_EITHER_WAY = ("pretrain_batch_size", "finetune_batch_size", "head_size")
+
+
+def corners(space: Space) -> Iterator[dict[str, Value]]:
+    """Yield parameters among which are the cheapest and the dearest trial, in work and in memory.
+
+    What is a text, decides whether others matter, or goes either way comes in every combination; of the rest, the
+    lowest values together and the highest.
+    """
+    searched = space.searched()
+    listed: dict[str, set[Value]] = {name: set() for name in searched}
+    for parameter in searched.values():
+        for parent, values in parameter.when.items():
+            listed.get(parent, set()).update(values)
+    combined: dict[str, list[Value]] = {}
+    lowest: dict[str, Value] = {}
+    highest: dict[str, Value] = {}
+    for name, parameter in searched.items():
+        other = _unlisted(parameter, listed[name])
+        ends = _ends(parameter) if name in _COSTLY else {other}
+        numbers = [end for end in ends if not isinstance(end, str)]
+        if listed[name]:
+            combined[name] = sorted(ends | listed[name] | {other}, key=str)
+        elif name in _EITHER_WAY or not numbers:
+            combined[name] = sorted(ends, key=str)
+        else:
+            lowest[name], highest[name] = min(numbers), max(numbers)
+    for values in itertools.product(*combined.values()):
+        for rest in (lowest, highest):
+            yield {**rest, **dict(zip(combined, values, strict=True))}
+
+
+def _ends(parameter: Searched) -> set[Value]:
+    if not isinstance(parameter, Choices):
+        return {parameter.low, parameter.high}
+    numbers = [choice for choice in parameter.choices if not isinstance(choice, str)]
+    return {min(numbers), max(numbers)} if numbers else set(parameter.choices)
+
+
+def _unlisted(parameter: Searched, listed: set[Value]) -> Value:
+    """Return a value with which no setting matters that asks for one of those ``listed``, where there is one."""
+    if not isinstance(parameter, Choices):
+        return parameter.low
+    return next((choice for choice in parameter.choices if choice not in listed), parameter.choices[0])
