@@ -19,8 +19,8 @@ KIND = "members"
 # Members trained as one model on a GPU. On a CPU pre-training gains a fifth at best (benchmarks/stacking.py), and a
 # member's last bits would depend on which others were missing.
 GPU_STACK = 8
-_HELPED = "helped"  # in a member's document: the attempt for which a helper trained it
 PIECES = 4  # that each batch is computed in where memory was too short for all of it
+_HELPED = "helped"  # in a member's document: the attempt for which a helper trained it
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ class Driver:
             assert settings is not None
             return self._start(key, Job(None, settings), None)
         if self._all_handed_out:
-            sizes = {name: running.rung.size if running.rung else 0 for name, running in self._running.items()}
-            return self._helpers.begin(key, {name: (self._running[name].job, size) for name, size in sizes.items()})
+            voting = {name: (r.job, r.rung.size if r.rung else 0) for name, r in self._running.items()}
+            return self._helpers.begin(key, voting)
         asked = self._ledger.ask(self._proposals)
         self._proposals += not asked.retried
         return self._start(key, Job(asked.number, asked.settings), asked)

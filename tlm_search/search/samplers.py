@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import random
 import warnings
-from collections.abc import Mapping
 
 import numpy as np
 import optuna
@@ -142,14 +141,10 @@ def grid_points(space: Space) -> list[dict[str, Value]]:
     points: dict[tuple[tuple[str, Value], ...], None] = {}
     for values in itertools.product(*(parameter.values() for parameter in searched.values())):
         full = dict(zip(searched, values, strict=True))
-        points[tuple((name, value) for name, value in full.items() if _is_active(space, name, full))] = None
+        points[tuple((name, value) for name, value in full.items() if space.is_active(name, full))] = None
     unique = [dict(point) for point in points]
     random.Random(space.seed).shuffle(unique)
     return unique
-
-
-def _is_active(space: Space, name: str, params: Mapping[str, Value]) -> bool:
-    return bool(space.is_active(name, params))
 
 
 def _largest_committee(space: Space) -> int:

@@ -160,7 +160,7 @@ def _end_of_last_whole_line(file: BinaryIO, end: int) -> int:
         if not cut and start:
             break  # one line longer than the window: leave it to the reader
         tail = tail[:cut]
-    return start if not start else end
+    return end if start else 0
 
 
 def _is_json(line: bytes) -> bool:

@@ -53,15 +53,16 @@ class Hooks:
         go_on = False
         with self._writing():
             if self._driver.runs(key):
-                match deliverable(result):
-                    case Failure() as failure:
-                        self._driver.on_failure(key, failure)
-                    case Help() as given:
-                        self._shares.learn(self._driver.settings_of(key), given.peak_gb)
-                        go_on = self._driver.on_help(key, given)
-                    case Rung() as rung:
-                        self._shares.learn(self._driver.settings_of(key), rung.peak_gb)
-                        go_on = self._driver.on_rung(key, rung)
+                reached = deliverable(result)
+                if isinstance(reached, Help | Rung):
+                    self._shares.learn(self._driver.settings_of(key), reached.peak_gb)
+                match reached:
+                    case Failure():
+                        self._driver.on_failure(key, reached)
+                    case Help():
+                        go_on = self._driver.on_help(key, reached)
+                    case Rung():
+                        go_on = self._driver.on_rung(key, reached)
         return go_on
 
     def lose(self, key: str, text: str) -> None:
