@@ -22,12 +22,14 @@ EDGE = 0.05  # a value this near to an end, as a share of the range, is on the e
 def boundaries_table(record: StudyRecord) -> pd.DataFrame:
     """Return, for each searched number, the best trial's value and whether it lies on an edge that could be moved.
 
-    Only edges that the setting's own limits allow to move are flagged (a depth of 1 cannot become 0).
+    What the best trial's other settings make idle has no place in the space. Only edges that the setting's own limits allow to move are flagged (a depth of 1 cannot become 0).
     """
     best = best_trial(record)
     rows: list[dict[str, Any]] = []
     if best is not None:
         for name, domain in record.space.searched().items():
+            if not record.space.is_active(name, best.settings):
+                continue
             value = best.settings.get(name)
             ends = _ends(domain)
             if ends is None or value is None or isinstance(value, str):

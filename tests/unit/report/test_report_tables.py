@@ -128,6 +128,26 @@ def test_an_optimum_on_an_edge_is_flagged_unless_the_edge_cannot_move():
     ]
 
 
+def test_what_is_idle_in_the_best_trial_has_no_edge():
+    search = {
+        **builders.SEARCH,
+        "pretrain_size": {"low": 1000, "high": 8000, "log": True, "when": {"depth": [2]}},
+        "convolution_layers": {"choices": [0, 2]},
+        "convolution_channels": {"choices": [16, 64], "when": {"convolution_layers": [2]}},
+    }
+    reference = {**builders.REFERENCE, "convolution_layers": 0}
+    idle = builders.study([builders.trial(0, convolution_layers=0)], search=search, reference=reference)
+    table = insight.boundaries_table(idle)
+    assert list(table["setting"]) == [
+        "depth",
+        "heads",
+        "finetune_learning_rate",
+        "committee_size",
+        "convolution_layers",
+    ]
+    assert not any("channels" in line for line in insight.boundary_advice(table))
+
+
 def test_importance_needs_trials_and_adds_up(record, capsys):
     table = insight.importance_table(record)
     assert set(table["setting"]) == set(builders.SEARCH)
