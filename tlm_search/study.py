@@ -107,13 +107,15 @@ class Study:
     ) -> Selection:
         """Return the best configurations, a committee size for each, and the reasons; chosen on validation.
 
-        With ``match_reference`` those that match the reference, the cheapest first.
+        What does not keep to the constraints of the study is left out, and the reasons say so. With
+        ``match_reference`` those that match the reference, the cheapest first.
         """
         from tlm_search.committee.select import select
 
         return select(
             self.record.trials,
             self.record.reference,
+            constraints=self.record.space.constraints,
             match_reference=match_reference,
             max_latency_ms=max_latency_ms,
             max_parameters=max_parameters,

@@ -42,6 +42,7 @@ def best(
     selection = select(
         record.trials,
         record.reference,
+        constraints=record.space.constraints,
         match_reference=match_reference,
         max_latency_ms=max_latency_ms,
         max_parameters=max_parameters,

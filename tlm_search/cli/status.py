@@ -41,7 +41,8 @@ def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
     everything = [*record.trials, *([record.reference] if record.reference else [])]
     everything += [student.result for student in record.students]
     failed = record.in_state("failed")
-    choice = next(iter(select(record.trials, record.reference, top=1, votes_of=votes_of).choices), None)
+    selection = select(record.trials, record.reference, constraints=record.space.constraints, top=1, votes_of=votes_of)
+    choice = next(iter(selection.choices), None)
     return {
         "name": record.name,
         "folder": str(record.folder),
@@ -85,6 +86,8 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
             f"best       trial {best['trial']}, {best['committee_size']} members: validation accuracy "
             f"{best['validation_accuracy']:.4f}, test {best['test_accuracy']:.4f} ({low:.4f} to {high:.4f})"
         )
+    elif trials["complete"]:
+        lines.append("best       none: no committee keeps to the constraints of the study")
     lines += [f"failed     trial {failure['trial']}: {failure['error']}" for failure in summary["failures"]]
     return lines
 

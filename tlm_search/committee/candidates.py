@@ -49,6 +49,7 @@ class Candidate:
     parameters: float | None
     training_flops: float | None
     training_seconds: float | None
+    validation_cross_entropy: float | None
 
 
 def configurations(trials: Iterable[AnyTrial]) -> list[AnyTrial]:
@@ -91,6 +92,7 @@ def candidates(trial: Trial) -> list[Candidate]:
             parameters=share("parameters", row["size"]),
             training_flops=share("training_flops", row["size"]),
             training_seconds=share("training_seconds", row["size"]),
+            validation_cross_entropy=row.get("validation_cross_entropy"),
         )
         for row in trial.frontier
     ]

@@ -6,16 +6,18 @@ Candidates are chosen on validation; test figures are only reported.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.committee.candidates import Candidate, Trial, candidates, configurations, whole
+from tlm_search.committee.candidates import Candidate, Trial, whole
 from tlm_search.committee.frontier import right_share
 from tlm_search.committee.interval import paired_interval
+from tlm_search.committee.pool import Pool, count_of, pool_of
+from tlm_search.space.objectives import Constraint
 
 Split = Literal["validation", "test"]
 SPLITS: tuple[Split, ...] = ("validation", "test")
@@ -102,6 +104,7 @@ def select(
     trials: Iterable[Trial],
     reference: Trial | None,
     *,
+    constraints: Sequence[Constraint] = (),
     match_reference: bool = False,
     max_latency_ms: float | None = None,
     max_parameters: float | None = None,
@@ -112,8 +115,8 @@ def select(
 
     Without ``match_reference``: the size with the highest validation accuracy (the smaller where equal), the best
     configuration first. With it: the smallest size that matches the reference, the cheapest configuration first.
-    ``max_latency_ms`` and ``max_parameters`` leave out candidates above them and those that were not measured. Where
-    the search goes as deep as the reference, only shallower configurations are candidates.
+    ``constraints`` are those of the study; they, ``max_latency_ms`` and ``max_parameters`` leave out candidates as
+    ``pool_of`` says.
 
     A committee matches when the lower end of the 95% interval of its validation accuracy minus the reference's is not
     below -``MARGIN``. ``votes_of`` gives the logits for the paired bootstrap over rows, in which a committee of fewer
@@ -122,31 +125,21 @@ def select(
     proportions"), which is wider because it does not know that both met the same rows.
     """
     rival = None if reference is None else whole(reference)
-    reasons = []
-    pool = configurations(trials)
-    shallow = [trial for trial in pool if rival is None or _depth(trial) < _depth(rival.trial)]
-    if rival is not None and shallow and len(shallow) < len(pool):
-        reasons.append(
-            f"{_count(len(pool) - len(shallow), 'configuration')} left out: not shallower than the reference "
-            f"(depth {_depth(rival.trial):g})."
-        )
-    pool = shallow or pool
-    limits = {"latency_ms": max_latency_ms, "parameters": max_parameters}
-    by_trial = [[c for c in candidates(trial) if _within(c, limits)] for trial in pool]
-    by_trial = [sizes for sizes in by_trial if sizes]
-    reasons += _limit_reasons(limits, kept=len(by_trial), total=len(pool))
+    pool = pool_of(
+        trials, reference, constraints=constraints, max_latency_ms=max_latency_ms, max_parameters=max_parameters
+    )
+    reasons = list(pool.reasons)
     if match_reference and rival is None:
         return Selection((), (*reasons, "There is no finished reference, so nothing can match it."))
     comparison = _Comparison(rival, votes_of)
     if match_reference:
-        cost = _cheapest_by([candidate for sizes in by_trial for candidate in sizes])
-        choices = _cheapest_matches(by_trial, comparison, cost=cost, top=top)
+        cost = _cheapest_by([candidate for sizes in pool.by_trial for candidate in sizes])
+        choices = _cheapest_matches(pool, comparison, cost=cost, top=top)
         reasons.append(_match_reason(choices, cost))
     else:
-        best = [max(sizes, key=lambda c: (c.validation_accuracy, -c.size)) for sizes in by_trial]
-        best.sort(key=lambda c: (-c.validation_accuracy, c.parameters or 0, c.trial.number))
-        choices = [comparison.judge(candidate) for candidate in best[:top]]
-        reasons.append("Chosen by the highest validation accuracy; the test set played no part.")
+        choices = [comparison.judge(candidate) for candidate in pool.best()[:top]]
+        if choices:
+            reasons.append("Chosen by the highest validation accuracy; the test set played no part.")
     if choices:
         reasons += _verdict(choices[0])
     return Selection(tuple(choices), tuple(reasons))
@@ -195,15 +188,15 @@ class _Comparison:
         return self._votes_of(trial)
 
 
-def _cheapest_matches(by_trial: list[list[Candidate]], comparison: _Comparison, *, cost: str, top: int) -> list[Choice]:
+def _cheapest_matches(pool: Pool, comparison: _Comparison, *, cost: str, top: int) -> list[Choice]:
     assert comparison.reference is not None
     bar = comparison.reference.validation_accuracy - MARGIN
     # A lower bound is below its mean, so what is below the bar on average need not be looked at.
-    pool = [c for sizes in by_trial for c in sizes if c.validation_accuracy >= bar]
-    pool.sort(key=lambda c: (_cost(c, cost), c.size, -c.validation_accuracy, c.trial.number))
+    near = [c for sizes in pool.by_trial for c in sizes if c.validation_accuracy >= bar]
+    near.sort(key=lambda c: (_cost(c, cost), c.size, -c.validation_accuracy, c.trial.number))
     choices: list[Choice] = []
     found: set[int] = set()
-    for candidate in pool:
+    for candidate in near:
         if candidate.trial.number in found:
             continue
         if comparison.matches(candidate):
@@ -226,14 +219,6 @@ def _cost(candidate: Candidate, name: str) -> float:
     return float(getattr(candidate, name))
 
 
-def _within(candidate: Candidate, limits: Mapping[str, float | None]) -> bool:
-    for name, limit in limits.items():
-        value = getattr(candidate, name)
-        if limit is not None and (value is None or value > limit):
-            return False
-    return True
-
-
 def _right(votes: Votes, split: Split, *, size: int | None = None) -> NDArray[np.float64]:
     """Return for each row the share of committees of ``size`` (of all members, when not given) that are right."""
     logits, labels = votes.of(split)
@@ -250,18 +235,6 @@ def _unpaired(ours: tuple[float, float, float], theirs: tuple[float, float, floa
     (a, a_low, a_high), (b, b_low, b_high) = ours, theirs
     below, above = math.hypot(a - a_low, b_high - b), math.hypot(a_high - a, b - b_low)
     return Difference(a - b, a - b - below, a - b + above, paired=False)
-
-
-def _depth(trial: Trial) -> float:
-    return float(trial.settings.get("depth", trial.params.get("depth", 0)))
-
-
-def _limit_reasons(limits: Mapping[str, float | None], *, kept: int, total: int) -> list[str]:
-    words = {"latency_ms": "ms latency", "parameters": "parameters"}
-    asked = [f"at most {limit:,.10g} {words[name]}" for name, limit in limits.items() if limit is not None]
-    if not asked:
-        return []
-    return [f"{kept} of {_count(total, 'configuration')} have a committee with {' and '.join(asked)}."]
 
 
 def _match_reason(choices: Sequence[Choice], cost: str) -> str:
@@ -284,11 +257,7 @@ def _verdict(choice: Choice) -> list[str]:
     confirmed = "matches" if choice.confirmed_on_test else "does not surely match"
     how = "paired bootstrap over the test rows" if on_test.paired else "from the two intervals; no logits at hand"
     return [
-        f"On test, trial {choice.candidate.trial.number} with {_count(choice.candidate.size, 'member')} {confirmed} "
+        f"On test, trial {choice.candidate.trial.number} with {count_of(choice.candidate.size, 'member')} {confirmed} "
         f"the reference: {100 * on_test.mean:+.1f} points, 95% interval {100 * on_test.low:+.1f} to "
         f"{100 * on_test.high:+.1f} ({how})."
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

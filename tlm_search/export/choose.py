@@ -47,11 +47,12 @@ def choose(
 ) -> Chosen:
     """Return the committee of trial ``number`` with ``size`` members (all, when not given).
 
-    Without ``number``: the ``cheapest`` committee that matches the reference, if that is wanted and there is one, else
-    the best on validation; ``size`` then only changes how many of its members are taken. Number -1 is the reference.
+    Without ``number``, of the committees that keep to the study's constraints: the ``cheapest`` that matches the
+    reference, if that is wanted and there is one, else the best on validation; ``size`` then only changes how many of
+    its members are taken. Number -1 is the reference.
 
     Raises:
-        ExportError: there is no such trial, it has no result, or fewer members.
+        ExportError: there is no such trial, it has no result, or fewer members; nothing keeps to the constraints.
     """
     chosen = _best(record, evidence, cheapest=cheapest) if number is None else _asked(record, number)
     if size is None:
@@ -93,13 +94,24 @@ def choose_student(record: StudyRecord, *, number: int | None = None, size: int 
 def _best(record: StudyRecord, evidence: Evidence, *, cheapest: bool) -> Chosen:
     for match in (True, False) if cheapest else (False,):
         choices = select(
-            record.trials, record.reference, match_reference=match, top=1, votes_of=evidence.votes_of
+            record.trials,
+            record.reference,
+            constraints=record.space.constraints,
+            match_reference=match,
+            top=1,
+            votes_of=evidence.votes_of,
         ).choices
         if choices:
             trial = choices[0].candidate.trial
             assert isinstance(trial, TrialRecord)
             why = "the cheapest that matches the reference on validation" if match else "the best on validation"
             return Chosen(trial, choices[0].candidate.size, why)
+    if record.in_state("complete"):
+        raise ExportError(
+            f"no committee of the study {record.name} keeps to its constraints "
+            f"({', '.join(map(str, record.space.constraints))})",
+            hint="--trial N takes that of trial N all the same",
+        )
     raise ExportError(
         f"the study {record.name} has no complete trial yet", hint=f"tlm-search status {record.name} says how far it is"
     )

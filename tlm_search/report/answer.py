@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from tlm_search.committee.candidates import Candidate, candidates, whole
+from tlm_search.committee.candidates import Candidate, candidates, configurations, whole
 from tlm_search.committee.select import MARGIN, Choice, select
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.ranking import pool_of_study
 from tlm_search.report.tables import configuration_words
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
 from tlm_search.search.record import StudyRecord, TrialRecord
@@ -33,12 +35,13 @@ class Answer:
 
 def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
     """Choose on validation, compare on test."""
-    votes_of = evidence.votes_of
-    best = next(iter(select(record.trials, record.reference, top=1, votes_of=votes_of).choices), None)
+    choose = partial(
+        select, record.trials, record.reference, constraints=record.space.constraints, top=1, votes_of=evidence.votes_of
+    )
+    best = next(iter(choose().choices), None)
     cheapest = None
     if best is not None and best.reference is not None:
-        matching = select(record.trials, record.reference, match_reference=True, top=1, votes_of=votes_of)
-        cheapest = next(iter(matching.choices), None)
+        cheapest = next(iter(choose(match_reference=True).choices), None)
     return Answer(
         headline=_headline(record, best, cheapest),
         verdict=_verdict(record, best, cheapest),
@@ -51,7 +54,8 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
 
 def _headline(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> str:
     if best is None:
-        return "No committee has finished yet."
+        finished = any(configurations(record.trials))
+        return f"No committee {'keeps to the constraints of the study' if finished else 'has finished'} yet."
     chosen = best if best.matches_reference else cheapest or best
     committee = _committee_words(chosen.candidate)
     if chosen.reference is None:
@@ -67,12 +71,13 @@ def _headline(record: StudyRecord, best: Choice | None, cheapest: Choice | None)
 
 
 def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> tuple[str, ...]:
+    left_out = pool_of_study(record).reasons
     if best is None:
-        return ("The page fills as trials finish; write it again then.",)
+        return left_out or ("The page fills as trials finish; write it again then.",)
     if best.reference is None:
         failed = record.reference is not None and record.reference.state == "failed"
         why = "The reference failed" if failed else "There is no finished reference"
-        return (f"{why}, so there is nothing to compare with.",)
+        return (f"{why}, so there is nothing to compare with.", *left_out)
     if cheapest is None:
         sentences = [f"The best, {_comparison_words(best)}"]
     elif _key(cheapest) == _key(best):
@@ -86,7 +91,7 @@ def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) 
     if alone is not None:
         accuracy = f"{percent(alone.test_accuracy)} ({interval(*alone.test_interval)})"
         sentences.append(f"One model of the reference alone reaches {accuracy}; the claims compare with it.")
-    return tuple(sentences)
+    return (*sentences, *left_out)
 
 
 def _one_of(reference: Candidate) -> Candidate | None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
-from tlm_search.committee.candidates import configurations
 from tlm_search.report import (
     figures,
     fit,
@@ -25,6 +24,7 @@ from tlm_search.report.committees import committees_table
 from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.frames import provenance_table
+from tlm_search.report.ranking import eligible
 from tlm_search.report.students import mark_students, students_table
 from tlm_search.report.style import Colours, colours_of
 from tlm_search.search.record import StudyRecord
@@ -47,7 +47,7 @@ def build_report(record: StudyRecord, evidence: Evidence) -> Report:
     """Compute the tables, and the figures from them; a figure without data is left out."""
     answer = answer_of(record, evidence)
     votes = inside.votes_of(answer.best, evidence)
-    best_first = sorted(configurations(record.trials), key=lambda trial: -tables.best_validation(trial))
+    best_first = eligible(record)
     pretraining = tables.pretraining_table(record, evidence)
     by_name = {
         "trials": tables.trials_table(record),

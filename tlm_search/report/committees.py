@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tlm_search.committee.candidates import configurations
 from tlm_search.committee.combine import fit_weights, greedy, majority, mean_logits, weighted_vote
 from tlm_search.committee.interval import accuracy_interval
 from tlm_search.committee.select import Split, Votes
 from tlm_search.committee.vote import soft_vote
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.ranking import eligible
 from tlm_search.report.tables import label_of
-from tlm_search.search.record import StudyRecord, TrialRecord
+from tlm_search.search.record import StudyRecord
 
 COLUMNS = ("committee", "vote", "members", "pool", "validation_accuracy", "test_accuracy", "test_low", "test_high")
 MOST_CONFIGURATIONS = 8  # whose members are in the pool: the best on validation
@@ -30,14 +30,14 @@ Row = tuple[Any, ...]
 def committees_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
     """Return a row for each committee: what it is, how it votes, its members, the pool they are from, its accuracies.
 
-    Of the best shallow configuration: the means of probabilities and of logits, the majority, and weights fitted on
+    Of the best eligible configuration: the means of probabilities and of logits, the majority, and weights fitted on
     validation. Of the best configurations together: mixed committees with a member of each (the mean over them), and
     committees chosen on validation from all of their members, greedily with replacement and by fitted weights.
     ``members`` counts different ones. Test rows played no part in any choice; validation rows did in the fitted and
     greedy ones, so their ``validation_accuracy`` is flattered. ``test_low`` and ``test_high`` are the 95% interval over
     test rows, for these very members.
     """
-    trials = _best_shallow(record)
+    trials = eligible(record)[:MOST_CONFIGURATIONS]
     found = [(trial, votes) for trial in trials if (votes := evidence.votes_of(trial)) is not None]
     rows: list[Row] = []
     if found:
@@ -93,9 +93,3 @@ def _judged(votes: Votes, vote: Vote) -> tuple[float, ...]:
 def _right(votes: Votes, split: Split, vote: Vote) -> NDArray[np.float64]:
     logits, labels = votes.of(split)
     return np.asarray(vote(logits).argmax(axis=-1) == labels, dtype=np.float64)
-
-
-def _best_shallow(record: StudyRecord) -> list[TrialRecord]:
-    deepest = float("inf") if record.reference is None else float(record.reference.settings.get("depth", "inf"))
-    trials = [trial for trial in configurations(record.trials) if float(trial.settings["depth"]) < deepest]
-    return sorted(trials, key=lambda trial: -float(trial.frontier[-1]["validation_accuracy"]))[:MOST_CONFIGURATIONS]

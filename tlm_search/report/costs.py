@@ -25,12 +25,12 @@ def costs_of(record: StudyRecord, candidate: Candidate) -> dict[str, float | Non
 
 
 def front(table: pd.DataFrame, cost: str) -> list[bool]:
-    """Tell for each row whether no other has at least its validation accuracy at a lower ``cost``.
+    """Tell for each row whether no other that is allowed has at least its validation accuracy at a lower ``cost``.
 
-    Rows of the reference, and those whose cost is not known, are on no front.
+    Rows of the reference, those that are not allowed, and those whose cost is not known, are on no front.
     """
     on_front = [False] * len(table)
-    candidates_only = table[(table["trial"] >= 0) & table[cost].notna()]
+    candidates_only = table[(table["trial"] >= 0) & table["allowed"] & table[cost].notna()]
     best = float("-inf")
     for place, accuracy in _by_cost(candidates_only, cost):
         if accuracy > best:

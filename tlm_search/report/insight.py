@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from tlm_search.committee.candidates import configurations
+from tlm_search.report.ranking import eligible
 from tlm_search.report.tables import searched_names
 from tlm_search.report.words import interval, number, percent, points
 from tlm_search.search.record import StudyRecord, TrialRecord
@@ -22,7 +22,8 @@ EDGE = 0.05  # a value this near to an end, as a share of the range, is on the e
 def boundaries_table(record: StudyRecord) -> pd.DataFrame:
     """Return, for each searched number, the best trial's value and whether it lies on an edge that could be moved.
 
-    What the best trial's other settings make idle has no place in the space. Only edges that the setting's own limits allow to move are flagged (a depth of 1 cannot become 0).
+    What the best trial's other settings make idle has no place in the space. Only edges that the setting's own limits
+    allow to move are flagged (a depth of 1 cannot become 0).
     """
     best = best_trial(record)
     rows: list[dict[str, Any]] = []
@@ -74,9 +75,8 @@ def importance_table(record: StudyRecord) -> pd.DataFrame:
 
 
 def best_trial(record: StudyRecord) -> TrialRecord | None:
-    """Return the complete trial with the highest validation accuracy."""
-    trials = configurations(record.trials)
-    return max(trials, key=lambda trial: trial.metrics.get("validation_accuracy", -math.inf), default=None)
+    """Return the trial of the answer's best committee; None where nothing is allowed or finished."""
+    return next(iter(eligible(record)), None)
 
 
 def members_saved(record: StudyRecord) -> tuple[int, int, float]:

@@ -12,9 +12,11 @@ from typing import Any
 import pandas as pd
 
 from tlm_search.committee.candidates import candidates, configurations
+from tlm_search.committee.pool import missed
 from tlm_search.digest import canonical_json
 from tlm_search.report.costs import COSTS, costs_of, front
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.ranking import best_validation
 from tlm_search.report.words import describe, plural
 from tlm_search.search.record import STATES, StudyRecord, TrialRecord
 
@@ -122,10 +124,12 @@ def frontiers_table(record: StudyRecord) -> pd.DataFrame:
 def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
     """Return every committee of every configuration with its costs, and whether it is on a Pareto front.
 
-    ``whole`` marks the committee of all members. ``front_<cost>`` is true where no other committee has at least the
-    validation accuracy at a lower cost; test accuracy plays no part.
+    ``whole`` marks the committee of all members, ``allowed`` what keeps to the constraints of the study.
+    ``front_<cost>`` is true where no other allowed committee has at least the validation accuracy at a lower cost;
+    test accuracy plays no part.
     """
     rows = []
+    goal = None if record.reference is None else record.reference.metrics or None
     for trial in [*configurations(record.trials), *_reference(record)]:
         label = label_of(record, trial)
         for candidate in candidates(trial):
@@ -135,6 +139,7 @@ def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
                     "configuration": label,
                     "size": candidate.size,
                     "whole": candidate.size == len(trial.frontier),
+                    "allowed": not missed(candidate, record.space.constraints, goal),
                     "validation_accuracy": candidate.validation_accuracy,
                     "test_accuracy": candidate.test_accuracy,
                     "test_low": candidate.test_interval[0],
@@ -142,9 +147,9 @@ def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
                     **costs_of(record, candidate),
                 }
             )
-    columns = ["trial", "configuration", "size", "whole", "validation_accuracy", "test_accuracy", "test_low"]
-    columns += ["test_high", *COSTS]
-    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(COSTS, "float64"))
+    columns = ["trial", "configuration", "size", "whole", "allowed", "validation_accuracy", "test_accuracy"]
+    columns += ["test_low", "test_high", *COSTS]
+    table = pd.DataFrame(rows, columns=columns).astype({"allowed": "bool", **dict.fromkeys(COSTS, "float64")})
     for cost in COSTS:
         table[f"front_{cost}"] = front(table, cost)
     return table
@@ -228,11 +233,6 @@ def _seen(trial: TrialRecord) -> str:
 def _reference(record: StudyRecord) -> Sequence[TrialRecord]:
     reference = record.reference
     return [] if reference is None or reference.state != "complete" or not reference.frontier else [reference]
-
-
-def best_validation(trial: TrialRecord) -> float:
-    """Return the highest validation accuracy of its committees of all sizes."""
-    return max(float(row["validation_accuracy"]) for row in trial.frontier)
 
 
 def _pretrain_size(trial: TrialRecord) -> int:

@@ -3,6 +3,7 @@
 import builders
 
 from tlm_search.report.answer import answer_of
+from tlm_search.report.build import build_report
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.words import percent
 
@@ -37,6 +38,28 @@ def test_a_reference_of_several_models_is_named_so_and_one_of_them_stands_beside
     assert list(answer.table.columns)[-2:] == ["Reference", "One model of it"]
     assert answer.table.loc["Members", "One model of it"] == "1"
     assert answer.table.loc["Test accuracy", "One model of it"].startswith(one)
+
+
+def test_an_answer_keeps_to_the_constraints_of_the_study():
+    trials = [
+        builders.trial(0, heads=8, pretrain_size=4000, committee_size=8),
+        builders.trial(1, heads=2, committee_size=2),
+    ]
+    record = builders.study(trials, constraints=["parameters <= 1e6"], reference_trial=builders.reference())
+    answer = answer_of(record, Evidence(record, None))
+    assert answer.best.candidate.parameters <= 1e6
+    assert any("left out by the constraints of the study" in sentence for sentence in answer.verdict)
+
+
+def test_where_nothing_is_allowed_the_answer_says_so():
+    record = builders.study(constraints=["parameters <= 1"], reference_trial=builders.reference())
+    answer = answer_of(record, Evidence(record, None))
+    assert answer.headline == "No committee keeps to the constraints of the study yet."
+    assert answer.best is answer.cheapest is None
+    assert "parameters <= 1" in answer.verdict[0]
+    assert list(answer.table.columns) == ["Reference"]
+    assert not any("export" in command for _, command in answer.next_commands)
+    build_report(record, Evidence(record, None))  # the page has nothing to look into
 
 
 def test_simulated_members_have_nothing_to_take_out():

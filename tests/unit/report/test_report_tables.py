@@ -113,6 +113,23 @@ def test_constraints_decide_what_is_feasible():
     assert tables.trials_table(strict)["feasible"].tolist() == [False, None]
 
 
+def test_the_front_has_only_what_the_constraints_allow():
+    trials = [builders.trial(0, heads=8, committee_size=8), builders.trial(1, heads=2, committee_size=2)]
+    table = tables.tradeoffs_table(builders.study(trials, constraints=["parameters <= 1e6"]))
+    assert (table["allowed"] == (table["parameters"] <= 1e6)).all()
+    front = table[table["front_parameters"]]
+    assert len(front)
+    assert front["allowed"].all()
+
+
+def test_the_best_trial_keeps_to_the_constraints():
+    trials = [builders.trial(0, heads=8, committee_size=8), builders.trial(1, heads=2, committee_size=2)]
+    assert insight.best_trial(builders.study(trials)).number == 0
+    below_its_member = f"parameters <= {trials[0].metrics['parameters'] / 8 - 1}"
+    assert insight.best_trial(builders.study(trials, constraints=[below_its_member])).number == 1
+    assert insight.best_trial(builders.study(trials, constraints=["parameters <= 1"])) is None
+
+
 def test_an_optimum_on_an_edge_is_flagged_unless_the_edge_cannot_move():
     record = builders.study([builders.trial(0, depth=1, heads=8, pretrain_size=1000, committee_size=4)])
     table = insight.boundaries_table(record).set_index("setting")

@@ -1,0 +1,120 @@
+"""Which committees may be chosen: shallower than the reference, within the study's constraints and given limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tlm_search.committee.candidates import Candidate, Trial, candidates, configurations, whole
+from tlm_search.space.objectives import METRICS, Constraint
+
+
+@dataclass(frozen=True)
+class Pool:
+    """``by_trial`` are the committees that may be chosen, those of a configuration together, at least one of each.
+
+    ``reasons`` say in sentences what was left out.
+    """
+
+    by_trial: tuple[tuple[Candidate, ...], ...]
+    reasons: tuple[str, ...]
+
+    def best(self) -> list[Candidate]:
+        """Return each configuration at its size of highest validation accuracy, the best configuration first.
+
+        Of equal sizes the smaller is taken, of equal configurations that with fewer parameters comes first.
+        """
+        best = [max(sizes, key=lambda c: (c.validation_accuracy, -c.size)) for sizes in self.by_trial]
+        return sorted(best, key=lambda c: (-c.validation_accuracy, c.parameters or 0, c.trial.number))
+
+
+def pool_of(
+    trials: Iterable[Trial],
+    reference: Trial | None,
+    *,
+    constraints: Sequence[Constraint] = (),
+    max_latency_ms: float | None = None,
+    max_parameters: float | None = None,
+) -> Pool:
+    """Return what may be chosen from the complete ``trials``.
+
+    Where the search goes as deep as the reference, only shallower configurations may be chosen. ``constraints`` and
+    the two limits hold for each committee size by itself: a smaller committee of a trial that misses them may be
+    chosen. What was not measured of a size keeps to nothing.
+    """
+    everything = configurations(trials)
+    rival = None if reference is None else whole(reference)
+    shallow = [trial for trial in everything if rival is None or _depth(trial) < _depth(rival.trial)]
+    reasons = []
+    if rival is not None and shallow and len(shallow) < len(everything):
+        reasons.append(
+            f"{count_of(len(everything) - len(shallow), 'configuration')} left out: not shallower than the reference "
+            f"(depth {_depth(rival.trial):g})."
+        )
+    by_trial = [tuple(candidates(trial)) for trial in shallow or everything]
+    if constraints:
+        goal = None if reference is None else reference.metrics or None
+        kept = _kept([tuple(c for c in sizes if not missed(c, constraints, goal)) for sizes in by_trial])
+        reasons += _constraint_reasons(constraints, before=by_trial, after=kept)
+        by_trial = kept
+    limits = {"latency_ms": max_latency_ms, "parameters": max_parameters}
+    kept = _kept([tuple(c for c in sizes if _within(c, limits)) for sizes in by_trial])
+    reasons += _limit_reasons(limits, kept=len(kept), total=len(by_trial))
+    return Pool(tuple(kept), tuple(reasons))
+
+
+def missed(
+    candidate: Candidate, constraints: Iterable[Constraint], reference: Mapping[str, float] | None
+) -> list[Constraint]:
+    """Return the constraints that a committee does not keep to; ``reference`` are the metrics of the reference."""
+    metrics = {name: value for name in METRICS if (value := getattr(candidate, name)) is not None}
+    if candidate.size == len(candidate.trial.frontier):
+        metrics.update(candidate.trial.metrics)  # as the search judged them: a frontier's numbers are rounded
+    return [c for c in constraints if c.metric not in metrics or c.violation(metrics, reference) > 0]
+
+
+def _kept(by_trial: Iterable[tuple[Candidate, ...]]) -> list[tuple[Candidate, ...]]:
+    return [sizes for sizes in by_trial if sizes]
+
+
+def _within(candidate: Candidate, limits: Mapping[str, float | None]) -> bool:
+    for name, limit in limits.items():
+        value = getattr(candidate, name)
+        if limit is not None and (value is None or value > limit):
+            return False
+    return True
+
+
+def _depth(trial: Trial) -> float:
+    return float(trial.settings.get("depth", trial.params.get("depth", 0)))
+
+
+def _constraint_reasons(
+    constraints: Sequence[Constraint],
+    *,
+    before: Sequence[Sequence[Candidate]],
+    after: Sequence[Sequence[Candidate]],
+) -> list[str]:
+    total, left = (sum(len(sizes) for sizes in by_trial) for by_trial in (before, after))
+    words = f"the constraints of the study ({', '.join(map(str, constraints))})"
+    if total and not left:
+        return [f"No committee of {count_of(len(before), 'configuration')} keeps to {words}."]
+    if left == total:
+        return []
+    return [
+        f"{total - left} of {count_of(total, 'committee')} left out by {words}; {len(after)} of "
+        f"{count_of(len(before), 'configuration')} can still be chosen."
+    ]
+
+
+def _limit_reasons(limits: Mapping[str, float | None], *, kept: int, total: int) -> list[str]:
+    words = {"latency_ms": "ms latency", "parameters": "parameters"}
+    asked = [f"at most {limit:,.10g} {words[name]}" for name, limit in limits.items() if limit is not None]
+    if not asked:
+        return []
+    return [f"{kept} of {count_of(total, 'configuration')} have a committee with {' and '.join(asked)}."]
+
+
+def count_of(number: int, noun: str) -> str:
+    """Write 1 trial, 2 trials."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
