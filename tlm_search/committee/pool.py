@@ -67,7 +67,7 @@ def missed(
     candidate: Candidate, constraints: Iterable[Constraint], reference: Mapping[str, float] | None
 ) -> list[Constraint]:
     """Return the constraints that a committee does not keep to; ``reference`` are the metrics of the reference."""
-    metrics = {name: value for name in METRICS if (value := getattr(candidate, name)) is not None}
+    metrics: dict[str, float] = {name: value for name in METRICS if (value := getattr(candidate, name)) is not None}
     if candidate.size == len(candidate.trial.frontier):
         metrics.update(candidate.trial.metrics)  # as the search judged them: a frontier's numbers are rounded
     return [c for c in constraints if c.metric not in metrics or c.violation(metrics, reference) > 0]

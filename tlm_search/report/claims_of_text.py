@@ -9,7 +9,7 @@ from tlm_search.committee.select import MARGIN
 from tlm_search.digest import canonical_json
 from tlm_search.errors import TlmSearchError
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.families import Families, alone, widest
+from tlm_search.report.families import Families, alone
 from tlm_search.report.verdicts import Row, judged, missing
 from tlm_search.report.words import number
 from tlm_search.search.folder import is_study, read_study
@@ -71,16 +71,18 @@ def specific(studies: Sequence[Families]) -> Row:
     random = _selected(studies, "random")
     chosen = [study for study in studies if _ranked(study) and not study.record.space.corpus.skip]
     pairs = [
-        (study, small, large, sizes[small], others[large])
+        (study, small, large, little, much)
         for study in chosen
-        for sizes in [_sizes(study)]
-        for others in [_sizes(random) if random is not None else {}]
-        for small in sizes
-        for large in others
-        if 2 * small <= large <= 8 * small
+        for ours, theirs in _alike(study, random)
+        for small, little in ours.items()
+        for large, much in theirs.items()
+        if small and 2 * small <= large <= 8 * small
     ]
     if random is None or not pairs:
-        return missing(SPECIFIC, "it takes a study of chosen text and one of two to eight times more random text")
+        return missing(
+            SPECIFIC,
+            "it takes a study of chosen text and one of two to eight times more random text, of one architecture",
+        )
     # The most that little text can do: the largest step in size, then the best selection on validation.
     study, small, large, little, much = max(pairs, key=lambda pair: (pair[2] / pair[1], alone(pair[3])))
     first, second = study.right(little), random.right(much)
@@ -93,16 +95,29 @@ def specific(studies: Sequence[Families]) -> Row:
 
 
 def _compared(claim: str, first: Families, second: Families, words: str) -> Row:
-    """Compare two studies at the largest size of pre-training that both have."""
-    ours, theirs = _sizes(first), _sizes(second)
-    common = sorted(size for size in ours if size and size in theirs)
+    """Compare two studies in one architecture, at the largest size of pre-training that both have of it.
+
+    It is the architecture with most common sizes, of equal ones that with the best member on validation.
+    """
+    pairs = [
+        [(ours[size], theirs[size]) for size in sorted(ours) if size and size in theirs]
+        for ours, theirs in _alike(first, second)
+    ]
+    common = max(pairs, key=lambda p: (len(p), max((alone(t) for pair in p for t in pair), default=0)), default=[])
     if not common:
-        return missing(claim, "the two studies share no size of pre-training")
-    right, other = first.right(ours[common[-1]]), second.right(theirs[common[-1]])
-    if right is None or other is None or right.shape[1] != other.shape[1]:
+        return missing(claim, "the two studies share no architecture that both pre-trained on as much text")
+    trial, other = common[-1]
+    ours, theirs = first.right(trial), second.right(other)
+    if ours is None or theirs is None or ours.shape[1] != theirs.shape[1]:
         return missing(claim, "the members' logits are not at hand")
-    seeds = min(len(right), len(other))
-    return judged(claim, effect(singles(right[:seeds] - other[:seeds])), f"{words}; {first.words(ours[common[-1]])}")
+    seeds = min(len(ours), len(theirs))
+    return judged(claim, effect(singles(ours[:seeds] - theirs[:seeds])), f"{words}; {first.words(trial)}")
+
+
+def _alike(first: Families, second: Families | None) -> list[tuple[dict[int, TrialRecord], dict[int, TrialRecord]]]:
+    """Return the families of the architectures that both studies have, side by side."""
+    others = {} if second is None else second.by_shape
+    return [(family, others[shape]) for shape, family in first.by_shape.items() if shape in others]
 
 
 def _but_selection(record: StudyRecord) -> str:
@@ -119,8 +134,3 @@ def _selected(studies: Iterable[Families], selection: str) -> Families | None:
 
 def _ranked(study: Families) -> bool:
     return study.record.space.corpus.selection not in (None, "random")
-
-
-def _sizes(study: Families) -> dict[int, TrialRecord]:
-    """Return the best configuration at each size of the family with most sizes."""
-    return {size: trial for size, trial in (widest(study.families) or {}).items() if size}

@@ -22,6 +22,7 @@ class Families:
     """A study by families: configurations of one architecture, at each size of pre-training the best on validation.
 
     Other settings, such as learning rates, are chosen by the validation accuracy of single members, for each size anew.
+    ``by_shape`` has them by their architectures, which are named alike in every study.
     """
 
     def __init__(self, evidence: Evidence) -> None:
@@ -30,7 +31,12 @@ class Families:
         families: dict[str, dict[int, TrialRecord]] = {}
         for trial in sorted(self._trials(), key=alone):  # the best comes last
             families.setdefault(_family(trial), {})[_pretrain_size(trial)] = trial
-        self.families = list(families.values())
+        self.by_shape = families
+
+    @property
+    def families(self) -> list[dict[int, TrialRecord]]:
+        """The families, whatever their architectures are."""
+        return list(self.by_shape.values())
 
     def _trials(self) -> list[TrialRecord]:
         reference = self.record.reference

@@ -172,6 +172,56 @@ def test_overlap_compares_the_studies_beside_it(monkeypatch):
     assert "overlap, 1,000 texts against 4,000 random ones" in specific["measured_on"]
 
 
+def beside(monkeypatch, this, other):
+    monkeypatch.setattr(room, "siblings", lambda *_: [other[1]])
+    return room.claims(*this).set_index("claim")
+
+
+def with_depths(*depths_and_sizes, best, skill, **corpus):
+    """A study of several depths; the members of depth ``best`` are the best on validation by a hair."""
+    trials = []
+    for number, (depth, size) in enumerate(depths_and_sizes):
+        trial = builders.trial(number % 3, depth=depth, pretrain_size=size, committee_size=4)
+        first = {**trial.frontier[0], "validation_accuracy": 0.5 + 0.001 * (depth == best)}
+        trials.append(replace(trial, number=number, frontier=(first, *trial.frontier[1:])))
+    record = study(*trials, corpus={"documents": 9000, **corpus})
+    return record, Known(record, skill)
+
+
+def test_text_is_compared_in_one_architecture(monkeypatch):
+    def skill(settings):
+        return float(settings["depth"])  # the text makes no difference
+
+    both = ((1, 4000), (2, 4000))
+    high = with_depths(*both, best=2, skill=skill, selection="overlap")
+    low = with_depths(*both, best=1, skill=skill, selection="overlap", skip=4000)
+    assert beside(monkeypatch, high, low).loc[of_text.OVERLAPS, "effect"] == 0
+
+
+def test_the_architecture_with_most_common_sizes_is_compared(monkeypatch):
+    def skill(settings):
+        return float(settings["depth"])
+
+    more = [(2, size) for size in (500, 2000, 4000)]
+    high = with_depths((1, 1000), (1, 4000), *more, best=2, skill=skill, selection="overlap")
+    low = with_depths((1, 1000), (1, 4000), (2, 4000), best=2, skill=skill, selection="weighted_overlap")
+    row = beside(monkeypatch, high, low).loc[of_text.WEIGHTED]
+    assert row["measured_on"].startswith("weighted_overlap against overlap; depth 1, width 64, pre-trained on 4,000")
+    assert row["effect"] == 0
+
+
+def test_studies_without_a_common_architecture_say_nothing_of_text(monkeypatch):
+    high = with_depths((2, 1000), best=2, skill=lambda _: 2.0, selection="overlap")
+    low = with_depths((1, 1000), best=1, skill=lambda _: 1.0, selection="overlap", skip=4000)
+    row = beside(monkeypatch, high, low).loc[of_text.OVERLAPS]
+    assert row["verdict"] == UNSURE
+    assert "share no architecture" in row["measured_on"]
+    random = with_depths((1, 4000), best=1, skill=lambda _: 1.0, selection="random")
+    row = beside(monkeypatch, high, random).loc[of_text.SPECIFIC]
+    assert row["verdict"] == UNSURE
+    assert "of one architecture" in row["measured_on"]
+
+
 def test_siblings_differ_in_the_choice_of_their_corpus_alone(tmp_path, monkeypatch):
     def made(name, **changes):
         folder = tmp_path / name
