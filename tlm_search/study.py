@@ -91,7 +91,8 @@ class Study:
     def frontier(self) -> pd.DataFrame:
         """Return accuracy and cost by committee size of each configuration, best on validation first.
 
-        A row is a configuration and a size; the last rows, with ``trial`` -1, are the reference's.
+        Configurations that ``best`` does not choose from come after the others. A row is a configuration and a size;
+        the last rows, with ``trial`` -1, are the reference's.
         """
         from tlm_search.report.tables import frontiers_table
 

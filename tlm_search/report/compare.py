@@ -16,7 +16,7 @@ from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.files import DEFAULT, check_formats, write_files, write_text
 from tlm_search.report.frames import Cell, Column, Frame, cells, claims_frame
-from tlm_search.report.frontier_figures import frontier_figure
+from tlm_search.report.frontier_figures import best_of, frontier_figure
 from tlm_search.report.html import fill, notes_of
 from tlm_search.report.markdown import table_lines
 from tlm_search.report.style import COLOURS, colours_of, finish, log_axis, plain
@@ -156,8 +156,7 @@ def _together(reports: Mapping[str, Report], colours: Mapping[str, str]) -> go.F
     largest = max(int(report.tables["frontiers"]["size"].max()) for report in reports.values())
     for name, report in reports.items():
         frontiers = report.tables["frontiers"]
-        lines = frontiers[frontiers["trial"] >= 0]
-        rows = lines[lines["trial"] == lines["trial"].iloc[0]]
+        rows = frontiers[frontiers["trial"] == best_of(frontiers)]
         figure.add_scatter(
             x=rows["size"],
             y=rows["test_accuracy"],

@@ -20,28 +20,32 @@ def frontier_figure(
 ) -> go.Figure:
     """Draw test accuracy against committee size: a line per configuration, the reference as a line across.
 
-    Of the best configuration the 95% interval is drawn, and can be switched to how much committees of its members
-    differ, and to the fitted curve.
+    Of the best configuration, that of the answer, the 95% interval is drawn, and can be switched to how much committees
+    of its members differ, and to the fitted curve.
     """
     figure = go.Figure()
     lines = frontiers[frontiers["trial"] >= 0]
     largest = max([2, *lines["size"].tolist()])
-    bar = _add_reference(figure, frontiers, (0.8, largest + 0.2))
+    _add_reference(figure, frontiers, (0.8, largest + 0.2))
+    best = best_of(frontiers)
     for place, trial in enumerate(lines["trial"].drop_duplicates().tolist()[:listed]):
         rows = lines[lines["trial"] == trial]
         # One band at first: several on top of each other say nothing.
-        _add_band(figure, rows, colours.get(trial, GREY), visible=place == 0 or "legendonly")
-        _add_line(figure, rows, colours.get(trial, GREY), best=place == 0, visible=place < SHOWN or "legendonly")
-    if len(lines):
-        best = lines[lines["trial"] == lines["trial"].iloc[0]]
-        colour = colours.get(int(best["trial"].iloc[0]), GREY)
-        _add_subsets(figure, best, colour)
-        _add_fit(figure, saturation[saturation["trial"] == best["trial"].iloc[0]], largest, colour)
-        if bar is not None:
-            _mark_crossing(figure, best, bar, largest)
+        _add_band(figure, rows, colours.get(trial, GREY), visible=trial == best or "legendonly")
+        _add_line(figure, rows, colours.get(trial, GREY), best=trial == best, visible=place < SHOWN or "legendonly")
+    if best is not None:
+        colour = colours.get(best, GREY)
+        _add_subsets(figure, lines[lines["trial"] == best], colour)
+        _add_fit(figure, saturation[saturation["trial"] == best], largest, colour)
     finish(figure, "Test accuracy against committee size", "committee size (members)", "test accuracy")
     figure.update_xaxes(range=[0.8, largest + 0.2], dtick=max(1, round(largest / 8)))
     return figure
+
+
+def best_of(frontiers: pd.DataFrame) -> int | None:
+    """Return the trial of the answer's best committee; None where no committee may be chosen."""
+    eligible = frontiers.loc[frontiers["eligible"].astype(bool), "trial"]
+    return int(eligible.iloc[0]) if len(eligible) else None
 
 
 def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Figure]:
@@ -76,7 +80,8 @@ def gain_figure(frontiers: pd.DataFrame, colours: Colours) -> go.Figure:
     """Draw what each further member adds to the test accuracy."""
     figure = go.Figure()
     lines = frontiers[(frontiers["trial"] >= 0) & frontiers["test_gain"].notna()]
-    for place, trial in enumerate(lines["trial"].drop_duplicates().tolist()[:SHOWN]):
+    best = best_of(frontiers)
+    for trial in lines["trial"].drop_duplicates().tolist()[:SHOWN]:
         rows = lines[lines["trial"] == trial]
         name = str(rows["configuration"].iloc[0])
         figure.add_scatter(
@@ -85,7 +90,7 @@ def gain_figure(frontiers: pd.DataFrame, colours: Colours) -> go.Figure:
             name=name,
             legendgroup=name,
             mode="lines+markers",
-            line={"color": colours.get(trial, GREY), "width": 3 if place == 0 else 2},
+            line={"color": colours.get(trial, GREY), "width": 3 if trial == best else 2},
             marker={"size": 7, "color": colours.get(trial, GREY)},
             text=[
                 f"<b>{plain(name)}</b><br>member {row['size']} adds {100 * row['test_gain']:+.1f} points"
@@ -100,10 +105,10 @@ def gain_figure(frontiers: pd.DataFrame, colours: Colours) -> go.Figure:
     return figure
 
 
-def _add_reference(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[float, float]) -> float | None:
+def _add_reference(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[float, float]) -> None:
     rows = frontiers[frontiers["trial"] < 0]
     if rows.empty:
-        return None
+        return
     whole = rows.iloc[-1]
     name = str(whole["configuration"])
     figure.add_scatter(
@@ -128,7 +133,6 @@ def _add_reference(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[flo
         text=_frontier_facts(dict(whole)),
         hovertemplate="%{text}<extra></extra>",
     )
-    return float(whole["test_accuracy"])
 
 
 def _add_line(figure: go.Figure, rows: pd.DataFrame, colour: str, *, best: bool, visible: Any) -> None:
@@ -195,33 +199,6 @@ def _add_fit(figure: go.Figure, saturation: pd.DataFrame, largest: int, colour: 
             hovertemplate=f"fitted %{{y:.1%}}, towards {percent(row['asymptote'])} "
             f"({interval(row['low'], row['high'])})<extra></extra>",
         )
-
-
-def _mark_crossing(figure: go.Figure, rows: pd.DataFrame, bar: float, largest: int) -> None:
-    crossed = rows[rows["test_accuracy"] >= bar]
-    if crossed.empty:
-        return
-    size = int(crossed["size"].iloc[0])
-    figure.add_shape(
-        type="line",
-        x0=size,
-        x1=size,
-        yref="paper",
-        y0=0,
-        y1=1,
-        layer="below",
-        line={"color": GREY, "width": 1, "dash": "dot"},
-    )
-    place = size / largest
-    figure.add_annotation(
-        x=size,
-        yref="paper",
-        y=1,
-        yanchor="bottom",
-        xanchor="left" if place < 0.4 else "right" if place > 0.7 else "center",  # it has room, on a phone too
-        text=f"{plural(size, 'member')} reach{'es' if size == 1 else ''} the reference",
-        showarrow=False,
-    )
 
 
 def _frontier_facts(row: Mapping[Any, Any]) -> str:

@@ -16,7 +16,7 @@ from tlm_search.committee.pool import missed
 from tlm_search.digest import canonical_json
 from tlm_search.report.costs import COSTS, costs_of, front
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.ranking import best_validation
+from tlm_search.report.ranking import best_validation, pool_of_study, ranked
 from tlm_search.report.words import describe, plural
 from tlm_search.search.record import STATES, StudyRecord, TrialRecord
 
@@ -93,17 +93,28 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
 
 
 def frontiers_table(record: StudyRecord) -> pd.DataFrame:
-    """Return accuracy by committee size of each configuration, best on validation first, and of the reference."""
-    best_first = sorted(configurations(record.trials), key=lambda trial: -best_validation(trial))
+    """Return accuracy by committee size of each configuration, in the order of ``ranked``, and of the reference.
+
+    ``eligible`` marks the committees that the answer chooses from.
+    """
+    eligible = {(c.trial.number, c.size) for sizes in pool_of_study(record).by_trial for c in sizes}
     rows: list[dict[str, Any]] = []
-    for rank, trial in enumerate([*best_first, *_reference(record)]):
+    for rank, trial in enumerate([*ranked(record), *_reference(record)]):
         reference = trial is record.reference
         facts = {"trial": trial.number, "rank": None if reference else rank, "configuration": label_of(record, trial)}
         facts["pretrain_size"] = _pretrain_size(trial)
         before: float | None = None
         for row, candidate in zip(trial.frontier, candidates(trial), strict=True):
             gain = None if before is None else row["test_accuracy"] - before
-            rows.append({**facts, **row, **costs_of(record, candidate), "test_gain": gain})
+            rows.append(
+                {
+                    **facts,
+                    **row,
+                    **costs_of(record, candidate),
+                    "eligible": (trial.number, candidate.size) in eligible,
+                    "test_gain": gain,
+                }
+            )
             before = row["test_accuracy"]
     columns = [
         "trial",
@@ -111,6 +122,7 @@ def frontiers_table(record: StudyRecord) -> pd.DataFrame:
         "configuration",
         "pretrain_size",
         "size",
+        "eligible",
         "validation_accuracy",
         "validation_low",
         "validation_high",
@@ -118,7 +130,9 @@ def frontiers_table(record: StudyRecord) -> pd.DataFrame:
     columns += ["test_accuracy", "test_low", "test_high", "subset_low", "subset_high", "subsets", "test_gain"]
     columns += ["validation_cross_entropy", "test_cross_entropy", "test_macro_f1", "test_calibration_error"]
     columns += COSTS
-    return pd.DataFrame(rows, columns=columns).astype({"rank": "Int64", **dict.fromkeys(COSTS, "float64")})
+    return pd.DataFrame(rows, columns=columns).astype(
+        {"rank": "Int64", "eligible": "bool", **dict.fromkeys(COSTS, "float64")}
+    )
 
 
 def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:

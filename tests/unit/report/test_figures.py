@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import builders
 import pytest
 
 from tlm_search.report import figures, fit, frontier_figures, inside_figures, search_figures, tables
+from tlm_search.report.build import build_report
 from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.style import COLOURS, REFERENCE_COLOUR, colours_of
@@ -44,13 +47,32 @@ def test_the_frontier_shows_the_best_lists_the_rest_and_draws_the_reference(reco
     assert figure.layout.title.text == "Test accuracy against committee size"
 
 
-def test_the_size_that_reaches_the_reference_is_marked(record, frontiers, saturation):
-    figure = frontier_figures.frontier_figure(frontiers, saturation, {})
-    best = frontiers[frontiers["trial"] == frontiers["trial"].iloc[0]]
-    reached = best[best["test_accuracy"] >= record.reference.metrics["test_accuracy"]]["size"].iloc[0]
-    [note] = figure.layout.annotations
-    assert note.x == reached
-    assert "the reference" in note.text
+def drawn(record, name="frontier"):
+    return build_report(record, Evidence(record, None)).figures[name]
+
+
+def thick(figure):
+    return [trace.name for trace in figure.data if trace.mode == "lines+markers" and trace.line.width == 3]
+
+
+@pytest.mark.parametrize("name", ["frontier", "gain"])
+def test_the_best_configuration_of_a_figure_is_that_of_the_answer(name):
+    deep = builders.trial(0, depth=6, heads=8, pretrain_size=4000, committee_size=8)
+    large = builders.trial(1, depth=2, heads=8, pretrain_size=4000, committee_size=4)
+    small = builders.trial(2, depth=1, heads=2, committee_size=2)
+    bound = f"parameters <= {large.metrics['parameters'] / 4 - 1}"
+    record = builders.study(
+        [deep, large, small],
+        reference_trial=builders.reference(),
+        search={**builders.SEARCH, "depth": {"choices": [1, 2, 6]}},
+    )
+    [label] = thick(drawn(record, name))
+    assert label.startswith("#1: ")
+    figure = drawn(replace(record, space=builders.space(constraints=[bound])), name)
+    [label] = thick(figure)
+    assert label.startswith("#2: ")
+    assert not figure.layout.annotations  # no bare comparison of means on test
+    assert thick(drawn(replace(record, space=builders.space(constraints=["parameters <= 1"])), name)) == []
 
 
 def test_bands_of_subsets_and_the_fitted_curve_wait_for_their_button(frontiers, saturation):
