@@ -5,7 +5,7 @@ from hypothesis.extra import numpy as npst
 
 from tlm_search.committee import vote
 from tlm_search.committee.frontier import frontier
-from tlm_search.committee.interval import accuracy_interval, paired_difference
+from tlm_search.committee.interval import accuracy_interval, paired_interval
 
 SHAPES = npst.array_shapes(min_dims=3, max_dims=3, min_side=2, max_side=7)
 LOGITS = SHAPES.flatmap(lambda shape: npst.arrays(np.float32, shape, elements=st.floats(-60, 60, width=32)))
@@ -76,8 +76,8 @@ def test_an_interval_holds_its_mean(votes):
 @settings(max_examples=40)
 def test_a_difference_lies_in_its_interval_and_turns_with_its_sides(logits, data):
     labels = labels_for(logits, data)
-    a, b = vote.softmax(logits[0]), vote.softmax(logits[1])
-    mean, low, high = paired_difference(a, b, labels)
+    a, b = (member.argmax(axis=-1) == labels for member in logits[:2])
+    mean, low, high = paired_interval(a, b)
     assert -1 <= low <= mean + 1e-9
     assert mean - 1e-9 <= high <= 1
-    assert paired_difference(b, a, labels)[0] == -mean
+    assert paired_interval(b, a)[0] == -mean

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.committee.interval import RESAMPLES, Spread, member_spread
+from tlm_search.committee.interval import RESAMPLES, Spread, member_spread, redrawn
 from tlm_search.committee.vote import Floats, Integers, softmax
 
 MOST_GROUPS = 8  # of members that are left out in turn; more would say little more, and cost
@@ -89,14 +89,14 @@ def gain_of_doubling(logits: Floats, labels: Integers) -> Side:
     return jackknifed(gain, len(logits))
 
 
-def effect(side: Side, *less: Side, seed: int = 0) -> Effect:
+def effect(side: Side, *less: Side, seed: int = 0, largest: float = 1.0) -> Effect:
     """Return the mean over rows of ``side`` minus those of ``less``, on the same rows, with its 95% interval.
 
-    The interval is that of 5,000 draws. Each redraws the rows, the same for all sides (the paired percentile
-    bootstrap), and adds what other seeds would change: a normal draw for each side, whose variance is itself drawn, as
-    the mean square over the seeds times its degrees of freedom over a chi-square with as many, less the noise that the
-    rows alone put into it. So a few seeds that happen to agree do not pass for no spread. A side with one seed says
-    nothing about others: it adds nothing, and ``seeds`` is 1.
+    The interval is that of 5,000 draws. Each redraws the rows, the same for all sides (the paired percentile bootstrap,
+    ``redrawn``; ``largest`` is the most that a row can show), and adds what other seeds would change: a normal draw for
+    each side, whose variance is itself drawn, as the mean square over the seeds times its degrees of freedom over a
+    chi-square with as many, less the noise that the rows alone put into it. So a few seeds that happen to agree do not
+    pass for no spread. A side with one seed says nothing about others: it adds nothing, and ``seeds`` is 1.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13; Weerahandi 1993, "Generalized
     confidence intervals", for the variances.
@@ -104,9 +104,7 @@ def effect(side: Side, *less: Side, seed: int = 0) -> Effect:
     sides = (side, *less)
     rows = side.rows - sum((other.rows for other in less), np.zeros_like(side.rows))
     random = np.random.default_rng(seed)
-    # To redraw the rows is to redraw how often each of the few different values occurs.
-    values, counts = np.unique(np.round(rows, 9), return_counts=True)
-    draws = random.multinomial(len(rows), counts / len(rows), size=RESAMPLES) @ values / len(rows)
+    draws = redrawn(rows, random, largest=largest)
     for spread in (one.spread for one in sides if one.spread is not None):
         chi_square = random.chisquare(spread.freedom, size=RESAMPLES)
         variance = np.maximum(spread.raw * spread.freedom / chi_square - spread.noise, 0)
@@ -120,8 +118,17 @@ def slope(right: Sequence[NDArray[np.floating]], at: Sequence[float]) -> NDArray
 
     ``right`` has one array (members, rows) for each entry of ``at``, paired by seed.
     """
-    places = np.asarray(at, dtype=np.float64)
-    weights = (places - places.mean()) / ((places - places.mean()) ** 2).sum()
     seeds = min(len(array) for array in right)
-    contrast = sum(weight * array[:seeds].astype(np.float64) for weight, array in zip(weights, right, strict=True))
-    return np.asarray(contrast)
+    pairs = zip(_slope_weights(at), right, strict=True)
+    return np.asarray(sum(weight * array[:seeds].astype(np.float64) for weight, array in pairs))
+
+
+def steepest(at: Sequence[float]) -> float:
+    """Return the largest slope that a row can show: wrong below the middle of ``at``, right above."""
+    weights = _slope_weights(at)
+    return float(weights[weights > 0].sum())
+
+
+def _slope_weights(at: Sequence[float]) -> NDArray[np.float64]:
+    places = np.asarray(at, dtype=np.float64)
+    return np.asarray((places - places.mean()) / ((places - places.mean()) ** 2).sum())

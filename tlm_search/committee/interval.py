@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.committee.vote import Floats, Integers
-
 NORMAL_QUANTILE = 1.959963984540054  # 97.5%
 SMALLEST_FREEDOM = 2.0
 PRIOR_SCALE = 0.03  # accuracy by which members that differ in their seed alone commonly differ
@@ -92,27 +90,35 @@ def accuracy_interval(share: NDArray[np.float64], members: Spread | None = None)
     return _wilson(mean, effective, quantile)
 
 
-def paired_difference(a: Floats, b: Floats, labels: Integers, *, seed: int = 0) -> tuple[float, float, float]:
-    """Return the accuracy of ``a`` minus that of ``b``, probabilities (rows, classes), as ``paired_interval`` does."""
-    return paired_interval(a.argmax(axis=-1) == labels, b.argmax(axis=-1) == labels, seed=seed)
-
-
 def paired_interval(a: NDArray[Any], b: NDArray[Any], *, seed: int = 0) -> tuple[float, float, float]:
     """Return the accuracy of ``a`` minus that of ``b`` on the same rows, with its 95% interval (mean, low, high).
 
     ``a`` and ``b`` hold for each row whether the committee is right, or the share of several committees that are. The
-    interval is that of the percentile bootstrap over rows: how many rows have each difference is redrawn 5,000 times,
-    which is the same as to redraw the rows. It holds for these very members; that others could have been trained is
-    not counted.
+    interval is that of the percentile bootstrap over rows, ``redrawn``. It holds for these very members; that others
+    could have been trained is not counted.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
-    rows = len(a)
-    # Shares are multiples of one over the number of committees: there are few different ones.
-    differences, counts = np.unique(np.round(np.subtract(a, b, dtype=np.float64), 9), return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(rows, counts / rows, size=RESAMPLES)
-    low, high = np.quantile(drawn @ differences / rows, (0.025, 0.975))
-    return float(counts @ differences) / rows, float(low), float(high)
+    differences = np.subtract(a, b, dtype=np.float64)
+    low, high = np.quantile(redrawn(differences, np.random.default_rng(seed)), (0.025, 0.975))
+    return float(differences.mean()), float(low), float(high)
+
+
+def redrawn(
+    differences: NDArray[np.float64], random: np.random.Generator, *, largest: float = 1.0
+) -> NDArray[np.float64]:
+    """Return the means of 5,000 resamples of the rows' ``differences``, between -``largest`` and ``largest`` each.
+
+    One row of either extreme is added before: few rows seldom show the few on which two committees differ, and where
+    none of them does a resample of what was seen has no spread at all. How many rows have each of the few different
+    values is redrawn, which is the same as to redraw the rows.
+
+    Source: Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on
+    paired data", which adds one to the rows on which only either is right.
+    """
+    values, counts = np.unique(np.round(np.append(differences, (-largest, largest)), 9), return_counts=True)
+    rows = counts.sum()
+    return np.asarray(random.multinomial(rows, counts / rows, size=RESAMPLES) @ values / rows)
 
 
 def _half_width_of_two(by_example: float, members: Spread) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tlm_search.committee.candidates import Candidate, candidates, configurations
-from tlm_search.committee.effect import committee, effect, gain_of_doubling, singles, slope
+from tlm_search.committee.effect import committee, effect, gain_of_doubling, singles, slope, steepest
 from tlm_search.committee.select import MARGIN
 from tlm_search.report.claims_of_text import overlaps, siblings, specific, weighted
 from tlm_search.report.evidence import Evidence
@@ -79,7 +79,8 @@ def _grows(study: Families) -> Row:
     right = [array for size in sizes if (array := study.right(family[size])) is not None]
     if len(right) < len(sizes):
         return missing(GROWS, "the members' logits are not at hand")
-    found = effect(singles(slope(right, [float(np.log2(size)) for size in sizes])))
+    doublings = [float(np.log2(size)) for size in sizes]
+    found = effect(singles(slope(right, doublings)), largest=steepest(doublings))
     return judged(GROWS, found, study.words(family[sizes[-1]], sizes=sizes))
 
 

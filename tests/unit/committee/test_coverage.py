@@ -29,3 +29,10 @@ def test_intervals_hold_the_true_accuracy(benchmark, name):
     assert all(row.coverage >= 0.88 for row in rows)
     assert sum(row.coverage for row in rows) / len(rows) < 0.995
     assert all(later.accuracy > earlier.accuracy for earlier, later in itertools.pairwise(rows))
+
+
+@pytest.mark.parametrize("texts", [40, 200])
+def test_paired_intervals_hold_the_true_difference_and_few_that_are_worse_match(benchmark, texts):
+    row = benchmark.paired(texts, 0.01, 0.031, simulations=200)
+    assert row.coverage >= 0.9
+    assert row.matched <= 0.06  # 27% at 40 texts before a row of either extreme was added

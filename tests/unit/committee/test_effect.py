@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tlm_search.committee import effect as room
-from tlm_search.committee.effect import committee, effect, gain_of_doubling, singles, slope
+from tlm_search.committee.effect import committee, effect, gain_of_doubling, singles, slope, steepest
 from tlm_search.committee.interval import paired_interval
 
 
@@ -76,6 +76,7 @@ def test_slope():
     levels = [right("x...", "...."), right("xx..", "xx.."), right("xxx.", "xxx.")]
     contrast = slope(levels, [0, 1, 2])
     assert contrast.mean(axis=1) == pytest.approx([0.25, 0.375])  # (last - first) / 2 for places 0, 1, 2
+    assert steepest([0, 1, 2]) == pytest.approx(contrast.max())
     assert slope([np.ones((3, 5)), np.ones((2, 5))], [1, 4]).shape == (2, 5)
 
 

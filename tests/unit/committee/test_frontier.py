@@ -6,7 +6,7 @@ import pytest
 
 from tlm_search.committee import vote
 from tlm_search.committee.frontier import frontier
-from tlm_search.committee.interval import Spread, accuracy_interval, member_spread, paired_difference, paired_interval
+from tlm_search.committee.interval import Spread, accuracy_interval, member_spread, paired_interval
 
 KEYS = [
     "size",
@@ -141,12 +141,25 @@ def test_a_paired_difference_of_shares_redraws_rows():
 
 
 def test_a_paired_difference_counts_only_the_texts_on_which_two_differ():
-    labels = np.zeros(100, dtype=int)
-    a, b = np.tile([0.9, 0.1], (100, 1)), np.tile([0.9, 0.1], (100, 1))
-    assert paired_difference(a, b, labels) == (0.0, 0.0, 0.0)
-    b[:10] = b[:10, ::-1]
-    mean, low, high = paired_difference(a, b, labels, seed=1)
+    a, b = np.ones(100), np.ones(100)
+    b[:10] = 0
+    mean, low, high = paired_interval(a, b, seed=1)
     assert mean == pytest.approx(0.1)
     assert 0.03 < low < 0.06
     assert 0.14 < high < 0.18
-    assert paired_difference(b, a, labels)[0] == pytest.approx(-0.1)
+    assert paired_interval(b, a)[0] == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("rows", [40, 100, 1000])
+def test_texts_on_which_none_differ_do_not_prove_that_two_are_equal(rows):
+    # Of none in n, the true share is below 3 / n with 95% (the rule of three).
+    assert paired_interval(np.ones(rows), np.ones(rows)) == pytest.approx((0, -3 / (rows + 2), 3 / (rows + 2)))
+
+
+def test_a_committee_that_is_worse_by_more_than_the_margin_seldom_matches_on_few_texts():
+    random = np.random.default_rng(0)
+    matched = 0
+    for _ in range(400):
+        worse = random.random(40) < 0.021  # of the texts only the reference has right; the margin is 0.02
+        matched += paired_interval(~worse, np.ones(40))[1] >= -0.02
+    assert matched <= 20  # before rows were added: 39%
