@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -38,22 +38,31 @@ class Votes:
         """Return logits and labels of one split."""
         return getattr(self, split), getattr(self, f"{split}_labels")
 
+    def first(self, size: int) -> Votes:
+        """Return those of the first ``size`` members alone."""
+        return replace(self, validation=self.validation[:size], test=self.test[:size])
+
 
 VotesOf = Callable[[Trial], Votes | None]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The accuracy of a committee minus the reference's, and its 95% interval; ``paired`` row by row, or not."""
+    """The accuracy of a committee minus the reference's, and its 95% interval; ``paired`` row by row, or not.
+
+    Of fewer than all members it is that of the mean over such committees; ``exported`` is then that of the first so
+    many, which ``export`` takes (None without logits).
+    """
 
     mean: float
     low: float
     high: float
     paired: bool
+    exported: Difference | None = None
 
     def matches(self, *, margin: float = MARGIN) -> bool:
-        """Tell whether the committee is not worse by more than ``margin`` (non-inferiority)."""
-        return self.low >= -margin
+        """Tell whether the committee, and the one that is exported, is not worse by more than ``margin``."""
+        return self.low >= -margin and (self.exported is None or self.exported.matches(margin=margin))
 
 
 @dataclass(frozen=True)
@@ -118,10 +127,11 @@ def select(
     ``constraints`` are those of the study; they, ``max_latency_ms`` and ``max_parameters`` leave out candidates as
     ``pool_of`` says.
 
-    A committee matches when the lower end of the 95% interval of its validation accuracy minus the reference's is not
-    below -``MARGIN``. ``votes_of`` gives the logits for the paired bootstrap over rows, in which a committee of fewer
-    than all members counts as the mean over such committees, as its accuracy does; without them the interval is made
-    from those of the two accuracies (Newcombe 1998, "Interval estimation for the difference between independent
+    A committee matches (is not inferior) when the lower end of the 95% interval of its validation accuracy minus the
+    reference's is not below -``MARGIN``. ``votes_of`` gives the logits for the paired bootstrap over rows, in which a
+    committee of fewer than all members counts as the mean over such committees, as its accuracy does; as a single one
+    of them can be worse, the first members, which are exported, have to match as well. Without logits the interval is
+    made from those of the two accuracies (Newcombe 1998, "Interval estimation for the difference between independent
     proportions"), which is wider because it does not know that both met the same rows.
     """
     rival = None if reference is None else whole(reference)
@@ -178,8 +188,12 @@ class _Comparison:
         votes = self._votes_for(candidate.trial)
         if votes is None or self._reference_right is None:
             return _unpaired(_accuracy(candidate, split), _accuracy(reference, split))
-        ours, theirs = _right(votes, split, size=candidate.size), self._reference_right[split]
-        return Difference(*paired_interval(ours, theirs), paired=True)
+        theirs, size = self._reference_right[split], candidate.size
+        exported = None
+        if size < len(votes.validation):
+            exported = Difference(*paired_interval(_right(votes.first(size), split), theirs), paired=True)
+        mean = paired_interval(_right(votes, split, size=size), theirs)
+        return Difference(*mean, paired=True, exported=exported)
 
     def _votes_for(self, trial: Trial) -> Votes | None:
         if self._reference_right is None or (trial.number not in self._read and len(self._read) >= MAX_PAIRED):
@@ -256,6 +270,8 @@ def _verdict(choice: Choice) -> list[str]:
         return []
     confirmed = "matches" if choice.confirmed_on_test else "does not surely match"
     how = "paired bootstrap over the test rows" if on_test.paired else "from the two intervals; no logits at hand"
+    if (first := on_test.exported) is not None:
+        how += f"; its first members, which are exported, {100 * first.mean:+.1f}, from {100 * first.low:+.1f}"
     return [
         f"On test, trial {choice.candidate.trial.number} with {count_of(choice.candidate.size, 'member')} {confirmed} "
         f"the reference: {100 * on_test.mean:+.1f} points, 95% interval {100 * on_test.low:+.1f} to "

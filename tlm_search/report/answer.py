@@ -223,7 +223,7 @@ def what_matching_means() -> str:
         f"{points(-MARGIN)} points. Committees are chosen on validation; the test set only confirms. The interval of "
         "an accuracy counts the test texts and that other members could have been trained; a paired difference is "
         "that of these very members on the same texts. Fewer members than were trained count as the mean over such "
-        "committees."
+        "committees, and match only where the first of them, which are exported, do so too."
     )
 
 

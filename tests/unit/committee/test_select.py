@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import builders
+import numpy as np
 import pytest
 
 from tlm_search.committee.candidates import candidates, configurations
@@ -160,6 +161,30 @@ def test_a_paired_difference_is_that_of_the_accuracies_at_every_size(deep):
             printed = rows[size - 1][f"{split}_accuracy"] - getattr(choice.reference, f"{split}_accuracy")
             assert difference.mean == pytest.approx(printed, abs=1e-9)
             assert difference.low < difference.mean < difference.high
+
+
+def test_fewer_members_match_only_where_the_first_which_are_exported_do_too(deep):
+    """One member of four is bad: on average a single one is within the margin, the one that is exported is not."""
+    labels = builders.labels_of(ROWS)
+    good = np.full((ROWS, builders.CLASSES), 0.0)
+    good[np.arange(ROWS), labels] = 5.0
+    bad = np.where(np.arange(ROWS)[:, None] < ROWS * 0.05, -good, good)
+    given, of = trial(0, committee_size=4), {-1: Votes(good[None], good[None], labels, labels)}
+    for first, matching in ((bad, 2), (good, 1)):
+        members = np.stack([first, good, good, bad if first is good else good])
+        of[0] = Votes(members, members, labels, labels)
+        only = replace(given, frontier=tuple(frontier(members, members, labels, labels)))
+        accuracy = {"validation_accuracy": 1.0, "test_accuracy": 1.0}
+        perfect = replace(deep, frontier=({**deep.frontier[0], **accuracy},))
+        selection = select([only], perfect, match_reference=True, votes_of=lambda t: of[t.number])
+        [choice] = selection.choices
+        assert choice.candidate.size == matching
+        assert choice.confirmed_on_test
+        single = select(
+            [only], perfect, max_parameters=only.metrics["parameters"] / 4, votes_of=lambda t: of[t.number]
+        ).choices[0]
+        assert single.validation_difference.low >= -MARGIN
+        assert single.matches_reference is (matching == 1)
 
 
 def test_only_so_many_configurations_are_read(deep, monkeypatch):
