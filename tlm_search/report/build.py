@@ -88,7 +88,7 @@ def _frontiers(by_name: Tables, colours: Colours) -> Figures:
     frontiers = by_name["frontiers"]
     drawn: Figures = {}
     if (frontiers["trial"] >= 0).any():
-        drawn["frontier"] = frontier_figures.frontier_figure(frontiers, by_name["saturation"], colours)
+        drawn["frontier"] = frontier_figures.frontier_figure(frontiers, colours)
         mark_students(drawn["frontier"], by_name["students"], colours)
         if (frontiers["trial"].ge(0) & frontiers["test_gain"].notna()).any():
             drawn["gain"] = frontier_figures.gain_figure(frontiers, colours)

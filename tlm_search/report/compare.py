@@ -139,7 +139,7 @@ def _facets(studies: Studies) -> dict[str, go.Figure]:
         frontiers = studies[name][1].tables["frontiers"]
         shown = frontiers["trial"].drop_duplicates().tolist()[:FACET_LINES]
         rows = frontiers[frontiers["trial"].isin([*shown, REFERENCE_NUMBER])]
-        figure = frontier_figure(rows, studies[name][1].tables["saturation"], colours_of(frontiers), listed=FACET_LINES)
+        figure = frontier_figure(rows, colours_of(frontiers), listed=FACET_LINES)
         figure.update_layout(title={"text": f"Task {tasks[name]}: {name}" if several else name})
         figures[f"study_{list(studies).index(name)}"] = figure, rows
     low = min(float(rows["test_low"].min()) for _, rows in figures.values())

@@ -1,7 +1,8 @@
-"""How much larger committees could reach: a saturating curve through a frontier, and how sure its end is.
+"""What larger committees promise: a saturating curve through a frontier, and how sure its next doubling is.
 
-accuracy(k) = asymptote - gap * k ** -rate. For the variance of a mean of k independent votes the rate is 1; correlated
-members saturate sooner, small committees of confident members later.
+accuracy(k) = end - gap * k ** -rate. For the variance of a mean of k independent votes the rate is 1; correlated
+members saturate sooner, small committees of confident members later. Where the curve ends is not told: the rate often
+lies at an end of its grid. The next doubling is near what was seen.
 """
 
 from __future__ import annotations
@@ -27,56 +28,52 @@ Curves = NDArray[np.float64]  # (curves, sizes)
 
 
 def saturation_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: Evidence) -> pd.DataFrame:
-    """Return the fitted curve of each of the first ``trials``: asymptote, gap and rate, all of test accuracy.
+    """Return what twice as many members of each of the first ``trials`` promise, by the curve fitted on validation.
 
-    ``low`` and ``high`` are the 95% percentile bootstrap of the asymptote over the test rows: the rows are redrawn and
-    the curve is fitted anew. They say nothing about other members. Without logits they are missing. ``next_gain`` is
-    the accuracy that the curve promises for twice the members, minus that of all members.
+    ``next_gain`` is the validation accuracy that the curve promises for twice the members, minus that of all members;
+    ``next_low`` and ``next_high`` are its 95% percentile bootstrap over the validation rows: the rows are redrawn and
+    the curve is fitted anew. They say nothing about other members. Without logits they are missing.
     """
     rows: list[tuple[int | str | float | None, ...]] = []
     for trial in trials:
         if len(trial.frontier) < LEAST_SIZES or len(rows) == MAX_CONFIGURATIONS:
             continue
-        reached = np.array([[row["test_accuracy"] for row in trial.frontier]])
-        asymptote, gap, rate = (float(part[0]) for part in fit(reached))
-        low, high = _bounds(trial, evidence)
-        size = len(trial.frontier)
-        gain = gap * (size**-rate - (2 * size) ** -rate)
-        rows.append(
-            (trial.number, label_of(record, trial), size, float(reached[0, -1]), asymptote, low, high, gap, rate, gain)
-        )
-    columns = [
-        "trial",
-        "configuration",
-        "members",
-        "test_accuracy",
-        "asymptote",
-        "low",
-        "high",
-        "gap",
-        "rate",
-        "next_gain",
-    ]
-    return pd.DataFrame(rows, columns=columns).astype({"low": "float64", "high": "float64"})
+        reached = np.array([[row["validation_accuracy"] for row in trial.frontier]])
+        size, accuracy = reached.shape[1], float(reached[0, -1])
+        gain, (low, high) = float(next_gain(reached)[0]), _bounds(trial, evidence)
+        rows.append((trial.number, label_of(record, trial), size, accuracy, gain, low, high))
+    columns = ["trial", "configuration", "members", "validation_accuracy", "next_gain", "next_low", "next_high"]
+    return pd.DataFrame(rows, columns=columns).astype({"next_low": "float64", "next_high": "float64"})
 
 
-def fit(reached: Curves) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return asymptote, gap and rate of the curve nearest to each row of ``reached`` (curves, sizes 1..K).
+def next_gain(reached: Curves) -> NDArray[np.float64]:
+    """Return what the curve through each row of ``reached`` (curves, sizes 1..K) gains from K to 2 K members.
 
-    Least squares, by variable projection: for each rate on a grid the other two are a linear fit, and the best rate is
-    taken (Golub and Pereyra 1973). An asymptote above 1 is cut to 1.
+    Nothing above an accuracy of 1 is promised.
+    """
+    gap, rate = fit(reached)
+    members = reached.shape[1]
+    gain = gap * (members**-rate - (2.0 * members) ** -rate)
+    return np.asarray(np.minimum(gain, 1 - reached[:, -1]))
+
+
+def fit(reached: Curves) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return gap and rate of the curve nearest to each row of ``reached`` (curves, sizes 1..K).
+
+    Least squares, by variable projection: for each rate on a grid the other two parameters are a linear fit, and the
+    best rate is taken (Golub and Pereyra 1973).
     """
     sizes = np.arange(1, reached.shape[1] + 1)
     best = np.full(len(reached), np.inf)
-    found = np.zeros((3, len(reached)))
+    found = np.zeros((2, len(reached)))
     for rate in RATES:
         design = np.stack([np.ones(len(sizes)), -(sizes**-rate)], axis=1)
         parameters = np.linalg.pinv(design) @ reached.T  # (2, curves)
         error = ((design @ parameters - reached.T) ** 2).sum(axis=0)
         nearer = error < best
         best = np.where(nearer, error, best)
-        found[:, nearer] = np.stack([*parameters[:, nearer], np.full(int(nearer.sum()), rate)])
-    return np.minimum(found[0], 1.0), found[1], found[2]
+        found[:, nearer] = np.stack([parameters[1, nearer], np.full(int(nearer.sum()), rate)])
+    return found[0], found[1]
 
 
 def _bounds(trial: TrialRecord, evidence: Evidence) -> tuple[float | None, float | None]:
@@ -84,9 +81,8 @@ def _bounds(trial: TrialRecord, evidence: Evidence) -> tuple[float | None, float
     if votes is None:
         return None, None
     sizes = [row["size"] for row in trial.frontier]
-    shares = right_shares(votes.test, votes.test_labels, sizes=sizes)
-    asymptotes, _, _ = fit(_resamples(shares.shape[1]) @ shares.T)
-    low, high = np.quantile(asymptotes, (0.025, 0.975))
+    shares = right_shares(votes.validation, votes.validation_labels, sizes=sizes)
+    low, high = np.quantile(next_gain(_resamples(shares.shape[1]) @ shares.T), (0.025, 0.975))
     return float(low), float(high)
 
 

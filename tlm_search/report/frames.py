@@ -104,22 +104,21 @@ def pairs_frame(pretraining: pd.DataFrame) -> Frame:
 
 
 def saturation_frame(saturation: pd.DataFrame) -> Frame:
-    """Return where the fitted curves end, one row per configuration."""
+    """Return what twice as many members promise, one row per configuration."""
     columns = [Column("configuration", False)]
-    columns += [
-        Column(title, True) for title in ("members", "reached", "asymptote", "95% interval", "twice as many add")
-    ]
-    rows = [
-        [
-            Cell(row["configuration"], row["configuration"]),
-            _cell(row["members"], number),
-            _cell(row["test_accuracy"], percent),
-            _cell(row["asymptote"], percent),
-            Cell(interval(row["low"], row["high"]), row["low"]),
-            _cell(row["next_gain"], points),
-        ]
-        for row in saturation.to_dict("records")
-    ]
+    columns += [Column(title, True) for title in ("members", "on validation", "twice as many add", "over the texts")]
+    rows = []
+    for row in saturation.to_dict("records"):
+        low, high = points(row["next_low"]), points(row["next_high"])
+        rows.append(
+            [
+                Cell(row["configuration"], row["configuration"]),
+                _cell(row["members"], number),
+                _cell(row["validation_accuracy"], percent),
+                _cell(row["next_gain"], points),
+                Cell(low if low == points(None) else f"{low} to {high}", row["next_low"]),
+            ]
+        )
     return Frame(columns, rows)
 
 

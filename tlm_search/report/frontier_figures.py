@@ -15,13 +15,11 @@ SHOWN, LISTED = len(COLOURS), 12  # configurations that are drawn at first, and 
 FACET_LINES = 3
 
 
-def frontier_figure(
-    frontiers: pd.DataFrame, saturation: pd.DataFrame, colours: Colours, *, listed: int = LISTED
-) -> go.Figure:
+def frontier_figure(frontiers: pd.DataFrame, colours: Colours, *, listed: int = LISTED) -> go.Figure:
     """Draw test accuracy against committee size: a line per configuration, the reference as a line across.
 
     Of the best configuration, that of the answer, the 95% interval is drawn, and can be switched to how much committees
-    of its members differ, and to the fitted curve.
+    of its members differ.
     """
     figure = go.Figure()
     lines = frontiers[frontiers["trial"] >= 0]
@@ -34,9 +32,7 @@ def frontier_figure(
         _add_band(figure, rows, colours.get(trial, GREY), visible=trial == best or "legendonly")
         _add_line(figure, rows, colours.get(trial, GREY), best=trial == best, visible=place < SHOWN or "legendonly")
     if best is not None:
-        colour = colours.get(best, GREY)
-        _add_subsets(figure, lines[lines["trial"] == best], colour)
-        _add_fit(figure, saturation[saturation["trial"] == best], largest, colour)
+        _add_subsets(figure, lines[lines["trial"] == best], colours.get(best, GREY))
     finish(figure, "Test accuracy against committee size", "committee size (members)", "test accuracy")
     figure.update_xaxes(range=[0.8, largest + 0.2], dtick=max(1, round(largest / 8)))
     return figure
@@ -182,23 +178,6 @@ def _add_subsets(figure: go.Figure, rows: pd.DataFrame, colour: str) -> None:
         fillcolor=faint(colour, 0.25),
         hoverinfo="skip",
     )
-
-
-def _add_fit(figure: go.Figure, saturation: pd.DataFrame, largest: int, colour: str) -> None:
-    for row in saturation.to_dict("records"):
-        sizes = [1 + step / 20 * (largest + 0.2 - 1) for step in range(21)]
-        name = "curve through the best one"
-        figure.add_scatter(
-            x=sizes,
-            y=[row["asymptote"] - row["gap"] * size ** -row["rate"] for size in sizes],
-            name=name,
-            legendgroup=name,
-            visible="legendonly",
-            mode="lines",
-            line={"width": 2, "dash": "dot", "color": colour},
-            hovertemplate=f"fitted %{{y:.1%}}, towards {percent(row['asymptote'])} "
-            f"({interval(row['low'], row['high'])})<extra></extra>",
-        )
 
 
 def _frontier_facts(row: Mapping[Any, Any]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tlm_search.report.ranking import eligible
 from tlm_search.report.tables import searched_names
-from tlm_search.report.words import interval, number, percent, points
+from tlm_search.report.words import number, points
 from tlm_search.search.record import StudyRecord, TrialRecord
 from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.settings import SETTINGS
@@ -51,15 +51,15 @@ def boundary_advice(table: pd.DataFrame) -> list[str]:
 
 
 def size_advice(saturation: pd.DataFrame) -> list[str]:
-    """Say what a larger committee of the best configuration promises, where it is worth a word."""
+    """Say what twice the members of the best configuration promise, where they are surely worth a word."""
     best = saturation.head(1)
     return [
-        f"The curve through the best configuration is not flat at {members} members: twice as many promise "
-        f"{points(gain)} points (fitted; asymptote {percent(asymptote)}, {interval(low, high)})."
-        for members, gain, asymptote, low, high in zip(
-            best["members"], best["next_gain"], best["asymptote"], best["low"], best["high"], strict=True
+        f"Twice the {members} members of {configuration} promise {points(gain)} points "
+        f"({points(low)} to {points(high)}; a curve fitted on validation)."
+        for configuration, members, gain, low, high in zip(
+            best["configuration"], best["members"], best["next_gain"], best["next_low"], best["next_high"], strict=True
         )
-        if gain >= WORTH
+        if low >= WORTH
     ]
 
 

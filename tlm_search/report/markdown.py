@@ -37,7 +37,7 @@ def markdown(record: StudyRecord, report: Report) -> str:
     ]
     for title, frame in (
         ("One student in place of a committee", students_frame(report.tables["students"])),
-        ("Where the curves end", saturation_frame(report.tables["saturation"])),
+        ("What more members promise", saturation_frame(report.tables["saturation"])),
         ("Claims", claims_frame(report.tables["claims"])),
         ("How the trials ended", frame_of(report.tables["outcomes"], percents=("share",))),
         ("Provenance", frame_of(report.tables["provenance"])),

@@ -3,7 +3,7 @@ from dataclasses import replace
 import builders
 import pytest
 
-from tlm_search.report import figures, fit, frontier_figures, inside_figures, search_figures, tables
+from tlm_search.report import figures, frontier_figures, inside_figures, search_figures, tables
 from tlm_search.report.build import build_report
 from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
@@ -20,20 +20,14 @@ def frontiers(record):
     return tables.frontiers_table(record)
 
 
-@pytest.fixture(scope="module")
-def saturation(record, frontiers):
-    best = next(trial for trial in record.trials if trial.number == frontiers["trial"].iloc[0])
-    return fit.saturation_table(record, [best], Evidence(record, None))
-
-
 def test_the_best_have_a_colour_each_and_the_reference_its_own(frontiers):
     colours = colours_of(frontiers)
     assert list(colours.values()) == list(COLOURS)
     assert REFERENCE_COLOUR not in COLOURS
 
 
-def test_the_frontier_shows_the_best_lists_the_rest_and_draws_the_reference(record, frontiers, saturation):
-    figure = frontier_figures.frontier_figure(frontiers, saturation, colours_of(frontiers))
+def test_the_frontier_shows_the_best_lists_the_rest_and_draws_the_reference(record, frontiers):
+    figure = frontier_figures.frontier_figure(frontiers, colours_of(frontiers))
     lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
     assert len(lines) == frontier_figures.LISTED
     assert [trace.visible for trace in lines] == [True] * frontier_figures.SHOWN + ["legendonly"] * (
@@ -75,13 +69,12 @@ def test_the_best_configuration_of_a_figure_is_that_of_the_answer(name):
     assert thick(drawn(replace(record, space=builders.space(constraints=["parameters <= 1"])), name)) == []
 
 
-def test_bands_of_subsets_and_the_fitted_curve_wait_for_their_button(frontiers, saturation):
-    traces = {trace.name: trace for trace in frontier_figures.frontier_figure(frontiers, saturation, {}).data}
+def test_the_band_of_subsets_waits_for_its_button(frontiers):
+    traces = {trace.name: trace for trace in frontier_figures.frontier_figure(frontiers, {}).data}
     best = frontiers[frontiers["trial"] == frontiers["trial"].iloc[0]]
-    band, curve = traces["95% of the best one's committees"], traces["curve through the best one"]
-    assert band.visible == curve.visible == "legendonly"
+    band = traces["95% of the best one's committees"]
+    assert band.visible == "legendonly"
     assert list(band.y[: len(best)]) == best["subset_low"].tolist()
-    assert curve.y[0] == pytest.approx(saturation["asymptote"].iloc[0] - saturation["gap"].iloc[0])
 
 
 def test_each_size_of_pre_training_has_a_facet_with_the_same_axes(frontiers):
