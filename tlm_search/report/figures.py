@@ -121,17 +121,6 @@ def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure
         text=[_pretraining_facts(row) for row in drawn.to_dict("records")],
         hovertemplate="%{text}<extra></extra>",
     )
-    means = pretraining.groupby("pretrain_size")["test_accuracy"].mean()
-    figure.add_scatter(
-        x=[place_of[size] for size in means.index],
-        y=means,
-        name="mean",
-        legendgroup="mean",
-        mode="lines+markers",
-        line={"color": COLOURS[0], "width": 3},
-        marker={"symbol": "line-ew-open", "size": 26, "color": COLOURS[0], "line": {"width": 3}},
-        hovertemplate="mean %{y:.1%}<extra></extra>",
-    )
     finish(figure, "Single members by size of pre-training", "documents of pre-training", "test accuracy")
     figure.update_xaxes(
         tickvals=list(range(len(sizes))),

@@ -84,11 +84,13 @@ def configurations_frame(record: StudyRecord, trials: pd.DataFrame) -> tuple[Fra
     return Frame(columns, rows), caption
 
 
-def pairs_frame(pretraining: pd.DataFrame) -> Frame:
-    """Return the configurations that have a twin without pre-training, the largest gain first."""
-    paired = (
-        pretraining[pretraining["gain"].notna()].sort_values("gain", ascending=False, kind="stable").head(MAX_PAIRS)
-    )
+def pairs_frame(pretraining: pd.DataFrame) -> tuple[Frame, str]:
+    """Return the configurations that have a twin without pre-training, best on validation first, and a caption."""
+    pairs = pretraining[pretraining["gain"].notna()]
+    paired = pairs.head(MAX_PAIRS)
+    caption = "Single members on test, all else equal; best on validation first"
+    if len(pairs) > len(paired):
+        caption += f". The first {len(paired)} of {len(pairs):,}; all are in tables/pretraining.csv"
     columns = [Column("configuration", False)]
     columns += [Column(title, True) for title in ("without", "with", "gain in points")]
     rows = [
@@ -100,7 +102,7 @@ def pairs_frame(pretraining: pd.DataFrame) -> Frame:
         ]
         for row in paired.to_dict("records")
     ]
-    return Frame(columns, rows)
+    return Frame(columns, rows), caption
 
 
 def saturation_frame(saturation: pd.DataFrame) -> Frame:

@@ -80,6 +80,7 @@ def render(record: StudyRecord, report: Report) -> str:
     """Return the page."""
     slices = [name for name in report.figures if name.startswith("slice_")]
     configurations, caption = configurations_frame(record, report.tables["trials"])
+    pairs, pairs_caption = pairs_frame(report.tables["pretraining"])
     answer = report.answer.table
     return fill(
         "page.html.j2",
@@ -105,7 +106,8 @@ def render(record: StudyRecord, report: Report) -> str:
         claims_table=claims_frame(report.tables["claims"]),
         bibtex=bibtex(record),
         pretraining_sentence=_pretraining_sentence(report.tables["pretraining"]),
-        pairs_table=pairs_frame(report.tables["pretraining"]),
+        pairs_table=pairs,
+        pairs_caption=pairs_caption,
         committee_sentence=_committee_sentence(report),
         members_sentence=_members_sentence(record),
         boundaries_table=_boundaries_frame(report.tables["boundaries"]),

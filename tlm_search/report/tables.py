@@ -170,7 +170,7 @@ def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
 
 
 def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
-    """Return single-member accuracy by size of pre-training: one row per configuration.
+    """Return single-member accuracy by size of pre-training: one row per configuration, best on validation first.
 
     Single members compare where committees differ in size. ``pair`` is equal where all else is equal;
     ``gain`` is the accuracy minus that of the configuration of the pair without pre-training. ``pretraining_loss`` is

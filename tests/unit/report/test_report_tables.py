@@ -8,7 +8,7 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.report import insight, tables
 from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.frames import configurations_frame, provenance_table
+from tlm_search.report.frames import configurations_frame, pairs_frame, provenance_table
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +189,15 @@ def test_the_table_of_configurations_is_cut_and_says_so(record, monkeypatch):
     assert "best 5 of" in caption
     shown = [row[1].value for row in frame.rows]
     assert shown == sorted(shown, reverse=True)
+
+
+def test_pairs_are_not_chosen_by_what_they_gain_on_test():
+    rows = [(f"#{place}", 0.5, (place - 20) / 100) for place in range(30)]
+    table = pd.DataFrame([*rows, ("alone", 0.5, None)], columns=["configuration", "test_accuracy", "gain"])
+    frame, caption = pairs_frame(table)
+    assert [row[0].text for row in frame.rows] == [f"#{place}" for place in range(10)]
+    assert caption.endswith("best on validation first. The first 10 of 30; all are in tables/pretraining.csv")
+    assert "of" not in pairs_frame(table.head(3))[1]
 
 
 def test_provenance_names_data_versions_and_seed(record):
