@@ -34,11 +34,14 @@ def test_every_kind_of_vote_is_judged_and_says_its_pool(record):
         "majority",
         "weights fitted on validation",
         "mean of probabilities",
+        "mean of probabilities",
         "greedy with replacement",
         "weights fitted on validation",
     ]
-    assert table["pool"].tolist() == [3, 3, 3, 3, 9, 9, 9]  # the deep trial is not among them
+    assert table["pool"].tolist() == [3, 3, 3, 3, 9, 9, 9, 9]  # the deep trial is not among them
     assert table["committee"].iloc[4] == "mixed: one member of each of 3 configurations, mean of 3"
+    assert table["committee"].iloc[5] == "all members of 3 configurations"
+    assert table["members"].iloc[5] == 9
     assert ((table["test_low"] < table["test_accuracy"]) & (table["test_accuracy"] < table["test_high"])).all()
     assert (table["members"] <= table["pool"]).all()
 
@@ -50,6 +53,15 @@ def test_the_first_row_is_the_committee_of_the_frontier(record):
     right = probabilities.mean(axis=0).argmax(axis=-1) == votes.test_labels
     assert first["committee"].startswith("#2: ")
     assert first["test_accuracy"] == pytest.approx(right.mean())
+
+
+def test_the_whole_pool_votes_beside_what_is_chosen_from_it(record):
+    evidence = Known(record, None)
+    pool = np.concatenate([evidence.votes_of(trial).test for trial in record.trials[:3]])
+    probabilities = np.exp(pool) / np.exp(pool).sum(axis=-1, keepdims=True)
+    right = probabilities.mean(axis=0).argmax(axis=-1) == builders.labels_of(ROWS + 1)
+    table = committees_table(record, evidence).set_index("committee")
+    assert table.loc["all members of 3 configurations", "test_accuracy"] == pytest.approx(right.mean())
 
 
 def test_greedy_is_no_worse_on_validation_than_any_single_member(record):
@@ -71,4 +83,4 @@ def test_without_logits_or_trials_the_table_is_empty(record):
 def test_single_members_are_only_mixed():
     trials = [builders.trial(number, heads=heads, committee_size=1) for number, heads in enumerate((2, 4))]
     record = builders.study(trials)
-    assert committees_table(record, Known(record, None))["pool"].tolist() == [2, 2, 2]
+    assert committees_table(record, Known(record, None))["pool"].tolist() == [2, 2, 2, 2]
