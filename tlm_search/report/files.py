@@ -126,6 +126,8 @@ def _on_paper(figure: go.Figure) -> go.Figure:
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    # At the start of a row these would be read as an option of the line break before it.
+    "[": "{[}", "*": "{*}",
     "\n": " ",
 }  # fmt: skip
 

@@ -31,6 +31,11 @@ def test_latex_escapes_what_latex_reads():
     assert f"the first {files.MAX_TEX_ROWS} of {files.MAX_TEX_ROWS + 1} rows" in long
 
 
+def test_a_row_that_begins_with_a_bracket_or_a_star_is_no_option_of_the_line_before():
+    lines = files.latex(pd.DataFrame({"text": ["[CLS] a", "*b"], "rows": [1, 2]})).splitlines()
+    assert lines[4:6] == [r"{[}CLS] a & 1 \\", r"{*}b & 2 \\"]
+
+
 def test_only_what_is_asked_for_is_written(tmp_path):
     files.write_files({"t": TABLE}, {"f": go.Figure()}, tmp_path, formats=["csv"])
     assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.*")] == ["tables/t.csv"]
