@@ -141,7 +141,11 @@ def _add_line(figure: go.Figure, rows: pd.DataFrame, colour: str, *, best: bool,
         mode="lines+markers",
         visible=visible,
         line={"color": colour, "width": 3 if best else 2},
-        marker={"size": 8 if best else 6, "color": colour},
+        marker={
+            "size": 8 if best else 6,
+            "color": colour,
+            "symbol": ["circle" if eligible else "circle-open" for eligible in rows["eligible"]],
+        },
         text=[_frontier_facts(row) for row in rows.to_dict("records")],
         hovertemplate="%{text}<extra></extra>",
     )

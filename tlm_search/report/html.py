@@ -94,7 +94,7 @@ def render(record: StudyRecord, report: Report) -> str:
         matching=what_matching_means(),
         answer_columns=list(answer.columns),
         answer_rows=[(title, list(answer.loc[title])) for title in answer.index],
-        advice=insight.boundary_advice(report.tables["boundaries"]) + insight.size_advice(report.tables["saturation"]),
+        advice=_advice(report),
         slices=slices,
         facets=[name for name in report.figures if name.startswith("facet_")],
         students_table=students_frame(report.tables["students"]),
@@ -137,6 +137,12 @@ def fill(template: str, figures: Mapping[str, go.Figure], **values: Any) -> str:
         figures_json=_safe_json(_with_shared_texts(figures)),
         **values,
     )
+
+
+def _advice(report: Report) -> list[str]:
+    best = report.answer.best
+    more = insight.size_advice(report.tables["saturation"], None if best is None else best.candidate)
+    return insight.boundary_advice(report.tables["boundaries"]) + more
 
 
 def _sections(report: Report) -> list[tuple[str, str]]:

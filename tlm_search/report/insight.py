@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from tlm_search.report.ranking import eligible
+from tlm_search.committee.candidates import Candidate
+from tlm_search.report.ranking import pool_of_study
 from tlm_search.report.tables import searched_names
 from tlm_search.report.words import number, points
-from tlm_search.search.record import StudyRecord, TrialRecord
+from tlm_search.search.record import StudyRecord
 from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.settings import SETTINGS
 
@@ -20,18 +21,18 @@ EDGE = 0.05  # a value this near to an end, as a share of the range, is on the e
 
 
 def boundaries_table(record: StudyRecord) -> pd.DataFrame:
-    """Return, for each searched number, the best trial's value and whether it lies on an edge that could be moved.
+    """Return, for each searched number, the best committee's value and whether it lies on an edge that could be moved.
 
-    What the best trial's other settings make idle has no place in the space. Only edges that the setting's own limits
+    What its other settings make idle has no place in the space. Only edges that the setting's own limits
     allow to move are flagged (a depth of 1 cannot become 0).
     """
-    best = best_trial(record)
+    best = best_committee(record)
     rows: list[dict[str, Any]] = []
     if best is not None:
         for name, domain in record.space.searched().items():
-            if not record.space.is_active(name, best.settings):
+            if not record.space.is_active(name, best.trial.settings):
                 continue
-            value = best.settings.get(name)
+            value = best.size if name == "committee_size" else best.trial.settings.get(name)
             ends = _ends(domain)
             if ends is None or value is None or isinstance(value, str):
                 continue
@@ -43,23 +44,24 @@ def boundaries_table(record: StudyRecord) -> pd.DataFrame:
 def boundary_advice(table: pd.DataFrame) -> list[str]:
     """Return a sentence for each optimum on an edge."""
     return [
-        f"The best trial has {name} = {number(best)}, the {edge} end of its range; "
+        f"The best committee has {name} = {number(best)}, the {edge} end of its range; "
         f"a study that goes {'below' if edge == 'lower' else 'beyond'} it may find more."
         for name, best, edge in zip(table["setting"], table["best"], table["edge"], strict=True)
         if edge
     ]
 
 
-def size_advice(saturation: pd.DataFrame) -> list[str]:
-    """Say what twice the members of the best configuration promise, where they are surely worth a word."""
-    best = saturation.head(1)
+def size_advice(saturation: pd.DataFrame, best: Candidate | None) -> list[str]:
+    """Say what twice the members of the best committee promise, where they are surely worth a word.
+
+    Nothing is said where it has fewer than were trained: more of them are not allowed, or no better.
+    """
     return [
-        f"Twice the {members} members of {configuration} promise {points(gain)} points "
-        f"({points(low)} to {points(high)}; a curve fitted on validation)."
-        for configuration, members, gain, low, high in zip(
-            best["configuration"], best["members"], best["next_gain"], best["next_low"], best["next_high"], strict=True
-        )
-        if low >= WORTH
+        f"Twice the {row['members']} members of {row['configuration']} promise {points(row['next_gain'])} points "
+        f"({points(row['next_low'])} to {points(row['next_high'])}; a curve fitted on validation)."
+        for row in saturation.to_dict("records")
+        if best is not None and (row["trial"], row["members"]) == (best.trial.number, best.size)
+        if row["next_low"] >= WORTH
     ]
 
 
@@ -74,9 +76,9 @@ def importance_table(record: StudyRecord) -> pd.DataFrame:
     return pd.DataFrame(list(scores.items()), columns=["setting", "importance"])
 
 
-def best_trial(record: StudyRecord) -> TrialRecord | None:
-    """Return the trial of the answer's best committee; None where nothing is allowed or finished."""
-    return next(iter(eligible(record)), None)
+def best_committee(record: StudyRecord) -> Candidate | None:
+    """Return the best committee of the answer; None where nothing is allowed or finished."""
+    return next(iter(pool_of_study(record).best()), None)
 
 
 def members_saved(record: StudyRecord) -> tuple[int, int, float]:

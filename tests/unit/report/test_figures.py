@@ -65,6 +65,10 @@ def test_the_best_configuration_of_a_figure_is_that_of_the_answer(name):
     figure = drawn(replace(record, space=builders.space(constraints=[bound])), name)
     [label] = thick(figure)
     assert label.startswith("#2: ")
+    symbols = {trace.name[:2]: trace.marker.symbol for trace in figure.data if trace.mode == "lines+markers"}
+    if name == "frontier":
+        assert set(symbols["#2"]) == {"circle"}
+        assert set(symbols["#1"]) == set(symbols["#0"]) == {"circle-open"}
     assert not figure.layout.annotations  # no bare comparison of means on test
     assert thick(drawn(replace(record, space=builders.space(constraints=["parameters <= 1"])), name)) == []
 

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tlm_search.committee.candidates import candidates
 from tlm_search.committee.select import Votes
 from tlm_search.report import fit
 from tlm_search.report.evidence import Evidence
@@ -46,8 +47,11 @@ def test_the_table_is_of_validation_and_has_an_interval_only_from_logits(monkeyp
 
 @pytest.mark.parametrize(("low", "lines"), [(0.0049, 0), (0.0051, 1), (float("nan"), 0)])
 def test_more_members_are_advised_only_where_they_are_surely_worth_it(low, lines):
-    row = {"configuration": "#3: depth 1", "members": 4, "next_gain": 0.02, "next_low": low, "next_high": 0.03}
-    advice = size_advice(pd.DataFrame([row]))
+    row = {"trial": 3, "configuration": "#3: depth 1", "members": 4, "next_gain": 0.02, "next_low": low}
+    table = pd.DataFrame([{**row, "next_high": 0.03}])
+    smaller, best = candidates(builders.trial(3, committee_size=4))[2:]
+    assert size_advice(table, smaller) == size_advice(table, None) == []
+    advice = size_advice(table, best)
     assert len(advice) == lines
     for line in advice:
         assert line.startswith("Twice the 4 members of #3: depth 1 promise +2.0 points (+0.5 to +3.0;")

@@ -34,7 +34,7 @@ def test_trials_have_their_parameters_metrics_and_errors(record):
 
 def test_frontiers_are_best_first_and_carry_every_number(record):
     table = tables.frontiers_table(record)
-    best = insight.best_trial(record)
+    best = insight.best_committee(record).trial
     assert table.iloc[0]["trial"] == best.number
     rows = table[table["trial"] == best.number]
     assert rows["test_accuracy"].tolist() == [row["test_accuracy"] for row in best.frontier]
@@ -122,12 +122,19 @@ def test_the_front_has_only_what_the_constraints_allow():
     assert front["allowed"].all()
 
 
-def test_the_best_trial_keeps_to_the_constraints():
+def test_the_best_committee_keeps_to_the_constraints():
     trials = [builders.trial(0, heads=8, committee_size=8), builders.trial(1, heads=2, committee_size=2)]
-    assert insight.best_trial(builders.study(trials)).number == 0
+    assert insight.best_committee(builders.study(trials)).trial.number == 0
     below_its_member = f"parameters <= {trials[0].metrics['parameters'] / 8 - 1}"
-    assert insight.best_trial(builders.study(trials, constraints=[below_its_member])).number == 1
-    assert insight.best_trial(builders.study(trials, constraints=["parameters <= 1"])) is None
+    assert insight.best_committee(builders.study(trials, constraints=[below_its_member])).trial.number == 1
+    assert insight.best_committee(builders.study(trials, constraints=["parameters <= 1"])) is None
+
+
+def test_a_size_at_the_edge_is_that_of_the_best_committee_not_of_its_trial():
+    trial = builders.trial(0, heads=8, committee_size=8)
+    record = builders.study([trial], constraints=[f"parameters <= {trial.metrics['parameters'] / 2}"])
+    row = insight.boundaries_table(record).set_index("setting").loc["committee_size"]
+    assert (row["best"], row["edge"]) == (4, "")
 
 
 def test_an_optimum_on_an_edge_is_flagged_unless_the_edge_cannot_move():
@@ -141,7 +148,7 @@ def test_an_optimum_on_an_edge_is_flagged_unless_the_edge_cannot_move():
         "committee_size": "",
     }
     assert insight.boundary_advice(table.reset_index()) == [
-        "The best trial has heads = 8, the upper end of its range; a study that goes beyond it may find more."
+        "The best committee has heads = 8, the upper end of its range; a study that goes beyond it may find more."
     ]
 
 
