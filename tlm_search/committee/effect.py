@@ -6,7 +6,7 @@ Rightness is an array (members, rows): 1 where a member's vote is the label, 0 e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +31,15 @@ class Effect:
 
 @dataclass(frozen=True)
 class Side:
-    """What one side of a comparison adds: to the accuracy on each row, and how it varies with its ``seeds``."""
+    """What one side of a comparison adds: to the accuracy on each row, and how it varies with its ``seeds``.
+
+    ``estimated``: the variance over seeds is taken as it was estimated, not drawn from what the mean square allows.
+    """
 
     rows: Rows
     spread: Spread | None
     seeds: int
+    estimated: bool = False
 
 
 def singles(right: NDArray[np.floating]) -> Side:
@@ -74,6 +78,11 @@ def gain_of_doubling(logits: Floats, labels: Integers) -> Side:
     """Return the vote of all members minus the mean vote of committees of half of them.
 
     The halves are up to eight windows of the circle of members, evenly spaced, so that each member counts as often.
+
+    Votes of the same members differ little with the seeds, and most of the mean square is noise of the rows: a drawn
+    variance is then far too large (intervals of 95% held the truth in 96 to 100% of simulated studies, at 1.2 to 1.3
+    times the width). From eight members on the estimate is taken, which held it in 93 to 98%; of four that are very
+    unequal it would have in 87%.
     """
     probabilities = softmax(logits)
     half = max(len(logits) // 2, 1)
@@ -86,7 +95,7 @@ def gain_of_doubling(logits: Floats, labels: Integers) -> Side:
         halves = [right(np.roll(members, -start)[: min(half, len(members))]) for start in starts]
         return np.asarray(right(members) - np.mean(halves, axis=0))
 
-    return jackknifed(gain, len(logits))
+    return replace(jackknifed(gain, len(logits)), estimated=len(logits) >= MOST_GROUPS)
 
 
 def effect(side: Side, *less: Side, seed: int = 0, largest: float = 1.0) -> Effect:
@@ -96,7 +105,8 @@ def effect(side: Side, *less: Side, seed: int = 0, largest: float = 1.0) -> Effe
     ``redrawn``; ``largest`` is the most that a row can show), and adds what other seeds would change: a normal draw for
     each side, whose variance is itself drawn, as the mean square over the seeds times its degrees of freedom over a
     chi-square with as many, less the noise that the rows alone put into it. So a few seeds that happen to agree do not
-    pass for no spread. A side with one seed says nothing about others: it adds nothing, and ``seeds`` is 1.
+    pass for no spread. Of an ``estimated`` side it is a draw of Student's t with the estimate as its variance. A side
+    with one seed says nothing about others: it adds nothing, and ``seeds`` is 1.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13; Weerahandi 1993, "Generalized
     confidence intervals", for the variances.
@@ -105,12 +115,19 @@ def effect(side: Side, *less: Side, seed: int = 0, largest: float = 1.0) -> Effe
     rows = side.rows - sum((other.rows for other in less), np.zeros_like(side.rows))
     random = np.random.default_rng(seed)
     draws = redrawn(rows, random, largest=largest)
-    for spread in (one.spread for one in sides if one.spread is not None):
-        chi_square = random.chisquare(spread.freedom, size=RESAMPLES)
-        variance = np.maximum(spread.raw * spread.freedom / chi_square - spread.noise, 0)
-        draws = draws + np.sqrt(variance) * random.standard_normal(RESAMPLES)
+    for one in sides:
+        if one.spread is not None:
+            draws = draws + _of_other_seeds(one.spread, random, estimated=one.estimated)
     low, high = np.quantile(draws, (0.025, 0.975))
     return Effect(float(rows.mean()), float(low), float(high), min(one.seeds for one in sides))
+
+
+def _of_other_seeds(spread: Spread, random: np.random.Generator, *, estimated: bool) -> Rows:
+    if estimated:
+        return np.asarray(spread.variance**0.5 * random.standard_t(spread.freedom, size=RESAMPLES))
+    chi_square = random.chisquare(spread.freedom, size=RESAMPLES)
+    variance = np.maximum(spread.raw * spread.freedom / chi_square - spread.noise, 0)
+    return np.asarray(np.sqrt(variance) * random.standard_normal(RESAMPLES))
 
 
 def slope(right: Sequence[NDArray[np.floating]], at: Sequence[float]) -> NDArray[np.float64]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,20 @@ def test_the_gain_of_doubling_is_that_over_its_halves():
     side = gain_of_doubling(logits, labels)
     # of the halves (0 1), (1 2), (2 3), (3 0) the first and third are wrong on a row each
     assert side.rows.tolist() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize(("members", "estimated"), [(4, False), (8, True), (9, True)])
+def test_the_variance_of_a_gain_is_taken_as_estimated_where_members_are_many(members, estimated):
+    labels = np.arange(300) % 3
+    random = np.random.default_rng(members)
+    logits = random.normal(size=(300, 3)) + 1.2 * random.normal(size=(members, 300, 3)) + 1.5 * np.eye(3)[labels]
+    side = gain_of_doubling(logits, labels)
+    assert side.estimated is estimated
+    found, drawn = effect(side), effect(replace(side, estimated=False))
+    rows_alone = effect(replace(side, spread=None))
+    assert found.mean == drawn.mean
+    if estimated:
+        assert rows_alone.high - rows_alone.low <= found.high - found.low < 0.95 * (drawn.high - drawn.low)
 
 
 def test_identical_members_gain_nothing():
