@@ -53,7 +53,7 @@ def pool_of(
         )
     by_trial = [tuple(candidates(trial)) for trial in shallow or everything]
     if constraints:
-        goal = None if reference is None else reference.metrics or None
+        goal = metrics_to_meet(reference)
         kept = _kept([tuple(c for c in sizes if not missed(c, constraints, goal)) for sizes in by_trial])
         reasons += _constraint_reasons(constraints, before=by_trial, after=kept)
         by_trial = kept
@@ -63,10 +63,15 @@ def pool_of(
     return Pool(tuple(kept), tuple(reasons))
 
 
+def metrics_to_meet(reference: Trial | None) -> Mapping[str, float] | None:
+    """Return the metrics of a reference that has its result; one that failed may have those of its first members."""
+    return None if reference is None or whole(reference) is None else reference.metrics
+
+
 def missed(
     candidate: Candidate, constraints: Iterable[Constraint], reference: Mapping[str, float] | None
 ) -> list[Constraint]:
-    """Return the constraints that a committee does not keep to; ``reference`` are the metrics of the reference."""
+    """Return the constraints that a committee does not keep to; ``reference`` is ``metrics_to_meet``."""
     metrics: dict[str, float] = {name: value for name in METRICS if (value := getattr(candidate, name)) is not None}
     if candidate.size == len(candidate.trial.frontier):
         metrics.update(candidate.trial.metrics)  # as the search judged them: a frontier's numbers are rounded

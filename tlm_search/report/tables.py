@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tlm_search.committee.candidates import candidates, configurations
-from tlm_search.committee.pool import missed
+from tlm_search.committee.pool import metrics_to_meet, missed
 from tlm_search.digest import canonical_json
 from tlm_search.report.costs import COSTS, costs_of, front
 from tlm_search.report.evidence import Evidence
@@ -143,7 +143,7 @@ def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
     test accuracy plays no part.
     """
     rows = []
-    goal = None if record.reference is None else record.reference.metrics or None
+    goal = metrics_to_meet(record.reference)
     for trial in [*configurations(record.trials), *_reference(record)]:
         label = label_of(record, trial)
         for candidate in candidates(trial):
@@ -273,7 +273,7 @@ def _missed(record: StudyRecord, trial: TrialRecord) -> list[str] | None:
     """Return the constraints that a complete trial misses; None where it cannot be told."""
     if trial.state != "complete":
         return None
-    reference = None if record.reference is None else record.reference.metrics or None
+    reference = metrics_to_meet(record.reference)
     try:
         return [str(c) for c in record.space.constraints if c.violation(trial.metrics, reference) > 0]
     except KeyError:  # a metric that this trial does not have
