@@ -158,8 +158,9 @@ def hf_trainer(work: Work, model: Any, *, masked: bool, bf16: bool) -> float:
         rows = [{**row, "label": label} for row, label in zip(rows, work.labels, strict=True)]
     clock = work.clock()
     listener = _Listener(clock)
-    # A model of its own: in bf16 its forward stays wrapped, for all who use it afterwards.
-    trainer = Trainer(model=copy.deepcopy(model), args=arguments, train_dataset=rows, data_collator=collator, callbacks=[listener])  # type: ignore[arg-type]
+    # In bf16 a model's forward stays wrapped, for all who use it afterwards.
+    own = copy.deepcopy(model)
+    trainer = Trainer(model=own, args=arguments, train_dataset=rows, data_collator=collator, callbacks=[listener])  # type: ignore[arg-type]
     trainer.remove_callback(PrinterCallback)  # standard output is for the result
     trainer.train()
     return clock.seconds

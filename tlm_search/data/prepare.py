@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tlm_search.space.schema import Space
     from tlm_search.space.sections import CorpusSection, TaskSection, TokenizerSection
 
-_FORMAT = 1  # raised when the same space would be tokenised otherwise
+_FORMAT = 2  # raised when the same space would be tokenised otherwise
 _DATA = "data"
 _TOKENIZER = "tokenizer.json"
 
@@ -163,8 +163,7 @@ class _Work:
     @cached_property
     def _key(self) -> str:
         sections = (self.corpus, self.tokenizer, self.task)
-        rules = ["held out"] if self._is_of_task else []
-        return digest([_FORMAT, *(section.model_dump(mode="json") for section in sections), self._sources, *rules])
+        return digest([_FORMAT, *(section.model_dump(mode="json") for section in sections), self._sources])
 
     @cached_property
     def _task(self) -> Task:
