@@ -84,6 +84,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "pre-trained": {
         "search": {**_FIXED, "depth": 1, "width": 64, "pretrain_size": 4000, "pretrain_epochs": 2, "committee_size": 2},
         "budget": {"trials": 1},
+        "resources": {"concurrent_trials": 1},  # else the idle core would train one of its members
     },
     "fresh": {
         "search": {
