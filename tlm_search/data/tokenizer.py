@@ -100,6 +100,8 @@ def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any], name: str) -> d
                     f"tokenizer {name}: it has no {role} token, which masked-language-model training needs",
                     hint="name a tokenizer of the BERT family, or give a vocabulary to train",
                 )
+    tokenizer.no_padding()  # which some bring along, as a length to cut to; so does `encode`
+    tokenizer.no_truncation()
     around = tokenizer.encode("a").ids
     if len(around) < 2 or (around[0], around[-1]) != (ids["cls"], ids["sep"]):
         # What reads an answer off the first token would read it off a word.

@@ -210,7 +210,7 @@ class _Counted:
 
         try:
             await self._app(scope, receive, counted)
-        except Exception:
+        except Exception:  # whatever it is, the client is told in JSON, and it is counted
             if not begun:
                 await JSONResponse({"error": "the server failed; its log says why"}, 500)(scope, receive, counted)
             raise  # for the log
