@@ -92,7 +92,7 @@ def held_out_loss(spec: MemberSpec, store: Store, data: PreparedData) -> float:
             generators=generators,
         )
         hidden = encode(weights, spec.architecture, batch.tokens, read=batch.read)
-        total += mlm_losses(weights, hidden, batch.targets).item()
+        total += mlm_losses(weights, hidden, batch.targets, torch.ones(1)).item()
         scored += batch.scored.item()
     return total / scored
 

@@ -53,9 +53,8 @@ class BertTrainer:
         self.checkpoint_seconds = checkpoint_seconds
         self._lessons: dict[Teaching, Lesson] = {}
         torch.set_num_threads(threads)
-        if device == "cpu":
-            keep_freed_memory()
-        elif share < 1:
+        keep_freed_memory()
+        if device != "cpu" and share < 1:
             # Ray's shares are bookkeeping: without this a trial could take the memory of its neighbours.
             torch.cuda.set_per_process_memory_fraction(share)
 

@@ -27,7 +27,7 @@ from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
 from tlm_search.model.latency import machine
 from tlm_search.model.weights import Weights
 from tlm_search.training.checkpoint import Keeper
-from tlm_search.training.clock import UpdateClock, clock_of
+from tlm_search.training.clock import MEDIAN_WARMUP, GpuClock, UpdateClock
 from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
@@ -56,8 +56,7 @@ class Pace:
         self.data, self.store, self.device = data, store, device
         self.stack = 1 if device == "cpu" else GPU_STACK
         torch.set_num_threads(threads)
-        if device == "cpu":
-            keep_freed_memory()
+        keep_freed_memory()
         self.machine = machine(device)
         self._deadline = time.monotonic() + MEASURING_SECONDS
         self._known: dict[str, Mapping[str, float]] = {}
@@ -132,9 +131,9 @@ class Pace:
         """Let ``train`` do some updates, then as many as tell the mean; per member of a stack."""
         updates = _LEAST_UPDATES
         for _ in range(2):
-            clock = clock_of(self.device)
+            clock = UpdateClock() if self.device == "cpu" else GpuClock(warmup=MEDIAN_WARMUP)
             train(clock.warmup + 1 + updates, clock)
-            each = clock.seconds / clock.updates
+            each = clock.seconds_per_update()
             enough = min(_MOST_UPDATES, math.ceil(_SECONDS / each))
             if enough <= updates:
                 break

@@ -25,7 +25,23 @@ def affine(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.shape[0] == 1:
         # squeeze, not [0]: the gradient of an index is a zeroed copy.
         return F.linear(value.squeeze(0), weight.squeeze(0), bias.squeeze(0)).unsqueeze(0)
-    return torch.baddbmm(bias.unsqueeze(1), value, weight.transpose(1, 2))
+    stacked: Callable[..., Tensor] = _Stacked.apply
+    return stacked(value, weight, bias)
+
+
+class _Stacked(torch.autograd.Function):
+    """A linear layer of several members, whose gradients come in the order of memory, as the fused optimiser reads."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(value, weight)
+        return torch.baddbmm(bias.unsqueeze(1), value, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        value, weight = ctx.saved_tensors
+        of_value = outer[0] @ weight if ctx.needs_input_grad[0] else None
+        return of_value, outer[0].mT @ value, outer[0].sum(1)
 
 
 class _Rounded(torch.autograd.Function):
@@ -36,8 +52,7 @@ class _Rounded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
-        # In the order of memory, as the fused optimiser reads it: those of batched products come transposed.
-        return outer[0].to(ctx.precision, memory_format=torch.contiguous_format), None
+        return outer[0].to(ctx.precision), None
 
 
 def _rounded(weight: Tensor, precision: torch.dtype) -> Tensor:

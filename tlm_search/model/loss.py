@@ -10,14 +10,18 @@ from tlm_search.model.tied import UNSCORED, TiedWords, linear_cross_entropy
 from tlm_search.model.weights import Weights
 
 
-def mlm_losses(weights: Weights, hidden: Tensor, targets: Tensor, words: TiedWords | None = None) -> Tensor:
+def mlm_losses(
+    weights: Weights, hidden: Tensor, targets: Tensor, shares: Tensor, words: TiedWords | None = None
+) -> Tensor:
     """Return each member's sum of cross-entropies ``(K,)`` for its ``hidden`` states ``(K, n, width)``.
 
-    ``targets`` ``(K, n)`` are UNSCORED where there is nothing to predict. ``words`` are those that looked up the tokens
-    which ``hidden`` comes from, if any did.
+    It is multiplied with the member's own of the ``shares`` ``(K,)``, such as one through the number of targets: there
+    are gradients of the sum of all members' losses as they are returned, and of no other function of them. ``targets``
+    ``(K, n)`` are UNSCORED where there is nothing to predict. ``words`` are those that looked up the tokens which
+    ``hidden`` comes from, if any did.
     """
     head = (mlm_transform(weights, hidden), weights["embeddings.words"], weights["mlm.bias"])
-    return linear_cross_entropy(*head, targets, words)
+    return linear_cross_entropy(*head, targets, shares, words)
 
 
 def class_losses(logits: Tensor, targets: Tensor) -> Tensor:

@@ -53,21 +53,30 @@ class Read:
     @classmethod
     def of(cls, places: Sequence[np.ndarray], *, rows: int, length: int, count: int | None = None) -> Read:
         """Lay out each member's ``places``, filled up to ``count``, or to what the member with the most has."""
-        sizes = tuple(map(len, places))
-        stacked = np.zeros((len(places), count or max(1, *sizes)), np.int64)
-        slots, in_row = np.zeros_like(stacked), np.zeros((len(places), rows), np.int64)
-        for member, own in enumerate(places):
-            stacked[member, : len(own)] = own
-            in_row[member] = np.bincount(own // length, minlength=rows)
+        sizes = np.array([len(own) for own in places])
+        everywhere = np.concatenate([own + member * rows * length for member, own in enumerate(places)])
+        return cls.among(everywhere, sizes, rows=rows, length=length, count=count or max(1, int(sizes.max())))
+
+    @classmethod
+    def among(cls, places: np.ndarray, sizes: np.ndarray, *, rows: int, length: int, count: int) -> Read:
+        """Lay out ``places`` among all members' tokens, of which ``sizes`` are each one's, filled up to ``count``."""
+        members = len(sizes)
+        row, at = places // length, read_at(sizes, count)
+        in_row = np.bincount(row, minlength=members * rows)
         most = even(int(in_row.max()), parts=4)
-        grid = np.tile(np.arange(rows)[:, None] * length, (len(places), 1, most))
-        for member, own in enumerate(places):
-            order = np.argsort(own, kind="stable")
-            first = np.cumsum(in_row[member]) - in_row[member]
-            row = own[order] // length
-            slots[member, order] = row * most + np.arange(len(own)) - first[row]
-            grid[member].reshape(-1)[slots[member, : len(own)]] = own
-        return cls(*(torch.from_numpy(stacked), sizes, torch.from_numpy(grid), torch.from_numpy(slots)))
+        if (places[1:] < places[:-1]).any():
+            order = np.argsort(places, kind="stable")
+            places, row, at = places[order], row[order], at[order]
+        column = np.arange(len(row)) - (np.cumsum(in_row) - in_row)[row]
+        owner = at // count
+        stacked, slots = np.zeros((2, members, count), np.int64)
+        grid = np.tile(np.arange(rows)[:, None] * length, (members, 1, most))
+        asked = row * most + column
+        own = places - owner * (rows * length)
+        slots.reshape(-1)[at] = asked - owner * (rows * most)
+        grid.reshape(-1)[asked] = own
+        stacked.reshape(-1)[at] = own
+        return cls(torch.from_numpy(stacked), tuple(sizes.tolist()), torch.from_numpy(grid), torch.from_numpy(slots))
 
     def each(self, change: Change) -> Read:
         """Return the places with ``change`` made to each tensor."""
@@ -80,6 +89,13 @@ class Read:
         return _same(
             gather(tokens.segments.flatten(1)[..., None], self.grid.flatten(1)).view_as(self.grid), tokens.segments
         )
+
+
+def read_at(sizes: np.ndarray, count: int) -> np.ndarray:
+    """Return where among ``(K, count)`` the first ``sizes[k]`` of each row stand, one after another."""
+    firsts = np.arange(len(sizes)) * count - (np.cumsum(sizes) - sizes)
+    at: np.ndarray = np.arange(sizes.sum()) + np.repeat(firsts, sizes)
+    return at
 
 
 def gather(values: Tensor, places: Tensor) -> Tensor:

@@ -60,15 +60,16 @@ class TiedWords:
 
 
 def linear_cross_entropy(
-    hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor, words: TiedWords | None = None
+    hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor, shares: Tensor, words: TiedWords | None = None
 ) -> Tensor:
-    """Return each member's sum of the cross-entropies ``(K,)`` of ``hidden @ table.T + bias``.
+    """Return each member's sum of the cross-entropies of ``hidden @ table.T + bias``, times its share: ``(K,)``.
 
-    ``hidden`` is ``(K, n, width)`` and decides the precision; ``targets`` ``(K, n)`` may be UNSCORED. The gradient of
-    the table waits for that of what ``words`` looked up, where they are given.
+    ``hidden`` is ``(K, n, width)`` and decides the precision; ``targets`` ``(K, n)`` may be UNSCORED; ``shares`` are
+    ``(K,)``. Only of their plain sum are there gradients: with the shares in the small factors of the products, the
+    largest gradient is written once. That of the table waits for what ``words`` looked up, where they are given.
     """
     apply: Callable[..., Tensor] = _LinearCrossEntropy.apply
-    return apply(hidden, table, bias, targets, words)
+    return apply(hidden, table, bias, targets, shares, words)
 
 
 class _Lookup(torch.autograd.Function):
@@ -81,87 +82,93 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         # Autograd comes here from the head, which everything that was looked up has led to.
         gradient = ctx.words.gradient
-        for rows, own, parts in zip(gradient, ctx.ids, outer[0], strict=True):
-            rows.index_add_(0, own, parts)
+        members, count, width = gradient.shape
+        rows = ctx.ids + torch.arange(members, device=gradient.device)[:, None] * count
+        gradient.view(-1, width).index_add_(0, rows.flatten(), outer[0].flatten(0, 1))
         return gradient, None, None
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor, words: TiedWords | None
+        ctx: Any,
+        hidden: Tensor,
+        table: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        shares: Tensor,
+        words: TiedWords | None,
     ) -> Tensor:
         ctx.deferred, words = words is not None, words or TiedWords(hidden.device.type)
+        scored = (targets != UNSCORED).to(hidden.dtype)
+        weights = (scored * shares[:, None])[..., None]
+        # Unscored rows are struck out of the small factors of each product, never of the logits.
+        factors = torch.mul(hidden, weights, out=torch.empty_like(hidden))
         of_hidden, of_table, of_bias = torch.empty_like(hidden), words.new_gradient(table), torch.zeros_like(bias)
-        totals = torch.zeros(len(hidden), device=hidden.device)
-        members = zip(hidden, table, bias, targets, totals, of_hidden, of_table, of_bias, strict=True)
-        products = [_score(_Member(*parts), words, f"product {number}") for number, parts in enumerate(members)]
-        ctx.gradients = of_hidden, of_table, of_bias, products
-        return totals
+        chances = torch.empty(targets.shape, device=hidden.device)
+        given = (hidden, table, bias, targets.clamp(min=0), scored, factors)
+        for parts in zip(*given, chances, of_hidden, of_table, of_bias, strict=True):
+            _score(_Member(*parts), words)
+        ctx.gradients = of_hidden.mul_(weights), None if ctx.deferred else of_table, of_bias.mul_(shares[:, None])
+        # Not logsumexp, which takes ten times as long on a CPU; a loss above 87 is given as 87.
+        return -(chances.clamp_(min=_SMALLEST).log_() * weights[..., 0]).sum(1)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        of_hidden, of_table, of_bias, products = ctx.gradients
-        share = outer[0][:, None, None]
-        for rows, product, own in zip(of_table, products, share, strict=True):
-            if product is None:
-                rows.mul_(own)
-            elif rows.is_cuda:
-                torch.mul(product, own, out=rows)
-            else:  # where one pass over two precisions takes three times as long as two passes
-                rows.copy_(product).mul_(own)
-        return of_hidden.mul_(share), None if ctx.deferred else of_table, of_bias.mul_(share[..., 0]), None, None
+        assert outer[0].is_cuda or bool((outer[0] == 1).all()), "gradients are those of the plain sum"
+        return *ctx.gradients, None, None, None
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One member's part of what is given, and of what is wanted: the loss and its gradients."""
+    """One member's part of what is given, and of what is wanted: the chance of each target, and the gradients."""
 
     hidden: Tensor
     table: Tensor
     bias: Tensor
-    targets: Tensor
-    total: Tensor
+    places: Tensor
+    scored: Tensor
+    factors: Tensor
+    chances: Tensor
     of_hidden: Tensor
     of_table: Tensor
     of_bias: Tensor
 
 
-def _score(own: _Member, words: TiedWords, name: str) -> Tensor | None:
-    """Add the loss of a member to its total, which is zero before like the gradient of its bias, and set the gradients.
-
-    That of the table is returned where it has another precision than the table, and lies in memory of ``name``.
-    """
+def _score(own: _Member, words: TiedWords) -> None:
+    """Set what is wanted of a member; the gradient of its bias is zero before."""
     hidden, (count, width) = own.hidden, own.table.shape
     exact, step = own.table.dtype == hidden.dtype, max(1, LOGITS_BYTES // (4 * count))
     # The fast kernels of a GPU take rows of whole 16 bytes only: words that nobody can say fill the table up.
-    unused, columns = (-count % _EVEN, _EVEN) if hidden.is_cuda and not exact else (0, 0)
+    unused = -count % _EVEN if hidden.is_cuda and not exact else 0
     table = own.table if exact else _copied(own.table, words.empty("table", (count + unused, width), hidden))
     offset = F.pad(own.bias.to(hidden.dtype), (0, unused), value=-math.inf)
-    # Unscored rows are struck out of the small factors of each product, never of the logits.
-    scored = (own.targets != UNSCORED).to(hidden.dtype)
-    places, factors = own.targets.clamp(min=0), F.pad(hidden * scored[:, None], (0, columns))
-    factors[:, width:] = scored[:, None]  # whose product is the gradient of the bias
-    product = own.of_table if exact else words.empty(name, (count + unused, width + columns), hidden)
+    lines = torch.arange(min(step, len(hidden)), device=hidden.device)
     for first in range(0, len(hidden), step):
         rows = slice(first, first + step)
-        wanted, used = places[rows], scored[rows]
+        wanted = own.places[rows]
         logits = words.empty("logits", (len(wanted), len(table)), hidden)
         torch.addmm(offset, hidden[rows], table.T, out=logits)
-        # Not logsumexp, which takes ten times as long on a CPU; a loss above 87 is given as 87.
         gradient = torch.softmax(logits, -1, out=logits)
-        chances = gradient.gather(1, wanted[:, None]).squeeze(1).float()
-        own.total.sub_(chances.clamp(min=_SMALLEST).log() @ used.float())
+        chances = own.chances[rows].copy_(gradient.gather(1, wanted[:, None]).squeeze(1))
         # Not scatter_, which in bf16 copies all of them.
-        gradient[torch.arange(len(wanted), device=wanted.device), wanted] = (chances - 1).to(gradient.dtype)
+        gradient[lines[: len(wanted)], wanted] = (chances - 1).to(gradient.dtype)
         torch.mm(gradient, table, out=own.of_hidden[rows])
-        torch.addmm(product, gradient.T, factors[rows], beta=int(exact and first > 0), out=product)
-        own.of_bias.add_(product[:count, width] if columns else used @ gradient)
-        if not exact and len(hidden) > step:
-            part = product[:count, :width]
-            own.of_table.add_(part) if first else own.of_table.copy_(part)
-    own.of_hidden.mul_(scored[:, None])
-    return None if exact or len(hidden) > step else product[:count, :width]
+        own.of_bias.add_((own.scored[rows] @ gradient)[:count])
+        _add_product(own.of_table, gradient[:, :count].T, own.factors[rows], words, first=first == 0)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor, words: TiedWords, *, first: bool) -> None:
+    """Add ``left @ right`` to ``total``, or set it to the ``first`` one."""
+    if left.dtype == total.dtype:
+        torch.addmm(total, left, right, beta=int(not first), out=total)
+    elif total.is_cuda:  # whose products of bf16 come in fp32, as they are summed
+        product = torch.mm(left, right, out_dtype=total.dtype, out=total if first else None)
+        if not first:
+            total.add_(product)
+    else:
+        product = torch.mm(left, right, out=words.empty("product", total.shape, left))
+        (total.copy_ if first else total.add_)(product)
 
 
 def _copied(table: Tensor, memory: Tensor) -> Tensor:

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
-from tlm_search.model.rows import Change, Read, Tokens, even
+from tlm_search.model.rows import Change, Read, Tokens, even, read_at
 from tlm_search.model.tied import UNSCORED
+from tlm_search.training.shapes import Shape
 
 Ints = NDArray[np.int64]
-
-_MORE_QUERIES, _MORE_PLACES = 1.6, 1.15  # that a batch may be filled up to; queries are cheap
 
 
 @dataclass(frozen=True)
@@ -31,26 +30,6 @@ class TextBatch:
         """Return the first token of each text as what is read."""
         rows, length = self.tokens.ids.shape[1:]
         return Read.of(self.places, rows=rows, length=length)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a batch: rows, queries of a row and places that are read; ``full`` as in ``Tokens``."""
-
-    full: bool
-    rows: int
-    queries: int
-    places: int
-
-    def holds(self, other: Shape) -> bool:
-        """Say whether ``other`` can be filled up to this, with little more to compute."""
-        # Not with empty rows: convolutions take their statistics of all.
-        return (
-            self.rows == other.rows
-            and self.full <= other.full
-            and other.queries <= self.queries <= _MORE_QUERIES * other.queries
-            and other.places <= self.places <= _MORE_PLACES * other.places
-        )
 
 
 @dataclass(frozen=True)
@@ -72,16 +51,21 @@ class ScoredBatch:
         return Shape(self.tokens.full, self.tokens.ids.shape[1], self.read.grid.shape[2], self.targets.shape[1])
 
     def filled(self, shape: Shape) -> ScoredBatch:
-        """Return the batch in a ``shape`` that holds it: with queries that nobody reads, and UNSCORED targets."""
-        own, read = self.shape, self.read
+        """Return the batch in a ``shape`` that holds it: with empty rows, queries nobody reads, UNSCORED targets."""
+        own, tokens, read = self.shape, self.tokens, self.read
         if shape == own:
             return self
-        more = (0, shape.places - own.places)
-        grid = torch.cat([read.grid, read.grid[..., :1].expand(-1, -1, shape.queries - own.queries)], dim=2)
+        rows, queries, more = shape.rows - own.rows, shape.queries - own.queries, (0, shape.places - own.places)
+        if rows:
+            tokens = tokens.each(lambda part: F.pad(part, (0, 0, 0, rows)))
+        firsts = torch.arange(own.rows, shape.rows)[:, None] * tokens.ids.shape[2]
+        grid = torch.cat([read.grid, firsts.expand(len(read.grid), -1, own.queries)], dim=1)
+        grid = torch.cat([grid, grid[..., :1].expand(-1, -1, queries)], dim=2)
         slots = read.slots // own.queries * shape.queries + read.slots % own.queries
         read = Read(F.pad(read.places, more), read.sizes, grid, F.pad(slots, more))
-        tokens = replace(self.tokens, full=shape.full)
-        return ScoredBatch(tokens, read, F.pad(self.targets, more, value=UNSCORED), self.scored)
+        return ScoredBatch(
+            replace(tokens, full=shape.full), read, F.pad(self.targets, more, value=UNSCORED), self.scored
+        )
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return all that differs between two batches of one shape, those of 8 bytes a number first."""
@@ -159,31 +143,40 @@ def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad:
     ``packed`` puts several texts into a row, first fit by falling length, so that next to nothing is padding; a text
     still sees only itself and counts its positions from 0. Otherwise each text has a row.
     """
-    starts_of, sizes_of = texts.offsets[chosen], texts.offsets[chosen + 1] - texts.offsets[chosen]
-    places = [_first_fit(sizes, length) if packed else np.arange(len(sizes)) * length for sizes in sizes_of]
-    used = [int(place.max()) // length + 1 for place in places]
-    rows = max(used)
-    laid = np.zeros((3, len(chosen), rows * length), np.int64)
+    begins, sizes = texts.offsets[chosen], texts.offsets[chosen + 1] - texts.offsets[chosen]
+    if packed:
+        places = np.stack([_first_fit(own, length) for own in sizes])
+    else:
+        places = np.broadcast_to(np.arange(sizes.shape[1]) * length, sizes.shape)
+    used = places.max(axis=1) // length + 1
+    members, rows = len(chosen), int(used.max())
+    laid = np.zeros((3, members * rows, length), np.int64)
     laid[0] = pad
     source, steps = np.asarray(texts.ids), np.arange(length)
-    for row, place, begin, size in zip(laid.swapaxes(0, 1), places, starts_of, sizes_of, strict=True):
-        ids, positions, segments = row
-        full = size == length
-        if full.any():
-            at, texts_here = place[full] // length, np.flatnonzero(full) + 1
-            ids.reshape(rows, length)[at] = source[begin[full, None] + steps]
-            positions.reshape(rows, length)[at] = steps
-            segments.reshape(rows, length)[at] = texts_here[:, None]
-        for text in np.flatnonzero(~full).tolist():
-            # Slices, where indices would be one for each token.
-            first, begins, ends = begin[text], place[text], place[text] + size[text]
-            ids[begins:ends] = source[first : first + size[text]]
-            positions[begins:ends] = steps[: size[text]]
-            segments[begins:ends] = text + 1
-    whole = rows == chosen.shape[1] and bool((sizes_of == length).all())
-    parts = torch.from_numpy(laid).view(3, len(chosen), rows, length)
-    tokens = Tokens(parts[0], parts[1], parts[2], full=whole, sizes=tuple(length * own for own in used))
-    return TextBatch(tokens, places)
+    places_of_all = places + np.arange(members)[:, None] * (rows * length)
+    whole = sizes == length
+    if whole.any():
+        at = places_of_all[whole] // length
+        laid[0, at] = source[begins[whole][:, None] + steps]
+        laid[1, at] = steps
+        laid[2, at] = np.nonzero(whole)[1][:, None] + 1
+    ids, positions, segments = laid.reshape(3, -1)
+    rest = ~whole
+    for place, begin, size, text in zip(
+        places_of_all[rest].tolist(),
+        begins[rest].tolist(),
+        sizes[rest].tolist(),
+        np.nonzero(rest)[1].tolist(),
+        strict=True,
+    ):
+        # Slices, where indices would be one for each token.
+        ids[place : place + size] = source[begin : begin + size]
+        positions[place : place + size] = steps[:size]
+        segments[place : place + size] = text + 1
+    parts = torch.from_numpy(laid.reshape(3, members, rows, length))
+    full = rows == chosen.shape[1] and bool(whole.all())
+    tokens = Tokens(parts[0], parts[1], parts[2], full=full, sizes=tuple((length * used).tolist()))
+    return TextBatch(tokens, list(places))
 
 
 def mask(
@@ -197,30 +190,37 @@ def mask(
 ) -> ScoredBatch:
     """Choose tokens to be predicted, as BERT does: 80% become the mask, 10% a random token, 10% stay.
 
-    ``special`` tokens and padding are never chosen.
+    ``special`` tokens and padding are never chosen. Each member draws for itself; the rest is done for all at once.
     """
     tokens = batch.tokens
-    ids = tokens.ids.flatten(1).numpy().copy()
+    members, rows, length = tokens.ids.shape
+    ids = tokens.ids.numpy().flatten()
     ordinary = np.ones(max(vocabulary, *special, mask_id) + 1, bool)
     ordinary[list(special)] = False
-    eligible = (tokens.segments.flatten(1).numpy() > 0) & ordinary[ids]
-    chosen, targets = [], []
-    for member, generator in enumerate(generators):
-        candidates = np.flatnonzero(eligible[member])
-        places = candidates[generator.random(len(candidates)) < probability]
-        targets.append(ids[member, places])
-        fate = generator.random(len(places))
-        ids[member, places[fate < 0.8]] = mask_id
-        scrambled = places[fate >= 0.9]
-        ids[member, scrambled] = generator.integers(0, vocabulary, len(scrambled))
-        chosen.append(places)
-    masked = Tokens(
-        torch.from_numpy(ids).view_as(tokens.ids), tokens.positions, tokens.segments, tokens.full, tokens.sizes
+    candidates = np.flatnonzero((tokens.segments.numpy().reshape(-1) > 0) & ordinary[ids])
+    ends = np.arange(1, members + 1) * (rows * length)
+
+    def counted(places: Ints) -> Ints:
+        return np.diff(np.searchsorted(places, ends), prepend=0)
+
+    def drawn(counts: Ints) -> NDArray[np.float64]:
+        return np.concatenate([generator.random(count) for generator, count in zip(generators, counts, strict=True)])
+
+    chosen = candidates[np.flatnonzero(drawn(counted(candidates)) < probability)]
+    sizes = counted(chosen)
+    targets, fate = ids[chosen], drawn(sizes)
+    ids[chosen[np.flatnonzero(fate < 0.8)]] = mask_id
+    scrambled = chosen[np.flatnonzero(fate >= 0.9)]
+    words = zip(generators, counted(scrambled), strict=True)
+    ids[scrambled] = np.concatenate([generator.integers(0, vocabulary, count) for generator, count in words])
+    masked = replace(tokens, ids=torch.from_numpy(ids).view_as(tokens.ids))
+    count = even(max(1, *sizes.tolist()), parts=16)
+    wanted = np.full((members, count), UNSCORED)
+    read = Read.among(chosen, sizes, rows=rows, length=length, count=count)
+    wanted.reshape(-1)[read_at(sizes, count)] = targets
+    return ScoredBatch(
+        masked, read, torch.from_numpy(wanted), torch.from_numpy(np.maximum(sizes, 1).astype(np.float32))
     )
-    rows, length = tokens.ids.shape[1:]
-    count = _count(targets)
-    read = Read.of(chosen, rows=rows, length=length, count=count)
-    return ScoredBatch(masked, read, _filled(targets, count), _scored(targets))
 
 
 def label(batch: TextBatch, labels: Ints) -> ScoredBatch:
@@ -232,16 +232,19 @@ def _first_fit(sizes: Ints, length: int) -> Ints:
     """Return where each text starts, its row times ``length`` plus its column."""
     order = np.argsort(-sizes, kind="stable")
     full = int((sizes == length).sum())  # they come first, and nothing fits behind them
-    places = np.empty(len(sizes), np.int64)
-    places[order[:full]] = np.arange(full) * length
-    free: list[int] = []
-    for text in order[full:].tolist():
-        size = int(sizes[text])
-        row = next((row for row, room in enumerate(free) if room >= size), len(free))
-        if row == len(free):
+    found, free = list(range(0, full * length, length)), list[int]()  # the room that each further row has left
+    for size in sizes[order[full:]].tolist():
+        row = 0
+        for room in free:
+            if room >= size:
+                break
+            row += 1
+        else:
             free.append(length)
-        places[text] = (full + row) * length + length - free[row]
+        found.append((full + row + 1) * length - free[row])
         free[row] -= size
+    places = np.empty(len(sizes), np.int64)
+    places[order] = found
     return places
 
 

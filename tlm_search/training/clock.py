@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 
 from tlm_search.training.checkpoint import Snapshot
 
 GPU_WARMUP = 24  # updates of a GPU's training that are not counted: by then graphs of the usual shapes are recorded
+MEDIAN_WARMUP = 6  # where only a median counts: by then the first is
 
 
 class UpdateClock:
@@ -31,6 +34,10 @@ class UpdateClock:
     def seconds(self) -> float:
         """How long they took together."""
         return self.ends[-1] - self.ends[self.warmup]
+
+    def seconds_per_update(self) -> float:
+        """Return the mean of those that count."""
+        return self.seconds / self.updates
 
     def restore(self, snapshot: Snapshot) -> None:
         """Find nothing."""
@@ -56,6 +63,12 @@ class GpuClock(UpdateClock):
         """How long they took together."""
         self._events[-1].synchronize()
         return float(self._events[self.warmup].elapsed_time(self._events[-1])) / 1000
+
+    def seconds_per_update(self) -> float:
+        """Return the median of those that count: a few among them record graphs, as the first of any training do."""
+        self._events[-1].synchronize()
+        counted = self._events[self.warmup :]
+        return float(statistics.median(one.elapsed_time(other) for one, other in pairwise(counted))) / 1000
 
     def is_due(self) -> bool:
         """Note the time, the host's too; never due."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from tlm_search.model.convolution import STATISTICS
 from tlm_search.model.weights import Weights
@@ -73,6 +72,7 @@ def train(
     *,
     optimisation: Optimisation,
     dropouts: Sequence[torch.Generator] = (),
+    most_rows: int | None = None,
     keeper: Keeper | None = None,
 ) -> Course:
     """Train the stacked ``weights`` in place.
@@ -80,7 +80,8 @@ def train(
     ``batches`` gives each update's batch in one or several pieces; ``loss`` returns each member's share of its loss in
     a piece, shape ``(K,)``, and the pieces' losses add up. The gradient of the members' sum is each member's own
     gradient, since members share nothing. A member whose loss is not a number spoils only itself; its curve says so.
-    ``dropouts`` are the generators that ``loss`` draws from. With a ``keeper`` the training goes on from where it was
+    ``dropouts`` are the generators that ``loss`` draws from; ``most_rows`` says up to how many rows batches may be
+    filled up with empty ones, None that they may not. With a ``keeper`` the training goes on from where it was
     left.
     """
     trained = {name: value for name, value in weights.items() if not name.endswith(STATISTICS)}
@@ -105,7 +106,7 @@ def train(
         optimiser.zero_grad()
         return losses
 
-    run = step if device.type == "cpu" else Graphs(step, dropouts, device)
+    run = step if device.type == "cpu" else Graphs(step, dropouts, device, most_rows=most_rows)
     begin, earlier = time.perf_counter(), snapshot.seconds
     for update, pieces in enumerate(batches, start=len(snapshot.losses)):
         set_rate(optimiser, optimisation.rate(update))
@@ -146,10 +147,12 @@ def _in_order(gradient: Tensor, *, copy: bool) -> Tensor:
 
 
 def _clip(gradients: Sequence[Tensor]) -> None:
-    for own in zip(*(gradient.unbind() for gradient in gradients), strict=True):
-        norm = get_total_norm(own)
+    members = list(zip(*(gradient.unbind() for gradient in gradients), strict=True))
+    norms = torch._foreach_norm([part for own in members for part in own])
+    lengths = torch.stack(norms).view(len(members), -1).norm(dim=1)
+    for own, share in zip(members, (GRADIENT_NORM / (lengths + 1e-6)).clamp(max=1.0).unbind(), strict=True):
         # As torch clips: a GPU takes all of them in one kernel.
-        torch._foreach_mul_(own, (GRADIENT_NORM / (norm + 1e-6)).clamp(max=1.0))
+        torch._foreach_mul_(own, share)
 
 
 def _curves(history: Sequence[Tensor]) -> tuple[tuple[tuple[int, float], ...], ...]:

@@ -62,7 +62,7 @@ def finetune(
     targets = np.arange(len(texts)) if labels.ndim == 2 else np.asarray(labels, np.int64)
     orders = Orders(len(texts), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
-    packed = not architecture.convolution_layers
+    packed = not architecture.convolution_layers  # which take statistics of all rows
 
     def labelled() -> Iterator[Sequence[ScoredBatch]]:
         for chosen in orders:
@@ -78,7 +78,10 @@ def finetune(
 
     optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)
     keeper = None if keeping is None else keeping(orders, dropouts)
-    course = train(weights, labelled(), loss, optimisation=optimisation, dropouts=dropouts, keeper=keeper)
+    most_rows = settings.batch_size if packed else None
+    course = train(
+        weights, labelled(), loss, optimisation=optimisation, dropouts=dropouts, most_rows=most_rows, keeper=keeper
+    )
     vocabulary = vocabulary.to(device).mul_(optimisation.decay())
     vocabulary[:, words] = weights[_WORDS]
     return {**weights, _WORDS: vocabulary}, course

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tlm_search.training.batches import ScoredBatch, Shape
+from tlm_search.training.batches import ScoredBatch
+from tlm_search.training.shapes import Shape, Shapes
 
 MOST_GRAPHS = 64  # of one training; batches of further shapes are computed kernel by kernel
 _AHEAD = 4  # updates that the host may be ahead of the device: their batches lie in pinned memory
@@ -31,10 +32,10 @@ class _Recorded:
 class Graphs:
     """Calls ``update`` on batches that lie on the host.
 
-    A batch that a graph of nearly its shape can compute is filled up for it. Else the first of a shape is computed
-    kernel by kernel, and the second records a graph. Kernel by kernel go batches in several pieces, where memory is
-    short, and all where no graph can be recorded, of which a warning tells. ``generators`` are those that ``update``
-    draws from. What ``update`` changes has to lie on ``device``, and to stay in its place.
+    Batches are filled up to a few shapes, with at most ``most_rows`` rows where it is given. The first of a shape is
+    computed kernel by kernel, and the second records a graph. Kernel by kernel go batches in several pieces, where
+    memory is short, and all where no graph can be recorded, of which a warning tells. ``generators`` are those that
+    ``update`` draws from. What ``update`` changes has to lie on ``device``, and to stay in its place.
     """
 
     def __init__(
@@ -42,9 +43,12 @@ class Graphs:
         update: Callable[[Sequence[ScoredBatch]], Tensor],
         generators: Sequence[torch.Generator],
         device: torch.device,
+        *,
+        most_rows: int | None = None,
     ) -> None:
         self.update, self.generators, self.device = update, generators, device
         self._pool = torch.cuda.graph_pool_handle()
+        self._shapes = Shapes(MOST_GRAPHS, most_rows=most_rows)
         self._recorded: dict[Shape, _Recorded] = {}
         self._seen: set[Shape] = set()
         self._possible = True
@@ -54,7 +58,10 @@ class Graphs:
         """Return each member's loss, ``(K,)``, when the update is queued."""
         if len(self._ends) == _AHEAD:
             self._ends.popleft().synchronize()
-        recorded = self._graph_of(pieces[0]) if len(pieces) == 1 else None
+        recorded = None
+        if len(pieces) == 1 and self._possible:
+            pieces = [pieces[0].filled(self._shapes.choose(pieces[0].shape))]
+            recorded = self._graph_of(pieces[0])
         if recorded is None:
             losses = self.update([self._moved(piece)[0] for piece in pieces])
         else:
@@ -66,13 +73,11 @@ class Graphs:
     def _graph_of(self, batch: ScoredBatch) -> _Recorded | None:
         """Return the graph that computes ``batch``, which it reads already; None where there is none."""
         shape = batch.shape
-        holding = [known for known in self._recorded if known.holds(shape)]
-        if holding:
-            best = min(holding, key=lambda known: (known.places, known.queries, not known.full))
-            recorded = self._recorded[best]
-            recorded.memory.copy_(_laid_out(batch.filled(best)), non_blocking=True)
+        recorded = self._recorded.get(shape)
+        if recorded is not None:
+            recorded.memory.copy_(_laid_out(batch), non_blocking=True)
             return recorded
-        if shape not in self._seen or not self._possible or len(self._recorded) == MOST_GRAPHS:
+        if shape not in self._seen or len(self._recorded) >= MOST_GRAPHS:
             self._seen.add(shape)
             return None
         stream, states = torch.cuda.current_stream(), [generator.clone_state() for generator in self.generators]

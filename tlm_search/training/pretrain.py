@@ -44,10 +44,9 @@ def pretrain(
     drop = dropout(settings.dropout, dropouts, most=settings.batch_size * architecture.positions)
     orders = Orders(len(corpus), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
-    words = TiedWords(device)
+    words, packed = TiedWords(device), not architecture.convolution_layers  # which take statistics of all rows
 
     def masked() -> Iterator[Sequence[ScoredBatch]]:
-        packed = not architecture.convolution_layers
         for chosen in orders:
             rows = batches.assemble(corpus, chosen, length=architecture.positions, packed=packed, pad=special["pad"])
             batch = batches.mask(
@@ -71,7 +70,7 @@ def pretrain(
             training=True,
             precision=precision,
         )
-        return mlm_losses(weights, hidden, batch.targets, words) / batch.scored
+        return mlm_losses(weights, hidden, batch.targets, 1 / batch.scored, words)
 
     weights = {name: value.to(device) for name, value in initial_weights(architecture, seeds).items()}
     optimisation = Optimisation(
@@ -83,4 +82,8 @@ def pretrain(
         optimiser=settings.optimiser,
     )
     keeper = None if keeping is None else keeping(orders, dropouts)
-    return weights, train(weights, masked(), loss, optimisation=optimisation, dropouts=dropouts, keeper=keeper)
+    most_rows = settings.batch_size if packed else None
+    course = train(
+        weights, masked(), loss, optimisation=optimisation, dropouts=dropouts, most_rows=most_rows, keeper=keeper
+    )
+    return weights, course

@@ -6,14 +6,14 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
-from tlm_search.training.clock import GPU_WARMUP, GpuClock, UpdateClock
+from tlm_search.training.clock import MEDIAN_WARMUP, GpuClock, UpdateClock
 from tlm_search.training.finetune import finetune
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Finetuning, Precision, Pretraining
@@ -25,7 +25,8 @@ HOPELESS = 3.0  # a small product in bf16 that takes more than so many times tha
 LEAST_FLOPS = 6e7  # of an update's forward pass; below, calls cost more than the arithmetic
 MOST_TOKENS, MOST_FLOPS = 2048, 5e10  # of an update that is timed to choose: more takes long, and chooses the same
 _TIMED, _TURNS = 3, 2
-GPU_TIMED = 24  # updates of a GPU's training, behind those that are not counted
+GPU_TIMED = 15  # updates of a GPU's training, behind those that are not counted
+GPU_MEMBERS = 8  # stacked there: one alone waits for the host as long in either precision
 _SIDE = 192  # of the matrices of that product
 _LABELS = 4
 _SPECIAL = {"pad": 0, "cls": 1, "sep": 2, "mask": 3}
@@ -70,10 +71,7 @@ def faster_precision(architecture: Architecture, load: Load, device: str = "cpu"
         return "float32"
     seconds, threads = dict.fromkeys(_ALL, math.inf), torch.get_num_threads()
     if device != "cpu":
-        for precision in _ALL * _TURNS:
-            taken = seconds_per_update(architecture, load, precision=precision, device=device)
-            seconds[precision] = min(taken, seconds[precision])
-        return _clearly_faster(seconds)
+        return _clearly_faster(_seconds_on_gpu(architecture, load, device, members=GPU_MEMBERS))
     # One thread, and its own time: so that other work on the machine does not decide.
     torch.set_num_threads(1)
     try:
@@ -86,6 +84,23 @@ def faster_precision(architecture: Architecture, load: Load, device: str = "cpu"
     finally:
         torch.set_num_threads(threads)
     return _clearly_faster(seconds)
+
+
+def _seconds_on_gpu(architecture: Architecture, load: Load, device: str, *, members: int) -> Mapping[Precision, float]:
+    """Return the seconds of an update in each precision, of as many ``members`` as memory is there for."""
+    seconds = dict.fromkeys(_ALL, math.inf)
+    try:
+        for precision in _ALL * _TURNS:
+            clock, updates = GpuClock(warmup=MEDIAN_WARMUP), MEDIAN_WARMUP + GPU_TIMED + 1
+            options: dict[str, Any] = {"members": members, "precision": precision, "device": device}
+            time_updates(architecture, load, updates=updates, clock=clock, **options)
+            seconds[precision] = min(clock.seconds_per_update(), seconds[precision])
+    except torch.OutOfMemoryError:
+        if members == 1:
+            raise
+    else:
+        return seconds
+    return _seconds_on_gpu(architecture, load, device, members=members // 2)
 
 
 def _clearly_faster(seconds: Mapping[Precision, float]) -> Precision:
@@ -114,15 +129,9 @@ def seconds_per_update(
     load: Load,
     *,
     precision: Precision = "float32",
-    device: str = "cpu",
     clock: UpdateClock | None = None,
 ) -> float:
-    """Return the least seconds that one update took, of a few; on a GPU the mean."""
-    if device != "cpu":
-        clock = GpuClock()
-        updates = GPU_WARMUP + GPU_TIMED + 1
-        time_updates(architecture, load, updates=updates, precision=precision, device=device, clock=clock)
-        return clock.seconds / clock.updates
+    """Return the least seconds that one update took on a CPU, of a few."""
     clock = clock or UpdateClock()
     time_updates(architecture, load, updates=_TIMED + 1, precision=precision, clock=clock)
     return float(np.diff(clock.ends).min())

@@ -92,8 +92,8 @@ def masked_losses(architecture: Architecture, share: float = 0.3) -> tuple[Weigh
     scored = gather(targets.flatten(1)[..., None], read.places)[..., 0]
     for member, own in enumerate(places):
         scored[member, len(own) :] = UNSCORED
-    losses = mlm_losses(encoder, encode(encoder, architecture, tokens, read=read), scored)
-    losses = losses / torch.tensor(read.sizes)
+    hidden = encode(encoder, architecture, tokens, read=read)
+    losses = mlm_losses(encoder, hidden, scored, 1 / torch.tensor(read.sizes))
     gradients = torch.autograd.grad(losses.sum(), list(encoder.values()))
     return encoder, tokens, targets, losses, dict(zip(encoder, gradients, strict=True))
 

@@ -174,11 +174,13 @@ def scored_batches() -> dict[str, batches.ScoredBatch]:
     return {"pretraining": masked, "finetuning": batches.label(texts, TRAIN_LABELS[chosen])}
 
 
-@pytest.mark.parametrize("objective", ["pretraining", "finetuning"])
-def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str) -> None:
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize(("objective", "pooling"), [("pretraining", ""), ("finetuning", "cls"), ("finetuning", "mean")])
+def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str, pooling: str, rows: int) -> None:
     """As a GPU's graph of a larger shape computes it."""
     batch = scored_batches()[objective]
-    shape = replace(batch.shape, queries=batch.shape.queries + 2, places=batch.shape.places + 3)
+    own = batch.shape
+    shape = replace(own, rows=own.rows + rows, queries=own.queries + 2, places=own.places + 3)
     filled = batch.filled(shape)
     assert filled.shape == shape
     weights = initial_weights(SHAPE, (1, 2)) | classifier_weights(SHAPE, 3, (1, 2))
@@ -186,23 +188,16 @@ def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str) -> No
     def results(given: batches.ScoredBatch) -> list[torch.Tensor]:
         leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
         if objective == "pretraining":
-            losses = mlm_losses(leaves, encode(leaves, SHAPE, given.tokens, read=given.read), given.targets)
+            hidden = encode(leaves, SHAPE, given.tokens, read=given.read)
+            losses = mlm_losses(leaves, hidden, given.targets, 1 / given.scored)
         else:
-            losses = class_losses(class_logits(leaves, SHAPE, given.tokens, given.read, pooling="cls"), given.targets)
+            logits = class_logits(leaves, SHAPE, given.tokens, given.read, pooling=pooling)
+            losses = class_losses(logits, given.targets)
         parts = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         return [losses, *(part for part in parts if part is not None)]
 
     for own, expected in zip(results(filled), results(batch), strict=True):
         torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_a_shape_holds_what_is_a_little_smaller() -> None:
-    shape = batches.Shape(full=False, rows=8, queries=16, places=100)
-    assert shape.holds(shape)
-    assert shape.holds(replace(shape, full=True, queries=12, places=90))
-    for other in ({"rows": 7}, {"rows": 9}, {"queries": 17}, {"queries": 8}, {"places": 101}, {"places": 80}):
-        assert not shape.holds(replace(shape, **other))
-    assert not replace(shape, full=True).holds(shape)  # without a mask all tokens of a row see each other
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2)])
@@ -259,13 +254,14 @@ def test_logits_of_the_head_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
         states = hidden.clone().requires_grad_()
         losses = function(weights, states)
         used = [weights[name] for name in ("embeddings.words", "mlm.bias", "mlm.transform.weight", "mlm.norm.bias")]
-        return [losses, *torch.autograd.grad((losses * torch.tensor([1.0, 2.0])).sum(), [states, *used])]
+        return [losses, *torch.autograd.grad(losses.sum(), [states, *used])]
 
-    plain = gradients(lambda weights, states: class_losses(mlm_logits(weights, states), targets))
+    shares = torch.tensor([1.0, 2.0])
+    plain = gradients(lambda weights, states: class_losses(mlm_logits(weights, states), targets) * shares)
     monkeypatch.setattr(tied, "LOGITS_BYTES", 4 * SHAPE.vocabulary * 3)
     taken, empty = [], tied.TiedWords.empty
     monkeypatch.setattr(tied.TiedWords, "empty", lambda *a: taken.append((a[1], a[2][0])) or empty(*a))
-    blocks = gradients(lambda weights, states: mlm_losses(weights, states, targets))
+    blocks = gradients(lambda weights, states: mlm_losses(weights, states, targets, shares))
     for ours, theirs in zip(blocks, plain, strict=True):
         torch.testing.assert_close(ours, theirs)
     assert max(rows for name, rows in taken if name == "logits") == 3
@@ -337,8 +333,8 @@ def test_the_gradient_of_tied_words_is_that_of_both_ends(members: int, precision
     for words in (None, TiedWords()):
         lookup = words.lookup if words else None
         hidden = encode(weights, SHAPE, batch.tokens, read=batch.read, lookup=lookup, precision=precision)
-        losses = mlm_losses(weights, hidden, batch.targets, words)
-        found = torch.autograd.grad((losses * torch.arange(1.0, members + 1)).sum(), list(weights.values()))
+        losses = mlm_losses(weights, hidden, batch.targets, torch.arange(1.0, members + 1), words)
+        found = torch.autograd.grad(losses.sum(), list(weights.values()))
         gradients.append([losses.detach(), *(value.clone() for value in found)])
     for plain, tied_words in zip(*gradients, strict=True):
         torch.testing.assert_close(tied_words, plain)

@@ -51,6 +51,34 @@ def test_no_update_is_timed_where_bf16_is_emulated(monkeypatch: pytest.MonkeyPat
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.parametrize("room", [8, 3, 1])
+def test_a_gpu_times_as_many_stacked_members_as_it_holds(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """One alone waits for the host as long in either precision."""
+    tried: list[int] = []
+
+    def updates(architecture: Architecture, load: Load, *, members: int, precision: str, **rest: Any) -> None:
+        tried.append(members)
+        if members > room:
+            raise torch.OutOfMemoryError
+        rest["clock"].ends += [0.0, 1.0 if precision == "bfloat16" or members == 1 else 2.0]
+
+    monkeypatch.setattr(speed, "GpuClock", lambda warmup: UpdateClock())
+    monkeypatch.setattr(speed, "time_updates", updates)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    assert faster_precision(WIDE, PRETRAINING, "cuda") == ("float32" if room == 1 else "bfloat16")
+    assert sorted(set(tried), reverse=True) == {8: [8], 3: [8, 4, 2], 1: [8, 4, 2, 1]}[room]
+
+
+def test_a_gpu_that_does_not_hold_one_member_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def updates(*arguments: Any, **rest: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(speed, "time_updates", updates)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    with pytest.raises(torch.OutOfMemoryError):
+        faster_precision(WIDE, PRETRAINING, "cuda")
+
+
 def test_small_members_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = take(monkeypatch, product=0.1, update=0.1)
     assert not can_gain(SMALL, FINETUNING)

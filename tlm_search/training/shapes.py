@@ -1,0 +1,80 @@
+"""The few shapes that batches are filled up to, so that few graphs compute all of them.
+
+A graph is recorded for a shape once filling its batches up to another has cost as much as recording one: so both
+together cost at most twice what they would if all batches were known before (Karlin et al. 1988, Algorithmica 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+from tlm_search.model.rows import even
+
+_RECORDING = 10.0  # updates that take as long as to record a graph, about
+_CLOSE = 0.04  # that a shape may be larger than a batch without another one being wanted
+_MORE_ROWS, _MORE_QUERIES, _MORE_DEVIATIONS = 1 / 8, 1 / 4, 2.0  # that a first shape has room for
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a batch: rows, queries of a row and places that are read; ``full`` as in ``Tokens``."""
+
+    full: bool
+    rows: int
+    queries: int
+    places: int
+
+    def holds(self, other: Shape) -> bool:
+        """Say whether ``other`` can be filled up to this."""
+        return (
+            self.full <= other.full
+            and self.rows >= other.rows
+            and self.queries >= other.queries
+            and self.places >= other.places
+        )
+
+    def excess(self, other: Shape) -> float:
+        """Return by what share an update of this shape takes longer than one of ``other``, at most."""
+        queries = math.sqrt(math.sqrt(self.queries / other.queries))  # of which little depends
+        return max(self.rows / other.rows, self.places / other.places, queries) - 1
+
+    def roomy(self, most_rows: int | None) -> Shape:
+        """Return the shape with room for batches that differ by chance: of as many texts, with other masks."""
+        rows = self.rows if most_rows is None else min(most_rows, self.rows + math.ceil(self.rows * _MORE_ROWS))
+        queries = math.ceil(self.queries * (1 + _MORE_QUERIES))
+        places = math.ceil(self.places + _MORE_DEVIATIONS * math.sqrt(self.places))
+        return replace(self, rows=rows, queries=even(queries, parts=4), places=even(places, parts=16))
+
+
+class Shapes:
+    """Chooses the shape that each batch is filled up to, among no more than ``most``.
+
+    Rows are added up to ``most_rows``; none where that is None.
+    """
+
+    def __init__(self, most: int, *, most_rows: int | None) -> None:
+        self.most, self.most_rows = most, most_rows
+        self._known: list[Shape] = []
+        self._owed: defaultdict[Shape, float] = defaultdict(float)
+
+    def choose(self, shape: Shape) -> Shape:
+        """Return a known shape that holds ``shape``, or one that is known from now on; ``shape`` if there are most."""
+        holding = [known for known in self._known if known.holds(shape) and self._may_have(known.rows, shape)]
+        if holding:
+            best = min(holding, key=lambda known: (known.excess(shape), known.queries, not known.full))
+            excess = best.excess(shape)
+            self._owed[shape] += excess
+            if excess <= _CLOSE or self._owed[shape] < _RECORDING or len(self._known) >= self.most:
+                return best
+            chosen = shape
+        elif len(self._known) >= self.most:
+            return shape
+        else:
+            chosen = shape.roomy(self.most_rows)
+        self._known.append(chosen)
+        return chosen
+
+    def _may_have(self, rows: int, shape: Shape) -> bool:
+        return rows == shape.rows or (self.most_rows is not None and rows <= self.most_rows)
