@@ -111,7 +111,8 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
     from tlm_search.members.pace import Pace
 
     threads, device = max(1, int(resources.cpus_per_trial)), "cuda" if resources.gpus_per_trial else "cpu"
-    pace = Pace(data, open_store(root), threads=threads, device=device)
+    share = 1.0 if resources.gpus_per_trial == "auto" else min(1.0, resources.gpus_per_trial)
+    pace = Pace(data, open_store(root), threads=threads, device=device, share=share)
     costs = plan(space, DataSizes.of_data(data), pace)
     wall = wall_seconds(costs, space, concurrent=concurrent)
     return Timing(costs, pace.machine, min(concurrent, jobs_of(space)), wall)

@@ -25,7 +25,7 @@ from tlm_search.members.store import Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
 from tlm_search.members.train import GPU_STACK, PIECES, TrainedMember
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.footprint import PROCESS_BYTES, training_bytes
+from tlm_search.model.footprint import members_that_fit
 from tlm_search.model.hf import to_transformers
 from tlm_search.model.latency import machine, measure_latency_ms
 from tlm_search.model.weights import Weights
@@ -65,13 +65,8 @@ class BertTrainer:
         phases = [(spec.settings.batch_size, 0.0)]
         if spec.pretrained is not None:
             phases.append((spec.pretrained.settings.batch_size, spec.pretrained.settings.masking_probability))
-        memory = self.share * torch.cuda.get_device_properties(0).total_memory - PROCESS_BYTES
-
-        def fits(members: int) -> bool:
-            sizes = (training_bytes(spec.architecture, texts=t, scored=s, members=members) for t, s in phases)
-            return max(sizes) <= memory
-
-        return next((members for members in range(GPU_STACK, 1, -1) if fits(members)), 1)
+        memory = self.share * torch.cuda.get_device_properties(0).total_memory
+        return members_that_fit(spec.architecture, phases, memory=memory, most=GPU_STACK)
 
     def peak_gb(self) -> float:
         """Return the most memory that this process took so far: of the GPU, or of the machine."""

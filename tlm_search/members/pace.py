@@ -23,6 +23,7 @@ from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.store import Store
 from tlm_search.members.train import GPU_STACK
 from tlm_search.model.architecture import Architecture
+from tlm_search.model.footprint import members_that_fit
 from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
 from tlm_search.model.latency import machine
 from tlm_search.model.weights import Weights
@@ -35,6 +36,7 @@ from tlm_search.training.settings import Execution, Finetuning, Pretraining
 from tlm_search.training.speed import Load, Objective
 
 PACE = "pace"
+START = "start"  # of a GPU's training: what it takes beyond its updates
 MEASURING_SECONDS = 60.0  # of one prediction; what is left then is estimated from what was measured
 _LEAST_UPDATES, _MOST_UPDATES = 4, 64  # timed; fewer say little, more are not worth their time
 _ANSWERS = 256  # texts whose answers are timed
@@ -52,19 +54,18 @@ class Pace:
     made slow is measured anew once the store's folder ``pace`` is removed.
     """
 
-    def __init__(self, data: PreparedData, store: Store, *, threads: int, device: str) -> None:
-        self.data, self.store, self.device = data, store, device
-        self.stack = 1 if device == "cpu" else GPU_STACK
+    def __init__(self, data: PreparedData, store: Store, *, threads: int, device: str, share: float = 1.0) -> None:
+        self.data, self.store, self.device, self.share = data, store, device, share
         torch.set_num_threads(threads)
         keep_freed_memory()
         self.machine = machine(device)
         self._deadline = time.monotonic() + MEASURING_SECONDS
         self._known: dict[str, Mapping[str, float]] = {}
-        self._points: dict[str, dict[float, float]] = {}
+        self._points: dict[tuple[Objective, int], dict[float, Mapping[str, float]]] = {}
         self._executions: dict[tuple[Architecture, Load], Execution] = {}
 
-    def pretraining(self, spec: PretrainSpec) -> float:
-        """Return the seconds of one pre-training."""
+    def pretraining(self, spec: PretrainSpec, members: int) -> float:
+        """Return the seconds of pre-training so many such as ``spec``."""
         settings, texts = spec.settings, self.data.folder("corpus")
         batch = min(settings.batch_size, spec.documents)
         shape = {"masking_probability": settings.masking_probability, "dropout": settings.dropout, "batch_size": batch}
@@ -72,63 +73,78 @@ class Pace:
         key = {**shape, **optimiser, "texts": self.data.corpus_fingerprint}
         scored = settings.masking_probability * self.data.length
         flops = batch * spec.architecture.forward_flops(self.data.length, scored=scored)
-
-        def measure() -> Mapping[str, float]:
-            corpus = TokenArray.open(texts).prefix(spec.documents)
-            return {"update": self._seconds_per_update(lambda n, clock: self._pretrain(spec, corpus, n, clock))}
-
         updates = math.ceil(spec.documents / settings.batch_size) * settings.epochs
-        return updates * self._seconds("update", "pretraining", spec, key, flops, measure)
 
-    def finetuning(self, spec: MemberSpec) -> float:
-        """Return the seconds of one fine-tuning and of the answers on validation and test."""
+        def seconds(stack: int) -> float:
+            def measure() -> Mapping[str, float]:
+                corpus = TokenArray.open(texts).prefix(spec.documents)
+                return self._updates(lambda n, clock: self._pretrain(spec, corpus, n, clock, stack))
+
+            known = self._known_seconds("pretraining", spec, {**key, "stack": stack}, flops, measure)
+            return known.get(START, 0.0) + updates * known["update"]
+
+        return over_stacks(members, self._most(spec, batch, settings.masking_probability), seconds)
+
+    def finetuning(self, spec: MemberSpec, members: int) -> float:
+        """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test."""
         settings, rows = spec.settings, self.data.rows
         batch = min(settings.batch_size, rows["train"])
         shape = {"pooling": settings.pooling, "dropout": settings.dropout, "batch_size": batch, "labels": spec.labels}
         key = {**shape, "texts": self.data.task_fingerprint}
         flops = batch * spec.architecture.forward_flops(self.data.length)
-
-        def measure() -> Mapping[str, float]:
-            texts = TokenArray.open(self.data.folder("train"))
-            labels: NDArray[np.int64] = np.load(self.data.folder("train") / "labels.npy")
-            update = self._seconds_per_update(lambda n, clock: self._begin_finetuning(spec, texts, labels, n, clock))
-            return {"update": update, "text": self._seconds_per_answer(spec, texts, labels)}
-
         updates = math.ceil(rows["train"] / settings.batch_size) * settings.epochs
-        update = self._seconds("update", "finetuning", spec, key, flops, measure)
-        text = self._seconds("text", "finetuning", spec, key, flops / batch, measure)
-        return updates * update + (rows["validation"] + rows["test"]) * text
+
+        def seconds(stack: int) -> float:
+            def measure() -> Mapping[str, float]:
+                texts = TokenArray.open(self.data.folder("train"))
+                labels: NDArray[np.int64] = np.load(self.data.folder("train") / "labels.npy")
+                known = self._updates(lambda n, clock: self._begin_finetuning(spec, texts, labels, n, clock, stack))
+                return {**known, "text": self._seconds_per_answer(spec, texts, labels, stack)}
+
+            known = self._known_seconds("finetuning", spec, {**key, "stack": stack}, flops, measure)
+            answers = (rows["validation"] + rows["test"]) * known["text"]
+            return known.get(START, 0.0) + updates * known["update"] + answers
+
+        return over_stacks(members, self._most(spec, batch, 0.0), seconds)
 
     def latencies(self, size: int) -> float:
         """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
         return size * LATENCY_SECONDS
 
-    def _seconds(
+    def _most(self, spec: PretrainSpec | MemberSpec, texts: int, scored: float) -> int:
+        """Return how many members are trained as one model."""
+        if self.device == "cpu":
+            return 1
+        memory = self.share * torch.cuda.get_device_properties(0).total_memory
+        return members_that_fit(spec.architecture, [(texts, scored)], memory=memory, most=GPU_STACK)
+
+    def _known_seconds(
         self,
-        part: str,
         objective: Objective,
         spec: PretrainSpec | MemberSpec,
         key: Mapping[str, Any],
         flops: float,
         measure: Measure,
-    ) -> float:
+    ) -> Mapping[str, float]:
         """Return what was measured for ``key``, now or before; or an estimate, once measuring took its time."""
-        key = {"architecture": spec.architecture.to_document(), **key, "objective": objective, "stack": self.stack}
-        key["machine"] = self.machine
+        key = {"architecture": spec.architecture.to_document(), **key, "objective": objective, "machine": self.machine}
         name = digest(key)
-        points = self._points.setdefault(f"{objective} {part}", {})
+        points = self._points.setdefault((objective, key["stack"]), {})
         if name not in self._known:
             late = points and time.monotonic() > self._deadline
             if late and not is_measured(PACE, key, store=self.store):
-                return interpolated(points, flops)
+                return {
+                    part: interpolated({x: known[part] for x, known in points.items()}, flops)
+                    for part in next(iter(points.values()))
+                }
             self._execution(spec)  # before: it may have to be measured too
             document = measured(PACE, key, lambda: {"seconds": dict(measure())}, machine=self.machine, store=self.store)
             self._known[name] = document["seconds"]
-        points[flops] = seconds = self._known[name][part]
-        return seconds
+        points[flops] = self._known[name]
+        return self._known[name]
 
-    def _seconds_per_update(self, train: Callable[[int, UpdateClock], None]) -> float:
-        """Let ``train`` do some updates, then as many as tell the mean; per member of a stack."""
+    def _updates(self, train: Callable[[int, UpdateClock], None]) -> dict[str, float]:
+        """Let ``train`` do some updates, then as many as tell their time; on a GPU with what the start takes."""
         updates = _LEAST_UPDATES
         for _ in range(2):
             clock = UpdateClock() if self.device == "cpu" else GpuClock(warmup=MEDIAN_WARMUP)
@@ -138,27 +154,35 @@ class Pace:
             if enough <= updates:
                 break
             updates = enough
-        return each / self.stack
+        return {"update": each} if self.device == "cpu" else {"update": each, START: clock.start_seconds()}
 
-    def _pretrain(self, spec: PretrainSpec, corpus: TokenArray, updates: int, clock: UpdateClock) -> None:
+    def _pretrain(self, spec: PretrainSpec, corpus: TokenArray, updates: int, clock: UpdateClock, members: int) -> None:
         texts = sample(corpus, updates * min(spec.settings.batch_size, spec.documents))[0]
         pretrain(
             spec.architecture,
             once(spec.settings, spec.documents),
             texts,
             special=self.data.special,
-            seeds=range(self.stack),
+            seeds=range(members),
             execution=self._execution(spec),
             keeping=lambda *_: clock,
         )
 
     def _begin_finetuning(
-        self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64], updates: int, clock: UpdateClock
+        self,
+        spec: MemberSpec,
+        texts: TokenArray,
+        labels: NDArray[np.int64],
+        updates: int,
+        clock: UpdateClock,
+        members: int,
     ) -> None:
         # All texts, however few updates: an update costs by the words that occur in them.
         epochs = math.ceil(updates * spec.settings.batch_size / len(texts))
         with suppress(_EnoughError):
-            self._finetune(spec, replace(spec.settings, epochs=epochs), texts, labels, _Limited(clock, updates))
+            self._finetune(
+                spec, replace(spec.settings, epochs=epochs), texts, labels, _Limited(clock, updates), members
+            )
 
     def _finetune(
         self,
@@ -167,6 +191,7 @@ class Pace:
         texts: TokenArray,
         labels: NDArray[np.int64],
         clock: Keeper | None,
+        members: int,
     ) -> Weights:
         weights, _ = finetune(
             spec.architecture,
@@ -175,23 +200,25 @@ class Pace:
             labels,
             classes=spec.labels,
             pad=self.data.special["pad"],
-            seeds=range(self.stack),
+            seeds=range(members),
             pretrained=None,
             execution=self._execution(spec),
             keeping=None if clock is None else lambda *_: clock,
         )
         return weights
 
-    def _seconds_per_answer(self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64]) -> float:
+    def _seconds_per_answer(
+        self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64], members: int
+    ) -> float:
         few, rows = sample(texts, min(spec.settings.batch_size, len(texts)))
-        weights = self._finetune(spec, once(spec.settings, len(few)), few, labels[rows], None)
+        weights = self._finetune(spec, once(spec.settings, len(few)), few, labels[rows], None, members)
         asked = sample(TokenArray.open(self.data.folder("test")), _ANSWERS)[0]
         taken = []
         for _ in range(4):
             begin = self._now()
             predict(spec.architecture, weights, asked, pooling=spec.settings.pooling, pad=self.data.special["pad"])
             taken.append(self._now() - begin)
-        return statistics.median(taken[1:]) / _ANSWERS / self.stack
+        return statistics.median(taken[1:]) / _ANSWERS
 
     def _execution(self, spec: PretrainSpec | MemberSpec) -> Execution:
         wanted = (spec.architecture, Load.of(spec.architecture, spec.settings))
@@ -237,9 +264,27 @@ def sample(texts: TokenArray, count: int) -> tuple[TokenArray, NDArray[np.int64]
     return TokenArray(np.concatenate(chosen), offsets), numbers
 
 
+def over_stacks(members: int, most: int, seconds: Callable[[int], float]) -> float:
+    """Return the time of ``members`` in stacks of at most ``most``, of which ``seconds`` tells what one takes.
+
+    It is asked for one member and for ``most``; between them time is taken to grow straight.
+    """
+    full, rest = divmod(members, most)
+    total = full * seconds(most) if full else 0.0
+    if rest:
+        alone, whole = seconds(1), seconds(most)
+        total += alone + (whole - alone) * (rest - 1) / (most - 1)
+    return total
+
+
 def interpolated(points: Mapping[float, float], flops: float) -> float:
-    """Return the seconds for ``flops``: between measured ``points`` straight in both logarithms, else in ratio."""
+    """Return the seconds for ``flops``: between measured ``points`` straight in both logarithms, else in ratio.
+
+    Where some took no time they are the most that any took.
+    """
     known = sorted(points)
+    if min(points.values()) <= 0:
+        return max(points.values())
     nearest = min(max(flops, known[0]), known[-1])
     logs = np.interp(math.log(nearest), np.log(known), np.log([points[x] for x in known]))
     return float(np.exp(logs)) * flops / nearest

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -30,12 +31,12 @@ _NOTHING: Mapping[str, Value] = MappingProxyType({})
 class Seconds(Protocol):
     """Whatever knows how long trainings take."""
 
-    def pretraining(self, spec: PretrainSpec) -> float:
-        """Return the seconds of one pre-training."""
+    def pretraining(self, spec: PretrainSpec, members: int) -> float:
+        """Return the seconds of pre-training so many such as ``spec``, which differ in their seeds."""
         ...
 
-    def finetuning(self, spec: MemberSpec) -> float:
-        """Return the seconds of one fine-tuning and of the answers on validation and test."""
+    def finetuning(self, spec: MemberSpec, members: int) -> float:
+        """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test."""
         ...
 
     def latencies(self, size: int) -> float:
@@ -210,25 +211,34 @@ def _members(settings: Mapping[str, Value], sizes: DataSizes) -> set[MemberSpec]
 
 
 def _committee_cost(settings: Mapping[str, Value], sizes: DataSizes, clock: Seconds | None) -> Cost:
-    one = _cost(_members({**settings, "committee_size": 1}, sizes), sizes, clock)
-    return one * int(settings["committee_size"])
+    return _cost(_members(settings, sizes), sizes, clock)
 
 
 def _cost(members: set[MemberSpec], sizes: DataSizes, clock: Seconds | None) -> Cost:
     pretrained = {member.pretrained for member in members if member.pretrained is not None}
-    parts = [_finetuning(member, sizes, clock) for member in members]
-    parts += [_pretraining(spec, sizes, clock) for spec in pretrained]
-    if clock is not None:
-        # Equal committees have equal latencies; seeds count from 0, so the largest is the size.
-        largest: dict[tuple[Architecture, str], int] = {}
-        for member in members:
-            shape = (member.architecture, member.settings.pooling)
-            largest[shape] = max(largest.get(shape, 0), member.seed + 1)
-        parts += [Cost(seconds=clock.latencies(size)) for size in largest.values()]
-    return sum(parts, Cost())
+    parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec, sizes) for spec in pretrained]
+    return sum(parts, Cost(seconds=0 if clock is None else _seconds(members, pretrained, clock)))
 
 
-def _pretraining(spec: PretrainSpec, sizes: DataSizes, clock: Seconds | None) -> Cost:
+def _seconds(members: set[MemberSpec], pretrained: set[PretrainSpec], clock: Seconds) -> float:
+    # Members that differ only in their seeds may be trained as one model.
+    encoders = Counter(replace(spec, seed=0) for spec in pretrained)
+    alike = Counter(replace(member, seed=0, pretrained=_unseeded(member.pretrained)) for member in members)
+    total = sum(clock.pretraining(spec, count) for spec, count in encoders.items())
+    total += sum(clock.finetuning(spec, count) for spec, count in alike.items())
+    # Equal committees have equal latencies; seeds count from 0, so the largest is the size.
+    largest: dict[tuple[Architecture, str], int] = {}
+    for member in members:
+        shape = (member.architecture, member.settings.pooling)
+        largest[shape] = max(largest.get(shape, 0), member.seed + 1)
+    return total + sum(clock.latencies(size) for size in largest.values())
+
+
+def _unseeded(spec: PretrainSpec | None) -> PretrainSpec | None:
+    return None if spec is None else replace(spec, seed=0)
+
+
+def _pretraining(spec: PretrainSpec, sizes: DataSizes) -> Cost:
     settings = spec.settings
     texts = spec.documents * settings.epochs
     scored = round(settings.masking_probability * sizes.length)
@@ -236,11 +246,10 @@ def _pretraining(spec: PretrainSpec, sizes: DataSizes, clock: Seconds | None) ->
         pretraining_tokens=texts * sizes.length,
         updates=math.ceil(spec.documents / settings.batch_size) * settings.epochs,
         flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length, scored=scored),
-        seconds=0 if clock is None else clock.pretraining(spec),
     )
 
 
-def _finetuning(spec: MemberSpec, sizes: DataSizes, clock: Seconds | None) -> Cost:
+def _finetuning(spec: MemberSpec, sizes: DataSizes) -> Cost:
     settings = spec.settings
     texts = sizes.train_rows * settings.epochs
     return Cost(
@@ -248,7 +257,6 @@ def _finetuning(spec: MemberSpec, sizes: DataSizes, clock: Seconds | None) -> Co
         finetuning_tokens=texts * sizes.length,
         updates=math.ceil(sizes.train_rows / settings.batch_size) * settings.epochs,
         flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length),
-        seconds=0 if clock is None else clock.finetuning(spec),
     )
 
 

@@ -6,7 +6,7 @@ take corrects it (``tlm_search.search.shares``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tlm_search.model.architecture import Architecture
 from tlm_search.space.settings import Value
@@ -36,6 +36,19 @@ def stack_bytes(
     return max(
         training_bytes(shape, texts=max(1, batch // pieces), scored=scored, members=members) for batch, scored in phases
     )
+
+
+def members_that_fit(shape: Architecture, phases: Sequence[tuple[int, float]], *, memory: float, most: int) -> int:
+    """Return how many stacked members, at least 1 and at most so many, ``memory`` bytes of a GPU hold in training.
+
+    ``phases`` are the texts of a batch, and the share of their tokens that is predicted.
+    """
+
+    def fits(members: int) -> bool:
+        sizes = (training_bytes(shape, texts=texts, scored=scored, members=members) for texts, scored in phases)
+        return PROCESS_BYTES + max(sizes) <= memory
+
+    return next((members for members in range(most, 1, -1) if fits(members)), 1)
 
 
 def training_bytes(shape: Architecture, *, texts: int, scored: float, members: int = 1) -> float:

@@ -39,6 +39,10 @@ class UpdateClock:
         """Return the mean of those that count."""
         return self.seconds / self.updates
 
+    def start_seconds(self) -> float:
+        """Return what the training took beyond its updates; on a CPU that is next to nothing, and not measured."""
+        return 0.0
+
     def restore(self, snapshot: Snapshot) -> None:
         """Find nothing."""
 
@@ -57,24 +61,43 @@ class GpuClock(UpdateClock):
     def __init__(self, *, warmup: int = GPU_WARMUP) -> None:
         super().__init__(warmup=warmup)
         self._events: list[torch.cuda.Event] = []
+        self._begin: torch.cuda.Event | None = None
 
     @property
     def seconds(self) -> float:
         """How long they took together."""
-        self._events[-1].synchronize()
-        return float(self._events[self.warmup].elapsed_time(self._events[-1])) / 1000
+        return _seconds(self._events[self.warmup], self._events[-1])
 
     def seconds_per_update(self) -> float:
         """Return the median of those that count: a few among them record graphs, as the first of any training do."""
-        self._events[-1].synchronize()
         counted = self._events[self.warmup :]
-        return float(statistics.median(one.elapsed_time(other) for one, other in pairwise(counted))) / 1000
+        return statistics.median(_seconds(one, other) for one, other in pairwise(counted))
+
+    def start_seconds(self) -> float:
+        """Return what all updates up to now took beyond their usual time: most of it records graphs."""
+        assert self._begin is not None, "a training has begun"
+        everything = _seconds(self._begin, self._events[-1])
+        return max(0.0, everything - len(self._events) * self.seconds_per_update())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Find nothing; note when the training begins."""
+        self._begin = _now()
 
     def is_due(self) -> bool:
         """Note the time, the host's too; never due."""
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        self._events.append(torch.cuda.current_stream().record_event(event))
+        self._events.append(_now())
         return super().is_due()
+
+
+def _now() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    torch.cuda.current_stream().record_event(event)
+    return event
+
+
+def _seconds(one: torch.cuda.Event, other: torch.cuda.Event) -> float:
+    other.synchronize()
+    return float(one.elapsed_time(other)) / 1000
 
 
 def clock_of(device: str, now: Callable[[], float] = time.perf_counter) -> UpdateClock:

@@ -90,11 +90,11 @@ def test_points_are_tried_first():
 
 
 class Clock:
-    def pretraining(self, spec):
-        return 100
+    def pretraining(self, spec, members):
+        return 100 * members
 
-    def finetuning(self, spec):
-        return 10
+    def finetuning(self, spec, members):
+        return 10 * members
 
     def latencies(self, size):
         return size
@@ -113,3 +113,27 @@ def test_a_clock_gives_seconds():
     assert costs.at_least.seconds == 3 * (10 + 1)
     assert costs.to_document()["expected"]["seconds"] == costs.expected.seconds
     assert "seconds" not in plan(space, SIZES).to_document()["expected"]
+
+
+def test_a_clock_is_asked_for_members_that_differ_in_their_seeds_together():
+    """On a GPU they are trained as one model."""
+    asked = []
+
+    class Asked(Clock):
+        def pretraining(self, spec, members):
+            asked.append(("pretraining", spec.documents, members))
+            return 0
+
+        def finetuning(self, spec, members):
+            asked.append(("finetuning", spec.pretrained and spec.pretrained.documents, members))
+            return 0
+
+    space = Space.from_document(
+        {
+            "search": {"committee_size": {"choices": [2, 5]}, "pretrain_size": {"choices": [0, 7]}},
+            "points": [{"committee_size": 5, "pretrain_size": 7}, {"committee_size": 2, "pretrain_size": 0}],
+            "budget": {"trials": 2},
+        }
+    )
+    plan(space, SIZES, Asked())
+    assert sorted(asked[:3], key=str) == [("finetuning", 7, 5), ("finetuning", None, 2), ("pretraining", 7, 5)]

@@ -16,11 +16,11 @@ SIXTEEN: dict[str, Any] = {"depth": 1, "heads": 1, "pretrain_size": 0, "committe
 class Clock:
     """A fine-tuning takes 60 s for each layer, and measuring latencies nothing."""
 
-    def pretraining(self, spec: Any) -> float:
+    def pretraining(self, spec: Any, members: int) -> float:
         return 0.0
 
-    def finetuning(self, spec: Any) -> float:
-        return 60.0 * float(spec.architecture.depth)
+    def finetuning(self, spec: Any, members: int) -> float:
+        return 60.0 * float(spec.architecture.depth) * members
 
     def latencies(self, size: int) -> float:
         return 0.0

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tlm_search.model.architecture import Architecture
+from tlm_search.training import clock as clocks
 from tlm_search.training import speed
-from tlm_search.training.clock import UpdateClock
+from tlm_search.training.clock import GpuClock, UpdateClock
 from tlm_search.training.settings import Finetuning, Pretraining
 from tlm_search.training.speed import Load, can_gain, faster_precision
 
@@ -135,3 +136,18 @@ def test_a_clock_counts_what_comes_after_its_warm_up() -> None:
     clock = UpdateClock(lambda: next(times), warmup=1)
     assert [clock.is_due() for _ in range(4)] == [False] * 4
     assert (clock.updates, clock.seconds) == (2, 3.0)
+
+
+def test_the_time_of_a_gpus_updates_is_without_recordings_and_the_start_is_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = iter([100.0, 105.0, 106.0, 107.0, 110.0, 111.0, 112.0, 113.0])  # the first and the fourth update record
+    monkeypatch.setattr(clocks, "_now", lambda: next(times))
+    monkeypatch.setattr(clocks, "_seconds", lambda one, other: other - one)
+    clock = GpuClock(warmup=1)
+    clock.restore(None)
+    assert not any(clock.is_due() for _ in range(7))
+    assert (clock.updates, clock.seconds) == (5, 7.0)
+    assert clock.seconds_per_update() == 1.0
+    assert clock.start_seconds() == 13.0 - 7
+    assert UpdateClock().start_seconds() == 0.0
