@@ -198,28 +198,29 @@ def mask(
     ordinary = np.ones(max(vocabulary, *special, mask_id) + 1, bool)
     ordinary[list(special)] = False
     candidates = np.flatnonzero((tokens.segments.numpy().reshape(-1) > 0) & ordinary[ids])
-    ends = np.arange(1, members + 1) * (rows * length)
+    borders = np.arange(members + 1) * (rows * length)
 
-    def counted(places: Ints) -> Ints:
-        return np.diff(np.searchsorted(places, ends), prepend=0)
+    def each(places: Ints) -> Iterator[tuple[np.random.Generator, int]]:
+        return zip(generators, np.diff(np.searchsorted(places, borders)).tolist(), strict=True)
 
-    def drawn(counts: Ints) -> NDArray[np.float64]:
-        return np.concatenate([generator.random(count) for generator, count in zip(generators, counts, strict=True)])
+    def drawn(places: Ints) -> NDArray[np.float64]:
+        return np.concatenate([generator.random(count) for generator, count in each(places)])
 
-    chosen = candidates[np.flatnonzero(drawn(counted(candidates)) < probability)]
-    sizes = counted(chosen)
-    targets, fate = ids[chosen], drawn(sizes)
+    chosen = candidates[np.flatnonzero(drawn(candidates) < probability)]
+    targets, fate = ids[chosen], drawn(chosen)
     ids[chosen[np.flatnonzero(fate < 0.8)]] = mask_id
     scrambled = chosen[np.flatnonzero(fate >= 0.9)]
-    words = zip(generators, counted(scrambled), strict=True)
-    ids[scrambled] = np.concatenate([generator.integers(0, vocabulary, count) for generator, count in words])
-    masked = replace(tokens, ids=torch.from_numpy(ids).view_as(tokens.ids))
-    count = even(max(1, *sizes.tolist()), parts=16)
+    words = [generator.integers(0, vocabulary, count) for generator, count in each(scrambled)]
+    ids[scrambled] = np.concatenate(words)
+    sizes = np.array([count for _, count in each(chosen)])
+    count = even(int(sizes.max()), parts=16)
     wanted = np.full((members, count), UNSCORED)
-    read = Read.among(chosen, sizes, rows=rows, length=length, count=count)
     wanted.reshape(-1)[read_at(sizes, count)] = targets
     return ScoredBatch(
-        masked, read, torch.from_numpy(wanted), torch.from_numpy(np.maximum(sizes, 1).astype(np.float32))
+        replace(tokens, ids=torch.from_numpy(ids).view_as(tokens.ids)),
+        Read.among(chosen, sizes, rows=rows, length=length, count=count),
+        torch.from_numpy(wanted),
+        torch.from_numpy(np.maximum(sizes, 1).astype(np.float32)),
     )
 
 

@@ -1,7 +1,7 @@
 """The few shapes that batches are filled up to, so that few graphs compute all of them.
 
-A graph is recorded for a shape once filling its batches up to another has cost as much as recording one: so both
-together cost at most twice what they would if all batches were known before (Karlin et al. 1988, Algorithmica 3).
+A graph is recorded for a shape once filling its batches up to another has cost as much as recording one: so a shape
+costs at most twice what it would if all its batches were known before (Karlin et al. 1988, Algorithmica 3).
 """
 
 from __future__ import annotations
