@@ -121,8 +121,10 @@ def latency(
 def contenders_of(record: StudyRecord) -> list[Contender]:
     """Return the reference, if it has a result, and the best configurations whose architectures differ.
 
+    Those of which a committee keeps to the study's constraints.
+
     Raises:
-        StudyError: no trial is complete.
+        StudyError: no trial is complete, or none keeps to them.
     """
     from tlm_search.committee.select import select
     from tlm_search.errors import StudyError
@@ -131,13 +133,21 @@ def contenders_of(record: StudyRecord) -> list[Contender]:
     from tlm_search.search.trial import rungs
 
     found: dict[tuple[Architecture, str], Contender] = {}
-    for choice in select(record.trials, record.reference, top=len(record.trials) or 1).choices:
+    constraints = record.space.constraints
+    selection = select(record.trials, record.reference, constraints=constraints, top=len(record.trials) or 1)
+    for choice in selection.choices:
         trial = choice.candidate.trial
         assert isinstance(trial, TrialRecord)
         shape = _shape(record, trial)
         if shape not in found and len(found) < CONFIGURATIONS:
             words = configuration_words(record, trial)
             found[shape] = Contender(words, trial.number, *shape, tuple(rungs(len(trial.frontier))))
+    if not found and record.in_state("complete"):
+        raise StudyError(
+            f"no committee of the study {record.name} keeps to its constraints ({', '.join(map(str, constraints))}), "
+            "so there is none to measure",
+            hint="tlm-search latency DIR measures what tlm-search export --trial N wrote",
+        )
     if not found:
         raise StudyError(
             f"the study {record.name} has no complete trial yet, so there is no committee to measure",

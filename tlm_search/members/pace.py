@@ -61,7 +61,7 @@ class Pace:
         self.machine = machine(device)
         self._deadline = time.monotonic() + MEASURING_SECONDS
         self._known: dict[str, Mapping[str, float]] = {}
-        self._points: dict[tuple[Objective, int], dict[float, Mapping[str, float]]] = {}
+        self._points: dict[tuple[Objective, int], dict[str, dict[float, float]]] = {}
         self._executions: dict[tuple[Architecture, Load], Execution] = {}
 
     def pretraining(self, spec: PretrainSpec, members: int) -> float:
@@ -72,7 +72,8 @@ class Pace:
         optimiser = without_defaults({"optimiser": settings.optimiser}, {"optimiser": "adamw"})
         key = {**shape, **optimiser, "texts": self.data.corpus_fingerprint}
         scored = settings.masking_probability * self.data.length
-        flops = batch * spec.architecture.forward_flops(self.data.length, scored=scored)
+        update = batch * spec.architecture.forward_flops(self.data.length, scored=scored)
+        flops = {START: update, "update": update}
         updates = math.ceil(spec.documents / settings.batch_size) * settings.epochs
 
         def seconds(stack: int) -> float:
@@ -91,7 +92,8 @@ class Pace:
         batch = min(settings.batch_size, rows["train"])
         shape = {"pooling": settings.pooling, "dropout": settings.dropout, "batch_size": batch, "labels": spec.labels}
         key = {**shape, "texts": self.data.task_fingerprint}
-        flops = batch * spec.architecture.forward_flops(self.data.length)
+        text = spec.architecture.forward_flops(self.data.length)
+        flops = {START: batch * text, "update": batch * text, "text": text}
         updates = math.ceil(rows["train"] / settings.batch_size) * settings.epochs
 
         def seconds(stack: int) -> float:
@@ -123,24 +125,25 @@ class Pace:
         objective: Objective,
         spec: PretrainSpec | MemberSpec,
         key: Mapping[str, Any],
-        flops: float,
+        flops: Mapping[str, float],
         measure: Measure,
     ) -> Mapping[str, float]:
-        """Return what was measured for ``key``, now or before; or an estimate, once measuring took its time."""
+        """Return what was measured for ``key``, now or before; or estimates by ``flops``, once measuring took its time.
+
+        Both for each part: an update, what a text's answer takes, and the start.
+        """
         key = {"architecture": spec.architecture.to_document(), **key, "objective": objective, "machine": self.machine}
         name = digest(key)
         points = self._points.setdefault((objective, key["stack"]), {})
         if name not in self._known:
             late = points and time.monotonic() > self._deadline
             if late and not is_measured(PACE, key, store=self.store):
-                return {
-                    part: interpolated({x: known[part] for x, known in points.items()}, flops)
-                    for part in next(iter(points.values()))
-                }
+                return {part: interpolated(known, flops[part]) for part, known in points.items()}
             self._execution(spec)  # before: it may have to be measured too
             document = measured(PACE, key, lambda: {"seconds": dict(measure())}, machine=self.machine, store=self.store)
             self._known[name] = document["seconds"]
-        points[flops] = self._known[name]
+        for part, taken in self._known[name].items():
+            points.setdefault(part, {})[flops[part]] = taken
         return self._known[name]
 
     def _updates(self, train: Callable[[int, UpdateClock], None]) -> dict[str, float]:

@@ -2,10 +2,12 @@
 
 import json
 
+import builders
 import pytest
 from driven import Bench, space_of
 
 from tlm_search.cli import latency as command
+from tlm_search.errors import StudyError
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import committee_answer, race, transformers_answer
 from tlm_search.search.folder import write_folder
@@ -101,3 +103,16 @@ def test_a_study_that_is_not_there(call, tmp_path):
 def test_a_busy_machine_is_noticed(p95, unsteady):
     rows = [command.Row(1, 1, "m", 0, "stacked", 2, 1.0, slow, None) for slow in p95]
     assert command.is_unsteady(rows) is unsteady
+
+
+def test_only_what_keeps_to_the_constraints_is_measured():
+    trials = (builders.trial(0, heads=8, committee_size=8), builders.trial(1, heads=2, committee_size=2))
+
+    def measured(*constraints):
+        return [contender.trial for contender in command.contenders_of(builders.study(trials, constraints=constraints))]
+
+    assert measured() == [0, 1]
+    assert measured(f"parameters <= {trials[0].metrics['parameters'] / 8 - 1}") == [1]
+    with pytest.raises(StudyError, match=r"keeps to its constraints \(parameters <= 1\.0\)") as error:
+        measured("parameters <= 1")
+    assert "export --trial N" in error.value.hint

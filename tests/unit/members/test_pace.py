@@ -61,6 +61,27 @@ def test_once_time_is_up_the_rest_is_estimated(data: PreparedData, monkeypatch: 
     assert costs.expected.seconds > 0
 
 
+def test_an_answer_is_not_estimated_by_the_size_of_training_batches(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "MEASURING_SECONDS", -1)
+    monkeypatch.setattr(Pace, "_updates", lambda *_: {"update": 1.0})
+    monkeypatch.setattr(Pace, "_seconds_per_answer", lambda *_: 1.0)
+    search = {"depth": 1, "heads": 1, "head_size": 8, "finetune_epochs": 1}
+    costs = planned(
+        data,
+        Pace(data, Store(data.root), threads=1, device="cpu"),
+        search={**search, "finetune_batch_size": {"choices": [2, 4]}},
+        points=[{"finetune_batch_size": 2}, {"finetune_batch_size": 4}],
+        budget={"trials": 2},
+    )
+    updates = {batch: -(-data.rows["train"] // batch) for batch in (2, 4)}
+    answers = data.rows["validation"] + data.rows["test"]
+    # The second is estimated: an update of twice the texts takes twice the time, an answer as long.
+    latency = costs.expected.seconds - updates[2] - 2 * updates[4] - 2 * answers
+    assert latency == pytest.approx(Pace(data, Store(data.root), threads=1, device="cpu").latencies(1))
+
+
 def test_stacks_are_timed_alone_and_full(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, where each training also has a start."""
     monkeypatch.setattr(Pace, "_most", lambda *_: 3)
