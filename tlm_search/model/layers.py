@@ -25,8 +25,14 @@ def affine(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.shape[0] == 1:
         # squeeze, not [0]: the gradient of an index is a zeroed copy.
         return F.linear(value.squeeze(0), weight.squeeze(0), bias.squeeze(0)).unsqueeze(0)
+    if not torch.is_grad_enabled():  # for one text, calling _Stacked takes a quarter as long as the product
+        return _product(value, weight, bias)
     stacked: Callable[..., Tensor] = _Stacked.apply
     return stacked(value, weight, bias)
+
+
+def _product(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.baddbmm(bias.unsqueeze(1), value, weight.mT)
 
 
 class _Stacked(torch.autograd.Function):
@@ -35,7 +41,7 @@ class _Stacked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(value, weight)
-        return torch.baddbmm(bias.unsqueeze(1), value, weight.mT)
+        return _product(value, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
