@@ -53,7 +53,7 @@ def help_trial(
 def helps(space: Space) -> bool:
     """Whether trials of ``space`` are helped: not where a pruner may stop them before their last members.
 
-    Nor on a GPU, where a trial trains all members of a rung at once.
+    Nor on a GPU, where a trial trains its members together.
     """
     return space.pruner.name == "none" and not space.resources.gpus_per_trial
 

@@ -157,6 +157,7 @@ def _run_locked(
         store=store.root,
         identity=store.identity(),
         logs=logs_of(folder),
+        prunes=space.pruner.name != "none",
         url=None if remote is None else remote.url,
         make_trainer=partial(trainer_named, space.trainer, cpus=space.resources.cpus_per_trial),
     )

@@ -28,7 +28,8 @@ class Rung:
 
     ``metrics`` has the latency only when ``done``. ``frontier`` holds a record for each size up to this one.
     ``trained``, ``reused``, ``tokens`` and ``seconds`` (of waiting for the members) count from the trial's start, with
-    what helpers trained; ``peak_gb`` is the most memory that its worker ever took, 0 where that is unknown.
+    what helpers trained and with members beyond ``size`` that were trained together with these; ``peak_gb`` is the most
+    memory that its worker ever took, 0 where that is unknown.
     """
 
     size: int
@@ -59,12 +60,13 @@ def run_trial(
     data: PreparedData,
     store: Store,
     trainer: Trainer,
+    prunable: bool = True,
     attempt: str = "",
 ) -> Iterator[Rung]:
     """Train the committee that complete ``settings`` describe, and yield what it reaches at 1, 2, 4, ... members.
 
-    Who stops iterating prunes the trial: later members are not trained. ``seed`` is the study's; ``attempt`` is
-    known to who helps.
+    Who stops iterating prunes the trial: later members are not trained. Unless it is ``prunable`` as many are trained
+    at once, before the first report, as the trainer stacks. ``seed`` is the study's; ``attempt`` is known to who helps.
 
     Raises:
         TrainingError: a member could not be trained.
@@ -72,13 +74,17 @@ def run_trial(
     """
     specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
     validation_labels, test_labels = trainer.labels(data)
-    members: list[MemberResult] = []
+    stack = 1 if prunable else trainer.stack(specs[0])
+    there: list[MemberResult] = []
     trained = reused = tokens = 0
     started = time.monotonic()
     for size in rungs(len(specs)):
-        obtained = obtain(specs[len(members) : size], store=store, data=data, trainer=trainer, attempt=attempt)
-        members += obtained.members
-        trained, reused, tokens = trained + obtained.trained, reused + obtained.reused, tokens + obtained.tokens
+        if size > len(there):
+            wanted = specs[len(there) : -(-size // stack) * stack]
+            obtained = obtain(wanted, store=store, data=data, trainer=trainer, attempt=attempt)
+            there += obtained.members
+            trained, reused, tokens = trained + obtained.trained, reused + obtained.reused, tokens + obtained.tokens
+        members = there[:size]
         records = committee_frontier(members, validation_labels, test_labels)
         metrics = committee_metrics(records[-1], specs[0], members)
         if size == len(specs):

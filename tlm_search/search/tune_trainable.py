@@ -7,6 +7,7 @@ import socket
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -64,7 +65,9 @@ class CommitteeTrial(tune.Trainable):
         if self._trainer is None:
             self._trainer = place.make_trainer(gpus=self._gpus)
         data = PreparedData.from_document(place.data, self._store.root)
-        begin = help_trial if self._job.helping else run_trial
+        # No pruner looks at the reference.
+        prunable = place.prunes and self._job.number is not None
+        begin = help_trial if self._job.helping else partial(run_trial, prunable=prunable)
         return begin(
             self._job.settings,
             seed=place.seed,

@@ -14,7 +14,8 @@ from tlm_search.members.train import Trainer
 class Workplace:
     """What a worker needs besides the trial's settings: paths and facts, small enough to travel.
 
-    ``identity`` is the store's name. ``make_trainer`` takes the ``gpus`` of a worker. Where the studies are at a
+    ``identity`` is the store's name. ``prunes`` says whether trials may be stopped before their last members.
+    ``make_trainer`` takes the ``gpus`` of a worker. Where the studies are at a
     ``url``, which may hold a secret, the paths are those of the driver's machine; a worker has copies of its own.
     """
 
@@ -23,5 +24,6 @@ class Workplace:
     store: Path
     identity: str | None
     logs: Path
+    prunes: bool
     make_trainer: Callable[..., Trainer]
     url: str | None = field(default=None, repr=False)

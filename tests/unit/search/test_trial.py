@@ -1,6 +1,12 @@
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from driven import Bench
 
+from tlm_search.members.simulated import SimulatedTrainer
+from tlm_search.members.spec import MemberSpec
+from tlm_search.members.train import TrainedMember
 from tlm_search.search.trial import Rung, run_trial, rungs, trial_specs
 
 
@@ -45,6 +51,38 @@ def test_later_members_are_not_trained_when_nobody_asks(bench: type[Bench]) -> N
     settings = place.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": 4})
     next(run_trial(settings, seed=0, data=place.data, store=place.store, trainer=place.trainer))
     assert len(list(place.store.entries("members"))) == 1
+
+
+class Stacking(SimulatedTrainer):
+    """Trains four members as one model, and notes how many each time."""
+
+    def __init__(self) -> None:
+        self.trained: list[int] = []
+
+    def stack(self, spec: MemberSpec) -> int:
+        return 4
+
+    def train(self, specs: Sequence[MemberSpec], **where: Any) -> tuple[TrainedMember, ...]:
+        self.trained.append(len(specs))
+        return super().train(specs, **where)
+
+
+@pytest.mark.parametrize(("prunable", "trained"), [(False, [4, 2]), (True, [1, 1, 2, 2])])
+def test_members_are_trained_together_where_no_pruner_looks(
+    bench: type[Bench], prunable: bool, trained: list[int]
+) -> None:
+    """As on a GPU, where four take little longer than one; what is reported is the same."""
+    place, trainer = bench(), Stacking()
+    settings = place.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": 6})
+    where = {"seed": 0, "data": place.data, "store": place.store}
+    found = list(run_trial(settings, trainer=trainer, prunable=prunable, **where))
+    assert trainer.trained == trained
+    assert [rung.size for rung in found] == [1, 2, 4, 6]
+    assert [rung.trained for rung in found] == ([1, 2, 4, 6] if prunable else [4, 4, 4, 6])
+    assert [len(rung.members) for rung in found] == [1, 2, 4, 6]
+    again = run_trial(settings, trainer=Stacking(), **where)
+    for rung, other in zip(found, again, strict=True):
+        assert (rung.metrics, rung.frontier, rung.members) == (other.metrics, other.frontier, other.members)
 
 
 def test_studies_of_other_seeds_share_no_member(bench: type[Bench]) -> None:

@@ -14,6 +14,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.simulated import simulated_data
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
+from tlm_search.members.spec import MemberSpec
 from tlm_search.members.store import Store
 from tlm_search.remote.mount import remote_at
 from tlm_search.remote.remote import Remote
@@ -38,16 +39,17 @@ def workplace(store: Store) -> Workplace:
         store=store.root,
         identity=store.identity(),
         logs=store.root.parent / "study" / "logs",
+        prunes=False,
         make_trainer=lambda gpus: SimulatedTrainer(),
         url=None if remote is None else remote.url,
     )
 
 
-def worker_for(place: Workplace, *, members: int = 1, helping: bool = False) -> CommitteeTrial:
+def worker_for(place: Workplace, *, number: int | None = 3, members: int = 1, helping: bool = False) -> CommitteeTrial:
     settings = SPACE.settings({"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": members})
     worker = object.__new__(CommitteeTrial)
     share = {"cpus": 1, "gpus": 0, "memory_gb": 0}
-    job = Job(3, settings, helping=helping)
+    job = Job(number, settings, helping=helping)
     worker.setup({"job": json.dumps(asdict(job)), "share": share}, place)
     return worker
 
@@ -92,6 +94,23 @@ def test_another_folder_at_the_same_path_is_said(tmp_path: Path, used: bool) -> 
     shutil.rmtree(store.root)
     (tmp_path / "the driver's").rename(store.root)
     assert step(place).done
+
+
+class Stacking(SimulatedTrainer):
+    def stack(self, spec: MemberSpec) -> int:
+        return 4
+
+
+@pytest.mark.parametrize(("prunes", "number", "trained"), [(False, 3, 4), (True, 3, 1), (True, None, 4)])
+def test_a_trial_that_no_pruner_looks_at_trains_its_members_together(
+    tmp_path: Path, prunes: bool, number: int | None, trained: int
+) -> None:
+    store = Store(tmp_path / ".store")
+    store.check_writable()
+    place = replace(workplace(store), prunes=prunes, make_trainer=lambda gpus: Stacking())
+    first = deliverable(worker_for(place, number=number, members=4).step())
+    assert isinstance(first, Rung)
+    assert (first.size, first.trained, len(first.members)) == (1, trained, 1)
 
 
 def test_a_worker_elsewhere_trains_into_the_same_store(driver: Workplace, on: On) -> None:
