@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -146,12 +147,12 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
     With a ``clock`` seconds too; it is asked first for the reference, then for trials as they are expected.
     """
     settings = space.reference_settings()
-    reference_members = set() if settings is None else _members(settings, sizes)
+    reference_members = [] if settings is None else _members(settings, sizes)
     reference = _cost(reference_members, sizes, clock)
     generator = random.Random(space.seed)
     points = [*space.points[: space.budget.trials], *[{}] * (space.budget.trials - len(space.points))]
     drawn = (_members(space.settings(draw(space, generator, point)), sizes) for point in points)
-    expected = _cost(reference_members.union(*drawn), sizes, clock)
+    expected = _cost(chain(reference_members, *drawn), sizes, clock)
     trials = [_committee_cost(space.settings(params), sizes, clock) for params in corners(space)]
     return Plan(
         at_least=_extreme(min, trials) + reference,
@@ -196,9 +197,9 @@ def different_trials(space: Space) -> int:
     return min(space.budget.trials, math.prod(finite)) if len(finite) == len(sizes) else space.budget.trials
 
 
-def _members(settings: Mapping[str, Value], sizes: DataSizes) -> set[MemberSpec]:
+def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[MemberSpec]:
     # No fingerprints, and seeds from 0: here members need only differ where those of the study do.
-    specs = committee_specs(
+    return committee_specs(
         settings,
         vocabulary=sizes.vocabulary,
         positions=sizes.length,
@@ -207,20 +208,21 @@ def _members(settings: Mapping[str, Value], sizes: DataSizes) -> set[MemberSpec]
         task="",
         seeds=range(int(settings["committee_size"])),
     )
-    return set(specs)
 
 
 def _committee_cost(settings: Mapping[str, Value], sizes: DataSizes, clock: Seconds | None) -> Cost:
     return _cost(_members(settings, sizes), sizes, clock)
 
 
-def _cost(members: set[MemberSpec], sizes: DataSizes, clock: Seconds | None) -> Cost:
-    pretrained = {member.pretrained for member in members if member.pretrained is not None}
+def _cost(specs: Iterable[MemberSpec], sizes: DataSizes, clock: Seconds | None) -> Cost:
+    # Each once, in their order: a clock that runs out of time has been asked for the same in every process.
+    members = list(dict.fromkeys(specs))
+    pretrained = list(dict.fromkeys(member.pretrained for member in members if member.pretrained is not None))
     parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec, sizes) for spec in pretrained]
     return sum(parts, Cost(seconds=0 if clock is None else _seconds(members, pretrained, clock)))
 
 
-def _seconds(members: set[MemberSpec], pretrained: set[PretrainSpec], clock: Seconds) -> float:
+def _seconds(members: Sequence[MemberSpec], pretrained: Sequence[PretrainSpec], clock: Seconds) -> float:
     # Members that differ only in their seeds may be trained as one model.
     encoders = Counter(replace(spec, seed=0) for spec in pretrained)
     alike = Counter(replace(member, seed=0, pretrained=_unseeded(member.pretrained)) for member in members)
