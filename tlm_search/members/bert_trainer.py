@@ -21,11 +21,11 @@ from tlm_search.members.measured import measured
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import MemberSpec, PretrainSpec, Teaching
+from tlm_search.members.stacks import stack_size
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
-from tlm_search.members.train import GPU_STACK, PIECES, TrainedMember
+from tlm_search.members.train import PIECES, TrainedMember
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.footprint import members_that_fit
 from tlm_search.model.hf import to_transformers
 from tlm_search.model.latency import machine, measure_latency_ms
 from tlm_search.model.weights import Weights
@@ -59,14 +59,11 @@ class BertTrainer:
             torch.cuda.set_per_process_memory_fraction(share)
 
     def stack(self, spec: MemberSpec) -> int:
-        """Return how many members such as ``spec`` are trained as one model: on a GPU as many as its share holds."""
-        if self.device == "cpu":
-            return 1
+        """Return how many members such as ``spec`` are trained as one model."""
         phases = [(spec.settings.batch_size, 0.0)]
         if spec.pretrained is not None:
             phases.append((spec.pretrained.settings.batch_size, spec.pretrained.settings.masking_probability))
-        memory = self.share * torch.cuda.get_device_properties(0).total_memory
-        return members_that_fit(spec.architecture, phases, memory=memory, most=GPU_STACK)
+        return stack_size(spec.architecture, phases, device=self.device, share=self.share)
 
     def peak_gb(self) -> float:
         """Return the most memory that this process took so far: of the GPU, or of the machine."""

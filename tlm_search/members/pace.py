@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,10 +21,9 @@ from tlm_search.digest import digest, without_defaults
 from tlm_search.members.measured import is_measured, measured
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.spec import MemberSpec, PretrainSpec
+from tlm_search.members.stacks import over_stacks, stack_size
 from tlm_search.members.store import Store
-from tlm_search.members.train import GPU_STACK
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.footprint import members_that_fit
 from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
 from tlm_search.model.latency import machine
 from tlm_search.model.weights import Weights
@@ -55,7 +55,8 @@ class Pace:
     """
 
     def __init__(self, data: PreparedData, store: Store, *, threads: int, device: str, share: float = 1.0) -> None:
-        self.data, self.store, self.device, self.share = data, store, device, share
+        self.data, self.store, self.device = data, store, device
+        self._stack_size = partial(stack_size, device=device, share=share)
         torch.set_num_threads(threads)
         keep_freed_memory()
         self.machine = machine(device)
@@ -84,7 +85,8 @@ class Pace:
             known = self._known_seconds("pretraining", spec, {**key, "stack": stack}, flops, measure)
             return known.get(START, 0.0) + updates * known["update"]
 
-        return over_stacks(members, self._most(spec, batch, settings.masking_probability), seconds)
+        most = self._stack_size(spec.architecture, [(batch, settings.masking_probability)])
+        return over_stacks(members, most, seconds)
 
     def finetuning(self, spec: MemberSpec, members: int) -> float:
         """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test."""
@@ -107,18 +109,11 @@ class Pace:
             answers = (rows["validation"] + rows["test"]) * known["text"]
             return known.get(START, 0.0) + updates * known["update"] + answers
 
-        return over_stacks(members, self._most(spec, batch, 0.0), seconds)
+        return over_stacks(members, self._stack_size(spec.architecture, [(batch, 0.0)]), seconds)
 
     def latencies(self, size: int) -> float:
         """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
         return size * LATENCY_SECONDS
-
-    def _most(self, spec: PretrainSpec | MemberSpec, texts: int, scored: float) -> int:
-        """Return how many members are trained as one model."""
-        if self.device == "cpu":
-            return 1
-        memory = self.share * torch.cuda.get_device_properties(0).total_memory
-        return members_that_fit(spec.architecture, [(texts, scored)], memory=memory, most=GPU_STACK)
 
     def _known_seconds(
         self,
@@ -265,19 +260,6 @@ def sample(texts: TokenArray, count: int) -> tuple[TokenArray, NDArray[np.int64]
     chosen = [np.asarray(texts[number]) for number in numbers.tolist()]
     offsets = np.cumsum([0, *map(len, chosen)], dtype=np.int64)
     return TokenArray(np.concatenate(chosen), offsets), numbers
-
-
-def over_stacks(members: int, most: int, seconds: Callable[[int], float]) -> float:
-    """Return the time of ``members`` in stacks of at most ``most``, of which ``seconds`` tells what one takes.
-
-    It is asked for one member and for ``most``; between them time is taken to grow straight.
-    """
-    full, rest = divmod(members, most)
-    total = full * seconds(most) if full else 0.0
-    if rest:
-        alone, whole = seconds(1), seconds(most)
-        total += alone + (whole - alone) * (rest - 1) / (most - 1)
-    return total
 
 
 def interpolated(points: Mapping[float, float], flops: float) -> float:

@@ -16,9 +16,6 @@ from tlm_search.members.store import Arrays, Entry, Store
 from tlm_search.remote.lease import HeldError
 
 KIND = "members"
-# Members trained as one model on a GPU. On a CPU pre-training gains a fifth at best (benchmarks/stacking.py), and a
-# member's last bits would depend on which others were missing.
-GPU_STACK = 8
 PIECES = 4  # that each batch is computed in where memory was too short for all of it
 _HELPED = "helped"  # in a member's document: the attempt for which a helper trained it
 

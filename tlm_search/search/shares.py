@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from tlm_search.errors import ResourceError
 from tlm_search.members.corners import corners
 from tlm_search.members.plan import DataSizes
-from tlm_search.members.train import GPU_STACK, PIECES
+from tlm_search.members.stacks import GPU_STACK
+from tlm_search.members.train import PIECES
 from tlm_search.model.footprint import PROCESS_BYTES, stack_bytes
 from tlm_search.search.machine import Machine, Share
 from tlm_search.space.schema import Space

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -91,9 +91,16 @@ def _seconds_on_gpu(architecture: Architecture, load: Load, device: str, *, memb
     seconds = dict.fromkeys(_ALL, math.inf)
     try:
         for precision in _ALL * _TURNS:
-            clock, updates = GpuClock(warmup=MEDIAN_WARMUP), MEDIAN_WARMUP + GPU_TIMED + 1
-            options: dict[str, Any] = {"members": members, "precision": precision, "device": device}
-            time_updates(architecture, load, updates=updates, clock=clock, **options)
+            clock = GpuClock(warmup=MEDIAN_WARMUP)
+            time_updates(
+                architecture,
+                load,
+                updates=MEDIAN_WARMUP + GPU_TIMED + 1,
+                clock=clock,
+                members=members,
+                precision=precision,
+                device=device,
+            )
             seconds[precision] = min(clock.seconds_per_update(), seconds[precision])
     except torch.OutOfMemoryError:
         if members == 1:

@@ -6,7 +6,7 @@ import pytest
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.members import pace, precision
-from tlm_search.members.pace import PACE, Pace, interpolated, over_stacks, sample
+from tlm_search.members.pace import PACE, Pace, interpolated, sample
 from tlm_search.members.plan import DataSizes, plan
 from tlm_search.members.store import Store
 from tlm_search.space.schema import Space
@@ -84,7 +84,7 @@ def test_an_answer_is_not_estimated_by_the_size_of_training_batches(
 
 def test_stacks_are_timed_alone_and_full(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, where each training also has a start."""
-    monkeypatch.setattr(Pace, "_most", lambda *_: 3)
+    monkeypatch.setattr(pace, "stack_size", lambda *_, **__: 3)
     store = Store(data.root)
     one_shape = {"search": {**SEARCH, "depth": 1}}
     costs = planned(data, Pace(data, store, threads=1, device="cpu"), **one_shape)
@@ -97,12 +97,6 @@ def test_stacks_are_timed_alone_and_full(data: PreparedData, monkeypatch: pytest
     later = planned(data, Pace(data, store, threads=1, device="cpu"), **one_shape)
     # One stack of two is pre-trained; each of six trials fine-tunes it with another learning rate.
     assert later.expected.seconds - costs.expected.seconds == pytest.approx(70.0)
-
-
-@pytest.mark.parametrize(("members", "expected"), [(1, 2.0), (2, 3.0), (5, 6.0), (8, 9.0), (10, 12.0), (16, 18.0)])
-def test_time_grows_straight_from_one_member_to_a_full_stack(members: int, expected: float) -> None:
-    assert over_stacks(members, 8, lambda stack: {1: 2.0, 8: 9.0}[stack]) == pytest.approx(expected)
-    assert over_stacks(members, 1, lambda stack: 2.0 * stack) == pytest.approx(2.0 * members)
 
 
 def test_estimates_lie_between_what_was_measured() -> None:
