@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import members_that_fit
 
-# Members trained as one model on a GPU. On a CPU pre-training gains a fifth at best (benchmarks/stacking.py), and a
-# member's last bits would depend on which others were missing.
+# Members trained as one model on a GPU. On a CPU, where narrow ones would gain too (benchmarks/stacking.py), a member's
+# last bits would depend on which others were missing.
 GPU_STACK = 8
 
 
