@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from tlm_search.data.simulated import simulated_data
 from tlm_search.errors import TrainingError
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
+from tlm_search.members.spec import MemberSpec
 from tlm_search.members.store import Store
-from tlm_search.members.train import Trainer
+from tlm_search.members.train import TrainedMember, Trainer
 from tlm_search.search import session
 from tlm_search.search.driver import Driver
 from tlm_search.search.job import Failure, Job
@@ -38,6 +39,21 @@ def space_of(**sections: Any) -> Space:
     # Without a pruner each trial is complete, which is what most tests look at.
     document = {"name": "test", "trainer": "simulated", "pruner": "none", "search": SEARCH, **sections}
     return Space.from_document(document)
+
+
+class Stacking(SimulatedTrainer):
+    """Trains so ``many`` members as one model, and notes how many each time."""
+
+    def __init__(self, many: int) -> None:
+        self.many = many
+        self.trained: list[int] = []
+
+    def stack(self, spec: MemberSpec) -> int:
+        return self.many
+
+    def train(self, specs: Sequence[MemberSpec], **where: Any) -> tuple[TrainedMember, ...]:
+        self.trained += [len(specs)] if specs else []
+        return super().train(specs, **where)
 
 
 class Killed(BaseException):

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,8 +94,10 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
     from tlm_search.remote.mount import studies_folder
     from tlm_search.search.folder import store_root
     from tlm_search.search.forecast import jobs_of, wall_seconds
+    from tlm_search.search.helping import parts_of
     from tlm_search.search.machine import this_machine
     from tlm_search.search.shares import Shares
+    from tlm_search.search.trial import portions
 
     resources = space.resources
     if space.trainer == "simulated":
@@ -102,7 +105,8 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
             "--time: the trainer of this space is simulated", hint="set trainer to bert, or leave --time out"
         )
     here = this_machine(with_gpus=bool(resources.gpus_per_trial))
-    concurrent = Shares(space, [here]).concurrent()
+    shares = Shares(space, [here])
+    concurrent = shares.concurrent()
     if data_dir is not None:
         use_data_dir(data_dir)
     root = store_root(studies_folder(studies_dir))
@@ -112,9 +116,11 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
 
     threads, device = max(1, int(resources.cpus_per_trial)), "cuda" if resources.gpus_per_trial else "cpu"
     share = 1.0 if resources.gpus_per_trial == "auto" else min(1.0, resources.gpus_per_trial)
-    pace = Pace(data, open_store(root), threads=threads, device=device, share=share)
+    parts = parts_of(space, places=concurrent, jobs=jobs_of(space))
+    asked = partial(portions, prunable=space.pruner.name != "none", parts=parts)
+    pace = Pace(data, open_store(root), threads=threads, device=device, share=share, portions=asked)
     costs = plan(space, DataSizes.of_data(data), pace)
-    wall = wall_seconds(costs, space, concurrent=concurrent)
+    wall = wall_seconds(costs, space, concurrent=concurrent, stacked=shares.least_stacked())
     return Timing(costs, pace.machine, min(concurrent, jobs_of(space)), wall)
 
 

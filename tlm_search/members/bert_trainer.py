@@ -21,7 +21,7 @@ from tlm_search.members.measured import measured
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import MemberSpec, PretrainSpec, Teaching
-from tlm_search.members.stacks import stack_size
+from tlm_search.members.stacks import phases_of, stack_size
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
 from tlm_search.members.train import PIECES, TrainedMember
@@ -49,6 +49,7 @@ class BertTrainer:
         self, *, threads: int, device: str, share: float = 1.0, checkpoint_seconds: float = CHECKPOINT_SECONDS
     ) -> None:
         self.device = device
+        self.threads = threads
         self.share = share
         self.checkpoint_seconds = checkpoint_seconds
         self._lessons: dict[Teaching, Lesson] = {}
@@ -60,10 +61,8 @@ class BertTrainer:
 
     def stack(self, spec: MemberSpec) -> int:
         """Return how many members such as ``spec`` are trained as one model."""
-        phases = [(spec.settings.batch_size, 0.0)]
-        if spec.pretrained is not None:
-            phases.append((spec.pretrained.settings.batch_size, spec.pretrained.settings.masking_probability))
-        return stack_size(spec.architecture, phases, device=self.device, share=self.share)
+        phases = phases_of(spec)
+        return stack_size(spec.architecture, phases, device=self.device, threads=self.threads, share=self.share)
 
     def peak_gb(self) -> float:
         """Return the most memory that this process took so far: of the GPU, or of the machine."""

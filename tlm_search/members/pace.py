@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from tlm_search.digest import digest, without_defaults
 from tlm_search.members.measured import is_measured, measured
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.spec import MemberSpec, PretrainSpec
-from tlm_search.members.stacks import over_stacks, stack_size
+from tlm_search.members.stacks import over_stacks, phases_of, stack_size
 from tlm_search.members.store import Store
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
@@ -51,12 +51,22 @@ class Pace:
 
     Each kind of training is measured once on a kind of machine and kept in ``store``. Once that has taken a minute,
     further kinds are estimated by their floating-point operations from those that were measured. What a busy machine
-    made slow is measured anew once the store's folder ``pace`` is removed.
+    made slow is measured anew once the store's folder ``pace`` is removed. ``portions`` tells of so many members of a
+    trial how many are asked for at once.
     """
 
-    def __init__(self, data: PreparedData, store: Store, *, threads: int, device: str, share: float = 1.0) -> None:
-        self.data, self.store, self.device = data, store, device
-        self._stack_size = partial(stack_size, device=device, share=share)
+    def __init__(
+        self,
+        data: PreparedData,
+        store: Store,
+        *,
+        threads: int,
+        device: str,
+        share: float = 1.0,
+        portions: Callable[[int], Sequence[int]] = lambda members: [members],
+    ) -> None:
+        self.data, self.store, self.device, self._portions = data, store, device, portions
+        self._stack_size = partial(stack_size, device=device, threads=threads, share=share)
         torch.set_num_threads(threads)
         keep_freed_memory()
         self.machine = machine(device)
@@ -85,8 +95,7 @@ class Pace:
             known = self._known_seconds("pretraining", spec, {**key, "stack": stack}, flops, measure)
             return known.get(START, 0.0) + updates * known["update"]
 
-        most = self._stack_size(spec.architecture, [(batch, settings.masking_probability)])
-        return over_stacks(members, most, seconds)
+        return self._over_stacks(spec, members, seconds)
 
     def finetuning(self, spec: MemberSpec, members: int) -> float:
         """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test."""
@@ -109,11 +118,15 @@ class Pace:
             answers = (rows["validation"] + rows["test"]) * known["text"]
             return known.get(START, 0.0) + updates * known["update"] + answers
 
-        return over_stacks(members, self._stack_size(spec.architecture, [(batch, 0.0)]), seconds)
+        return self._over_stacks(spec, members, seconds)
 
     def latencies(self, size: int) -> float:
         """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
         return size * LATENCY_SECONDS
+
+    def _over_stacks(self, spec: PretrainSpec | MemberSpec, members: int, seconds: Callable[[int], float]) -> float:
+        most = self._stack_size(spec.architecture, phases_of(spec))
+        return sum(over_stacks(portion, most, seconds) for portion in self._portions(members))
 
     def _known_seconds(
         self,

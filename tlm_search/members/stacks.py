@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.footprint import members_that_fit
+from tlm_search.model.footprint import Phase, members_that_fit
 
-# Members trained as one model on a GPU. On a CPU, where narrow ones would gain too (benchmarks/stacking.py), a member's
-# last bits would depend on which others were missing.
-GPU_STACK = 8
+MOST_STACKED = 8
+# Of an update's forward pass of one member, for each thread: with more, eight together are no faster than one after
+# another (benchmarks/stacking.py). And of the memory that a stack may take, where nobody else counts it.
+CPU_FLOPS, CPU_BYTES = 1e9, 2e9
 
 
-def stack_size(shape: Architecture, phases: Sequence[tuple[int, float]], *, device: str, share: float) -> int:
-    """Return how many members are trained as one model: on a GPU as many as the ``share`` of its memory holds.
+def phases_of(spec: MemberSpec | PretrainSpec) -> list[Phase]:
+    """Return what a member is trained in, the pre-training last."""
+    if isinstance(spec, PretrainSpec):
+        return [(spec.settings.batch_size, spec.settings.masking_probability)]
+    return [(spec.settings.batch_size, 0.0), *(phases_of(spec.pretrained) if spec.pretrained else ())]
 
-    ``phases`` are as in ``members_that_fit``.
+
+def stack_size(shape: Architecture, phases: Sequence[Phase], *, device: str, threads: int, share: float) -> int:
+    """Return how many members are trained as one model.
+
+    On a GPU as many as the ``share`` of its memory holds. On a CPU only where they are faster so on ``threads``
+    threads: narrow ones, whose updates are more calls than arithmetic. The last of the ``phases`` decides, which is
+    where most of the time goes.
     """
     if device == "cpu":
-        return 1
-    import torch  # which plans and shares, that only want GPU_STACK, do without
+        texts, scored = phases[-1]
+        flops = texts * shape.forward_flops(shape.positions, scored=scored * shape.positions)
+        most = MOST_STACKED if flops < threads * CPU_FLOPS else 1
+        return members_that_fit(shape, phases, memory=CPU_BYTES, most=most)
+    import torch  # which plans and shares, that ask for CPUs only, do without
 
     memory = share * torch.cuda.get_device_properties(0).total_memory
-    return members_that_fit(shape, phases, memory=memory, most=GPU_STACK)
+    return members_that_fit(shape, phases, memory=memory, most=MOST_STACKED)
 
 
 def over_stacks(members: int, most: int, seconds: Callable[[int], float]) -> float:

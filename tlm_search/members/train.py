@@ -91,22 +91,28 @@ class Obtained:
 
 
 def obtain(
-    specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer, attempt: str = ""
+    specs: Sequence[MemberSpec],
+    *,
+    store: Store,
+    data: PreparedData,
+    trainer: Trainer,
+    attempt: str = "",
+    stack: int | None = None,
 ) -> Obtained:
     """Return the members of ``specs``, for an ``attempt`` at a trial: from the store, or trained now and stored.
 
-    Concurrent callers that want the same member wait for the first, which trains it.
+    Of each ``stack`` of them, as many as the ``trainer`` stacks where it is not given, those that are missing are
+    trained at once. Concurrent callers that want the same member wait for the first, which trains it.
 
     Raises:
         TrainingError: a member could not be trained; those finished before it are stored.
         StoreError: the store cannot be read or written.
     """
     found = {spec.digest: entry for spec in specs if (entry := store.read(KIND, spec.digest))}
-    missing = [spec for spec in specs if spec.digest not in found]
     tokens: dict[str, int] = {}  # of what was trained, by digest
-    stack = trainer.stack(specs[0])
-    for first in range(0, len(missing), stack):
-        group = missing[first : first + stack]
+    stack = stack or trainer.stack(specs[0])
+    for first in range(0, len(specs), stack):
+        group = [spec for spec in specs[first : first + stack] if spec.digest not in found]
         with ExitStack() as locks:
             # In one order everywhere, so that two trials that want the same members cannot wait for each other.
             for spec in sorted(group, key=lambda spec: spec.digest):
@@ -124,22 +130,29 @@ def obtain(
     return Obtained(members, trained=len(tokens), reused=len(specs) - len(tokens), tokens=sum(tokens.values()))
 
 
-def train_if_free(spec: MemberSpec, *, store: Store, data: PreparedData, trainer: Trainer, attempt: str) -> bool:
-    """Train and store one member to help an ``attempt``; False if it is there, or somebody else trains it now.
+def train_if_free(
+    specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer, attempt: str
+) -> bool:
+    """Train at once and store what is missing of ``specs``, to help an ``attempt``.
+
+    Return False if they are all there, or if somebody else trains one of them now.
 
     Raises:
-        TrainingError: it could not be trained.
+        TrainingError: one could not be trained.
         StoreError: the store cannot be read or written.
     """
-    if store.read(KIND, spec.digest) is not None:
-        return False
-    with suppress(HeldError), store.lock(KIND, spec.digest, wait=False):
-        if store.read(KIND, spec.digest) is not None:
-            return False
-        (member,) = trainer.train([spec], store=store, data=data)
-        helped = {"attempt": attempt, "tokens": member.tokens}
-        store.write(KIND, spec.digest, {**member.document, _HELPED: helped}, member.arrays)
-        return True
+
+    def missing() -> list[MemberSpec]:
+        return sorted((s for s in specs if store.read(KIND, s.digest) is None), key=lambda spec: spec.digest)
+
+    with suppress(HeldError), ExitStack() as locks:
+        for spec in missing():
+            locks.enter_context(store.lock(KIND, spec.digest, wait=False))
+        members = trainer.train(missing(), store=store, data=data)
+        for member in members:
+            helped = {"attempt": attempt, "tokens": member.tokens}
+            store.write(KIND, member.spec.digest, {**member.document, _HELPED: helped}, member.arrays)
+        return bool(members)
     return False
 
 

@@ -19,6 +19,8 @@ STATE_FLOATS = 5
 WIDTHS, INNER_WIDTHS = 18, 4
 ATTENTIONS = 4  # attention scores, probabilities, dropout and their gradient
 LOGITS = 3  # logits, softmax, gradient
+Phase = tuple[int, float]  # of training: texts of a batch, and the share of their tokens that is predicted
+
 PROCESS_BYTES = 400e6  # an interpreter with torch, and what its kernels take at their first call
 
 
@@ -30,19 +32,22 @@ def stack_bytes(
     ``pieces`` are those that a batch is computed in where memory is short.
     """
     shape = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
-    phases = [(int(settings["finetune_batch_size"]), 0.0)]
-    if settings["pretrain_size"]:
-        phases.append((int(settings["pretrain_batch_size"]), float(settings["masking_probability"])))
     return max(
-        training_bytes(shape, texts=max(1, batch // pieces), scored=scored, members=members) for batch, scored in phases
+        training_bytes(shape, texts=max(1, batch // pieces), scored=scored, members=members)
+        for batch, scored in phases_of_settings(settings)
     )
 
 
-def members_that_fit(shape: Architecture, phases: Sequence[tuple[int, float]], *, memory: float, most: int) -> int:
-    """Return how many stacked members, at least 1 and at most so many, ``memory`` bytes of a GPU hold in training.
+def phases_of_settings(settings: Mapping[str, Value]) -> list[Phase]:
+    """Return what a member with complete ``settings`` is trained in, the pre-training last."""
+    phases = [(int(settings["finetune_batch_size"]), 0.0)]
+    if settings["pretrain_size"]:
+        phases.append((int(settings["pretrain_batch_size"]), float(settings["masking_probability"])))
+    return phases
 
-    ``phases`` are the texts of a batch, and the share of their tokens that is predicted.
-    """
+
+def members_that_fit(shape: Architecture, phases: Sequence[Phase], *, memory: float, most: int) -> int:
+    """Return how many stacked members, at least 1 and at most so many, ``memory`` bytes hold in training."""
 
     def fits(members: int) -> bool:
         sizes = (training_bytes(shape, texts=texts, scored=scored, members=members) for texts, scored in phases)

@@ -62,7 +62,7 @@ def distil(
         specs = _students(trial, size, documents, space=space, data=data, trainer=trainer)
         _tell_of_pretraining(specs, store, space, announce)
         words = f"the committee of trial {trial.number}, {size} members"
-        announce(f"students of {words}, {len(specs)} seeds one after the other")
+        announce(f"students of {words}, {len(specs)} seeds")
         began = time.monotonic()
         obtained = obtain(specs, store=store, data=data, trainer=trainer)
         name = f"{STUDENT} {trial.number} {size} {documents}"

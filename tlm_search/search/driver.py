@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
-from tlm_search.search.helping import Help, Helpers, helps
+from tlm_search.search.helping import Help, Helpers, helps, parts_of
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.optuna_study import Asked, Ledger
 from tlm_search.search.progress import Best, progress_of
@@ -53,6 +53,7 @@ class Driver:
         self._failures_in_a_row = 0
         self._last_failure: Failure | None = None
         self._reference_attempts = 0
+        self.places = 1  # for jobs at once, as its runner knows
         self.stopped: str | None = None
         self.progress = progress_of(ledger.trials, ledger.space.objectives[0], ledger.noted("reference"), total=trials)
         self._needs_reference = self._space.reference is not None and self.progress.reference is None
@@ -62,7 +63,7 @@ class Driver:
         """Whether no further job will come."""
         if self.stopped is not None:
             return True
-        if self._needs_reference or self._reference_running:
+        if self._needs_reference or self.progress.reference_running:
             return False
         if self.progress.finished >= self.progress.total:
             return True
@@ -83,15 +84,13 @@ class Driver:
             return None
         self.progress.first_job = self.progress.first_job or time.monotonic()
         if self._needs_reference:
-            settings = self._space.reference_settings()
-            assert settings is not None
-            return self._start(key, Job(None, settings), None)
+            return self._start(key, None)
         if self._all_handed_out:
             voting = {name: (r.job, r.rung.size if r.rung else 0) for name, r in self._running.items()}
             return self._helpers.begin(key, voting)
         asked = self._ledger.ask(self._proposals)
         self._proposals += not asked.retried
-        return self._start(key, Job(asked.number, asked.settings), asked)
+        return self._start(key, asked)
 
     def on_rung(self, key: str, rung: Rung) -> bool:
         """Take what a trial reached; return whether it goes on (never when it is ``done``)."""
@@ -200,10 +199,6 @@ class Driver:
         return self._failures_in_a_row >= self._space.budget.failures_in_a_row
 
     @property
-    def _reference_running(self) -> bool:
-        return any(running.asked is None for running in self._running.values())
-
-    @property
     def _all_handed_out(self) -> bool:
         live = sum(running.asked is not None for running in self._running.values())
         enough = self.progress.finished + live >= self.progress.total
@@ -211,17 +206,22 @@ class Driver:
 
     @property
     def _waits_for_reference(self) -> bool:
-        if not self._reference_running:
+        if not self.progress.reference_running:
             return False
         return any(str(constraint) == BEATS_REFERENCE for constraint in self._space.constraints)
 
-    def _start(self, key: str, job: Job, asked: Asked | None) -> Job:
-        self._running[key] = _Running(job, asked)
+    def _start(self, key: str, asked: Asked | None) -> Job:
+        settings = self._space.reference_settings() if asked is None else asked.settings
+        assert settings is not None
         if asked is None:
             self._needs_reference = False
             self.progress.reference_running = True
         else:
             self.progress.running += 1
+        left = self.progress.total - self.progress.finished + self.progress.reference_running
+        parts = parts_of(self._space, places=self.places, jobs=1 if self._waits_for_reference else left)
+        job = Job(None if asked is None else asked.number, settings, parts)
+        self._running[key] = _Running(job, asked)
         return job
 
     def _on_reference_rung(self, key: str, rung: Rung) -> bool:

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from tlm_search.members.plan import Cost, Plan, different_trials
-from tlm_search.search.helping import helps
+from tlm_search.search.helping import helps, parts_of
 from tlm_search.space.schema import Space
 
 
 def wall_seconds(
-    plan: Plan, space: Space, *, concurrent: int, seconds: Callable[[Cost], float] = lambda cost: cost.seconds
+    plan: Plan,
+    space: Space,
+    *,
+    concurrent: int,
+    stacked: int = 1,
+    seconds: Callable[[Cost], float] = lambda cost: cost.seconds,
 ) -> dict[str, float]:
     """Return the time ``at_least``, ``expected`` and ``at_most`` where so many trials, with who helps them, fit.
 
-    ``seconds`` tells what a cost takes alone. However much runs at once, the longest piece takes its time: a member
-    where trials are helped, a trial elsewhere. The dearest is taken to be among those that are expected.
+    ``seconds`` tells what a cost takes alone. However much runs at once, the longest piece takes its time: of so many
+    members as are trained as one model, at most ``stacked``, where trials are helped; a trial elsewhere. The dearest is
+    taken to be among those that are expected.
     """
-    helped, reference = helps(space), plan.reference
+    reference, jobs = plan.reference, jobs_of(space)
+    parts = parts_of(space, places=concurrent, jobs=jobs)
 
-    def piece(time: float, members: float) -> float:
-        return time / max(1.0, members) if helped else time
+    def pieces(members: float) -> int:
+        together = min(stacked, math.ceil(members / parts))
+        return math.ceil(members / max(1, together)) if helps(space) and members else 1
 
     def longest(cost: Cost, trials: int) -> float:
         time, members = seconds(cost) - seconds(reference), cost.members - reference.members
-        return max(piece(time / trials, members / trials), piece(seconds(reference), reference.members))
+        return max(time / trials / pieces(members / trials), seconds(reference) / pieces(reference.members))
 
     dearest = longest(plan.at_most, different_trials(space))
     longest_of = {"at_least": longest(plan.at_least, 1), "expected": dearest, "at_most": dearest}
     wall = {}
     for name, at_least in longest_of.items():
         cost: Cost = getattr(plan, name)
-        pieces = cost.members if helped else jobs_of(space)
-        wall[name] = min(seconds(cost), max(seconds(cost) / min(concurrent, pieces), at_least))
+        at_once = min(concurrent, jobs * pieces(cost.members / jobs))
+        wall[name] = min(seconds(cost), max(seconds(cost) / at_once, at_least))
     return wall
 
 

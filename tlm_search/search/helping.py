@@ -1,8 +1,9 @@
 """Processors that no trial needs any more help those that still run, by training members of theirs, from the last on.
 
-A trial trains its members one after another, and the last trials of a study leave most of a machine idle; so does a
-study of few trials on a machine with many cores. A helper takes what nobody has begun, and the trial finds it in the
-store. No Ray and no Optuna here.
+A trial trains its members stack by stack, and the last trials of a study leave most of a machine idle; so does a study
+of few trials on a machine with many cores. A helper takes a stack that nobody has begun, and the trial finds its
+members in the store. So that there are stacks to take, those of a trial are smaller where there are fewer trials than
+places for them. No Ray and no Optuna here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer, train_if_free
 from tlm_search.search.job import Job
-from tlm_search.search.trial import trial_specs
+from tlm_search.search.trial import stack_of, trial_specs
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
 
@@ -23,7 +24,7 @@ MOST_DEATHS = 3  # of helpers of one job: there may be too little memory for the
 
 @dataclass(frozen=True)
 class Help:
-    """The ``member`` of another trial that was trained now, counted from 0; None once there is none left.
+    """A stack of another trial was trained now, from its ``member`` on, counted from 0; None once there is none left.
 
     ``peak_gb`` is as in ``Rung``.
     """
@@ -33,20 +34,29 @@ class Help:
 
 
 def help_trial(
-    settings: Mapping[str, Value], *, seed: int, data: PreparedData, store: Store, trainer: Trainer, attempt: str
+    settings: Mapping[str, Value],
+    *,
+    seed: int,
+    data: PreparedData,
+    store: Store,
+    trainer: Trainer,
+    parts: int = 1,
+    attempt: str,
 ) -> Iterator[Help]:
-    """Train what nobody has begun of the members that complete ``settings`` describe, and yield each.
+    """Train what nobody has begun of the stacks of the trial with complete ``settings``, and yield each.
 
-    They note for which ``attempt`` at the trial they were trained, which counts them as its own.
+    ``parts`` are the trial's. Members note for which ``attempt`` at it they were trained, which counts them as its own.
 
     Raises:
         TrainingError: a member could not be trained.
         UserError: the store or the data cannot be used.
     """
     specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
-    for member in reversed(range(len(specs))):
-        if train_if_free(specs[member], store=store, data=data, trainer=trainer, attempt=attempt):
-            yield Help(member, trainer.peak_gb())
+    stack = stack_of(specs, trainer, parts)
+    for first in reversed(range(0, len(specs), stack)):
+        group = specs[first : first + stack]
+        if train_if_free(group, store=store, data=data, trainer=trainer, attempt=attempt):
+            yield Help(first, trainer.peak_gb())
     yield Help(None)
 
 
@@ -56,6 +66,11 @@ def helps(space: Space) -> bool:
     Nor on a GPU, where a trial trains its members together.
     """
     return space.pruner.name == "none" and not space.resources.gpus_per_trial
+
+
+def parts_of(space: Space, *, places: int, jobs: int) -> int:
+    """Return by how many workers each of the last ``jobs`` may be shared, where so many ``places`` are for them."""
+    return max(1, places // jobs) if helps(space) else 1
 
 
 @dataclass

@@ -13,12 +13,13 @@ from tlm_search.space.settings import Value
 class Job:
     """What to run next: complete settings; ``number`` is None for the reference.
 
-    Who is ``helping`` only trains members of it that nobody has begun. ``attempt`` names this one try at it, with all
-    who help.
+    Who is ``helping`` only trains members of it that nobody has begun; so that there are some, it is done in ``parts``.
+    ``attempt`` names this one try at it, with all who help.
     """
 
     number: int | None
     settings: Mapping[str, Value]
+    parts: int = 1
     helping: bool = False
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
 

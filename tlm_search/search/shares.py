@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from tlm_search.errors import ResourceError
 from tlm_search.members.corners import corners
 from tlm_search.members.plan import DataSizes
-from tlm_search.members.stacks import GPU_STACK
+from tlm_search.members.stacks import MOST_STACKED, stack_size
 from tlm_search.members.train import PIECES
-from tlm_search.model.footprint import PROCESS_BYTES, stack_bytes
+from tlm_search.model.architecture import Architecture
+from tlm_search.model.footprint import PROCESS_BYTES, phases_of_settings, stack_bytes
 from tlm_search.search.machine import Machine, Share
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
@@ -43,7 +44,7 @@ class Shares:
         if self._space.trainer == "simulated":
             return Share(asked.cpus_per_trial, gpus)
         # On a GPU the members lie in its memory, and what the process takes of the main memory is little.
-        needed = self.estimated_gb(settings) if not gpus else PROCESS_BYTES / 1e9
+        needed = self.estimated_gb(settings, members=self._stacked(settings)) if not gpus else PROCESS_BYTES / 1e9
         stepped = max(LEAST_MEMORY_GB, 2.0 ** math.ceil(math.log2(needed)))
         return Share(asked.cpus_per_trial, gpus, min(stepped, self._largest_machine(gpus).memory_gb))
 
@@ -57,9 +58,13 @@ class Shares:
         A worker's peak is that of all its trials, so it is held against the largest estimate so far. A lower peak says
         nothing: the members may have come from the store.
         """
-        members = self._stacked(settings) if self._space.resources.gpus_per_trial else 1
-        self._largest = max(self._largest, self._estimate(settings, members=members, pieces=1))
+        estimate = self._estimate(settings, members=self._stacked(settings), pieces=1)
+        self._largest = max(self._largest, estimate)
         self._correction = max(self._correction, peak_gb / self._largest)
+
+    def least_stacked(self) -> int:
+        """Return how many members are trained as one model, at most, of the trials that do so with fewest."""
+        return min(self._stack(self._space.settings(params)) for params in corners(self._space))
 
     def concurrent(self) -> int:
         """Return how many trials may run at once: as many of the smallest as fit, and at most what the space says.
@@ -112,9 +117,16 @@ class Shares:
         needed = self.estimated_gb(settings, members=self._stacked(settings))
         return min(1.0, math.ceil(GPU_STEPS * needed / has) / GPU_STEPS)
 
-    @staticmethod
-    def _stacked(settings: Mapping[str, Value]) -> int:
-        return min(GPU_STACK, int(settings["committee_size"]))
+    def _stacked(self, settings: Mapping[str, Value]) -> int:
+        return min(self._stack(settings), int(settings["committee_size"]))
+
+    def _stack(self, settings: Mapping[str, Value]) -> int:
+        resources = self._space.resources
+        if resources.gpus_per_trial:
+            return MOST_STACKED
+        shape = Architecture.of(settings, vocabulary=self._sizes.vocabulary, positions=self._sizes.length)
+        threads = max(1, int(resources.cpus_per_trial))
+        return stack_size(shape, phases_of_settings(settings), device="cpu", threads=threads, share=1.0)
 
     def _gpu_memory(self) -> float | None:
         return min((m.gpu_memory_gb for m in self._machines if m.gpu_memory_gb is not None), default=None)

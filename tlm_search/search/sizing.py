@@ -91,5 +91,6 @@ def _seconds(space: Space, machine: Machine, labels: int) -> float:
     def seconds(cost: Cost) -> float:
         return cost.flops / operations + cost.updates * update
 
-    concurrent = Shares(space, [machine]).concurrent()
-    return wall_seconds(costs, space, concurrent=concurrent, seconds=seconds)["expected"]
+    shares = Shares(space, [machine])
+    wall = wall_seconds(costs, space, concurrent=shares.concurrent(), stacked=shares.least_stacked(), seconds=seconds)
+    return wall["expected"]

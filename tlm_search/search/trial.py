@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,12 +63,14 @@ def run_trial(
     store: Store,
     trainer: Trainer,
     prunable: bool = True,
+    parts: int = 1,
     attempt: str = "",
 ) -> Iterator[Rung]:
     """Train the committee that complete ``settings`` describe, and yield what it reaches at 1, 2, 4, ... members.
 
     Who stops iterating prunes the trial: later members are not trained. Unless it is ``prunable`` as many are trained
-    at once, before the first report, as the trainer stacks. ``seed`` is the study's; ``attempt`` is known to who helps.
+    at once, before the first report, as the trainer stacks of one of so many ``parts``. ``seed`` is the study's;
+    ``attempt`` and ``parts`` are known to who helps.
 
     Raises:
         TrainingError: a member could not be trained.
@@ -74,14 +78,14 @@ def run_trial(
     """
     specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
     validation_labels, test_labels = trainer.labels(data)
-    stack = 1 if prunable else trainer.stack(specs[0])
+    stack = None if prunable else stack_of(specs, trainer, parts)
     there: list[MemberResult] = []
     trained = reused = tokens = 0
     started = time.monotonic()
     for size in rungs(len(specs)):
         if size > len(there):
-            wanted = specs[len(there) : -(-size // stack) * stack]
-            obtained = obtain(wanted, store=store, data=data, trainer=trainer, attempt=attempt)
+            wanted = specs[len(there) : size if stack is None else math.ceil(size / stack) * stack]
+            obtained = obtain(wanted, store=store, data=data, trainer=trainer, attempt=attempt, stack=stack)
             there += obtained.members
             trained, reused, tokens = trained + obtained.trained, reused + obtained.reused, tokens + obtained.tokens
         members = there[:size]
@@ -105,9 +109,22 @@ def run_trial(
         )
 
 
+def stack_of(specs: Sequence[MemberSpec], trainer: Trainer, parts: int) -> int:
+    """Return how many members are trained at once of a trial that may be shared by so many workers."""
+    return min(trainer.stack(specs[0]), math.ceil(len(specs) / parts))
+
+
 def rungs(members: int) -> list[int]:
     """Return the sizes at which a committee of so many members reports: 1, 2, 4, ... and all of them."""
     return [2**power for power in range(members.bit_length()) if 2**power < members] + [members]
+
+
+def portions(members: int, *, prunable: bool, parts: int = 1) -> list[int]:
+    """Return how many members a trial of so many asks for at once, one time after the other."""
+    if prunable:
+        return [upper - lower for lower, upper in pairwise([0, *rungs(members)])]
+    part = math.ceil(members / parts)
+    return [min(part, members - first) for first in range(0, members, part)]
 
 
 def trial_specs(

@@ -63,7 +63,8 @@ def run_driver(
                     hooks = Hooks(driver, interrupts, workplace.logs, shares)
                     there()
                 with watched(announce, collapse, joined=address is not None):
-                    make_tuner(hooks, workplace, limit=shares.concurrent(), scratch=scratch).fit()
+                    driver.places = shares.concurrent()
+                    make_tuner(hooks, workplace, limit=driver.places, scratch=scratch).fit()
             finally:
                 interrupts.end()
                 if hooks is None or hooks.problem is None:

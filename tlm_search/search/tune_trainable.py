@@ -74,6 +74,7 @@ class CommitteeTrial(tune.Trainable):
             data=data,
             store=self._store,
             trainer=self._trainer,
+            parts=self._job.parts,
             attempt=self._job.attempt,
         )
 

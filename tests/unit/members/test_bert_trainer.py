@@ -29,34 +29,38 @@ class KilledError(Exception):
     pass
 
 
-def members(data: PreparedData, store: Store, **settings: Any) -> tuple[np.ndarray, ...]:
+def members(data: PreparedData, store: Store, *, stack: int = 1, **settings: Any) -> tuple[np.ndarray, ...]:
     trainer = BertTrainer(threads=1, device="cpu", checkpoint_seconds=0)
     specs = specs_of(data, trainer, range(2), **PRETRAINING, **settings)
-    return tuple(member.test_logits for member in obtain(specs, store=store, data=data, trainer=trainer).members)
+    obtained = obtain(specs, store=store, data=data, trainer=trainer, stack=stack)
+    return tuple(member.test_logits for member in obtained.members)
 
 
 def scratch(store: Store) -> list[Path]:
     return [file for file in store.root.glob("scratch/*/*") if file.is_file()]
 
 
-def test_an_interrupted_pre_training_goes_on(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed in both members' pre-training, the logits are those of no interruption, bit for bit."""
-    undisturbed = members(data, Store(data.root / "undisturbed"))
+@pytest.mark.parametrize(("stack", "deaths"), [(1, (3, 16)), (2, (3, 7))])
+def test_an_interrupted_pre_training_goes_on(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch, stack: int, deaths: tuple[int, int]
+) -> None:
+    """Killed in both members' pre-training, or twice in that of both at once: as if uninterrupted, bit for bit."""
+    undisturbed = members(data, Store(data.root / "undisturbed"), stack=stack)
     store, saves = Store(data.root / "killed"), []
     save = Checkpoint.save
 
     def killing(self: Checkpoint, snapshot: Any) -> None:
         save(self, snapshot)
         saves.append(len(snapshot.losses))
-        if len(saves) in (3, 16):
+        if len(saves) in deaths:
             raise KilledError
 
     monkeypatch.setattr(Checkpoint, "save", killing)
     for _ in range(2):
         with pytest.raises(KilledError):
-            members(data, store)
+            members(data, store, stack=stack)
         assert len(scratch(store)) == 1
-    for one, other in zip(members(data, store), undisturbed, strict=True):
+    for one, other in zip(members(data, store, stack=stack), undisturbed, strict=True):
         np.testing.assert_array_equal(one, other)
     assert saves[3] == saves[2] + 1, "it begins after the last checkpoint"
     assert not scratch(store)

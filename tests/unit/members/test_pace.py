@@ -36,7 +36,8 @@ def test_each_kind_is_measured_once(data: PreparedData) -> None:
     store = Store(data.root)
     first = planned(data, Pace(data, store, threads=1, device="cpu"))
     kinds = [(entry.document["key"]["objective"], *entry.document["seconds"]) for entry in store.entries(PACE)]
-    assert sorted(kinds) == 2 * [("finetuning", "text", "update")] + 2 * [("pretraining", "update")]
+    # Two depths, a member alone and a full stack of each.
+    assert sorted(kinds) == 4 * [("finetuning", "text", "update")] + 4 * [("pretraining", "update")]
     again = planned(data, Pace(data, store, threads=1, device="cpu"))
     assert again == first  # read, not measured
     assert 0 < first.at_least.seconds <= first.expected.seconds <= first.at_most.seconds
@@ -57,7 +58,7 @@ def test_once_time_is_up_the_rest_is_estimated(data: PreparedData, monkeypatch: 
     monkeypatch.setattr(pace, "MEASURING_SECONDS", -1)
     store = Store(data.root)
     costs = planned(data, Pace(data, store, threads=1, device="cpu"))
-    assert len(list(store.entries(PACE))) == 2  # one of each objective
+    assert len(list(store.entries(PACE))) == 4  # one of each objective, alone and stacked
     assert costs.expected.seconds > 0
 
 
@@ -83,7 +84,7 @@ def test_an_answer_is_not_estimated_by_the_size_of_training_batches(
 
 
 def test_stacks_are_timed_alone_and_full(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, where each training also has a start."""
+    """On a GPU each training also has a start."""
     monkeypatch.setattr(pace, "stack_size", lambda *_, **__: 3)
     store = Store(data.root)
     one_shape = {"search": {**SEARCH, "depth": 1}}
@@ -97,6 +98,10 @@ def test_stacks_are_timed_alone_and_full(data: PreparedData, monkeypatch: pytest
     later = planned(data, Pace(data, store, threads=1, device="cpu"), **one_shape)
     # One stack of two is pre-trained; each of six trials fine-tunes it with another learning rate.
     assert later.expected.seconds - costs.expected.seconds == pytest.approx(70.0)
+    one_by_one = planned(
+        data, Pace(data, store, threads=1, device="cpu", portions=lambda members: [1] * members), **one_shape
+    )
+    assert one_by_one.expected.seconds > later.expected.seconds + 60
 
 
 def test_estimates_lie_between_what_was_measured() -> None:

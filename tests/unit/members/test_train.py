@@ -16,7 +16,7 @@ from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.spec import MemberSpec, committee_specs
 from tlm_search.members.store import Store
-from tlm_search.members.train import TrainedMember, Trainer, obtain
+from tlm_search.members.train import KIND, TrainedMember, Trainer, obtain, train_if_free
 from tlm_search.model.weights import Weights
 from tlm_search.space.settings import Value, complete
 from tlm_search.training.engine import Course
@@ -29,9 +29,11 @@ FAST: dict[str, Value] = {**SHAPE, "finetune_epochs": 3, "pretrain_epochs": 1, "
 class CountingTrainer(SimulatedTrainer):
     def __init__(self) -> None:
         self.trained: list[str] = []
+        self.stacks: list[list[int]] = []
 
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
         self.trained += [spec.digest for spec in specs]
+        self.stacks += [sorted(spec.seed for spec in specs)] if specs else []
         return super().train(specs, store=store, data=data)
 
 
@@ -49,6 +51,36 @@ def test_members_are_trained_once_and_come_in_the_order_of_their_specs(data: Pre
     assert (first.trained, first.reused, second.trained, second.reused) == (2, 0, 2, 2)
     assert trainer.trained == [spec.digest for spec in large] == [member.digest for member in second.members]
     np.testing.assert_array_equal(first.members[1].test_logits, second.members[1].test_logits)
+
+
+def test_of_each_stack_those_that_are_missing_are_trained_at_once(data: PreparedData) -> None:
+    """Whoever else trains a stack of the trial finds it whole or not at all, whatever was there before."""
+    store, trainer = Store(data.root), CountingTrainer()
+    specs = specs_of(data, trainer, range(7))
+    obtain(specs[1:2], store=store, data=data, trainer=trainer)
+    obtained = obtain(specs, store=store, data=data, trainer=trainer, stack=3)
+    assert trainer.stacks == [[1], [0, 2], [3, 4, 5], [6]]
+    assert (obtained.trained, obtained.reused) == (6, 1)
+
+
+def test_a_helper_trains_a_stack_unless_somebody_trains_one_of_it(data: PreparedData) -> None:
+    store, trainer = Store(data.root), CountingTrainer()
+    specs = specs_of(data, trainer, range(4))
+    obtain(specs[:1], store=store, data=data, trainer=trainer)
+
+    def helps() -> bool:
+        return train_if_free(specs, store=store, data=data, trainer=trainer, attempt="this")
+
+    with store.lock(KIND, specs[2].digest):
+        assert not helps()
+    for spec in specs[1:]:  # nothing of it is held
+        with store.lock(KIND, spec.digest, wait=False):
+            pass
+    assert helps()
+    assert not helps()
+    assert trainer.stacks == [[0], [1, 2, 3]]
+    obtained = obtain(specs, store=store, data=data, trainer=trainer, attempt="this")
+    assert (obtained.trained, obtained.reused) == (3, 1)
 
 
 class SlowTrainer(CountingTrainer):
@@ -128,13 +160,11 @@ def test_fine_tunings_share_their_pre_training(data: PreparedData) -> None:
     assert len(list(store.entries("members"))) == 2
 
 
-def test_members_trained_as_a_stack_are_those_trained_alone(
-    data: PreparedData, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_members_trained_as_a_stack_are_those_trained_alone(data: PreparedData) -> None:
     trainer = BertTrainer(threads=1, device="cpu")
     specs = specs_of(data, trainer, range(3), pretrain_size=20)
-    alone = obtain(specs, store=Store(data.root), data=data, trainer=trainer)
-    monkeypatch.setattr(trainer, "stack", lambda spec: 3)
+    alone = obtain(specs, store=Store(data.root), data=data, trainer=trainer, stack=1)
+    assert trainer.stack(specs[0]) > 1
     stacked = obtain(specs, store=Store(data.root / "other"), data=data, trainer=trainer)
     for one, other in zip(alone.members, stacked.members, strict=True):
         np.testing.assert_allclose(one.test_logits, other.test_logits, atol=1e-3)

@@ -39,6 +39,20 @@ def test_a_trial_whose_members_are_trained_at_once_takes_as_long_as_the_cores_al
     assert expected(cores, one_trial()) == 60 * minutes
 
 
+@pytest.mark.parametrize(("cores", "minutes"), [(1, 16), (2, 8), (4, 4), (64, 1)])
+def test_a_trial_that_stacks_its_members_is_cut_into_parts_for_the_cores(cores: int, minutes: int) -> None:
+    costs = plan(one_trial(), SIZES, Clock())
+    assert wall_seconds(costs, one_trial(), concurrent=cores, stacked=8)["expected"] == 60 * minutes
+
+
+def test_a_stack_is_not_shared_by_cores_that_come_late() -> None:
+    """Three jobs for two cores: the third is trained as one model, whoever is idle then."""
+    space = space_of(search={**SIXTEEN, "heads": {"choices": [1, 2, 4]}, "committee_size": 8}, budget={"trials": 3})
+    costs = plan(space, SIZES, Clock())
+    at_most = {stacked: wall_seconds(costs, space, concurrent=16, stacked=stacked)["at_most"] for stacked in (1, 8)}
+    assert at_most == {1: 8 * 3 * 60 / 16, 8: 2 * 60}
+
+
 @pytest.mark.parametrize("alone", [{"pruner": "median"}, {"resources": {"gpus_per_trial": 1}}])
 def test_where_nobody_helps_a_trial_takes_its_time(alone: dict[str, Any]) -> None:
     assert expected(64, one_trial(**alone)) == 16 * 60

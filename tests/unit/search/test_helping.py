@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from driven import REFERENCE, SEARCH, Bench, results
+from driven import REFERENCE, SEARCH, Bench, Stacking, results
 
 from tlm_search.search.driver import Driver
 from tlm_search.search.helping import MOST_DEATHS, Help, help_trial
@@ -17,16 +17,17 @@ POINT = {"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": 4}
 FOUR: dict[str, Any] = {"points": [POINT]}
 
 
-def rungs_of(place: Bench, job: Job) -> Iterator[Rung]:
-    return run_trial(
-        job.settings, seed=0, data=place.data, store=place.store, trainer=place.trainer, attempt=job.attempt
-    )
+def at(place: Bench, job: Job) -> dict[str, Any]:
+    there = {"seed": 0, "data": place.data, "store": place.store, "trainer": place.trainer}
+    return {**there, "parts": job.parts, "attempt": job.attempt}
+
+
+def rungs_of(place: Bench, job: Job, *, prunable: bool = True) -> Iterator[Rung]:
+    return run_trial(job.settings, prunable=prunable, **at(place, job))
 
 
 def help_of(place: Bench, job: Job) -> Iterator[Help]:
-    return help_trial(
-        job.settings, seed=0, data=place.data, store=place.store, trainer=place.trainer, attempt=job.attempt
-    )
+    return help_trial(job.settings, **at(place, job))
 
 
 def begin(driver: Driver, key: str) -> Job:
@@ -103,6 +104,63 @@ def test_a_trial_that_is_helped_is_the_trial_that_was_not(bench: MakeBench, tmp_
     assert own["trained"] == 4
     assert driver.progress.tokens == alone.progress.tokens > 0
     assert (driver.progress.trained, driver.progress.reused) == (4, 0)
+
+
+@pytest.mark.parametrize(("places", "jobs", "parts"), [(1, 3, 1), (2, 3, 1), (3, 3, 1), (6, 3, 2), (64, 3, 21)])
+def test_a_trial_leaves_parts_of_itself_to_places_that_no_trial_will_take(
+    bench: MakeBench, places: int, jobs: int, parts: int
+) -> None:
+    place = bench(points=[POINT, {**POINT, "heads": 4}], search=SEARCH, reference=REFERENCE)
+    driver = place.driver(jobs - 1)
+    driver.places = places
+    assert [begin(driver, key).parts for key in ("reference", "one", "two")] == 3 * [parts]
+
+
+def test_the_last_trials_have_the_most_parts(bench: MakeBench) -> None:
+    place = bench(points=[POINT, {**POINT, "heads": 4}], search=SEARCH)
+    driver = place.driver(2)
+    driver.places = 2
+    first = begin(driver, "first")
+    for rung in rungs_of(place, first):
+        driver.on_rung("first", rung)
+    assert (first.parts, begin(driver, "second").parts) == (1, 2)
+
+
+def test_a_reference_that_all_trials_wait_for_has_all_places(bench: MakeBench) -> None:
+    driver = bench(
+        reference={**REFERENCE, "committee_size": 4},
+        constraints=["beats_reference"],
+    ).driver(8)
+    driver.places = 4
+    assert begin(driver, "reference").parts == 4
+    assert begin(driver, "helper").helping
+
+
+@pytest.mark.parametrize(
+    "sections", [{"pruner": "median", "objectives": ["validation_accuracy"]}, {"resources": {"gpus_per_trial": 1}}]
+)
+def test_a_trial_that_nobody_helps_is_one_part(bench: MakeBench, sections: dict[str, Any]) -> None:
+    driver = bench(**FOUR, **sections).driver(1)
+    driver.places = 8
+    assert begin(driver, "trial").parts == 1
+
+
+def test_a_helper_takes_a_part_of_a_trial_that_is_trained_as_one_model(bench: MakeBench) -> None:
+    place = bench(**FOUR)
+    place.trainer = trainer = Stacking(8)
+    driver = place.driver(1)
+    driver.places = 2
+    trial = begin(driver, "trial")
+    rungs, helped = rungs_of(place, trial, prunable=False), help_of(place, begin(driver, "helper"))
+    first = next(helped)
+    assert first.member == 2
+    assert driver.on_help("helper", first)
+    assert driver.on_rung("trial", next(rungs))
+    assert trainer.trained == [2, 2]
+    assert next(helped) == Help(None)
+    last = list(rungs)[-1]
+    assert (last.trained, last.reused, last.done) == (4, 0, True)
+    assert trainer.trained == [2, 2]
 
 
 def test_what_was_trained_is_counted_whoever_is_heard_first(bench: MakeBench, tmp_path: Any) -> None:

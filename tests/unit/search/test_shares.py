@@ -106,6 +106,21 @@ def test_a_share_of_a_gpu_follows_from_the_members_that_are_stacked_on_it() -> N
     assert shares.concurrent() == round(1 / one)
 
 
+def test_memory_on_cpus_is_that_of_the_members_that_are_stacked() -> None:
+    narrow = real(search={**SEARCH, "committee_size": {"choices": [1, 8, 64]}, "pretrain_batch_size": 4})
+    wide = real(search={**LARGE, "committee_size": {"choices": [1, 8, 64]}})
+    for space, stacks in ((narrow, True), (wide, False)):
+        shares = Shares(space, [BOX])
+        given = {"depth": 2, "heads": 4, "pretrain_size": 1000} if stacks else {}
+        one, eight, many = (space.settings({**given, "committee_size": size}) for size in (1, 8, 64))
+        assert shares.least_stacked() == (8 if stacks else 1)
+        assert shares.of(eight) == shares.of(many)
+        assert (shares.of(eight).memory_gb > shares.of(one).memory_gb) == stacks
+        # What a stack was estimated to take corrects nothing.
+        shares.learn(eight, shares.estimated_gb(eight, members=8 if stacks else 1))
+        assert shares.estimated_gb(one) == Shares(space, [BOX]).estimated_gb(one)
+
+
 def test_auto_needs_a_gpu_whose_memory_is_known() -> None:
     with pytest.raises(ResourceError, match="no GPU whose memory is known") as refused:
         Shares(real(gpus_per_trial="auto"), [Machine(16, 1, 64)]).concurrent()

@@ -1,13 +1,7 @@
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
-from driven import Bench
+from driven import Bench, Stacking
 
-from tlm_search.members.simulated import SimulatedTrainer
-from tlm_search.members.spec import MemberSpec
-from tlm_search.members.train import TrainedMember
-from tlm_search.search.trial import Rung, run_trial, rungs, trial_specs
+from tlm_search.search.trial import Rung, portions, run_trial, rungs, trial_specs
 
 
 @pytest.mark.parametrize(
@@ -53,36 +47,40 @@ def test_later_members_are_not_trained_when_nobody_asks(bench: type[Bench]) -> N
     assert len(list(place.store.entries("members"))) == 1
 
 
-class Stacking(SimulatedTrainer):
-    """Trains four members as one model, and notes how many each time."""
-
-    def __init__(self) -> None:
-        self.trained: list[int] = []
-
-    def stack(self, spec: MemberSpec) -> int:
-        return 4
-
-    def train(self, specs: Sequence[MemberSpec], **where: Any) -> tuple[TrainedMember, ...]:
-        self.trained.append(len(specs))
-        return super().train(specs, **where)
-
-
-@pytest.mark.parametrize(("prunable", "trained"), [(False, [4, 2]), (True, [1, 1, 2, 2])])
+@pytest.mark.parametrize(
+    ("prunable", "parts", "trained"),
+    [(False, 1, [4, 2]), (True, 1, [1, 1, 2, 2]), (False, 2, [3, 3]), (False, 4, [2, 2, 2]), (False, 9, [1] * 6)],
+)
 def test_members_are_trained_together_where_no_pruner_looks(
-    bench: type[Bench], prunable: bool, trained: list[int]
+    bench: type[Bench], prunable: bool, parts: int, trained: list[int]
 ) -> None:
-    """As on a GPU, where four take little longer than one; what is reported is the same."""
-    place, trainer = bench(), Stacking()
+    """Where four take little longer than one, but for what others may help with; what is reported is the same."""
+    place, trainer = bench(), Stacking(4)
     settings = place.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": 6})
     where = {"seed": 0, "data": place.data, "store": place.store}
-    found = list(run_trial(settings, trainer=trainer, prunable=prunable, **where))
+    found = list(run_trial(settings, trainer=trainer, prunable=prunable, parts=parts, **where))
     assert trainer.trained == trained
     assert [rung.size for rung in found] == [1, 2, 4, 6]
-    assert [rung.trained for rung in found] == ([1, 2, 4, 6] if prunable else [4, 4, 4, 6])
+    if parts == 1:
+        assert [rung.trained for rung in found] == ([1, 2, 4, 6] if prunable else [4, 4, 4, 6])
     assert [len(rung.members) for rung in found] == [1, 2, 4, 6]
-    again = run_trial(settings, trainer=Stacking(), **where)
+    again = run_trial(settings, trainer=Stacking(4), **where)
     for rung, other in zip(found, again, strict=True):
         assert (rung.metrics, rung.frontier, rung.members) == (other.metrics, other.frontier, other.members)
+
+
+@pytest.mark.parametrize("members", [1, 4, 6, 7])
+@pytest.mark.parametrize(("prunable", "parts"), [(True, 1), (False, 1), (False, 2), (False, 3)])
+def test_portions_are_what_a_trial_asks_for_at_once(
+    bench: type[Bench], members: int, prunable: bool, parts: int
+) -> None:
+    """Which ``validate --time`` counts with, where a trainer could stack them all."""
+    place, trainer = bench(), Stacking(8)
+    settings = place.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": members})
+    where = {"seed": 0, "data": place.data, "store": place.store}
+    for _ in run_trial(settings, trainer=trainer, prunable=prunable, parts=parts, **where):
+        pass
+    assert trainer.trained == portions(members, prunable=prunable, parts=parts)
 
 
 def test_studies_of_other_seeds_share_no_member(bench: type[Bench]) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driven import space_of
+from driven import Stacking, space_of
 from machines import On, objects
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.simulated import simulated_data
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
-from tlm_search.members.spec import MemberSpec
 from tlm_search.members.store import Store
 from tlm_search.remote.mount import remote_at
 from tlm_search.remote.remote import Remote
@@ -45,11 +44,13 @@ def workplace(store: Store) -> Workplace:
     )
 
 
-def worker_for(place: Workplace, *, number: int | None = 3, members: int = 1, helping: bool = False) -> CommitteeTrial:
+def worker_for(
+    place: Workplace, *, number: int | None = 3, members: int = 1, parts: int = 1, helping: bool = False
+) -> CommitteeTrial:
     settings = SPACE.settings({"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": members})
     worker = object.__new__(CommitteeTrial)
     share = {"cpus": 1, "gpus": 0, "memory_gb": 0}
-    job = Job(number, settings, helping=helping)
+    job = Job(number, settings, parts, helping=helping)
     worker.setup({"job": json.dumps(asdict(job)), "share": share}, place)
     return worker
 
@@ -96,21 +97,27 @@ def test_another_folder_at_the_same_path_is_said(tmp_path: Path, used: bool) -> 
     assert step(place).done
 
 
-class Stacking(SimulatedTrainer):
-    def stack(self, spec: MemberSpec) -> int:
-        return 4
-
-
 @pytest.mark.parametrize(("prunes", "number", "trained"), [(False, 3, 4), (True, 3, 1), (True, None, 4)])
 def test_a_trial_that_no_pruner_looks_at_trains_its_members_together(
     tmp_path: Path, prunes: bool, number: int | None, trained: int
 ) -> None:
     store = Store(tmp_path / ".store")
     store.check_writable()
-    place = replace(workplace(store), prunes=prunes, make_trainer=lambda gpus: Stacking())
+    place = replace(workplace(store), prunes=prunes, make_trainer=lambda gpus: Stacking(4))
     first = deliverable(worker_for(place, number=number, members=4).step())
     assert isinstance(first, Rung)
     assert (first.size, first.trained, len(first.members)) == (1, trained, 1)
+
+
+def test_a_trial_and_who_helps_it_train_parts_of_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / ".store")
+    store.check_writable()
+    place = replace(workplace(store), make_trainer=lambda gpus: Stacking(4))
+    first = deliverable(worker_for(place, members=4, parts=2).step())
+    assert isinstance(first, Rung)
+    assert (first.size, first.trained) == (1, 2)
+    helper = worker_for(place, members=4, parts=2, helping=True)
+    assert [deliverable(helper.step()) for _ in range(2)] == [Help(2), Help(None)]
 
 
 def test_a_worker_elsewhere_trains_into_the_same_store(driver: Workplace, on: On) -> None:
