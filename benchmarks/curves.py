@@ -1,11 +1,11 @@
 """Loss curves of the engine and of a plain fp32 loop on the same texts and seeds: do they differ by more than seeds do?
 
 The plain loop is `transformers`' BertForMaskedLM under `torch.optim.AdamW`, with every text padded to the full length,
-the head on every position and masks drawn on the host. Ours is the engine as `tlm-search run` uses it. Both start from
-the same weights, one set a seed, and have the same rates, clipping and weight decay; orders and masks are drawn by each
-in its own way. A curve is the mean loss of each twentieth of the updates. Its difference is that of the means over the
-seeds, and the noise what 95% of such differences would not exceed if both drew from one distribution (Student's t with
-the pooled standard deviation of the seeds).
+the head on every position and masks drawn on the host. Ours is the engine as `tlm-search run` uses it, with the seeds
+stacked where it stacks members of the shape. Both start from the same weights, one set a seed, and have the same rates,
+clipping and weight decay; orders and masks are drawn by each in its own way. A curve is the mean loss of each twentieth
+of the updates. Its difference is that of the means over the seeds, and the noise what 95% of such differences would not
+exceed if both drew from one distribution (Student's t with the pooled standard deviation of the seeds).
 
     python benchmarks/curves.py [--seeds 0 1 2 3 4] [--width 64] [--documents 24000] [--data pydocs] [--json]
 """
@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from scipy import stats
 from transformers import BertForMaskedLM
 
 from tlm_search.data.corpora import load_corpus
+from tlm_search.members.precision import TOGETHER
+from tlm_search.members.stacks import stack_size
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import to_transformers
 from tlm_search.model.weights import initial_weights
@@ -56,16 +59,16 @@ class Losses(UpdateClock):
         return False
 
     def taken(self) -> Curve:
-        """Return them, one an update."""
-        return np.array([loss.item() for loss in self._snapshot.losses])
+        """Return them, ``(seeds, updates)``."""
+        return np.stack([loss.numpy() for loss in self._snapshot.losses], axis=1)
 
 
-def ours(work: Work, settings: Pretraining, seed: int, execution: Execution) -> Curve:
-    """Pre-train with the engine; return the loss of each update."""
+def ours(work: Work, settings: Pretraining, seeds: Sequence[int], execution: Execution) -> Curve:
+    """Pre-train with the engine; return the loss of each seed and update."""
     losses = Losses()
     special = {role: getattr(work.tokenizer, f"{role}_token_id") for role in ("pad", "cls", "sep", "mask")}
     texts, shape = token_array(work.texts), work.architecture
-    pretrain(shape, settings, texts, special=special, seeds=(seed,), execution=execution, keeping=lambda *_: losses)
+    pretrain(shape, settings, texts, special=special, seeds=seeds, execution=execution, keeping=lambda *_: losses)
     return losses.taken()
 
 
@@ -148,18 +151,17 @@ def main() -> int:
         )
         work = Work(shape, texts, (), given.batch_size, 0, 0.0, tokenizer, folder)
         settings = Pretraining(1, given.batch_size, given.learning_rate, WEIGHT_DECAY, WARMUP, 0.0, MASKED)
-        execution = Execution(precision=faster_precision(shape, Load.of(shape, settings)))
-        curves: dict[str, list[Curve]] = {"ours": [], "plain": []}
-        seconds = dict.fromkeys(curves, 0.0)
-        for seed in given.seeds:
-            begin = time.perf_counter()
-            curves["ours"].append(ours(work, settings, seed, execution))
-            middle = time.perf_counter()
-            curves["plain"].append(plain_loop(work, settings, seed))
-            seconds["ours"] += middle - begin
-            seconds["plain"] += time.perf_counter() - middle
-    result = compared(np.stack(curves["ours"]), np.stack(curves["plain"]))
-    facts = {"precision": execution.precision, "updates": len(curves["ours"][0]), "seconds": seconds}
+        phase = (settings.batch_size, settings.masking_probability)
+        stack = stack_size(shape, [phase], device="cpu", threads=given.threads, share=1.0)
+        execution = Execution(precision=faster_precision(shape, Load.of(shape, settings), members=min(stack, TOGETHER)))
+        begin = time.perf_counter()
+        groups = [given.seeds[first : first + stack] for first in range(0, len(given.seeds), stack)]
+        engine = np.concatenate([ours(work, settings, group, execution) for group in groups])
+        middle = time.perf_counter()
+        plain = np.stack([plain_loop(work, settings, seed) for seed in given.seeds])
+        seconds = {"ours": middle - begin, "plain": time.perf_counter() - middle}
+    result = compared(engine, plain)
+    facts = {"precision": execution.precision, "stacked": stack, "updates": engine.shape[1], "seconds": seconds}
     if given.json:
         print(json.dumps({**result, **facts, "options": vars(given)}, indent=2))
         return 0

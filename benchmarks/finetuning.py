@@ -19,6 +19,7 @@ from racing import OURS, add_options, all_updates, document, race, show, work_of
 from transformers import BertForSequenceClassification
 
 from tlm_search.data.tasks import load_task
+from tlm_search.members.precision import TOGETHER
 from tlm_search.space.sections import TaskSection
 from tlm_search.training.finetune import finetune
 from tlm_search.training.memory import keep_freed_memory
@@ -62,7 +63,9 @@ def main() -> int:
         split = load_task(section, Path(folder)).train
         work = work_of(arguments, split.texts, [int(label) for label in split.labels], Path(folder))
         load = Load.of(work.architecture, settings_of(work))
-        precision = faster_precision(work.architecture, load, work.device)
+        precision = faster_precision(
+            work.architecture, load, work.device, members=min(TOGETHER, max(arguments.members))
+        )
         model = BertForSequenceClassification(peer_config(work)).to(work.device)
         execution = Execution(work.device, precision)
         contenders = {

@@ -27,6 +27,7 @@ from racing import OURS, add_options, all_updates, document, race, show, work_of
 from transformers import BertForMaskedLM
 
 from tlm_search.data.corpora import load_corpus
+from tlm_search.members.precision import TOGETHER
 from tlm_search.space.sections import CorpusSection
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
@@ -67,7 +68,9 @@ def main() -> int:
         corpus = load_corpus(CorpusSection(source=arguments.data, documents=documents), Path(folder))
         work = work_of(arguments, corpus.documents, (), Path(folder))
         load = Load.of(work.architecture, settings_of(work))
-        precision = faster_precision(work.architecture, load, work.device)
+        precision = faster_precision(
+            work.architecture, load, work.device, members=min(TOGETHER, max(arguments.members))
+        )
         model = BertForMaskedLM(peer_config(work)).to(work.device)
         execution = Execution(work.device, precision)
         contenders = {

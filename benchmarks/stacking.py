@@ -21,6 +21,7 @@ from typing import Any, get_args
 
 import torch
 
+from tlm_search.members.precision import TOGETHER
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import machine
 from tlm_search.training.clock import GpuClock, clock_of
@@ -67,9 +68,11 @@ def processes(architecture: Architecture, load: Load, precision: Precision, upda
 def measure(architecture: Architecture, objective: Objective, given: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each number of members."""
     load = Load(objective, given.batch_size, MASKED if objective == "pretraining" else 0.0)
-    precision = faster_precision(architecture, load, given.device)
+    # Each as it is trained: alone narrow members wait for calls as long in either precision.
+    alone_in = faster_precision(architecture, load, given.device)
+    stacked_in = faster_precision(architecture, load, given.device, members=TOGETHER)
 
-    def seconds(members: int) -> float:
+    def seconds(members: int, precision: Precision) -> float:
         clock = clock_of(given.device)
         time_updates(
             architecture,
@@ -86,17 +89,17 @@ def measure(architecture: Architecture, objective: Objective, given: argparse.Na
     for members in given.members:
         stacked, alone = [], []
         for _ in range(given.turns):
-            stacked.append(seconds(members))
-            alone.append(members * seconds(1))
+            stacked.append(seconds(members, stacked_in))
+            alone.append(members * seconds(1, alone_in))
         taken = {"stacked": stacked, "one after another": alone}
         if given.processes:
-            taken["processes"] = [processes(architecture, load, precision, given.updates, members)]
+            taken["processes"] = [processes(architecture, load, alone_in, given.updates, members)]
         per_hour = {name: members * 3600 / (UPDATES * statistics.median(turns)) for name, turns in taken.items()}
         ratio = statistics.median(a / s for s, a in zip(stacked, alone, strict=True))
         rows.append(
             {
                 "objective": objective,
-                "precision": precision,
+                "precision": {"stacked": stacked_in, "one after another": alone_in},
                 "members": members,
                 "members_per_hour": {name: round(value, 1) for name, value in per_hour.items()},
                 "ratio": round(ratio, 3),

@@ -59,7 +59,7 @@ class BertTrainer:
             # Ray's shares are bookkeeping: without this a trial could take the memory of its neighbours.
             torch.cuda.set_per_process_memory_fraction(share)
 
-    def stack(self, spec: MemberSpec) -> int:
+    def stack(self, spec: MemberSpec | PretrainSpec) -> int:
         """Return how many members such as ``spec`` are trained as one model."""
         phases = phases_of(spec)
         return stack_size(spec.architecture, phases, device=self.device, threads=self.threads, share=self.share)
@@ -120,7 +120,8 @@ class BertTrainer:
         return float(document["latency_ms"])
 
     def _precision(self, spec: PretrainSpec | MemberSpec, store: Store) -> Precision:
-        return measured_precision(spec.architecture, spec.settings, device=self.device, store=store)
+        stack = self.stack(spec)
+        return measured_precision(spec.architecture, spec.settings, stack=stack, device=self.device, store=store)
 
     def _train(
         self, specs: Sequence[MemberSpec], store: Store, data: PreparedData, pieces: int

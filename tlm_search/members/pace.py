@@ -124,8 +124,11 @@ class Pace:
         """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
         return size * LATENCY_SECONDS
 
+    def _stack(self, spec: PretrainSpec | MemberSpec) -> int:
+        return self._stack_size(spec.architecture, phases_of(spec))
+
     def _over_stacks(self, spec: PretrainSpec | MemberSpec, members: int, seconds: Callable[[int], float]) -> float:
-        most = self._stack_size(spec.architecture, phases_of(spec))
+        most = self._stack(spec)
         return sum(over_stacks(portion, most, seconds) for portion in self._portions(members))
 
     def _known_seconds(
@@ -234,7 +237,10 @@ class Pace:
     def _execution(self, spec: PretrainSpec | MemberSpec) -> Execution:
         wanted = (spec.architecture, Load.of(spec.architecture, spec.settings))
         if wanted not in self._executions:
-            precision = measured_precision(spec.architecture, spec.settings, device=self.device, store=self.store)
+            stack = self._stack(spec)
+            precision = measured_precision(
+                spec.architecture, spec.settings, stack=stack, device=self.device, store=self.store
+            )
             self._executions[wanted] = Execution(self.device, precision)
         return self._executions[wanted]
 

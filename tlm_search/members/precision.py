@@ -12,20 +12,26 @@ from tlm_search.training.settings import Finetuning, Precision, Pretraining
 from tlm_search.training.speed import Load, can_gain, faster_precision
 
 PRECISION = "precision"
+TOGETHER = 2  # members that are timed of a stack on a CPU: more gain more by bf16, and one alone loses little
 
 
 def measured_precision(
-    architecture: Architecture, settings: Pretraining | Finetuning, *, device: str, store: Store
+    architecture: Architecture, settings: Pretraining | Finetuning, *, stack: int, device: str, store: Store
 ) -> Precision:
-    """Return the precision that trains faster here: measured once for each kind of training on this kind of machine."""
-    load = Load.of(architecture, settings)
-    if not can_gain(architecture, load, device):
+    """Return the precision that trains faster here: measured once for each kind of training on this kind of machine.
+
+    On a CPU it depends on whether such members are trained in a ``stack``; a GPU takes as many as it holds.
+    """
+    load, members = Load.of(architecture, settings), min(stack, TOGETHER) if device == "cpu" else 1
+    if not can_gain(architecture, load, device, members=members):
         return "float32"
     where = machine(device)
     key = {"architecture": architecture.to_document(), **asdict(load), "machine": where}
+    if members > 1:
+        key["members"] = members
 
     def measure() -> dict[str, Precision]:
-        return {"precision": faster_precision(architecture, load, device)}
+        return {"precision": faster_precision(architecture, load, device, members=members)}
 
     precision: Precision = measured(PRECISION, key, measure, machine=where, store=store)["precision"]
     return precision

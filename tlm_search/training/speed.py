@@ -62,12 +62,13 @@ class Load:
         return self.texts * architecture.forward_flops(length, scored=self.masked * length)
 
 
-def faster_precision(architecture: Architecture, load: Load, device: str = "cpu") -> Precision:
+def faster_precision(architecture: Architecture, load: Load, device: str = "cpu", *, members: int = 1) -> Precision:
     """Return the precision in which ``device`` trains ``architecture`` faster; takes a few updates in each.
 
-    fp32 where bf16 is not clearly faster.
+    fp32 where bf16 is not clearly faster. On a CPU so many ``members`` are stacked: alone narrow ones wait for calls as
+    long in either precision.
     """
-    if not can_gain(architecture, load, device):
+    if not can_gain(architecture, load, device, members=members):
         return "float32"
     seconds, threads = dict.fromkeys(_ALL, math.inf), torch.get_num_threads()
     if device != "cpu":
@@ -79,7 +80,8 @@ def faster_precision(architecture: Architecture, load: Load, device: str = "cpu"
         if seconds_per_product("bfloat16") > HOPELESS * seconds_per_product("float32"):
             return "float32"
         for precision in _ALL * _TURNS:
-            taken = seconds_per_update(architecture, load, precision=precision, clock=UpdateClock(time.thread_time))
+            clock = UpdateClock(time.thread_time)
+            taken = seconds_per_update(architecture, load, members=members, precision=precision, clock=clock)
             seconds[precision] = min(taken, seconds[precision])
     finally:
         torch.set_num_threads(threads)
@@ -114,9 +116,9 @@ def _clearly_faster(seconds: Mapping[Precision, float]) -> Precision:
     return "bfloat16" if seconds["bfloat16"] < WORTHWHILE * seconds["float32"] else "float32"
 
 
-def can_gain(architecture: Architecture, load: Load, device: str = "cpu") -> bool:
+def can_gain(architecture: Architecture, load: Load, device: str = "cpu", *, members: int = 1) -> bool:
     """Say whether bf16 may help: not where an update is too small, nor on a GPU before Ampere, which has none."""
-    enough = load.flops(architecture) >= LEAST_FLOPS
+    enough = members * load.flops(architecture) >= LEAST_FLOPS
     return enough and (device == "cpu" or torch.cuda.get_device_capability() >= (8, 0))
 
 
@@ -135,12 +137,13 @@ def seconds_per_update(
     architecture: Architecture,
     load: Load,
     *,
+    members: int = 1,
     precision: Precision = "float32",
     clock: UpdateClock | None = None,
 ) -> float:
     """Return the least seconds that one update took on a CPU, of a few."""
     clock = clock or UpdateClock()
-    time_updates(architecture, load, updates=_TIMED + 1, precision=precision, clock=clock)
+    time_updates(architecture, load, updates=_TIMED + 1, members=members, precision=precision, clock=clock)
     return float(np.diff(clock.ends).min())
 
 

@@ -98,18 +98,20 @@ def test_the_precision_is_measured_once_and_a_checkpoint_keeps_its_own(
     data: PreparedData,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = []
+    asked, together = [], set()
 
-    def faster(architecture: Architecture, load: Load, device: str) -> str:
+    def faster(architecture: Architecture, load: Load, device: str, *, members: int) -> str:
         asked.append(load.objective)
+        together.add(members)
         return "bfloat16"
 
-    monkeypatch.setattr(precision, "can_gain", lambda *_: True)
+    monkeypatch.setattr(precision, "can_gain", lambda *_, **__: True)
     monkeypatch.setattr(precision, "faster_precision", faster)
     store = Store(data.root)
     members(data, store)
     members(data, store, finetune_learning_rate=3e-3)
     assert asked == ["pretraining", "finetuning"]
+    assert together == {precision.TOGETHER}, "as narrow members are trained"
     assert {entry.document["precision"] for entry in store.entries("pretrained")} == {"bfloat16"}
 
 

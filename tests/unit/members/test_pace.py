@@ -47,8 +47,8 @@ def test_the_precision_is_measured_before_the_pace_that_needs_it(
     data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One measurement at a time: asked for in the middle of another, it would wait for itself."""
-    monkeypatch.setattr(precision, "can_gain", lambda *_: True)
-    monkeypatch.setattr(precision, "faster_precision", lambda *_: "bfloat16")
+    monkeypatch.setattr(precision, "can_gain", lambda *_, **__: True)
+    monkeypatch.setattr(precision, "faster_precision", lambda *_, **__: "bfloat16")
     store = Store(data.root)
     assert planned(data, Pace(data, store, threads=1, device="cpu")).expected.seconds > 0
     assert {entry.document["precision"] for entry in store.entries(precision.PRECISION)} == {"bfloat16"}

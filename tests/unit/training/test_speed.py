@@ -87,6 +87,23 @@ def test_small_members_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None
     assert timed == []
 
 
+def test_a_stack_of_small_members_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    stacked: list[int] = []
+
+    def updates(*arguments: Any, members: int, precision: str, **rest: Any) -> float:
+        stacked.append(members)
+        return 1.0 if precision == "bfloat16" else 1.0 + 0.1 * members
+
+    monkeypatch.setattr(speed, "seconds_per_product", lambda p: 1.0)
+    monkeypatch.setattr(speed, "seconds_per_update", updates)
+    narrow = replace(SMALL, vocabulary=30_000)  # alone its update is too small to be measured
+    assert not can_gain(narrow, PRETRAINING)
+    assert can_gain(narrow, PRETRAINING, members=8)
+    assert faster_precision(narrow, PRETRAINING, members=8) == "bfloat16"
+    assert set(stacked) == {8}
+    assert faster_precision(WIDE, PRETRAINING) == "float32"
+
+
 def test_a_product_takes_time_in_both_precisions() -> None:
     assert speed.seconds_per_product("float32") > 0
     assert speed.seconds_per_product("bfloat16") > 0
