@@ -95,6 +95,7 @@ def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, times:
     assert "Traceback" not in err
     assert code == 130
     assert "tlm-search run space.yaml --trials 400" in err
+    assert "a second Ctrl-C stops at once" in err
     folder = tmp_path / "studies" / "space"
     finished = len([trial for trial in read_study(folder).trials if trial.state in ("complete", "pruned")])
     assert not read_study(folder).in_state("running")

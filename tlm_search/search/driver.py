@@ -286,7 +286,8 @@ class Driver:
             return
         self.progress.running -= 1
         attempt = running.asked.attempt if attempt is None else attempt
-        self._ledger.interrupt(running.asked.trial_id, reason, attempt=attempt)
+        counts = {"trained": running.rung.trained, "reused": running.rung.reused} if running.rung else {}
+        self._ledger.interrupt(running.asked.trial_id, reason, attempt=attempt, counts=counts)
 
     def _look_at_clock(self) -> None:
         if self._deadline is not None and time.monotonic() >= self._deadline:

@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 REASON = "the study was interrupted"
+STOPPING = (
+    "stopping once the members in training are done; a second Ctrl-C stops at once, "
+    "and long pre-training then goes on from its last checkpoint"
+)
 
 
 class Interrupts:
     """The first signal lets the running rungs end, the second stops at once: but never while the record is written."""
 
-    def __init__(self, stop: Callable[[str], None]) -> None:
-        self._stop = stop
+    def __init__(self, stop: Callable[[str], None], announce: Callable[[str], None] = lambda line: None) -> None:
+        self._stop, self._announce = stop, announce
         self._writing = False
         self._over = False
         self._collapsed = False
@@ -66,5 +70,8 @@ class Interrupts:
             self.count += 1
             # Nothing but a flag: the signal may have come in the middle of a write.
             self._stop(REASON)
+            if self.count == 1 and not self._over:
+                # Its own thread: this one may be in the middle of a line.
+                threading.Thread(target=self._announce, args=(STOPPING,)).start()
         if self._at_once and not self._writing and not self._over:
             raise KeyboardInterrupt

@@ -138,11 +138,13 @@ class Ledger:
         """Close a trial that failed, with its reason."""
         self._close(trial_id, TrialState.FAIL, {**attributes, "error": error})
 
-    def interrupt(self, trial_id: int, reason: str, *, attempt: int = 0) -> None:
+    def interrupt(
+        self, trial_id: int, reason: str, *, attempt: int = 0, counts: Mapping[str, int] | None = None
+    ) -> None:
         """Close a trial that was stopped through no fault of its own, and enqueue it again.
 
-        It does not count as finished. The new trial has ``retry_of`` and the parameters, so that nothing is sampled
-        again, and what the sampler noted on them.
+        It does not count as finished; what it trained and reused is in ``counts``. The new trial has ``retry_of`` and
+        the parameters, so that nothing is sampled again, and what the sampler noted on them.
         """
         trial = self._storage.get_trial(trial_id)
         drawn = self._is_drawn(trial)
@@ -162,7 +164,9 @@ class Ledger:
                     system_attrs=notes,
                 )
             )
-        self._close(trial_id, TrialState.FAIL, {"error": reason, "interrupted": True, "proposed": again})
+        self._close(
+            trial_id, TrialState.FAIL, {**(counts or {}), "error": reason, "interrupted": True, "proposed": again}
+        )
 
     def add_finished(
         self,

@@ -41,7 +41,7 @@ def run_driver(
     # Errors of trials are the driver's to tell, and it does.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    interrupts = Interrupts(driver.stop)
+    interrupts = Interrupts(driver.stop, announce)
     hooks: Hooks | None = None
     scratch = Path(tempfile.mkdtemp(prefix="tlm-search-"))
 

@@ -319,6 +319,10 @@ class TestStopping:
         after = place.drive(2)
         assert after.progress.complete == 2
         assert after._ledger.trials[1].user_attrs["reused"] == 2
+        # What the interrupted attempt trained is counted, and once.
+        counts = [trial.user_attrs["trained"] for trial in after._ledger.trials]
+        assert counts[:2] == [2, 2]
+        assert sum(counts) == len(list(place.store.entries("members")))
 
     def test_a_trial_that_is_done_counts(self, bench: MakeBench) -> None:
         place = bench(search={"committee_size": 1, "depth": {"low": 1, "high": 4}})

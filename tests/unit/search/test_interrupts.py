@@ -1,11 +1,12 @@
 import os
+import queue
 import signal
 from pathlib import Path
 
 import pytest
 from driven import Bench, space_of
 
-from tlm_search.search.interrupts import Interrupts
+from tlm_search.search.interrupts import STOPPING, Interrupts
 from tlm_search.search.record import record_of
 from tlm_search.search.studies import open_study
 
@@ -23,6 +24,19 @@ def test_the_first_signal_asks_to_stop_and_the_second_stops_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             interrupt()
         assert interrupts.count == 2
+
+
+def test_who_interrupts_is_told_what_is_waited_for_and_once() -> None:
+    said: queue.Queue[str] = queue.Queue()
+    interrupts = Interrupts(lambda reason: None, said.put)
+    with interrupts.heard():
+        interrupt()
+        assert said.get(timeout=10) == STOPPING
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+        interrupts.end()
+        interrupt()
+    assert said.empty()
 
 
 def test_a_second_signal_waits_for_what_is_being_written() -> None:
