@@ -218,8 +218,9 @@ class Driver:
             self.progress.reference_running = True
         else:
             self.progress.running += 1
-        left = self.progress.total - self.progress.finished + self.progress.reference_running
-        parts = parts_of(self._space, places=self.places, jobs=1 if self._waits_for_reference else left)
+        trials = min(self.progress.total - self.progress.finished, self.progress.running + self._ledger.left)
+        jobs = 1 if self._waits_for_reference else int(trials) + self.progress.reference_running
+        parts = parts_of(self._space, places=self.places, jobs=jobs)
         job = Job(None if asked is None else asked.number, settings, parts)
         self._running[key] = _Running(job, asked)
         return job

@@ -7,6 +7,7 @@ study it is in ``studies``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,14 +78,19 @@ class Ledger:
         return self._storage.get_all_trials(self.study._study_id, deepcopy=False)
 
     @property
-    def waiting(self) -> bool:
-        """Whether a trial is enqueued."""
-        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    def waiting(self) -> int:
+        """How many trials are enqueued."""
+        return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    @property
+    def left(self) -> float:
+        """How many trials can still be asked for: without end, unless the sampler is a grid."""
+        return max(0, len(self._grid) - self._next_of_grid()) + self.waiting if self._grid else math.inf
 
     @property
     def exhausted(self) -> bool:
         """Whether the sampler is a grid and all its points were asked for."""
-        return bool(self._grid) and self._next_of_grid() >= len(self._grid) and not self.waiting
+        return self.left == 0
 
     def enqueue_points(self) -> None:
         """Enqueue the space's points that the study does not have yet."""

@@ -45,12 +45,20 @@ def test_a_trial_that_stacks_its_members_is_cut_into_parts_for_the_cores(cores: 
     assert wall_seconds(costs, one_trial(), concurrent=cores, stacked=8)["expected"] == 60 * minutes
 
 
-def test_a_stack_is_not_shared_by_cores_that_come_late() -> None:
-    """Three jobs for two cores: the third is trained as one model, whoever is idle then."""
+@pytest.mark.parametrize(
+    ("cores", "one_by_one", "stacked"),
+    [
+        (2, 8 * 3 / 2, 8 * 3 / 2),
+        (4, 8 * 3 / 4, 8),  # one core has nothing to take of a trial that is one stack
+        (16, 8 * 3 / 16, 2),  # five parts each, of two members at most
+    ],
+)
+def test_cores_take_no_less_than_a_stack(cores: int, one_by_one: float, stacked: float) -> None:
+    """Three trials of eight members, a minute each."""
     space = space_of(search={**SIXTEEN, "heads": {"choices": [1, 2, 4]}, "committee_size": 8}, budget={"trials": 3})
     costs = plan(space, SIZES, Clock())
-    at_most = {stacked: wall_seconds(costs, space, concurrent=16, stacked=stacked)["at_most"] for stacked in (1, 8)}
-    assert at_most == {1: 8 * 3 * 60 / 16, 8: 2 * 60}
+    wall = {stack: wall_seconds(costs, space, concurrent=cores, stacked=stack)["at_most"] for stack in (1, 8)}
+    assert wall == {1: 60 * one_by_one, 8: 60 * stacked}
 
 
 @pytest.mark.parametrize("alone", [{"pruner": "median"}, {"resources": {"gpus_per_trial": 1}}])

@@ -126,6 +126,20 @@ def test_the_last_trials_have_the_most_parts(bench: MakeBench) -> None:
     assert (first.parts, begin(driver, "second").parts) == (1, 2)
 
 
+def test_a_grid_that_is_smaller_than_the_budget_is_all_that_is_left(bench: MakeBench) -> None:
+    search = {**SEARCH, "depth": 1, "heads": {"choices": [1, 2, 4]}, "pretrain_size": 0, "committee_size": 4}
+    place = bench(search=search, sampler="grid", reference=REFERENCE)
+    driver = place.driver(50)
+    driver.places = 8
+    jobs = {key: begin(driver, key) for key in ("reference", "one", "two")}
+    assert [job.parts for job in jobs.values()] == [2, 2, 2]
+    for key in ("reference", "one", "two"):
+        for rung in rungs_of(place, jobs[key]):
+            driver.on_rung(key, rung)
+    assert begin(driver, "three").parts == 8
+    assert begin(driver, "helper").helping
+
+
 def test_a_reference_that_all_trials_wait_for_has_all_places(bench: MakeBench) -> None:
     driver = bench(
         reference={**REFERENCE, "committee_size": 4},
