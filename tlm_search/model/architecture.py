@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from tlm_search.digest import without_defaults
 from tlm_search.space.settings import Value
 
+SPANS = 6  # of a text with marked entities, see tlm_search.model.spans
 _LATER = {"normalisation": "post", "shared_layers": False}
 
 
@@ -78,10 +79,14 @@ class Architecture:
         last = 2 * h if self.normalisation == "pre" else 0
         return embeddings + self.weighted_layers * layer + last + self._convolution_parameters()
 
-    def classifier_parameters(self, labels: int) -> int:
+    def pooled_width(self, pooling: str) -> int:
+        """Return the size of what the pooler reads: of ``spans`` the means side by side."""
+        return self.width * (SPANS if pooling == "spans" else 1)
+
+    def classifier_parameters(self, labels: int, *, pooling: str = "cls") -> int:
         """Count the parameters of the whole classifier: encoder, pooler and output layer."""
         h = self.width
-        return self.encoder_parameters() + h * h + h + h * labels + labels
+        return self.encoder_parameters() + h * self.pooled_width(pooling) + h + h * labels + labels
 
     def forward_flops(self, tokens: float, *, scored: float = 0.0) -> float:
         """Floating-point operations of one forward pass over one text of ``tokens`` tokens.

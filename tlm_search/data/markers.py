@@ -1,0 +1,26 @@
+"""The four tokens that mark the two entities of a text: ``[E1] head [/E1]`` and ``[E2] tail [/E2]``.
+
+Source: Baldini Soares et al. 2019, "Matching the Blanks" (arXiv 1906.03158), entity markers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+HEAD, TAIL = ("[E1]", "[/E1]"), ("[E2]", "[/E2]")
+MARKERS = (*HEAD, *TAIL)
+
+
+class Markers(NamedTuple):
+    """The ids of the markers: ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]``."""
+
+    head: int
+    head_end: int
+    tail: int
+    tail_end: int
+
+    @classmethod
+    def of(cls, special: Mapping[str, int]) -> Markers | None:
+        """Return the ids that ``special`` gives by the markers' texts; None where the task has no marked entities."""
+        return cls(*(special[marker] for marker in MARKERS)) if set(MARKERS) <= set(special) else None

@@ -1,0 +1,54 @@
+"""The spans of a text with two marked entities, whose means a classifier reads side by side.
+
+Sources: Baldini Soares et al. 2019 (arXiv 1906.03158), entity markers; Wu and He 2019 (arXiv 1905.08284), R-BERT, which
+reads the means of the entities beside the sentence.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tlm_search.data.markers import Markers
+
+AROUND = 4  # tokens to the left of the first entity, and to the right of the last one
+
+
+def find_spans(ids: Tensor, mask: Tensor | None, markers: Markers) -> Tensor:
+    """Return which tokens belong to each of six spans, bool ``(..., 6, length)``.
+
+    ``ids`` ``(..., length)`` are rows of tokens; ``mask`` bool ``(..., length)`` says which of a row are the text's
+    own, None that all are. Their leading dimensions may be any that broadcast, so that one row can hold several texts.
+
+    The spans are the whole text, the head entity, the tail entity, the tokens between the two, four tokens to the left
+    of the first entity and four to the right of the last one. Either entity may come first. Markers belong to the whole
+    text alone. Where a span's marker is missing, as where a text is cut, the span is empty; of a marker that occurs
+    twice the first one counts.
+    """
+    mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+    length = ids.shape[-1]
+    head, head_end, tail, tail_end = ((ids == number) & mask for number in markers)
+    places = torch.arange(length, device=ids.device)
+
+    def first(found: Tensor) -> Tensor:
+        """Return the first place that is ``found``, ``(..., 1)``; the length where none is."""
+        return places.where(found, length).amin(-1, keepdim=True)
+
+    begins = [first(head), first(tail)]
+    ends = [first(end & (places > begin)) for end, begin in zip((head_end, tail_end), begins, strict=True)]
+    entities = [(places > begin) & (places < end) & (end < length) for begin, end in zip(begins, ends, strict=True)]
+    foremost, second = torch.minimum(*begins), torch.maximum(*begins)
+    foremost_end = ends[0].where(begins[0] < begins[1], ends[1])
+    between = (places > foremost_end) & (places < second) & (second < length)
+    left = (places < foremost) & (places >= foremost - AROUND) & (foremost < length)
+    last = torch.maximum(*ends)
+    right = (places > last) & (places <= last + AROUND)
+    words = mask & ~(head | head_end | tail | tail_end)
+    parts = [mask.expand_as(words), *(words & part for part in (*entities, between, left, right))]
+    return torch.stack(parts, -2)
+
+
+def span_shares(spans: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what each token contributes to the mean of its span: of an empty span nothing, so that its mean is 0."""
+    shares = spans.to(dtype)
+    return shares / shares.sum(-1, keepdim=True).clamp(min=1)
