@@ -149,7 +149,8 @@ def settings_table(space: Space) -> Table:
 
 def cost_table(costs: Plan, trials: int) -> Table:
     """Lay out the plan: a row for each measure."""
-    table = _table(f"cost of {trials} trials", "measure", "reference", "at least", "expected", "at most")
+    reference = f"reference, {costs.reference_tries} tries" if costs.reference_tries > 1 else "reference"
+    table = _table(f"cost of {trials} trials", "measure", reference, "at least", "expected", "at most")
     columns = costs.columns()
     for name in columns["at_most"]:
         table.add_row(*_cells(name.replace("_", " "), *(short(column[name]) for column in columns.values())))

@@ -117,7 +117,8 @@ class Plan:
 
     ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are the space's points, then
     random. ``at_most``: each trial proposes another committee, the dearest. ``reference`` is its part in each of the
-    three. ``timed`` says whether seconds were counted.
+    three, with all its ``reference_tries``; ``dearest_try`` is that of the one with most operations alone. ``timed``
+    says whether seconds were counted.
     """
 
     at_least: Cost
@@ -126,6 +127,8 @@ class Plan:
     reference: Cost
     assumptions: tuple[str, ...]
     timed: bool = False
+    reference_tries: int = 1
+    dearest_try: Cost | None = None
 
     def columns(self) -> dict[str, dict[str, float]]:
         """Return the measures of each cost, without seconds where they were not counted."""
@@ -138,7 +141,8 @@ class Plan:
 
     def to_document(self) -> dict[str, Any]:
         """Return the plan as JSON."""
-        return {**self.columns(), "assumptions": list(self.assumptions)}
+        tries = {"reference_tries": self.reference_tries} if self.reference_tries > 1 else {}
+        return {**self.columns(), **tries, "assumptions": list(self.assumptions)}
 
 
 def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
@@ -146,9 +150,10 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
 
     With a ``clock`` seconds too; it is asked first for the reference, then for trials as they are expected.
     """
-    settings = space.reference_settings()
-    reference_members = [] if settings is None else _members(settings, sizes)
+    tries = [_members(settings, sizes) for settings in space.reference_tries()]
+    reference_members = list(chain.from_iterable(tries))
     reference = _cost(reference_members, sizes, clock)
+    dearest = max(tries, key=lambda members: _cost(members, sizes, None).flops, default=[])
     generator = random.Random(space.seed)
     points = [*space.points[: space.budget.trials], *[{}] * (space.budget.trials - len(space.points))]
     drawn = (_members(space.settings(draw(space, generator, point)), sizes) for point in points)
@@ -161,6 +166,8 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
         reference=reference,
         assumptions=sizes.assumptions,
         timed=clock is not None,
+        reference_tries=len(tries),
+        dearest_try=reference if len(tries) < 2 else _cost(dearest, sizes, clock),
     )
 
 
@@ -180,13 +187,9 @@ def _whole_texts(length: int) -> str:
 def _draw(parameter: Searched, generator: random.Random) -> Value:
     if isinstance(parameter, Choices):
         return generator.choice(parameter.choices)
-    if parameter.log:
-        value = math.exp(generator.uniform(math.log(parameter.low), math.log(parameter.high)))
-        value = min(max(value, parameter.low), parameter.high)
-        return round(value) if parameter.whole else value
     size = parameter.size()
-    if size is None:
-        return generator.uniform(parameter.low, parameter.high)
+    if parameter.log or size is None:
+        return parameter.at(generator.random())
     return parameter.value(generator.randrange(size))
 
 

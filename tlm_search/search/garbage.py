@@ -1,7 +1,7 @@
 """What of the store no study needs any more: known by reading every study, removed while none is driven.
 
-Members are needed that a trial, the reference or a student of some study names; pre-trained weights, that a needed
-member started from. Measured latencies and tokenised data are small or soon made again, and stay.
+Members are needed that a trial, a try of the reference or a student of some study names; pre-trained weights, that a
+needed member started from. Measured latencies and tokenised data are small or soon made again, and stay.
 """
 
 from __future__ import annotations
@@ -111,6 +111,4 @@ def _read(folder: Path) -> StudyRecord:
 
 
 def _members(record: StudyRecord) -> set[str]:
-    trials = [*record.trials, *([record.reference] if record.reference else [])]
-    trials += [student.result for student in record.students]
-    return {digest for trial in trials for digest in trial.members}
+    return {digest for trial in record.everything_run for digest in trial.members}

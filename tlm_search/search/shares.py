@@ -72,9 +72,9 @@ class Shares:
         Raises:
             ResourceError: a configuration of the space fits on no machine, whatever else runs.
         """
-        reference, fits = self._space.reference_settings(), 0
+        fits = 0
         trials = (self._space.settings(params) for params in corners(self._space))
-        for settings in itertools.chain(trials, [] if reference is None else [reference]):
+        for settings in itertools.chain(trials, self._space.reference_tries()):
             share = self.of(settings)
             self._check(share, settings)
             fits = max(fits, sum(share.fits(machine) for machine in self._machines))

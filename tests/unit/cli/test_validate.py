@@ -82,6 +82,15 @@ def test_json_is_one_document(run):
     assert cost["assumptions"] == ["every text has 64 tokens"]
 
 
+def test_the_tries_of_the_reference_are_in_the_cost(run):
+    text = TEXT.replace("finetune_learning_rate: 1e-3}", "finetune_learning_rate: 1e-3, trials: 3}")
+    lines = [" ".join(line.split()) for line in run(text=text).splitlines()]
+    assert "reference depth 6, convolution_layers 0, finetune_learning_rate 0.001, trials 3" in lines
+    assert "measure reference, 3 tries at least expected at most" in lines
+    assert "members 12 16 92 92" in lines
+    assert json.loads(run("--json", text=text))["cost"]["reference_tries"] == 3
+
+
 @pytest.fixture
 def timing(monkeypatch):
     def timed(space, studies_dir, data_dir):

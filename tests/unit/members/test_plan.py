@@ -137,3 +137,17 @@ def test_a_clock_is_asked_for_members_that_differ_in_their_seeds_together():
     )
     plan(space, SIZES, Asked())
     assert sorted(asked[:3], key=str) == [("finetuning", 7, 5), ("finetuning", None, 2), ("pretraining", 7, 5)]
+
+
+def test_the_tries_of_the_reference_are_part_of_its_cost():
+    rate = {"low": 1e-4, "high": 1e-2, "log": True, "role": "nuisance"}
+    reference = {"depth": 6, "finetune_learning_rate": 1e-3, "pretrain_size": 20, "trials": 4}
+    search = {"depth": {"choices": [1, 2]}, "finetune_learning_rate": rate, "pretrain_epochs": 1}
+    one = planned(search=search, reference={**reference, "trials": 1})
+    four = planned(search=search, reference=reference)
+    assert (four.reference_tries, four.reference.members, one.reference.members) == (4, 4, 1)
+    assert four.reference.pretraining_tokens == one.reference.pretraining_tokens == 200  # which they share
+    assert four.dearest_try == one.reference
+    assert four.at_least.members == one.at_least.members + 3
+    assert four.to_document()["reference_tries"] == 4
+    assert "reference_tries" not in one.to_document()
