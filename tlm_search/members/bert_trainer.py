@@ -26,6 +26,7 @@ from tlm_search.members.store import Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
 from tlm_search.members.train import PIECES, TrainedMember
 from tlm_search.model.architecture import Architecture
+from tlm_search.model.footprint import Phase
 from tlm_search.model.hf import to_transformers
 from tlm_search.model.latency import machine, measure_latency_ms
 from tlm_search.model.weights import Weights
@@ -154,7 +155,8 @@ class BertTrainer:
             for split in ("validation", "test")
         }
         finetuned = first.settings.epochs * int(lesson.texts.offsets[-1])
-        flops = lesson.flops + _training_flops(first.architecture, lesson.texts, first.settings.epochs)
+        phase = phases_of(first)[0]
+        flops = lesson.flops + _training_flops(first.architecture, lesson.texts, first.settings.epochs, phase)
         trained = []
         for index, spec in enumerate(specs):
             document = {
@@ -230,8 +232,7 @@ class BertTrainer:
             keeping=keeping,
         )
         tokens = first.settings.epochs * int(corpus.offsets[-1])
-        scored = first.settings.masking_probability
-        flops = _training_flops(first.architecture, corpus, first.settings.epochs, scored=scored)
+        flops = _training_flops(first.architecture, corpus, first.settings.epochs, phases_of(first)[-1])
         entries = {}
         for index, spec in enumerate(specs):
             if course.broken(index) is not None:
@@ -273,10 +274,11 @@ def _check(course: Course, seeds: Sequence[int], phase: str, setting: str) -> No
             )
 
 
-def _training_flops(architecture: Architecture, texts: TokenArray, epochs: int, *, scored: float = 0.0) -> float:
-    """Three times the forward pass, for all texts and epochs; ``scored`` is the share of tokens that are predicted."""
+def _training_flops(architecture: Architecture, texts: TokenArray, epochs: int, phase: Phase) -> float:
+    """Three times the forward pass, for all texts and epochs."""
     mean = int(texts.offsets[-1]) / len(texts)
-    return 3.0 * epochs * len(texts) * architecture.forward_flops(mean, scored=scored * mean)
+    forward = architecture.forward_flops(mean, scored=phase.scored * mean, words=phase.words(architecture))
+    return 3.0 * epochs * len(texts) * forward
 
 
 def _course_document(course: Course, index: int, tokens: int, flops: float, *, before: float = 0.0) -> dict[str, Any]:

@@ -80,10 +80,10 @@ class Pace:
         settings, texts = spec.settings, self.data.folder("corpus")
         batch = min(settings.batch_size, spec.documents)
         shape = {"masking_probability": settings.masking_probability, "dropout": settings.dropout, "batch_size": batch}
-        optimiser = without_defaults({"optimiser": settings.optimiser}, {"optimiser": "adamw"})
-        key = {**shape, **optimiser, "texts": self.data.corpus_fingerprint}
-        scored = settings.masking_probability * self.data.length
-        update = batch * spec.architecture.forward_flops(self.data.length, scored=scored)
+        later = {"optimiser": "adamw", "softmax": "full"}
+        chosen = without_defaults({name: getattr(settings, name) for name in later}, later)
+        key = {**shape, **chosen, "texts": self.data.corpus_fingerprint}
+        update = phases_of(spec)[-1]._replace(texts=batch).forward_flops(spec.architecture)
         flops = {START: update, "update": update}
         updates = math.ceil(spec.documents / settings.batch_size) * settings.epochs
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.corners import corners
 from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs
+from tlm_search.members.stacks import phases_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.space.parameters import Choices, Searched
 from tlm_search.space.schema import Space
@@ -246,11 +247,12 @@ def _unseeded(spec: PretrainSpec | None) -> PretrainSpec | None:
 def _pretraining(spec: PretrainSpec, sizes: DataSizes) -> Cost:
     settings = spec.settings
     texts = spec.documents * settings.epochs
-    scored = round(settings.masking_probability * sizes.length)
+    scored, phase = round(settings.masking_probability * sizes.length), phases_of(spec)[-1]
+    words = phase.words(spec.architecture)
     return Cost(
         pretraining_tokens=texts * sizes.length,
         updates=math.ceil(spec.documents / settings.batch_size) * settings.epochs,
-        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length, scored=scored),
+        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length, scored=scored, words=words),
     )
 
 

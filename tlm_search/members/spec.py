@@ -112,6 +112,7 @@ def committee_specs(
         masking_probability=float(settings["masking_probability"]),
         schedule=str(settings["pretrain_schedule"]),
         optimiser=str(settings["pretrain_optimiser"]),
+        softmax=str(settings["pretrain_softmax"]),
     )
     finetuning = Finetuning(
         pooling=str(settings["pooling"]),
