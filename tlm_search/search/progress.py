@@ -26,10 +26,7 @@ class Best:
 
 @dataclass
 class Progress:
-    """The state of a run. Members and tokens count this run; trials also what the study held before it.
-
-    ``reference`` has the metrics of the chosen reference; of ``reference_tries`` so many are ``reference_done``.
-    """
+    """The state of a run. Members and tokens count this run; trials also what the study held before it."""
 
     total: int
     finished: int = 0
@@ -42,9 +39,7 @@ class Progress:
     tokens: int = 0
     best: Best | None = None
     reference: Mapping[str, float] | None = None
-    reference_running: int = 0
-    reference_done: int = 0
-    reference_tries: int = 0
+    reference_running: bool = False
     started: float = field(default_factory=time.monotonic)
     finished_before: int = 0
     first_job: float | None = None

@@ -21,7 +21,6 @@ class Pretraining:
     masking_probability: float
     schedule: str = "linear"
     optimiser: str = "adamw"
-    softmax: str = "full"
 
 
 @dataclass(frozen=True)
