@@ -55,6 +55,7 @@ def best(
     from rich.console import Console
 
     from tlm_search.report.answer import cost_words
+    from tlm_search.report.cautions import cautions, trials_of_each
 
     console = Console(highlight=False)
     if selection.choices:
@@ -69,6 +70,10 @@ def best(
         first = selection.choices[0].candidate
         costs = cost_words(first, reference)
         console.print(f"Beside the reference, trial {first.trial.number} comes at {costs}.", markup=False)
+    if selection.choices and (trials := trials_of_each(record)) is not None:
+        console.print(trials, markup=False)
+    for caution in cautions(record):
+        console.print(caution.words, markup=False)
     if any(_matches(choice) == UNSURE for choice in selection.choices):
         console.print(f"{UNSURE}: it matches on validation, where it was chosen, but the test set does not confirm it.")
 

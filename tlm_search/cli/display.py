@@ -92,6 +92,8 @@ def best_in_words(progress: Progress) -> str:
     words = "none yet" if best is None else f"trial {best.trial}: {_accuracies(best.metrics)}"
     if progress.reference is not None:
         return f"{words}; reference: {_accuracies(progress.reference)}"
+    if progress.reference_tries > 1 and progress.reference_done < progress.reference_tries:
+        return f"{words}; {progress.reference_done} of {progress.reference_tries} tries of the reference done"
     return f"{words}; the reference is in training" if progress.reference_running else words
 
 

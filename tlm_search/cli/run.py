@@ -131,6 +131,8 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     console.print()
     for sentence in (answer.headline, *answer.verdict):
         console.print(sentence, markup=False)
+    for caution in answer.cautions:
+        console.print(caution.words, markup=False)
     console.print(_table(answer.table))
     also = "" if shown(page) == str(page) else f", and at {shown(page)}"
     console.print(f"report: {page}{also}", markup=False)

@@ -11,7 +11,7 @@ from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
     from tlm_search.committee.select import VotesOf
-    from tlm_search.search.record import StudentRecord, StudyRecord, TrialRecord
+    from tlm_search.search.record import StudentRecord, StudyRecord
 
 _FAILURES_SHOWN = 5
 
@@ -38,8 +38,6 @@ def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
     from tlm_search.remote.mount import shown
     from tlm_search.search.record import STATES
 
-    everything = [*record.trials, *([record.reference] if record.reference else [])]
-    everything += [student.result for student in record.students]
     failed = record.in_state("failed")
     selection = select(record.trials, record.reference, constraints=record.space.constraints, top=1, votes_of=votes_of)
     choice = next(iter(selection.choices), None)
@@ -53,11 +51,11 @@ def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
         "interrupted": sum(trial.interrupted for trial in record.trials),
         "budget": record.space.budget.trials,
         "members": {
-            "trained": sum(trial.trained for trial in everything),
-            "reused": sum(trial.reused for trial in everything),
+            "trained": sum(trial.trained for trial in record.everything_run),
+            "reused": sum(trial.reused for trial in record.everything_run),
         },
         "students": [_student(student) for student in record.students],
-        "reference": None if record.reference is None else _outcome(record.reference),
+        "reference": _reference(record),
         "best": None if choice is None else choice.to_document(),
         "failures": [{"trial": trial.number, "error": trial.error} for trial in failed[-_FAILURES_SHOWN:]],
     }
@@ -74,7 +72,7 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
         f"members    {members['trained']} trained, {members['reused']} reused",
     ]
     if summary["reference"] is not None:
-        lines.append(f"reference  {_outcome_in_words(summary['reference'])}")
+        lines.append(f"reference  {_reference_in_words(summary['reference'])}")
     for student in summary["students"]:
         lines.append(
             f"student    of trial {student['trial']}, {student['committee_size']} members: validation accuracy "
@@ -105,13 +103,24 @@ def _student(student: StudentRecord) -> dict[str, Any]:
     }
 
 
-def _outcome(reference: TrialRecord) -> dict[str, Any]:
+def _reference(record: StudyRecord) -> dict[str, Any] | None:
+    """Return the result of the reference, or its error, and how many of its trials are done."""
+    reference, tries = record.reference, record.reference_tries
+    if reference is None and not tries:
+        return None
+    trials = {"trials": {"done": len(tries) or 1, "of": len(record.space.reference_tries())}}
+    if reference is None:
+        return trials
     if reference.error is not None:
-        return {"error": reference.error}
-    return {"committee_size": len(reference.members), **reference.metrics}
+        return {"error": reference.error, **trials}
+    return {"committee_size": len(reference.members), **reference.metrics, **trials}
 
 
-def _outcome_in_words(reference: dict[str, Any]) -> str:
+def _reference_in_words(reference: dict[str, Any]) -> str:
+    done, of = reference["trials"]["done"], reference["trials"]["of"]
     if "error" in reference:
         return f"failed: {reference['error']}"
-    return f"validation accuracy {reference['validation_accuracy']:.4f}, test {reference['test_accuracy']:.4f}"
+    if "validation_accuracy" not in reference:
+        return f"{done} of {of} tries done; the best on validation is chosen when all are"
+    words = f"validation accuracy {reference['validation_accuracy']:.4f}, test {reference['test_accuracy']:.4f}"
+    return f"{words}, the best on validation of {of} tries" if of > 1 else words

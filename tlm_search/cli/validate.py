@@ -149,7 +149,8 @@ def settings_table(space: Space) -> Table:
 
 def cost_table(costs: Plan, trials: int) -> Table:
     """Lay out the plan: a row for each measure."""
-    table = _table(f"cost of {trials} trials", "measure", "reference", "at least", "expected", "at most")
+    reference = f"reference, {costs.reference_tries} tries" if costs.reference_tries > 1 else "reference"
+    table = _table(f"cost of {trials} trials", "measure", reference, "at least", "expected", "at most")
     columns = costs.columns()
     for name in columns["at_most"]:
         table.add_row(*_cells(name.replace("_", " "), *(short(column[name]) for column in columns.values())))
@@ -174,11 +175,9 @@ def duration(seconds: float) -> str:
 
 def _defaults(space: Space) -> dict[str, Any]:
     from tlm_search.space.checks import SHAPE
-    from tlm_search.space.settings import SETTINGS, STUDENT_SETTINGS
+    from tlm_search.space.settings import SETTINGS
 
-    said = {**space.searched(), **space.fixed()}
-    idle = () if said.get("self_training") else STUDENT_SETTINGS
-    others = {name: setting for name, setting in SETTINGS.items() if name not in (*said, *idle)}
+    others = {name: setting for name, setting in SETTINGS.items() if name not in {**space.searched(), **space.fixed()}}
     derived = "width = heads x head_size"
     return {name: derived if name in SHAPE else setting.default for name, setting in others.items()}
 

@@ -26,6 +26,7 @@ from tlm_search.members.store import Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
 from tlm_search.members.train import PIECES, TrainedMember
 from tlm_search.model.architecture import Architecture
+from tlm_search.model.footprint import Phase
 from tlm_search.model.hf import to_transformers
 from tlm_search.model.latency import machine, measure_latency_ms
 from tlm_search.model.weights import Weights
@@ -52,7 +53,7 @@ class BertTrainer:
         self.threads = threads
         self.share = share
         self.checkpoint_seconds = checkpoint_seconds
-        self._lesson_of: tuple[Teaching, Lesson] | None = None  # the last one: it may be large
+        self._lessons: dict[Teaching, Lesson] = {}
         torch.set_num_threads(threads)
         keep_freed_memory()
         if device != "cpu" and share < 1:
@@ -154,16 +155,14 @@ class BertTrainer:
             for split in ("validation", "test")
         }
         finetuned = first.settings.epochs * int(lesson.texts.offsets[-1])
-        flops = lesson.flops + _training_flops(first.architecture, lesson.texts, first.settings.epochs)
+        phase = phases_of(first)[0]
+        flops = lesson.flops + _training_flops(first.architecture, lesson.texts, first.settings.epochs, phase)
         trained = []
         for index, spec in enumerate(specs):
             document = {
                 "spec": spec.to_document(),
                 "labels": list(data.labels),
-                "finetuning": {
-                    **_course_document(course, index, finetuned, flops, before=lesson.seconds),
-                    **({"answers": {"seconds": lesson.seconds, "flops": lesson.flops}} if spec.teaching else {}),
-                },
+                "finetuning": _course_document(course, index, finetuned, flops, before=lesson.seconds),
                 "pretraining": dict(entries[index].document["course"]) if entries else None,
                 "pieces": pieces,
                 **provenance(data, self.device),
@@ -177,10 +176,10 @@ class BertTrainer:
 
     def _lesson(self, spec: MemberSpec, store: Store, data: PreparedData) -> Lesson:
         if spec.teaching is not None:
-            # The same for all students of a committee.
-            if self._lesson_of is None or self._lesson_of[0] != spec.teaching:
-                self._lesson_of = spec.teaching, teach(spec, store=store, data=data, device=self.device)
-            return self._lesson_of[1]
+            # The same for all students of a committee: its members answer once.
+            if spec.teaching not in self._lessons:
+                self._lessons[spec.teaching] = teach(spec, store=store, data=data, device=self.device)
+            return self._lessons[spec.teaching]
         return Lesson(TokenArray.open(data.folder("train")), _labels(data, "train"))
 
     def _pretrained(
@@ -233,8 +232,7 @@ class BertTrainer:
             keeping=keeping,
         )
         tokens = first.settings.epochs * int(corpus.offsets[-1])
-        scored = first.settings.masking_probability
-        flops = _training_flops(first.architecture, corpus, first.settings.epochs, scored=scored)
+        flops = _training_flops(first.architecture, corpus, first.settings.epochs, phases_of(first)[-1])
         entries = {}
         for index, spec in enumerate(specs):
             if course.broken(index) is not None:
@@ -276,10 +274,11 @@ def _check(course: Course, seeds: Sequence[int], phase: str, setting: str) -> No
             )
 
 
-def _training_flops(architecture: Architecture, texts: TokenArray, epochs: int, *, scored: float = 0.0) -> float:
-    """Three times the forward pass, for all texts and epochs; ``scored`` is the share of tokens that are predicted."""
+def _training_flops(architecture: Architecture, texts: TokenArray, epochs: int, phase: Phase) -> float:
+    """Three times the forward pass, for all texts and epochs."""
     mean = int(texts.offsets[-1]) / len(texts)
-    return 3.0 * epochs * len(texts) * architecture.forward_flops(mean, scored=scored * mean)
+    forward = architecture.forward_flops(mean, scored=phase.scored * mean, words=phase.words(architecture))
+    return 3.0 * epochs * len(texts) * forward
 
 
 def _course_document(course: Course, index: int, tokens: int, flops: float, *, before: float = 0.0) -> dict[str, Any]:

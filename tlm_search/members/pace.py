@@ -23,7 +23,6 @@ from tlm_search.members.precision import measured_precision
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.stacks import over_stacks, phases_of, stack_size
 from tlm_search.members.store import Store
-from tlm_search.members.teaching import texts_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
 from tlm_search.model.latency import machine
@@ -45,7 +44,6 @@ _SECONDS = 0.5  # of timed updates that are enough
 
 Measure = Callable[[], Mapping[str, float]]
 Settings = TypeVar("Settings", Pretraining, Finetuning)
-Labels = NDArray[np.int64] | NDArray[np.float32]
 
 
 class Pace:
@@ -82,10 +80,10 @@ class Pace:
         settings, texts = spec.settings, self.data.folder("corpus")
         batch = min(settings.batch_size, spec.documents)
         shape = {"masking_probability": settings.masking_probability, "dropout": settings.dropout, "batch_size": batch}
-        optimiser = without_defaults({"optimiser": settings.optimiser}, {"optimiser": "adamw"})
-        key = {**shape, **optimiser, "texts": self.data.corpus_fingerprint}
-        scored = settings.masking_probability * self.data.length
-        update = batch * spec.architecture.forward_flops(self.data.length, scored=scored)
+        later = {"optimiser": "adamw", "softmax": "full"}
+        chosen = without_defaults({name: getattr(settings, name) for name in later}, later)
+        key = {**shape, **chosen, "texts": self.data.corpus_fingerprint}
+        update = phases_of(spec)[-1]._replace(texts=batch).forward_flops(spec.architecture)
         flops = {START: update, "update": update}
         updates = math.ceil(spec.documents / settings.batch_size) * settings.epochs
 
@@ -100,46 +98,27 @@ class Pace:
         return self._over_stacks(spec, members, seconds)
 
     def finetuning(self, spec: MemberSpec, members: int) -> float:
-        """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test.
-
-        Those of students include the answers of their teachers.
-        """
+        """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test."""
         settings, rows = spec.settings, self.data.rows
-        taught = 0 if spec.teaching is None else self.data.unlabelled_texts.get("used", 0)
-        learned = rows["train"] + taught
-        batch = min(settings.batch_size, learned)
+        batch = min(settings.batch_size, rows["train"])
         shape = {"pooling": settings.pooling, "dropout": settings.dropout, "batch_size": batch, "labels": spec.labels}
         key = {**shape, "texts": self.data.task_fingerprint}
-        if taught:
-            key["unlabelled"] = self.data.unlabelled_fingerprint
         text = spec.architecture.forward_flops(self.data.length)
         flops = {START: batch * text, "update": batch * text, "text": text}
-        updates = math.ceil(learned / settings.batch_size) * settings.epochs
-        asked = 0 if spec.teaching is None else len(spec.teaching.teachers) * learned
-
-        def known(stack: int) -> Mapping[str, float]:
-            def measure() -> Mapping[str, float]:
-                texts, labels = self._learned(spec)
-                timed = self._updates(lambda n, clock: self._begin_finetuning(spec, texts, labels, n, clock, stack))
-                return {**timed, "text": self._seconds_per_answer(spec, texts, labels, stack)}
-
-            return self._known_seconds("finetuning", spec, {**key, "stack": stack}, flops, measure)
+        updates = math.ceil(rows["train"] / settings.batch_size) * settings.epochs
 
         def seconds(stack: int) -> float:
-            part = known(stack)
-            answers = (rows["validation"] + rows["test"]) * part["text"]
-            return part.get(START, 0.0) + updates * part["update"] + answers
+            def measure() -> Mapping[str, float]:
+                texts = TokenArray.open(self.data.folder("train"))
+                labels: NDArray[np.int64] = np.load(self.data.folder("train") / "labels.npy")
+                known = self._updates(lambda n, clock: self._begin_finetuning(spec, texts, labels, n, clock, stack))
+                return {**known, "text": self._seconds_per_answer(spec, texts, labels, stack)}
 
-        trained = self._over_stacks(spec, members, seconds)
-        return trained + (asked * known(1)["text"] if asked else 0.0)
+            known = self._known_seconds("finetuning", spec, {**key, "stack": stack}, flops, measure)
+            answers = (rows["validation"] + rows["test"]) * known["text"]
+            return known.get(START, 0.0) + updates * known["update"] + answers
 
-    def _learned(self, spec: MemberSpec) -> tuple[TokenArray, Labels]:
-        """Return the texts that a member such as ``spec`` learns, with labels that take the time of its own."""
-        if spec.teaching is None:
-            labels: NDArray[np.int64] = np.load(self.data.folder("train") / "labels.npy")
-            return TokenArray.open(self.data.folder("train")), labels
-        texts = texts_of(spec.teaching, self.data)
-        return texts, np.full((len(texts), spec.labels), 1 / spec.labels, np.float32)
+        return self._over_stacks(spec, members, seconds)
 
     def latencies(self, size: int) -> float:
         """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
@@ -207,7 +186,7 @@ class Pace:
         self,
         spec: MemberSpec,
         texts: TokenArray,
-        labels: Labels,
+        labels: NDArray[np.int64],
         updates: int,
         clock: UpdateClock,
         members: int,
@@ -224,7 +203,7 @@ class Pace:
         spec: MemberSpec,
         settings: Finetuning,
         texts: TokenArray,
-        labels: Labels,
+        labels: NDArray[np.int64],
         clock: Keeper | None,
         members: int,
     ) -> Weights:
@@ -242,7 +221,9 @@ class Pace:
         )
         return weights
 
-    def _seconds_per_answer(self, spec: MemberSpec, texts: TokenArray, labels: Labels, members: int) -> float:
+    def _seconds_per_answer(
+        self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64], members: int
+    ) -> float:
         few, rows = sample(texts, min(spec.settings.batch_size, len(texts)))
         weights = self._finetune(spec, once(spec.settings, len(few)), few, labels[rows], None, members)
         asked = sample(TokenArray.open(self.data.folder("test")), _ANSWERS)[0]

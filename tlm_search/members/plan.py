@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.corners import corners
-from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs, settings_of_teachers, students
+from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs
+from tlm_search.members.stacks import phases_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.space.parameters import Choices, Searched
 from tlm_search.space.schema import Space
@@ -26,7 +27,6 @@ from tlm_search.space.settings import Value
 TRAINING_PASSES = 3  # a backward pass is two forward passes of work
 _LABELS_ASSUMED = 10
 _VOCABULARY_ASSUMED = 30_522  # of bert-base-uncased
-_UNLABELLED_ASSUMED = 20_000
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
@@ -48,17 +48,13 @@ class Seconds(Protocol):
 
 @dataclass(frozen=True)
 class DataSizes:
-    """What the cost of a member depends on, besides its settings; ``length`` is in tokens, the rest in texts or labels.
-
-    ``unlabelled`` are the texts that students learn from besides the ``train_rows``.
-    """
+    """What the cost of a member depends on, besides its settings; ``length`` is in tokens, ``train_rows`` in texts."""
 
     vocabulary: int
     length: int
     labels: int
     train_rows: int
     assumptions: tuple[str, ...] = ()
-    unlabelled: int = 0
 
     @classmethod
     def of_space(cls, space: Space) -> DataSizes:
@@ -72,24 +68,13 @@ class DataSizes:
             vocabulary = _VOCABULARY_ASSUMED
             most = "at most " if space.tokenizer.min_count else ""
             assumptions.append(f"the tokenizer has {most}{vocabulary:,} tokens")
-        rows, unlabelled = labels * space.task.train_per_label, 0
-        if space.task.unlabelled is not None:
-            unlabelled = space.task.unlabelled.documents or _UNLABELLED_ASSUMED
-            if space.task.unlabelled.documents is None:
-                assumptions.append(f"the task has {unlabelled:,} unlabelled texts")
-        return cls(vocabulary, space.tokenizer.length, labels, rows, tuple(assumptions), unlabelled)
+        rows = labels * space.task.train_per_label
+        return cls(vocabulary, space.tokenizer.length, labels, rows, tuple(assumptions))
 
     @classmethod
     def of_data(cls, data: PreparedData) -> DataSizes:
         """Return the sizes of what was prepared."""
-        return cls(
-            data.vocabulary,
-            data.length,
-            len(data.labels),
-            data.rows["train"],
-            (_whole_texts(data.length),),
-            data.unlabelled_texts.get("used", 0),
-        )
+        return cls(data.vocabulary, data.length, len(data.labels), data.rows["train"], (_whole_texts(data.length),))
 
 
 @dataclass(frozen=True)
@@ -133,7 +118,8 @@ class Plan:
 
     ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are the space's points, then
     random. ``at_most``: each trial proposes another committee, the dearest. ``reference`` is its part in each of the
-    three. ``timed`` says whether seconds were counted.
+    three, with all its ``reference_tries``; ``dearest_try`` is that of the one with most operations alone. ``timed``
+    says whether seconds were counted.
     """
 
     at_least: Cost
@@ -142,6 +128,8 @@ class Plan:
     reference: Cost
     assumptions: tuple[str, ...]
     timed: bool = False
+    reference_tries: int = 1
+    dearest_try: Cost | None = None
 
     def columns(self) -> dict[str, dict[str, float]]:
         """Return the measures of each cost, without seconds where they were not counted."""
@@ -154,7 +142,8 @@ class Plan:
 
     def to_document(self) -> dict[str, Any]:
         """Return the plan as JSON."""
-        return {**self.columns(), "assumptions": list(self.assumptions)}
+        tries = {"reference_tries": self.reference_tries} if self.reference_tries > 1 else {}
+        return {**self.columns(), **tries, "assumptions": list(self.assumptions)}
 
 
 def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
@@ -162,9 +151,10 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
 
     With a ``clock`` seconds too; it is asked first for the reference, then for trials as they are expected.
     """
-    settings = space.reference_settings()
-    reference_members = [] if settings is None else _members(settings, sizes)
+    tries = [_members(settings, sizes) for settings in space.reference_tries()]
+    reference_members = list(chain.from_iterable(tries))
     reference = _cost(reference_members, sizes, clock)
+    dearest = max(tries, key=lambda members: _cost(members, sizes, None).flops, default=[])
     generator = random.Random(space.seed)
     points = [*space.points[: space.budget.trials], *[{}] * (space.budget.trials - len(space.points))]
     drawn = (_members(space.settings(draw(space, generator, point)), sizes) for point in points)
@@ -177,6 +167,8 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
         reference=reference,
         assumptions=sizes.assumptions,
         timed=clock is not None,
+        reference_tries=len(tries),
+        dearest_try=reference if len(tries) < 2 else _cost(dearest, sizes, clock),
     )
 
 
@@ -196,13 +188,9 @@ def _whole_texts(length: int) -> str:
 def _draw(parameter: Searched, generator: random.Random) -> Value:
     if isinstance(parameter, Choices):
         return generator.choice(parameter.choices)
-    if parameter.log:
-        value = math.exp(generator.uniform(math.log(parameter.low), math.log(parameter.high)))
-        value = min(max(value, parameter.low), parameter.high)
-        return round(value) if parameter.whole else value
     size = parameter.size()
-    if size is None:
-        return generator.uniform(parameter.low, parameter.high)
+    if parameter.log or size is None:
+        return parameter.at(generator.random())
     return parameter.value(generator.randrange(size))
 
 
@@ -214,9 +202,8 @@ def different_trials(space: Space) -> int:
 
 
 def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[MemberSpec]:
-    """Return what a trial trains: its members; with self-training teachers, then students."""
     # No fingerprints, and seeds from 0: here members need only differ where those of the study do.
-    members = committee_specs(
+    return committee_specs(
         settings,
         vocabulary=sizes.vocabulary,
         positions=sizes.length,
@@ -225,11 +212,6 @@ def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[Member
         task="",
         seeds=range(int(settings["committee_size"])),
     )
-    of_teachers = settings_of_teachers(settings)
-    if of_teachers is None:
-        return members
-    teachers = _members(of_teachers, sizes)
-    return [*teachers, *students(members, teachers, settings, unlabelled="unlabelled")]
 
 
 def _committee_cost(settings: Mapping[str, Value], sizes: DataSizes, clock: Seconds | None) -> Cost:
@@ -241,8 +223,6 @@ def _cost(specs: Iterable[MemberSpec], sizes: DataSizes, clock: Seconds | None) 
     members = list(dict.fromkeys(specs))
     pretrained = list(dict.fromkeys(member.pretrained for member in members if member.pretrained is not None))
     parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec, sizes) for spec in pretrained]
-    taught = {member.teaching: member for member in members if member.teaching is not None}
-    parts += [_answers(student, sizes) for student in taught.values()]
     return sum(parts, Cost(seconds=0 if clock is None else _seconds(members, pretrained, clock)))
 
 
@@ -267,34 +247,24 @@ def _unseeded(spec: PretrainSpec | None) -> PretrainSpec | None:
 def _pretraining(spec: PretrainSpec, sizes: DataSizes) -> Cost:
     settings = spec.settings
     texts = spec.documents * settings.epochs
-    scored = round(settings.masking_probability * sizes.length)
+    scored, phase = round(settings.masking_probability * sizes.length), phases_of(spec)[-1]
+    words = phase.words(spec.architecture)
     return Cost(
         pretraining_tokens=texts * sizes.length,
         updates=math.ceil(spec.documents / settings.batch_size) * settings.epochs,
-        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length, scored=scored),
+        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length, scored=scored, words=words),
     )
 
 
 def _finetuning(spec: MemberSpec, sizes: DataSizes) -> Cost:
-    settings, rows = spec.settings, _rows(spec, sizes)
-    texts = rows * settings.epochs
+    settings = spec.settings
+    texts = sizes.train_rows * settings.epochs
     return Cost(
         members=1,
         finetuning_tokens=texts * sizes.length,
-        updates=math.ceil(rows / settings.batch_size) * settings.epochs,
+        updates=math.ceil(sizes.train_rows / settings.batch_size) * settings.epochs,
         flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length),
     )
-
-
-def _answers(student: MemberSpec, sizes: DataSizes) -> Cost:
-    """Return what the teachers' answers take, which all their students share."""
-    assert student.teaching is not None
-    texts = len(student.teaching.teachers) * _rows(student, sizes)
-    return Cost(flops=texts * student.architecture.forward_flops(sizes.length))
-
-
-def _rows(spec: MemberSpec, sizes: DataSizes) -> int:
-    return sizes.train_rows + (sizes.unlabelled if spec.teaching is not None else 0)
 
 
 def _extreme(choose: Callable[[Iterable[float]], float], costs: Sequence[Cost]) -> Cost:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from tlm_search.digest import without_defaults
 from tlm_search.members.measured import measured
 from tlm_search.members.store import Store
 from tlm_search.model.architecture import Architecture
@@ -26,7 +27,8 @@ def measured_precision(
     if not can_gain(architecture, load, device, members=members):
         return "float32"
     where = machine(device)
-    key = {"architecture": architecture.to_document(), **asdict(load), "machine": where}
+    shape = without_defaults(asdict(load), {"softmax": "full"})
+    key = {"architecture": architecture.to_document(), **shape, "machine": where}
     if members > 1:
         key["members"] = members
 

@@ -17,8 +17,9 @@ CPU_FLOPS, CPU_BYTES = 1e9, 2e9
 def phases_of(spec: MemberSpec | PretrainSpec) -> list[Phase]:
     """Return what a member is trained in, the pre-training last."""
     if isinstance(spec, PretrainSpec):
-        return [(spec.settings.batch_size, spec.settings.masking_probability)]
-    return [(spec.settings.batch_size, 0.0), *(phases_of(spec.pretrained) if spec.pretrained else ())]
+        settings = spec.settings
+        return [Phase(settings.batch_size, settings.masking_probability, sampled=settings.softmax == "sampled")]
+    return [Phase(spec.settings.batch_size), *(phases_of(spec.pretrained) if spec.pretrained else ())]
 
 
 def stack_size(shape: Architecture, phases: Sequence[Phase], *, device: str, threads: int, share: float) -> int:
@@ -29,9 +30,7 @@ def stack_size(shape: Architecture, phases: Sequence[Phase], *, device: str, thr
     where most of the time goes.
     """
     if device == "cpu":
-        texts, scored = phases[-1]
-        flops = texts * shape.forward_flops(shape.positions, scored=scored * shape.positions)
-        most = MOST_STACKED if flops < threads * CPU_FLOPS else 1
+        most = MOST_STACKED if phases[-1].forward_flops(shape) < threads * CPU_FLOPS else 1
         return members_that_fit(shape, phases, memory=CPU_BYTES, most=most)
     import torch  # which plans and shares, that ask for CPUs only, do without
 

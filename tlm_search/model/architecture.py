@@ -88,16 +88,17 @@ class Architecture:
         h = self.width
         return self.encoder_parameters() + h * self.pooled_width(pooling) + h + h * labels + labels
 
-    def forward_flops(self, tokens: float, *, scored: float = 0.0) -> float:
+    def forward_flops(self, tokens: float, *, scored: float = 0.0, words: float | None = None) -> float:
         """Floating-point operations of one forward pass over one text of ``tokens`` tokens.
 
-        A multiply-add is 2. ``scored`` positions pass through the masked-language-model head (Kaplan et al. 2020,
-        appendix B, with the attention products and the head counted in full). Every layer counts for every token, also
+        A multiply-add is 2. ``scored`` positions pass through the masked-language-model head, which scores ``words``,
+        by default the whole vocabulary (Kaplan et al. 2020, appendix B, with the attention products and the head
+        counted in full). Every layer counts for every token, also
         where the engine computes the last one only for what is read of it.
         """
         h, f = self.width, self.feed_forward
         layer = 2 * (4 * h * h + 2 * h * f) + 4 * tokens * h
-        head = 2 * (h * h + h * self.vocabulary)
+        head = 2 * (h * h + h * (self.vocabulary if words is None else min(words, self.vocabulary)))
         return tokens * self.depth * layer + scored * head + self._convolution_flops(self.positions)
 
     def serving_flops(self, tokens: float, *, pooling: str) -> float:

@@ -7,6 +7,7 @@ take corrects it (``tlm_search.search.shares``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from tlm_search.model.architecture import Architecture
 from tlm_search.space.settings import Value
@@ -19,9 +20,28 @@ STATE_FLOATS = 5
 WIDTHS, INNER_WIDTHS = 18, 4
 ATTENTIONS = 4  # attention scores, probabilities, dropout and their gradient
 LOGITS = 3  # logits, softmax, gradient
-Phase = tuple[int, float]  # of training: texts of a batch, and the share of their tokens that is predicted
-
 PROCESS_BYTES = 400e6  # an interpreter with torch, and what its kernels take at their first call
+
+
+class Phase(NamedTuple):
+    """A phase of training: ``texts`` of a batch, the share of their tokens that is ``scored``, and among which words.
+
+    With a ``sampled`` softmax the words are those that the batch scores.
+    """
+
+    texts: int
+    scored: float = 0.0
+    sampled: bool = False
+
+    def forward_flops(self, shape: Architecture) -> float:
+        """Floating-point operations of the forward pass of one member's batch."""
+        scored = self.scored * shape.positions
+        return self.texts * shape.forward_flops(shape.positions, scored=scored, words=self.words(shape))
+
+    def words(self, shape: Architecture) -> float:
+        """Return how many words the head scores at most for each token."""
+        scored = self.scored * self.texts * shape.positions
+        return min(scored, shape.vocabulary) if self.sampled else shape.vocabulary
 
 
 def stack_bytes(
@@ -33,18 +53,17 @@ def stack_bytes(
     """
     shape = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
     return max(
-        training_bytes(shape, texts=max(1, batch // pieces), scored=scored, members=members)
-        for batch, scored in phases_of_settings(settings)
+        training_bytes(shape, texts=max(1, phase.texts // pieces), scored=phase.scored, members=members)
+        for phase in phases_of_settings(settings)
     )
 
 
 def phases_of_settings(settings: Mapping[str, Value]) -> list[Phase]:
-    """Return what the members of complete ``settings`` are trained in, students too, the pre-training last."""
-    phases = [(int(settings["finetune_batch_size"]), 0.0)]
-    if settings["self_training"]:
-        phases.append((int(settings["student_batch_size"]), 0.0))
+    """Return what a member with complete ``settings`` is trained in, the pre-training last."""
+    phases = [Phase(int(settings["finetune_batch_size"]))]
     if settings["pretrain_size"]:
-        phases.append((int(settings["pretrain_batch_size"]), float(settings["masking_probability"])))
+        batch, scored = int(settings["pretrain_batch_size"]), float(settings["masking_probability"])
+        phases.append(Phase(batch, scored, sampled=settings.get("pretrain_softmax") == "sampled"))
     return phases
 
 
@@ -52,7 +71,7 @@ def members_that_fit(shape: Architecture, phases: Sequence[Phase], *, memory: fl
     """Return how many stacked members, at least 1 and at most so many, ``memory`` bytes hold in training."""
 
     def fits(members: int) -> bool:
-        sizes = (training_bytes(shape, texts=texts, scored=scored, members=members) for texts, scored in phases)
+        sizes = (training_bytes(shape, texts=p.texts, scored=p.scored, members=members) for p in phases)
         return PROCESS_BYTES + max(sizes) <= memory
 
     return next((members for members in range(most, 1, -1) if fits(members)), 1)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tlm_search.model.bert import mlm_transform
+from tlm_search.model.rows import gather
 from tlm_search.model.tied import UNSCORED, TiedWords, linear_cross_entropy
 from tlm_search.model.weights import Weights
 
@@ -22,6 +23,20 @@ def mlm_losses(
     """
     head = (mlm_transform(weights, hidden), weights["embeddings.words"], weights["mlm.bias"])
     return linear_cross_entropy(*head, targets, shares, words)
+
+
+def sampled_mlm_losses(
+    weights: Weights, hidden: Tensor, targets: Tensor, shares: Tensor, candidates: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Return each member's sum of cross-entropies as ``mlm_losses`` does, over a few words instead of all.
+
+    ``candidates`` are the ids ``(K, c)`` of these words and what is taken from their logits ``(K, c)``; ``targets``
+    ``(K, n)`` are indices of them, or UNSCORED.
+    """
+    ids, offsets = candidates
+    bias = weights["mlm.bias"].gather(1, ids) - offsets
+    table = gather(weights["embeddings.words"], ids)
+    return linear_cross_entropy(mlm_transform(weights, hidden), table, bias, targets, shares)
 
 
 def class_losses(logits: Tensor, targets: Tensor) -> Tensor:

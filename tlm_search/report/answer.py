@@ -11,6 +11,7 @@ import pandas as pd
 
 from tlm_search.committee.candidates import Candidate, candidates, configurations, whole
 from tlm_search.committee.select import MARGIN, Choice, select
+from tlm_search.report.cautions import Caution, cautions, trials_of_each
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.ranking import pool_of_study
 from tlm_search.report.tables import configuration_words
@@ -22,7 +23,7 @@ from tlm_search.search.record import StudyRecord, TrialRecord
 class Answer:
     """The answer in sentences and as a table with a column for each committee.
 
-    ``next_commands`` are pairs of what for and the command.
+    ``cautions`` are what to bear in mind with it. ``next_commands`` are pairs of what for and the command.
     """
 
     headline: str
@@ -31,6 +32,7 @@ class Answer:
     cheapest: Choice | None
     table: pd.DataFrame
     next_commands: tuple[tuple[str, str], ...]
+    cautions: tuple[Caution, ...] = ()
 
 
 def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
@@ -49,6 +51,7 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
         cheapest=cheapest,
         table=_table(record, best, cheapest),
         next_commands=tuple(_next_commands(record, best, cheapest)),
+        cautions=cautions(record),
     )
 
 
@@ -91,6 +94,8 @@ def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) 
     if alone is not None:
         accuracy = f"{percent(alone.test_accuracy)} ({interval(*alone.test_interval)})"
         sentences.append(f"One model of the reference alone reaches {accuracy}; the claims compare with it.")
+    if (trials := trials_of_each(record)) is not None:
+        sentences.append(trials)
     return (*sentences, *left_out)
 
 

@@ -19,6 +19,7 @@ from tlm_search.report import (
     tables,
 )
 from tlm_search.report.answer import Answer, answer_of
+from tlm_search.report.cautions import reference_tries_table
 from tlm_search.report.claims import claims
 from tlm_search.report.committees import committees_table
 from tlm_search.report.costs import COSTS
@@ -65,6 +66,7 @@ def build_report(record: StudyRecord, evidence: Evidence) -> Report:
         "examples": inside.examples_table(record, votes, evidence),
         "importance": insight.importance_table(record),
         "boundaries": insight.boundaries_table(record),
+        "reference_tries": reference_tries_table(record),
         "outcomes": tables.outcomes_table(record),
         "committees": committees_table(record, evidence),
         "claims": claims(record, evidence),

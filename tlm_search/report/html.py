@@ -40,13 +40,13 @@ from tlm_search.report.frames import (
 )
 from tlm_search.report.frontier_figures import LISTED
 from tlm_search.report.inside import confusions_table
-from tlm_search.report.markdown import markdown
+from tlm_search.report.markdown import ACCURACIES, markdown
 from tlm_search.report.students import students_frame
 from tlm_search.report.words import duration, percent, plural, points
 from tlm_search.search.record import StudyRecord
 
 SMALL_HEIGHT = 260
-ACCURACIES = ("validation_accuracy", "test_accuracy", "test_low", "test_high")
+_NOT_TRAINED = "The reference is not trained yet."
 
 
 def write_report(record: StudyRecord, store: Store | None, out: Path, *, formats: Sequence[str] = DEFAULT) -> Path:
@@ -111,6 +111,7 @@ def render(record: StudyRecord, report: Report) -> str:
         committee_sentence=_committee_sentence(report),
         members_sentence=_members_sentence(record),
         boundaries_table=_boundaries_frame(report.tables["boundaries"]),
+        reference_tries_table=frame_of(report.tables["reference_tries"], percents=ACCURACIES),
         outcomes_table=frame_of(report.tables["outcomes"], percents=("share",)),
         configurations_table=configurations,
         configurations_caption=caption,
@@ -142,7 +143,9 @@ def fill(template: str, figures: Mapping[str, go.Figure], **values: Any) -> str:
 def _advice(report: Report) -> list[str]:
     best = report.answer.best
     more = insight.size_advice(report.tables["saturation"], None if best is None else best.candidate)
-    return insight.boundary_advice(report.tables["boundaries"]) + more
+    boundaries = report.tables["boundaries"]
+    told = [caution.setting for caution in report.answer.cautions if caution.side == "committee"]
+    return insight.boundary_advice(boundaries[~boundaries["setting"].isin(told)]) + more
 
 
 def _sections(report: Report) -> list[tuple[str, str]]:
@@ -176,7 +179,8 @@ def notes_of(record: StudyRecord) -> list[str]:
         reason = (record.reference.error or "no reason was noted").splitlines()[0]
         notes.append(f"The reference failed, so committees are not compared with it: {reason}")
     elif record.reference is None and record.space.reference is not None:
-        notes.append("The reference is not trained yet.")
+        done, of = len(record.reference_tries), len(record.space.reference_tries())
+        notes.append(f"The reference is not chosen yet: {done} of its {of} tries are done." if done else _NOT_TRAINED)
     return notes
 
 

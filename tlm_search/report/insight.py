@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -29,16 +30,33 @@ def boundaries_table(record: StudyRecord) -> pd.DataFrame:
     best = best_committee(record)
     rows: list[dict[str, Any]] = []
     if best is not None:
-        for name, domain in record.space.searched().items():
+        for name in record.space.searched():
             if not record.space.is_active(name, best.trial.settings):
                 continue
             value = best.size if name == "committee_size" else best.trial.settings.get(name)
-            ends = _ends(domain)
-            if ends is None or value is None or isinstance(value, str):
-                continue
-            side = _side(name, float(value), *ends, log=getattr(domain, "log", False))
-            rows.append({"setting": name, "low": ends[0], "high": ends[1], "best": float(value), "edge": side})
-    return pd.DataFrame(rows, columns=["setting", "low", "high", "best", "edge"])
+            place = place_in_domain(record, name, value)
+            if place is not None:
+                rows.append({"setting": name, "low": place.low, "high": place.high, "best": value, "edge": place.edge})
+    table = pd.DataFrame(rows, columns=["setting", "low", "high", "best", "edge"])
+    return table.astype({"best": "float64"})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies in what was searched; ``edge`` is ``lower`` or ``upper`` where that end could be moved."""
+
+    low: float
+    high: float
+    edge: str
+
+
+def place_in_domain(record: StudyRecord, name: str, value: Any) -> Place | None:
+    """Return where ``value`` lies in the domain of a searched number; None of texts and of single values."""
+    domain = record.space.searched()[name]
+    ends = _ends(domain)
+    if ends is None or value is None or isinstance(value, str):
+        return None
+    return Place(*ends, _side(name, float(value), *ends, log=getattr(domain, "log", False)))
 
 
 def boundary_advice(table: pd.DataFrame) -> list[str]:

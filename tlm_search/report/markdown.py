@@ -18,6 +18,7 @@ from tlm_search.report.students import students_frame
 from tlm_search.search.record import StudyRecord
 
 MAX_ROWS = 20
+ACCURACIES = ("validation_accuracy", "test_accuracy", "test_low", "test_high")
 
 
 def markdown(record: StudyRecord, report: Report) -> str:
@@ -29,6 +30,7 @@ def markdown(record: StudyRecord, report: Report) -> str:
         _text(summary_line(record)),
         f"## {_text(answer.headline)}",
         *(_text(sentence) for sentence in answer.verdict),
+        *(f"> {_text(caution.words)}" for caution in answer.cautions),
         _answer_table(answer.table),
         _text(what_matching_means()),
         "## Configurations",
@@ -39,6 +41,7 @@ def markdown(record: StudyRecord, report: Report) -> str:
         ("One student in place of a committee", students_frame(report.tables["students"])),
         ("What more members promise", saturation_frame(report.tables["saturation"])),
         ("Claims", claims_frame(report.tables["claims"])),
+        ("Tries of the reference", frame_of(report.tables["reference_tries"], percents=ACCURACIES)),
         ("How the trials ended", frame_of(report.tables["outcomes"], percents=("share",))),
         ("Provenance", frame_of(report.tables["provenance"])),
     ):

@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
 from tlm_search.search.helping import Help, Helpers, helps, parts_of
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.optuna_study import Asked, Ledger
 from tlm_search.search.progress import Best, progress_of
-from tlm_search.search.record import attributes_of
+from tlm_search.search.record import REFERENCE, attributes_of
+from tlm_search.search.reference_tries import ReferenceTries
 from tlm_search.search.trial import Rung
 from tlm_search.space.objectives import BEATS_REFERENCE
 from tlm_search.space.settings import Value
@@ -52,18 +54,18 @@ class Driver:
         self._proposals = ledger.proposals()
         self._failures_in_a_row = 0
         self._last_failure: Failure | None = None
-        self._reference_attempts = 0
         self.places = 1  # for jobs at once, as its runner knows
         self.stopped: str | None = None
-        self.progress = progress_of(ledger.trials, ledger.space.objectives[0], ledger.noted("reference"), total=trials)
-        self._needs_reference = self._space.reference is not None and self.progress.reference is None
+        self.progress = progress_of(ledger.trials, ledger.space.objectives[0], ledger.noted(REFERENCE), total=trials)
+        self._reference = ReferenceTries(ledger, self._space)
+        self._choose_reference()
 
     @property
     def ended(self) -> bool:
         """Whether no further job will come."""
         if self.stopped is not None:
             return True
-        if self._needs_reference or self.progress.reference_running:
+        if self._reference.unfinished:
             return False
         if self.progress.finished >= self.progress.total:
             return True
@@ -83,14 +85,14 @@ class Driver:
         if self.stopped is not None:
             return None
         self.progress.first_job = self.progress.first_job or time.monotonic()
-        if self._needs_reference:
-            return self._start(key, None)
+        if (number := self._reference.begin()) is not None:
+            return self._start(key, self._reference_job(number))
         if self._all_handed_out:
             voting = {name: (r.job, r.rung.size if r.rung else 0) for name, r in self._running.items()}
             return self._helpers.begin(key, voting)
         asked = self._ledger.ask(self._proposals)
         self._proposals += not asked.retried
-        return self._start(key, asked)
+        return self._start(key, Job(asked.number, asked.settings), asked)
 
     def on_rung(self, key: str, rung: Rung) -> bool:
         """Take what a trial reached; return whether it goes on (never when it is ``done``)."""
@@ -139,10 +141,8 @@ class Driver:
             self._interrupt(key, failure.reason)
             return
         if running.asked is None:
-            self._ledger.note(
-                "reference", {**attributes_of(running.job.settings, running.rung), "error": failure.reason}
-            )
-            self._finish_reference(key, f"failed: {failure.reason}")
+            attributes = {**attributes_of(running.job.settings, running.rung), "error": failure.reason}
+            self._finish_reference(key, attributes, f"failed: {failure.reason}")
             return
         self._ledger.fail(running.asked.trial_id, failure.reason, attributes_of(running.job.settings, running.rung))
         self._failures_in_a_row += 1
@@ -159,12 +159,11 @@ class Driver:
             self._helpers.end(key, died=True)
             return
         running = self._running[key]
-        attempt = 1 + (self._reference_attempts if running.asked is None else running.asked.attempt)
+        asked = running.asked
+        attempt = self._reference.deaths(running.job.reference_try) if asked is None else 1 + asked.attempt
         if attempt >= MOST_ATTEMPTS:
             self.on_failure(key, Failure(f"{reason}, {attempt} times"))
             return
-        if running.asked is None:
-            self._reference_attempts = attempt
         self._interrupt(key, reason, attempt=attempt)
 
     def stop(self, reason: str) -> None:
@@ -206,30 +205,30 @@ class Driver:
 
     @property
     def _waits_for_reference(self) -> bool:
-        if not self.progress.reference_running:
+        if not self._reference.unfinished:
             return False
         return any(str(constraint) == BEATS_REFERENCE for constraint in self._space.constraints)
 
-    def _start(self, key: str, asked: Asked | None) -> Job:
-        settings = self._space.reference_settings() if asked is None else asked.settings
-        assert settings is not None
+    def _reference_job(self, number: int) -> Job:
+        settings = self._reference.settings(number)
+        return Job(None, settings, reference_try=number, reference_tries=self._reference.count)
+
+    def _start(self, key: str, job: Job, asked: Asked | None = None) -> Job:
         if asked is None:
-            self._needs_reference = False
-            self.progress.reference_running = True
+            self.progress.reference_running += 1
         else:
             self.progress.running += 1
         trials = min(self.progress.total - self.progress.finished, self.progress.running + self._ledger.left)
-        jobs = 1 if self._waits_for_reference else int(trials) + self.progress.reference_running
-        parts = parts_of(self._space, places=self.places, jobs=jobs)
-        job = Job(None if asked is None else asked.number, settings, parts)
+        jobs = self._reference.at_once if self._waits_for_reference else int(trials) + self._reference.unfinished
+        job = replace(job, parts=parts_of(self._space, places=self.places, jobs=jobs))
         self._running[key] = _Running(job, asked)
         return job
 
     def _on_reference_rung(self, key: str, rung: Rung) -> bool:
         if rung.done:
-            self._ledger.note("reference", attributes_of(self._running[key].job.settings, rung))
-            self.progress.reference = rung.metrics
-            self._finish_reference(key, _accuracy(rung.metrics))
+            self._finish_reference(
+                key, attributes_of(self._running[key].job.settings, rung), _accuracy(rung.metrics), rung.metrics
+            )
             return False
         if self.stopped is not None:
             self._interrupt(key, self.stopped)
@@ -273,17 +272,31 @@ class Driver:
         setattr(self.progress, state, getattr(self.progress, state) + 1)
         self._announce(f"[{self.progress.finished}/{self.progress.total}] {running.job.title}: {words}")
 
-    def _finish_reference(self, key: str, words: str) -> None:
-        del self._running[key]
-        self.progress.reference_running = False
-        self._announce(f"reference: {words}")
+    def _finish_reference(
+        self, key: str, attributes: Mapping[str, Any], words: str, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        job = self._running.pop(key).job
+        self.progress.reference_running -= 1
+        self._reference.end(job.reference_try, attributes)
+        if self._reference.count == 1:
+            self.progress.reference = metrics
+        self._announce(f"{job.title}: {words}")
+        self._choose_reference()
+
+    def _choose_reference(self) -> None:
+        if (chosen := self._reference.choose()) is not None:
+            number, attributes = chosen
+            self.progress.reference = attributes["metrics"]
+            best = f"{number} of {self._reference.count} is the best on validation"
+            self._announce(f"reference: {best}: {_accuracy(attributes['metrics'])}")
+        self.progress.reference_done, self.progress.reference_tries = self._reference.done, self._reference.count
 
     def _interrupt(self, key: str, reason: str, *, attempt: int | None = None) -> None:
         running = self._running.pop(key)
         self._announce(f"{running.job.title}: {reason}; it is tried again")
         if running.asked is None:
-            self._needs_reference = True
-            self.progress.reference_running = False
+            self._reference.put_back(running.job.reference_try)
+            self.progress.reference_running -= 1
             return
         self.progress.running -= 1
         attempt = running.asked.attempt if attempt is None else attempt

@@ -21,10 +21,11 @@ def wall_seconds(
     """Return the time ``at_least``, ``expected`` and ``at_most`` where so many trials, with who helps them, fit.
 
     ``seconds`` tells what a cost takes alone. However much runs at once, the longest piece takes its time: of so many
-    members as are trained as one model, at most ``stacked``, where trials are helped; a trial elsewhere. The dearest is
-    taken to be among those that are expected.
+    members as are trained as one model, at most ``stacked``, where trials are helped; elsewhere a trial, or a try of
+    the reference. The dearest is taken to be among those that are expected.
     """
     reference, jobs = plan.reference, jobs_of(space)
+    one_try = reference if plan.dearest_try is None else plan.dearest_try
     parts = parts_of(space, places=concurrent, jobs=jobs)
 
     def pieces(members: float) -> int:
@@ -33,7 +34,7 @@ def wall_seconds(
 
     def longest(cost: Cost, trials: int) -> float:
         time, members = seconds(cost) - seconds(reference), cost.members - reference.members
-        return max(time / trials / pieces(members / trials), seconds(reference) / pieces(reference.members))
+        return max(time / trials / pieces(members / trials), seconds(one_try) / pieces(one_try.members))
 
     dearest = longest(plan.at_most, different_trials(space))
     longest_of = {"at_least": longest(plan.at_least, 1), "expected": dearest, "at_most": dearest}
@@ -46,5 +47,5 @@ def wall_seconds(
 
 
 def jobs_of(space: Space) -> int:
-    """Return how many trials a study has, with the reference."""
-    return space.budget.trials + (space.reference is not None)
+    """Return how many trials a study has, with those of the reference."""
+    return space.budget.trials + len(space.reference_tries())

@@ -13,8 +13,9 @@ from tlm_search.space.settings import Value
 class Job:
     """What to run next: complete settings; ``number`` is None for the reference.
 
-    Who is ``helping`` only trains members of it that nobody has begun; so that there are some, it is done in ``parts``.
-    ``attempt`` names this one try at it, with all who help.
+    A job that is ``helping`` only trains members of it that nobody has begun; so that there are some, it is done in
+    ``parts``. ``attempt`` names this one try at it, with all who help. Of the reference it is
+    number ``reference_try``, from 1, of ``reference_tries``.
     """
 
     number: int | None
@@ -22,12 +23,18 @@ class Job:
     parts: int = 1
     helping: bool = False
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
+    reference_try: int = 1
+    reference_tries: int = 1
 
     @property
     def title(self) -> str:
         """The job's name in messages and log files."""
-        name = "reference" if self.number is None else f"trial {self.number}"
+        name = self._reference if self.number is None else f"trial {self.number}"
         return f"helper of {name}" if self.helping else name
+
+    @property
+    def _reference(self) -> str:
+        return "reference" if self.reference_tries == 1 else f"reference {self.reference_try} of {self.reference_tries}"
 
 
 @dataclass(frozen=True)

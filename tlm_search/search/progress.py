@@ -26,7 +26,10 @@ class Best:
 
 @dataclass
 class Progress:
-    """The state of a run. Members and tokens count this run; trials also what the study held before it."""
+    """The state of a run. Members and tokens count this run; trials also what the study held before it.
+
+    ``reference`` has the metrics of the chosen reference; of ``reference_tries`` so many are ``reference_done``.
+    """
 
     total: int
     finished: int = 0
@@ -39,7 +42,9 @@ class Progress:
     tokens: int = 0
     best: Best | None = None
     reference: Mapping[str, float] | None = None
-    reference_running: bool = False
+    reference_running: int = 0
+    reference_done: int = 0
+    reference_tries: int = 0
     started: float = field(default_factory=time.monotonic)
     finished_before: int = 0
     first_job: float | None = None

@@ -26,6 +26,7 @@ State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
 REFERENCE_NUMBER, STUDENT_NUMBER = -1, -2
+REFERENCE, REFERENCE_TRY = "reference", "reference try "  # attributes of a study; a number from 1 ends the second
 STUDENT = "student"  # begins the name of the attribute in which a study keeps the students of a committee
 _DEFAULTS = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
 IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the sampler looks at
@@ -88,7 +89,11 @@ class StudentRecord:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as it stands now. ``objectives`` are names of metrics, ``directions`` their directions."""
+    """A study as it stands now. ``objectives`` are names of metrics, ``directions`` their directions.
+
+    Where several trials choose the reference, ``reference_tries`` are those that have ended, in their order, and
+    ``reference`` is the best of them, None until all have ended. In older studies, and with one trial, they are empty.
+    """
 
     name: str
     folder: Path
@@ -101,6 +106,13 @@ class StudyRecord:
     data: Mapping[str, Any]
     versions: Mapping[str, Any]
     students: tuple[StudentRecord, ...] = ()
+    reference_tries: tuple[TrialRecord, ...] = ()
+
+    @property
+    def everything_run(self) -> tuple[TrialRecord, ...]:
+        """All that has members: trials, the reference with each of its tries, students."""
+        reference = () if self.reference is None else (self.reference,)
+        return (*self.trials, *(self.reference_tries or reference), *(student.result for student in self.students))
 
     def numbered(self, number: int) -> TrialRecord | None:
         """Return the trial with this number, -1 for the reference; None where there is none."""
@@ -134,11 +146,12 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
         trials=tuple(
             trial_of(trial) for trial in study.get_trials(deepcopy=False) if IMPORTED_FROM not in trial.user_attrs
         ),
-        reference=_reference(attributes.get("reference")),
+        reference=_reference(attributes.get(REFERENCE)),
         labels=tuple(attributes.get("labels", ())),
         data=attributes.get("data", {}),
         versions=attributes.get("versions", {}),
         students=_students(attributes),
+        reference_tries=_reference_tries(attributes),
     )
 
 
@@ -186,6 +199,16 @@ def _reference(attributes: Mapping[str, Any] | None) -> TrialRecord | None:
         return None
     state: State = "failed" if attributes.get("error") else "complete"
     return TrialRecord(number=REFERENCE_NUMBER, state=state, **_results(attributes))
+
+
+def _reference_tries(attributes: Mapping[str, Any]) -> tuple[TrialRecord, ...]:
+    noted = {
+        int(name.removeprefix(REFERENCE_TRY)): value
+        for name, value in attributes.items()
+        if name.startswith(REFERENCE_TRY)
+    }
+    tries = (_reference(noted[number]) for number in sorted(noted))
+    return tuple(record for record in tries if record is not None)
 
 
 def _students(attributes: Mapping[str, Any]) -> tuple[StudentRecord, ...]:

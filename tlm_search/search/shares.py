@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from tlm_search.errors import ResourceError
 from tlm_search.members.corners import corners
 from tlm_search.members.plan import DataSizes
-from tlm_search.members.spec import settings_of_teachers
 from tlm_search.members.stacks import MOST_STACKED, stack_size
 from tlm_search.members.train import PIECES
 from tlm_search.model.architecture import Architecture
@@ -73,9 +72,9 @@ class Shares:
         Raises:
             ResourceError: a configuration of the space fits on no machine, whatever else runs.
         """
-        reference, fits = self._space.reference_settings(), 0
+        fits = 0
         trials = (self._space.settings(params) for params in corners(self._space))
-        for settings in itertools.chain(trials, [] if reference is None else [reference]):
+        for settings in itertools.chain(trials, self._space.reference_tries()):
             share = self.of(settings)
             self._check(share, settings)
             fits = max(fits, sum(share.fits(machine) for machine in self._machines))
@@ -119,9 +118,7 @@ class Shares:
         return min(1.0, math.ceil(GPU_STEPS * needed / has) / GPU_STEPS)
 
     def _stacked(self, settings: Mapping[str, Value]) -> int:
-        teachers = settings_of_teachers(settings)
-        members = [int(of["committee_size"]) for of in (settings, teachers) if of is not None]
-        return min(self._stack(settings), max(members))
+        return min(self._stack(settings), int(settings["committee_size"]))
 
     def _stack(self, settings: Mapping[str, Value]) -> int:
         resources = self._space.resources

@@ -11,8 +11,7 @@ from tlm_search.space.objectives import Objective
 from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.samplers import SamplerSection
 from tlm_search.space.section import Problem, given, refusal
-from tlm_search.space.sections import TaskSection
-from tlm_search.space.settings import SETTINGS, STUDENT_SETTINGS, Value, complete
+from tlm_search.space.settings import SETTINGS, Value, complete
 
 SHAPE = ("width", "heads", "head_size")  # width = heads x head_size: any two give the third
 _MOST_GRID_POINTS = 100_000
@@ -73,47 +72,6 @@ def limit_failure(settings: Mapping[str, Value]) -> str | None:
         if not setting.low <= float(value) <= setting.high:
             return f"{name} would be {value}, which is not {setting.allowed()}"
     return None
-
-
-def reference_problems(search: Mapping[str, Parameter], reference: Mapping[str, Value]) -> list[Problem]:
-    """Find what the reference does not say, and shapes that it cannot have."""
-    missing = missing_in_reference(search, reference)
-    if missing:
-        allowed = "each searched setting that is not committee_size needs a value here"
-        return [Problem((), f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; allowed: {allowed}")]
-    try:
-        failure = limit_failure(reference_settings(search, reference))
-    except ValueError as error:
-        failure = str(error)
-    return [Problem((), f"impossible: {failure}; allowed: width = heads x head_size")] if failure else []
-
-
-def missing_in_reference(search: Mapping[str, Parameter], reference: Mapping[str, Value]) -> list[str]:
-    """Return the searched settings that the reference has to give and does not."""
-    derived = set(SHAPE) if sum(name in reference for name in SHAPE) >= 2 else set()
-    return [
-        name
-        for name in searched_in_order(search)
-        if name not in reference
-        and name not in derived
-        and name != "committee_size"
-        and _matters_in(search, name, reference)
-    ]
-
-
-def reference_settings(search: Mapping[str, Parameter], reference: Mapping[str, Value]) -> dict[str, Value]:
-    """Return all settings of the reference: what it gives, what the search fixes, and defaults.
-
-    Two of width, heads and head size in the reference give the third, whatever the search says of it.
-
-    Raises:
-        ValueError: width, heads and head size contradict each other.
-    """
-    derived = set(SHAPE) if sum(name in reference for name in SHAPE) >= 2 else set()
-    inherited = {
-        name: value for name, value in search.items() if not isinstance(value, Choices | Range) and name not in derived
-    }
-    return complete({**inherited, "committee_size": inherited.get("committee_size", 1), **reference})
 
 
 def point_problems(search: Mapping[str, Parameter], point: Mapping[str, Value]) -> Iterator[Problem]:
@@ -177,31 +135,6 @@ def documents_problems(parameters: Mapping[str, Parameter], documents: int | Non
         return [Problem(path, refusal(value, allowed)) for path, value in too_many if float(value) > documents]
     path, most = (("pretrain_size", "high"), size.high) if isinstance(size, Range) else (("pretrain_size",), size)
     return [Problem(path, refusal(most, allowed))] if float(most) > documents else []
-
-
-def self_training_problems(parameters: Mapping[str, Parameter], task: TaskSection) -> list[Problem]:
-    """Find self-training without texts to learn from, and searched settings of students that never matter."""
-    rounds, problems = parameters.get("self_training", 0), []
-    possible = rounds.contains(1) if isinstance(rounds, Choices | Range) else bool(rounds)
-    if possible and task.unlabelled is None:
-        allowed = "0, or a source of texts in task.unlabelled, such as task: {unlabelled: texts.csv}"
-        problems.append(
-            Problem(("self_training",), f"given 1, but the task has no unlabelled texts; allowed: {allowed}")
-        )
-    for name in STUDENT_SETTINGS if "self_training" not in parameters else ():
-        if isinstance(parameters.get(name), Choices | Range):
-            problems.append(Problem((name,), "searched without self_training; allowed: together with self_training"))
-    return problems
-
-
-def _matters_in(search: Mapping[str, Parameter], name: str, reference: Mapping[str, Value]) -> bool:
-    for parent, listed in when_of(search[name]).items():
-        parameter = search[parent]
-        value = reference.get(parent, None if isinstance(parameter, Choices | Range) else parameter)
-        known = value is not None  # a searched parent that the reference lacks is told as missing itself
-        if (known and value not in listed) or not _matters_in(search, parent, reference):
-            return False
-    return True
 
 
 def _shape_trials(involved: Mapping[str, Parameter]) -> Iterator[dict[str, Value]]:

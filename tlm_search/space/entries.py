@@ -39,8 +39,8 @@ def read_value(setting: Setting, raw: Any) -> Value:
     return value
 
 
-def read_settings(raw: Any) -> dict[str, Value]:
-    """Read a mapping from settings to single values.
+def read_settings(raw: Any, *, other_keys: tuple[str, ...] = ()) -> dict[str, Value]:
+    """Read a mapping from settings to single values; ``other_keys`` are allowed beside them, and left out.
 
     Raises:
         ValidationError: with every problem of the mapping.
@@ -50,8 +50,10 @@ def read_settings(raw: Any) -> dict[str, Value]:
     values: dict[str, Value] = {}
     problems: list[Problem] = []
     for name, value in raw.items():
+        if name in other_keys:
+            continue
         if name not in SETTINGS:
-            problems.append(Problem((name,), unknown("setting", name, SETTINGS)))
+            problems.append(Problem((name,), unknown("setting", name, [*SETTINGS, *other_keys])))
             continue
         try:
             values[name] = read_value(SETTINGS[name], value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tlm_search.space.objectives import BEATS_REFERENCE, METRICS
+from tlm_search.space.reference import MOST_TRIALS, TRIALS
 from tlm_search.space.samplers import PRUNERS, SAMPLERS
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import SETTINGS, Setting
@@ -16,7 +17,7 @@ from tlm_search.space.variants import KEY as VARIANTS
 
 Schema = dict[str, Any]
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_REPLACED = ("Choices", "Range", "Objective", "Constraint")  # by what a file may say instead
+_REPLACED = ("Choices", "Range", "Objective", "Constraint", "ReferenceSection")  # by what a file may say instead
 
 
 def json_schema() -> Schema:
@@ -24,9 +25,9 @@ def json_schema() -> Schema:
     schema = Space.model_json_schema()
     definitions = {name: text for name, text in schema["$defs"].items() if name not in _REPLACED}
     definitions |= {f"value_{name}": _value(setting) for name, setting in SETTINGS.items()}
-    definitions["values"] = _mapping(
-        {name: {"description": s.meaning, "$ref": _value_of(name)} for name, s in SETTINGS.items()}
-    )
+    values = {name: {"description": s.meaning, "$ref": _value_of(name)} for name, s in SETTINGS.items()}
+    definitions["values"] = _mapping(values)
+    definitions["reference"] = _mapping({**values, TRIALS: _trials()})
     definitions["when"] = {
         "description": "search it only where these settings have one of these values",
         **_mapping({name: _list_of(name) for name in SETTINGS}),
@@ -34,7 +35,7 @@ def json_schema() -> Schema:
     definitions["role"] = {"enum": ["scientific", "nuisance"], "default": "scientific"}
     written = {
         "search": _mapping({name: _entry(setting) for name, setting in SETTINGS.items()}),
-        "reference": {"anyOf": [{"$ref": "#/$defs/values"}, {"const": "none"}, {"type": "null"}]},
+        "reference": {"anyOf": [{"$ref": "#/$defs/reference"}, {"const": "none"}, {"type": "null"}]},
         "points": {"type": "array", "items": {"$ref": "#/$defs/values"}},
         "objectives": {"type": "array", "minItems": 1, "items": _objective()},
         "constraints": {"type": "array", "items": _constraint()},
@@ -95,6 +96,11 @@ def _value(setting: Setting) -> Schema:
         return {"enum": list(setting.choices)}
     kind = "integer" if setting.kind is int else "number"
     return {"type": kind, "minimum": setting.low, "maximum": setting.high}
+
+
+def _trials() -> Schema:
+    description = "tries of the reference: search's nuisance settings are drawn for it, the best on validation counts"
+    return {"description": description, "type": "integer", "minimum": 1, "maximum": MOST_TRIALS, "default": 1}
 
 
 def _objective() -> Schema:

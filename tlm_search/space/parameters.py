@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Literal
@@ -33,6 +34,10 @@ class Choices(Section):
     def values(self) -> Iterator[Value]:
         """Yield the values in their order."""
         yield from self.choices
+
+    def at(self, share: float) -> Value:
+        """Return the value at a ``share`` of the list, from 0 to below 1."""
+        return self.choices[int(share * len(self.choices))]
 
     def words(self) -> str:
         """Say the domain in a few words."""
@@ -87,6 +92,15 @@ class Range(Section):
         if self.whole:
             return int(self.low) + steps * int(self.step or 1)
         return float(exact(self.low) + steps * exact(self.step or 1))
+
+    def at(self, share: float) -> Value:
+        """Return the value at a ``share`` of the range, from 0 to below 1; with ``log`` of its logarithm."""
+        size = self.size()
+        if self.log:
+            low, high = math.log(self.low), math.log(self.high)
+            value = min(max(math.exp(low + share * (high - low)), self.low), self.high)
+            return round(value) if self.whole else value
+        return self.low + share * (self.high - self.low) if size is None else self.value(int(share * size))
 
     def exactly(self, value: float) -> Value:
         """Return the value of the range that ``value`` stands for, where a sum of steps was rounded."""

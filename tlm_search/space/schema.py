@@ -13,10 +13,17 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 
 from tlm_search.digest import digest
 from tlm_search.space import checks
-from tlm_search.space.conditions import active, condition_problems, searched_in_order, with_implied
+from tlm_search.space.conditions import active, condition_problems, searched_in_order
 from tlm_search.space.entries import read_search, read_settings
 from tlm_search.space.objectives import Constraint, Objective, read_constraints, read_objectives
 from tlm_search.space.parameters import Choices, Parameter, Range, Searched
+from tlm_search.space.reference import (
+    ReferenceSection,
+    nuisance_names,
+    read_reference,
+    reference_problems,
+    reference_tries,
+)
 from tlm_search.space.samplers import (
     MedianPruner,
     NoPruner,
@@ -27,17 +34,14 @@ from tlm_search.space.samplers import (
     read_sampler,
 )
 from tlm_search.space.section import Problem, Section, Text, Whole, problems_of, refusal, refuse
-from tlm_search.space.sections import (
-    BudgetSection,
-    CorpusSection,
-    ResourcesSection,
-    TaskSection,
-    TokenizerSection,
-    read_source,
-)
+from tlm_search.space.sections import BudgetSection, CorpusSection, ResourcesSection, TaskSection, TokenizerSection
 from tlm_search.space.settings import Value
 
 _NOT_IDENTITY = frozenset({"name", "description", "points", "import_from", "tracking", "resources", "budget"})
+
+
+def _source(raw: Any) -> Any:
+    return {"source": raw} if isinstance(raw, str) else raw
 
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
@@ -45,10 +49,6 @@ Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 def _texts(raw: Any) -> Any:
     return (raw,) if isinstance(raw, str) else raw
-
-
-def _reference(raw: Any) -> dict[str, Value] | None:
-    return None if raw is None or raw == "none" else read_settings(raw)
 
 
 def _points(raw: Any) -> tuple[dict[str, Value], ...]:
@@ -91,18 +91,20 @@ class Space(Section):
     trainer: Literal["bert", "simulated"] = Field(
         default="bert", description="simulated: made-up results, to try a space"
     )
-    corpus: Annotated[CorpusSection, BeforeValidator(read_source, json_schema_input_type=str | CorpusSection)] = Field(
+    corpus: Annotated[CorpusSection, BeforeValidator(_source, json_schema_input_type=str | CorpusSection)] = Field(
         default=CorpusSection(), description="unlabelled documents for pre-training"
     )
     tokenizer: TokenizerSection = Field(default=TokenizerSection(), description="how text becomes tokens")
-    task: Annotated[TaskSection, BeforeValidator(read_source, json_schema_input_type=str | TaskSection)] = Field(
+    task: Annotated[TaskSection, BeforeValidator(_source, json_schema_input_type=str | TaskSection)] = Field(
         default=TaskSection(), description="labelled texts to classify"
     )
     search: Annotated[Mapping[str, Parameter], BeforeValidator(read_search)] = Field(
         default={}, description="settings that are fixed or searched"
     )
-    reference: Annotated[Mapping[str, Value] | None, BeforeValidator(_reference)] = Field(
-        default=None, description="the deep model that committees are compared with; it inherits what search fixes"
+    reference: Annotated[ReferenceSection | None, BeforeValidator(read_reference)] = Field(
+        default=None,
+        description="the deep model that committees are compared with; it inherits what search fixes; with trials its "
+        "nuisance settings are searched too",
     )
     objectives: Annotated[tuple[Objective, ...], BeforeValidator(read_objectives)] = Field(
         default=(Objective(metric="validation_accuracy", direction="maximize"),), description="what is optimised"
@@ -142,28 +144,21 @@ class Space(Section):
     @field_validator("search")
     @classmethod
     def _possible_search(cls, search: Mapping[str, Parameter], info: ValidationInfo) -> Mapping[str, Parameter]:
-        search = with_implied(search)
         problems = condition_problems(search) or checks.shape_problems(search)
         if "corpus" in info.data:
             problems = problems + checks.documents_problems(search, info.data["corpus"].taken)
-        if "task" in info.data:
-            problems = problems + checks.self_training_problems(search, info.data["task"])
         if problems:
             raise refuse(problems)
         return search
 
     @field_validator("reference")
     @classmethod
-    def _possible_reference(
-        cls, reference: Mapping[str, Value] | None, info: ValidationInfo
-    ) -> Mapping[str, Value] | None:
+    def _possible_reference(cls, reference: ReferenceSection | None, info: ValidationInfo) -> ReferenceSection | None:
         problems: list[Problem] = []
-        if reference is not None and "search" in info.data:
-            problems += checks.reference_problems(info.data["search"], reference)
+        if reference is not None and {"search", "seed"} <= set(info.data):
+            problems += reference_problems(info.data["search"], reference, seed=info.data["seed"])
         if reference is not None and "corpus" in info.data:
-            problems += checks.documents_problems(reference, info.data["corpus"].taken)
-        if reference is not None and "task" in info.data:
-            problems += checks.self_training_problems(reference, info.data["task"])
+            problems += checks.documents_problems(reference.settings, info.data["corpus"].taken)
         if problems:
             raise refuse(problems)
         return reference
@@ -229,8 +224,16 @@ class Space(Section):
         return checks.resolve(self.search, params)
 
     def reference_settings(self) -> dict[str, Value] | None:
-        """Return all settings of the reference; None if there is none."""
-        return None if self.reference is None else checks.reference_settings(self.search, self.reference)
+        """Return all settings of the reference, in the first of its trials; None if there is none."""
+        return None if self.reference is None else next(reference_tries(self.search, self.reference, seed=self.seed))
+
+    def reference_tries(self) -> tuple[dict[str, Value], ...]:
+        """Return all settings of each try of the reference, as many as its trials or as differ; none without one."""
+        return () if self.reference is None else tuple(reference_tries(self.search, self.reference, seed=self.seed))
+
+    def reference_nuisance(self) -> tuple[str, ...]:
+        """Return the settings that the trials of the reference draw; none where it has one trial."""
+        return () if self.reference is None else nuisance_names(self.search, self.reference)
 
     def largest_pretrain_size(self) -> int:
         """Return the most documents that a member can be pre-trained on."""

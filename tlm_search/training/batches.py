@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,22 +34,43 @@ class TextBatch:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """The words among which a sampled softmax finds the target.
+
+    ``ids`` int64 ``(K, c)`` are words; ``offsets`` float32 ``(K, c)`` are taken from their logits: the logarithm of the
+    chance that the word is a candidate, infinite for entries that only fill up.
+    """
+
+    ids: Tensor
+    offsets: Tensor
+
+    def each(self, change: Change) -> Candidates:
+        """Return the candidates with ``change`` made to each tensor."""
+        return Candidates(change(self.ids), change(self.offsets))
+
+
+@dataclass(frozen=True)
 class ScoredBatch:
     """Rows of tokens, the places that are ``read``, and ``targets``: ``(K, n)``, UNSCORED fills up.
 
     The targets are masked tokens, or the labels of the texts that start there. ``scored`` ``(K,)`` is how many each
-    member's loss is the mean of, also where this is only a piece of the batch.
+    member's loss is the mean of, also where this is only a piece of the batch. With ``candidates`` a target is an index
+    of one of them.
     """
 
     tokens: Tokens
     read: Read
     targets: Tensor
     scored: Tensor
+    candidates: Candidates | None = None
 
     @property
     def shape(self) -> Shape:
         """What batches must have in common for the same kernels to compute them."""
-        return Shape(self.tokens.full, self.tokens.ids.shape[1], self.read.grid.shape[2], self.targets.shape[1])
+        candidates = 0 if self.candidates is None else self.candidates.ids.shape[1]
+        return Shape(
+            self.tokens.full, self.tokens.ids.shape[1], self.read.grid.shape[2], self.targets.shape[1], candidates
+        )
 
     def filled(self, shape: Shape) -> ScoredBatch:
         """Return the batch in a ``shape`` that holds it: with empty rows, queries nobody reads, UNSCORED targets."""
@@ -63,8 +85,12 @@ class ScoredBatch:
         grid = torch.cat([grid, grid[..., :1].expand(-1, -1, queries)], dim=2)
         slots = read.slots // own.queries * shape.queries + read.slots % own.queries
         read = Read(F.pad(read.places, more), read.sizes, grid, F.pad(slots, more))
+        candidates = self.candidates
+        if candidates is not None:
+            room = (0, shape.candidates - own.candidates)
+            candidates = Candidates(F.pad(candidates.ids, room), F.pad(candidates.offsets, room, value=math.inf))
         return ScoredBatch(
-            replace(tokens, full=shape.full), read, F.pad(self.targets, more, value=UNSCORED), self.scored
+            replace(tokens, full=shape.full), read, F.pad(self.targets, more, value=UNSCORED), self.scored, candidates
         )
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -80,8 +106,9 @@ class ScoredBatch:
 
     def each(self, change: Change) -> ScoredBatch:
         """Return the batch with ``change`` made to each tensor."""
-        tokens, read = self.tokens.each(change), self.read.each(change)
-        return ScoredBatch(tokens, read, change(self.targets), change(self.scored))
+        tokens, read, targets = self.tokens.each(change), self.read.each(change), change(self.targets)
+        candidates = None if self.candidates is None else self.candidates.each(change)
+        return ScoredBatch(tokens, read, targets, change(self.scored), candidates)
 
     def split(self, pieces: int) -> list[ScoredBatch]:
         """Cut the rows into at most so many ``pieces``, whose losses add up to that of the batch."""
@@ -106,6 +133,7 @@ class ScoredBatch:
             Read.of(read, rows=last - first, length=length, count=count),
             _filled(targets, count),
             self.scored,
+            self.candidates,
         )
 
 
@@ -222,6 +250,27 @@ def mask(
         torch.from_numpy(wanted),
         torch.from_numpy(np.maximum(sizes, 1).astype(np.float32)),
     )
+
+
+def with_candidates(batch: ScoredBatch, chances: NDArray[np.float64]) -> ScoredBatch:
+    """Return a masked ``batch`` whose targets are looked for among the targets of the member's own batch.
+
+    ``chances`` ``(vocabulary,)`` say how often each word is a target. A word is a candidate when at least one of the n
+    targets of the batch is that word: with the chance 1 - (1 - p)^n, whose logarithm corrects its logit (Jean et al.
+    2015, "On using very large target vocabulary for neural machine translation", arXiv 1412.2007).
+    """
+    found, wanted = [], batch.targets.numpy().copy()
+    for own in wanted:
+        scored = own != UNSCORED
+        words, at = np.unique(own[scored], return_inverse=True)
+        own[scored] = at
+        found.append((words, np.log(-np.expm1(scored.sum() * np.log1p(-chances[words])))))
+    count = even(max(len(words) for words, _ in found), parts=16)
+    ids, offsets = np.zeros((len(found), count), np.int64), np.full((len(found), count), np.inf, np.float32)
+    for member, (words, chance) in enumerate(found):
+        ids[member, : len(words)], offsets[member, : len(words)] = words, chance
+    candidates = Candidates(torch.from_numpy(ids), torch.from_numpy(offsets))
+    return replace(batch, targets=torch.from_numpy(wanted), candidates=candidates)
 
 
 def label(batch: TextBatch, labels: Ints) -> ScoredBatch:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import encode
-from tlm_search.model.loss import mlm_losses
+from tlm_search.model.loss import mlm_losses, sampled_mlm_losses
 from tlm_search.model.tied import TiedWords
 from tlm_search.model.weights import Weights, initial_weights
 from tlm_search.training import batches
@@ -44,6 +45,8 @@ def pretrain(
     drop = dropout(settings.dropout, dropouts, most=settings.batch_size * architecture.positions)
     orders = Orders(len(corpus), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
+    sampled = settings.softmax == "sampled"
+    chances = _chances(corpus, architecture.vocabulary) if sampled else None
     words, packed = TiedWords(device), not architecture.convolution_layers  # which take statistics of all rows
 
     def masked() -> Iterator[Sequence[ScoredBatch]]:
@@ -57,7 +60,7 @@ def pretrain(
                 mask_id=special["mask"],
                 generators=generators,
             )
-            yield batch.split(execution.pieces)
+            yield (batch if chances is None else batches.with_candidates(batch, chances)).split(execution.pieces)
 
     def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
         hidden = encode(
@@ -65,11 +68,14 @@ def pretrain(
             architecture,
             batch.tokens,
             read=batch.read,
-            lookup=words.lookup,
+            lookup=None if sampled else words.lookup,
             dropout=drop,
             training=True,
             precision=precision,
         )
+        if batch.candidates is not None:
+            candidates = (batch.candidates.ids, batch.candidates.offsets)
+            return sampled_mlm_losses(weights, hidden, batch.targets, 1 / batch.scored, candidates)
         return mlm_losses(weights, hidden, batch.targets, 1 / batch.scored, words)
 
     weights = {name: value.to(device) for name, value in initial_weights(architecture, seeds).items()}
@@ -87,3 +93,9 @@ def pretrain(
         weights, masked(), loss, optimisation=optimisation, dropouts=dropouts, most_rows=most_rows, keeper=keeper
     )
     return weights, course
+
+
+def _chances(corpus: TokenArray, vocabulary: int) -> NDArray[np.float64]:
+    """Return the share of the corpus's tokens that each word is, never 0 or 1."""
+    counts = np.bincount(np.asarray(corpus.ids), minlength=vocabulary) + 1.0
+    return np.asarray(counts / (counts.sum() + 1))

@@ -21,6 +21,7 @@ class Pretraining:
     masking_probability: float
     schedule: str = "linear"
     optimiser: str = "adamw"
+    softmax: str = "full"
 
 
 @dataclass(frozen=True)

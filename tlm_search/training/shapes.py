@@ -19,12 +19,16 @@ _MORE_ROWS, _MORE_QUERIES, _MORE_DEVIATIONS = 1 / 8, 1 / 4, 2.0  # that a first 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a batch: rows, queries of a row and places that are read; ``full`` as in ``Tokens``."""
+    """The sizes of a batch: rows, queries of a row, places that are read, and candidates of a sampled softmax.
+
+    ``full`` is as in ``Tokens``; without a sampled softmax there are 0 ``candidates``.
+    """
 
     full: bool
     rows: int
     queries: int
     places: int
+    candidates: int = 0
 
     def holds(self, other: Shape) -> bool:
         """Say whether ``other`` can be filled up to this."""
@@ -33,19 +37,28 @@ class Shape:
             and self.rows >= other.rows
             and self.queries >= other.queries
             and self.places >= other.places
+            and self.candidates >= other.candidates
         )
 
     def excess(self, other: Shape) -> float:
         """Return by what share an update of this shape takes longer than one of ``other``, at most."""
         queries = math.sqrt(math.sqrt(self.queries / other.queries))  # of which little depends
-        return max(self.rows / other.rows, self.places / other.places, queries) - 1
+        candidates = self.candidates / max(1, other.candidates)
+        return max(self.rows / other.rows, self.places / other.places, queries, candidates) - 1
 
     def roomy(self, most_rows: int | None) -> Shape:
         """Return the shape with room for batches that differ by chance: of as many texts, with other masks."""
         rows = self.rows if most_rows is None else min(most_rows, self.rows + math.ceil(self.rows * _MORE_ROWS))
         queries = math.ceil(self.queries * (1 + _MORE_QUERIES))
         places = math.ceil(self.places + _MORE_DEVIATIONS * math.sqrt(self.places))
-        return replace(self, rows=rows, queries=even(queries, parts=4), places=even(places, parts=16))
+        candidates = math.ceil(self.candidates + _MORE_DEVIATIONS * math.sqrt(self.candidates))
+        return replace(
+            self,
+            rows=rows,
+            queries=even(queries, parts=4),
+            places=even(places, parts=16),
+            candidates=even(candidates, parts=16) if candidates else 0,
+        )
 
 
 class Shapes:

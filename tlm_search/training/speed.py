@@ -13,6 +13,7 @@ import torch
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
+from tlm_search.model.footprint import Phase
 from tlm_search.training.clock import MEDIAN_WARMUP, GpuClock, UpdateClock
 from tlm_search.training.finetune import finetune
 from tlm_search.training.pretrain import pretrain
@@ -37,19 +38,22 @@ _ALL: tuple[Precision, ...] = get_args(Precision)
 class Load:
     """What an update has to do, as far as its time goes: ``texts`` of full length.
 
-    ``masked`` is the share of their tokens that pre-training predicts, ``pooling`` that of fine-tuning.
+    ``masked`` is the share of their tokens that pre-training predicts, among the words of its ``softmax``; ``pooling``
+    is that of fine-tuning.
     """
 
     objective: Objective
     texts: int
     masked: float = 0.0
     pooling: str = "cls"
+    softmax: str = "full"
 
     @classmethod
     def of(cls, architecture: Architecture, settings: Pretraining | Finetuning) -> Load:
         """Return about what ``settings`` load an update with: nearly equal settings are to be measured once."""
         if isinstance(settings, Pretraining):
-            one = cls("pretraining", 1, masked=max(1, round(20 * settings.masking_probability)) / 20)
+            masked = max(1, round(20 * settings.masking_probability)) / 20
+            one = cls("pretraining", 1, masked=masked, softmax=settings.softmax)
         else:
             one = cls("finetuning", 1, pooling=settings.pooling)
         most = min(MOST_TOKENS // architecture.positions, int(MOST_FLOPS / one.flops(architecture)))
@@ -58,8 +62,7 @@ class Load:
 
     def flops(self, architecture: Architecture) -> float:
         """Floating-point operations of an update's forward pass."""
-        length = architecture.positions
-        return self.texts * architecture.forward_flops(length, scored=self.masked * length)
+        return Phase(self.texts, self.masked, self.softmax == "sampled").forward_flops(architecture)
 
 
 def faster_precision(architecture: Architecture, load: Load, device: str = "cpu", *, members: int = 1) -> Precision:
@@ -165,7 +168,7 @@ def time_updates(
     if load.objective == "pretraining":
         pretrain(
             architecture,
-            Pretraining(1, load.texts, 1e-4, 0.0, 0.0, 0.0, load.masked),
+            Pretraining(1, load.texts, 1e-4, 0.0, 0.0, 0.0, load.masked, softmax=load.softmax),
             made_up,
             special=_SPECIAL,
             seeds=seeds,

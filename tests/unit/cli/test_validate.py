@@ -70,16 +70,6 @@ def test_what_the_file_does_not_say_is_assumed_aloud(run):
     assert "the task has 10 labels and the tokenizer has 30,522 tokens" in said
 
 
-def test_settings_of_students_are_shown_only_with_self_training(run):
-    plain = run()
-    assert "self_training" in plain
-    assert "student_epochs" not in plain
-    text = "task: {unlabelled: {source: more.csv, documents: 600}}\nsearch: {self_training: {choices: [0, 1]}}"
-    lines = [" ".join(line.split()) for line in run(text=text).splitlines()]
-    assert "student_epochs 3 default" in lines
-    assert "members 0 1 5 10" in lines
-
-
 def test_json_is_one_document(run):
     document = json.loads(run("--json"))
     assert list(document) == ["space", "cost"]
@@ -90,6 +80,15 @@ def test_json_is_one_document(run):
     assert cost["reference"]["finetuning_tokens"] == 4 * 10 * 100 * 10 * 64
     assert cost["reference"]["updates"] == 4 * (63 * 4 + 63 * 10)
     assert cost["assumptions"] == ["every text has 64 tokens"]
+
+
+def test_the_tries_of_the_reference_are_in_the_cost(run):
+    text = TEXT.replace("finetune_learning_rate: 1e-3}", "finetune_learning_rate: 1e-3, trials: 3}")
+    lines = [" ".join(line.split()) for line in run(text=text).splitlines()]
+    assert "reference depth 6, convolution_layers 0, finetune_learning_rate 0.001, trials 3" in lines
+    assert "measure reference, 3 tries at least expected at most" in lines
+    assert "members 12 16 92 92" in lines
+    assert json.loads(run("--json", text=text))["cost"]["reference_tries"] == 3
 
 
 @pytest.fixture

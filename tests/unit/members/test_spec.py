@@ -17,7 +17,13 @@ NAMES = [
         "fb32071376ea94018a200ea2e64046b9",
     ),
 ]
-LATER = {"normalisation": "pre", "layer_weights": "shared", "pretrain_schedule": "cosine", "pretrain_optimiser": "muon"}
+LATER = {
+    "normalisation": "pre",
+    "layer_weights": "shared",
+    "pretrain_schedule": "cosine",
+    "pretrain_optimiser": "muon",
+    "pretrain_softmax": "sampled",
+}
 
 
 def spec_of(given: dict[str, Any]) -> MemberSpec:

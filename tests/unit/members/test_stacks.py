@@ -8,7 +8,7 @@ import torch
 from tlm_search.members.spec import committee_specs
 from tlm_search.members.stacks import CPU_BYTES, MOST_STACKED, over_stacks, phases_of, stack_size
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.footprint import PROCESS_BYTES, phases_of_settings, training_bytes
+from tlm_search.model.footprint import PROCESS_BYTES, Phase, phases_of_settings, training_bytes
 from tlm_search.space.settings import complete
 
 SHAPE, PHASES = Architecture(1, 4, 64, 1024, 8192, 64), [(16, 0.0), (32, 0.15)]
@@ -39,11 +39,11 @@ def test_a_cpu_stacks_what_its_threads_do_in_no_time() -> None:
 
 def test_a_stack_on_a_cpu_takes_no_more_than_its_memory() -> None:
     huge = Architecture(1, 4, 16, 256, 400_000, 2)
-    phases = [(16, 0.0), (32, 0.15)]
+    phases = [Phase(16), Phase(32, 0.15)]
     size = stack_size(huge, phases, device="cpu", threads=1, share=1.0)
     assert 1 < size < MOST_STACKED
-    texts, scored = phases[-1]
-    assert PROCESS_BYTES + training_bytes(huge, texts=texts, scored=scored, members=size) <= CPU_BYTES
+    last = phases[-1]
+    assert PROCESS_BYTES + training_bytes(huge, texts=last.texts, scored=last.scored, members=size) <= CPU_BYTES
 
 
 @pytest.mark.parametrize("pretrain_size", [0, 1000])

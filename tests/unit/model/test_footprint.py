@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.footprint import PROCESS_BYTES, members_that_fit, stack_bytes, training_bytes
+from tlm_search.model.footprint import PROCESS_BYTES, Phase, members_that_fit, stack_bytes, training_bytes
 from tlm_search.space.settings import complete
 
 # Depth, width, vocabulary, length, texts, members; peak MB of a process that pre-trained them, 30% of tokens masked.
@@ -42,18 +42,10 @@ def test_more_of_anything_takes_more_and_pieces_take_less() -> None:
 
 
 def test_as_many_members_are_stacked_as_fit() -> None:
-    shape, phases = Architecture(1, 4, 64, 1024, 8192, 64), [(16, 0.0), (32, 0.15)]
+    shape, phases = Architecture(1, 4, 64, 1024, 8192, 64), [Phase(16), Phase(32, 0.15)]
 
     def fitting(memory: float) -> int:
         return members_that_fit(shape, phases, memory=memory, most=8)
 
     three = PROCESS_BYTES + training_bytes(shape, texts=32, scored=0.15, members=3)
     assert [fitting(three - 1), fitting(three), fitting(1e12), fitting(0)] == [2, 3, 8, 1]
-
-
-def test_the_batches_of_students_count_where_there_are_students() -> None:
-    sizes = {"vocabulary": 100, "positions": 64}
-    given = {"finetune_batch_size": 8, "student_batch_size": 512}
-    plain, students = (stack_bytes(complete({**given, "self_training": kind}), **sizes) for kind in (0, 1))
-    assert plain == stack_bytes(complete({"finetune_batch_size": 8}), **sizes)
-    assert students == stack_bytes(complete({"finetune_batch_size": 512}), **sizes)

@@ -84,3 +84,12 @@ def test_the_three_times_are_in_order_and_none_is_longer_than_its_work() -> None
     wall = wall_seconds(costs, space, concurrent=64)
     assert wall["at_least"] <= wall["expected"] <= wall["at_most"] == 16 * 4 * 60
     assert wall["expected"] == costs.expected.seconds
+
+
+def test_the_tries_of_the_reference_run_side_by_side() -> None:
+    rate = {"low": 1e-4, "high": 1e-2, "log": True, "role": "nuisance"}
+    search = {**SIXTEEN, "committee_size": 1, "finetune_learning_rate": rate}
+    reference = {"depth": 6, "finetune_learning_rate": 1e-3, "trials": 4}
+    space = space_of(search=search, budget={"trials": 1}, reference=reference)
+    assert expected(1, space) == (4 * 6 + 1) * 60
+    assert expected(64, space) == 6 * 60

@@ -22,7 +22,7 @@ from small_texts import (
 from tlm_search.model import tied
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import class_logits, encode, mlm_logits
-from tlm_search.model.loss import class_losses, mlm_losses
+from tlm_search.model.loss import class_losses, mlm_losses, sampled_mlm_losses
 from tlm_search.model.tied import UNSCORED, TiedWords
 from tlm_search.model.weights import classifier_weights, initial_weights
 from tlm_search.training import batches
@@ -34,12 +34,13 @@ from tlm_search.training.settings import Execution, Pretraining
 
 DEEP = replace(SHAPE, depth=2, normalisation="pre", shared_layers=True)
 MUON = replace(PRETRAINING, optimiser="muon")
+SAMPLED = replace(PRETRAINING, softmax="sampled")
 
 
 @pytest.mark.parametrize(
     ("architecture", "settings"),
-    [(SHAPE, PRETRAINING), (CONVOLVED, PRETRAINING), (DEEP, PRETRAINING), (SHAPE, MUON)],
-    ids=["plain", "convolution", "pre-norm, shared", "muon"],
+    [(SHAPE, PRETRAINING), (CONVOLVED, PRETRAINING), (DEEP, PRETRAINING), (SHAPE, MUON), (SHAPE, SAMPLED)],
+    ids=["plain", "convolution", "pre-norm, shared", "muon", "sampled softmax"],
 )
 def test_a_member_of_a_stack_is_its_solo_twin(architecture: Architecture, settings: Pretraining) -> None:
     """Pre-trained and fine-tuned with dropout, in a stack of three and alone: equal but for the order of sums."""
@@ -147,6 +148,78 @@ def test_masks_are_berts() -> None:
     rest = torch.ones(len(before), dtype=torch.bool)
     rest[places] = False
     assert torch.equal(before[rest], after[rest])
+
+
+def masked_batch(seeds: tuple[int, ...] = (1, 2)) -> batches.ScoredBatch:
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    chosen = np.stack([np.random.default_rng(seed + 9).permutation(120)[:8] for seed in seeds])
+    rows = batches.assemble(TRAIN, chosen, length=12, packed=True, pad=0)
+    return batches.mask(rows, probability=0.3, vocabulary=40, special=[0, 2, 3], mask_id=4, generators=generators)
+
+
+def test_candidates_are_the_words_that_a_members_own_batch_masks() -> None:
+    batch, chances = masked_batch(), np.linspace(0.001, 0.04, 40)
+    sampled = batches.with_candidates(batch, chances)
+    assert sampled.candidates is not None
+    for member in range(2):
+        scored = batch.targets[member] != UNSCORED
+        targets, ids, offsets = (
+            batch.targets[member][scored],
+            sampled.candidates.ids[member],
+            sampled.candidates.offsets,
+        )
+        assert torch.equal(ids[sampled.targets[member][scored]], targets)
+        assert (sampled.targets[member][~scored] == UNSCORED).all()
+        real = offsets[member].isfinite()
+        assert set(ids[real].tolist()) == set(targets.tolist())
+        wanted = np.log(1 - (1 - chances[ids[real].numpy()]) ** len(targets))
+        np.testing.assert_allclose(offsets[member][real], wanted, rtol=1e-4)
+
+
+def test_a_sampled_softmax_is_the_full_one_where_every_word_is_a_candidate() -> None:
+    """With all words as candidates and no correction, losses and gradients are those of the whole vocabulary."""
+    batch, weights = masked_batch(), initial_weights(SHAPE, (0, 1))
+    leaves = {name: value.requires_grad_() for name, value in weights.items()}
+    hidden = encode(leaves, SHAPE, batch.tokens, read=batch.read)
+    everything = (torch.arange(40).expand(2, -1), torch.zeros(2, 40))
+    full = mlm_losses(leaves, hidden, batch.targets, 1 / batch.scored)
+    sampled = sampled_mlm_losses(leaves, hidden, batch.targets, 1 / batch.scored, everything)
+    torch.testing.assert_close(sampled, full)
+    wanted, found = (
+        torch.autograd.grad(losses.sum(), list(leaves.values()), retain_graph=True, allow_unused=True)
+        for losses in (full, sampled)
+    )
+    for one, other in zip(wanted, found, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(other, one, atol=1e-6, rtol=1e-4)
+
+
+def test_entries_that_fill_candidates_up_change_nothing() -> None:
+    batch = batches.with_candidates(masked_batch(), np.full(40, 1 / 40))
+    shape = batch.shape
+    filled = batch.filled(replace(shape, candidates=shape.candidates + 5))
+    assert filled.shape.candidates == shape.candidates + 5
+    weights = initial_weights(SHAPE, (0, 1))
+    losses = []
+    for one in (batch, filled):
+        hidden, candidates = encode(weights, SHAPE, one.tokens, read=one.read), one.candidates
+        assert candidates is not None
+        words = (candidates.ids, candidates.offsets)
+        losses.append(sampled_mlm_losses(weights, hidden, one.targets, 1 / one.scored, words))
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_a_sampled_softmax_learns_what_the_full_one_learns() -> None:
+    """After the same updates the loss over the whole vocabulary has fallen as far, within a tenth."""
+    long, last = replace(PRETRAINING, epochs=30, dropout=0.0), {}
+    for softmax in ("full", "sampled"):
+        weights, _ = pretrain(SHAPE, replace(long, softmax=softmax), TRAIN, special=SPECIAL, seeds=(0, 1))
+        batch = masked_batch((5, 6))
+        hidden = encode(weights, SHAPE, batch.tokens, read=batch.read)
+        last[softmax] = mlm_losses(weights, hidden, batch.targets, 1 / batch.scored).mean().item()
+    assert last["full"] < math.log(40) - 0.3
+    assert last["sampled"] < last["full"] * 1.1
 
 
 def test_dropout_keeps_the_mean_and_draws_by_member() -> None:

@@ -22,6 +22,15 @@ def test_a_shape_holds_what_is_no_larger() -> None:
     assert not replace(SHAPE, full=True).holds(SHAPE)  # without a mask all tokens of a row see each other
 
 
+def test_candidates_count_as_a_size_of_the_shape() -> None:
+    small, large = Shape(False, 4, 2, 8, 16), Shape(False, 4, 2, 8, 24)
+    assert large.holds(small)
+    assert not small.holds(large)
+    assert large.excess(small) == 0.5
+    assert small.roomy(4).candidates >= 24
+    assert Shape(False, 4, 2, 8).roomy(4).candidates == 0
+
+
 def test_the_first_shape_has_room_for_the_next_batches() -> None:
     shapes = Shapes(64, most_rows=9)
     first = shapes.choose(SHAPE)

@@ -1,0 +1,82 @@
+"""What to bear in mind where committees are compared with the reference: how much each was tuned, and how far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from tlm_search.report.insight import best_committee, place_in_domain
+from tlm_search.report.words import describe, number, plural
+from tlm_search.search.record import StudyRecord
+
+Side = Literal["committee", "reference"]
+_NAMES: Mapping[Side, str] = {"committee": "The best committee", "reference": "The reference"}
+_FURTHER = {"lower": "lower", "upper": "higher"}
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A reason to read a comparison with care, in ``words``.
+
+    ``edge``: the nuisance ``setting`` that was chosen for a ``side`` lies at an end of its range.
+    """
+
+    kind: Literal["edge"]
+    side: Side
+    words: str
+    setting: str = ""
+
+
+def cautions(record: StudyRecord) -> tuple[Caution, ...]:
+    """Return what to bear in mind: of the best committee first, then of the reference."""
+    found: list[Caution] = []
+    best = best_committee(record)
+    if best is not None:
+        nuisance = [name for name, domain in record.space.searched().items() if domain.role == "nuisance"]
+        active = [name for name in nuisance if record.space.is_active(name, best.trial.settings)]
+        found += _edges(record, "committee", best.trial.settings, active)
+    reference = record.reference
+    if reference is not None and reference.state == "complete":
+        found += _edges(record, "reference", reference.settings, record.space.reference_nuisance())
+    return tuple(found)
+
+
+def trials_of_each(record: StudyRecord) -> str | None:
+    """Say how many trials each side had: what was tuned more looks better; None without a finished reference."""
+    if record.reference is None or record.reference.state != "complete":
+        return None
+    finished = sum(len(record.in_state(state)) for state in ("complete", "pruned", "failed"))
+    return f"The committees had {plural(finished, 'trial')}, the reference {len(record.reference_tries) or 1}."
+
+
+def reference_tries_table(record: StudyRecord) -> pd.DataFrame:
+    """Return the tries of the reference: the nuisance settings that each had, its accuracies, and which was chosen."""
+    names = list(record.space.reference_nuisance())
+    chosen = None if record.reference is None else record.reference.settings
+    rows: list[dict[str, Any]] = [
+        {
+            "try": place,
+            "chosen": "yes" if tried.settings == chosen and tried.state == "complete" else "",
+            **{name: tried.settings.get(name) for name in names},
+            **{name: tried.metrics.get(name) for name in ("validation_accuracy", "test_accuracy")},
+            "error": tried.error,
+        }
+        for place, tried in enumerate(record.reference_tries, start=1)
+    ]
+    columns = ["try", "chosen", *names, "validation_accuracy", "test_accuracy", "error"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _edges(record: StudyRecord, side: Side, settings: Mapping[str, Any], names: Iterable[str]) -> Iterator[Caution]:
+    for name in names:
+        place = place_in_domain(record, name, settings.get(name))
+        if place is None or not place.edge:
+            continue
+        words = (
+            f"{_NAMES[side]} has {describe(settings, [name])}, at the {place.edge} end of what was searched "
+            f"({number(place.low)} to {number(place.high)}): a {_FURTHER[place.edge]} value may be better."
+        )
+        yield Caution("edge", side, words, name)
