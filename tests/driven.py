@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tlm_search.data.prepared import PreparedData
 from tlm_search.data.simulated import simulated_data
 from tlm_search.errors import TrainingError
 from tlm_search.members.shared_store import open_store
@@ -124,6 +125,7 @@ def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
     def run_driver(driver: Driver, workplace: Any, space: Any, **options: Any) -> bool:
         place.space, place.store = driver._space, open_store(workplace.store)
+        place.data = PreparedData.from_document(workplace.data, place.store.root)
         place.run(driver)
         return False
 

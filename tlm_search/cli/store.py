@@ -83,7 +83,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, only say what would go.")] = False,
     json_: Json = False,
 ) -> None:
-    """Remove the members and pre-trained weights that no study below --studies-dir refers to."""
+    """Remove the members, pre-trained weights and soft labels that no study below --studies-dir refers to."""
     from tlm_search.search.garbage import find_garbage, remove_garbage
 
     store = _store(studies_dir)
@@ -136,6 +136,9 @@ _OPTIONAL = {"normalisation": "pre-norm", "shared_layers": "shared layers"}
 
 def _words(document: Mapping[str, Any]) -> str:
     """Say what an entry is: depth 1, width 64, 2 heads, pre-trained on 4,000 documents, seed 3."""
+    if "teaching" in document:
+        teachers = _plural(len(document["teaching"]["teachers"]), "member")
+        return f"answers of {teachers} to {document['texts']:,} texts, {document['labels']} labels"
     spec = document.get("spec") or document.get("key") or {}
     shape = spec.get("architecture")
     if shape is None:
@@ -179,9 +182,12 @@ def _lines(garbage: Garbage, leftovers: int | None) -> list[str]:
     lines = []
     for kind, kept in garbage.kept.items():
         sizes = [size for (of, _), size in garbage.entries.items() if of == kind]
-        lines.append(f"{kind:<10}  {kept} needed, {len(sizes)} not: {_size(sum(sizes))}")
+        lines.append(f"{kind:<11} {kept} needed, {len(sizes)} not: {_size(sum(sizes))}")
     if garbage.unreadable:
-        lines.append("All pre-trained weights stay: a damaged member does not tell its own (tlm-search store verify).")
+        lines.append(
+            "All pre-trained weights and soft labels stay: a damaged member does not tell its own "
+            "(tlm-search store verify)."
+        )
     if garbage.unfinished and garbage.entries:
         lines.append(
             f"Unfinished: {', '.join(garbage.unfinished)}. What an unfinished trial has trained so far is among the "

@@ -175,9 +175,11 @@ def duration(seconds: float) -> str:
 
 def _defaults(space: Space) -> dict[str, Any]:
     from tlm_search.space.checks import SHAPE
-    from tlm_search.space.settings import SETTINGS
+    from tlm_search.space.settings import SETTINGS, STUDENT_SETTINGS
 
-    others = {name: setting for name, setting in SETTINGS.items() if name not in {**space.searched(), **space.fixed()}}
+    said = {**space.searched(), **space.fixed()}
+    idle = () if said.get("self_training") else STUDENT_SETTINGS
+    others = {name: setting for name, setting in SETTINGS.items() if name not in (*said, *idle)}
     derived = "width = heads x head_size"
     return {name: derived if name in SHAPE else setting.default for name, setting in others.items()}
 

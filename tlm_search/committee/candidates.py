@@ -90,8 +90,9 @@ def candidates(trial: Trial) -> list[Candidate]:
             # Latency is not proportional to the size, so that of another size is never computed from it.
             latency_ms=metrics.get("latency_ms") if row["size"] == members else row.get("latency_ms"),
             parameters=share("parameters", row["size"]),
-            training_flops=share("training_flops", row["size"]),
-            training_seconds=share("training_seconds", row["size"]),
+            # With teachers training is not proportional either.
+            training_flops=row.get("training_flops", share("training_flops", row["size"])),
+            training_seconds=row.get("training_seconds", share("training_seconds", row["size"])),
             validation_cross_entropy=row.get("validation_cross_entropy"),
         )
         for row in trial.frontier

@@ -41,6 +41,8 @@ def _parts(data: PreparedData) -> Iterator[tuple[Path, str, Callable[[Path], str
     if data.corpus is not None:
         yield data.root / data.corpus, data.corpus_fingerprint, _tokens_fingerprint
     yield (data.root / data.train).parent, data.task_fingerprint, task_fingerprint
+    if data.unlabelled is not None:
+        yield data.root / data.unlabelled, data.unlabelled_fingerprint, _tokens_fingerprint
 
 
 def _reason(folder: Path, expected: str, fingerprint: Callable[[Path], str]) -> str | None:

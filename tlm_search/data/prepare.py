@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,7 @@ from tlm_search.data.selection import document_order
 from tlm_search.data.sources import PYDOCS, source_fingerprint
 from tlm_search.data.tasks import load_task
 from tlm_search.data.tokens import TokenArray
+from tlm_search.data.unlabelled import Unlabelled, load_unlabelled, require_texts
 from tlm_search.digest import digest
 from tlm_search.errors import DataError, StoreError
 from tlm_search.remote import bundle
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _FORMAT = 2  # raised when the same space would be tokenised otherwise
 _DATA = "data"
 _TOKENIZER = "tokenizer.json"
+_FACTS = "unlabelled.json"
 
 
 def _silent(message: str) -> None:
@@ -76,7 +78,7 @@ class _Work:
         try:
             document = json.loads(self._record())
             prepared = PreparedData.from_document(document, self.root)
-            for part in ("corpus", *SPLITS):
+            for part in ("corpus", *SPLITS, *(["unlabelled"] if prepared.unlabelled else [])):
                 TokenArray.open(prepared.folder(part))
         except (OSError, StoreError, ValueError, KeyError, TypeError):
             return None
@@ -96,12 +98,14 @@ class _Work:
     def do(self) -> PreparedData:
         """Prepare what is missing, and leave a record of it; what can be wrong is read before what takes long."""
         task_read = self._task
+        unlabelled_read = self._read_unlabelled(task_read)
         made = self._tokenizer_folder(task_read)
         loaded = tokenizer.open_tokenizer(self._cache / made)
         config = json.loads((self._cache / made / "tokenizer_config.json").read_text(encoding="utf-8"))
         special = tokenizer.special_ids(loaded, config, self.tokenizer.name or "trained")
         ids = tokenizer.tokenizer_fingerprint(self._cache / made)
         task = self._task_folder(loaded, ids, task_read)
+        unlabelled = {} if unlabelled_read is None else self._unlabelled_facts(loaded, task, unlabelled_read)
         corpus = self._corpus_folder(loaded, ids, task, special)
         folders = {"corpus": corpus, **{part: f"{task}/{part}" for part in SPLITS}}
         arrays = {part: TokenArray.open(self._cache / folder) for part, folder in folders.items()}
@@ -125,6 +129,7 @@ class _Work:
             corpus_fingerprint=arrays["corpus"].fingerprint(),
             corpus_name=self.corpus.source,
             task_name=self.task.source,
+            **unlabelled,
         )
         write_text(self._note, json.dumps(prepared.to_document(), indent=1))
         return prepared
@@ -157,6 +162,8 @@ class _Work:
             "task": self.task.source,
             "test": self.task.test_source,
         }
+        if self.task.unlabelled is not None:
+            named["unlabelled"] = self.task.unlabelled.source
         of_source = {source: source_fingerprint(source, self._cache) for source in set(named.values()) if source}
         return {section: of_source[source] if source else "" for section, source in named.items()}
 
@@ -174,7 +181,9 @@ class _Work:
     def _is_of_task(self) -> bool:
         """Whether the corpus is drawn from where the task is: then it may not hold what validation and test hold."""
         # pydocs has a wider rule of its own.
-        return self.corpus.source != PYDOCS and self.corpus.source in (self.task.source, self.task.test_source)
+        unlabelled = None if self.task.unlabelled is None else self.task.unlabelled.source
+        of_task = (self.task.source, self.task.test_source, unlabelled)
+        return self.corpus.source != PYDOCS and self.corpus.source in of_task
 
     @property
     def _held_out(self) -> frozenset[str]:
@@ -258,7 +267,8 @@ class _Work:
     def _task_folder(self, loaded: Tokenizer, ids: str, task: Task) -> str:
         length = self.tokenizer.length
         source = [self._sources["task"], self._sources["test"]]
-        folder = f"tasks/{digest([_FORMAT, self.task.model_dump(mode='json'), source, ids, length])}"
+        section = self.task.model_dump(mode="json", exclude={"unlabelled"})
+        folder = f"tasks/{digest([_FORMAT, section, source, ids, length])}"
         if not all(_is_whole(self._cache / folder / part) for part in SPLITS):
             vocabulary = tokenizer.vocabulary_size(loaded)
             with anew(self._cache / folder) as aside:
@@ -270,6 +280,50 @@ class _Work:
                     np.save(aside / part / LABELS, np.array(split.labels, dtype=np.int64), allow_pickle=False)
                 (aside / "task.json").write_text(json.dumps({"name": task.name, "labels": task.labels}))
         return folder
+
+    def _read_unlabelled(self, task: Task) -> Unlabelled | None:
+        if self.task.unlabelled is None:
+            return None
+        self.progress(f"reading the unlabelled texts {self.task.unlabelled.source}")
+        return load_unlabelled(self.task, task, self._cache)
+
+    def _unlabelled_facts(self, loaded: Tokenizer, task: str, read: Unlabelled) -> dict[str, Any]:
+        """Tokenise the unlabelled texts as those of the folder ``task`` are, and return what ``PreparedData`` has."""
+        section = self.task.unlabelled
+        assert section is not None
+        folder = f"unlabelled/{digest([_FORMAT, task, section.model_dump(mode='json'), self._sources['unlabelled']])}"
+        if not _is_whole(self._cache / folder) or not (self._cache / folder / _FACTS).is_file():
+            self.progress(f"tokenising {len(read.texts)} unlabelled texts")
+            encoded = tokenizer.encode(loaded, read.texts, length=self.tokenizer.length)
+            # Texts that differ only behind the cut, or in what the vocabulary does not know, are the same to a member.
+            held_out = {row for part in ("validation", "test") for row in _tuples(self._rows(f"{task}/{part}"))}
+            rows = [row for row in encoded if tuple(row) not in held_out]
+            left_out = read.held_out + len(read.texts) - len(rows)
+            require_texts(self.task, len(rows), left_out=left_out + read.repeated)
+            rows = rows[: section.documents]
+            facts = {"available": read.available, "used": len(rows)}
+            facts |= {"held_out": left_out, "repeated": read.repeated}
+            with anew(self._cache / folder) as aside:
+                TokenArray.write(aside, rows, vocabulary=tokenizer.vocabulary_size(loaded))
+                (aside / _FACTS).write_text(json.dumps(facts))
+        facts = json.loads((self._cache / folder / _FACTS).read_text(encoding="utf-8"))
+        self.progress(
+            f"{facts['used']} of {facts['available']} unlabelled texts are used; left out are {facts['held_out']} that "
+            f"validation or test has, and {facts['repeated']} that train has or that are repeated"
+        )
+        return {
+            "unlabelled": f"{_DATA}/{folder}",
+            "unlabelled_texts": facts,
+            "unlabelled_fingerprint": self._rows(folder).fingerprint(),
+            "unlabelled_name": section.source,
+        }
+
+    def _rows(self, folder: str) -> TokenArray:
+        return TokenArray.open(self._cache / folder)
+
+
+def _tuples(texts: TokenArray) -> Iterator[tuple[int, ...]]:
+    return (tuple(texts[number].tolist()) for number in range(len(texts)))
 
 
 def _is_whole(folder: Path) -> bool:

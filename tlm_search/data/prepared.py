@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tlm_search.data.tokens import TokenArray
-from tlm_search.digest import digest
+from tlm_search.digest import digest, without_defaults
 from tlm_search.remote.mount import at_hand
 
 LABELS = "labels.npy"
 SPLITS = ("train", "validation", "test")
+
+
+# Of facts that came later; a study without them is recorded as before.
+_LATER: Mapping[str, Any] = {
+    "unlabelled": None,
+    "unlabelled_texts": {},
+    "unlabelled_fingerprint": "",
+    "unlabelled_name": "",
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,9 @@ class PreparedData:
     ``folders`` are relative to ``root``, so that a machine that mounts the store elsewhere finds them.
     ``tokenizer`` holds the files that ``transformers.AutoTokenizer`` loads. ``corpus`` is a ``TokenArray`` of
     ``documents`` texts (None without a corpus); ``train``, ``validation`` and ``test`` hold a ``TokenArray`` and
-    ``labels.npy`` (int64, indices into ``labels``).
+    ``labels.npy`` (int64, indices into ``labels``). ``unlabelled`` is a ``TokenArray`` of texts to learn from without
+    labels (None without such); ``unlabelled_texts`` counts those that were ``available``, are ``used``, and were left
+    out: ``held_out`` ones, which validation or test has, and ``repeated`` ones.
     """
 
     root: Path
@@ -45,9 +56,13 @@ class PreparedData:
     corpus_fingerprint: str
     corpus_name: str
     task_name: str
+    unlabelled: str | None = None
+    unlabelled_texts: Mapping[str, int] = field(default_factory=dict)
+    unlabelled_fingerprint: str = ""
+    unlabelled_name: str = ""
 
     def folder(self, part: str) -> Path:
-        """Return the folder of ``part``: tokenizer, corpus, train, validation or test.
+        """Return the folder of ``part``: tokenizer, corpus, train, validation, test or unlabelled.
 
         Where the store is the copy of one at a URL, what is missing here is fetched first.
 
@@ -61,16 +76,16 @@ class PreparedData:
         return self.root / str(relative)
 
     def units(self) -> tuple[Path, ...]:
-        """Return the folders that are made, and travel, as a whole: tokenizer, corpus and task."""
-        return tuple(self._unit(part) for part in ("tokenizer", "corpus", "train") if getattr(self, part))
+        """Return the folders that are made, and travel, as a whole: tokenizer, corpus, task, unlabelled texts."""
+        return tuple(self._unit(part) for part in ("tokenizer", "corpus", "train", "unlabelled") if getattr(self, part))
 
     def _unit(self, part: str) -> Path:
         folder = self.root / str(getattr(self, part))
-        return folder if part in ("tokenizer", "corpus") else folder.parent
+        return folder if part in ("tokenizer", "corpus", "unlabelled") else folder.parent
 
     def to_document(self) -> dict[str, Any]:
         """Return everything but ``root`` as JSON."""
-        document = asdict(self)
+        document = without_defaults(asdict(self), _LATER)
         del document["root"]
         return {**document, "labels": list(self.labels)}
 

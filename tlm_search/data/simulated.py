@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tlm_search.space.schema import Space
 
 _LABELS = 4
+_UNLABELLED = 10_000  # texts, where the space does not say how many
 
 
 def simulated_data(space: Space, root: Path) -> PreparedData:
@@ -19,6 +20,8 @@ def simulated_data(space: Space, root: Path) -> PreparedData:
     per_label = {part: getattr(space.task, f"{part}_per_label") for part in ("train", "validation", "test")}
     rows = {part: number * _LABELS for part, number in per_label.items()}
     documents = space.largest_pretrain_size()
+    unlabelled = space.task.unlabelled
+    texts = 0 if unlabelled is None else unlabelled.documents or _UNLABELLED
     return PreparedData(
         root=root,
         tokenizer="",
@@ -33,9 +36,12 @@ def simulated_data(space: Space, root: Path) -> PreparedData:
         rows=rows,
         tokens={part: number * space.tokenizer.length for part, number in {**rows, "corpus": documents}.items()},
         special={"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4},
-        task_fingerprint=digest(["simulated task", space.task.model_dump(mode="json")]),
+        task_fingerprint=digest(["simulated task", space.task.model_dump(mode="json", exclude={"unlabelled"})]),
         tokenizer_fingerprint=digest(["simulated tokenizer", space.tokenizer.model_dump(mode="json")]),
         corpus_fingerprint=digest(["simulated corpus", space.corpus.model_dump(mode="json")]),
         corpus_name=space.corpus.source,
         task_name=space.task.source,
+        unlabelled_texts=dict.fromkeys(("available", "used"), texts) if texts else {},
+        unlabelled_fingerprint=f"simulated-{texts}" if texts else "",
+        unlabelled_name="" if unlabelled is None else unlabelled.source,
     )

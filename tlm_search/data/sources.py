@@ -18,9 +18,10 @@ from tlm_search.data.folders import write_text
 from tlm_search.data.sampling import Labelled
 from tlm_search.digest import DIGEST_LENGTH, digest
 from tlm_search.errors import DataError
+from tlm_search.space.sections import CorpusSection
 
 if TYPE_CHECKING:
-    from tlm_search.space.sections import CorpusSection, TaskSection
+    from tlm_search.space.sections import TaskSection, UnlabelledSection
 
 PYDOCS = "pydocs"
 DATA_DIR = "TLM_SEARCH_DATA_DIR"  # environment variable: a folder with copies of what spaces name
@@ -106,8 +107,10 @@ def local_place(source: str) -> Path | None:
     return None
 
 
-def load_documents(section: CorpusSection, cache: Path) -> list[str]:
+def load_documents(section: CorpusSection, cache: Path, *, called: str = "corpus") -> list[str]:
     """Return the texts of a corpus that is not embedded: at most ``section.documents``, empty ones left out.
+
+    ``called`` is what messages call it.
 
     Raises:
         DataError: it is missing, damaged, or has no such column or split.
@@ -115,19 +118,42 @@ def load_documents(section: CorpusSection, cache: Path) -> list[str]:
     place = local_place(section.source)
     if place is not None and (file := _single_file(place)):
         texts = read_columns(file, [_text_column(file, section.text)])
-        return _cut(next(iter(texts.values())), section)
+        return _cut(next(iter(texts.values())), section, called)
     if place is not None and (files := _text_files(place)):
-        return _cut([text for file in files for text in read_columns(file, [TEXT_COLUMN])[TEXT_COLUMN]], section)
+        values = [text for file in files for text in read_columns(file, [TEXT_COLUMN])[TEXT_COLUMN]]
+        return _cut(values, section, called)
     from tlm_search.data.hub import split_columns
 
     splits = _open(section.source, place, section.config, [section.text], cache)
     if section.split not in splits:
-        raise _no_split(f"corpus {section.source}", section.split, splits)
-    where = f"corpus {section.source}, split {section.split}"
+        raise _no_split(f"{called} {section.source}", section.split, splits)
+    where = f"{called} {section.source}, split {section.split}"
     # A copy of a data set of the hub gives what the hub gives: the documents in the same order.
     seed = None if place is not None and local_copy(section.source) is None else _SHUFFLE_SEED
     read = split_columns(splits[section.split], [section.text], where, seed=seed, most=section.documents)
-    return _cut(read[section.text], section)
+    return _cut(read[section.text], section, called)
+
+
+def load_texts(task: TaskSection, section: UnlabelledSection, cache: Path) -> list[str]:
+    """Return the unlabelled texts of ``task`` that ``section`` names, which is not embedded; empty ones left out.
+
+    What ``section`` does not say is as in ``task``; of a labelled file the labels are not read. FewRel's layout is
+    known where it is met.
+
+    Raises:
+        DataError: it is missing, damaged, or has no such column or split.
+    """
+    place = local_place(section.source)
+    if place is not None and (file := _single_file(place)) and is_fewrel(value := json_of(file)):
+        return list(read_fewrel(file, value).texts)
+    of_task = task.config if section.source == task.source else None
+    documents = CorpusSection(
+        source=section.source,
+        config=section.config or of_task,
+        split=section.split or task.train_split,
+        text=section.text or task.text,
+    )
+    return load_documents(documents, cache, called="task.unlabelled")
 
 
 def load_labelled(section: TaskSection, cache: Path) -> tuple[Labelled, Labelled | None]:
@@ -194,8 +220,8 @@ def _as_labelled(section: TaskSection, read: dict[str, list[Any]], where: str) -
     return Labelled([text for text, _ in both], [label for _, label in both])
 
 
-def _cut(values: Sequence[Any], section: CorpusSection) -> list[str]:
-    texts = texts_of(values, section.text, f"corpus {section.source}")
+def _cut(values: Sequence[Any], section: CorpusSection, called: str) -> list[str]:
+    texts = texts_of(values, section.text, f"{called} {section.source}")
     return [text for text in texts if text][: section.documents]
 
 

@@ -136,13 +136,29 @@ def _opening(facts: Facts) -> str:
 def _learned(facts: Facts) -> str:
     student = facts.chosen.student
     if student is None:
-        return ""
+        return _self_trained(facts)
     more = f" and on {plural(student.documents, 'document')} of the corpus" if student.documents else ""
-    teachers = facts.documents[0]["spec"]["teaching"]["teachers"]
+    teaching = facts.documents[0]["spec"]["teaching"]
+    teachers = teaching["teachers"]
+    more += " and on the unlabelled texts" if "unlabelled" in teaching else ""
     return (
         f" It was distilled: fine-tuned on the mean probabilities of that committee on the training texts{more}, not "
         f"on the labels (Hinton, Vinyals and Dean 2015). The committee, as the store of the search names its members: "
         f"{', '.join(f'`{digest}`' for digest in teachers)}."
+    )
+
+
+def _self_trained(facts: Facts) -> str:
+    teaching = facts.documents[0]["spec"].get("teaching")
+    if teaching is None:
+        return ""
+    members = "It was" if len(facts.documents) == 1 else "Its members were"
+    return (
+        f" {members} self-trained: fine-tuned on the mean probabilities of "
+        f"{plural(len(teaching['teachers']), 'teacher')} of the same configuration, which had learned the labels, on "
+        f"{facts.data.rows['train']:,} training texts and {facts.data.unlabelled_texts['used']:,} unlabelled ones "
+        f"(Hinton, Vinyals and Dean 2015). The teachers, as the store of the search names them: "
+        f"{', '.join(f'`{digest}`' for digest in teaching['teachers'])}."
     )
 
 
@@ -180,7 +196,18 @@ def _data(facts: Facts) -> str:
         f"- Pre-training: {texts}.\n"
         f"- Task: {_source(data.task_name)}; {data.rows['train']:,} texts to train, "
         f"{data.rows['validation']:,} to choose by (validation), {data.rows['test']:,} to report (test).\n"
+        f"{_unlabelled(facts)}"
         f"- Texts are cut to {data.length} tokens of a vocabulary of {data.vocabulary:,}."
+    )
+
+
+def _unlabelled(facts: Facts) -> str:
+    texts = facts.data.unlabelled_texts
+    if not texts or "unlabelled" not in facts.documents[0]["spec"].get("teaching", {}):
+        return ""
+    return (
+        f"- Unlabelled texts: {texts['used']:,} of {_source(facts.data.unlabelled_name)}, and none that validation or "
+        f"test has: {texts['held_out']:,} such were left out.\n"
     )
 
 
@@ -192,8 +219,8 @@ def _training(facts: Facts) -> str:
         for phase, settings in phases.items()
         if settings is not None
     ]
-    taught = facts.chosen.student is not None
-    more = f"{'The committee that taught it' if taught else 'The search around them'} cost more."
+    whom = "it" if len(facts.documents) == 1 else "them"
+    more = f"{f'The committee that taught {whom}' if 'teaching' in spec else 'The search around them'} cost more."
     versions = ", ".join(f"{name} {value}" for name, value in first["versions"].items() if value)
     lines.append(
         f"- Cost of all members: {duration(facts.cost('seconds'))} and {compact(facts.cost('flops'))} FLOPs on "

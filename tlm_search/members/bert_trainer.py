@@ -53,7 +53,7 @@ class BertTrainer:
         self.threads = threads
         self.share = share
         self.checkpoint_seconds = checkpoint_seconds
-        self._lessons: dict[Teaching, Lesson] = {}
+        self._lesson_of: tuple[Teaching, Lesson] | None = None  # the last one: it may be large
         torch.set_num_threads(threads)
         keep_freed_memory()
         if device != "cpu" and share < 1:
@@ -162,7 +162,10 @@ class BertTrainer:
             document = {
                 "spec": spec.to_document(),
                 "labels": list(data.labels),
-                "finetuning": _course_document(course, index, finetuned, flops, before=lesson.seconds),
+                "finetuning": {
+                    **_course_document(course, index, finetuned, flops, before=lesson.seconds),
+                    **({"answers": {"seconds": lesson.seconds, "flops": lesson.flops}} if spec.teaching else {}),
+                },
                 "pretraining": dict(entries[index].document["course"]) if entries else None,
                 "pieces": pieces,
                 **provenance(data, self.device),
@@ -176,10 +179,10 @@ class BertTrainer:
 
     def _lesson(self, spec: MemberSpec, store: Store, data: PreparedData) -> Lesson:
         if spec.teaching is not None:
-            # The same for all students of a committee: its members answer once.
-            if spec.teaching not in self._lessons:
-                self._lessons[spec.teaching] = teach(spec, store=store, data=data, device=self.device)
-            return self._lessons[spec.teaching]
+            # The same for all students of a committee.
+            if self._lesson_of is None or self._lesson_of[0] != spec.teaching:
+                self._lesson_of = spec.teaching, teach(spec, store=store, data=data, device=self.device)
+            return self._lesson_of[1]
         return Lesson(TokenArray.open(data.folder("train")), _labels(data, "train"))
 
     def _pretrained(

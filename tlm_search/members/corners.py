@@ -19,10 +19,14 @@ _COSTLY = (
     "masking_probability",
     "finetune_epochs",
     "finetune_batch_size",
+    "self_training",
+    "teachers",
+    "student_epochs",
+    "student_batch_size",
 )
 # Large batches are fewer updates in more memory; large heads are fewer ones where the width is given. All else that is
 # a number raises work and memory, or neither.
-_EITHER_WAY = ("pretrain_batch_size", "finetune_batch_size", "head_size")
+_EITHER_WAY = ("pretrain_batch_size", "finetune_batch_size", "student_batch_size", "head_size")
 
 
 def corners(space: Space) -> Iterator[dict[str, Value]]:

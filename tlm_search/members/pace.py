@@ -23,6 +23,7 @@ from tlm_search.members.precision import measured_precision
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.stacks import over_stacks, phases_of, stack_size
 from tlm_search.members.store import Store
+from tlm_search.members.teaching import texts_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
 from tlm_search.model.latency import machine
@@ -44,6 +45,7 @@ _SECONDS = 0.5  # of timed updates that are enough
 
 Measure = Callable[[], Mapping[str, float]]
 Settings = TypeVar("Settings", Pretraining, Finetuning)
+Labels = NDArray[np.int64] | NDArray[np.float32]
 
 
 class Pace:
@@ -98,27 +100,46 @@ class Pace:
         return self._over_stacks(spec, members, seconds)
 
     def finetuning(self, spec: MemberSpec, members: int) -> float:
-        """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test."""
+        """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test.
+
+        Those of students include the answers of their teachers.
+        """
         settings, rows = spec.settings, self.data.rows
-        batch = min(settings.batch_size, rows["train"])
+        taught = 0 if spec.teaching is None else self.data.unlabelled_texts.get("used", 0)
+        learned = rows["train"] + taught
+        batch = min(settings.batch_size, learned)
         shape = {"pooling": settings.pooling, "dropout": settings.dropout, "batch_size": batch, "labels": spec.labels}
         key = {**shape, "texts": self.data.task_fingerprint}
+        if taught:
+            key["unlabelled"] = self.data.unlabelled_fingerprint
         text = spec.architecture.forward_flops(self.data.length)
         flops = {START: batch * text, "update": batch * text, "text": text}
-        updates = math.ceil(rows["train"] / settings.batch_size) * settings.epochs
+        updates = math.ceil(learned / settings.batch_size) * settings.epochs
+        asked = 0 if spec.teaching is None else len(spec.teaching.teachers) * learned
+
+        def known(stack: int) -> Mapping[str, float]:
+            def measure() -> Mapping[str, float]:
+                texts, labels = self._learned(spec)
+                timed = self._updates(lambda n, clock: self._begin_finetuning(spec, texts, labels, n, clock, stack))
+                return {**timed, "text": self._seconds_per_answer(spec, texts, labels, stack)}
+
+            return self._known_seconds("finetuning", spec, {**key, "stack": stack}, flops, measure)
 
         def seconds(stack: int) -> float:
-            def measure() -> Mapping[str, float]:
-                texts = TokenArray.open(self.data.folder("train"))
-                labels: NDArray[np.int64] = np.load(self.data.folder("train") / "labels.npy")
-                known = self._updates(lambda n, clock: self._begin_finetuning(spec, texts, labels, n, clock, stack))
-                return {**known, "text": self._seconds_per_answer(spec, texts, labels, stack)}
+            part = known(stack)
+            answers = (rows["validation"] + rows["test"]) * part["text"]
+            return part.get(START, 0.0) + updates * part["update"] + answers
 
-            known = self._known_seconds("finetuning", spec, {**key, "stack": stack}, flops, measure)
-            answers = (rows["validation"] + rows["test"]) * known["text"]
-            return known.get(START, 0.0) + updates * known["update"] + answers
+        trained = self._over_stacks(spec, members, seconds)
+        return trained + (asked * known(1)["text"] if asked else 0.0)
 
-        return self._over_stacks(spec, members, seconds)
+    def _learned(self, spec: MemberSpec) -> tuple[TokenArray, Labels]:
+        """Return the texts that a member such as ``spec`` learns, with labels that take the time of its own."""
+        if spec.teaching is None:
+            labels: NDArray[np.int64] = np.load(self.data.folder("train") / "labels.npy")
+            return TokenArray.open(self.data.folder("train")), labels
+        texts = texts_of(spec.teaching, self.data)
+        return texts, np.full((len(texts), spec.labels), 1 / spec.labels, np.float32)
 
     def latencies(self, size: int) -> float:
         """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
@@ -186,7 +207,7 @@ class Pace:
         self,
         spec: MemberSpec,
         texts: TokenArray,
-        labels: NDArray[np.int64],
+        labels: Labels,
         updates: int,
         clock: UpdateClock,
         members: int,
@@ -203,7 +224,7 @@ class Pace:
         spec: MemberSpec,
         settings: Finetuning,
         texts: TokenArray,
-        labels: NDArray[np.int64],
+        labels: Labels,
         clock: Keeper | None,
         members: int,
     ) -> Weights:
@@ -221,9 +242,7 @@ class Pace:
         )
         return weights
 
-    def _seconds_per_answer(
-        self, spec: MemberSpec, texts: TokenArray, labels: NDArray[np.int64], members: int
-    ) -> float:
+    def _seconds_per_answer(self, spec: MemberSpec, texts: TokenArray, labels: Labels, members: int) -> float:
         few, rows = sample(texts, min(spec.settings.batch_size, len(texts)))
         weights = self._finetune(spec, once(spec.settings, len(few)), few, labels[rows], None, members)
         asked = sample(TokenArray.open(self.data.folder("test")), _ANSWERS)[0]

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.corners import corners
-from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs
+from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs, settings_of_teachers, students
 from tlm_search.members.stacks import phases_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.space.parameters import Choices, Searched
@@ -27,6 +27,7 @@ from tlm_search.space.settings import Value
 TRAINING_PASSES = 3  # a backward pass is two forward passes of work
 _LABELS_ASSUMED = 10
 _VOCABULARY_ASSUMED = 30_522  # of bert-base-uncased
+_UNLABELLED_ASSUMED = 20_000
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
@@ -48,13 +49,17 @@ class Seconds(Protocol):
 
 @dataclass(frozen=True)
 class DataSizes:
-    """What the cost of a member depends on, besides its settings; ``length`` is in tokens, ``train_rows`` in texts."""
+    """What the cost of a member depends on, besides its settings; ``length`` is in tokens, the rest in texts or labels.
+
+    ``unlabelled`` are the texts that students learn from besides the ``train_rows``.
+    """
 
     vocabulary: int
     length: int
     labels: int
     train_rows: int
     assumptions: tuple[str, ...] = ()
+    unlabelled: int = 0
 
     @classmethod
     def of_space(cls, space: Space) -> DataSizes:
@@ -68,13 +73,24 @@ class DataSizes:
             vocabulary = _VOCABULARY_ASSUMED
             most = "at most " if space.tokenizer.min_count else ""
             assumptions.append(f"the tokenizer has {most}{vocabulary:,} tokens")
-        rows = labels * space.task.train_per_label
-        return cls(vocabulary, space.tokenizer.length, labels, rows, tuple(assumptions))
+        rows, unlabelled = labels * space.task.train_per_label, 0
+        if space.task.unlabelled is not None:
+            unlabelled = space.task.unlabelled.documents or _UNLABELLED_ASSUMED
+            if space.task.unlabelled.documents is None:
+                assumptions.append(f"the task has {unlabelled:,} unlabelled texts")
+        return cls(vocabulary, space.tokenizer.length, labels, rows, tuple(assumptions), unlabelled)
 
     @classmethod
     def of_data(cls, data: PreparedData) -> DataSizes:
         """Return the sizes of what was prepared."""
-        return cls(data.vocabulary, data.length, len(data.labels), data.rows["train"], (_whole_texts(data.length),))
+        return cls(
+            data.vocabulary,
+            data.length,
+            len(data.labels),
+            data.rows["train"],
+            (_whole_texts(data.length),),
+            data.unlabelled_texts.get("used", 0),
+        )
 
 
 @dataclass(frozen=True)
@@ -202,8 +218,9 @@ def different_trials(space: Space) -> int:
 
 
 def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[MemberSpec]:
+    """Return what a trial trains: its members; with self-training teachers, then students."""
     # No fingerprints, and seeds from 0: here members need only differ where those of the study do.
-    return committee_specs(
+    members = committee_specs(
         settings,
         vocabulary=sizes.vocabulary,
         positions=sizes.length,
@@ -212,6 +229,11 @@ def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[Member
         task="",
         seeds=range(int(settings["committee_size"])),
     )
+    of_teachers = settings_of_teachers(settings)
+    if of_teachers is None:
+        return members
+    teachers = _members(of_teachers, sizes)
+    return [*teachers, *students(members, teachers, settings, unlabelled="unlabelled")]
 
 
 def _committee_cost(settings: Mapping[str, Value], sizes: DataSizes, clock: Seconds | None) -> Cost:
@@ -223,6 +245,8 @@ def _cost(specs: Iterable[MemberSpec], sizes: DataSizes, clock: Seconds | None) 
     members = list(dict.fromkeys(specs))
     pretrained = list(dict.fromkeys(member.pretrained for member in members if member.pretrained is not None))
     parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec, sizes) for spec in pretrained]
+    taught = {member.teaching: member for member in members if member.teaching is not None}
+    parts += [_answers(student, sizes) for student in taught.values()]
     return sum(parts, Cost(seconds=0 if clock is None else _seconds(members, pretrained, clock)))
 
 
@@ -257,14 +281,25 @@ def _pretraining(spec: PretrainSpec, sizes: DataSizes) -> Cost:
 
 
 def _finetuning(spec: MemberSpec, sizes: DataSizes) -> Cost:
-    settings = spec.settings
-    texts = sizes.train_rows * settings.epochs
+    settings, rows = spec.settings, _rows(spec, sizes)
+    texts = rows * settings.epochs
     return Cost(
         members=1,
         finetuning_tokens=texts * sizes.length,
-        updates=math.ceil(sizes.train_rows / settings.batch_size) * settings.epochs,
+        updates=math.ceil(rows / settings.batch_size) * settings.epochs,
         flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length),
     )
+
+
+def _answers(student: MemberSpec, sizes: DataSizes) -> Cost:
+    """Return what the teachers' answers take, which all their students share."""
+    assert student.teaching is not None
+    texts = len(student.teaching.teachers) * _rows(student, sizes)
+    return Cost(flops=texts * student.architecture.forward_flops(sizes.length))
+
+
+def _rows(spec: MemberSpec, sizes: DataSizes) -> int:
+    return sizes.train_rows + (sizes.unlabelled if spec.teaching is not None else 0)
 
 
 def _extreme(choose: Callable[[Iterable[float]], float], costs: Sequence[Cost]) -> Cost:

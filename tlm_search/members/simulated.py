@@ -57,14 +57,16 @@ class SimulatedTrainer:
             shared = np.random.default_rng(len(split)).normal(size=(ROWS, len(data.labels)))
             noise = shared + generator.normal(size=shared.shape)
             logits[split] = (noise + _signal(spec) * np.eye(len(data.labels))[labels]).astype(np.float32)
+        unlabelled = spec.teaching is not None and spec.teaching.unlabelled
+        rows = ROWS + (data.unlabelled_texts.get("used", 0) if unlabelled else 0)
         flops = (
             3
             * spec.architecture.forward_flops(data.length)
-            * (ROWS + (spec.pretrained.documents if spec.pretrained else 0))
+            * (rows + (spec.pretrained.documents if spec.pretrained else 0))
         )
-        costs = {"seconds": flops / 1e12, "tokens": ROWS * data.length, "flops": flops, "losses": [[1, 1.0]]}
+        costs = {"seconds": flops / 1e12, "tokens": rows * data.length, "flops": flops, "losses": [[1, 1.0]]}
         document = {"spec": spec.to_document(), "labels": list(data.labels), "finetuning": costs, "pretraining": None}
-        return TrainedMember(spec, document, {"logits": logits}, tokens=ROWS * data.length)
+        return TrainedMember(spec, document, {"logits": logits}, tokens=rows * data.length)
 
 
 def _signal(spec: MemberSpec) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 from tlm_search.digest import digest, without_defaults
 from tlm_search.model.architecture import Architecture
-from tlm_search.space.settings import Value
+from tlm_search.space.settings import Value, complete
 from tlm_search.training.settings import Finetuning, Pretraining
 
 SCHEMA = 1  # raised when the same settings would train another member
@@ -42,12 +42,23 @@ class PretrainSpec:
 class Teaching:
     """What a student learns instead of the labels: the mean probabilities of its ``teachers``, members by digest.
 
-    Asked are the task's training texts and the first ``documents`` of the corpus, with the fingerprint ``corpus``.
+    Asked are the task's training texts, the first ``documents`` of the corpus, with the fingerprint ``corpus``, and the
+    task's unlabelled texts with the fingerprint ``unlabelled``; empty: none of them.
     """
 
     teachers: tuple[str, ...]
     documents: int = 0
     corpus: str = ""
+    unlabelled: str = ""
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the teaching as JSON."""
+        return without_defaults(asdict(self), {"unlabelled": ""})
+
+    @cached_property
+    def digest(self) -> str:
+        """The name of what the teachers say in the store: their digests tell the task."""
+        return digest({"schema": SCHEMA, **self.to_document()})
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ class MemberSpec:
             "seed": self.seed,
         }
         # Only where there is one: members that learn from labels keep their names.
-        return document if self.teaching is None else {**document, "teaching": asdict(self.teaching)}
+        return document if self.teaching is None else {**document, "teaching": self.teaching.to_document()}
 
     @cached_property
     def digest(self) -> str:
@@ -134,3 +145,35 @@ def committee_specs(
         )
         for seed in seeds
     )
+
+
+def settings_of_teachers(settings: Mapping[str, Value]) -> dict[str, Value] | None:
+    """Return the complete settings of the committee that teaches one with ``settings``; None without self-training.
+
+    It is that of the same configuration without self-training, so that a trial of it shares its members.
+    """
+    if not settings["self_training"]:
+        return None
+    return complete({**settings, "self_training": 0, "committee_size": settings["teachers"]})
+
+
+def students(
+    members: Sequence[MemberSpec], teachers: Sequence[MemberSpec], settings: Mapping[str, Value], *, unlabelled: str
+) -> tuple[MemberSpec, ...]:
+    """Return the students of ``teachers``, which start from what ``members`` start from, one for each of them.
+
+    They learn the mean probabilities of the teachers on the training texts and the unlabelled ones, whose fingerprint
+    is ``unlabelled``, with the settings of students.
+    """
+    teaching = Teaching(tuple(teacher.digest for teacher in teachers), unlabelled=unlabelled)
+
+    def student(member: MemberSpec) -> MemberSpec:
+        finetuning = replace(
+            member.settings,
+            epochs=int(settings["student_epochs"]),
+            batch_size=int(settings["student_batch_size"]),
+            learning_rate=float(settings["student_learning_rate"]),
+        )
+        return replace(member, settings=finetuning, teaching=teaching)
+
+    return tuple(map(student, members))

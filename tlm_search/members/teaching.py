@@ -1,7 +1,7 @@
 """What a student is taught: how a committee answers texts, the mean of its members' softmax outputs.
 
 Source: Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network" (arXiv 1503.02531), with
-temperature 1 and without the labels.
+temperature 1 and without the labels. With unlabelled texts it is self-training, with soft labels and no threshold.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
-from tlm_search.members.spec import MemberSpec
+from tlm_search.members.spec import MemberSpec, Teaching
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.train import KIND
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import from_transformers
 from tlm_search.model.weights import Weights
 from tlm_search.training.finetune import predict
+
+SOFT_LABELS = "soft_labels"  # the kind of entry that keeps the answers of teachers
 
 
 @dataclass(frozen=True)
@@ -39,25 +41,31 @@ class Lesson:
 
 
 def teach(spec: MemberSpec, *, store: Store, data: PreparedData, device: str) -> Lesson:
-    """Ask the teachers of the student ``spec``, which are of its own architecture and pooling.
+    """Return what the teachers of the student ``spec``, which are of its architecture and pooling, say of its texts.
+
+    They are asked once: the store keeps their answers for all their students.
 
     Raises:
-        StoreError: a teacher or the texts are not in the store.
+        StoreError: a teacher or the texts are not in the store, or it cannot be written.
     """
     assert spec.teaching is not None
-    began = time.perf_counter()
+    texts, name = texts_of(spec.teaching, data), spec.teaching.digest
+    entry = store.read(SOFT_LABELS, name)
+    if entry is None:
+        with store.lock(SOFT_LABELS, name):
+            entry = store.read(SOFT_LABELS, name) or _ask(spec, spec.teaching, texts, store, data, device)
+    course = entry.document["course"]
+    return Lesson(texts, entry.arrays("labels")["probabilities"], course["seconds"], course["flops"])
+
+
+def texts_of(teaching: Teaching, data: PreparedData) -> TokenArray:
+    """Return the texts that the teachers are asked: of train, then of the corpus, then the unlabelled ones."""
     texts = TokenArray.open(data.folder("train"))
-    if spec.teaching.documents:
-        texts = texts.followed_by(TokenArray.open(data.folder("corpus")).prefix(spec.teaching.documents))
-    votes = np.zeros((len(texts), spec.labels), np.float64)
-    for digest in spec.teaching.teachers:
-        # One after the other: a committee of any size takes the memory of one member.
-        weights = {name: value.to(device) for name, value in _weights(store, digest, spec.architecture).items()}
-        logits = predict(spec.architecture, weights, texts, pooling=spec.settings.pooling, pad=data.special["pad"])
-        votes += torch.from_numpy(logits[0]).double().softmax(-1).numpy()
-    teachers = len(spec.teaching.teachers)
-    flops = teachers * len(texts) * spec.architecture.forward_flops(int(texts.offsets[-1]) / len(texts))
-    return Lesson(texts, (votes / teachers).astype(np.float32), time.perf_counter() - began, flops)
+    if teaching.documents:
+        texts = texts.followed_by(TokenArray.open(data.folder("corpus")).prefix(teaching.documents))
+    if teaching.unlabelled:
+        texts = texts.followed_by(TokenArray.open(data.folder("unlabelled")))
+    return texts
 
 
 def member_weights(entry: Entry, architecture: Architecture) -> Weights:
@@ -66,11 +74,34 @@ def member_weights(entry: Entry, architecture: Architecture) -> Weights:
     return from_transformers(state, architecture)
 
 
+def _ask(
+    spec: MemberSpec, teaching: Teaching, texts: TokenArray, store: Store, data: PreparedData, device: str
+) -> Entry:
+    began = time.perf_counter()
+    votes = np.zeros((len(texts), spec.labels), np.float64)
+    for digest in teaching.teachers:
+        # One after the other: a committee of any size takes the memory of one member.
+        weights = {name: value.to(device) for name, value in _weights(store, digest, spec.architecture).items()}
+        logits = predict(spec.architecture, weights, texts, pooling=spec.settings.pooling, pad=data.special["pad"])
+        votes += torch.from_numpy(logits[0]).double().softmax(-1).numpy()
+    teachers = len(teaching.teachers)
+    flops = teachers * len(texts) * spec.architecture.forward_flops(int(texts.offsets[-1]) / len(texts))
+    course = {"seconds": time.perf_counter() - began, "flops": flops}
+    document = {"teaching": teaching.to_document(), "texts": len(texts), "labels": spec.labels, "course": course}
+    return store.write(
+        SOFT_LABELS,
+        teaching.digest,
+        document,
+        {"labels": {"probabilities": (votes / teachers).astype(np.float32)}},
+    )
+
+
 def _weights(store: Store, digest: str, architecture: Architecture) -> Weights:
     entry = store.read(KIND, digest)
     if entry is None:
         raise StoreError(
             f"member {digest} of the committee is not in the store {store.root}, or was damaged there",
-            hint="choose another trial with --trial, or fewer members with --size",
+            hint="choose another trial with --trial, or fewer members with --size; or run the space with --fresh: it "
+            "trains what is missing",
         )
     return {name: value.unsqueeze(0) for name, value in member_weights(entry, architecture).items()}

@@ -156,6 +156,19 @@ def train_if_free(
     return False
 
 
+def wait_for(specs: Sequence[MemberSpec], *, store: Store) -> bool:
+    """Wait until nobody trains one of ``specs``; return whether they are all in the store then.
+
+    Raises:
+        StoreError: the store cannot be read or written.
+    """
+    for spec in specs:
+        if store.read(KIND, spec.digest) is None:
+            with store.lock(KIND, spec.digest):
+                pass
+    return all(store.read(KIND, spec.digest) is not None for spec in specs)
+
+
 def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:
     """Return the trainer ``bert`` or ``simulated`` with its share of the machine."""
     if name == "simulated":

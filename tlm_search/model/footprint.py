@@ -59,8 +59,10 @@ def stack_bytes(
 
 
 def phases_of_settings(settings: Mapping[str, Value]) -> list[Phase]:
-    """Return what a member with complete ``settings`` is trained in, the pre-training last."""
+    """Return what the members of complete ``settings`` are trained in, students too, the pre-training last."""
     phases = [Phase(int(settings["finetune_batch_size"]))]
+    if settings["self_training"]:
+        phases.append(Phase(int(settings["student_batch_size"])))
     if settings["pretrain_size"]:
         batch, scored = int(settings["pretrain_batch_size"]), float(settings["masking_probability"])
         phases.append(Phase(batch, scored, sampled=settings.get("pretrain_softmax") == "sampled"))

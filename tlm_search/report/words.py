@@ -24,8 +24,17 @@ _SETTING_WORDS = {
     "pretrain_epochs": "pre-training epochs {}",
     "finetune_learning_rate": "fine-tuning rate {}",
     "finetune_epochs": "fine-tuning epochs {}",
+    "self_training": "self-trained",
+    "teachers": "{} teachers",
+    "student_learning_rate": "students' rate {}",
+    "student_epochs": "students' epochs {}",
+    "student_batch_size": "students' batch size {}",
 }
-_NOTHING_WORDS = {"pretrain_size": "not pre-trained", "convolution_layers": "no convolution"}
+_NOTHING_WORDS = {
+    "pretrain_size": "not pre-trained",
+    "convolution_layers": "no convolution",
+    "self_training": "not self-trained",
+}
 _METRIC_WORDS = {
     "validation_accuracy": "validation accuracy",
     "validation_cross_entropy": "validation cross-entropy (nats)",

@@ -41,7 +41,8 @@ def distil(
     """Train students of the first ``size`` members of ``trial``, and note them in the study; what is there is reused.
 
     A student has the architecture, pre-training and fine-tuning of a member. It learns the committee's mean
-    probabilities on the task's training texts, and on the first ``documents`` of the corpus.
+    probabilities on the task's training texts, and on the first ``documents`` of the corpus; where the members are
+    students of self-training, on the task's unlabelled texts too, as they did.
 
     Raises:
         UserError: the committee has one member, the study is being run, or something of it is not in the store.
@@ -92,7 +93,9 @@ def _students(
             hint="run the space under another name with --name, and distil that study",
         )
     corpus = trainer.corpus_fingerprint(data, documents)
-    return tuple(replace(member, teaching=Teaching(trial.members[:size], documents, corpus)) for member in members)
+    unlabelled = members[0].teaching.unlabelled if members[0].teaching else ""
+    teaching = Teaching(trial.members[:size], documents, corpus, unlabelled)
+    return tuple(replace(member, teaching=teaching) for member in members)
 
 
 def _tell_of_pretraining(specs: Sequence[MemberSpec], store: Store, space: Space, announce: Announce) -> None:

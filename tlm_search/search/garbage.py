@@ -1,26 +1,29 @@
 """What of the store no study needs any more: known by reading every study, removed while none is driven.
 
-Members are needed that a trial, a try of the reference or a student of some study names; pre-trained weights, that a
-needed member started from. Measured latencies and tokenised data are small or soon made again, and stay.
+Members are needed that a trial, a try of the reference or a student of some study names, and the teachers of needed
+members; pre-trained weights, that a needed member started from; soft labels, that a needed student learned. Measured
+latencies and tokenised data are small or soon made again, and stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tlm_search.digest import digest
 from tlm_search.errors import StudyError, UserError
 from tlm_search.members.shared_store import open_store
+from tlm_search.members.spec import Teaching
 from tlm_search.search.folder import is_study, read_study, store_root
 from tlm_search.search.record import StudyRecord
 from tlm_search.search.replica import JOURNAL, known_studies, pull
 from tlm_search.search.resume import driver_lock
 
-_MEMBERS, _PRETRAINED = "members", "pretrained"
-KINDS = (_MEMBERS, _PRETRAINED)
+_MEMBERS, _PRETRAINED, _SOFT_LABELS = "members", "pretrained", "soft_labels"
+KINDS = (_MEMBERS, _PRETRAINED, _SOFT_LABELS)
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Garbage:
 
     ``entries`` maps (kind, digest) to bytes, ``kept`` a kind to how many entries of it are needed. ``unfinished`` are
     the studies with trials that began and did not end: what those have trained so far is not yet in any record.
-    ``unreadable`` are needed members that are damaged; what they started from is not known, so no pre-trained weights
-    are garbage then.
+    ``unreadable`` are needed members that are damaged; what they started from and learned is not known, so no
+    pre-trained weights and no soft labels are garbage then.
     """
 
     studies: tuple[str, ...]
@@ -55,11 +58,15 @@ def find_garbage(studies_dir: Path) -> Garbage:
     records = [_read(folder) for folder in study_folders(studies_dir)]
     needed: dict[str, set[str]] = {_MEMBERS: {digest for record in records for digest in _members(record)}}
     stored = {kind: store.sizes(kind) for kind in KINDS}
-    specs = {e.digest: e.document["spec"] for e in store.entries(_MEMBERS) if e.digest in needed[_MEMBERS]}
-    unreadable = (needed[_MEMBERS] & stored[_MEMBERS].keys()) - specs.keys()
-    needed[_PRETRAINED] = {digest(spec["pretrained"]) for spec in specs.values() if spec["pretrained"] is not None}
+    known = {entry.digest: entry.document["spec"] for entry in store.entries(_MEMBERS)}
+    needed[_MEMBERS] |= _teachers(needed[_MEMBERS], known)
+    specs = [known[name] for name in needed[_MEMBERS] & known.keys()]
+    unreadable = (needed[_MEMBERS] & stored[_MEMBERS].keys()) - known.keys()
+    needed[_PRETRAINED] = {digest(spec["pretrained"]) for spec in specs if spec["pretrained"] is not None}
+    needed[_SOFT_LABELS] = {Teaching(**_teaching(spec)).digest for spec in specs if "teaching" in spec}
     if unreadable:
-        needed[_PRETRAINED] |= stored[_PRETRAINED].keys()
+        for kind in (_PRETRAINED, _SOFT_LABELS):
+            needed[kind] |= stored[kind].keys()
     return Garbage(
         studies=tuple(record.folder.name for record in records),
         unfinished=tuple(r.folder.name for r in records if r.in_state("running") or r.in_state("waiting")),
@@ -108,6 +115,21 @@ def _read(folder: Path) -> StudyRecord:
             f"{folder.name}: what this study needs is not known, so nothing was removed: {reason}",
             hint=f"mend the study, or move {folder} to another place if it is not wanted",
         ) from error
+
+
+def _teachers(needed: Set[str], known: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the teachers of those ``needed``, and theirs."""
+    found: set[str] = set()
+    new = set(needed)
+    while new:
+        new = {name for of in new & known.keys() for name in _teaching(known[of])["teachers"]} - found
+        found |= new
+    return found
+
+
+def _teaching(spec: Mapping[str, Any]) -> dict[str, Any]:
+    teaching = spec.get("teaching", {})
+    return {**teaching, "teachers": tuple(teaching.get("teachers", ()))}
 
 
 def _members(record: StudyRecord) -> set[str]:

@@ -8,14 +8,15 @@ places for them. No Ray and no Optuna here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tlm_search.data.prepared import PreparedData
+from tlm_search.members.spec import MemberSpec, settings_of_teachers
 from tlm_search.members.store import Store
-from tlm_search.members.train import Trainer, train_if_free
+from tlm_search.members.train import Trainer, train_if_free, wait_for
 from tlm_search.search.job import Job
-from tlm_search.search.trial import stack_of, trial_specs
+from tlm_search.search.trial import stack_of, teacher_specs, trial_specs
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
 
@@ -26,7 +27,7 @@ MOST_DEATHS = 3  # of helpers of one job: there may be too little memory for the
 class Help:
     """A stack of another trial was trained now, from its ``member`` on, counted from 0; None once there is none left.
 
-    ``peak_gb`` is as in ``Rung``.
+    Teachers are counted for themselves. ``peak_gb`` is as in ``Rung``.
     """
 
     member: int | None
@@ -46,17 +47,26 @@ def help_trial(
     """Train what nobody has begun of the stacks of the trial with complete ``settings``, and yield each.
 
     ``parts`` are the trial's. Members note for which ``attempt`` at it they were trained, which counts them as its own.
+    With self-training teachers come first, and students once all of these are there, whoever trains them.
 
     Raises:
         TrainingError: a member could not be trained.
         UserError: the store or the data cannot be used.
     """
-    specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
-    stack = stack_of(specs, trainer, parts)
-    for first in reversed(range(0, len(specs), stack)):
-        group = specs[first : first + stack]
-        if train_if_free(group, store=store, data=data, trainer=trainer, attempt=attempt):
-            yield Help(first, trainer.peak_gb())
+
+    def trained(specs: Sequence[MemberSpec]) -> Iterator[Help]:
+        stack = stack_of(specs, trainer, parts)
+        for first in reversed(range(0, len(specs), stack)):
+            group = specs[first : first + stack]
+            if train_if_free(group, store=store, data=data, trainer=trainer, attempt=attempt):
+                yield Help(first, trainer.peak_gb())
+
+    teachers = teacher_specs(settings, seed=seed, data=data, trainer=trainer)
+    if teachers:
+        yield from trained(teachers)
+    # Nobody waits for this worker, which holds nothing: those that it waits for go on, or die and let go.
+    if wait_for(teachers, store=store):
+        yield from trained(trial_specs(settings, seed=seed, data=data, trainer=trainer))
     yield Help(None)
 
 
@@ -71,6 +81,12 @@ def helps(space: Space) -> bool:
 def parts_of(space: Space, *, places: int, jobs: int) -> int:
     """Return by how many workers each of the last ``jobs`` may be shared, where so many ``places`` are for them."""
     return max(1, places // jobs) if helps(space) else 1
+
+
+def members_to_train(settings: Mapping[str, Value], *, voting: int) -> int:
+    """Return how many members a trial still trains at most, once so many are ``voting``: before, its teachers too."""
+    teachers = settings_of_teachers(settings) if voting == 0 else None
+    return int(settings["committee_size"]) - voting + (int(teachers["committee_size"]) if teachers else 0)
 
 
 @dataclass
@@ -100,7 +116,7 @@ class Helpers:
         def left(name: str) -> int:
             job, size = running[name]
             helped = self._helped.setdefault(name, _Helped())
-            return 0 if helped.alone else int(job.settings["committee_size"]) - size - helped.helpers
+            return 0 if helped.alone else members_to_train(job.settings, voting=size) - helped.helpers
 
         neediest = max(running, key=left, default=None) if self._wanted else None
         if neediest is None or left(neediest) < 2:  # the trial trains one itself

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from tlm_search.errors import ResourceError
 from tlm_search.members.corners import corners
 from tlm_search.members.plan import DataSizes
+from tlm_search.members.spec import settings_of_teachers
 from tlm_search.members.stacks import MOST_STACKED, stack_size
 from tlm_search.members.train import PIECES
 from tlm_search.model.architecture import Architecture
@@ -118,7 +119,9 @@ class Shares:
         return min(1.0, math.ceil(GPU_STEPS * needed / has) / GPU_STEPS)
 
     def _stacked(self, settings: Mapping[str, Value]) -> int:
-        return min(self._stack(settings), int(settings["committee_size"]))
+        teachers = settings_of_teachers(settings)
+        members = [int(of["committee_size"]) for of in (settings, teachers) if of is not None]
+        return min(self._stack(settings), max(members))
 
     def _stack(self, settings: Mapping[str, Value]) -> int:
         resources = self._space.resources

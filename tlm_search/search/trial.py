@@ -13,7 +13,8 @@ import numpy as np
 
 from tlm_search.committee.frontier import frontier
 from tlm_search.data.prepared import PreparedData
-from tlm_search.members.spec import MemberSpec, committee_specs
+from tlm_search.digest import digest
+from tlm_search.members.spec import MemberSpec, committee_specs, settings_of_teachers, students
 from tlm_search.members.store import Store
 from tlm_search.members.train import MemberResult, Trainer, obtain
 from tlm_search.space.settings import Value
@@ -28,7 +29,8 @@ SEEDS_PER_STUDY = 1_000  # the largest committee: studies of different seeds sha
 class Rung:
     """What a trial knows once its first ``size`` members vote; ``done`` when these are all.
 
-    ``metrics`` has the latency only when ``done``. ``frontier`` holds a record for each size up to this one.
+    ``metrics`` has the latency only when ``done``. ``frontier`` holds a record for each size up to this one. With
+    self-training the members are the students, and what is counted includes their teachers.
     ``trained``, ``reused``, ``tokens`` and ``seconds`` (of waiting for the members) count from the trial's start, with
     what helpers trained and with members beyond ``size`` that were trained together with these; ``peak_gb`` is the most
     memory that its worker ever took, 0 where that is unknown.
@@ -70,7 +72,8 @@ def run_trial(
 
     Who stops iterating prunes the trial: later members are not trained. Unless it is ``prunable`` as many are trained
     at once, before the first report, as the trainer stacks of one of so many ``parts``. ``seed`` is the study's;
-    ``attempt`` and ``parts`` are known to who helps.
+    ``attempt`` and ``parts`` are known to who helps. With self-training the teachers are trained or found first, and
+    do not vote.
 
     Raises:
         TrainingError: a member could not be trained.
@@ -82,6 +85,11 @@ def run_trial(
     there: list[MemberResult] = []
     trained = reused = tokens = 0
     started = time.monotonic()
+    teachers: Sequence[MemberResult] = ()
+    if wanted := teacher_specs(settings, seed=seed, data=data, trainer=trainer):
+        together = None if prunable else stack_of(wanted, trainer, parts)
+        taught = obtain(wanted, store=store, data=data, trainer=trainer, attempt=attempt, stack=together)
+        teachers, trained, reused, tokens = taught.members, taught.trained, taught.reused, taught.tokens
     for size in rungs(len(specs)):
         if size > len(there):
             wanted = specs[len(there) : size if stack is None else math.ceil(size / stack) * stack]
@@ -91,6 +99,10 @@ def run_trial(
         members = there[:size]
         records = committee_frontier(members, validation_labels, test_labels)
         metrics = committee_metrics(records[-1], specs[0], members)
+        if teachers:  # whose cost does not grow with the committee, so that no part of it is that of a smaller one
+            for record in records:
+                record.update(training_costs(members[: record["size"]], teachers))
+            metrics.update(training_costs(members, teachers))
         if size == len(specs):
             for record in records:  # of all sizes, so that a smaller committee can be chosen by what it costs
                 record["latency_ms"] = trainer.latency_ms(specs[0], members=record["size"], store=store)
@@ -130,9 +142,13 @@ def portions(members: int, *, prunable: bool, parts: int = 1) -> list[int]:
 def trial_specs(
     settings: Mapping[str, Value], *, seed: int, data: PreparedData, trainer: Trainer
 ) -> tuple[MemberSpec, ...]:
-    """Return the members of a trial; member number i has the same seed in every trial of the study."""
+    """Return the members that vote in a trial; member number i has the same seed in every trial of the study.
+
+    With self-training they are students: their teachers are ``teacher_specs``.
+    """
+    teachers = teacher_specs(settings, seed=seed, data=data, trainer=trainer)
     first = seed * SEEDS_PER_STUDY
-    return committee_specs(
+    members = committee_specs(
         settings,
         vocabulary=data.vocabulary,
         positions=data.length,
@@ -141,6 +157,15 @@ def trial_specs(
         task=data.task_fingerprint,
         seeds=range(first, first + int(settings["committee_size"])),
     )
+    return students(members, teachers, settings, unlabelled=data.unlabelled_fingerprint) if teachers else members
+
+
+def teacher_specs(
+    settings: Mapping[str, Value], *, seed: int, data: PreparedData, trainer: Trainer
+) -> tuple[MemberSpec, ...]:
+    """Return the members that teach those of a trial: of its configuration without self-training; none without it."""
+    of_teachers = settings_of_teachers(settings)
+    return () if of_teachers is None else trial_specs(of_teachers, seed=seed, data=data, trainer=trainer)
 
 
 def committee_frontier(
@@ -174,3 +199,20 @@ def committee_metrics(whole: Mapping[str, Any], spec: MemberSpec, members: Seque
         "training_flops": sum(member.training_flops for member in members),
         "training_seconds": sum(member.seconds for member in members),
     }
+
+
+def training_costs(members: Sequence[MemberResult], teachers: Sequence[MemberResult]) -> dict[str, float]:
+    """Return the metrics of training students and their teachers; what several of them share is counted once.
+
+    They share pre-trained encoders, and what the teachers answer.
+    """
+    phases: dict[str, Mapping[str, float]] = {}
+    answers: Mapping[str, float] = {}
+    for member in (*teachers, *members):
+        own, pretraining = member.document["finetuning"], member.document["pretraining"]
+        answers = own.get("answers", {})  # of the last, which is a student
+        phases[member.digest] = {name: own[name] - answers.get(name, 0.0) for name in ("flops", "seconds")}
+        if pretraining:
+            phases[digest(member.document["spec"]["pretrained"])] = pretraining
+    costs = [*phases.values(), answers]
+    return {f"training_{name}": float(sum(cost.get(name, 0.0) for cost in costs)) for name in ("flops", "seconds")}

@@ -11,7 +11,8 @@ from tlm_search.space.objectives import Objective
 from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.samplers import SamplerSection
 from tlm_search.space.section import Problem, given, refusal
-from tlm_search.space.settings import SETTINGS, Value, complete
+from tlm_search.space.sections import TaskSection
+from tlm_search.space.settings import SETTINGS, STUDENT_SETTINGS, Value, complete
 
 SHAPE = ("width", "heads", "head_size")  # width = heads x head_size: any two give the third
 _MOST_GRID_POINTS = 100_000
@@ -135,6 +136,21 @@ def documents_problems(parameters: Mapping[str, Parameter], documents: int | Non
         return [Problem(path, refusal(value, allowed)) for path, value in too_many if float(value) > documents]
     path, most = (("pretrain_size", "high"), size.high) if isinstance(size, Range) else (("pretrain_size",), size)
     return [Problem(path, refusal(most, allowed))] if float(most) > documents else []
+
+
+def self_training_problems(parameters: Mapping[str, Parameter], task: TaskSection) -> list[Problem]:
+    """Find self-training without texts to learn from, and searched settings of students that never matter."""
+    rounds, problems = parameters.get("self_training", 0), []
+    possible = rounds.contains(1) if isinstance(rounds, Choices | Range) else bool(rounds)
+    if possible and task.unlabelled is None:
+        allowed = "0, or a source of texts in task.unlabelled, such as task: {unlabelled: texts.csv}"
+        problems.append(
+            Problem(("self_training",), f"given 1, but the task has no unlabelled texts; allowed: {allowed}")
+        )
+    for name in STUDENT_SETTINGS if "self_training" not in parameters else ():
+        if isinstance(parameters.get(name), Choices | Range):
+            problems.append(Problem((name,), "searched without self_training; allowed: together with self_training"))
+    return problems
 
 
 def _shape_trials(involved: Mapping[str, Parameter]) -> Iterator[dict[str, Value]]:

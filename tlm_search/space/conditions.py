@@ -6,12 +6,27 @@ from collections.abc import Iterator, Mapping
 
 from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.section import Problem, given
-from tlm_search.space.settings import Value
+from tlm_search.space.settings import STUDENT_SETTINGS, Value
+
+_SELF_TRAINING = "self_training"
 
 
 def when_of(parameter: Parameter) -> Mapping[str, tuple[Value, ...]]:
     """Return the conditions of a parameter; a fixed value has none."""
     return parameter.when if isinstance(parameter, Choices | Range) else {}
+
+
+def with_implied(search: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Return ``search`` with the conditions that nobody has to write: students only matter with self-training.
+
+    Where self-training is not in ``search``, what is searched of students gets no condition, and never matters.
+    """
+    full = dict(search)
+    for name in STUDENT_SETTINGS:
+        parameter = full.get(name)
+        if isinstance(parameter, Choices | Range) and _SELF_TRAINING in full and _SELF_TRAINING not in parameter.when:
+            full[name] = parameter.model_copy(update={"when": {**parameter.when, _SELF_TRAINING: (1,)}})
+    return full
 
 
 def searched_in_order(search: Mapping[str, Parameter]) -> dict[str, Searched]:

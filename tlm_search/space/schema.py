@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 
 from tlm_search.digest import digest
 from tlm_search.space import checks
-from tlm_search.space.conditions import active, condition_problems, searched_in_order
+from tlm_search.space.conditions import active, condition_problems, searched_in_order, with_implied
 from tlm_search.space.entries import read_search, read_settings
 from tlm_search.space.objectives import Constraint, Objective, read_constraints, read_objectives
 from tlm_search.space.parameters import Choices, Parameter, Range, Searched
@@ -34,14 +34,17 @@ from tlm_search.space.samplers import (
     read_sampler,
 )
 from tlm_search.space.section import Problem, Section, Text, Whole, problems_of, refusal, refuse
-from tlm_search.space.sections import BudgetSection, CorpusSection, ResourcesSection, TaskSection, TokenizerSection
+from tlm_search.space.sections import (
+    BudgetSection,
+    CorpusSection,
+    ResourcesSection,
+    TaskSection,
+    TokenizerSection,
+    read_source,
+)
 from tlm_search.space.settings import Value
 
 _NOT_IDENTITY = frozenset({"name", "description", "points", "import_from", "tracking", "resources", "budget"})
-
-
-def _source(raw: Any) -> Any:
-    return {"source": raw} if isinstance(raw, str) else raw
 
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
@@ -91,11 +94,11 @@ class Space(Section):
     trainer: Literal["bert", "simulated"] = Field(
         default="bert", description="simulated: made-up results, to try a space"
     )
-    corpus: Annotated[CorpusSection, BeforeValidator(_source, json_schema_input_type=str | CorpusSection)] = Field(
+    corpus: Annotated[CorpusSection, BeforeValidator(read_source, json_schema_input_type=str | CorpusSection)] = Field(
         default=CorpusSection(), description="unlabelled documents for pre-training"
     )
     tokenizer: TokenizerSection = Field(default=TokenizerSection(), description="how text becomes tokens")
-    task: Annotated[TaskSection, BeforeValidator(_source, json_schema_input_type=str | TaskSection)] = Field(
+    task: Annotated[TaskSection, BeforeValidator(read_source, json_schema_input_type=str | TaskSection)] = Field(
         default=TaskSection(), description="labelled texts to classify"
     )
     search: Annotated[Mapping[str, Parameter], BeforeValidator(read_search)] = Field(
@@ -144,9 +147,12 @@ class Space(Section):
     @field_validator("search")
     @classmethod
     def _possible_search(cls, search: Mapping[str, Parameter], info: ValidationInfo) -> Mapping[str, Parameter]:
+        search = with_implied(search)
         problems = condition_problems(search) or checks.shape_problems(search)
         if "corpus" in info.data:
             problems = problems + checks.documents_problems(search, info.data["corpus"].taken)
+        if "task" in info.data:
+            problems = problems + checks.self_training_problems(search, info.data["task"])
         if problems:
             raise refuse(problems)
         return search
@@ -159,6 +165,8 @@ class Space(Section):
             problems += reference_problems(info.data["search"], reference, seed=info.data["seed"])
         if reference is not None and "corpus" in info.data:
             problems += checks.documents_problems(reference.settings, info.data["corpus"].taken)
+        if reference is not None and "task" in info.data:
+            problems += checks.self_training_problems(reference.settings, info.data["task"])
         if problems:
             raise refuse(problems)
         return reference

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from tlm_search.space.section import Number, Problem, Section, Text, Whole, given, is_number, refusal, refuse
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def read_source(raw: Any) -> Any:
+    """Read a bare text as the ``source`` of a section."""
+    return {"source": raw} if isinstance(raw, str) else raw
 
 
 class CorpusSection(Section):
@@ -78,6 +90,21 @@ class TokenizerSection(Section):
         return {**data, "vocabulary": None} if name is not None else data
 
 
+class UnlabelledSection(Section):
+    """Texts of the task's kind without labels, for self-training. A bare text is the ``source``.
+
+    The source of the task itself will do: its labels are not read.
+    """
+
+    source: Text = Field(min_length=1, description="a local file or folder, a Hugging Face id, or pydocs")
+    config: Text | None = Field(
+        default=None, description="configuration of a Hugging Face data set; the task's where the source is the task's"
+    )
+    split: Text | None = Field(default=None, description="split of a Hugging Face data set; the task's train_split")
+    text: Text | None = Field(default=None, description="column with the text; the task's when not given")
+    documents: Whole | None = Field(default=None, ge=1, description="use at most this many texts")
+
+
 class TaskSection(Section):
     """Labelled texts, split once into train, validation and test. A bare text is the ``source``."""
 
@@ -98,6 +125,15 @@ class TaskSection(Section):
     validation_per_label: Whole = Field(default=50, ge=1, description="validation texts per label, cut from train")
     test_per_label: Whole = Field(default=100, ge=1, description="test texts per label")
     seed: Whole = Field(default=0, ge=0, le=2**32 - 1, description="seed of the sample and of the splits")
+    unlabelled: Annotated[
+        UnlabelledSection | None, BeforeValidator(read_source, json_schema_input_type=str | UnlabelledSection | None)
+    ] = Field(default=None, description="texts without labels, which self_training: 1 learns from too")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Not there unless it is given: what was named before it came keeps its name.
+        document: dict[str, Any] = write(self)
+        return {key: value for key, value in document.items() if key != "unlabelled" or value is not None}
 
 
 class ResourcesSection(Section):

@@ -109,23 +109,33 @@ _ALL = (
     Setting("finetune_weight_decay", "finetuning", float, 0.01, "AdamW's weight decay", 0, 10),
     Setting("finetune_warmup", "finetuning", float, 0.06, "share of updates in which the rate rises", 0, 1),
     Setting("finetune_dropout", "finetuning", float, 0.1, "dropout of all layers and the pooler", 0, 0.9),
+    Setting("student_epochs", "finetuning", int, 3, "passes of a student over all its texts", 1, 10_000),
+    Setting("student_batch_size", "finetuning", int, 32, "texts per update of a student", 1, 65_536),
+    Setting("student_learning_rate", "finetuning", float, 1e-3, "peak learning rate of a student", 1e-7, 1),
     Setting("committee_size", "committee", int, 1, "members that vote", 1, 1_000),
+    Setting("self_training", "committee", int, 0, "rounds of self-training on the task's unlabelled texts", 0, 1),
+    Setting("teachers", "committee", int, 4, "members that label the texts of self-training", 1, 64),
 )
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}
+# What matters only where self_training is 1.
+STUDENT_SETTINGS = ("student_epochs", "student_batch_size", "student_learning_rate", "teachers")
 ROLES = ("scientific", "nuisance", "fixed")
 
 
 def complete(given: Mapping[str, Value]) -> dict[str, Value]:
     """Return all settings: those ``given``, the defaults, and what follows from them.
 
+    Without self-training what only it asks for has its default, so that nothing differs by it.
     ``width = heads x head_size``: any two of the three give the third; ``width`` alone takes the default ``head_size``.
 
     Raises:
         ValueError: the three contradict each other, or the width is not divided.
     """
-    full = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
-    full.update(given)
+    defaults = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
+    full = {**defaults, **given}
+    if not full["self_training"]:
+        full.update({name: defaults[name] for name in STUDENT_SETTINGS})
     width, heads, head_size = given.get("width"), given.get("heads"), given.get("head_size")
     default_size = SETTINGS["head_size"].default
     assert isinstance(default_size, int)

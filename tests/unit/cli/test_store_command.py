@@ -44,6 +44,15 @@ def test_ls_says_what_each_entry_is(call, bench):
     assert all(row["bytes"] > 0 and row["age_seconds"] >= 0 for row in rows)
 
 
+def test_ls_says_what_teachers_said(call, bench):
+    teaching = {"teachers": ["a" * 32, "b" * 32], "documents": 0, "corpus": ""}
+    document = {"teaching": teaching, "texts": 20_400, "labels": 4, "course": {"seconds": 1.0, "flops": 1.0}}
+    bench.store.write("soft_labels", "0" * 32, document, {})
+    out = call("store", "ls", "--studies-dir", str(bench.folder))[1]
+    assert "answers of 2 members to 20,400 texts, 4 labels" in out
+    assert "soft_labels 0 needed, 1 not" in gc(call, bench)
+
+
 def test_verify_is_0_when_all_is_whole_and_1_when_not(call, bench):
     where = ["--studies-dir", str(bench.folder)]
     code, out, _ = call("store", "verify", *where)

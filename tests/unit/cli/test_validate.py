@@ -70,6 +70,16 @@ def test_what_the_file_does_not_say_is_assumed_aloud(run):
     assert "the task has 10 labels and the tokenizer has 30,522 tokens" in said
 
 
+def test_settings_of_students_are_shown_only_with_self_training(run):
+    plain = run()
+    assert "self_training" in plain
+    assert "student_epochs" not in plain
+    text = "task: {unlabelled: {source: more.csv, documents: 600}}\nsearch: {self_training: {choices: [0, 1]}}"
+    lines = [" ".join(line.split()) for line in run(text=text).splitlines()]
+    assert "student_epochs 3 default" in lines
+    assert "members 0 1 5 10" in lines
+
+
 def test_json_is_one_document(run):
     document = json.loads(run("--json"))
     assert list(document) == ["space", "cost"]

@@ -4,19 +4,24 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from finished import LABELS, LENGTH, finished_study
+from finished import LABELS, LENGTH, SHAPE, finished_study
 
 from tlm_search.committee.vote import soft_vote
+from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokenizer import encode, open_tokenizer
 from tlm_search.errors import ExportError
 from tlm_search.export.choose import choose
 from tlm_search.export.committee import Committee
 from tlm_search.export.write import export_committee
+from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.report.evidence import Evidence
+from tlm_search.search.trial import run_trial
+from tlm_search.space.settings import complete
 
 
 def export(finished, out, **choice):
@@ -208,3 +213,33 @@ def test_texts_of_every_kind_get_an_answer(exported):
     assert committee.probabilities([]).shape == (0, 3)
     with pytest.raises(TypeError):
         committee.probabilities("one text")
+
+
+def test_the_card_of_students_says_who_taught_them_and_on_how_many_texts(finished, tmp_path):
+    """Self-trained members are exported as others are."""
+    record, store = finished.record, finished.store
+    data = PreparedData.from_document(record.data, store.root)
+    data = replace(
+        data,
+        unlabelled="test",
+        unlabelled_texts={"available": 20, "used": 18, "held_out": 2, "repeated": 0},
+        unlabelled_fingerprint="texts",
+        unlabelled_name="/home/someone/more.csv",
+    )
+    settings = complete({**SHAPE, "pretrain_size": 0, "committee_size": 2, "self_training": 1, "teachers": 3})
+    at = {"seed": 0, "data": data, "store": store, "trainer": BertTrainer(threads=1, device="cpu")}
+    *_, rung = run_trial(settings, **at)
+    trial = replace(record.trials[0], settings=settings, members=tuple(rung.members), frontier=tuple(rung.frontier))
+    record = replace(record, trials=(trial,), data=data.to_document())
+    chosen = choose(record, Evidence(record, store), number=0)
+    export_committee(record, store, chosen, out=tmp_path / "out")
+    committee = Committee.load(tmp_path / "out")
+    assert (committee.size, committee.check() < 1e-5) == (2, True)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Its members were self-trained: fine-tuned on the mean probabilities of 3 teachers" in card
+    assert "on 24 training texts and 18 unlabelled ones" in card
+    assert "Unlabelled texts: 18 of `more.csv`, and none that validation or test has: 2 such were left out." in card
+    assert "The committee that taught them cost more." in card
+    spec = store.read("members", rung.members[0]).document["spec"]
+    assert all(f"`{digest}`" in card for digest in spec["teaching"]["teachers"])
+    assert "/home/someone" not in card

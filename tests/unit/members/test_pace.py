@@ -1,5 +1,7 @@
 """Seconds are measured once for each kind of training, and add up to those of a study."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,30 @@ def test_a_sample_is_spread_or_repeated(count: int, expected: list[int]) -> None
     chosen, numbers = sample(texts, count)
     assert numbers.tolist() == expected
     assert [chosen[i].tolist() for i in range(count)] == [texts[i].tolist() for i in expected]
+
+
+def test_students_are_timed_on_their_own_texts_with_the_answers_of_their_teachers(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "_updates", lambda *_: {"update": 1.0})
+    monkeypatch.setattr(Pace, "_seconds_per_answer", lambda *_: 0.1)
+    folder = data.folder("train")
+    more = replace(data, unlabelled=folder.name, unlabelled_texts={"used": 30}, unlabelled_fingerprint="texts")
+    search = {"committee_size": 2, "teachers": 3, "finetune_epochs": 1, "finetune_batch_size": 15}
+    search |= {"self_training": 1, "student_epochs": 2, "student_batch_size": 20}
+    clock = Pace(more, Store(data.root), threads=1, device="cpu", portions=lambda members: [1] * members)
+    costs = planned(more, clock, search=search, task={"unlabelled": "x.csv"}, budget={"trials": 1})
+    answers, latencies = 0.1 * (12 + 18), 3 * pace.LATENCY_SECONDS
+    assert costs.expected.seconds == pytest.approx(3 * (2 + answers) + 2 * (2 * 3 + answers) + 3 * 60 * 0.1 + latencies)
+    texts = [entry.document["key"].get("unlabelled") for entry in Store(data.root).entries(PACE)]
+    assert sorted(texts, key=str) == [None, None, "texts", "texts"], "alone and stacked"
+
+
+def test_what_students_are_timed_on_is_what_they_learn(data: PreparedData) -> None:
+    folder = data.folder("train")
+    more = replace(data, unlabelled=folder.name, unlabelled_texts={"used": 30}, unlabelled_fingerprint="texts")
+    search = {**SEARCH, "depth": 1, "finetune_learning_rate": 1e-3, "self_training": 1}
+    costs = planned(
+        more, Pace(more, Store(data.root), threads=1, device="cpu"), search=search, task={"unlabelled": "x"}
+    )
+    assert costs.expected.seconds > 0

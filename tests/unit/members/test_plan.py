@@ -3,7 +3,9 @@
 import pytest
 
 from tlm_search.members.plan import Cost, DataSizes, plan
+from tlm_search.model.architecture import Architecture
 from tlm_search.space.schema import Space
+from tlm_search.space.settings import complete
 
 SIZES = DataSizes(vocabulary=100, length=10, labels=2, train_rows=40)
 
@@ -151,3 +153,29 @@ def test_the_tries_of_the_reference_are_part_of_its_cost():
     assert four.at_least.members == one.at_least.members + 3
     assert four.to_document()["reference_tries"] == 4
     assert "reference_tries" not in one.to_document()
+
+
+def test_self_training_costs_its_teachers_its_students_and_the_answers_of_the_teachers():
+    sizes = DataSizes(vocabulary=100, length=10, labels=2, train_rows=40, unlabelled=160)
+    search = {"committee_size": 2, "teachers": 3, "finetune_epochs": 5, "finetune_batch_size": 8, "pretrain_size": 7}
+    search |= {"self_training": {"choices": [0, 1]}, "student_epochs": 2, "pretrain_epochs": 1}
+    space = Space.from_document({"task": {"unlabelled": "x.csv"}, "search": search, "budget": {"trials": 30}})
+    costs = plan(space, sizes)
+    assert costs.at_least.members == 2
+    assert costs.expected.members == 3 + 2
+    assert costs.expected.pretraining_tokens == 3 * 7 * 10
+    assert costs.expected.finetuning_tokens == 10 * (3 * 5 * 40 + 2 * 2 * 200)
+    assert costs.expected.updates == 3 * (5 * 5 + 1) + 2 * 2 * 7
+    costs = plan(space.model_copy(update={"search": {**space.search, "pretrain_size": 0}}), sizes)
+    text = Architecture.of(complete({}), vocabulary=100, positions=10).forward_flops(10)
+    assert costs.expected.flops == text * (3 * (3 * 5 * 40 + 2 * 2 * 200) + 3 * 200)
+
+
+def test_the_number_of_unlabelled_texts_is_said_or_assumed():
+    said, assumed = (
+        DataSizes.of_space(Space.from_document({"task": {"unlabelled": {"source": "x.csv", **more}}}))
+        for more in ({"documents": 300}, {})
+    )
+    assert said.unlabelled == 300
+    assert assumed.unlabelled == 20_000
+    assert "the task has 20,000 unlabelled texts" in assumed.assumptions

@@ -6,18 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_train import specs_of
+from test_train import FAST, specs_of
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
 from tlm_search.members import bert_trainer
+from tlm_search.members import teaching as teaching_module
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.spec import MemberSpec, Teaching, committee_specs
 from tlm_search.members.store import Store
-from tlm_search.members.teaching import Lesson, teach
+from tlm_search.members.teaching import SOFT_LABELS, Lesson, teach
 from tlm_search.members.train import obtain
 from tlm_search.model.loss import UNSCORED, class_losses, soft_losses
+from tlm_search.search.trial import run_trial
 from tlm_search.space.settings import complete
 from tlm_search.training.finetune import finetune
 from tlm_search.training.settings import Execution
@@ -138,3 +140,70 @@ def obtain_one(spec: MemberSpec, data: PreparedData, trainer: BertTrainer) -> No
 def softmax(logits: np.ndarray) -> np.ndarray:
     raised = np.exp(logits - logits.max(-1, keepdims=True))
     return raised / raised.sum(-1, keepdims=True)
+
+
+def unlabelled(data: PreparedData, texts: int = 20) -> PreparedData:
+    generator = np.random.default_rng(1)
+    rows = [[2, *(10 + 5 * (i % 3) + generator.integers(0, 5, 6)).tolist(), 3] for i in range(texts)]
+    TokenArray.write(data.root / "unlabelled", rows, vocabulary=40)
+    fingerprint = TokenArray.open(data.root / "unlabelled").fingerprint()
+    return replace(data, unlabelled="unlabelled", unlabelled_texts={"used": texts}, unlabelled_fingerprint=fingerprint)
+
+
+def test_students_keep_the_names_that_they_have_in_stores() -> None:
+    """The golden names were computed at commit 04973ea, before there were unlabelled texts."""
+    settings = complete({"depth": 1, "width": 64, "pretrain_size": 4000})
+    (member,) = committee_specs(
+        settings, vocabulary=4096, positions=32, labels=5, corpus="corpus", task="task", seeds=[7]
+    )
+    teachers = ("a" * 32, "b" * 32)
+    student = replace(member, teaching=Teaching(teachers))
+    more = replace(member, teaching=Teaching(teachers, documents=10, corpus="corpus"))
+    assert student.digest == "d3788b11efd8f660e6862af23254bb46"
+    assert more.digest == "2271b37d529a2912b3236c3561f63e44"
+    new = replace(member, teaching=Teaching(teachers, unlabelled="texts"))
+    assert new.digest not in (student.digest, more.digest)
+    assert len({teaching.digest for s in (student, more, new) if (teaching := s.teaching)}) == 3
+
+
+def test_self_trained_members_learn_what_their_teachers_say_of_unlabelled_texts(data: PreparedData) -> None:
+    """A trial as a study has it: teachers are found or trained first, then students of other texts, rung by rung."""
+    data = unlabelled(data)
+    store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
+    given = {**FAST, "pretrain_size": 20, "committee_size": 2, "teachers": 2, "self_training": 1, "student_epochs": 2}
+    settings = complete({**given, "student_batch_size": 8})
+    at = {"seed": 0, "data": data, "store": store, "trainer": trainer}
+    rungs = list(run_trial(settings, **at))
+    assert [rung.size for rung in rungs] == [1, 2]
+    assert (rungs[-1].trained, rungs[-1].reused) == (4, 0)
+    assert len(store.sizes("pretrained")) == 2, "students start from what their teachers started from"
+    (labels,) = store.entries(SOFT_LABELS)
+    assert (labels.document["texts"], labels.document["labels"]) == (50, 3)
+    said = labels.arrays("labels")["probabilities"]
+    assert (said.shape, said.dtype) == ((50, 3), np.float32)
+    np.testing.assert_allclose(said.sum(-1), 1, atol=1e-5)
+    entries = [entry for name in rungs[-1].members if (entry := store.read("members", name))]
+    tokens = sum(len(TokenArray.open(data.folder(part)).ids) for part in ("train", "unlabelled"))
+    assert [entry.document["finetuning"]["tokens"] for entry in entries] == [2 * tokens] * 2
+    assert [entry.document["finetuning"]["answers"] for entry in entries] == [dict(labels.document["course"])] * 2
+    plain = list(run_trial(complete({**FAST, "pretrain_size": 20, "committee_size": 2}), **at))[-1]
+    assert (plain.trained, plain.reused) == (0, 2)
+    again = list(run_trial(settings, **{**at, "trainer": BertTrainer(threads=1, device="cpu")}))[-1]
+    assert (again.trained, again.reused, again.metrics) == (0, 4, rungs[-1].metrics)
+
+
+def test_what_teachers_said_is_asked_once_whatever_process_trains(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, store = unlabelled(data), Store(data.root)
+    trainer = BertTrainer(threads=1, device="cpu")
+    specs = specs_of(data, trainer, range(2))
+    teachers = obtain(specs, store=store, data=data, trainer=trainer)
+    teaching = Teaching(tuple(member.digest for member in teachers.members), unlabelled=data.unlabelled_fingerprint)
+    first = teach(replace(specs[0], teaching=teaching), store=store, data=data, device="cpu")
+    monkeypatch.setattr(teaching_module, "predict", None)  # nobody is asked again
+    again = teach(replace(specs[1], teaching=teaching), store=store, data=data, device="cpu")
+    np.testing.assert_array_equal(first.labels, again.labels)
+    assert (first.seconds, first.flops) == (again.seconds, again.flops)
+    assert len(again.texts) == 50
+    assert store.verify() == []

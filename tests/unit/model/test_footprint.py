@@ -49,3 +49,11 @@ def test_as_many_members_are_stacked_as_fit() -> None:
 
     three = PROCESS_BYTES + training_bytes(shape, texts=32, scored=0.15, members=3)
     assert [fitting(three - 1), fitting(three), fitting(1e12), fitting(0)] == [2, 3, 8, 1]
+
+
+def test_the_batches_of_students_count_where_there_are_students() -> None:
+    sizes = {"vocabulary": 100, "positions": 64}
+    given = {"finetune_batch_size": 8, "student_batch_size": 512}
+    plain, students = (stack_bytes(complete({**given, "self_training": kind}), **sizes) for kind in (0, 1))
+    assert plain == stack_bytes(complete({"finetune_batch_size": 8}), **sizes)
+    assert students == stack_bytes(complete({"finetune_batch_size": 512}), **sizes)

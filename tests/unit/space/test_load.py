@@ -42,6 +42,31 @@ def refused(tmp_path, monkeypatch):
         ("corpus: ''", ["x.yaml:1: corpus.source: given ''; allowed: text that is not empty"]),
         ("task:\n  lable: x", ["x.yaml:2: task.lable: unknown key 'lable'; did you mean label?"]),
         ("task:\n  labels: 1", ["x.yaml:2: task.labels: given 1; allowed: a whole number of at least 2 or null"]),
+        (
+            "task: {unlabelled: {sorce: x.csv}}",
+            [
+                "x.yaml:1: task.unlabelled.sorce: unknown key 'sorce'; did you mean source?",
+                "x.yaml:1: task.unlabelled.source: is missing; allowed: text that is not empty",
+            ],
+        ),
+        ("task: {unlabelled: 3}", ["task.unlabelled: given 3; allowed: a mapping with the keys source, config, split"]),
+        (
+            "search:\n  depth: 1\n  self_training: 1",
+            ["x.yaml:3: search.self_training: given 1, but the task has no unlabelled texts; allowed: 0, or a source"],
+        ),
+        (
+            "search:\n  self_training: {choices: [0, 1]}\npoints: [{self_training: 1}]",
+            ["x.yaml:2: search.self_training: given 1, but the task has no unlabelled texts"],
+        ),
+        (
+            "search: {depth: 1}\nreference:\n  self_training: 1",
+            ["x.yaml:3: reference.self_training: given 1, but the task has no unlabelled texts"],
+        ),
+        (
+            "search:\n  teachers: {choices: [2, 4]}",
+            ["x.yaml:2: search.teachers: searched without self_training; allowed: together with self_training"],
+        ),
+        ("search: {self_training: 2}", ["search.self_training: given 2; allowed: a whole number from 0 to 1"]),
         ("task: {format: csv}", ["task.format: given 'csv'; allowed: one of auto, fewrel"]),
         ("tokenizer: {length: 4}", ["x.yaml:1: tokenizer.length: given 4; allowed: a whole number from 8 to 512"]),
         ("tokenizer: {length: 513}", ["given 513; allowed: a whole number from 8 to 512"]),

@@ -271,3 +271,31 @@ def test_a_space_cannot_be_changed():
 def test_every_sampler_goes_with_every_pruner(sampler, pruner):
     made = space(search={"depth": {"low": 1, "high": 4}}, sampler=sampler, pruner=pruner)
     assert (made.sampler.name, made.pruner.name) == (sampler, pruner)
+
+
+SELF_TRAINED = {
+    "task": {"unlabelled": "texts.csv"},
+    "search": {"self_training": {"choices": [0, 1]}, "student_epochs": {"choices": [2, 3]}, "teachers": 2},
+}
+
+
+def test_settings_of_students_matter_only_with_self_training():
+    made = space(**SELF_TRAINED)
+    assert list(made.searched()) == ["self_training", "student_epochs"]
+    assert not made.is_active("student_epochs", {"self_training": 0})
+    assert made.settings({"self_training": 1, "student_epochs": 2})["student_epochs"] == 2
+    without = made.settings({"self_training": 0})
+    assert without == space(search={}).settings({})
+    assert (without["student_epochs"], without["teachers"]) == (3, 4)
+    assert Space.from_document(made.to_document()) == made
+    fixed = space(**{**SELF_TRAINED, "search": {**SELF_TRAINED["search"], "self_training": 0}})
+    assert fixed.searched() == {}
+    assert space(**SELF_TRAINED, reference={"self_training": 0}).reference_settings()["self_training"] == 0
+    with pytest.raises(ValidationError, match="student_epochs is missing"):
+        space(**SELF_TRAINED, reference={"self_training": 1})
+
+
+def test_unlabelled_texts_are_part_of_a_space_only_where_they_are_given():
+    assert space(task={"unlabelled": None}).digest == space().digest == "5a0b5546761d48117e999cefb95e37b2"
+    assert space(**{**SELF_TRAINED, "search": {}}).digest != space().digest
+    assert space(task={"unlabelled": "x.csv"}).task == space(task={"unlabelled": {"source": "x.csv"}}).task
