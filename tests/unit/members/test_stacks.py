@@ -11,7 +11,7 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import PROCESS_BYTES, Phase, phases_of_settings, training_bytes
 from tlm_search.space.settings import complete
 
-SHAPE, PHASES = Architecture(1, 4, 64, 1024, 8192, 64), [(16, 0.0), (32, 0.15)]
+SHAPE, PHASES = Architecture(1, 4, 64, 1024, 8192, 64), [Phase(16), Phase(32, 0.15)]
 
 
 def on_cpu(shape: Architecture, threads: int = 1) -> int:
