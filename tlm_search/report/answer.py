@@ -23,7 +23,7 @@ from tlm_search.search.record import StudyRecord, TrialRecord
 class Answer:
     """The answer in sentences and as a table with a column for each committee.
 
-    ``cautions`` are what to bear in mind with it. ``next_commands`` are pairs of what for and the command.
+    ``cautions`` say how far to trust it. ``next_commands`` are pairs of what for and the command.
     """
 
     headline: str

@@ -1,4 +1,4 @@
-"""What to bear in mind where committees are compared with the reference: how much each was tuned, and how far."""
+"""Cautions for a reader who compares committees with the reference: the trials of each, and choices at an edge."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Caution:
 
 
 def cautions(record: StudyRecord) -> tuple[Caution, ...]:
-    """Return what to bear in mind: of the best committee first, then of the reference."""
+    """Return the cautions on the best committee, then those on the reference."""
     found: list[Caution] = []
     best = best_committee(record)
     if best is not None:
@@ -45,7 +45,7 @@ def cautions(record: StudyRecord) -> tuple[Caution, ...]:
 
 
 def trials_of_each(record: StudyRecord) -> str | None:
-    """Say how many trials each side had: what was tuned more looks better; None without a finished reference."""
+    """Say how many trials each side had, because the side with more was tuned better; None without a reference."""
     if record.reference is None or record.reference.state != "complete":
         return None
     finished = sum(len(record.in_state(state)) for state in ("complete", "pruned", "failed"))

@@ -11,11 +11,11 @@ from tlm_search.space.settings import Value
 
 @dataclass(frozen=True)
 class Job:
-    """What to run next: complete settings; ``number`` is None for the reference.
+    """A trial, or a try of the reference, that a worker runs next. ``number`` is None for the reference.
 
-    A job that is ``helping`` only trains members of it that nobody has begun; so that there are some, it is done in
-    ``parts``. ``attempt`` names this one try at it, with all who help. Of the reference it is
-    number ``reference_try``, from 1, of ``reference_tries``.
+    ``settings`` are complete. A worker that is ``helping`` trains members that nobody has begun; to leave some for it,
+    the job is done in ``parts``. ``attempt`` names this attempt at the job, its helpers' work included. The reference
+    has ``reference_tries``, of which this is number ``reference_try``, from 1.
     """
 
     number: int | None

@@ -110,7 +110,7 @@ class StudyRecord:
 
     @property
     def everything_run(self) -> tuple[TrialRecord, ...]:
-        """All that has members: trials, the reference with each of its tries, students."""
+        """All results that name members: trials, every try of the reference, students."""
         reference = () if self.reference is None else (self.reference,)
         return (*self.trials, *(self.reference_tries or reference), *(student.result for student in self.students))
 

@@ -1,8 +1,8 @@
-"""The tries of a study's reference: which one is next, what is noted of each, and which is chosen. No Ray, no Optuna.
+"""The tries of a study's reference: the next one, the notes of each, and the choice of the best. No Ray, no Optuna.
 
-A reference of one trial is noted as ``reference`` when it has ended. Of several, each try is noted as
-``reference try N`` when it has ended, and the best on validation as ``reference`` once all have: nothing is compared
-with a reference before that.
+A reference of one trial becomes the study's note ``reference`` when it has ended. With several trials each try becomes
+the note ``reference try N``. Once all have ended, the best on validation becomes the note ``reference``; nothing is
+compared with a reference before that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Notes(Protocol):
 
 
 class ReferenceTries:
-    """The tries of the reference of ``space``, by their numbers from 1; ``notes`` are those of the study."""
+    """The tries of the reference of ``space``, numbered from 1; ``notes`` are the study's."""
 
     def __init__(self, notes: Notes, space: Space) -> None:
         self._notes = notes
@@ -71,7 +71,7 @@ class ReferenceTries:
         return self._settings[number]
 
     def begin(self) -> int | None:
-        """Take the next try; None when none is left, or the others wait for the pre-training of one that runs."""
+        """Take the next try. None if none is left, or all that are left wait for a pre-training of one that runs."""
         number = next((number for number in self._left if self._is_free(number)), None)
         if number is not None:
             self._left.remove(number)
@@ -79,12 +79,12 @@ class ReferenceTries:
         return number
 
     def put_back(self, number: int) -> None:
-        """Take note that a try was interrupted: it is the next one again."""
+        """Make a try that was interrupted the next one again."""
         self._running.discard(number)
         self._left.insert(0, number)
 
     def deaths(self, number: int) -> int:
-        """Count that a worker died over a try; return how many did in this run."""
+        """Count one more worker that died in a try; return their number in this run."""
         self._deaths[number] = self._deaths.get(number, 0) + 1
         return self._deaths[number]
 
@@ -101,7 +101,7 @@ class ReferenceTries:
     def choose(self) -> tuple[int, Mapping[str, Any]] | None:
         """Note the best try as the reference, once all have ended; return its number and result.
 
-        None where that is not so yet, was done before, every try failed, or there is one trial.
+        None if some have not ended, every try failed, it was chosen before, or there is one trial.
         """
         if self._chosen is not None or self.unfinished or not self.count:
             return None
@@ -126,7 +126,7 @@ class ReferenceTries:
         return {**settings, **{name: result["metrics"][name] for name in ("validation_accuracy", "test_accuracy")}}
 
     def _is_free(self, number: int) -> bool:
-        """Whether a worker can begin it: not where it would only wait for the pre-training of one that runs."""
+        """Whether a worker can begin it without waiting for the pre-training of a try that runs."""
         shared = _pretraining(self._settings[number])
         if not shared["pretrain_size"] or any(_pretraining(self._settings[n]) == shared for n in self._worked):
             return True

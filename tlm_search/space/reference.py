@@ -1,8 +1,8 @@
-"""The reference: the deep model of a space, and its trials where nuisance settings are searched for it too.
+"""The section ``reference`` of a space: the deep model, and the tries that tune its nuisance settings.
 
-What `search` has with ``role: nuisance`` (learning rates, dropout) is tuned for committees by the sampler. With
-``trials`` the reference is tuned as well: the first try has the values that the section gives, further tries draw the
-nuisance settings from their domains, and the best on validation is the reference.
+The sampler tunes the settings of ``search`` with ``role: nuisance`` (learning rates, dropout) for committees. With
+``trials`` they are tuned for the reference as well: the first try has the values that the section gives, further tries
+draw values from the domains in ``search``, and the best try on validation is the reference.
 """
 
 from __future__ import annotations
@@ -68,15 +68,16 @@ def read_reference(raw: Any) -> ReferenceSection | None:
 
 
 def reference_problems(search: Search, reference: ReferenceSection, *, seed: int) -> list[Problem]:
-    """Find what the reference does not say, shapes that it cannot have, and trials with nothing to draw."""
+    """Find settings that the reference lacks, shapes that it cannot have, and trials with nothing to draw."""
     missing = _missing(search, reference)
     if missing:
         allowed = "each searched setting that is not committee_size needs a value here"
         return [Problem((), f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; allowed: {allowed}")]
     if reference.trials > 1 and not nuisance_names(search, reference):
         allowed = "1, because search has no setting with role: nuisance that matters in the reference"
-        help_ = "give that role to what is only tuned, such as {low: 5e-4, high: 4e-3, log: true, role: nuisance}"
-        return [Problem((TRIALS,), f"{refusal(reference.trials, allowed)}; {help_}")]
+        example = "finetune_learning_rate: {low: 5e-4, high: 4e-3, log: true, role: nuisance}"
+        advice = f"leave trials out, or give a setting that is only tuned this role, such as {example}"
+        return [Problem((TRIALS,), f"{refusal(reference.trials, allowed)}; {advice}")]
     try:
         failures = (limit_failure(settings) for settings in reference_tries(search, reference, seed=seed))
         failure = next((text for text in failures if text), None)
@@ -86,11 +87,11 @@ def reference_problems(search: Search, reference: ReferenceSection, *, seed: int
 
 
 def reference_tries(search: Search, reference: ReferenceSection, *, seed: int) -> Iterator[dict[str, Value]]:
-    """Yield all settings of each try, no two alike: as many as the section asks for, or as there are.
+    """Yield all settings of each try, no two alike: as many as the section asks for, or as there are different ones.
 
-    The first has what the section gives. The others have nuisance settings that fill their domains evenly: the points
-    of a Halton sequence with digits permuted by ``seed`` (Owen 2017, "A randomized Halton algorithm in R"), so that
-    more trials add tries and leave the first ones as they are.
+    The first has the values that the section gives. The others fill the domains of the nuisance settings evenly, with
+    the points of a Halton sequence whose digits are permuted by ``seed`` (Owen 2017, "A randomized Halton algorithm in
+    R"). More trials add tries and leave the first ones as they are.
 
     Raises:
         ValueError: width, heads and head size contradict each other.
@@ -178,7 +179,7 @@ def _matters_in(search: Search, name: str, given: Mapping[str, Value]) -> bool:
 
 
 def _point(search: Search, given: Mapping[str, Value], shares: Mapping[str, float]) -> dict[str, Value]:
-    """Return what is ``given``, and of the settings in ``shares`` those that then matter, at their share."""
+    """Return the ``given`` values, with those of the other settings in ``shares`` that then matter."""
     point = dict(given)
     for name, share in shares.items():
         if name not in point and _matters_in(search, name, point):
@@ -187,7 +188,7 @@ def _point(search: Search, given: Mapping[str, Value], shares: Mapping[str, floa
 
 
 def _listed(search: Search, given: Mapping[str, Value], names: Sequence[str]) -> Iterator[dict[str, Value]]:
-    """Yield every point, where a domain that matters is no continuum."""
+    """Yield every point whose domains are finite."""
     if not names:
         yield dict(given)
     elif not _matters_in(search, names[0], given):
