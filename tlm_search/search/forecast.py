@@ -18,11 +18,11 @@ def wall_seconds(
     stacked: int = 1,
     seconds: Callable[[Cost], float] = lambda cost: cost.seconds,
 ) -> dict[str, float]:
-    """Return the time ``at_least``, ``expected`` and ``at_most`` where so many trials, with who helps them, fit.
+    """Return the time ``at_least``, ``expected`` and ``at_most`` where ``concurrent`` trials or helpers fit.
 
-    ``seconds`` tells what a cost takes alone. However much runs at once, the longest piece takes its time: of so many
-    members as are trained as one model, at most ``stacked``, where trials are helped; elsewhere a trial, or a try of
-    the reference. The dearest is taken to be among those that are expected.
+    ``seconds`` gives the time of a cost alone. However much runs at once, the longest piece takes its time. Where
+    trials are helped, a piece is the members that are trained as one model, at most ``stacked``; elsewhere it is a
+    trial, or a try of the reference. The dearest trial is taken to be among the expected ones.
     """
     reference, jobs = plan.reference, jobs_of(space)
     one_try = reference if plan.dearest_try is None else plan.dearest_try

@@ -97,7 +97,7 @@ class _Helped:
 
 
 class Helpers:
-    """Who helps which job; jobs are known by their keys. Nobody does where it is not ``wanted``."""
+    """The helpers of each job. Jobs are known by their keys; there are no helpers unless they are ``wanted``."""
 
     def __init__(self, *, wanted: bool) -> None:
         self._wanted = wanted

@@ -70,10 +70,10 @@ def run_trial(
 ) -> Iterator[Rung]:
     """Train the committee that complete ``settings`` describe, and yield what it reaches at 1, 2, 4, ... members.
 
-    Who stops iterating prunes the trial: later members are not trained. Unless it is ``prunable`` as many are trained
-    at once, before the first report, as the trainer stacks of one of so many ``parts``. ``seed`` is the study's;
-    ``attempt`` and ``parts`` are known to who helps. With self-training the teachers are trained or found first, and
-    do not vote.
+    Stop iterating to prune the trial: later members are not trained. Unless it is ``prunable`` as many are trained at
+    once, before the first report, as the trainer stacks of one of so many ``parts``. ``seed`` is the study's; helpers
+    have the same ``attempt`` and ``parts``. With self-training the teachers are trained or found first, and do not
+    vote.
 
     Raises:
         TrainingError: a member could not be trained.
