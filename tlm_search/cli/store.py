@@ -83,7 +83,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, only say what would go.")] = False,
     json_: Json = False,
 ) -> None:
-    """Remove the members, pre-trained weights and soft labels that no study below --studies-dir refers to."""
+    """Remove members, pre-trained weights, word vectors and soft labels that no study in --studies-dir refers to."""
     from tlm_search.search.garbage import find_garbage, remove_garbage
 
     store = _store(studies_dir)
@@ -142,7 +142,9 @@ def _words(document: Mapping[str, Any]) -> str:
     spec = document.get("spec") or document.get("key") or {}
     shape = spec.get("architecture")
     if shape is None:
-        return ""
+        if "width" not in spec:
+            return ""
+        return f"width {spec['width']}, vocabulary {spec['vocabulary']:,}, {spec['documents']:,} documents"
     heads = _plural(shape["heads"], "head")
     parts = [f"depth {shape['depth']}, width {shape['heads'] * shape['head_size']}, {heads}"]
     if shape["convolution_layers"]:
@@ -158,6 +160,7 @@ def _words(document: Mapping[str, Any]) -> str:
         parts.append(f"student of {_plural(len(spec['teaching']['teachers']), 'member')}")
     if "documents" in spec:
         parts.append(f"{spec['documents']:,} documents")
+        parts += ["word vectors"] if spec["settings"].get("initial_embeddings") else []
     return ", ".join([*parts, *([f"seed {spec['seed']}"] if "seed" in spec else [])])
 
 
@@ -182,10 +185,10 @@ def _lines(garbage: Garbage, leftovers: int | None) -> list[str]:
     lines = []
     for kind, kept in garbage.kept.items():
         sizes = [size for (of, _), size in garbage.entries.items() if of == kind]
-        lines.append(f"{kind:<11} {kept} needed, {len(sizes)} not: {_size(sum(sizes))}")
+        lines.append(f"{kind:<12} {kept} needed, {len(sizes)} not: {_size(sum(sizes))}")
     if garbage.unreadable:
         lines.append(
-            "All pre-trained weights and soft labels stay: a damaged member does not tell its own "
+            "All pre-trained weights, word vectors and soft labels stay: a damaged member does not tell its own "
             "(tlm-search store verify)."
         )
     if garbage.unfinished and garbage.entries:

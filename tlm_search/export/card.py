@@ -186,11 +186,11 @@ def _loading(facts: Facts) -> str:
 
 def _data(facts: Facts) -> str:
     data, pretrained = facts.data, facts.documents[0]["spec"]["pretrained"]
-    texts = (
-        "none"
-        if pretrained is None
-        else f"the first {pretrained['documents']:,} documents of {_source(data.corpus_name)}"
-    )
+    texts = "none"
+    if pretrained is not None:
+        texts = f"the first {pretrained['documents']:,} documents of {_source(data.corpus_name)}"
+        if not pretrained["settings"]["epochs"]:
+            texts = f"word vectors from the counts of {texts}"
     return (
         "## Data\n\n"
         f"- Pre-training: {texts}.\n"
@@ -217,7 +217,7 @@ def _training(facts: Facts) -> str:
     lines = [
         f"- {phase}: {', '.join(name.replace('_', ' ') + ' ' + number(value) for name, value in settings.items())}."
         for phase, settings in phases.items()
-        if settings is not None
+        if settings is not None and settings["epochs"]
     ]
     whom = "it" if len(facts.documents) == 1 else "them"
     more = f"{f'The committee that taught {whom}' if 'teaching' in spec else 'The search around them'} cost more."

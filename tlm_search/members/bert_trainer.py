@@ -25,6 +25,7 @@ from tlm_search.members.stacks import phases_of, stack_size
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
 from tlm_search.members.train import PIECES, TrainedMember
+from tlm_search.members.word_vectors import obtain_vectors, vectors_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import Phase
 from tlm_search.model.hf import to_transformers
@@ -209,10 +210,13 @@ class BertTrainer:
         self, specs: Sequence[PretrainSpec], corpus: TokenArray, store: Store, data: PreparedData, pieces: int
     ) -> Mapping[str, Entry]:
         first, seeds = specs[0], [spec.seed for spec in specs]
+        vectors = obtain_vectors(first, store=store, corpus=corpus, special=data.special)
+        # Counted in full by each member, like all that several share.
+        counting = 0.0 if vectors is None else vectors.document["seconds"]
         folder, key = store.scratch(PRETRAINED, first.digest), [spec.digest for spec in specs]
         # What was begun elsewhere goes on in its precision: the result is that of no interruption.
         facts = saved_facts(folder)
-        precision = facts.get("precision") or self._precision(first, store)
+        precision = facts.get("precision") or (self._precision(first, store) if first.settings.epochs else "float32")
 
         def keeping(orders: Orders, dropouts: Sequence[torch.Generator]) -> Checkpoint:
             return Checkpoint(
@@ -231,6 +235,7 @@ class BertTrainer:
             corpus,
             special=data.special,
             seeds=seeds,
+            word_vectors=None if vectors is None else vectors_of(vectors),
             execution=Execution(self.device, precision, pieces),
             keeping=keeping,
         )
@@ -242,7 +247,7 @@ class BertTrainer:
                 continue  # of a stack those that did not diverge are kept
             document = {
                 "spec": spec.to_document(),
-                "course": _course_document(course, index, tokens, flops),
+                "course": _course_document(course, index, tokens, flops, before=counting),
                 "precision": precision,
                 "pieces": pieces,
                 **provenance(data, self.device),

@@ -15,6 +15,7 @@ _COSTLY = (
     "committee_size",
     "pretrain_size",
     "pretrain_epochs",
+    "initial_embeddings",
     "pretrain_batch_size",
     "masking_probability",
     "finetune_epochs",

@@ -80,6 +80,8 @@ class Pace:
     def pretraining(self, spec: PretrainSpec, members: int) -> float:
         """Return the seconds of pre-training so many such as ``spec``."""
         settings, texts = spec.settings, self.data.folder("corpus")
+        if not settings.epochs:
+            return 0.0
         batch = min(settings.batch_size, spec.documents)
         shape = {"masking_probability": settings.masking_probability, "dropout": settings.dropout, "batch_size": batch}
         later = {"optimiser": "adamw", "softmax": "full"}

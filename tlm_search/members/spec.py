@@ -112,19 +112,7 @@ def committee_specs(
     ``corpus`` and ``task`` are the fingerprints of the token arrays (``corpus`` of the first ``pretrain_size`` texts).
     """
     architecture = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
-    documents = int(settings["pretrain_size"])
-    pretraining = Pretraining(
-        epochs=int(settings["pretrain_epochs"]),
-        batch_size=int(settings["pretrain_batch_size"]),
-        learning_rate=float(settings["pretrain_learning_rate"]),
-        weight_decay=float(settings["pretrain_weight_decay"]),
-        warmup=float(settings["pretrain_warmup"]),
-        dropout=float(settings["pretrain_dropout"]),
-        masking_probability=float(settings["masking_probability"]),
-        schedule=str(settings["pretrain_schedule"]),
-        optimiser=str(settings["pretrain_optimiser"]),
-        softmax=str(settings["pretrain_softmax"]),
-    )
+    documents, pretraining = int(settings["pretrain_size"]), pretraining_of(settings)
     finetuning = Finetuning(
         pooling=str(settings["pooling"]),
         epochs=int(settings["finetune_epochs"]),
@@ -137,7 +125,7 @@ def committee_specs(
     return tuple(
         MemberSpec(
             architecture=architecture,
-            pretrained=PretrainSpec(architecture, corpus, documents, pretraining, seed) if documents else None,
+            pretrained=PretrainSpec(architecture, corpus, documents, pretraining, seed) if pretraining else None,
             task=task,
             labels=labels,
             settings=finetuning,
@@ -177,3 +165,26 @@ def students(
         return replace(member, settings=finetuning, teaching=teaching)
 
     return tuple(map(student, members))
+
+
+def pretraining_of(settings: Mapping[str, Value]) -> Pretraining | None:
+    """Return the pre-training that complete ``settings`` describe; None where there is none."""
+    start = str(settings["initial_embeddings"])
+    if not settings["pretrain_size"] or (not settings["pretrain_epochs"] and start == "random"):
+        return None
+    if not settings["pretrain_epochs"]:
+        # Without updates the other settings mean nothing: one start, one digest.
+        return Pretraining(0, 1, 0.0, 0.0, 0.0, 0.0, 0.0, initial_embeddings=start)
+    return Pretraining(
+        epochs=int(settings["pretrain_epochs"]),
+        batch_size=int(settings["pretrain_batch_size"]),
+        learning_rate=float(settings["pretrain_learning_rate"]),
+        weight_decay=float(settings["pretrain_weight_decay"]),
+        warmup=float(settings["pretrain_warmup"]),
+        dropout=float(settings["pretrain_dropout"]),
+        masking_probability=float(settings["masking_probability"]),
+        schedule=str(settings["pretrain_schedule"]),
+        optimiser=str(settings["pretrain_optimiser"]),
+        softmax=str(settings["pretrain_softmax"]),
+        initial_embeddings=start,
+    )

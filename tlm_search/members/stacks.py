@@ -19,7 +19,8 @@ def phases_of(spec: MemberSpec | PretrainSpec) -> list[Phase]:
     if isinstance(spec, PretrainSpec):
         settings = spec.settings
         return [Phase(settings.batch_size, settings.masking_probability, sampled=settings.softmax == "sampled")]
-    return [Phase(spec.settings.batch_size), *(phases_of(spec.pretrained) if spec.pretrained else ())]
+    pretrained = spec.pretrained if spec.pretrained and spec.pretrained.settings.epochs else None
+    return [Phase(spec.settings.batch_size), *(phases_of(pretrained) if pretrained else ())]
 
 
 def stack_size(shape: Architecture, phases: Sequence[Phase], *, device: str, threads: int, share: float) -> int:

@@ -20,6 +20,11 @@ STATE_FLOATS = 5
 WIDTHS, INNER_WIDTHS = 18, 4
 ATTENTIONS = 4  # attention scores, probabilities, dropout and their gradient
 LOGITS = 3  # logits, softmax, gradient
+# The matrix of counts that word vectors are made of: of this many contexts and cells at most.
+COUNTED_CONTEXTS, COUNTED_CELLS = 8_192, 2**28
+COUNTING_VECTORS = 6  # tables of vectors that the decomposition holds at once
+COUNTING_BYTES = 100e6  # beside it and the vectors, for blocks of the corpus and of the matrix
+
 PROCESS_BYTES = 400e6  # an interpreter with torch, and what its kernels take at their first call
 
 
@@ -63,10 +68,18 @@ def phases_of_settings(settings: Mapping[str, Value]) -> list[Phase]:
     phases = [Phase(int(settings["finetune_batch_size"]))]
     if settings["self_training"]:
         phases.append(Phase(int(settings["student_batch_size"])))
-    if settings["pretrain_size"]:
+    if settings["pretrain_size"] and settings["pretrain_epochs"]:
         batch, scored = int(settings["pretrain_batch_size"]), float(settings["masking_probability"])
         phases.append(Phase(batch, scored, sampled=settings.get("pretrain_softmax") == "sampled"))
     return phases
+
+
+def counting_bytes(settings: Mapping[str, Value], *, vocabulary: int) -> float:
+    """Return the bytes of main memory that making word vectors for a member with complete ``settings`` takes."""
+    if settings["initial_embeddings"] == "random" or not settings["pretrain_size"]:
+        return 0.0
+    cells = min(vocabulary * min(vocabulary, COUNTED_CONTEXTS), COUNTED_CELLS)
+    return FLOAT_BYTES * (cells + COUNTING_VECTORS * vocabulary * int(settings["width"])) + COUNTING_BYTES
 
 
 def members_that_fit(shape: Architecture, phases: Sequence[Phase], *, memory: float, most: int) -> int:

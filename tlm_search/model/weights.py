@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tlm_search.model import convolution
@@ -21,8 +23,14 @@ Weights = dict[str, Tensor]  # by name, each with a leading member dimension
 INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # BERT's standard deviation, at the width that it was chosen for
 
 
-def initial_weights(architecture: Architecture, seeds: Sequence[int]) -> Weights:
-    """Draw fresh encoders with masked-language-model heads, one per seed."""
+def initial_weights(
+    architecture: Architecture, seeds: Sequence[int], *, word_vectors: NDArray[np.float32] | None = None
+) -> Weights:
+    """Draw fresh encoders with masked-language-model heads, one per seed.
+
+    ``word_vectors`` ``(vocabulary, width)`` take the places of rows of the embedding tables, each member's turned by a
+    rotation of its own; where they are zero the fresh row stays.
+    """
 
     def draw(seed: int) -> Weights:
         return _initial_member(architecture, torch.Generator().manual_seed(seed))
@@ -30,7 +38,21 @@ def initial_weights(architecture: Architecture, seeds: Sequence[int]) -> Weights
     # A generator draws in one thread; the others draw other members meanwhile.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         members = list(pool.map(draw, seeds))
-    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+    weights = {name: torch.stack([member[name] for member in members]) for name in members[0]}
+    if word_vectors is not None:
+        known, vectors = torch.from_numpy(word_vectors.any(axis=1)), torch.from_numpy(word_vectors)
+        for table, seed in zip(weights["embeddings.words"], seeds, strict=True):
+            table[known] = vectors[known] @ rotation(architecture.width, seed)
+    return weights
+
+
+def rotation(width: int, seed: int) -> Tensor:
+    """Draw an orthogonal matrix ``(width, width)``, each equally likely (Mezzadri 2007, arXiv math-ph/0609050)."""
+    generator = torch.Generator().manual_seed(seed + 0x707)  # another stream than those of weights and classifiers
+    drawn = torch.empty(width, width, dtype=torch.float64).normal_(generator=generator)
+    basis, triangle = torch.linalg.qr(drawn)
+    turned: Tensor = (basis * triangle.diagonal().sign()).float()
+    return turned
 
 
 def classifier_weights(architecture: Architecture, labels: int, seeds: Sequence[int]) -> Weights:
@@ -42,8 +64,8 @@ def classifier_weights(architecture: Architecture, labels: int, seeds: Sequence[
         generator = torch.Generator().manual_seed(seed + 0x5EED)
         members.append(
             {
-                **_linear("pooler", width, width, generator, std=_initial_std(width)),
-                **_linear("classifier", width, labels, generator, std=_initial_std(width)),
+                **_linear("pooler", width, width, generator, std=initial_std(width)),
+                **_linear("classifier", width, labels, generator, std=initial_std(width)),
             }
         )
     return {name: torch.stack([member[name] for member in members]) for name in members[0]}
@@ -53,7 +75,7 @@ def _initial_member(architecture: Architecture, generator: torch.Generator) -> W
     width, inner = architecture.width, architecture.feed_forward
 
     def table(rows: int) -> Tensor:
-        return torch.empty(rows, width).normal_(0, _initial_std(width), generator=generator)
+        return torch.empty(rows, width).normal_(0, initial_std(width), generator=generator)
 
     weights: Weights = {
         "embeddings.words": table(architecture.vocabulary),
@@ -63,7 +85,7 @@ def _initial_member(architecture: Architecture, generator: torch.Generator) -> W
     }
     if architecture.convolution_layers:
         weights.update(convolution.initial_weights(architecture, generator))
-    std = _initial_std(width)
+    std = initial_std(width)
     for layer in range(architecture.weighted_layers):
         name = f"layers.{layer}"
         weights.update(_linear(f"{name}.attention.qkv", width, 3 * width, generator, std=std))
@@ -80,7 +102,8 @@ def _initial_member(architecture: Architecture, generator: torch.Generator) -> W
     return weights
 
 
-def _initial_std(width: int) -> float:
+def initial_std(width: int) -> float:
+    """Return the standard deviation of fresh weights."""
     return INITIAL_STD * math.sqrt(INITIAL_WIDTH / width)
 
 

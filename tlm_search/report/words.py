@@ -22,6 +22,7 @@ _SETTING_WORDS = {
     "pooling": "{} pooling",
     "pretrain_learning_rate": "pre-training rate {}",
     "pretrain_epochs": "pre-training epochs {}",
+    "initial_embeddings": "initial embeddings {}",
     "finetune_learning_rate": "fine-tuning rate {}",
     "finetune_epochs": "fine-tuning epochs {}",
     "self_training": "self-trained",

@@ -1,8 +1,8 @@
 """What of the store no study needs any more: known by reading every study, removed while none is driven.
 
 Members are needed that a trial, a try of the reference or a student of some study names, and the teachers of needed
-members; pre-trained weights, that a needed member started from; soft labels, that a needed student learned. Measured
-latencies and tokenised data are small or soon made again, and stay.
+members; pre-trained weights, that a needed member started from; word vectors, that its pre-training started from; soft
+labels, that a needed student learned. Measured latencies and tokenised data are small or soon made again, and stay.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from tlm_search.digest import digest
 from tlm_search.errors import StudyError, UserError
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.spec import Teaching
+from tlm_search.members.word_vectors import KIND as WORD_VECTORS
+from tlm_search.members.word_vectors import vectors_key
 from tlm_search.search.folder import is_study, read_study, store_root
 from tlm_search.search.record import StudyRecord
 from tlm_search.search.replica import JOURNAL, known_studies, pull
 from tlm_search.search.resume import driver_lock
 
 _MEMBERS, _PRETRAINED, _SOFT_LABELS = "members", "pretrained", "soft_labels"
-KINDS = (_MEMBERS, _PRETRAINED, _SOFT_LABELS)
+KINDS = (_MEMBERS, _PRETRAINED, WORD_VECTORS, _SOFT_LABELS)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Garbage:
     ``entries`` maps (kind, digest) to bytes, ``kept`` a kind to how many entries of it are needed. ``unfinished`` are
     the studies with trials that began and did not end: what those have trained so far is not yet in any record.
     ``unreadable`` are needed members that are damaged; what they started from and learned is not known, so no
-    pre-trained weights and no soft labels are garbage then.
+    pre-trained weights, word vectors or soft labels are garbage then.
     """
 
     studies: tuple[str, ...]
@@ -62,10 +64,12 @@ def find_garbage(studies_dir: Path) -> Garbage:
     needed[_MEMBERS] |= _teachers(needed[_MEMBERS], known)
     specs = [known[name] for name in needed[_MEMBERS] & known.keys()]
     unreadable = (needed[_MEMBERS] & stored[_MEMBERS].keys()) - known.keys()
-    needed[_PRETRAINED] = {digest(spec["pretrained"]) for spec in specs if spec["pretrained"] is not None}
+    pretrained = [spec["pretrained"] for spec in specs if spec["pretrained"] is not None]
+    needed[_PRETRAINED] = {digest(spec) for spec in pretrained}
+    needed[WORD_VECTORS] = {digest(key) for spec in pretrained if (key := vectors_key(spec)) is not None}
     needed[_SOFT_LABELS] = {Teaching(**_teaching(spec)).digest for spec in specs if "teaching" in spec}
     if unreadable:
-        for kind in (_PRETRAINED, _SOFT_LABELS):
+        for kind in (_PRETRAINED, WORD_VECTORS, _SOFT_LABELS):
             needed[kind] |= stored[kind].keys()
     return Garbage(
         studies=tuple(record.folder.name for record in records),

@@ -18,7 +18,7 @@ from tlm_search.members.spec import settings_of_teachers
 from tlm_search.members.stacks import MOST_STACKED, stack_size
 from tlm_search.members.train import PIECES
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.footprint import PROCESS_BYTES, phases_of_settings, stack_bytes
+from tlm_search.model.footprint import PROCESS_BYTES, counting_bytes, phases_of_settings, stack_bytes
 from tlm_search.search.machine import Machine, Share
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
@@ -44,8 +44,8 @@ class Shares:
             return Share(asked.cpus_per_trial, gpus, asked.memory_gb or 0.0)
         if self._space.trainer == "simulated":
             return Share(asked.cpus_per_trial, gpus)
-        # On a GPU the members lie in its memory, and what the process takes of the main memory is little.
-        needed = self.estimated_gb(settings, members=self._stacked(settings)) if not gpus else PROCESS_BYTES / 1e9
+        # On a GPU the members lie in its memory, and the process takes little of the main memory.
+        needed = self.estimated_gb(settings, members=self._stacked(settings)) if not gpus else self._host_gb(settings)
         stepped = max(LEAST_MEMORY_GB, 2.0 ** math.ceil(math.log2(needed)))
         return Share(asked.cpus_per_trial, gpus, min(stepped, self._largest_machine(gpus).memory_gb))
 
@@ -136,4 +136,10 @@ class Shares:
 
     def _estimate(self, settings: Mapping[str, Value], *, members: int, pieces: int) -> float:
         sizes = {"vocabulary": self._sizes.vocabulary, "positions": self._sizes.length}
-        return (PROCESS_BYTES + stack_bytes(settings, **sizes, members=members, pieces=pieces)) / 1e9
+        training = (PROCESS_BYTES + stack_bytes(settings, **sizes, members=members, pieces=pieces)) / 1e9
+        # Word vectors are made on the CPU, before the training.
+        return training if self._space.resources.gpus_per_trial else max(training, self._host_gb(settings))
+
+    def _host_gb(self, settings: Mapping[str, Value]) -> float:
+        """Return the main memory of a process that trains on a GPU."""
+        return (PROCESS_BYTES + counting_bytes(settings, vocabulary=self._sizes.vocabulary)) / 1e9

@@ -30,16 +30,22 @@ def pretrain(
     *,
     special: Mapping[str, int],
     seeds: Sequence[int],
+    word_vectors: NDArray[np.float32] | None = None,
     execution: Execution | None = None,
     keeping: Keeping | None = None,
 ) -> tuple[Weights, Course]:
     """Pre-train one encoder with its head per seed on all texts of ``corpus``.
 
-    ``special`` gives the ids of pad, cls, sep and mask. The weights have a leading member dimension. ``keeping``
+    ``special`` gives the ids of pad, cls, sep and mask. The embedding tables start from ``word_vectors``, as
+    ``initial_weights`` takes them; with no epochs that is all. The weights have a leading member dimension. ``keeping``
     makes what keeps checkpoints of it.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
+    weights = initial_weights(architecture, seeds, word_vectors=word_vectors)
+    weights = {name: value.to(device) for name, value in weights.items()}
+    if not settings.epochs:
+        return weights, Course(((),) * len(seeds), 0.0)
     generators = [np.random.default_rng((seed, 1)) for seed in seeds]
     dropouts = [torch.Generator(device).manual_seed(seed + 0xD09) for seed in seeds]
     drop = dropout(settings.dropout, dropouts, most=settings.batch_size * architecture.positions)
@@ -78,7 +84,6 @@ def pretrain(
             return sampled_mlm_losses(weights, hidden, batch.targets, 1 / batch.scored, candidates)
         return mlm_losses(weights, hidden, batch.targets, 1 / batch.scored, words)
 
-    weights = {name: value.to(device) for name, value in initial_weights(architecture, seeds).items()}
     optimisation = Optimisation(
         settings.learning_rate,
         settings.weight_decay,

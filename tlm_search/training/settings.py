@@ -10,7 +10,10 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Masked-language-model pre-training; ``tlm_search.space.settings`` says what each setting means."""
+    """Masked-language-model pre-training; ``tlm_search.space.settings`` says what each setting means.
+
+    With no epochs it is the initial weights.
+    """
 
     epochs: int
     batch_size: int
@@ -22,6 +25,7 @@ class Pretraining:
     schedule: str = "linear"
     optimiser: str = "adamw"
     softmax: str = "full"
+    initial_embeddings: str = "random"
 
 
 @dataclass(frozen=True)

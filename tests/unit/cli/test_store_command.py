@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from driven import REFERENCE, Bench, space_of
+from driven import REFERENCE, SEARCH, Bench, space_of
 
 from tlm_search.digest import digest
 from tlm_search.members.store import Store
+from tlm_search.members.word_vectors import vectors_key
 from tlm_search.search.folder import write_folder
 from tlm_search.search.resume import driver_lock
 
@@ -50,7 +51,7 @@ def test_ls_says_what_teachers_said(call, bench):
     bench.store.write("soft_labels", "0" * 32, document, {})
     out = call("store", "ls", "--studies-dir", str(bench.folder))[1]
     assert "answers of 2 members to 20,400 texts, 4 labels" in out
-    assert "soft_labels 0 needed, 1 not" in gc(call, bench)
+    assert "soft_labels  0 needed, 1 not" in gc(call, bench)
 
 
 def test_verify_is_0_when_all_is_whole_and_1_when_not(call, bench):
@@ -113,6 +114,26 @@ def test_gc_keeps_all_pretrained_weights_while_a_needed_member_is_damaged(call, 
     (bench.store.root / "members" / min(names(bench.store)) / "entry.json").write_text("{")
     assert "verify" in gc(call, bench, "--yes")
     assert names(bench.store, "pretrained") == {"f" * 32}
+
+
+def test_gc_keeps_the_word_vectors_of_needed_members_and_ls_says_what_they_are(call, tmp_path):
+    place = Bench(tmp_path, space_of(search={**SEARCH, "initial_embeddings": "cooccurrence", "pretrain_epochs": 0}))
+    place.drive(3)
+    write_folder(tmp_path / "study", place.space, name="study", storage=None)
+    specs = [e.document["spec"]["pretrained"] for e in place.store.entries("members")]
+    keys = [key for spec in specs if spec and (key := vectors_key(spec))]
+    wanted = {digest(key) for key in keys}
+    assert wanted
+    for name in [*wanted, "f" * 32]:
+        place.store.write("word_vectors", name, {"key": keys[0], "seconds": 1.0}, {})
+    gc(call, place, "--yes")
+    assert names(place.store, "word_vectors") == wanted
+    out = call("store", "ls", "--studies-dir", str(tmp_path))[1]
+    assert f"width {keys[0]['width']}, vocabulary {keys[0]['vocabulary']:,}, 1,000 documents" in out
+    (place.store.root / "members" / min(names(place.store)) / "entry.json").write_text("{")
+    place.store.write("word_vectors", "f" * 32, {"key": keys[0]}, {})
+    gc(call, place, "--yes")
+    assert names(place.store, "word_vectors") == {*wanted, "f" * 32}
 
 
 @pytest.mark.parametrize("harm", ["journal", "lost", "driven"])

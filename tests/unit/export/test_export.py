@@ -5,7 +5,10 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import builders
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from tlm_search.committee.vote import soft_vote
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokenizer import encode, open_tokenizer
 from tlm_search.errors import ExportError
+from tlm_search.export import card as cards
 from tlm_search.export.choose import choose
 from tlm_search.export.committee import Committee
 from tlm_search.export.write import export_committee
@@ -129,6 +133,16 @@ def test_the_card_has_the_facts_and_no_path_of_the_machine(exported, finished):
     assert "someone" not in card
     assert "by their mean" not in card  # all members are here
     assert str(finished.store.root) not in "".join(f.read_text() for f in exported.glob("*.json"))
+
+
+@pytest.mark.parametrize(("epochs", "start"), [(0, "word vectors from the counts of the first"), (3, "the first")])
+def test_the_card_tells_counts_alone_from_pre_training(epochs, start):
+    pretrained = {"documents": 2000, "settings": {"epochs": epochs}}
+    data = builders.prepared_data(
+        Path(), rows=dict.fromkeys(("train", "validation", "test"), 9), length=8, vocabulary=9, labels=()
+    )
+    facts = SimpleNamespace(data=data, documents=[{"spec": {"pretrained": pretrained}}])
+    assert f"- Pre-training: {start} 2,000 documents of `made-up texts`." in cards._data(facts)
 
 
 def test_nothing_is_overwritten_and_nothing_is_left_behind(finished, tmp_path):

@@ -85,6 +85,14 @@ def test_an_answer_is_not_estimated_by_the_size_of_training_batches(
     assert latency == pytest.approx(Pace(data, Store(data.root), threads=1, device="cpu").latencies(1))
 
 
+def test_counts_alone_take_no_updates(data: PreparedData) -> None:
+    counts = {"depth": 1, "pretrain_epochs": 0, "initial_embeddings": "cooccurrence"}
+    store = Store(data.root)
+    costs = planned(data, Pace(data, store, threads=1, device="cpu"), search={**SEARCH, **counts})
+    assert {entry.document["key"]["objective"] for entry in store.entries(PACE)} == {"finetuning"}
+    assert costs.expected.seconds > 0
+
+
 def test_stacks_are_timed_alone_and_full(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU each training also has a start."""
     monkeypatch.setattr(pace, "stack_size", lambda *_, **__: 3)

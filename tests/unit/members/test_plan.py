@@ -91,6 +91,13 @@ def test_points_are_tried_first():
     assert costs.expected.members == 7
 
 
+def test_counts_alone_are_no_updates():
+    search = {"pretrain_size": 30, "pretrain_epochs": 0, "initial_embeddings": "cooccurrence", "finetune_epochs": 1}
+    cost = planned(search=search).at_most
+    assert (cost.pretraining_tokens, cost.updates) == (0, 3)
+    assert cost == planned(search={"finetune_epochs": 1}).at_most
+
+
 class Clock:
     def pretraining(self, spec, members):
         return 100 * members

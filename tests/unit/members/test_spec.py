@@ -23,6 +23,7 @@ LATER = {
     "pretrain_schedule": "cosine",
     "pretrain_optimiser": "muon",
     "pretrain_softmax": "sampled",
+    "initial_embeddings": "cooccurrence",
 }
 
 
@@ -49,3 +50,19 @@ def test_what_came_later_is_in_the_name_where_it_was_chosen(name: str) -> None:
     assert plain.pretrained is not None
     assert chosen.pretrained is not None
     assert plain.pretrained.digest != chosen.pretrained.digest
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"initial_embeddings": "cooccurrence"}, {"pretrain_size": 1000, "pretrain_epochs": 0}],
+    ids=["nothing to count", "no epochs from a random table"],
+)
+def test_what_changes_nothing_is_a_member_without_pre_training(given: dict[str, Any]) -> None:
+    assert spec_of(given) == spec_of({})
+
+
+def test_counts_alone_are_one_start_whatever_would_follow() -> None:
+    counts = {"pretrain_size": 1000, "pretrain_epochs": 0, "initial_embeddings": "cooccurrence"}
+    alone = spec_of(counts)
+    assert alone == spec_of({**counts, "pretrain_learning_rate": 1e-4, "masking_probability": 0.4})
+    assert alone.digest not in (spec_of({}).digest, spec_of({**counts, "pretrain_epochs": 1}).digest)

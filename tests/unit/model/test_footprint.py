@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.footprint import PROCESS_BYTES, Phase, members_that_fit, stack_bytes, training_bytes
+from tlm_search.model.footprint import (
+    PROCESS_BYTES,
+    Phase,
+    counting_bytes,
+    members_that_fit,
+    stack_bytes,
+    training_bytes,
+)
 from tlm_search.space.settings import complete
 
 # Depth, width, vocabulary, length, texts, members; peak MB of a process that pre-trained them, 30% of tokens masked.
@@ -57,3 +64,21 @@ def test_the_batches_of_students_count_where_there_are_students() -> None:
     plain, students = (stack_bytes(complete({**given, "self_training": kind}), **sizes) for kind in (0, 1))
     assert plain == stack_bytes(complete({"finetune_batch_size": 8}), **sizes)
     assert students == stack_bytes(complete({"finetune_batch_size": 512}), **sizes)
+
+
+def test_counting_takes_memory_by_the_vocabulary_up_to_a_limit() -> None:
+    def estimate(vocabulary: int, **changed: Any) -> float:
+        settings = complete({"pretrain_size": 100, "initial_embeddings": "cooccurrence", **changed})
+        return counting_bytes(settings, vocabulary=vocabulary)
+
+    assert estimate(4096, pretrain_size=0) == estimate(4096, initial_embeddings="random") == 0
+    assert 4 * 4096**2 < estimate(4096) < estimate(30_522) < 1.3e9
+    assert 2**30 < estimate(1_000_000) < 3e9
+    assert estimate(4096, width=512) > estimate(4096)
+
+
+def test_without_updates_there_is_no_pre_training_to_find_room_for() -> None:
+    settings = {"initial_embeddings": "cooccurrence", "pretrain_batch_size": 1024}
+    sizes = {"vocabulary": 1000, "positions": 64}
+    counts = stack_bytes(complete({**settings, "pretrain_size": 100, "pretrain_epochs": 0}), **sizes)
+    assert counts == stack_bytes(complete(settings), **sizes)

@@ -59,6 +59,17 @@ def test_memory_follows_from_the_configuration_in_coarse_steps() -> None:
     )
 
 
+@pytest.mark.parametrize("resources", [{}, {"gpus_per_trial": 1}], ids=["CPU", "GPU"])
+def test_a_trial_that_counts_words_has_the_memory_for_it(resources: Any) -> None:
+    counts = {"depth": 1, "heads": 1, "committee_size": 1, "initial_embeddings": "cooccurrence"}
+
+    def memory_gb(size: int) -> float:
+        space = real(vocabulary=30_522, search={**counts, "pretrain_size": size}, **resources)
+        return Shares(space, [BOX]).of(space.settings({})).memory_gb
+
+    assert memory_gb(1000) == 2 > memory_gb(0)
+
+
 def test_a_trial_takes_no_more_than_a_machine() -> None:
     space = real(search={**LARGE, "committee_size": 1})
     assert Shares(space, [Machine(4, 0, 6)]).of(space.settings({})).memory_gb == 6
