@@ -10,7 +10,8 @@ import numpy as np
 
 from tlm_search.committee.frontier import frontier
 from tlm_search.data import wordpiece
-from tlm_search.data.tokenizer import encode, open_tokenizer, tokenizer_fingerprint
+from tlm_search.data.markers import HEAD, MARKERS, TAIL
+from tlm_search.data.tokenizer import add_markers, encode, marker_ids, open_tokenizer, tokenizer_fingerprint
 from tlm_search.data.tokens import TokenArray
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.spec import committee_specs
@@ -35,12 +36,18 @@ class Finished:
     logits: np.ndarray
 
 
-def finished_study(root: Path, **settings) -> Finished:
+def finished_study(root: Path, *, marked: bool = False, **settings) -> Finished:
+    """A study with ``settings`` of its own; ``marked`` texts begin with two entities between markers."""
     store = Store(root / ".store")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     (store.root / "tokenizer").mkdir(parents=True)
     wordpiece.save(wordpiece.wordpiece([*special, *WORDS]), store.root / "tokenizer")
+    if marked:
+        add_markers(store.root / "tokenizer")
     tokenizer = open_tokenizer(store.root / "tokenizer")
+    special = dict(zip(("pad", "unk", "cls", "sep", "mask"), range(5), strict=True))
+    special |= marker_ids(tokenizer) if marked else {}
+    vocabulary = 35 + (len(MARKERS) if marked else 0)
     generator = np.random.default_rng(0)
     rows, texts = {"train": 24, "validation": 12, "test": 18}, {}
     for split, count in rows.items():
@@ -49,12 +56,15 @@ def finished_study(root: Path, **settings) -> Finished:
             " ".join(generator.choice(WORDS[10 * label : 10 * label + 10], generator.integers(1, 16)))
             for label in labels
         ]
+        if marked:
+            texts[split] = [_marked(text) for text in texts[split]]
         encoded = encode(tokenizer, texts[split], length=LENGTH)
-        TokenArray.write(store.root / split, encoded, vocabulary=35)
+        TokenArray.write(store.root / split, encoded, vocabulary=vocabulary)
         np.save(store.root / split / "labels.npy", labels)
     data = builders.prepared_data(
         store.root,
-        vocabulary=35,
+        vocabulary=vocabulary,
+        special=special,
         length=LENGTH,
         labels=LABELS,
         rows=rows,
@@ -63,7 +73,9 @@ def finished_study(root: Path, **settings) -> Finished:
         task_name="/home/someone/tickets.csv",
     )
     full = complete({**SHAPE, "pretrain_size": 0, "committee_size": 3, **settings})
-    specs = committee_specs(full, vocabulary=35, positions=LENGTH, labels=3, corpus="", task="task", seeds=range(3))
+    specs = committee_specs(
+        full, vocabulary=vocabulary, positions=LENGTH, labels=3, corpus="", task="task", seeds=range(3)
+    )
     members = obtain(specs, store=store, data=data, trainer=BertTrainer(threads=1, device="cpu")).members
     validation, test = (np.stack([getattr(m, f"{split}_logits") for m in members]) for split in ("validation", "test"))
     trial = TrialRecord(
@@ -79,3 +91,8 @@ def finished_study(root: Path, **settings) -> Finished:
     return Finished(
         StudyRecord(**{**vars(record), "labels": LABELS, "data": data.to_document()}), store, texts["test"], test
     )
+
+
+def _marked(text: str) -> str:
+    first, *rest = text.split(" ")
+    return " ".join([HEAD[0], first, HEAD[1], *rest[:2], TAIL[0], *rest[2:3], TAIL[1], *rest[3:]])

@@ -10,6 +10,14 @@ from typing import NamedTuple
 
 HEAD, TAIL = ("[E1]", "[/E1]"), ("[E2]", "[/E2]")
 MARKERS = (*HEAD, *TAIL)
+EXAMPLE = "The [E1] cat [/E1] sat on the [E2] mat [/E2]."
+
+
+def is_marked(text: str) -> bool:
+    """Say whether ``text`` has each marker once, and each entity's first one before its second one."""
+    return all(text.count(marker) == 1 for marker in MARKERS) and all(
+        text.index(begin) < text.index(end) for begin, end in (HEAD, TAIL)
+    )
 
 
 class Markers(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 from tlm_search.data import tokenizer
 from tlm_search.data.corpora import Corpus, load_corpus
 from tlm_search.data.folders import anew, folder_lock, write_text
+from tlm_search.data.markers import MARKERS
 from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerprint
 from tlm_search.data.pruning import prune_tokenizer
 from tlm_search.data.sampling import Task
@@ -103,6 +104,8 @@ class _Work:
         loaded = tokenizer.open_tokenizer(self._cache / made)
         config = json.loads((self._cache / made / "tokenizer_config.json").read_text(encoding="utf-8"))
         special = tokenizer.special_ids(loaded, config, self.tokenizer.name or "trained")
+        if self._is_marked:
+            special |= tokenizer.marker_ids(loaded)
         ids = tokenizer.tokenizer_fingerprint(self._cache / made)
         task = self._task_folder(loaded, ids, task_read)
         unlabelled = {} if unlabelled_read is None else self._unlabelled_facts(loaded, task, unlabelled_read)
@@ -178,6 +181,10 @@ class _Work:
         return load_task(self.task, self._cache)
 
     @property
+    def _is_marked(self) -> bool:
+        return self.task.entities == "marked"
+
+    @property
     def _is_of_task(self) -> bool:
         """Whether the corpus is drawn from where the task is: then it may not hold what validation and test hold."""
         # pydocs has a wider rule of its own.
@@ -211,12 +218,15 @@ class _Work:
         of_corpus = None if self.tokenizer.name else self._corpus_key
         if self.tokenizer.min_count:
             of_corpus = [*self._corpus_key, task.train.texts, self.tokenizer.length]
-        folder = f"tokenizers/{digest([_FORMAT, section, of_corpus, self._sources['tokenizer']])}"
+        decides = [_FORMAT, section, of_corpus, self._sources["tokenizer"], *(MARKERS if self._is_marked else ())]
+        folder = f"tokenizers/{digest(decides)}"
         if not (self._cache / folder / _TOKENIZER).is_file():
             with anew(self._cache / folder) as aside:
                 if self.tokenizer.name is not None:
                     self.progress(f"loading the tokenizer {self.tokenizer.name}")
                     tokenizer.copy_tokenizer(aside, self.tokenizer.name)
+                    if self._is_marked:
+                        tokenizer.add_markers(aside)  # before the pruning, which would count their characters
                     if self.tokenizer.min_count:
                         texts, least = self._documents.documents, self.tokenizer.min_count
                         self.progress(f"leaving what {len(texts)} documents and the task use {least} times")
@@ -227,6 +237,8 @@ class _Work:
                     self.progress(f"training a vocabulary of {self.tokenizer.vocabulary} on {len(texts)} documents")
                     assert self.tokenizer.vocabulary is not None
                     tokenizer.train_tokenizer(aside, texts, vocabulary=self.tokenizer.vocabulary)
+                    if self._is_marked:
+                        tokenizer.add_markers(aside)
         return folder
 
     @property

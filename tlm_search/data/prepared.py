@@ -35,7 +35,8 @@ class PreparedData:
     ``documents`` texts (None without a corpus); ``train``, ``validation`` and ``test`` hold a ``TokenArray`` and
     ``labels.npy`` (int64, indices into ``labels``). ``unlabelled`` is a ``TokenArray`` of texts to learn from without
     labels (None without such); ``unlabelled_texts`` counts those that were ``available``, are ``used``, and were left
-    out: ``held_out`` ones, which validation or test has, and ``repeated`` ones.
+    out: ``held_out`` ones, which validation or test has, and ``repeated`` ones. ``special`` are the ids of
+    the special tokens by their roles, those of the markers by their texts where the task's entities are marked.
     """
 
     root: Path

@@ -30,7 +30,7 @@ def simulated_data(space: Space, root: Path) -> PreparedData:
         validation="",
         test="",
         documents=documents,
-        vocabulary=space.tokenizer.vocabulary or 30_522,
+        vocabulary=(space.tokenizer.vocabulary or 30_522) + space.task.markers,
         length=space.tokenizer.length,
         labels=tuple(f"label {i}" for i in range(_LABELS)),
         rows=rows,

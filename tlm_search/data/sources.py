@@ -176,7 +176,7 @@ def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tup
     if place is not None and (file := _single_file(place)):
         value = read_json(file) if section.format == "fewrel" else json_of(file)
         if section.format == "fewrel" or is_fewrel(value):
-            return read_fewrel(file, value), None
+            return read_fewrel(file, value, marked=section.entities == "marked"), None
         return _as_labelled(section, read_columns(file, columns), str(file)), None
     if section.format == "fewrel":
         raise DataError(f"task {source}: format fewrel needs a file", hint="name the .json or .json.gz file itself")

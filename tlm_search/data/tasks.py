@@ -8,25 +8,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlm_search.data import pydocs
+from tlm_search.data.markers import EXAMPLE, MARKERS, is_marked
 from tlm_search.data.sampling import Labelled, Task, split_task
 from tlm_search.data.sources import PYDOCS, load_labelled
+from tlm_search.errors import DataError
 
 if TYPE_CHECKING:
     from tlm_search.space.sections import TaskSection
 
 _PYDOCS_LABELS = 10  # packages, where the space does not say how many
+_SHOWN = 80  # characters of a text in a message
 
 
 def load_task(section: TaskSection, cache: Path) -> Task:
     """Return the task that ``section`` names, split; ``cache`` is a folder for what took long to read.
 
     Raises:
-        DataError: it is missing, cannot be read, lacks a column, or has too few texts of a label.
+        DataError: it is missing, cannot be read, lacks a column, has too few texts of a label, or texts without the
+            markers of ``entities: marked``.
     """
     if section.source == PYDOCS:
         return _pydocs_task(section, cache / PYDOCS)
     data, held_out = load_labelled(section, cache)
+    if section.entities == "marked":
+        for part in (data, held_out):
+            if part is not None:
+                _require_markers(section, part)
     return split_task(section, data, held_out=held_out)
+
+
+def _require_markers(section: TaskSection, data: Labelled) -> None:
+    texts = [text for text in data.texts if text]
+    lacking = [text for text in texts if not is_marked(text)]
+    if lacking:
+        start = lacking[0] if len(lacking[0]) <= _SHOWN else f"{lacking[0][:_SHOWN]}..."
+        raise DataError(
+            f"task {section.source}: {len(lacking):,} of {len(texts):,} texts have not each of the markers "
+            f"{' '.join(MARKERS)} once and in order, such as {start!r}",
+            hint=f"with entities: marked a text is such as {EXAMPLE!r}; mark all texts so, or leave entities out",
+        )
 
 
 def _pydocs_task(section: TaskSection, cache: Path) -> Task:

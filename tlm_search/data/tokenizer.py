@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlm_search.data import wordpiece
+from tlm_search.data.markers import MARKERS
 from tlm_search.data.sources import local_place
 from tlm_search.digest import DIGEST_LENGTH
 from tlm_search.errors import DataError
@@ -55,6 +56,24 @@ def copy_tokenizer(folder: Path, name: str) -> None:
     if not getattr(loaded, "is_fast", False):
         raise DataError(f"tokenizer {name}: it has no fast (Rust) form", hint="name another tokenizer")
     loaded.save_pretrained(str(folder))
+
+
+def add_markers(folder: Path) -> None:
+    """Make the markers of entities single tokens of the tokenizer in ``folder``, behind those that it has.
+
+    They are found in a text before it is lower-cased or cut into words.
+    """
+    from tokenizers import AddedToken
+
+    tokenizer = open_tokenizer(folder)
+    tokenizer.add_special_tokens([AddedToken(marker, normalized=False, special=True) for marker in MARKERS])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def marker_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the ids of the markers by their texts; raises KeyError where ``add_markers`` did not add them."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return {marker: vocabulary[marker] for marker in MARKERS}
 
 
 def _has_only_vocabulary(place: Path) -> bool:

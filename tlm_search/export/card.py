@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tlm_search.committee.candidates import candidates
 from tlm_search.committee.interval import accuracy_interval
 from tlm_search.committee.vote import accuracy, calibration_error, cross_entropy, macro_f1
+from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.export.choose import Chosen
 from tlm_search.model.architecture import Architecture
@@ -57,7 +58,9 @@ class Facts:
     @property
     def parameters(self) -> int:
         """Parameters of all members."""
-        return len(self.documents) * self.architecture.classifier_parameters(len(self.data.labels))
+        return len(self.documents) * self.architecture.classifier_parameters(
+            len(self.data.labels), pooling=self.documents[0]["spec"]["settings"]["pooling"]
+        )
 
     def accuracy(self, split: str) -> tuple[float, float, float]:
         """Return the accuracy on ``split`` of these very members, and its 95% interval over texts."""
@@ -81,6 +84,8 @@ def no_members_because(architecture: Architecture, pooling: str) -> str | None:
         return "its convolution front end has no form in `transformers`"
     if not architecture.is_bert:
         return "its layers are pre-norm, and those of `BertForSequenceClassification` are not"
+    if pooling == "spans":
+        return "`BertForSequenceClassification` does not pool marked entities apart"
     if pooling != "cls":
         return f"`BertForSequenceClassification` does not pool by the {pooling} of the tokens"
     return None
@@ -112,6 +117,12 @@ _LIMITS = """## Limits
 
 This page is yours to complete. All other files are named with their sha256 in `manifest.json`, and a changed one is
 refused."""
+
+
+_MARKED = (
+    f"Its texts have two entities marked, the first mention of each, such as `{EXAMPLE}`: the head between `[E1]` and "
+    "`[/E1]`, the tail between `[E2]` and `[/E2]`, in any order. In texts without the markers it sees no entities."
+)
 
 
 def _opening(facts: Facts) -> str:
@@ -166,6 +177,7 @@ def _loading(facts: Facts) -> str:
     why_not = no_members_because(facts.architecture, facts.documents[0]["spec"]["settings"]["pooling"])
     lines = [
         "## How to load it",
+        *([] if Markers.of(facts.data.special) is None else [_MARKED]),
         "```python\nfrom tlm_search import SoftCommittee\n\n"
         'committee = SoftCommittee.from_pretrained("DIR")\n'
         'committee.probabilities(["a text", "another text"])  # (texts, labels), in the order of labels.json\n```',

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tlm_search.data.columns import valid_unicode
+from tlm_search.data.markers import Markers
 from tlm_search.data.tokenizer import encode, open_tokenizer
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
@@ -48,7 +49,8 @@ class Answers:
 class Committee:
     """K members of one architecture that vote; ``weights`` are theirs, stacked.
 
-    ``length`` is the number of tokens that a text is cut to, ``expected`` the contents of ``check.json``.
+    ``length`` is the number of tokens that a text is cut to, ``expected`` the contents of ``check.json``. ``markers``
+    are the ids of the markers where texts have marked entities.
     """
 
     weights: Weights
@@ -59,6 +61,7 @@ class Committee:
     pad: int
     tokenizer: Tokenizer
     expected: Mapping[str, Any]
+    markers: Markers | None = None
 
     @classmethod
     def load(cls, folder: Path | str) -> Committee:
@@ -100,6 +103,7 @@ class Committee:
         found = tuple(weights["classifier.weight"].shape)
         if found != (len(config["members"]), len(labels), architecture.width):
             raise ValueError(f"output layers of {found}, not {(len(config['members']), len(labels))}")
+        markers = markers_of(config)
         return cls(
             weights=weights,
             architecture=architecture,
@@ -109,6 +113,7 @@ class Committee:
             pad=int(config["pad_token_id"]),
             tokenizer=tokenizer,
             expected=expected,
+            markers=markers,
         )
 
     @property
@@ -175,10 +180,8 @@ class Committee:
 
     def _votes(self, ids: torch.Tensor, mask: torch.Tensor | None, singles: Sequence[Weights]) -> torch.Tensor:
         stacks = [self.weights] if ids.numel() <= STACKED_TOKENS else singles
-        logits = [
-            member_logits(weights, self.architecture, ids, mask, pooling=self.pooling, pad=self.pad)
-            for weights in stacks
-        ]
+        options: dict[str, Any] = {"pooling": self.pooling, "pad": self.pad, "markers": self.markers}
+        logits = [member_logits(weights, self.architecture, ids, mask, **options) for weights in stacks]
         return torch.cat(logits).softmax(-1)
 
     def check(self) -> float:
@@ -214,6 +217,20 @@ def architecture_of(document: Mapping[str, Any]) -> Architecture:
     """Rebuild a shape from its document."""
     tokens, across = document["kernel"]
     return Architecture(**{**document, "kernel": (int(tokens), int(across))})
+
+
+def markers_of(config: Mapping[str, Any]) -> Markers | None:
+    """Return the ids of the markers that a configuration holds; None where its texts have no marked entities.
+
+    Raises:
+        TypeError, ValueError: they are not four, or missing where the pooling looks for them.
+    """
+    given = config.get("markers")
+    if given is None:
+        if config["pooling"] == "spans":
+            raise ValueError("pooling spans, and no markers")
+        return None
+    return Markers(*map(int, given))
 
 
 def stacked(states: Sequence[Mapping[str, torch.Tensor]], architecture: Architecture) -> Weights:

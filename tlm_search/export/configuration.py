@@ -14,6 +14,7 @@ from tlm_search.export.folder import MODEL_TYPE
 class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """The members' ``architecture``, their ``pooling`` and digests, and the ``length`` in tokens that texts are cut to.
 
+    ``markers`` are the ids of ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]`` where texts have marked entities.
     Defaults exist because ``transformers`` makes empty configurations to compare with.
     """
 
@@ -26,6 +27,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         length: int = 0,
         members: Sequence[str] = (),
         pad_token_id: int = 0,
+        markers: Sequence[int] | None = None,
         **others: Any,
     ) -> None:
         self.architecture = dict(architecture or {})
@@ -33,6 +35,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.length = length
         self.members = list(members)
         self.pad_token_id = pad_token_id
+        self.markers = None if markers is None else list(markers)
         super().__init__(**others)
 
     def labels(self) -> list[str]:

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.errors import ExportError
-from tlm_search.export.committee import Answers, Committee, architecture_of
+from tlm_search.export.committee import Answers, Committee, architecture_of, markers_of
 from tlm_search.export.configuration import CommitteeConfig
 from tlm_search.export.folder import CHECK, MANIFEST, verified
 from tlm_search.model.convolution import STATISTICS
@@ -50,6 +50,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
     def __init__(self, config: CommitteeConfig) -> None:
         super().__init__(config)
         self.architecture = architecture_of(config.architecture)
+        self._markers = markers_of(config.to_dict())
         self._places: list[tuple[str, nn.Module, str]] = []
         for name, value in _fresh(config).items():
             self._place(name, value)
@@ -93,8 +94,8 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
                 f"truncation=True, max_length={longest}"
             )
         mask = None if attention_mask is None else attention_mask.bool()
-        pooling, pad = self.config.pooling, self.config.pad_token_id
-        members = member_logits(self.weights(), self.architecture, input_ids, mask, pooling=pooling, pad=pad)
+        options: dict[str, Any] = {"pooling": self.config.pooling, "pad": self.config.pad_token_id}
+        members = member_logits(self.weights(), self.architecture, input_ids, mask, markers=self._markers, **options)
         logits = vote(members)
         loss = None if labels is None else F.nll_loss(logits, labels.view(-1))
         output = SoftCommitteeOutput(loss=loss, logits=logits, member_logits=members.transpose(0, 1))
@@ -144,7 +145,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
 
 def _fresh(config: CommitteeConfig) -> Weights:
     architecture, seeds = architecture_of(config.architecture), range(len(config.members))
-    classifier = classifier_weights(architecture, len(config.labels()), seeds)
+    classifier = classifier_weights(architecture, len(config.labels()), seeds, pooling=config.pooling)
     encoder = initial_weights(architecture, seeds)
     return {name: value for name, value in {**encoder, **classifier}.items() if not name.startswith("mlm.")}
 

@@ -128,7 +128,11 @@ def run(
 class _Graph(nn.Module):
     def __init__(self, committee: Committee) -> None:
         super().__init__()
-        self._options: dict[str, Any] = {"pooling": committee.pooling, "pad": committee.pad}
+        self._options: dict[str, Any] = {
+            "pooling": committee.pooling,
+            "pad": committee.pad,
+            "markers": committee.markers,
+        }
         self._architecture = committee.architecture
         self._names = list(committee.weights)
         for name, value in committee.weights.items():

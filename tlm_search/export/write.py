@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.vote import soft_vote
+from tlm_search.data.markers import HEAD, TAIL, Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokenizer import open_tokenizer, tokenizer_fingerprint
 from tlm_search.data.tokens import TokenArray
@@ -97,7 +98,7 @@ def export_committee(
         write_json(folder / CONFIG, config)
         write_json(folder / LABELS, list(data.labels))
         save_file({name: value.numpy() for name, value in weights.items()}, folder / MODEL, _FLOAT32)
-        texts = check_texts(tokenizer, length=data.length)
+        texts = check_texts(tokenizer, length=data.length, marked=committee.markers is not None)
         write_json(folder / CHECK, {"texts": texts, "probabilities": committee.probabilities(texts).tolist()})
         if why_not is None:
             for index, state in enumerate(states):
@@ -106,13 +107,20 @@ def export_committee(
     return Exported(out, facts, plain_members=why_not is None)
 
 
-def check_texts(tokenizer: Tokenizer, *, length: int) -> list[str]:
-    """Return inputs for ``check.json``: empty, short, and too long; of the vocabulary's words, never of the data."""
+def check_texts(tokenizer: Tokenizer, *, length: int, marked: bool = False) -> list[str]:
+    """Return inputs for ``check.json``: empty, short, and too long; of the vocabulary's words, never of the data.
+
+    ``marked`` adds one with marked entities.
+    """
     vocabulary = sorted(tokenizer.get_vocab(with_added_tokens=False))
     words = [word for word in vocabulary if word.isalpha() and len(word) > 1] or ["text"]
     drawn = np.random.default_rng(0).choice(words, size=sum(_CHECK_WORDS) + 2 * length).tolist()
     places = np.cumsum([0, *_CHECK_WORDS, 2 * length]).tolist()
-    return ["", *(" ".join(drawn[begin:end]) for begin, end in pairwise(places))]
+    texts = ["", *(" ".join(drawn[begin:end]) for begin, end in pairwise(places))]
+    if marked:
+        entities = [drawn[0], HEAD[0], drawn[1], HEAD[1], drawn[2], TAIL[0], drawn[3], TAIL[1], drawn[4]]
+        texts.append(" ".join(entities))
+    return texts
 
 
 def _member(store: Store, digest: str, chosen: Chosen) -> Entry:
@@ -128,7 +136,7 @@ def _member(store: Store, digest: str, chosen: Chosen) -> Entry:
 
 
 def _config(entries: Sequence[Entry], data: PreparedData) -> dict[str, Any]:
-    spec = entries[0].document["spec"]
+    spec, markers = entries[0].document["spec"], Markers.of(data.special)
     return {
         "architectures": ["SoftCommittee"],
         "model_type": MODEL_TYPE,
@@ -138,6 +146,7 @@ def _config(entries: Sequence[Entry], data: PreparedData) -> dict[str, Any]:
         "pad_token_id": data.special["pad"],
         "members": [entry.digest for entry in entries],
         "dtype": "float32",
+        **({} if markers is None else {"markers": list(markers)}),
         **_label_settings(data.labels),
     }
 

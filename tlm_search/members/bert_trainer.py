@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import DivergedError, OutOfMemoryError
@@ -130,7 +131,7 @@ class BertTrainer:
     ) -> tuple[TrainedMember, ...]:
         first = specs[0]
         seeds = [spec.seed for spec in specs]
-        pad = data.special["pad"]
+        pad, markers = data.special["pad"], Markers.of(data.special)
         encoders, entries, tokens = self._pretrained([s.pretrained for s in specs if s.pretrained], store, data, pieces)
         lesson = self._lesson(first, store, data)
         weights, course = finetune(
@@ -140,6 +141,7 @@ class BertTrainer:
             lesson.labels,
             classes=first.labels,
             pad=pad,
+            markers=markers,
             seeds=seeds,
             pretrained=encoders,
             execution=Execution(self.device, self._precision(first, store), pieces),
@@ -152,6 +154,7 @@ class BertTrainer:
                 TokenArray.open(data.folder(split)),
                 pooling=first.settings.pooling,
                 pad=pad,
+                markers=markers,
             )
             for split in ("validation", "test")
         }

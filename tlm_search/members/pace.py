@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest, without_defaults
@@ -237,6 +238,7 @@ class Pace:
             labels,
             classes=spec.labels,
             pad=self.data.special["pad"],
+            markers=Markers.of(self.data.special),
             seeds=range(members),
             pretrained=None,
             execution=self._execution(spec),
@@ -248,10 +250,11 @@ class Pace:
         few, rows = sample(texts, min(spec.settings.batch_size, len(texts)))
         weights = self._finetune(spec, once(spec.settings, len(few)), few, labels[rows], None, members)
         asked = sample(TokenArray.open(self.data.folder("test")), _ANSWERS)[0]
-        taken = []
+        special, taken = self.data.special, []
+        pooling, markers = spec.settings.pooling, Markers.of(special)
         for _ in range(4):
             begin = self._now()
-            predict(spec.architecture, weights, asked, pooling=spec.settings.pooling, pad=self.data.special["pad"])
+            predict(spec.architecture, weights, asked, pooling=pooling, pad=special["pad"], markers=markers)
             taken.append(self._now() - begin)
         return statistics.median(taken[1:]) / _ANSWERS
 

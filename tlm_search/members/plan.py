@@ -73,6 +73,7 @@ class DataSizes:
             vocabulary = _VOCABULARY_ASSUMED
             most = "at most " if space.tokenizer.min_count else ""
             assumptions.append(f"the tokenizer has {most}{vocabulary:,} tokens")
+        vocabulary += space.task.markers
         rows, unlabelled = labels * space.task.train_per_label, 0
         if space.task.unlabelled is not None:
             unlabelled = space.task.unlabelled.documents or _UNLABELLED_ASSUMED

@@ -20,7 +20,10 @@ def phases_of(spec: MemberSpec | PretrainSpec) -> list[Phase]:
         settings = spec.settings
         return [Phase(settings.batch_size, settings.masking_probability, sampled=settings.softmax == "sampled")]
     pretrained = spec.pretrained if spec.pretrained and spec.pretrained.settings.epochs else None
-    return [Phase(spec.settings.batch_size), *(phases_of(pretrained) if pretrained else ())]
+    return [
+        Phase.finetuning(spec.settings.batch_size, spec.settings.pooling),
+        *(phases_of(pretrained) if pretrained else ()),
+    ]
 
 
 def stack_size(shape: Architecture, phases: Sequence[Phase], *, device: str, threads: int, share: float) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
@@ -82,7 +83,14 @@ def _ask(
     for digest in teaching.teachers:
         # One after the other: a committee of any size takes the memory of one member.
         weights = {name: value.to(device) for name, value in _weights(store, digest, spec.architecture).items()}
-        logits = predict(spec.architecture, weights, texts, pooling=spec.settings.pooling, pad=data.special["pad"])
+        logits = predict(
+            spec.architecture,
+            weights,
+            texts,
+            pooling=spec.settings.pooling,
+            pad=data.special["pad"],
+            markers=Markers.of(data.special),
+        )
         votes += torch.from_numpy(logits[0]).double().softmax(-1).numpy()
     teachers = len(teaching.teachers)
     flops = teachers * len(texts) * spec.architecture.forward_flops(int(texts.offsets[-1]) / len(texts))

@@ -20,11 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tlm_search.data.markers import Markers
 from tlm_search.model import convolution
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.attention import attend, attend_from
 from tlm_search.model.layers import affine, before, behind, linear, normalise
 from tlm_search.model.rows import Read, Tokens, gather
+from tlm_search.model.spans import find_spans, span_shares
 from tlm_search.model.weights import Weights
 
 # Of values (K, n, width), of which member k uses the first sizes[k] of n.
@@ -89,20 +91,27 @@ def class_logits(
     starts: Read,
     *,
     pooling: str,
+    markers: Markers | None = None,
     dropout: Dropout | None = None,
     training: bool = False,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Return class logits ``(K, texts, labels)`` of the texts that begin at ``starts``.
 
-    ``pooling`` is ``cls`` (the first token) or ``mean`` (of the text's tokens); both pass through BERT's pooler, a
-    linear layer and tanh. The rest is as in ``encode``.
+    ``pooling`` is ``cls`` (the first token), ``mean`` (of the text's tokens) or ``spans`` (the means of those that the
+    ``markers`` tell, side by side); all pass through BERT's pooler, a linear layer and tanh. The rest is as in
+    ``encode``.
     """
     read = starts if pooling == "cls" else None
     hidden = encode(
         weights, architecture, tokens, read=read, dropout=dropout, training=training, precision=precision
     ).float()
-    pooled = torch.tanh(linear(_text_means(hidden, tokens, starts) if read is None else hidden, weights, "pooler"))
+    if pooling == "spans":
+        assert markers is not None, "spans are found by the ids of the markers"
+        hidden = _span_means(hidden, tokens, starts, markers)
+    elif read is None:
+        hidden = _text_means(hidden, tokens, starts)
+    pooled = torch.tanh(linear(hidden, weights, "pooler"))
     return linear((dropout or _keep)(pooled, starts.sizes), weights, "classifier")
 
 
@@ -126,3 +135,13 @@ def _text_means(hidden: Tensor, tokens: Tokens, starts: Read) -> Tensor:
         share = mask.squeeze(1).to(hidden.dtype)
         means = torch.bmm(share / share.sum(-1, keepdim=True), states)
     return gather(means.view(members, -1, hidden.shape[-1]), starts.slots)
+
+
+def _span_means(hidden: Tensor, tokens: Tokens, starts: Read, markers: Markers) -> Tensor:
+    """Return the means over each text's spans side by side, ``(K, texts, 6 x width)``."""
+    members, rows, length = tokens.ids.shape
+    states, mask = hidden.view(members * rows, length, -1), starts.sees(tokens)
+    # (K x rows, texts of a row, 6, length)
+    spans = find_spans(tokens.ids.view(-1, 1, length), None if mask is None else mask.squeeze(1), markers)
+    means = torch.bmm(span_shares(spans, hidden.dtype).flatten(1, 2), states)
+    return gather(means.view(members, -1, spans.shape[-2] * hidden.shape[-1]), starts.slots)

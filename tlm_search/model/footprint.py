@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tlm_search.model.architecture import Architecture
+from tlm_search.model.architecture import SPANS, Architecture
 from tlm_search.space.settings import Value
 
 LOGITS_BYTES = 128 * 2**20  # one member's logits in fp32 that are held at once
@@ -31,12 +31,18 @@ PROCESS_BYTES = 400e6  # an interpreter with torch, and what its kernels take at
 class Phase(NamedTuple):
     """A phase of training: ``texts`` of a batch, the share of their tokens that is ``scored``, and among which words.
 
-    With a ``sampled`` softmax the words are those that the batch scores.
+    With a ``sampled`` softmax the words are those that the batch scores. ``pooled`` is how many means the pooler reads.
     """
 
     texts: int
     scored: float = 0.0
     sampled: bool = False
+    pooled: int = 1
+
+    @classmethod
+    def finetuning(cls, texts: int, pooling: str) -> Phase:
+        """Return the fine-tuning of members with this ``pooling``."""
+        return cls(texts, pooled=SPANS if pooling == "spans" else 1)
 
     def forward_flops(self, shape: Architecture) -> float:
         """Floating-point operations of the forward pass of one member's batch."""
@@ -58,16 +64,16 @@ def stack_bytes(
     """
     shape = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
     return max(
-        training_bytes(shape, texts=max(1, phase.texts // pieces), scored=phase.scored, members=members)
+        _phase_bytes(shape, phase._replace(texts=max(1, phase.texts // pieces)), members=members)
         for phase in phases_of_settings(settings)
     )
 
 
 def phases_of_settings(settings: Mapping[str, Value]) -> list[Phase]:
     """Return what the members of complete ``settings`` are trained in, students too, the pre-training last."""
-    phases = [Phase(int(settings["finetune_batch_size"]))]
+    phases = [Phase.finetuning(int(settings["finetune_batch_size"]), str(settings["pooling"]))]
     if settings["self_training"]:
-        phases.append(Phase(int(settings["student_batch_size"])))
+        phases.append(Phase.finetuning(int(settings["student_batch_size"]), str(settings["pooling"])))
     if settings["pretrain_size"] and settings["pretrain_epochs"]:
         batch, scored = int(settings["pretrain_batch_size"]), float(settings["masking_probability"])
         phases.append(Phase(batch, scored, sampled=settings.get("pretrain_softmax") == "sampled"))
@@ -86,22 +92,27 @@ def members_that_fit(shape: Architecture, phases: Sequence[Phase], *, memory: fl
     """Return how many stacked members, at least 1 and at most so many, ``memory`` bytes hold in training."""
 
     def fits(members: int) -> bool:
-        sizes = (training_bytes(shape, texts=p.texts, scored=p.scored, members=members) for p in phases)
+        sizes = (_phase_bytes(shape, phase, members=members) for phase in phases)
         return PROCESS_BYTES + max(sizes) <= memory
 
     return next((members for members in range(most, 1, -1) if fits(members)), 1)
 
 
-def training_bytes(shape: Architecture, *, texts: int, scored: float, members: int = 1) -> float:
+def training_bytes(shape: Architecture, *, texts: int, scored: float, pooled: int = 1, members: int = 1) -> float:
     """Return the bytes that one phase of training takes, in batches of ``texts`` for each of the stacked ``members``.
 
-    ``scored`` is the share of their tokens that the masked-language-model head predicts; 0 in fine-tuning.
+    ``scored`` is the share of their tokens that the masked-language-model head predicts; 0 in fine-tuning. ``pooled``
+    is how many means the pooler reads.
     """
     width, tokens = shape.width, texts * shape.positions
-    head = width * width + (4 * width + shape.vocabulary if scored else 0)
+    head = width * width * pooled + (4 * width + shape.vocabulary if scored else 0)
     layer = tokens * (WIDTHS * width + INNER_WIDTHS * shape.feed_forward)
     layer += ATTENTIONS * shape.heads * texts * shape.positions**2
     convolution = 4 * tokens * width * shape.channels * shape.convolution_layers
     floats = STATE_FLOATS * (shape.encoder_parameters() + head) + shape.depth * layer + convolution
     logits = min(scored * tokens * shape.vocabulary * FLOAT_BYTES, LOGITS_BYTES)
     return members * FLOAT_BYTES * floats + LOGITS * logits  # the head takes one member after the other
+
+
+def _phase_bytes(shape: Architecture, phase: Phase, *, members: int) -> float:
+    return training_bytes(shape, texts=phase.texts, scored=phase.scored, pooled=phase.pooled, members=members)

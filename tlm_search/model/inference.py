@@ -18,10 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tlm_search.data.markers import Markers
 from tlm_search.model import convolution
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.attention import attend_without_keys
 from tlm_search.model.layers import EPSILON, before, behind, linear, normalise
+from tlm_search.model.spans import find_spans, span_shares
 from tlm_search.model.weights import Weights
 
 LOOKUP_BYTES = 2**29  # of all members together
@@ -29,12 +31,19 @@ _WORDS, _PLACES, _CONSTANT = "first.words", "first.places", "first.constant"
 
 
 def member_logits(
-    weights: Weights, architecture: Architecture, ids: Tensor, mask: Tensor | None, *, pooling: str, pad: int
+    weights: Weights,
+    architecture: Architecture,
+    ids: Tensor,
+    mask: Tensor | None,
+    *,
+    pooling: str,
+    pad: int,
+    markers: Markers | None = None,
 ) -> Tensor:
     """Return the class logits ``(K, texts, labels)`` of K members for the same texts.
 
     ``ids`` int64 ``(texts, length)`` are padded on the right; ``mask`` bool of the same shape says which are tokens,
-    None that all are. What stands behind the tokens never changes an answer.
+    None that all are. What stands behind the tokens never changes an answer. ``markers`` are for the pooling ``spans``.
     """
     if architecture.convolution_layers:
         ids, mask = _full_length(ids, mask, length=architecture.positions, pad=pad)
@@ -42,12 +51,16 @@ def member_logits(
     if architecture.convolution_layers:
         hidden = convolution.forward(hidden, weights, architecture, training=False)
     names = [f"layers.{layer % architecture.weighted_layers}" for layer in range(architecture.depth)]
-    for name in names if pooling == "mean" else names[:-1]:
+    for name in names[:-1] if pooling == "cls" else names:
         hidden, looked_up = _layer(weights, name, architecture, hidden, mask, looked_up), None
-    if pooling == "mean":
-        pooled = _mean(_before(hidden, weights, architecture, "norm"), mask)
-    else:
+    if pooling == "cls":
         pooled = before(_first(weights, names[-1], architecture, hidden, mask), weights, architecture, "norm")
+    elif pooling == "spans":
+        assert markers is not None, "spans are found by the ids of the markers"
+        shares = span_shares(find_spans(ids, mask, markers), hidden.dtype)
+        pooled = (shares @ _before(hidden, weights, architecture, "norm")).flatten(2)
+    else:
+        pooled = _mean(_before(hidden, weights, architecture, "norm"), mask)
     return linear(torch.tanh(linear(pooled, weights, "pooler")), weights, "classifier")
 
 
@@ -65,7 +78,7 @@ def split(weights: Mapping[str, Tensor], architecture: Architecture) -> list[Wei
 
 def lookup_bytes(architecture: Architecture, *, pooling: str) -> int:
     """Return the bytes that ``with_lookup`` adds to a member; 0 where there is nothing to look up."""
-    whole_layers = architecture.depth if pooling == "mean" else architecture.depth - 1
+    whole_layers = architecture.depth - 1 if pooling == "cls" else architecture.depth
     if not whole_layers or not architecture.is_bert:
         return 0
     return (architecture.vocabulary + architecture.positions + 1) * 3 * architecture.width * 4

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tlm_search.data.markers import Markers
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config
 from tlm_search.model.inference import member_logits
@@ -22,6 +23,7 @@ SECONDS = 0.5  # that one measurement may take, unless its calls are long
 _TURN = 5  # timed calls of one model before the next has its turn
 _LEAST_TURNS, _MOST_TURNS = 3, 20
 _ID = 5  # any token but a special one
+_MARKERS = Markers(1, 2, 3, 4)  # any others
 
 Answer = Callable[[], Tensor]
 
@@ -81,13 +83,14 @@ def committee_answer(
     if not stacked:
         single = committee_answer(architecture, members=1, labels=labels, pooling=pooling, texts=texts, device=device)
         return lambda: torch.stack([single() for _ in range(members)]).mean(0)
-    fresh = initial_weights(architecture, (0,)) | classifier_weights(architecture, labels, (0,))
+    fresh = initial_weights(architecture, (0,)) | classifier_weights(architecture, labels, (0,), pooling=pooling)
     weights = {name: torch.cat([value.to(device)] * members) for name, value in fresh.items()}
     ids = torch.full((texts, architecture.positions), _ID, device=device)
+    options: dict[str, Any] = {"pooling": pooling, "pad": 0, "markers": _MARKERS}
 
     def answer() -> Tensor:
         # The softmax of the vote and the copy back belong to an answer.
-        return member_logits(weights, architecture, ids, None, pooling=pooling, pad=0).softmax(-1).mean(0).cpu()
+        return member_logits(weights, architecture, ids, None, **options).softmax(-1).mean(0).cpu()
 
     return answer
 

@@ -32,7 +32,8 @@ def find_spans(ids: Tensor, mask: Tensor | None, markers: Markers) -> Tensor:
 
     def first(found: Tensor) -> Tensor:
         """Return the first place that is ``found``, ``(..., 1)``; the length where none is."""
-        return places.where(found, length).amin(-1, keepdim=True)
+        # Not where(), whose number would be copied to a GPU, which no graph can record.
+        return places.masked_fill(~found, length).amin(-1, keepdim=True)
 
     begins = [first(head), first(tail)]
     ends = [first(end & (places > begin)) for end, begin in zip((head_end, tail_end), begins, strict=True)]

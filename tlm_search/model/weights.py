@@ -55,16 +55,18 @@ def rotation(width: int, seed: int) -> Tensor:
     return turned
 
 
-def classifier_weights(architecture: Architecture, labels: int, seeds: Sequence[int]) -> Weights:
+def classifier_weights(
+    architecture: Architecture, labels: int, seeds: Sequence[int], *, pooling: str = "cls"
+) -> Weights:
     """Draw fresh poolers and output layers for ``labels`` classes, one per seed."""
-    width = architecture.width
+    width, pooled = architecture.width, architecture.pooled_width(pooling)
     members = []
     for seed in seeds:
         # Another stream than the encoder's, so that the two do not share their first numbers.
         generator = torch.Generator().manual_seed(seed + 0x5EED)
         members.append(
             {
-                **_linear("pooler", width, width, generator, std=initial_std(width)),
+                **_linear("pooler", pooled, width, generator, std=initial_std(pooled)),
                 **_linear("classifier", width, labels, generator, std=initial_std(width)),
             }
         )

@@ -185,7 +185,7 @@ def committee_metrics(whole: Mapping[str, Any], spec: MemberSpec, members: Seque
 
     Parameters, floating-point operations and seconds of training are those of all members, trained now or before.
     """
-    labels = spec.labels
+    one = spec.architecture.classifier_parameters(spec.labels, pooling=spec.settings.pooling)
     return {
         "validation_accuracy": whole["validation_accuracy"],
         "test_accuracy": whole["test_accuracy"],
@@ -195,7 +195,7 @@ def committee_metrics(whole: Mapping[str, Any], spec: MemberSpec, members: Seque
         "test_calibration_error": whole["test_calibration_error"],
         "test_accuracy_low": whole["test_low"],
         "test_accuracy_high": whole["test_high"],
-        "parameters": float(len(members) * spec.architecture.classifier_parameters(labels)),
+        "parameters": float(len(members) * one),
         "training_flops": sum(member.training_flops for member in members),
         "training_seconds": sum(member.seconds for member in members),
     }

@@ -153,6 +153,18 @@ def self_training_problems(parameters: Mapping[str, Parameter], task: TaskSectio
     return problems
 
 
+def pooling_problems(parameters: Mapping[str, Parameter], entities: str) -> list[Problem]:
+    """Find ``pooling: spans`` where the task's texts do not hold the markers that it looks for."""
+    pooling = parameters.get("pooling")
+    if entities == "marked" or pooling is None or isinstance(pooling, Range):
+        return []
+    allowed = "spans only with task: {entities: marked}, whose texts hold [E1] head [/E1] and [E2] tail [/E2]"
+    if not isinstance(pooling, Choices):
+        return [Problem(("pooling",), refusal(pooling, allowed))] if pooling == "spans" else []
+    listed = enumerate(pooling.choices)
+    return [Problem(("pooling", "choices", i), refusal(value, allowed)) for i, value in listed if value == "spans"]
+
+
 def _shape_trials(involved: Mapping[str, Parameter]) -> Iterator[dict[str, Value]]:
     """Yield the parameters of every trial that differs in its shape."""
     domains: dict[str, list[Value]] = {}

@@ -153,6 +153,7 @@ class Space(Section):
             problems = problems + checks.documents_problems(search, info.data["corpus"].taken)
         if "task" in info.data:
             problems = problems + checks.self_training_problems(search, info.data["task"])
+            problems = problems + checks.pooling_problems(search, info.data["task"].entities)
         if problems:
             raise refuse(problems)
         return search
@@ -167,6 +168,7 @@ class Space(Section):
             problems += checks.documents_problems(reference.settings, info.data["corpus"].taken)
         if reference is not None and "task" in info.data:
             problems += checks.self_training_problems(reference.settings, info.data["task"])
+            problems += checks.pooling_problems(reference.settings, info.data["task"].entities)
         if problems:
             raise refuse(problems)
         return reference

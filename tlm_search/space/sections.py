@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from tlm_search.digest import without_defaults
 from tlm_search.space.section import Number, Problem, Section, Text, Whole, given, is_number, refusal, refuse
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -120,6 +121,11 @@ class TaskSection(Section):
     )
     test_source: Text | None = Field(default=None, min_length=1, description="file with the test texts")
     format: Literal["auto", "fewrel"] = Field(default="auto", description="fewrel: the original JSON layout of FewRel")
+    entities: Literal["prefixed", "marked"] = Field(
+        default="prefixed",
+        description="marked: texts hold [E1] head [/E1] and [E2] tail [/E2], each marker one token; FewRel's are "
+        "written so, where prefixed puts head ; tail ; before the sentence",
+    )
     labels: Whole | None = Field(default=None, ge=2, description="keep the most frequent labels (pydocs: packages)")
     train_per_label: Whole = Field(default=100, ge=1, description="training texts per label")
     validation_per_label: Whole = Field(default=50, ge=1, description="validation texts per label, cut from train")
@@ -131,9 +137,20 @@ class TaskSection(Section):
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Not there unless it is given: what was named before it came keeps its name.
-        document: dict[str, Any] = write(self)
-        return {key: value for key, value in document.items() if key != "unlabelled" or value is not None}
+        # What came later is there only where it was chosen: what was named before keeps its name.
+        return without_defaults(write(self), {"entities": "prefixed", "unlabelled": None})
+
+    @property
+    def markers(self) -> int:
+        """How many tokens mark the entities of a text."""
+        return 4 if self.entities == "marked" else 0
+
+    @model_validator(mode="after")
+    def _with_entities(self) -> Self:
+        if self.entities == "marked" and self.source == "pydocs":
+            allowed = "prefixed with the source pydocs, whose texts have no entities; or give another source"
+            raise refuse([Problem(("entities",), refusal(self.entities, allowed))])
+        return self
 
 
 class ResourcesSection(Section):

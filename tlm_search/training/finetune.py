@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.batching import BATCH_TOKENS, batches, rows
@@ -34,6 +36,7 @@ def finetune(
     *,
     classes: int,
     pad: int,
+    markers: Markers | None = None,
     seeds: Sequence[int],
     pretrained: Weights | None,
     execution: Execution | None = None,
@@ -42,7 +45,8 @@ def finetune(
     """Train one classifier per seed, starting from ``pretrained`` encoders or from fresh ones.
 
     ``labels`` are indices below ``classes``, one a text, or probabilities ``(texts, classes)``, with which the
-    cross-entropy is then taken. ``pretrained`` is left as it was. ``keeping`` makes what keeps checkpoints of it.
+    cross-entropy is then taken. ``markers`` are for the pooling ``spans``. ``pretrained`` is left as it was.
+    ``keeping`` makes what keeps checkpoints of it.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
@@ -51,11 +55,13 @@ def finetune(
     drop = dropout(settings.dropout, dropouts, most=settings.batch_size * architecture.positions)
     encoder = initial_weights(architecture, seeds) if pretrained is None else pretrained
     weights = {name: value.clone() for name, value in encoder.items() if not name.startswith("mlm.")}
-    weights.update(classifier_weights(architecture, classes, seeds))
+    weights.update(classifier_weights(architecture, classes, seeds, pooling=settings.pooling))
     # Words that no text has get no gradient: what weight decay does to them is done at once, at the end.
-    vocabulary, words = weights[_WORDS], np.union1d(texts.ids, [pad])
+    markers = markers if settings.pooling == "spans" else None
+    vocabulary, words = weights[_WORDS], np.union1d(texts.ids, [pad, *(markers or ())])
     texts = TokenArray(np.searchsorted(words, texts.ids).astype(np.int32), texts.offsets)
     pad = int(words.searchsorted(pad))
+    markers = markers and Markers(*words.searchsorted(markers).tolist())
     weights[_WORDS] = vocabulary[:, words]
     weights = {name: value.to(device) for name, value in weights.items()}
     probabilities = torch.from_numpy(labels).to(device) if labels.ndim == 2 else None
@@ -70,7 +76,7 @@ def finetune(
             yield label(batch, targets[chosen]).split(execution.pieces)
 
     def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
-        options = {"dropout": drop, "training": True, "precision": precision}
+        options: dict[str, Any] = {"dropout": drop, "training": True, "precision": precision, "markers": markers}
         logits = class_logits(weights, architecture, batch.tokens, batch.read, pooling=settings.pooling, **options)
         if probabilities is not None:
             return soft_losses(logits, batch.targets, probabilities) / batch.scored
@@ -89,7 +95,13 @@ def finetune(
 
 @torch.inference_mode()
 def predict(
-    architecture: Architecture, weights: Weights, texts: TokenArray, *, pooling: str, pad: int
+    architecture: Architecture,
+    weights: Weights,
+    texts: TokenArray,
+    *,
+    pooling: str,
+    pad: int,
+    markers: Markers | None = None,
 ) -> NDArray[np.float32]:
     """Return each member's logits for all ``texts``: ``(K, texts, classes)``."""
     members, device, lengths = len(weights["classifier.bias"]), weights["classifier.bias"].device, texts.lengths()
@@ -108,6 +120,7 @@ def predict(
         ids, seen = rows(texts, chosen, pad=pad)
         mask = None if seen.all() else torch.from_numpy(seen).to(device)
         asked = torch.from_numpy(ids).to(device)
-        answers = [member_logits(stack, architecture, asked, mask, pooling=pooling, pad=pad) for stack in stacks]
+        options: dict[str, Any] = {"pooling": pooling, "pad": pad, "markers": markers}
+        answers = [member_logits(stack, architecture, asked, mask, **options) for stack in stacks]
         logits[:, chosen] = torch.cat(answers).cpu().numpy()
     return logits

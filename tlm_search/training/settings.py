@@ -30,7 +30,7 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Finetuning:
-    """Fine-tuning of the whole member; ``pooling`` is ``cls`` or ``mean``."""
+    """Fine-tuning of the whole member; ``pooling`` is ``cls``, ``mean`` or ``spans``."""
 
     pooling: str
     epochs: int

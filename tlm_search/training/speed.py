@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import Phase
@@ -31,6 +32,7 @@ GPU_MEMBERS = 8  # stacked there: one alone waits for the host as long in either
 _SIDE = 192  # of the matrices of that product
 _LABELS = 4
 _SPECIAL = {"pad": 0, "cls": 1, "sep": 2, "mask": 3}
+_MARKERS = Markers(4, 5, 6, 7)
 _ALL: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -183,6 +185,7 @@ def time_updates(
             np.arange(count) % _LABELS,
             classes=_LABELS,
             pad=_SPECIAL["pad"],
+            markers=_MARKERS,
             seeds=seeds,
             pretrained=None,
             execution=execution,

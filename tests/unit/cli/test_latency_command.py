@@ -63,9 +63,10 @@ def test_a_study_without_a_complete_trial(call, tmp_path):
     assert "no complete trial" in err
 
 
-def test_stacked_one_by_one_and_transformers_answer_in_the_same_shape():
+@pytest.mark.parametrize("pooling", ["mean", "spans"])
+def test_stacked_one_by_one_and_transformers_answer_in_the_same_shape(pooling):
     forms = [
-        committee_answer(TINY, members=3, labels=5, pooling="mean", texts=2, stacked=stacked)
+        committee_answer(TINY, members=3, labels=5, pooling=pooling, texts=2, stacked=stacked)
         for stacked in (True, False)
     ]
     forms.append(transformers_answer(TINY, labels=5, attention="sdpa", texts=2))

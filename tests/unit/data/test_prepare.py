@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from machines import On, objects
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.simulated import simulated_data
@@ -20,6 +21,7 @@ from tlm_search.remote.remote import Remote
 from tlm_search.space.schema import Space
 
 SpaceOf = Callable[..., Space]
+GOLDEN = ("d62ba37bfc983975982e1e9380524cc8", "0d1fe2be26ec00b6bf2f58ac13b0ef7c")
 
 
 def test_all_is_there_for_a_worker(tmp_path: Path, space_of: SpaceOf) -> None:
@@ -197,3 +199,44 @@ def test_passing_over_all_documents_is_refused(tmp_path: Path, corpus_file: Path
     space = space_of(corpus={"source": str(corpus_file), "skip": 50}, search={"pretrain_size": 0})
     with pytest.raises(DataError, match="it has 0 documents after the 50 that skip passes over, but it needs one"):
         prepare(space, tmp_path / "store")
+
+
+def test_marked_entities_have_a_tokenizer_of_their_own(tmp_path: Path, space_of: SpaceOf, task_file: Path) -> None:
+    rows = task_file.read_text().splitlines()
+    marked_file = task_file.with_name("marked.csv")
+    marked = [row.replace('"', '"[E1] a [/E1] [E2] b [/E2] ', 1) for row in rows[1:]]
+    marked_file.write_text("\n".join([rows[0], *marked]) + "\n")
+    task = {"source": str(marked_file), "entities": "marked"}
+    plain, made = (prepare(space_of(task=more), tmp_path / "store") for more in ({}, task))
+    assert Markers.of(plain.special) is None
+    assert Markers.of(made.special) == tuple(range(plain.vocabulary, plain.vocabulary + 4))
+    assert made.vocabulary == plain.vocabulary + 4
+    assert made.tokenizer != plain.tokenizer
+    for part in ("train", "validation", "test"):
+        tokens = TokenArray.open(made.folder(part))
+        for number in Markers.of(made.special) or ():
+            assert [int((np.asarray(tokens[text]) == number).sum()) for text in range(len(tokens))] == [1] * len(tokens)
+    again = PreparedData.from_document(json.loads(json.dumps(made.to_document())), tmp_path / "store")
+    assert again == made
+    unmarked = prepare(space_of(task={**task, "entities": "prefixed"}), tmp_path / "store")
+    assert unmarked.tokenizer == plain.tokenizer
+    named = {"name": str(plain.folder("tokenizer")), "length": 12}
+    whole, pruned = (
+        prepare(space_of(tokenizer={**named, **more}, task=task), tmp_path / "store")
+        for more in ({}, {"min_count": 20})
+    )
+    assert (whole.vocabulary, whole.task_fingerprint) == (made.vocabulary, made.task_fingerprint)
+    assert pruned.vocabulary < whole.vocabulary
+    for data in (whole, pruned):
+        assert set(Markers.of(data.special) or ()) < set(TokenArray.open(data.folder("test")).ids.tolist())
+
+
+def test_what_was_prepared_before_keeps_its_place(
+    tmp_path: Path, space_of: SpaceOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The golden names were computed by these very lines at commit 04973ea, before there were marked entities."""
+    monkeypatch.chdir(tmp_path)
+    space = space_of(corpus="corpus.jsonl", task={"source": "task.csv"})
+    made = prepare(space, tmp_path / "store")
+    (note,) = (tmp_path / "store" / "data" / "prepared").iterdir()
+    assert (Path(made.tokenizer).name, note.stem) == GOLDEN

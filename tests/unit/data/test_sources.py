@@ -8,6 +8,7 @@ import pytest
 
 from tlm_search.data import hub
 from tlm_search.data.corpora import load_corpus
+from tlm_search.data.markers import is_marked
 from tlm_search.data.sources import DATA_DIR, load_labelled, local_place, source_fingerprint, use_data_dir
 from tlm_search.data.tasks import load_task
 from tlm_search.errors import DataError
@@ -149,6 +150,74 @@ def test_bad_fewrel(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "f.json").write_text(content)
     with pytest.raises(DataError, match=message):
         load_labelled(TaskSection(source=str(tmp_path / "f.json"), format="fewrel"), tmp_path)
+
+
+def _marked(file: Path, head: object, tail: object) -> str:
+    instance = {"tokens": ["a", "b", "c", "d"], "h": ["head", "Q1", head], "t": ["tail", "Q2", tail]}
+    file.write_text(json.dumps({"P1": [instance]}))
+    return load_labelled(TaskSection(source=str(file), entities="marked"), file.parent)[0].texts[0]
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "text"),
+    [
+        ([[1]], [[3]], "a [E1] b [/E1] c [E2] d [/E2]"),
+        ([[2, 3], [0]], [[0]], "[E2] a [/E2] b [E1] c d [/E1]"),  # the first mention
+        ([[1]], [[2]], "a [E1] b [/E1] [E2] c [/E2] d"),
+        ([[1, 2]], [[1]], "a [E1] [E2] b [/E2] c [/E1] d"),
+        ([[2]], [[1, 2]], "a [E2] b [E1] c [/E1] [/E2] d"),
+        ([[1]], [[1, 2]], "a [E2] [E1] b [/E1] c [/E2] d"),
+        ([[0, 1]], [[1, 2]], "[E1] a [E2] b [/E1] c [/E2] d"),
+        ([[1]], [[1]], "a [E1] [E2] b [/E2] [/E1] c d"),
+    ],
+)
+def test_the_entities_of_fewrel_are_marked_where_they_are_mentioned_first(
+    tmp_path: Path, head: object, tail: object, text: str
+) -> None:
+    assert _marked(tmp_path / "f.json", head, tail) == text
+    assert is_marked(text)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ([], "P1, instance 1: h has the places \\[\\] in a sentence of 4 tokens"),
+        ([[]], "h has the places"),
+        ([[4]], "h has the places \\[4\\]"),
+        ([[-1]], "h has the places"),
+        ([["1"]], "h has the places"),
+        (None, "h has the places"),
+        ([3], "it lacks tokens, h or t"),
+    ],
+)
+def test_an_entity_without_a_place_cannot_be_marked(tmp_path: Path, head: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        _marked(tmp_path / "f.json", head, [[0]])
+
+
+def test_texts_of_other_files_must_hold_the_markers(tmp_path: Path) -> None:
+    good = "the [E2] mat [/E2] under [E1] cat [/E1]"
+    bad = ["no markers", "[E1] a [/E1] b", "[/E1] a [E1] [E2] b [/E2]", f"{good} [E1] again"]
+    assert is_marked(good)
+    assert not any(map(is_marked, bad))
+    file = tmp_path / "t.csv"
+    sizes = {"train_per_label": 2, "validation_per_label": 1, "test_per_label": 1}
+    section = TaskSection(source=str(file), entities="marked", **sizes)
+
+    def write(texts: list[str]) -> None:
+        file.write_text("text,label\n" + "".join(f"{text},{i % 2}\n" for i, text in enumerate(texts)))
+
+    numbered = [f"{good} number {i}" for i in range(8)]
+    write(numbered)
+    assert set(load_task(section, tmp_path).train.texts) < set(numbered)
+    write([*numbered, *bad])
+    with pytest.raises(DataError, match=r"4 of 12 texts have not each of the markers .*'no markers'") as caught:
+        load_task(section, tmp_path)
+    assert "[E1] cat [/E1]" in str(caught.value.hint)
+    write(numbered)
+    (tmp_path / "test.csv").write_text("text,label\n" + "plain text,0\n")
+    with pytest.raises(DataError, match="1 of 1 texts have not"):
+        load_task(section.model_copy(update={"test_source": str(tmp_path / "test.csv")}), tmp_path)
 
 
 @pytest.mark.parametrize("source", ["./none", "/none/at/all", "none.csv", "~/none", "a/b/c", "with space"])

@@ -3,15 +3,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tlm_search.data import wordpiece
+from tlm_search.data.markers import MARKERS
+from tlm_search.data.pruning import prune_tokenizer
 from tlm_search.data.tokenizer import (
+    add_markers,
     copy_tokenizer,
     encode,
+    marker_ids,
     open_tokenizer,
     special_ids,
     tokenizer_fingerprint,
@@ -201,3 +206,56 @@ def test_ideographs_fill_a_vocabulary_of_their_own_texts() -> None:
     assert all(1 not in ids for ids in encode(tokenizer, texts, length=64))
     few = wordpiece.train_wordpiece([*texts, *["plain words and other plain words " * 40] * 400], vocabulary=800)
     assert sum("\u4e00" <= token <= "\u9fff" for token in few.get_vocab()) < 100
+
+
+def _trained(folder: Path) -> None:
+    train_tokenizer(folder, TEXTS, vocabulary=120)
+
+
+def _bare(folder: Path) -> None:
+    vocabulary = folder.parent / "vocabulary"
+    vocabulary.mkdir()
+    pieces = [*wordpiece.SPECIAL, "fox", "dog", "[", "]", "/", "e", "##1", "##2", "lazy", "[E1]"]
+    (vocabulary / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    copy_tokenizer(folder, str(vocabulary))
+
+
+def _of_a_class(folder: Path) -> None:
+    from transformers import BertTokenizerFast
+
+    _bare(folder)
+    saved = folder.parent / "saved"
+    BertTokenizerFast(str(folder.parent / "vocabulary" / "vocab.txt")).save_pretrained(str(saved))
+    for file in folder.iterdir():
+        file.unlink()
+    copy_tokenizer(folder, str(saved))
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("make", [_trained, _bare, _of_a_class])
+def test_markers_are_single_tokens_in_texts_of_any_case(
+    tmp_path: Path, make: Callable[[Path], None], pruned: bool
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder, text = tmp_path / "made", "Lazy [E1] FOX [/E1], and[E2]Dog[/E2]."
+    folder.mkdir()
+    make(folder)
+    before = vocabulary_size(open_tokenizer(folder))
+    unmarked = next(encode(open_tokenizer(folder), ["Lazy FOX dog [e1]"], length=30))
+    add_markers(folder)
+    if pruned:
+        prune_tokenizer(folder, [["fox dog lazy"], [text]], length=30, min_count=1)
+    tokenizer = open_tokenizer(folder)
+    ids = marker_ids(tokenizer)
+    found = next(encode(tokenizer, [text], length=30))
+    assert list(ids) == list(MARKERS)
+    assert [token for token in found if token in ids.values()] == list(ids.values())
+    words = [tokenizer.id_to_token(token) for token in found]
+    assert words[words.index("[E2]") + 1] == "dog" or make is _trained
+    assert AutoTokenizer.from_pretrained(folder)(text)["input_ids"] == found
+    if not pruned:
+        assert next(encode(tokenizer, ["Lazy FOX dog [e1]"], length=30)) == unmarked
+        assert vocabulary_size(tokenizer) == before + (4 if make is _trained else 3)  # [E1] is in the other vocabulary
+    special = special_ids(tokenizer, json.loads((folder / "tokenizer_config.json").read_text()), "marked")
+    assert not set(special.values()) & set(ids.values())

@@ -20,7 +20,7 @@ from tlm_search.data.tokenizer import encode, open_tokenizer
 from tlm_search.errors import ExportError
 from tlm_search.export import card as cards
 from tlm_search.export.choose import choose
-from tlm_search.export.committee import Committee
+from tlm_search.export.committee import Committee, markers_of
 from tlm_search.export.write import export_committee
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.report.evidence import Evidence
@@ -128,6 +128,7 @@ def test_other_answers_than_expected_are_noticed(exported):
 
 def test_the_card_has_the_facts_and_no_path_of_the_machine(exported, finished):
     card = (exported / "README.md").read_text()
+    assert "[E1]" not in card
     for part in ("test accuracy (95% interval", "calibration", "0.5 ms", "FLOPs", "## Limits", "`tickets.csv`"):
         assert part in card
     assert "someone" not in card
@@ -257,3 +258,43 @@ def test_the_card_of_students_says_who_taught_them_and_on_how_many_texts(finishe
     spec = store.read("members", rung.members[0]).document["spec"]
     assert all(f"`{digest}`" in card for digest in spec["teaching"]["teachers"])
     assert "/home/someone" not in card
+
+
+def test_a_committee_that_reads_spans_carries_its_markers(tmp_path):
+    from transformers import AutoModelForSequenceClassification, pipeline
+
+    from tlm_search import SoftCommittee
+
+    finished = finished_study(tmp_path, marked=True, pooling="spans")
+    exported = export(finished, tmp_path / "out", number=0)
+    assert not exported.plain_members
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["pooling"], config["markers"]) == ("spans", [35, 36, 37, 38])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`The [E1] cat [/E1] sat on the [E2] mat [/E2].`" in card
+    assert "There is no folder `members/`: `BertForSequenceClassification` does not pool marked entities apart." in card
+    committee, expected = Committee.load(tmp_path / "out"), soft_vote(finished.logits)
+    assert committee.check() < 1e-5
+    assert any("[E1]" in text for text in committee.expected["texts"])
+    np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-5)
+    unmarked = [text.replace("[E1] ", "") for text in finished.texts]
+    assert np.abs(committee.probabilities(unmarked) - expected).max() > 1e-3  # the head is read apart
+    model = SoftCommittee.from_pretrained(tmp_path / "out")
+    np.testing.assert_allclose(model.probabilities(finished.texts), expected, atol=1e-5)
+    classify = pipeline("text-classification", str(tmp_path / "out"))
+    for batch_size in (1, 5):
+        found = classify(finished.texts, truncation=True, top_k=None, batch_size=batch_size)
+        by_label = [{answer["label"]: answer["score"] for answer in row} for row in found]
+        np.testing.assert_allclose([[row[label] for label in LABELS] for row in by_label], expected, atol=1e-5)
+    model.save_pretrained(tmp_path / "again")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "again")
+    ids = torch.tensor([[2, 35, 5, 36, 9, 37, 6, 38, 3]])
+    torch.testing.assert_close(again(ids).logits, model(ids).logits)
+
+
+@pytest.mark.parametrize("markers", [None, [1, 2, 3], "abcd"])
+def test_spans_without_their_four_markers_are_damage(markers):
+    config = {"pooling": "spans", "markers": markers}
+    with pytest.raises((TypeError, ValueError)):
+        markers_of(config)
+    assert markers_of({"pooling": "mean"}) is None

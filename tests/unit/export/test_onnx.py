@@ -25,25 +25,29 @@ def export(finished, out, **options):
 PRE_NORM = {"pooling": "mean", "depth": 2, "normalisation": "pre", "layer_weights": "shared"}
 
 
-@pytest.mark.parametrize("settings", [{}, PRE_NORM, {"convolution_layers": 1}])
+SPANS = {"pooling": "spans", "marked": True}
+
+
+@pytest.mark.parametrize("settings", [{}, PRE_NORM, {"convolution_layers": 1}, SPANS])
 def test_the_graphs_equal_the_committee(tmp_path, settings):
     finished = finished_study(tmp_path, **settings)
-    exported = export(finished, tmp_path / "out", onnx=True, int8=not settings)
+    exported = export(finished, tmp_path / "out", onnx=True, int8=settings in ({}, SPANS))
     committee = Committee.load(tmp_path / "out")
+    vocabulary = committee.architecture.vocabulary
     session = open_session(tmp_path / "out" / ONNX, threads=1)
-    tokens = committee.tokens(["", "aa", "aa ba " * 20, *finished.texts])
+    tokens = committee.tokens(["", "aa", "aa ba " * 20, "[E1] aa [/E1] ba [E2] ca [/E2] da", *finished.texts])
     expected = committee.answers_to_tokens(tokens)
     found = onnx_answers(session, tokens, labels=3, pad=committee.pad)
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
     np.testing.assert_allclose(found.disagreement, expected.disagreement, atol=1e-6)
     for batch, length in ((1, 2), (1, 12), (7, 5)):
-        ids = np.random.default_rng(length).integers(1, 35, (batch, length))
+        ids = np.random.default_rng(length).integers(1, vocabulary, (batch, length))
         mask = np.ones_like(ids, dtype=bool)
         votes = committee.votes(torch.from_numpy(ids), None)
         logits, members = run(session, ids, mask)
         np.testing.assert_allclose(np.exp(logits), votes.mean(0), atol=1e-5)
         assert members.shape == (batch, 3, 3)
-    if settings:
+    if settings not in ({}, SPANS):
         return
     fp32, int8 = exported.facts.graphs
     assert fp32.difference < 1e-5 < int8.difference < 0.05

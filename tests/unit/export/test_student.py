@@ -94,3 +94,18 @@ def test_of_several_students_the_best_on_validation_is_taken(taught):
     record = replace(study.record, students=(student, better))
     assert choose_student(record).student is better
     assert choose_student(record, size=3).student is student
+
+
+def test_students_of_a_committee_that_reads_spans_read_them_too(tmp_path):
+    finished = finished_study(tmp_path, marked=True, pooling="spans")
+    folder = finished.record.folder
+    write_folder(folder, builders.space(), name=folder.name, storage=None)
+    create_study(folder, builders.space())
+    students = Study(finished.record).distil(trial=0, announce=lambda line: None).record.students
+    study = Study(replace(finished.record, students=students))
+    study.export(tmp_path / "out", student=True)
+    (student,) = study.record.students
+    stored = study.store.read("members", student.result.members[0]).arrays("logits")
+    committee = Committee.load(tmp_path / "out")
+    assert committee.pooling == "spans"
+    np.testing.assert_allclose(committee.probabilities(finished.texts), softmax(stored["test"]), atol=1e-4)

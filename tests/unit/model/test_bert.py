@@ -171,9 +171,25 @@ def test_the_gradient_of_shared_layers_is_the_sum_over_the_layers() -> None:
 @pytest.mark.parametrize("architecture", [*SHAPES, PRE_NORM, replace(PRE_NORM, shared_layers=True)], ids=str)
 def test_parameters_are_counted_as_they_are(architecture: Architecture) -> None:
     """Weights that layers share count once."""
-    weights = initial_weights(architecture, (0,)) | classifier_weights(architecture, 5, (0,))
-    counted = {name: value.numel() for name, value in weights.items() if not name.startswith("mlm.")}
-    assert architecture.classifier_parameters(5) == sum(counted.values())
+    for pooling in ("cls", "spans"):
+        weights = initial_weights(architecture, (0,)) | classifier_weights(architecture, 5, (0,), pooling=pooling)
+        counted = {name: value.numel() for name, value in weights.items() if not name.startswith("mlm.")}
+        assert architecture.classifier_parameters(5, pooling=pooling) == sum(counted.values())
+
+
+def test_poolers_of_one_mean_are_drawn_as_before() -> None:
+    """The sums were computed at commit 04973ea, before there were spans."""
+    expected = {
+        "pooler.weight": 82.805949,
+        "pooler.bias": 0.0,
+        "classifier.weight": 7.446052,
+        "classifier.bias": 0.0,
+    }
+    for pooling in ("cls", "mean"):
+        drawn = classifier_weights(SHAPES[0], 3, (7,), pooling=pooling)
+        assert {name: round(float(value.double().abs().sum()), 6) for name, value in drawn.items()} == pytest.approx(
+            expected, abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("architecture", [*SHAPES[2:], PRE_NORM], ids=str)

@@ -7,6 +7,7 @@ import pytest
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import (
     PROCESS_BYTES,
+    STATE_FLOATS,
     Phase,
     counting_bytes,
     members_that_fit,
@@ -46,6 +47,8 @@ def test_more_of_anything_takes_more_and_pieces_take_less() -> None:
     for changed in ({"depth": 3}, {"heads": 4}, {"pretrain_batch_size": 256}, {"finetune_batch_size": 512}):
         assert estimate(**changed) > estimate()
     assert estimate(pretrain_size=0) < estimate()
+    pooler = 5 * 64 * 64  # more weights
+    assert estimate(pretrain_size=0, pooling="spans") - estimate(pretrain_size=0) == STATE_FLOATS * pooler * 4
 
 
 def test_as_many_members_are_stacked_as_fit() -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import class_logits
@@ -22,13 +23,16 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+MARKERS = Markers(25, 26, 27, 28)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_it_equals_the_engine(shape, pooling):
     plain = {"depth": 1, "heads": 2, "head_size": 4, "feed_forward": 12, "vocabulary": 30, "positions": 9}
     architecture = Architecture(**{**plain, **shape})
     seeds = (3, 4, 5)
-    weights = {**initial_weights(architecture, seeds), **classifier_weights(architecture, 4, seeds)}
+    weights = {**initial_weights(architecture, seeds), **classifier_weights(architecture, 4, seeds, pooling=pooling)}
     for name, value in weights.items():  # biases and norms other than their first values
         value += 0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(len(name)))
         if name.endswith("running_var"):
@@ -36,12 +40,20 @@ def test_it_equals_the_engine(shape, pooling):
     generator = np.random.default_rng(0)
     lengths = np.array([2, 9, 5, 5, 3])
     texts = TokenArray(generator.integers(1, 30, lengths.sum()).astype(np.int32), np.cumsum([0, *lengths]))
+    texts.ids[2:11] = [1, 25, 9, 26, 11, 27, 8, 28, 2]
+    texts.ids[11:16] = [27, 7, 28, 6, 25]  # cut
     chosen = np.arange(5)
     rows = assemble(texts, np.tile(chosen, (3, 1)), length=9, packed=False, pad=0)
-    expected = class_logits(weights, architecture, rows.tokens, rows.starts(), pooling=pooling)
+    pools = {"pooling": pooling, "markers": MARKERS}
+    expected = class_logits(weights, architecture, rows.tokens, rows.starts(), **pools)
+    if not architecture.convolution_layers:
+        packed = assemble(texts, np.tile(chosen, (3, 1)), length=9, packed=True, pad=0)
+        assert packed.tokens.ids.shape[1] < 5
+        together = class_logits(weights, architecture, packed.tokens, packed.starts(), **pools)
+        torch.testing.assert_close(together, expected, atol=1e-5, rtol=1e-5)
     ids, mask = rows.tokens.ids[0], rows.tokens.segments[0] > 0
     garbage = ids.where(mask, 17)  # what stands behind a text does not matter
-    options = {"pooling": pooling, "pad": 0}
+    options = {**pools, "pad": 0}
     found = member_logits(weights, architecture, garbage, mask, **options)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     alone = torch.cat(
@@ -71,3 +83,4 @@ def test_an_answer_takes_the_operations_that_are_counted(heads):
     one = architecture.serving_flops(9, pooling="cls") + classifier
     assert counter.get_total_flops() == 2 * texts * one
     assert architecture.serving_flops(9, pooling="mean") == architecture.forward_flops(9)
+    assert architecture.serving_flops(9, pooling="spans") == architecture.forward_flops(9)

@@ -226,6 +226,26 @@ def refused(tmp_path, monkeypatch):
             "corpus: {documents: 10}\nreference: {pretrain_size: 20}",
             ["reference.pretrain_size: given 20; allowed: at most"],
         ),
+        (
+            "search: {pooling: spans}",
+            ["search.pooling: given 'spans'; allowed: spans only with task: {entities: marked}"],
+        ),
+        (
+            "search:\n  pooling:\n    choices:\n      - mean\n      - spans",
+            ["x.yaml:5: search.pooling.choices.1: given 'spans'; allowed: spans only with task: {entities: marked}"],
+        ),
+        (
+            "search: {pooling: mean}\nreference: {pooling: spans}",
+            ["x.yaml:2: reference.pooling: given 'spans'; allowed:"],
+        ),
+        (
+            "task: {entities: marked}",
+            ["x.yaml:1: task.entities: given 'marked'; allowed: prefixed with the source pydocs"],
+        ),
+        (
+            "task: {source: a.csv, entities: tagged}",
+            ["task.entities: given 'tagged'; allowed: one of prefixed, marked"],
+        ),
         # the reference
         ("reference: deep", ["x.yaml:1: reference: given 'deep'; allowed: a mapping from settings to values"]),
         ("reference: {dept: 6}", ["reference.dept: unknown setting 'dept'; did you mean depth?"]),

@@ -261,6 +261,17 @@ def test_identity():
         assert space(**base, **other).digest != digest
 
 
+def test_marked_entities_are_in_the_identity_and_others_as_before():
+    """The golden digests were computed at commit 04973ea, before there were marked entities."""
+    assert space().digest == "5a0b5546761d48117e999cefb95e37b2"
+    plain = {"task": {"source": "a.csv"}, "search": {"pooling": "mean"}}
+    assert space(**plain).digest == "19e88b636a5e79000ec22170f15d8344"
+    assert "entities" not in space(**plain, name="x").identity()["task"]
+    marked = space(**{**plain, "task": {"source": "a.csv", "entities": "marked"}, "search": {"pooling": "spans"}})
+    assert marked.identity()["task"]["entities"] == "marked"
+    assert Space.from_document(json.loads(json.dumps(marked.to_document()))) == marked
+
+
 def test_a_space_cannot_be_changed():
     with pytest.raises(ValidationError):
         space().seed = 3

@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
 from tlm_search.training.settings import Finetuning, Pretraining
 
 SPECIAL = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+MARKERS = Markers(25, 26, 27, 28)  # words that all labels have: spans are wherever they happen to stand
 SHAPE = Architecture(depth=1, heads=2, head_size=8, feed_forward=32, vocabulary=40, positions=12)
 CONVOLVED = Architecture(1, 2, 8, 32, 40, 12, convolution_layers=1, kernel=(3, 3), channels=4)
 PRETRAINING = Pretraining(2, 8, 3e-3, 0.01, 0.1, 0.1, 0.2)

@@ -9,6 +9,7 @@ import torch
 from small_texts import (
     CONVOLVED,
     FINETUNING,
+    MARKERS,
     PRETRAINING,
     SHAPE,
     SPECIAL,
@@ -19,6 +20,7 @@ from small_texts import (
     array_of,
 )
 
+from tlm_search.data.markers import Markers
 from tlm_search.model import tied
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import class_logits, encode, mlm_logits
@@ -64,14 +66,15 @@ def test_the_same_seed_repeats_bit_for_bit() -> None:
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
 def test_fine_tuning_learns_what_is_there_and_leaves_the_encoder(pooling: str) -> None:
     encoder, course = pretrain(SHAPE, PRETRAINING, TRAIN, special=SPECIAL, seeds=(0,))
     assert course.losses[0][-1][1] < course.losses[0][0][1] < math.log(40) + 0.5
     before = {name: value.clone() for name, value in encoder.items()}
     settings = replace(FINETUNING, pooling=pooling)
-    weights, _ = finetune(SHAPE, settings, TRAIN, TRAIN_LABELS, classes=3, pad=0, seeds=(0,), pretrained=encoder)
-    logits = predict(SHAPE, weights, TEST, pooling=pooling, pad=0)
+    options = {"classes": 3, "pad": 0, "markers": MARKERS, "seeds": (0,), "pretrained": encoder}
+    weights, _ = finetune(SHAPE, settings, TRAIN, TRAIN_LABELS, **options)
+    logits = predict(SHAPE, weights, TEST, pooling=pooling, pad=0, markers=MARKERS)
     assert logits.shape == (1, 90, 3)
     assert (logits[0].argmax(-1) == TEST_LABELS).mean() > 0.8
     assert all(torch.equal(before[name], encoder[name]) for name in encoder)
@@ -248,7 +251,10 @@ def scored_batches() -> dict[str, batches.ScoredBatch]:
 
 
 @pytest.mark.parametrize("rows", [0, 2])
-@pytest.mark.parametrize(("objective", "pooling"), [("pretraining", ""), ("finetuning", "cls"), ("finetuning", "mean")])
+@pytest.mark.parametrize(
+    ("objective", "pooling"),
+    [("pretraining", ""), ("finetuning", "cls"), ("finetuning", "mean"), ("finetuning", "spans")],
+)
 def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str, pooling: str, rows: int) -> None:
     """As a GPU's graph of a larger shape computes it."""
     batch = scored_batches()[objective]
@@ -256,7 +262,7 @@ def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str, pooli
     shape = replace(own, rows=own.rows + rows, queries=own.queries + 2, places=own.places + 3)
     filled = batch.filled(shape)
     assert filled.shape == shape
-    weights = initial_weights(SHAPE, (1, 2)) | classifier_weights(SHAPE, 3, (1, 2))
+    weights = initial_weights(SHAPE, (1, 2)) | classifier_weights(SHAPE, 3, (1, 2), pooling=pooling)
 
     def results(given: batches.ScoredBatch) -> list[torch.Tensor]:
         leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
@@ -264,7 +270,7 @@ def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str, pooli
             hidden = encode(leaves, SHAPE, given.tokens, read=given.read)
             losses = mlm_losses(leaves, hidden, given.targets, 1 / given.scored)
         else:
-            logits = class_logits(leaves, SHAPE, given.tokens, given.read, pooling=pooling)
+            logits = class_logits(leaves, SHAPE, given.tokens, given.read, pooling=pooling, markers=MARKERS)
             losses = class_losses(logits, given.targets)
         parts = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         return [losses, *(part for part in parts if part is not None)]
@@ -274,7 +280,7 @@ def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str, pooli
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2)])
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
 def test_pieces_of_a_batch_are_the_same_mathematics(seeds: tuple[int, ...], pooling: str) -> None:
     """Both objectives, computed whole and in four pieces whose gradients are added up."""
 
@@ -290,6 +296,7 @@ def test_pieces_of_a_batch_are_the_same_mathematics(seeds: tuple[int, ...], pool
             TRAIN_LABELS,
             classes=3,
             pad=0,
+            markers=MARKERS,
             seeds=seeds,
             pretrained=encoders,
             execution=execution,
@@ -340,12 +347,13 @@ def test_logits_of_the_head_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert max(rows for name, rows in taken if name == "logits") == 3
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
 def test_words_that_no_text_has_follow_their_weight_decay(pooling: str) -> None:
     """As AdamW moves a weight without a gradient; those of the texts are trained as if there were no others."""
     settings = replace(FINETUNING, pooling=pooling, epochs=2, weight_decay=0.5)
     wider = replace(SHAPE, vocabulary=60)
-    options = {"classes": 3, "pad": 0, "seeds": (3, 4), "pretrained": initial_weights(wider, (3, 4))}
+    options = {"classes": 3, "pad": 0, "markers": MARKERS, "seeds": (3, 4)}
+    options["pretrained"] = initial_weights(wider, (3, 4))
     before = options["pretrained"]["embeddings.words"].clone()
     weights, course = finetune(wider, settings, TRAIN, TRAIN_LABELS, **options)
     assert torch.equal(options["pretrained"]["embeddings.words"], before)
@@ -363,23 +371,25 @@ def test_words_that_no_text_has_follow_their_weight_decay(pooling: str) -> None:
     assert torch.equal(weights["embeddings.words"][:, :40], alone["embeddings.words"])
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
 def test_fine_tuning_equals_that_of_the_whole_table(pooling: str) -> None:
     """Also where words are missing between those that occur: against AdamW on all of them, on the same batches."""
     texts = array_of([[2, *(np.asarray(TRAIN[text])[1:-1] // 3 * 3).tolist(), 3] for text in range(len(TRAIN))])
     assert len(np.unique(texts.ids)) < SHAPE.vocabulary / 2
     settings = replace(FINETUNING, pooling=pooling, epochs=2, weight_decay=0.5, dropout=0.0)
-    start = initial_weights(SHAPE, (3,))
-    found, course = finetune(SHAPE, settings, texts, TRAIN_LABELS, classes=3, pad=0, seeds=(3,), pretrained=start)
+    start, markers = initial_weights(SHAPE, (3,)), Markers(12, 24, 27, 39)
+    options = {"classes": 3, "pad": 0, "markers": markers, "seeds": (3,), "pretrained": start}
+    found, course = finetune(SHAPE, settings, texts, TRAIN_LABELS, **options)
     encoder = {name: value for name, value in start.items() if not name.startswith("mlm.")}
-    weights = {name: value.clone() for name, value in (encoder | classifier_weights(SHAPE, 3, (3,))).items()}
+    fresh = classifier_weights(SHAPE, 3, (3,), pooling=pooling)
+    weights = {name: value.clone() for name, value in (encoder | fresh).items()}
     orders = batches.Orders(
         len(texts), batch_size=settings.batch_size, epochs=2, generators=[np.random.default_rng((3, 2))]
     )
     optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)
 
     def loss(weights, batch):
-        logits = class_logits(weights, SHAPE, batch.tokens, batch.read, pooling=pooling)
+        logits = class_logits(weights, SHAPE, batch.tokens, batch.read, pooling=pooling, markers=markers)
         return class_losses(logits, batch.targets) / batch.scored
 
     def labelled():

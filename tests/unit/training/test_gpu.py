@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_texts import CONVOLVED, FINETUNING, PRETRAINING, SHAPE, SPECIAL, TEST, TRAIN, TRAIN_LABELS
+from small_texts import CONVOLVED, FINETUNING, MARKERS, PRETRAINING, SHAPE, SPECIAL, TEST, TRAIN, TRAIN_LABELS
 
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.weights import Weights
@@ -107,7 +107,7 @@ def test_bf16_and_pieces_follow_fp32(seeds: Sequence[int]) -> None:
     close(pretrained(SHAPE, plain, *seeds, pieces=4)[1], course, within=1e-2)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
 def test_fine_tuning_in_graphs_with_hard_and_soft_labels(monkeypatch: pytest.MonkeyPatch, pooling: str) -> None:
     settings = replace(FINETUNING, dropout=0.0, pooling=pooling, epochs=4)
     soft = np.eye(3, dtype=np.float32)[TRAIN_LABELS]
@@ -120,6 +120,7 @@ def test_fine_tuning_in_graphs_with_hard_and_soft_labels(monkeypatch: pytest.Mon
             labels,
             classes=3,
             pad=0,
+            markers=MARKERS,
             seeds=(1, 2),
             pretrained=None,
             execution=Execution("cuda"),

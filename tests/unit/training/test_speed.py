@@ -123,6 +123,13 @@ def test_settings_that_differ_little_are_measured_once() -> None:
     assert Load.of(replace(WIDE, positions=4096), mean) == Load("finetuning", 1, pooling="mean")
 
 
+def test_updates_of_spans_are_timed_too() -> None:
+    clock = UpdateClock()
+    narrow = Architecture(1, 1, 8, 8, 32, 8)
+    speed.time_updates(narrow, Load("finetuning", 2, pooling="spans"), updates=2, clock=clock)
+    assert len(clock.ends) == 2
+
+
 CONVOLVED = replace(WIDE, convolution_layers=2, channels=64)
 
 
