@@ -30,6 +30,8 @@ def values(setting: Setting):
         return st.one_of(side, st.tuples(side, side).map(list), st.builds("{}x{}".format, side, side))
     if setting.kind is str:
         return st.sampled_from(setting.choices)
+    if setting.kind is bool:
+        return st.booleans()
     if setting.kind is int:
         # Committees of a thousand are right, but slow to count.
         return st.integers(int(setting.low), 20 if setting.name == "committee_size" else int(setting.high))
@@ -45,7 +47,7 @@ def entries(draw, setting: Setting):
         return draw(value)
     if form == "fixed":
         return {"value": draw(value), "role": "fixed"}
-    if form == "choices" or setting.kind is str:
+    if form == "choices" or setting.kind in (bool, str):
         unique = (lambda given: json.dumps(given)) if setting.name != "convolution_kernel" else _kernel
         return {"choices": draw(st.lists(value, min_size=1, max_size=4, unique_by=unique)), **role}
     low, high = sorted((draw(value), draw(value)))

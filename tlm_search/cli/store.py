@@ -142,6 +142,8 @@ def _words(document: Mapping[str, Any]) -> str:
     spec = document.get("spec") or document.get("key") or {}
     shape = spec.get("architecture")
     if shape is None:
+        if "parameters" in document:
+            return f"{document['parameters']:,} parameters, {spec['labels']} labels"
         if "width" not in spec:
             return ""
         return f"width {spec['width']}, vocabulary {spec['vocabulary']:,}, {spec['documents']:,} documents"
@@ -158,6 +160,8 @@ def _words(document: Mapping[str, Any]) -> str:
         parts.append(f"{spec['labels']} labels")
     if "teaching" in spec:
         parts.append(f"student of {_plural(len(spec['teaching']['teachers']), 'member')}")
+    if "linear" in spec:
+        parts.append("with a linear model")
     if "documents" in spec:
         parts.append(f"{spec['documents']:,} documents")
         parts += ["word vectors"] if spec["settings"].get("initial_embeddings") else []

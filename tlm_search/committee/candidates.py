@@ -75,9 +75,12 @@ def candidates(trial: Trial) -> list[Candidate]:
     members = len(trial.frontier)
     metrics = trial.metrics
 
-    def share(name: str, size: int) -> float | None:
+    def cost(name: str, row: Mapping[str, Any]) -> float | None:
         value = metrics.get(name)
-        return None if value is None else value * size / members
+        if value is None or row["size"] == members:
+            return value
+        # All members cost the same; where that is not all, each size has its own.
+        return float(row.get(name, value * row["size"] / members))
 
     return [
         Candidate(
@@ -89,10 +92,9 @@ def candidates(trial: Trial) -> list[Candidate]:
             test_interval=(row["test_low"], row["test_high"]),
             # Latency is not proportional to the size, so that of another size is never computed from it.
             latency_ms=metrics.get("latency_ms") if row["size"] == members else row.get("latency_ms"),
-            parameters=share("parameters", row["size"]),
-            # With teachers training is not proportional either.
-            training_flops=row.get("training_flops", share("training_flops", row["size"])),
-            training_seconds=row.get("training_seconds", share("training_seconds", row["size"])),
+            parameters=cost("parameters", row),
+            training_flops=cost("training_flops", row),
+            training_seconds=cost("training_seconds", row),
             validation_cross_entropy=row.get("validation_cross_entropy"),
         )
         for row in trial.frontier

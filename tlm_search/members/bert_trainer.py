@@ -18,14 +18,15 @@ from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import DivergedError, OutOfMemoryError
+from tlm_search.members.linear import fit_linear, linear_weights
 from tlm_search.members.measured import measured
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
-from tlm_search.members.spec import MemberSpec, PretrainSpec, Teaching
+from tlm_search.members.spec import LinearSpec, MemberSpec, PretrainSpec, Teaching
 from tlm_search.members.stacks import phases_of, stack_size
-from tlm_search.members.store import Entry, Store
+from tlm_search.members.store import Arrays, Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
-from tlm_search.members.train import PIECES, TrainedMember
+from tlm_search.members.train import PIECES, TrainedMember, linear_entry
 from tlm_search.members.word_vectors import obtain_vectors, vectors_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import Phase
@@ -99,6 +100,10 @@ class BertTrainer:
             hint="lower the batch size, the width or the number of trials at once",
         )
 
+    def fit_linear(self, spec: LinearSpec, *, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
+        """Fit the linear model of ``spec`` on the CPU."""
+        return fit_linear(spec, data=data)
+
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the true labels of the validation and of the test split."""
         return _labels(data, "validation"), _labels(data, "test")
@@ -112,10 +117,13 @@ class BertTrainer:
         where = machine(self.device)
         shape, pooling = spec.architecture, spec.settings.pooling
         key = {"architecture": shape.to_document(), "pooling": pooling, "labels": spec.labels, "members": members}
+        if spec.linear is not None:
+            key["linear"] = spec.linear.digest
 
         def measure() -> dict[str, float]:
+            linear = None if spec.linear is None else linear_weights(linear_entry(spec.linear, store=store))
             latency = measure_latency_ms(
-                shape, members=members, labels=spec.labels, pooling=pooling, device=self.device
+                shape, members=members, labels=spec.labels, pooling=pooling, device=self.device, linear=linear
             )
             return {"latency_ms": latency}
 

@@ -220,7 +220,9 @@ def different_trials(space: Space) -> int:
 
 def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[MemberSpec]:
     """Return what a trial trains: its members; with self-training teachers, then students."""
-    # No fingerprints, and seeds from 0: here members need only differ where those of the study do.
+    # No fingerprints, and seeds from 0: here members need only differ where those of the study do. A linear model takes
+    # seconds once, and hybrids are no other trainings than plain members.
+    settings = {**settings, "linear_member": False}
     members = committee_specs(
         settings,
         vocabulary=sizes.vocabulary,

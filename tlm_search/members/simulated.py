@@ -7,17 +7,19 @@ err on shared hard texts and on their own, so committees gain as real ones do. E
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.data.prepared import PreparedData
-from tlm_search.members.spec import MemberSpec
-from tlm_search.members.store import Store
+from tlm_search.members.spec import LinearSpec, MemberSpec
+from tlm_search.members.store import Arrays, Store
 from tlm_search.members.train import TrainedMember
 
 ROWS = 200  # texts in each split
+_LINEAR_SIGNAL, _LINEAR_TERMS = 1.2, 5_000
 
 
 class SimulatedTrainer:
@@ -35,6 +37,17 @@ class SimulatedTrainer:
         """Draw the members' logits."""
         return tuple(self._draw(spec, data) for spec in specs)
 
+    def fit_linear(self, spec: LinearSpec, *, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
+        """Draw logits that err on other texts than the members do."""
+        generator = np.random.default_rng(int(spec.digest, 16))
+        logits = {}
+        for split, labels in zip(("validation", "test"), self.labels(data), strict=True):
+            noise = generator.normal(size=(ROWS, len(data.labels)))
+            logits[split] = (noise + _LINEAR_SIGNAL * np.eye(len(data.labels))[labels]).astype(np.float32)
+        parameters = (_LINEAR_TERMS + 1) * len(data.labels) + _LINEAR_TERMS
+        costs = {"seconds": 0.1, "flops": 1e9, "parameters": parameters}
+        return {"spec": spec.to_document(), "labels": list(data.labels), **costs}, {"logits": logits}
+
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return labels that are the same in every study with as many classes."""
         generator = np.random.default_rng(0)
@@ -48,7 +61,8 @@ class SimulatedTrainer:
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
         """Return a latency that grows with depth, width and members."""
         architecture = spec.architecture
-        return 0.1 + members * architecture.forward_flops(architecture.positions) / 1e10
+        linear = 0.0 if spec.linear is None else 0.1
+        return 0.1 + linear + members * architecture.forward_flops(architecture.positions) / 1e10
 
     def _draw(self, spec: MemberSpec, data: PreparedData) -> TrainedMember:
         generator = np.random.default_rng(int(spec.digest, 16))

@@ -13,6 +13,8 @@ from tlm_search.space.settings import Value, complete
 from tlm_search.training.settings import Finetuning, Pretraining
 
 SCHEMA = 1  # raised when the same settings would train another member
+LINEAR_SCHEMA = 1  # raised when the same data would give another linear model
+_LINEAR = "linear"  # of a hybrid's document: that of its linear model
 _LATER = {field.name: field.default for field in fields(Pretraining) if field.default is not MISSING}
 
 
@@ -62,11 +64,30 @@ class Teaching:
 
 
 @dataclass(frozen=True)
+class LinearSpec:
+    """A linear model on the words of a task, which ``task`` and ``tokenizer`` name by their fingerprints."""
+
+    task: str
+    tokenizer: str
+    labels: int
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the spec as JSON."""
+        return {"schema": LINEAR_SCHEMA, **asdict(self)}
+
+    @cached_property
+    def digest(self) -> str:
+        """The name of the model in the store."""
+        return digest(self.to_document())
+
+
+@dataclass(frozen=True)
 class MemberSpec:
     """One member: an architecture, a pre-training or none, a fine-tuning, a seed.
 
     ``task`` is the fingerprint of the tokenised splits, ``labels`` their number of classes. With a ``teaching`` it is a
-    student: fine-tuned on what a committee answers, not on the labels.
+    student: fine-tuned on what a committee answers, not on the labels. With ``linear`` it is a hybrid: half of what it
+    says is said by that model.
     """
 
     architecture: Architecture
@@ -76,6 +97,12 @@ class MemberSpec:
     settings: Finetuning
     seed: int
     teaching: Teaching | None = None
+    linear: LinearSpec | None = None
+
+    @property
+    def plain(self) -> MemberSpec:
+        """The member without the linear model, which is what is trained."""
+        return self if self.linear is None else replace(self, linear=None)
 
     def to_document(self) -> dict[str, Any]:
         """Return the spec as JSON."""
@@ -88,13 +115,25 @@ class MemberSpec:
             "settings": asdict(self.settings),
             "seed": self.seed,
         }
-        # Only where there is one: members that learn from labels keep their names.
-        return document if self.teaching is None else {**document, "teaching": self.teaching.to_document()}
+        # Only where there is one: members without keep their names.
+        if self.teaching is not None:
+            document["teaching"] = self.teaching.to_document()
+        if self.linear is not None:
+            document[_LINEAR] = self.linear.to_document()
+        return document
 
     @cached_property
     def digest(self) -> str:
         """The name of the member in the store."""
         return digest(self.to_document())
+
+
+def parts_of_hybrid(document: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the digests of the plain member and of the linear model, from a hybrid's document; None of another."""
+    if _LINEAR not in document:
+        return None
+    plain = {name: value for name, value in document.items() if name != _LINEAR}
+    return digest(plain), digest(document[_LINEAR])
 
 
 def committee_specs(
@@ -106,10 +145,12 @@ def committee_specs(
     corpus: str,
     task: str,
     seeds: Sequence[int],
+    tokenizer: str = "",
 ) -> tuple[MemberSpec, ...]:
     """Return the members of the committee that complete ``settings`` describe, one per seed.
 
-    ``corpus`` and ``task`` are the fingerprints of the token arrays (``corpus`` of the first ``pretrain_size`` texts).
+    ``corpus`` and ``task`` are the fingerprints of the token arrays (``corpus`` of the first ``pretrain_size`` texts),
+    ``tokenizer`` is that of what made them.
     """
     architecture = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
     documents, pretraining = int(settings["pretrain_size"]), pretraining_of(settings)
@@ -130,6 +171,7 @@ def committee_specs(
             labels=labels,
             settings=finetuning,
             seed=seed,
+            linear=LinearSpec(task, tokenizer, labels) if settings["linear_member"] else None,
         )
         for seed in seeds
     )

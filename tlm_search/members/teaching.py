@@ -17,9 +17,10 @@ from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
-from tlm_search.members.spec import MemberSpec, Teaching
+from tlm_search.members.linear import answers, linear_weights
+from tlm_search.members.spec import MemberSpec, Teaching, parts_of_hybrid
 from tlm_search.members.store import Entry, Store
-from tlm_search.members.train import KIND
+from tlm_search.members.train import KIND, LINEAR
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import from_transformers
 from tlm_search.model.weights import Weights
@@ -80,9 +81,12 @@ def _ask(
 ) -> Entry:
     began = time.perf_counter()
     votes = np.zeros((len(texts), spec.labels), np.float64)
+    linear: dict[str, NDArray[np.float64]] = {}  # what the linear model of hybrids says, by its digest
     for digest in teaching.teachers:
+        parts = parts_of_hybrid(_entry(store, KIND, digest).document["spec"])
         # One after the other: a committee of any size takes the memory of one member.
-        weights = {name: value.to(device) for name, value in _weights(store, digest, spec.architecture).items()}
+        weights = _weights(store, digest if parts is None else parts[0], spec.architecture)
+        weights = {name: value.to(device) for name, value in weights.items()}
         logits = predict(
             spec.architecture,
             weights,
@@ -91,7 +95,13 @@ def _ask(
             pad=data.special["pad"],
             markers=Markers.of(data.special),
         )
-        votes += torch.from_numpy(logits[0]).double().softmax(-1).numpy()
+        vote = torch.from_numpy(logits[0]).double().softmax(-1).numpy()
+        if parts is not None:
+            if parts[1] not in linear:
+                model = linear_weights(_entry(store, LINEAR, parts[1]))
+                linear[parts[1]] = np.exp(answers(model, texts, pad=data.special["pad"]), dtype=np.float64)
+            vote = (vote + linear[parts[1]]) / 2
+        votes += vote
     teachers = len(teaching.teachers)
     flops = teachers * len(texts) * spec.architecture.forward_flops(int(texts.offsets[-1]) / len(texts))
     course = {"seconds": time.perf_counter() - began, "flops": flops}
@@ -105,11 +115,17 @@ def _ask(
 
 
 def _weights(store: Store, digest: str, architecture: Architecture) -> Weights:
-    entry = store.read(KIND, digest)
+    weights = member_weights(_entry(store, KIND, digest), architecture)
+    return {name: value.unsqueeze(0) for name, value in weights.items()}
+
+
+def _entry(store: Store, kind: str, digest: str) -> Entry:
+    entry = store.read(kind, digest)
     if entry is None:
+        part = "the linear model" if kind == LINEAR else "member"
         raise StoreError(
-            f"member {digest} of the committee is not in the store {store.root}, or was damaged there",
+            f"{part} {digest} of the committee is not in the store {store.root}, or was damaged there",
             hint="choose another trial with --trial, or fewer members with --size; or run the space with --fresh: it "
             "trains what is missing",
         )
-    return {name: value.unsqueeze(0) for name, value in member_weights(entry, architecture).items()}
+    return entry

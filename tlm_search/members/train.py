@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.data.prepared import PreparedData
-from tlm_search.members.spec import MemberSpec
+from tlm_search.errors import StoreError
+from tlm_search.members.spec import LinearSpec, MemberSpec
 from tlm_search.members.store import Arrays, Entry, Store
 from tlm_search.remote.lease import HeldError
 
 KIND = "members"
+LINEAR = "linear"
 PIECES = 4  # that each batch is computed in where memory was too short for all of it
 _HELPED = "helped"  # in a member's document: the attempt for which a helper trained it
 
@@ -49,6 +51,10 @@ class Trainer(Protocol):
         """
         ...
 
+    def fit_linear(self, spec: LinearSpec, *, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
+        """Return the document and the arrays of the linear model of ``spec``, as the store keeps them."""
+        ...
+
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the true labels of the validation and of the test split."""
         ...
@@ -58,7 +64,10 @@ class Trainer(Protocol):
         ...
 
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
-        """Return the median milliseconds that ``members`` such as ``spec`` together take for a text of full length."""
+        """Return the median milliseconds that ``members`` such as ``spec`` together take for a text of full length.
+
+        Of hybrids the linear model, which the store has, answers once.
+        """
         ...
 
 
@@ -66,7 +75,8 @@ class Trainer(Protocol):
 class MemberResult:
     """What a committee needs of a member: logits ``(rows, classes)`` of both splits, and what it cost to train.
 
-    ``seconds`` and ``training_flops`` include the pre-training, also where several members share it.
+    ``seconds`` and ``training_flops`` include the pre-training, also where several members share it. ``linear`` has the
+    ``seconds``, ``flops`` and ``parameters`` of a hybrid's linear model, which are not in these.
     """
 
     digest: str
@@ -75,13 +85,14 @@ class MemberResult:
     seconds: float
     training_flops: float
     document: Mapping[str, Any]
+    linear: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Obtained:
     """Members in the order of their specs; how many were trained now and reused, tokens processed now.
 
-    What helpers trained for the same attempt counts as trained now.
+    What helpers trained for the same attempt counts as trained now. A hybrid was trained if its plain member was.
     """
 
     members: tuple[MemberResult, ...]
@@ -102,14 +113,37 @@ def obtain(
     """Return the members of ``specs``, for an ``attempt`` at a trial: from the store, or trained now and stored.
 
     Of each ``stack`` of them, as many as the ``trainer`` stacks where it is not given, those that are missing are
-    trained at once. Concurrent callers that want the same member wait for the first, which trains it.
+    trained at once. Concurrent callers that want the same member wait for the first, which trains it. Of hybrids the
+    plain members are trained; their linear model is fitted by the first that needs it.
 
     Raises:
         TrainingError: a member could not be trained; those finished before it are stored.
         StoreError: the store cannot be read or written.
     """
+    plain = [spec.plain for spec in specs]
+    found, tokens = _obtain_plain(plain, store=store, data=data, trainer=trainer, attempt=attempt, stack=stack)
+    entries = [
+        found[alone.digest]
+        if spec.linear is None
+        else _hybrid(spec, found[alone.digest], store=store, data=data, trainer=trainer)
+        for spec, alone in zip(specs, plain, strict=True)
+    ]
+    members = tuple(map(_result, entries))
+    return Obtained(members, trained=len(tokens), reused=len(specs) - len(tokens), tokens=sum(tokens.values()))
+
+
+def _obtain_plain(
+    specs: Sequence[MemberSpec],
+    *,
+    store: Store,
+    data: PreparedData,
+    trainer: Trainer,
+    attempt: str,
+    stack: int | None,
+) -> tuple[dict[str, Entry], dict[str, int]]:
+    """Return the entries of members, and the tokens processed for those that were trained now, both by digest."""
     found = {spec.digest: entry for spec in specs if (entry := store.read(KIND, spec.digest))}
-    tokens: dict[str, int] = {}  # of what was trained, by digest
+    tokens: dict[str, int] = {}
     stack = stack or trainer.stack(specs[0])
     for first in range(0, len(specs), stack):
         group = [spec for spec in specs[first : first + stack] if spec.digest not in found]
@@ -126,14 +160,55 @@ def obtain(
         helped = entry.document.get(_HELPED, {})
         if helped.get("attempt") == attempt:
             tokens.setdefault(digest, helped["tokens"])
-    members = tuple(_result(found[spec.digest]) for spec in specs)
-    return Obtained(members, trained=len(tokens), reused=len(specs) - len(tokens), tokens=sum(tokens.values()))
+    return found, tokens
+
+
+def _hybrid(spec: MemberSpec, plain: Entry, *, store: Store, data: PreparedData, trainer: Trainer) -> Entry:
+    """Return the hybrid ``spec`` of a ``plain`` member: from the store, or mixed now and stored."""
+    entry = store.read(KIND, spec.digest)
+    if entry is not None:
+        return entry
+    assert spec.linear is not None
+    linear = _linear(spec.linear, store=store, data=data, trainer=trainer)
+    own, others = plain.arrays("logits"), linear.arrays("logits")
+    logits = {split: mixed_logits(own[split], others[split]) for split in ("validation", "test")}
+    document = {
+        **{name: value for name, value in plain.document.items() if name != _HELPED},
+        "spec": spec.to_document(),
+        "linear": {name: linear.document[name] for name in ("seconds", "flops", "parameters")},
+    }
+    return store.write(KIND, spec.digest, document, {"logits": logits})
+
+
+def _linear(spec: LinearSpec, *, store: Store, data: PreparedData, trainer: Trainer) -> Entry:
+    entry = store.read(LINEAR, spec.digest)
+    if entry is None:
+        with store.lock(LINEAR, spec.digest):
+            entry = store.read(LINEAR, spec.digest)
+            if entry is None:
+                entry = store.write(LINEAR, spec.digest, *trainer.fit_linear(spec, data=data))
+    return entry
+
+
+def linear_entry(spec: LinearSpec, *, store: Store) -> Entry:
+    """Return the linear model of ``spec``, which hybrids refer to.
+
+    Raises:
+        StoreError: it is not in the store.
+    """
+    entry = store.read(LINEAR, spec.digest)
+    if entry is None:
+        raise StoreError(
+            f"the linear model {spec.digest} is not in the store {store.root}, or was damaged there",
+            hint="run the space again with --fresh; it reuses all members and fits the linear model anew",
+        )
+    return entry
 
 
 def train_if_free(
     specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer, attempt: str
 ) -> bool:
-    """Train at once and store what is missing of ``specs``, to help an ``attempt``.
+    """Train at once and store what is missing of ``specs``, to help an ``attempt``; of hybrids the plain members.
 
     Return False if they are all there, or if somebody else trains one of them now.
 
@@ -143,7 +218,8 @@ def train_if_free(
     """
 
     def missing() -> list[MemberSpec]:
-        return sorted((s for s in specs if store.read(KIND, s.digest) is None), key=lambda spec: spec.digest)
+        plain = [spec.plain for spec in specs]
+        return sorted((s for s in plain if store.read(KIND, s.digest) is None), key=lambda spec: spec.digest)
 
     with suppress(HeldError), ExitStack() as locks:
         for spec in missing():
@@ -156,17 +232,25 @@ def train_if_free(
     return False
 
 
-def wait_for(specs: Sequence[MemberSpec], *, store: Store) -> bool:
+def wait_for(specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer) -> bool:
     """Wait until nobody trains one of ``specs``; return whether they are all in the store then.
 
+    Hybrids whose plain members are there are mixed.
+
     Raises:
+        TrainingError: their linear model could not be fitted.
         StoreError: the store cannot be read or written.
     """
-    for spec in specs:
+    plain = [spec.plain for spec in specs]
+    for spec in plain:
         if store.read(KIND, spec.digest) is None:
             with store.lock(KIND, spec.digest):
                 pass
-    return all(store.read(KIND, spec.digest) is not None for spec in specs)
+    entries = [store.read(KIND, spec.digest) for spec in plain]
+    for spec, entry in zip(specs, entries, strict=True):
+        if spec.linear is not None and entry is not None:
+            _hybrid(spec, entry, store=store, data=data, trainer=trainer)
+    return None not in entries
 
 
 def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:
@@ -180,6 +264,13 @@ def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:
     return BertTrainer(threads=max(1, int(cpus)), device="cuda" if gpus else "cpu", share=min(1.0, gpus) or 1.0)
 
 
+def mixed_logits(plain: NDArray[np.floating], linear: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the logarithm of half of the softmax of each, ``(rows, labels)``."""
+    halves = [np.asarray(logits, np.float64) for logits in (plain, linear)]
+    halves = [logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True) - np.log(2) for logits in halves]
+    return np.asarray(np.logaddexp(*halves), np.float32)
+
+
 def _result(entry: Entry) -> MemberResult:
     logits = entry.arrays("logits")
     costs = [entry.document["finetuning"], entry.document["pretraining"] or {}]
@@ -190,4 +281,5 @@ def _result(entry: Entry) -> MemberResult:
         seconds=sum(cost.get("seconds", 0.0) for cost in costs),
         training_flops=sum(cost.get("flops", 0.0) for cost in costs),
         document=entry.document,
+        linear=entry.document.get("linear"),
     )

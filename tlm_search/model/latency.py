@@ -17,6 +17,7 @@ from tlm_search.data.markers import Markers
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config
 from tlm_search.model.inference import member_logits
+from tlm_search.model.linear import LinearWeights, linear_logits
 from tlm_search.model.weights import classifier_weights, initial_weights
 
 SECONDS = 0.5  # that one measurement may take, unless its calls are long
@@ -37,13 +38,21 @@ class Latency:
 
 
 def measure_latency_ms(
-    architecture: Architecture, *, members: int, labels: int, pooling: str, device: str = "cpu"
+    architecture: Architecture,
+    *,
+    members: int,
+    labels: int,
+    pooling: str,
+    device: str = "cpu",
+    linear: LinearWeights | None = None,
 ) -> float:
     """Return the median milliseconds of one pass of ``members`` stacked classifiers over one text of full length.
 
-    Threads are those of torch in this process.
+    With a ``linear`` model it answers too. Threads are those of torch in this process.
     """
-    answer = committee_answer(architecture, members=members, labels=labels, pooling=pooling, device=device)
+    answer = committee_answer(
+        architecture, members=members, labels=labels, pooling=pooling, device=device, linear=linear
+    )
     return race({"": answer}, seconds=SECONDS)[""].p50_ms
 
 
@@ -74,18 +83,25 @@ def committee_answer(
     texts: int = 1,
     stacked: bool = True,
     device: str = "cpu",
+    linear: LinearWeights | None = None,
 ) -> Answer:
     """Return a call that passes ``texts`` texts of full length through ``members`` classifiers and votes.
 
-    They are ``stacked`` as one model, or called one by one, which is faster where the processor has enough to do. The
-    time does not depend on the weights: each member is a copy of one fresh one.
+    A ``linear`` model has half of the votes. The members are ``stacked`` as one model, or called one by one, which is
+    faster where the processor has enough to do. The time does not depend on the weights: each member is a copy of one
+    fresh one.
     """
+    ids = torch.full((texts, architecture.positions), _ID, device=device)
+    if linear is not None:
+        where: dict[str, Any] = {"texts": texts, "stacked": stacked, "device": device}
+        others = committee_answer(architecture, members=members, labels=labels, pooling=pooling, **where)
+        tensors = {name: value.to(device) for name, value in linear.items()}
+        return lambda: (others() + linear_logits(tensors, ids, None).exp().cpu()) / 2
     if not stacked:
         single = committee_answer(architecture, members=1, labels=labels, pooling=pooling, texts=texts, device=device)
         return lambda: torch.stack([single() for _ in range(members)]).mean(0)
     fresh = initial_weights(architecture, (0,)) | classifier_weights(architecture, labels, (0,), pooling=pooling)
     weights = {name: torch.cat([value.to(device)] * members) for name, value in fresh.items()}
-    ids = torch.full((texts, architecture.positions), _ID, device=device)
     options: dict[str, Any] = {"pooling": pooling, "pad": 0, "markers": _MARKERS}
 
     def answer() -> Tensor:

@@ -54,7 +54,7 @@ def place_in_domain(record: StudyRecord, name: str, value: Any) -> Place | None:
     """Return where ``value`` lies in the domain of a searched number; None of texts and of single values."""
     domain = record.space.searched()[name]
     ends = _ends(domain)
-    if ends is None or value is None or isinstance(value, str):
+    if ends is None or value is None or isinstance(value, str | bool):
         return None
     return Place(*ends, _side(name, float(value), *ends, log=getattr(domain, "log", False)))
 
@@ -119,7 +119,7 @@ def slice_names(record: StudyRecord, importance: pd.DataFrame, *, most: int = 6)
 def _ends(domain: Choices | Range) -> tuple[float, float] | None:
     if isinstance(domain, Range):
         return float(domain.low), float(domain.high)
-    values = [value for value in domain.choices if not isinstance(value, str)]
+    values = [value for value in domain.choices if not isinstance(value, str | bool)]
     if len(values) < len(domain.choices) or len(values) < 2:
         return None
     return float(min(values)), float(max(values))

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 NONE = "–"
 
 _SETTING_WORDS = {
@@ -30,11 +32,13 @@ _SETTING_WORDS = {
     "student_learning_rate": "students' rate {}",
     "student_epochs": "students' epochs {}",
     "student_batch_size": "students' batch size {}",
+    "linear_member": "with a linear model",
 }
 _NOTHING_WORDS = {
     "pretrain_size": "not pre-trained",
     "convolution_layers": "no convolution",
     "self_training": "not self-trained",
+    "linear_member": "no linear model",
 }
 _METRIC_WORDS = {
     "validation_accuracy": "validation accuracy",
@@ -66,8 +70,10 @@ def points(value: float | None) -> str:
 
 def number(value: Any) -> str:
     """Write a value of a setting or a count: 4,000, 0.001, 3x3."""
-    if isinstance(value, bool | str):
-        return str(value)
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value
     if _missing(value):
         return NONE
     if float(value).is_integer() and abs(value) < 1e15:

@@ -40,9 +40,9 @@ def distil(
 ) -> Obtained:
     """Train students of the first ``size`` members of ``trial``, and note them in the study; what is there is reused.
 
-    A student has the architecture, pre-training and fine-tuning of a member. It learns the committee's mean
-    probabilities on the task's training texts, and on the first ``documents`` of the corpus; where the members are
-    students of self-training, on the task's unlabelled texts too, as they did.
+    A student has the architecture, pre-training and fine-tuning of a member, without the linear model of a hybrid. It
+    learns the committee's mean probabilities on the task's training texts, and on the first ``documents`` of the
+    corpus; where the members are students of self-training, on the task's unlabelled texts too, as they did.
 
     Raises:
         UserError: the committee has one member, the study is being run, or something of it is not in the store.
@@ -70,7 +70,7 @@ def distil(
         noted = ledger.noted(name)
         if noted is None or set(noted["members"]) != {member.digest for member in obtained.members}:
             rung = _rung(specs[0], obtained, seconds=time.monotonic() - began, data=data, store=store, trainer=trainer)
-            settings = {**trial.settings, "committee_size": len(specs)}
+            settings = {**trial.settings, "committee_size": len(specs), "linear_member": False}
             of = {"trial": trial.number, "size": size, "documents": documents}
             ledger.note(name, {**of, **attributes_of(settings, rung)})
     noun = "student" if obtained.trained == 1 else "students"
@@ -95,7 +95,7 @@ def _students(
     corpus = trainer.corpus_fingerprint(data, documents)
     unlabelled = members[0].teaching.unlabelled if members[0].teaching else ""
     teaching = Teaching(trial.members[:size], documents, corpus, unlabelled)
-    return tuple(replace(member, teaching=teaching) for member in members)
+    return tuple(replace(member, teaching=teaching, linear=None) for member in members)
 
 
 def _tell_of_pretraining(specs: Sequence[MemberSpec], store: Store, space: Space, announce: Announce) -> None:

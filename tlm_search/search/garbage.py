@@ -1,8 +1,9 @@
 """What of the store no study needs any more: known by reading every study, removed while none is driven.
 
 Members are needed that a trial, a try of the reference or a student of some study names, and the teachers of needed
-members; pre-trained weights, that a needed member started from; word vectors, that its pre-training started from; soft
-labels, that a needed student learned. Measured latencies and tokenised data are small or soon made again, and stay.
+members, and of a hybrid the plain member and the linear model; pre-trained weights, that a needed member started from;
+word vectors, that its pre-training started from; soft labels, that a needed student learned. Measured latencies and
+tokenised data are small or soon made again, and stay.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from tlm_search.digest import digest
 from tlm_search.errors import StudyError, UserError
 from tlm_search.members.shared_store import open_store
-from tlm_search.members.spec import Teaching
+from tlm_search.members.spec import Teaching, parts_of_hybrid
 from tlm_search.members.word_vectors import KIND as WORD_VECTORS
 from tlm_search.members.word_vectors import vectors_key
 from tlm_search.search.folder import is_study, read_study, store_root
@@ -24,8 +25,8 @@ from tlm_search.search.record import StudyRecord
 from tlm_search.search.replica import JOURNAL, known_studies, pull
 from tlm_search.search.resume import driver_lock
 
-_MEMBERS, _PRETRAINED, _SOFT_LABELS = "members", "pretrained", "soft_labels"
-KINDS = (_MEMBERS, _PRETRAINED, WORD_VECTORS, _SOFT_LABELS)
+_MEMBERS, _PRETRAINED, _SOFT_LABELS, _LINEAR = "members", "pretrained", "soft_labels", "linear"
+KINDS = (_MEMBERS, _PRETRAINED, WORD_VECTORS, _SOFT_LABELS, _LINEAR)
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Garbage:
 
     ``entries`` maps (kind, digest) to bytes, ``kept`` a kind to how many entries of it are needed. ``unfinished`` are
     the studies with trials that began and did not end: what those have trained so far is not yet in any record.
-    ``unreadable`` are needed members that are damaged; what they started from and learned is not known, so no
-    pre-trained weights, word vectors or soft labels are garbage then.
+    ``unreadable`` are needed members that are damaged; what they are made of and learned is not known, so no
+    pre-trained weights, word vectors or soft labels are garbage then, and where there are hybrids no members.
     """
 
     studies: tuple[str, ...]
@@ -61,15 +62,17 @@ def find_garbage(studies_dir: Path) -> Garbage:
     needed: dict[str, set[str]] = {_MEMBERS: {digest for record in records for digest in _members(record)}}
     stored = {kind: store.sizes(kind) for kind in KINDS}
     known = {entry.digest: entry.document["spec"] for entry in store.entries(_MEMBERS)}
-    needed[_MEMBERS] |= _teachers(needed[_MEMBERS], known)
+    needed[_MEMBERS] |= _made_of(needed[_MEMBERS], known)
     specs = [known[name] for name in needed[_MEMBERS] & known.keys()]
     unreadable = (needed[_MEMBERS] & stored[_MEMBERS].keys()) - known.keys()
     pretrained = [spec["pretrained"] for spec in specs if spec["pretrained"] is not None]
     needed[_PRETRAINED] = {digest(spec) for spec in pretrained}
     needed[WORD_VECTORS] = {digest(key) for spec in pretrained if (key := vectors_key(spec)) is not None}
     needed[_SOFT_LABELS] = {Teaching(**_teaching(spec)).digest for spec in specs if "teaching" in spec}
+    needed[_LINEAR] = {parts[1] for spec in specs if (parts := parts_of_hybrid(spec)) is not None}
     if unreadable:
-        for kind in (_PRETRAINED, WORD_VECTORS, _SOFT_LABELS):
+        # A hybrid, which there are where there is a linear model, does not tell its plain member either.
+        for kind in KINDS if stored[_LINEAR] else (_PRETRAINED, WORD_VECTORS, _SOFT_LABELS):
             needed[kind] |= stored[kind].keys()
     return Garbage(
         studies=tuple(record.folder.name for record in records),
@@ -121,12 +124,14 @@ def _read(folder: Path) -> StudyRecord:
         ) from error
 
 
-def _teachers(needed: Set[str], known: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the teachers of those ``needed``, and theirs."""
+def _made_of(needed: Set[str], known: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the teachers and the plain members of those ``needed``, and theirs."""
     found: set[str] = set()
     new = set(needed)
     while new:
-        new = {name for of in new & known.keys() for name in _teaching(known[of])["teachers"]} - found
+        specs = [known[name] for name in new & known.keys()]
+        plain = {parts[0] for spec in specs if (parts := parts_of_hybrid(spec)) is not None}
+        new = plain.union(*(_teaching(spec)["teachers"] for spec in specs)) - found
         found |= new
     return found
 

@@ -65,7 +65,7 @@ def help_trial(
     if teachers:
         yield from trained(teachers)
     # Nobody waits for this worker, which holds nothing: those that it waits for go on, or die and let go.
-    if wait_for(teachers, store=store):
+    if wait_for(teachers, store=store, data=data, trainer=trainer):
         yield from trained(trial_specs(settings, seed=seed, data=data, trainer=trainer))
     yield Help(None)
 

@@ -98,11 +98,11 @@ def run_trial(
             trained, reused, tokens = trained + obtained.trained, reused + obtained.reused, tokens + obtained.tokens
         members = there[:size]
         records = committee_frontier(members, validation_labels, test_labels)
-        metrics = committee_metrics(records[-1], specs[0], members)
-        if teachers:  # whose cost does not grow with the committee, so that no part of it is that of a smaller one
+        metrics = committee_metrics(records[-1], specs[0], members, teachers)
+        if teachers or specs[0].linear:
+            # Their cost does not grow with the committee, so that no part of it is that of a smaller one.
             for record in records:
-                record.update(training_costs(members[: record["size"]], teachers))
-            metrics.update(training_costs(members, teachers))
+                record.update(committee_costs(specs[0], members[: record["size"]], teachers))
         if size == len(specs):
             for record in records:  # of all sizes, so that a smaller committee can be chosen by what it costs
                 record["latency_ms"] = trainer.latency_ms(specs[0], members=record["size"], store=store)
@@ -155,6 +155,7 @@ def trial_specs(
         labels=len(data.labels),
         corpus=trainer.corpus_fingerprint(data, int(settings["pretrain_size"])),
         task=data.task_fingerprint,
+        tokenizer=data.tokenizer_fingerprint,
         seeds=range(first, first + int(settings["committee_size"])),
     )
     return students(members, teachers, settings, unlabelled=data.unlabelled_fingerprint) if teachers else members
@@ -180,12 +181,13 @@ def committee_frontier(
     )
 
 
-def committee_metrics(whole: Mapping[str, Any], spec: MemberSpec, members: Sequence[MemberResult]) -> dict[str, float]:
-    """Return the metrics of the whole committee; ``whole`` is its record of the frontier.
-
-    Parameters, floating-point operations and seconds of training are those of all members, trained now or before.
-    """
-    one = spec.architecture.classifier_parameters(spec.labels, pooling=spec.settings.pooling)
+def committee_metrics(
+    whole: Mapping[str, Any],
+    spec: MemberSpec,
+    members: Sequence[MemberResult],
+    teachers: Sequence[MemberResult] = (),
+) -> dict[str, float]:
+    """Return the metrics of the whole committee; ``whole`` is its record of the frontier."""
     return {
         "validation_accuracy": whole["validation_accuracy"],
         "test_accuracy": whole["test_accuracy"],
@@ -195,9 +197,29 @@ def committee_metrics(whole: Mapping[str, Any], spec: MemberSpec, members: Seque
         "test_calibration_error": whole["test_calibration_error"],
         "test_accuracy_low": whole["test_low"],
         "test_accuracy_high": whole["test_high"],
-        "parameters": float(len(members) * one),
+        **committee_costs(spec, members, teachers),
+    }
+
+
+def committee_costs(
+    spec: MemberSpec, members: Sequence[MemberResult], teachers: Sequence[MemberResult]
+) -> dict[str, float]:
+    """Return parameters, floating-point operations and seconds of training of all members, trained now or before.
+
+    The linear model of hybrids counts once, and so does what members share with their ``teachers``.
+    """
+    one = spec.architecture.classifier_parameters(spec.labels, pooling=spec.settings.pooling)
+    linear = members[0].linear or {"parameters": 0, "flops": 0.0, "seconds": 0.0}
+    training = {
         "training_flops": sum(member.training_flops for member in members),
         "training_seconds": sum(member.seconds for member in members),
+    }
+    if teachers:
+        training = training_costs(members, teachers)
+    return {
+        "parameters": float(linear["parameters"] + len(members) * one),
+        "training_flops": linear["flops"] + training["training_flops"],
+        "training_seconds": linear["seconds"] + training["training_seconds"],
     }
 
 

@@ -31,6 +31,10 @@ def read_value(setting: Setting, raw: Any) -> Value:
         if not isinstance(raw, str) or (setting.pattern and not re.fullmatch(setting.pattern, raw)):
             raise ValueError(refusal(raw, _allowed(setting)))
         return raw
+    if setting.kind is bool:
+        if not isinstance(raw, bool):
+            raise ValueError(refusal(raw, _allowed(setting)))
+        return raw
     value = setting.kind(raw) if is_number(raw) and (setting.kind is float or raw == int(raw)) else None
     assert setting.low is not None
     assert setting.high is not None
@@ -135,7 +139,7 @@ def _choices(setting: Setting, raw: Mapping[str, Any]) -> Choices:
 
 def _range(setting: Setting, raw: Mapping[str, Any]) -> Range:
     problems = _foreign_keys(raw, ("low", "high", "log", "step", "role", "when"))
-    if setting.kind is str:
+    if setting.kind in (bool, str):
         raise refuse([*problems, Problem((), f"a range is for numbers; allowed: {_allowed(setting)}")])
     ends: dict[str, Any] = {}
     for key in ("low", "high"):

@@ -12,6 +12,7 @@ from tlm_search.space.objectives import BEATS_REFERENCE, METRICS
 from tlm_search.space.reference import MOST_TRIALS, TRIALS
 from tlm_search.space.samplers import PRUNERS, SAMPLERS
 from tlm_search.space.schema import Space
+from tlm_search.space.section import given
 from tlm_search.space.settings import SETTINGS, Setting
 from tlm_search.space.variants import KEY as VARIANTS
 
@@ -71,11 +72,12 @@ def _entry(setting: Setting) -> Schema:
         _mapping({"value": value, "role": {"const": "fixed"}}, required=["value"]),
         _mapping({"choices": _list_of(setting.name), **searched}, required=["choices"]),
     ]
-    if setting.kind is not str:
+    if setting.kind in (int, float):
         step = {"type": ["integer" if setting.kind is int else "number", "null"], "exclusiveMinimum": 0}
         numbers = {"low": value, "high": value, "log": {"type": "boolean", "default": False}, "step": step}
         forms.append(_mapping({**numbers, **searched}, required=["low", "high"]))
-    default = "" if setting.default is None else f"; default {setting.default}"
+    shown = given(setting.default) if setting.kind is bool else setting.default
+    default = "" if setting.default is None else f"; default {shown}"
     return {"description": f"{setting.meaning} ({setting.allowed()}{default})", "anyOf": forms}
 
 
@@ -94,6 +96,8 @@ def _value(setting: Setting) -> Schema:
         return {"anyOf": [side, pair, {"type": "string", "pattern": f"^{setting.pattern}$"}]}
     if setting.kind is str:
         return {"enum": list(setting.choices)}
+    if setting.kind is bool:
+        return {"type": "boolean"}
     kind = "integer" if setting.kind is int else "number"
     return {"type": kind, "minimum": setting.low, "maximum": setting.high}
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tlm_search.space.section import Flag, Section
+from tlm_search.space.section import Flag, Section, given
 from tlm_search.space.settings import Value
 
 Role = Literal["scientific", "nuisance"]
@@ -41,7 +41,8 @@ class Choices(Section):
 
     def words(self) -> str:
         """Say the domain in a few words."""
-        return "one of " + ", ".join(str(choice) for choice in self.choices)
+        words = (given(choice) if isinstance(choice, bool) else str(choice) for choice in self.choices)
+        return "one of " + ", ".join(words)
 
 
 class Range(Section):

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Value = int | float | str
+Value = bool | int | float | str
 Part = Literal["architecture", "pretraining", "finetuning", "committee"]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One dial: ``kind`` is int, float or str; numbers have limits ``low`` and ``high``, texts have ``choices``."""
+    """One dial: ``kind`` is bool, int, float or str; numbers have limits ``low`` and ``high``, texts ``choices``."""
 
     name: str
     part: Part
-    kind: type[int] | type[float] | type[str]
+    kind: type[bool] | type[int] | type[float] | type[str]
     default: Value | None
     meaning: str
     low: float | None = None
@@ -30,6 +30,8 @@ class Setting:
 
     def allowed(self) -> str:
         """Say in words which values the setting takes."""
+        if self.kind is bool:
+            return "true or false"
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.pattern:
@@ -130,6 +132,7 @@ _ALL = (
     Setting("committee_size", "committee", int, 1, "members that vote", 1, 1_000),
     Setting("self_training", "committee", int, 0, "rounds of self-training on the task's unlabelled texts", 0, 1),
     Setting("teachers", "committee", int, 4, "members that label the texts of self-training", 1, 64),
+    Setting("linear_member", "committee", bool, False, "a linear model on words has half of the votes"),
 )
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}

@@ -136,6 +136,27 @@ def test_gc_keeps_the_word_vectors_of_needed_members_and_ls_says_what_they_are(c
     assert names(place.store, "word_vectors") == {*wanted, "f" * 32}
 
 
+def test_gc_keeps_what_hybrids_are_made_of(call, tmp_path):
+    place = Bench(tmp_path, space_of(search={**SEARCH, "linear_member": True}))
+    place.drive(3)
+    write_folder(tmp_path / "study", place.space, name="study", storage=None)
+    everything = names(place.store)
+    hybrids = {e.digest for e in place.store.entries("members") if "linear" in e.document["spec"]}
+    assert len(everything) == 2 * len(hybrids)
+    assert len(names(place.store, "linear")) == 1
+    orphan(place.store)
+    place.store.write("linear", "f" * 32, {"spec": {"labels": 4}, "parameters": 5}, {})
+    assert "5 parameters, 4 labels" in call("store", "ls", "--studies-dir", str(place.folder))[1]
+    gc(call, place, "--yes")
+    assert names(place.store) == everything
+    assert len(names(place.store, "linear")) == 1
+    # A damaged hybrid does not tell which member it was made of.
+    (place.store.root / "members" / min(hybrids) / "entry.json").write_text("{")
+    orphan(place.store)
+    gc(call, place, "--yes")
+    assert names(place.store) == everything | {"0" * 32}
+
+
 @pytest.mark.parametrize("harm", ["journal", "lost", "driven"])
 def test_gc_refuses_while_it_cannot_know(call, bench, harm):
     orphan(bench.store)

@@ -54,6 +54,15 @@ def test_parameters_follow_the_size_but_latency_does_not():
     assert last.latency_ms == given.metrics["latency_ms"]
 
 
+def test_a_size_that_has_costs_of_its_own_has_those():
+    """As where a linear model is there once for any number of members."""
+    given = trial(0, committee_size=4)
+    rows = tuple({**row, "parameters": 100.0 + row["size"]} for row in given.frontier)
+    small, *_, last = candidates(replace(given, frontier=rows, metrics={**given.metrics, "parameters": 104.0}))
+    assert (small.parameters, last.parameters) == (101, 104)
+    assert small.training_flops == given.metrics["training_flops"] / 4
+
+
 def test_the_best_is_the_highest_validation_accuracy_whatever_the_test_says(deep):
     selection = select([trial(0, **WEAK), trial(1, **STRONG), trial(2)], deep)
     assert numbers(selection)[0] == 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tlm_search.members.spec import MemberSpec, committee_specs
+from tlm_search.members.spec import LinearSpec, MemberSpec, committee_specs
 from tlm_search.space.settings import complete
 
 # As the first version named them. Such members lie in stores: a change here means that they are trained again.
@@ -67,3 +67,11 @@ def test_counts_alone_are_one_start_whatever_would_follow() -> None:
     alone = spec_of(counts)
     assert alone == spec_of({**counts, "pretrain_learning_rate": 1e-4, "masking_probability": 0.4})
     assert alone.digest not in (spec_of({}).digest, spec_of({**counts, "pretrain_epochs": 1}).digest)
+
+
+def test_the_linear_model_is_in_the_name_of_hybrids_alone() -> None:
+    plain, hybrid = spec_of({"depth": 2}), spec_of({"depth": 2, "linear_member": True})
+    assert plain.digest == spec_of({"depth": 2, "linear_member": False}).digest != hybrid.digest
+    assert hybrid.plain == plain == plain.plain
+    assert hybrid.linear == LinearSpec("task", "", 3)
+    assert "linear" not in plain.to_document()

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from tlm_search.report import words
@@ -15,6 +16,8 @@ from tlm_search.report import words
         (words.number(4000), "4,000"),
         (words.number(0.0004), "0.0004"),
         (words.number("3x3"), "3x3"),
+        (words.number(True), "true"),
+        (words.number(np.False_), "false"),
         (words.compact(5_767_168), "5.77 M"),
         (words.compact(12), "12"),
         (words.compact(2e15), "2e+15"),
@@ -35,3 +38,5 @@ def test_a_configuration_in_a_line():
     settings = {"depth": 1, "heads": 8, "pretrain_size": 0, "finetune_learning_rate": 1e-3}
     assert words.describe(settings, ["depth", "heads", "pretrain_size"]) == "depth 1, 8 heads, not pre-trained"
     assert words.describe(settings, ["finetune_learning_rate", "absent"]) == "fine-tuning rate 0.001"
+    assert words.describe({"linear_member": True}, ["linear_member"]) == "with a linear model"
+    assert words.describe({"linear_member": False}, ["linear_member"]) == "no linear model"

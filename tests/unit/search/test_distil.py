@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driven import REFERENCE, run_without_ray, space_of
+from driven import REFERENCE, SEARCH, run_without_ray, space_of
 from machines import On
 
 from tlm_search.data.simulated import simulated_data
@@ -58,6 +58,22 @@ def test_students_are_members_whose_names_hold_those_of_their_teachers(run: Run)
         for entry in entries
     ]
     assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_students_of_hybrids_are_single_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driven = run_without_ray(tmp_path, monkeypatch)
+    space = space_of(search={**SEARCH, "linear_member": True}, points=POINTS, budget={"trials": 1})
+    study = opened(driven(space)).distil(trial=0)
+    (student,) = study.record.students
+    teachers = study.record.trials[0].members
+    entry = study.store.read("members", student.result.members[0])
+    assert entry is not None
+    assert tuple(entry.document["spec"]["teaching"]["teachers"]) == teachers
+    assert "linear" not in entry.document["spec"]
+    assert student.result.settings["linear_member"] is False
+    remove_garbage(study.record.folder.parent)
+    assert study.store.read("members", student.result.members[0]) is not None
+    assert len(list(study.store.entries("linear"))) == 1
 
 
 def test_without_a_trial_the_best_on_validation_teaches_not_the_cheapest(run: Run) -> None:

@@ -176,6 +176,31 @@ def test_a_helper_takes_teachers_first_and_students_when_they_are_all_there(plac
     assert (again.trained, again.reused) == (0, 7)
 
 
+def test_teachers_and_students_are_hybrids_where_the_committee_has_a_linear_member(bench: MakeBench) -> None:
+    place = bench(task=TASK, search={**SELF_TRAINED, "linear_member": True})
+    place.trainer = Checking()
+    settings = settings_of(place)
+    given = [help.member for help in help_trial(settings, **there(place), attempt="one")]
+    assert given == [2, 1, 0, 3, 2, 1, 0, None], "a helper mixes the teachers when it has waited for them"
+    teachers = teacher_specs(settings, **where(place))
+    assert all(spec.linear is not None and place.store.read(KIND, spec.digest) for spec in teachers)
+    last = list(run_trial(settings, **there(place), attempt="one"))[-1]
+    assert (last.trained, last.reused) == (7, 0)
+    entries = [place.store.read(KIND, name) for name in last.members]
+    assert all(entry is not None and "linear" in entry.document["spec"] for entry in entries)
+    (linear,) = place.store.entries("linear")
+    plain = training_costs_of_plain(place, settings)
+    assert last.metrics["training_flops"] == pytest.approx(plain + linear.document["flops"])
+    costs = [record["parameters"] for record in last.frontier]
+    assert costs[1] - costs[0] == costs[3] - costs[2] < costs[0]
+
+
+def training_costs_of_plain(place: Bench, settings: Any) -> float:
+    own = {**settings, "linear_member": False}
+    other = Store(place.folder / "plain")
+    return list(run_trial(own, **there(place, store=other)))[-1].metrics["training_flops"]
+
+
 def test_a_helper_waits_for_teachers_that_the_trial_trains_now(place: Bench) -> None:
     settings = settings_of(place)
     teachers = teacher_specs(settings, **where(place))

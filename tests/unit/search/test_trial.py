@@ -1,5 +1,6 @@
+import numpy as np
 import pytest
-from driven import Bench, Stacking
+from driven import SEARCH, Bench, Stacking
 
 from tlm_search.search.trial import Rung, portions, run_trial, rungs, trial_specs
 
@@ -38,6 +39,43 @@ def test_members_are_reused_by_larger_and_smaller_committees(bench: type[Bench])
     assert (again.trained, again.reused) == (2, 2)
     assert list(again.members[:2]) == list(three.members)
     assert run(place, committee_size=1)[-1].trained == 0
+
+
+def test_a_linear_member_counts_once_and_members_are_reused_with_and_without_it(bench: type[Bench]) -> None:
+    place = bench(search={**SEARCH, "linear_member": {"choices": [False, True]}})
+    plain = run(place, committee_size=2, linear_member=False)[-1]
+    hybrid = run(place, committee_size=4, linear_member=True)[-1]
+    assert (hybrid.trained, hybrid.reused) == (2, 2)
+    assert not set(plain.members) & set(hybrid.members)
+    (linear,) = place.store.entries("linear")
+    each = plain.metrics["parameters"] / 2
+    for record in hybrid.frontier:
+        assert record["parameters"] == record["size"] * each + linear.document["parameters"]
+        assert record["training_seconds"] < hybrid.metrics["training_seconds"] or record["size"] == 4
+    assert hybrid.metrics["parameters"] == hybrid.frontier[-1]["parameters"]
+    assert hybrid.metrics["latency_ms"] > plain.metrics["latency_ms"]
+    assert "parameters" not in plain.frontier[0]
+    again = run(place, committee_size=4, linear_member=False)[-1]
+    assert (again.trained, again.reused) == (0, 4)
+    for record, other in zip(again.frontier, hybrid.frontier, strict=True):
+        assert other["test_accuracy"] > record["test_accuracy"], "the simulated one errs on other texts"
+    # Half the mean of the members and half the linear model, whatever their number.
+    said = softmax(linear.arrays("logits")["test"])
+    for size in (1, 4):
+        own = np.mean([softmax(logits_of(place, name)) for name in again.members[:size]], axis=0)
+        mixed = np.mean([softmax(logits_of(place, name)) for name in hybrid.members[:size]], axis=0)
+        np.testing.assert_allclose(mixed, (own + said) / 2, atol=1e-6)
+
+
+def logits_of(place: Bench, digest: str) -> np.ndarray:
+    entry = place.store.read("members", digest)
+    assert entry is not None
+    return entry.arrays("logits")["test"]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    return odds / odds.sum(-1, keepdims=True)
 
 
 def test_later_members_are_not_trained_when_nobody_asks(bench: type[Bench]) -> None:

@@ -40,6 +40,7 @@ def test_every_setting_is_described_with_its_limits():
     search = VALIDATOR.schema["properties"]["search"]["properties"]
     assert list(search) == list(SETTINGS)
     assert search["depth"]["description"] == "transformer layers (a whole number from 1 to 96; default 1)"
+    assert search["linear_member"]["description"].endswith("(true or false; default false)")
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,7 @@ def test_every_setting_is_described_with_its_limits():
         "search: {depth: 3, convolution_kernel: [16, 3], feed_forward: 1e0}",
         "search: {depth: {low: 1, high: 3, step: 1, role: nuisance}}",
         "search: {depth: {choices: [1], when: {pooling: [cls]}}}",
+        "search: {linear_member: {choices: [false, true]}}",
         "reference: none",
         "sampler: {name: gp, n_startup_trials: 3}",
         "pruner: asha",

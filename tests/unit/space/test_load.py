@@ -112,6 +112,17 @@ def refused(tmp_path, monkeypatch):
         ("search: {pooling: 3}", ["search.pooling: given 3; allowed: one of cls, mean"]),
         ("search: {convolution_kernel: 3 by 3}", ["given '3 by 3'; allowed: 3 for 3x3, [16, 3] for 16x3"]),
         ("search: {convolution_kernel: [3, 0]}", ["search.convolution_kernel: given '3x0'; allowed: 3 for 3x3"]),
+        ("search: {linear_member: maybe}", ["search.linear_member: given 'maybe'; allowed: true or false"]),
+        ("search: {linear_member: 1}", ["search.linear_member: given 1; allowed: true or false"]),
+        ("search: {depth: true}", ["search.depth: given true; allowed: a whole number from 1 to 96"]),
+        (
+            "search: {linear_member: {low: false, high: true}}",
+            ["search.linear_member: a range is for numbers; allowed: true or false"],
+        ),
+        (
+            "search: {linear_member: {choices: [false, true]}}\npoints: [{linear_member: 0}]",
+            ["points.0.linear_member: given 0; allowed: true or false"],
+        ),
         ("search: {depth: [1, 2]}", ["given [1, 2]; allowed: a whole number from 1 to 96, or {choices: [1, 2]}"]),
         ("search: {depth: {chioces: [1]}}", ["search.depth.chioces: unknown key 'chioces'; did you mean choices?"]),
         ("search: {depth: {}}", ["search.depth: given {}; allowed: choices; or low and high; or value"]),

@@ -33,6 +33,24 @@ def test_defaults():
     assert empty.settings({})["depth"] == 1
 
 
+def test_true_and_false_stay_what_they_are_through_every_trip():
+    """A 1 in their place would be another setting, another trial and another digest."""
+    written = space(
+        search={"linear_member": {"choices": [False, True]}, "depth": {"choices": [1, 2]}},
+        reference={"linear_member": True, "depth": 4},
+        points=[{"linear_member": True, "depth": 1}],
+    )
+    read = Space.from_document(json.loads(json.dumps(written.to_document())))
+    assert read == written
+    for one in (written, read):
+        assert [type(choice) for choice in one.searched()["linear_member"].values()] == [bool, bool]
+        assert one.searched()["linear_member"].words() == "one of false, true"
+        assert one.points[0]["linear_member"] is one.reference_settings()["linear_member"] is True
+        assert one.settings({"linear_member": False, "depth": 1})["linear_member"] is False
+    assert space(search={"linear_member": True}).settings({})["linear_member"] is True
+    assert "linear_member" not in json.dumps(space(search={"depth": 1}).to_document())
+
+
 def test_a_pruner_is_the_default_only_where_it_was_measured_to_help():
     assert space(sampler="gp").pruner.name == "none"
     assert space(objectives=["validation_accuracy", "latency_ms"]).pruner.name == "none"

@@ -1,0 +1,223 @@
+"""The linear member: what is fitted, and that hybrids are mixtures for which nothing is trained twice."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import builders
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from test_train import CountingTrainer, specs_of
+
+from tlm_search.data import wordpiece
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokens import TokenArray
+from tlm_search.errors import StoreError, TrainingError
+from tlm_search.members.bert_trainer import BertTrainer
+from tlm_search.members.linear import fit_linear
+from tlm_search.members.spec import LinearSpec, MemberSpec, Teaching, parts_of_hybrid
+from tlm_search.members.store import Store
+from tlm_search.members.teaching import teach
+from tlm_search.members.train import KIND, LINEAR, obtain, train_if_free
+
+LENGTH = 12
+WORDS = [f"{first}{second}" for first in "abcdef" for second in "aeiou"]
+SPEC = LinearSpec(task="task", tokenizer="tokenizer", labels=3)
+
+
+def texts_of(rows: int, seed: int, *, labels: int = 3) -> tuple[list[str], np.ndarray]:
+    """Texts whose words tell their label for the most part."""
+    random = np.random.default_rng(seed)
+    numbers = np.arange(rows) % labels
+    own = [random.choice(WORDS[10 * number : 10 * number + 10], 3) for number in numbers]
+    return [" ".join([*words, *random.choice(WORDS, 4)]) for words in own], numbers
+
+
+@pytest.fixture
+def worded(data: PreparedData) -> PreparedData:
+    """The data of the room with a tokenizer, and texts in its words."""
+    return with_words(data)
+
+
+def with_words(data: PreparedData, **changes: Any) -> PreparedData:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = wordpiece.wordpiece([*special, *WORDS])
+    (data.root / "tokenizer").mkdir(exist_ok=True)
+    wordpiece.save(tokenizer, data.root / "tokenizer")
+    for seed, (split, rows) in enumerate(data.rows.items()):
+        texts, labels = texts_of(rows, seed, labels=len(changes.get("labels", data.labels)))
+        if split == "train" and "train" in changes:
+            texts = changes["train"]
+        TokenArray.write(data.root / split, [tokenizer.encode(text).ids for text in texts], vocabulary=40)
+        np.save(data.root / split / "labels.npy", labels)
+    return builders.prepared_data(
+        data.root, corpus="corpus", documents=40, vocabulary=40, length=LENGTH, rows=data.rows,
+        labels=changes.get("labels", data.labels),
+    )  # fmt: skip
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    return odds / odds.sum(-1, keepdims=True)
+
+
+def hybrids_of(data: PreparedData, trainer: Any, seeds: range, **settings: Any) -> tuple[MemberSpec, ...]:
+    return specs_of(data, trainer, seeds, linear_member=True, **settings)
+
+
+@pytest.mark.parametrize("labels", [("a", "b", "c"), ("a", "b")])
+def test_it_is_the_pipeline_of_scikit_learn(data: PreparedData, labels: tuple[str, ...]) -> None:
+    """Of all that it tried the best on validation; of two labels scikit-learn keeps one row of coefficients."""
+    count = len(labels)
+    document, arrays = fit_linear(replace(SPEC, labels=count), data=with_words(data, labels=labels))
+    splits = {split: texts_of(rows, seed, labels=count) for seed, (split, rows) in enumerate(data.rows.items())}
+    reached = {}
+    for pairs in (False, True):
+        vectoriser = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 1 + pairs))
+        matrices = {split: vectoriser.fit_transform(texts) if split == "train" else vectoriser.transform(texts)
+                    for split, (texts, _) in splits.items()}  # fmt: skip
+        if pairs:  # those of one text alone are left out
+            seen = np.asarray((matrices["train"] > 0).sum(0)).ravel()
+            names = vectoriser.get_feature_names_out()
+            vocabulary = [name for name, texts in zip(names, seen, strict=True) if " " not in name or texts > 1]
+            vectoriser = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), vocabulary=vocabulary)
+            matrices = {split: vectoriser.fit_transform(texts) if split == "train" else vectoriser.transform(texts)
+                        for split, (texts, _) in splits.items()}  # fmt: skip
+        for strength in (1.0, 10.0, 100.0):
+            model = LogisticRegression(C=strength, max_iter=200).fit(matrices["train"], splits["train"][1])
+            score = model.score(matrices["validation"], splits["validation"][1])
+            reached[pairs, strength] = score, model.predict_log_proba(matrices["test"])
+    best = max(reached, key=lambda name: reached[name][0])
+    assert (document["pairs"], document["strength"]) == best
+    assert document["validation_accuracy"] == reached[best][0] > 0.5
+    np.testing.assert_allclose(arrays["logits"]["test"], reached[best][1], atol=2e-3)
+    assert document["parameters"] == document["terms"] * (count + 1) + count
+    assert document["seconds"] > 0
+    assert document["flops"] > 0
+
+
+def test_a_label_without_training_texts_is_never_said(worded: PreparedData) -> None:
+    labels = np.load(worded.folder("train") / "labels.npy")
+    np.save(worded.folder("train") / "labels.npy", labels % 2)
+    _, arrays = fit_linear(SPEC, data=worded)
+    assert arrays["logits"]["test"].shape == (18, 3)
+    assert softmax(arrays["logits"]["test"])[:, 2].max() == 0
+
+
+def test_no_warning_of_the_fit_is_seen(worded: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tlm_search.members.linear._ITERATIONS", 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit_linear(SPEC, data=worded)
+
+
+def test_texts_without_words_are_one_message(data: PreparedData) -> None:
+    with pytest.raises(TrainingError, match="no training text has a word") as caught:
+        fit_linear(SPEC, data=with_words(data, train=["."] * 30))
+    assert caught.value.hint is not None
+    assert "linear_member" in caught.value.hint
+
+
+def test_a_hybrid_is_half_the_member_and_half_the_linear_model(worded: PreparedData) -> None:
+    store, trainer = Store(worded.root), BertTrainer(threads=1, device="cpu")
+    specs = hybrids_of(worded, trainer, range(2))
+    plain = obtain([spec.plain for spec in specs], store=store, data=worded, trainer=trainer)
+    hybrids = obtain(specs, store=store, data=worded, trainer=trainer)
+    (linear,) = store.entries(LINEAR)
+    for one, other in zip(plain.members, hybrids.members, strict=True):
+        for split in ("validation", "test"):
+            said = softmax(linear.arrays("logits")[split].astype(float))
+            own = softmax(getattr(one, f"{split}_logits").astype(float))
+            np.testing.assert_allclose(
+                np.exp(getattr(other, f"{split}_logits")), (own + said) / 2, atol=1e-6, rtol=1e-5
+            )
+        assert parts_of_hybrid(other.document["spec"]) == (one.digest, linear.digest)
+        assert (one.seconds, one.training_flops, one.linear) == (other.seconds, other.training_flops, None)
+        assert other.linear == {name: linear.document[name] for name in ("seconds", "flops", "parameters")}
+        entry = store.read(KIND, other.digest)
+        assert entry is not None
+        assert set(entry.files) == {"logits.safetensors"}
+
+
+def test_nothing_is_trained_twice(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, trainer = Store(data.root), CountingTrainer()
+    fits: list[LinearSpec] = []
+    fit = trainer.fit_linear
+
+    def counted(spec: LinearSpec, **where: Any) -> Any:
+        fits.append(spec)
+        return fit(spec, **where)
+
+    monkeypatch.setattr(trainer, "fit_linear", counted)
+    plain, hybrids = specs_of(data, trainer, range(2)), hybrids_of(data, trainer, range(4))
+    obtain(plain, store=store, data=data, trainer=trainer)
+    second = obtain(hybrids, store=store, data=data, trainer=trainer)
+    assert (second.trained, second.reused) == (2, 2)
+    again = obtain(hybrids, store=store, data=data, trainer=trainer)
+    assert (again.trained, again.reused, again.tokens) == (0, 4, 0)
+    alone = obtain([spec.plain for spec in hybrids], store=store, data=data, trainer=trainer)
+    assert alone.trained == 0
+    assert len(trainer.trained) == len(set(trainer.trained)) == 4
+    assert len(fits) == 1
+    assert [member.digest for member in second.members] == [spec.digest for spec in hybrids]
+    np.testing.assert_array_equal(second.members[0].test_logits, again.members[0].test_logits)
+
+
+def test_helpers_of_hybrids_train_the_plain_members(data: PreparedData) -> None:
+    store, trainer = Store(data.root), CountingTrainer()
+    specs = hybrids_of(data, trainer, range(3))
+    assert train_if_free(specs[1:], store=store, data=data, trainer=trainer, attempt="this")
+    assert not train_if_free(specs[1:], store=store, data=data, trainer=trainer, attempt="this")
+    assert not list(store.entries(LINEAR))
+    obtained = obtain(specs, store=store, data=data, trainer=trainer, attempt="this")
+    assert (obtained.trained, obtained.reused) == (3, 0), "what a helper trained for this attempt is its own"
+    assert "helped" not in obtained.members[1].document
+    assert obtain(specs, store=store, data=data, trainer=trainer, attempt="other").trained == 0
+
+
+def test_a_teacher_that_is_a_hybrid_answers_with_its_mixture(worded: PreparedData) -> None:
+    store, trainer = Store(worded.root), BertTrainer(threads=1, device="cpu")
+    specs = hybrids_of(worded, trainer, range(2))
+    # What it says of the training texts is asked for as that of a test split.
+    renamed = replace(worded, test=worded.train, task_fingerprint="other")
+    members = obtain(specs, store=store, data=renamed, trainer=trainer).members
+    student = replace(specs[0].plain, teaching=Teaching(tuple(member.digest for member in members)))
+    lesson = teach(student, store=store, data=worded, device="cpu")
+    expected = np.mean([np.exp(member.test_logits) for member in members], axis=0)
+    np.testing.assert_allclose(lesson.labels, expected, atol=1e-5)
+    assert specs[0].linear is not None
+    assert student.teaching is not None
+    store.remove(LINEAR, specs[0].linear.digest)
+    store.remove("soft_labels", student.teaching.digest)
+    with pytest.raises(StoreError, match="the linear model"):
+        teach(student, store=store, data=worded, device="cpu")
+
+
+def test_latency_counts_the_linear_model_once(worded: PreparedData) -> None:
+    store, trainer = Store(worded.root), BertTrainer(threads=1, device="cpu")
+    (spec,) = hybrids_of(worded, trainer, range(1))
+    with pytest.raises(StoreError, match="is not in the store"):
+        trainer.latency_ms(spec, members=2, store=store)
+    obtain([spec], store=store, data=worded, trainer=trainer)
+    latency = trainer.latency_ms(spec, members=2, store=store)
+    assert 0 < latency == trainer.latency_ms(spec, members=2, store=store)
+    trainer.latency_ms(spec.plain, members=2, store=store)
+    keys: Sequence[Any] = [entry.document["key"].get("linear") for entry in store.entries("latency")]
+    assert set(keys) == {None, spec.linear and spec.linear.digest}
+
+
+def test_students_and_hybrids_have_names_of_their_own(data: PreparedData) -> None:
+    (hybrid,) = hybrids_of(data, CountingTrainer(), range(1))
+    (plain,) = specs_of(data, CountingTrainer(), range(1))
+    assert hybrid.plain == plain
+    assert hybrid.digest != plain.digest
+    assert hybrid.linear is not None
+    assert parts_of_hybrid(hybrid.to_document()) == (plain.digest, hybrid.linear.digest)
+    assert parts_of_hybrid(plain.to_document()) is None
+    student = replace(hybrid, teaching=Teaching(("a" * 32,)))
+    assert parts_of_hybrid(student.to_document()) == (student.plain.digest, hybrid.linear.digest)
+    other = replace(hybrid, linear=replace(hybrid.linear, tokenizer="other"))
+    assert other.digest != hybrid.digest

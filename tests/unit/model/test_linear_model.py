@@ -1,0 +1,176 @@
+"""The linear model answers from token ids as scikit-learn's pipeline does from the words that they make up."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from tlm_search.data.words import Pieces
+from tlm_search.model.linear import linear_logits, parameters_of, term_keys, term_tables, with_terms
+
+PIECES = [
+    *[("", True)] * 3,  # special tokens, punctuation
+    *[("hat", True), ("hats", True), ("s", False), ("s", True), ("ha", True), ("t", False), ("t", True)],
+    *[("2", True), ("2", False), ("nd", False), ("ä", True), ("ma", True), ("tch", False), ("", False)],
+]
+TABLE = Pieces(tuple(text for text, _ in PIECES), np.array([begins for _, begins in PIECES]))
+LABELS = 3
+
+
+def words_of(ids: Sequence[int]) -> list[str]:
+    """The words of one character or more, put together one token after the other."""
+    words, going_on = [], False
+    for text, begins in (PIECES[number] for number in ids):
+        if text and going_on and not begins:
+            words[-1] += text
+        elif text:
+            words.append(text)
+        going_on = bool(text)
+    return [word for word in words if len(word) > 1]
+
+
+def terms_of(ids: Sequence[int], *, pairs: bool) -> list[tuple[str, ...]]:
+    words = words_of(ids)
+    return [(word,) for word in words] + (list(itertools.pairwise(words)) if pairs else [])
+
+
+def padded(texts: Sequence[Sequence[int]], *, pad: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    """Padded with a token that would be a word, so that only the mask can tell."""
+    length = max(1, *map(len, texts))
+    ids = torch.tensor([[*text, *[pad] * (length - len(text))] for text in texts])
+    return ids, torch.arange(length) < torch.tensor([len(text) for text in texts])[:, None]
+
+
+def keys_of(texts: Sequence[Sequence[int]], *, pairs: bool) -> list[list[int]]:
+    keys, are_terms = term_keys(term_tables(TABLE, pairs=pairs), *padded(texts))
+    return [row[kept].tolist() for row, kept in zip(keys, are_terms, strict=True)]
+
+
+def model_of(texts: Sequence[Sequence[int]], *, pairs: bool, seed: int = 0):
+    """The tensors of a random model over the terms of ``texts``, and scikit-learn's pipeline with the same numbers."""
+    vectoriser = TfidfVectorizer(analyzer=lambda ids: terms_of(ids, pairs=pairs), sublinear_tf=True).fit(texts)
+    random = np.random.default_rng(seed)
+    coefficients = random.normal(size=(len(vectoriser.vocabulary_), LABELS)) * 5
+    intercept = random.normal(size=LABELS)
+    keys = np.zeros(len(vectoriser.vocabulary_), np.int64)
+    for text, found in zip(texts, keys_of(texts, pairs=pairs), strict=True):
+        for term, key in zip(terms_of(text, pairs=pairs), found, strict=True):
+            keys[vectoriser.vocabulary_[term]] = key
+    tables = term_tables(TABLE, pairs=pairs)
+    weights = with_terms(tables, keys, idf=vectoriser.idf_, coefficients=coefficients, intercept=intercept)
+
+    def expected(asked: Sequence[Sequence[int]]) -> torch.Tensor:
+        scores = vectoriser.transform(asked) @ coefficients + intercept
+        return torch.from_numpy(scores).log_softmax(-1).float()
+
+    return weights, expected
+
+
+TEXTS = st.lists(st.lists(st.integers(0, len(PIECES) - 1), max_size=30), min_size=1, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS, st.booleans())
+def test_terms_are_the_words_and_pairs_of_each_text(texts: list[list[int]], pairs: bool) -> None:
+    names: dict[int, tuple[str, ...]] = {}
+    for text, keys in zip(texts, keys_of(texts, pairs=pairs), strict=True):
+        terms = terms_of(text, pairs=pairs)
+        assert len(keys) == len(terms)
+        for key, term in zip(keys, terms, strict=True):
+            assert names.setdefault(key, term) == term
+    assert len(set(names.values())) == len(names)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS, TEXTS, st.booleans())
+def test_it_equals_scikit_learn(texts: list[list[int]], asked: list[list[int]], pairs: bool) -> None:
+    texts = [*texts, [4, 10, 12]]  # it refuses texts without any word
+    weights, expected = model_of(texts, pairs=pairs)
+    everything = [*texts, *asked, []]
+    found = linear_logits(weights, *padded(everything))
+    torch.testing.assert_close(found, expected(everything), atol=1e-5, rtol=1e-5)
+    for text in everything[:-1]:
+        alone = linear_logits(weights, torch.tensor([text or [0]]), None)
+        torch.testing.assert_close(alone, expected([text]), atol=1e-5, rtol=1e-5)
+
+
+def test_a_word_is_the_same_however_it_is_cut() -> None:
+    (one, two, three) = keys_of([[4], [3, 5], [7, 8, 5]], pairs=False)
+    assert one == two == three
+
+
+def test_many_terms_are_all_found_and_no_others() -> None:
+    """More than one bucket holds more keys than one: the table grows until none holds more than are looked at."""
+    random = np.random.default_rng(0)
+    keys = np.unique(random.integers(-(2**63), 2**63, 5000))
+    crowded = np.unique(np.concatenate([keys, np.arange(20) * 2**20]))  # equal last bits
+    weights = with_terms(
+        term_tables(TABLE, pairs=False),
+        crowded[::2],
+        idf=np.arange(len(crowded[::2])),
+        coefficients=np.zeros((len(crowded[::2]), 2)),
+        intercept=np.zeros(2),
+    )
+    buckets = weights["buckets"]
+    begin = buckets[torch.from_numpy(crowded) & (len(buckets) - 1)]
+    looked_at = weights["keys"][begin[:, None] + torch.arange(8)] == torch.from_numpy(crowded)[:, None]
+    assert looked_at.sum(-1).tolist() == [1 - number % 2 for number in range(len(crowded))]
+    place = (begin + looked_at.long().argmax(-1))[::2]
+    assert weights["idf"][place].tolist() == list(range(len(crowded[::2]))), "each with its own numbers"
+
+
+def test_long_words_and_long_texts() -> None:
+    """A word has more characters than there are powers; what is beyond them still counts."""
+    texts = [[3, *[8] * 700], [3, *[8] * 699, 5], [3] * 1000]
+    first, second, third = keys_of(texts, pairs=False)
+    assert len({*first, *second}) == 2
+    assert len(third) == 1000
+    assert len(set(third)) == 1
+
+
+def test_parameters() -> None:
+    weights, _ = model_of([[4, 10, 12]], pairs=True)
+    terms = 2 + 1  # hats, 2nd? and their pair
+    assert parameters_of(weights) == len(weights["idf"]) * (LABELS + 1) + LABELS
+    assert len(weights["idf"]) == terms
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_it_can_be_written_as_a_graph_with_free_batch_and_length(tmp_path, pairs: bool) -> None:
+    from tlm_search.export.onnx import _quiet, open_session
+
+    texts = [[4, 10, 12, 3, 5], [3, 3, 0, 14, 15], [1, 2], [6, 10, 4, 4]]
+    weights, expected = model_of(texts, pairs=pairs)
+
+    class Graph(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, value in weights.items():
+                self.register_buffer(name, value)
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return linear_logits({name: getattr(self, name) for name in weights}, ids, mask.bool())
+
+    ids, mask = padded(texts[:2])
+    free = {0: "batch", 1: "length"}
+    with _quiet():
+        torch.onnx.export(
+            Graph().eval(),
+            (ids, mask.long()),
+            tmp_path / "linear.onnx",
+            input_names=["ids", "mask"],
+            dynamic_shapes=(free, free),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    session = open_session(tmp_path / "linear.onnx", threads=1)
+    for asked in (texts, texts[:1], [texts[3], texts[0] * 9]):
+        ids, mask = padded(asked)
+        (found,) = session.run(None, {"ids": ids.numpy(), "mask": mask.long().numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), expected(asked), atol=1e-5, rtol=1e-5)

@@ -1,0 +1,148 @@
+"""A linear classifier on words (TF-IDF) as tensors, which answers from token ids alone: the same as scikit-learn's.
+
+A word is put together from its tokens; words of one character count for nothing. Its key is a polynomial of its
+characters modulo 2^64, so that it does not matter into which tokens it was cut. Two words of a vocabulary have the same
+key with a probability of about 2^-60. Terms are words and, where the model has them, pairs of words that follow each
+other. They are looked up in buckets of their last bits, and counted by comparing all terms of a text with each other:
+no loop over texts, so that it can be traced.
+
+The tensors:
+
+- ``pieces`` int64 ``(vocabulary, 3)``: of each token the polynomial of its characters, their number (0 for what is not
+  part of a word: punctuation, special tokens), and 1 where it begins a word;
+- ``powers`` int64 ``(places,)``: the powers of the polynomial's base;
+- ``buckets`` int64 ``(2^b,)``: where each bucket begins in ``keys`` int64 ``(terms + 8,)``, which holds 8 at most;
+- ``idf`` float32 ``(terms,)``, ``coefficients`` float32 ``(terms, labels)``, ``intercept`` float32 ``(labels,)``;
+- ``pair`` int64 ``()``: what the key of a pair's first word is multiplied by; only where pairs are terms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tlm_search.data.words import Pieces
+
+LinearWeights = dict[str, Tensor]  # by name, see above
+
+_WIDEST = 8  # keys of a bucket
+_BASE, _PAIR, _SEED = 0xD1342543DE82EF95, 0xF1357AEA2E62A9C5, 0x2545F4914F6CDD1D  # odd, without a pattern
+_PLACES = 512  # characters of a word that have a power of their own
+_TINY = 1e-30
+
+
+def term_tables(pieces: Pieces, *, pairs: bool) -> LinearWeights:
+    """Return the tensors that ``term_keys`` takes: those that the vocabulary gives."""
+    columns = [[_polynomial(text), len(text), int(begins)] for text, begins in zip(*_columns(pieces), strict=True)]
+    powers = np.multiply.accumulate(np.array([1] + [_BASE] * (_PLACES - 1), np.uint64))
+    tables = {"pieces": _signed(np.array(columns, np.uint64)), "powers": _signed(powers)}
+    return {**tables, "pair": _signed(np.array(_PAIR, np.uint64))} if pairs else tables
+
+
+def with_terms(
+    tables: LinearWeights,
+    keys: NDArray[np.int64],
+    *,
+    idf: NDArray[np.floating],
+    coefficients: NDArray[np.floating],
+    intercept: NDArray[np.floating],
+) -> LinearWeights:
+    """Return the tensors of a model whose terms have these different ``keys``.
+
+    ``idf`` is ``(terms,)``, ``coefficients`` ``(terms, labels)``, ``intercept`` ``(labels,)``.
+    """
+    buckets = 1 << max(4, len(keys).bit_length())
+    while np.bincount(keys & (buckets - 1), minlength=buckets).max() > _WIDEST:
+        buckets *= 2
+    order = np.lexsort([keys, keys & (buckets - 1)])
+    sizes = np.bincount(keys & (buckets - 1), minlength=buckets)
+    return {
+        **tables,
+        "buckets": torch.from_numpy(np.cumsum(sizes) - sizes),
+        # A reader takes a whole bucket's worth of keys, wherever its bucket begins.
+        "keys": torch.from_numpy(np.pad(keys[order], (0, _WIDEST))),
+        "idf": torch.from_numpy(idf[order].astype(np.float32)),
+        "coefficients": torch.from_numpy(np.ascontiguousarray(coefficients[order], np.float32)),
+        "intercept": torch.from_numpy(intercept.astype(np.float32)),
+    }
+
+
+def parameters_of(weights: LinearWeights) -> int:
+    """Count the parameters: coefficients, intercepts and inverse document frequencies."""
+    return sum(weights[name].numel() for name in ("coefficients", "intercept", "idf"))
+
+
+def term_keys(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the keys of the terms of each text, int64 ``(texts, terms)``, and which of them are terms, bool.
+
+    ``ids`` int64 ``(texts, length)``; ``mask`` bool says which are tokens, None that all are.
+    """
+    code, characters, begins = weights["pieces"][ids].unbind(-1)
+    if mask is not None:
+        characters = characters * mask
+    within = (characters > 0).long()
+    # A token goes on with a word unless its mark says that it begins one, or one of the two is no part of a word.
+    starts = 1 - within * F.pad(within[:, :-1], (1, 0)) * (1 - begins)
+    word = starts.cumsum(1) - 1
+    none = torch.zeros_like(ids)
+    passed = characters.cumsum(1) - characters
+    place = passed - none.scatter_add(1, word, passed * starts).gather(1, word)
+    keys = none.scatter_add(1, word, code * weights["powers"][place.clamp(max=_PLACES - 1)])
+    kept = none.scatter_add(1, word, characters) > 1
+    if "pair" not in weights:
+        return keys, kept
+    # Words that are not kept make way: a pair are two that follow each other without them.
+    keys = none.scatter_add(1, (kept.cumsum(1) - 1).clamp(min=0), keys * kept)
+    words = kept.sum(1, keepdim=True)
+    number = torch.arange(ids.shape[1], device=ids.device)
+    pairs = keys[:, :-1] * weights["pair"] + keys[:, 1:]
+    return torch.cat([keys, pairs], 1), torch.cat([number < words, number[1:] < words], 1)
+
+
+def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the logarithms of the probabilities, ``(texts, labels)``; ``ids`` and ``mask`` as in ``term_keys``.
+
+    What the value of a term is, scikit-learn's ``TfidfVectorizer(sublinear_tf=True)`` says: (1 + ln count) x idf,
+    divided by the length of the text's vector.
+    """
+    keys, are_terms = term_keys(weights, ids, mask)
+    begin = weights["buckets"][keys & (weights["buckets"].shape[0] - 1)]
+    offsets = torch.arange(_WIDEST, device=ids.device)
+    hits = (weights["keys"][begin.unsqueeze(-1) + offsets] == keys.unsqueeze(-1)) & are_terms.unsqueeze(-1)
+    known = hits.sum(-1)
+    term = (begin + (hits * offsets).sum(-1)) * known
+    same = (term.unsqueeze(1) == term.unsqueeze(2)) & (known.unsqueeze(1) > 0)
+    count = same.sum(-1).clamp(min=1).to(weights["idf"].dtype)
+    value = known * (1 + count.log()) * weights["idf"][term]
+    # Each of a term's occurrences stands for its part of the value.
+    share = value / count
+    length = (value * share).sum(1, keepdim=True).sqrt().clamp(min=_TINY)
+    scores = ((share / length).unsqueeze(1) @ weights["coefficients"][term]).squeeze(1) + weights["intercept"]
+    return scores.log_softmax(-1)
+
+
+def _columns(pieces: Pieces) -> tuple[tuple[str, ...], list[bool]]:
+    return pieces.texts, pieces.begins.tolist()
+
+
+def _polynomial(text: str) -> int:
+    """Return the sum of a random number for each character times a power of the base, modulo 2^64."""
+    total = 0
+    for character in reversed(text):
+        total = (total * _BASE + _random(ord(character))) % 2**64
+    return total
+
+
+def _random(number: int) -> int:
+    """Return a number without a pattern for each ``number``: SplitMix64 (Steele, Lea and Flood 2014)."""
+    state = (_SEED + number * 0x9E3779B97F4A7C15) % 2**64
+    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+    return state ^ (state >> 31)
+
+
+def _signed(values: NDArray[np.uint64]) -> Tensor:
+    return torch.from_numpy(values.view(np.int64))
