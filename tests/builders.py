@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.frontier import frontier
 from tlm_search.data.prepared import PreparedData
-from tlm_search.search.record import REFERENCE_NUMBER, StudyRecord, TrialRecord
+from tlm_search.search.record import BASELINE_NUMBER, REFERENCE_NUMBER, BaselineRecord, StudyRecord, TrialRecord
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import complete
 
@@ -158,10 +158,29 @@ def space(**changes: Any) -> Space:
     return Space.from_document(document)
 
 
+def baseline(skill: float = 0.6, *, rows: int = 200) -> BaselineRecord:
+    """A linear model; the higher its ``skill``, the better."""
+    record = frontier_of(skill, members=1, rows=rows, seed=9)[0]
+    names = ("validation_accuracy", "test_accuracy", "validation_cross_entropy", "test_cross_entropy", "test_macro_f1")
+    return BaselineRecord(
+        number=BASELINE_NUMBER,
+        state="complete",
+        metrics={**{name: record[name] for name in names}, "parameters": 5005.0, "training_seconds": 0.4},
+        frontier=(record,),
+        members=("linear",),
+        seconds=0.4,
+        features="words",
+        c=10.0,
+        vocabulary=1000,
+        tried=6,
+    )
+
+
 def study(
     trials: Sequence[TrialRecord] | None = None,
     *,
     reference_trial: TrialRecord | None = None,
+    linear: BaselineRecord | None = None,
     name: str = "tiny-committees",
     folder: Path = Path("studies/tiny-committees"),
     labels: Sequence[str] = ("numpy", "pandas", "torch", "ray", "optuna"),
@@ -186,6 +205,7 @@ def study(
             "length": 64,
         },
         versions={"python": "3.11.7", "torch": "2.12.0", "tlm-search": "0.1.0"},
+        baseline=linear,
     )
 
 

@@ -116,6 +116,7 @@ class Study:
         return select(
             self.record.trials,
             self.record.reference,
+            baseline=self.record.baseline,
             constraints=self.record.space.constraints,
             match_reference=match_reference,
             max_latency_ms=max_latency_ms,

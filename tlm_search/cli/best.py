@@ -42,6 +42,7 @@ def best(
     selection = select(
         record.trials,
         record.reference,
+        baseline=record.baseline,
         constraints=record.space.constraints,
         match_reference=match_reference,
         max_latency_ms=max_latency_ms,
@@ -54,11 +55,16 @@ def best(
         return
     from rich.console import Console
 
-    from tlm_search.report.answer import cost_words
+    from tlm_search.report.answer import cost_words, linear_warning
     from tlm_search.report.cautions import cautions, trials_of_each
+    from tlm_search.report.words import plural
 
     console = Console(highlight=False)
     if selection.choices:
+        first = selection.choices[0]
+        subject = f"trial {first.candidate.trial.number} with {plural(first.candidate.size, 'member')}"
+        if (warning := linear_warning(first, subject=subject)) is not None:
+            console.print(warning, markup=False)
         console.print(table_of(record, selection.choices))
     elif not record.in_state("complete"):
         console.print(f"The study {record.name} has no complete trial yet.", markup=False)
@@ -67,9 +73,9 @@ def best(
     for reason in selection.reasons:
         console.print(reason, markup=False)
     if selection.choices and (reference := selection.choices[0].reference) is not None:
-        first = selection.choices[0].candidate
-        costs = cost_words(first, reference)
-        console.print(f"Beside the reference, trial {first.trial.number} comes at {costs}.", markup=False)
+        best_of_all = selection.choices[0].candidate
+        costs = cost_words(best_of_all, reference)
+        console.print(f"Beside the reference, trial {best_of_all.trial.number} comes at {costs}.", markup=False)
     if selection.choices and (trials := trials_of_each(record)) is not None:
         console.print(trials, markup=False)
     for caution in cautions(record):
@@ -79,11 +85,13 @@ def best(
 
 
 def table_of(record: StudyRecord, choices: Sequence[Choice]) -> Table:
-    """Lay out the choices, and the reference below them, in at most 100 columns."""
+    """Lay out the choices, and the reference and the linear model below them, in at most 100 columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    from tlm_search.committee.candidates import whole
+    from tlm_search.report.answer import baseline_words
     from tlm_search.report.tables import configuration_words
     from tlm_search.search.record import TrialRecord
 
@@ -100,6 +108,9 @@ def table_of(record: StudyRecord, choices: Sequence[Choice]) -> Table:
     reference = choices[0].reference
     if reference is not None and record.reference is not None:
         row = ["", f"reference: {configuration_words(record, record.reference)}", *_numbers(reference), ""]
+        table.add_row(*(Text(cell, style="bold") for cell in row))
+    if record.baseline is not None and (baseline := whole(record.baseline)) is not None:
+        row = ["", f"linear model: {baseline_words(record.baseline)}", "", *_numbers(baseline)[1:], ""]
         table.add_row(*(Text(cell, style="bold") for cell in row))
     return table
 

@@ -11,7 +11,7 @@ from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
     from tlm_search.committee.select import VotesOf
-    from tlm_search.search.record import StudentRecord, StudyRecord
+    from tlm_search.search.record import BaselineRecord, StudentRecord, StudyRecord
 
 _FAILURES_SHOWN = 5
 
@@ -39,7 +39,14 @@ def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
     from tlm_search.search.record import STATES
 
     failed = record.in_state("failed")
-    selection = select(record.trials, record.reference, constraints=record.space.constraints, top=1, votes_of=votes_of)
+    selection = select(
+        record.trials,
+        record.reference,
+        baseline=record.baseline,
+        constraints=record.space.constraints,
+        top=1,
+        votes_of=votes_of,
+    )
     choice = next(iter(selection.choices), None)
     return {
         "name": record.name,
@@ -56,6 +63,7 @@ def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
         },
         "students": [_student(student) for student in record.students],
         "reference": _reference(record),
+        "baseline": None if record.baseline is None else _baseline(record.baseline),
         "best": None if choice is None else choice.to_document(),
         "failures": [{"trial": trial.number, "error": trial.error} for trial in failed[-_FAILURES_SHOWN:]],
     }
@@ -73,6 +81,12 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
     ]
     if summary["reference"] is not None:
         lines.append(f"reference  {_reference_in_words(summary['reference'])}")
+    if (baseline := summary["baseline"]) is not None:
+        low, high = baseline["test_accuracy_interval"]
+        lines.append(
+            f"baseline   linear model of {baseline['features']}: validation accuracy "
+            f"{baseline['validation_accuracy']:.4f}, test {baseline['test_accuracy']:.4f} ({low:.4f} to {high:.4f})"
+        )
     for student in summary["students"]:
         lines.append(
             f"student    of trial {student['trial']}, {student['committee_size']} members: validation accuracy "
@@ -100,6 +114,18 @@ def _student(student: StudentRecord) -> dict[str, Any]:
         "validation_accuracy": single["validation_accuracy"],
         "test_accuracy": single["test_accuracy"],
         "test_accuracy_interval": [single["test_low"], single["test_high"]],
+    }
+
+
+def _baseline(baseline: BaselineRecord) -> dict[str, Any]:
+    single = baseline.frontier[0]
+    return {
+        "validation_accuracy": single["validation_accuracy"],
+        "test_accuracy": single["test_accuracy"],
+        "test_accuracy_interval": [single["test_low"], single["test_high"]],
+        "features": baseline.features,
+        "c": baseline.c,
+        "seconds": baseline.seconds,
     }
 
 

@@ -83,7 +83,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, only say what would go.")] = False,
     json_: Json = False,
 ) -> None:
-    """Remove members, pre-trained weights, word vectors and soft labels that no study in --studies-dir refers to."""
+    """Remove members, and all that only they need, and baselines, where no study in --studies-dir refers to them."""
     from tlm_search.search.garbage import find_garbage, remove_garbage
 
     store = _store(studies_dir)
@@ -139,6 +139,8 @@ def _words(document: Mapping[str, Any]) -> str:
     if "teaching" in document:
         teachers = _plural(len(document["teaching"]["teachers"]), "member")
         return f"answers of {teachers} to {document['texts']:,} texts, {document['labels']} labels"
+    if "features" in document:
+        return f"linear model of {document['features']}, C = {document['c']:g}"
     spec = document.get("spec") or document.get("key") or {}
     shape = spec.get("architecture")
     if shape is None:

@@ -48,7 +48,7 @@ VotesOf = Callable[[Trial], Votes | None]
 
 @dataclass(frozen=True)
 class Difference:
-    """The accuracy of a committee minus the reference's, and its 95% interval; ``paired`` row by row, or not.
+    """The accuracy of a committee minus its rival's, and its 95% interval; ``paired`` row by row, or not.
 
     Of fewer than all members it is that of the mean over such committees; ``exported`` is then that of the first so
     many, which ``export`` takes (None without logits).
@@ -64,15 +64,25 @@ class Difference:
         """Tell whether the committee, and the one that is exported, is not worse by more than ``margin``."""
         return self.low >= -margin and (self.exported is None or self.exported.matches(margin=margin))
 
+    @property
+    def is_above(self) -> bool:
+        """Whether the committee, and the one that is exported, is surely better."""
+        return self.low > 0 and (self.exported is None or self.exported.is_above)
+
 
 @dataclass(frozen=True)
 class Choice:
-    """A candidate that was chosen, and how it stands to the reference on validation and on test."""
+    """A candidate that was chosen, and how it stands to the reference on validation and on test.
+
+    To the linear ``baseline`` it stands as ``baseline_difference`` says, on test.
+    """
 
     candidate: Candidate
     reference: Candidate | None
     validation_difference: Difference | None
     test_difference: Difference | None
+    baseline: Candidate | None = None
+    baseline_difference: Difference | None = None
 
     @property
     def matches_reference(self) -> bool | None:
@@ -83,6 +93,11 @@ class Choice:
     def confirmed_on_test(self) -> bool | None:
         """Whether it matches the reference on test too, which played no part in the choice."""
         return None if self.test_difference is None else self.test_difference.matches()
+
+    @property
+    def beats_baseline(self) -> bool | None:
+        """Whether it is surely better than the linear model on the test texts; None without a baseline."""
+        return None if self.baseline_difference is None else self.baseline_difference.is_above
 
     def to_document(self) -> dict[str, Any]:
         """Return the entry that ``best --json`` prints."""
@@ -97,7 +112,9 @@ class Choice:
             "latency_ms": candidate.latency_ms,
             "parameters": candidate.parameters,
             "reference_accuracy": None if self.reference is None else self.reference.test_accuracy,
+            "baseline_accuracy": None if self.baseline is None else self.baseline.test_accuracy,
             "matches_reference": self.matches_reference,
+            "beats_baseline": self.beats_baseline,
         }
 
 
@@ -113,6 +130,7 @@ def select(
     trials: Iterable[Trial],
     reference: Trial | None,
     *,
+    baseline: Trial | None = None,
     constraints: Sequence[Constraint] = (),
     match_reference: bool = False,
     max_latency_ms: float | None = None,
@@ -133,6 +151,9 @@ def select(
     of them can be worse, the first members, which are exported, have to match as well. Without logits the interval is
     made from those of the two accuracies (Newcombe 1998, "Interval estimation for the difference between independent
     proportions"), which is wider because it does not know that both met the same rows.
+
+    The linear ``baseline`` plays no part in the choice. What was chosen beats it when the same interval of the
+    difference in test accuracy lies above 0.
     """
     rival = None if reference is None else whole(reference)
     pool = pool_of(
@@ -142,6 +163,7 @@ def select(
     if match_reference and rival is None:
         return Selection((), (*reasons, "There is no finished reference, so nothing can match it."))
     comparison = _Comparison(rival, votes_of)
+    linear = _Comparison(None if baseline is None else whole(baseline), votes_of)
     if match_reference:
         cost = _cheapest_by([candidate for sizes in pool.by_trial for candidate in sizes])
         choices = _cheapest_matches(pool, comparison, cost=cost, top=top)
@@ -152,11 +174,13 @@ def select(
             reasons.append("Chosen by the highest validation accuracy; the test set played no part.")
     if choices:
         reasons += _verdict(choices[0])
+        choices = [linear.judge_baseline(choice) for choice in choices]
+        reasons += _linear_verdict(choices[0])
     return Selection(tuple(choices), tuple(reasons))
 
 
 class _Comparison:
-    """Judges candidates against the reference, each split of each candidate once."""
+    """Judges candidates against a rival, the reference or the baseline, each split of each candidate once."""
 
     def __init__(self, reference: Candidate | None, votes_of: VotesOf) -> None:
         self.reference = reference
@@ -170,6 +194,11 @@ class _Comparison:
         """Compare on validation and on test."""
         on_test = self._difference(candidate, "test")
         return Choice(candidate, self.reference, self._difference(candidate, "validation"), on_test)
+
+    def judge_baseline(self, choice: Choice) -> Choice:
+        """Add to a choice how it stands to the baseline, which is the rival here."""
+        difference = self._difference(choice.candidate, "test")
+        return replace(choice, baseline=self.reference, baseline_difference=difference)
 
     def matches(self, candidate: Candidate) -> bool:
         """Compare on validation alone."""
@@ -265,15 +294,25 @@ def _match_reason(choices: Sequence[Choice], cost: str) -> str:
 
 
 def _verdict(choice: Choice) -> list[str]:
-    reference, on_test = choice.reference, choice.test_difference
-    if reference is None or on_test is None:
+    if choice.reference is None or choice.test_difference is None:
         return []
     confirmed = "matches" if choice.confirmed_on_test else "does not surely match"
-    how = "paired bootstrap over the test rows" if on_test.paired else "from the two intervals; no logits at hand"
-    if (first := on_test.exported) is not None:
+    return [_on_test(choice, f"{confirmed} the reference", choice.test_difference)]
+
+
+def _linear_verdict(choice: Choice) -> list[str]:
+    if choice.baseline_difference is None:
+        return []
+    above = "is above" if choice.beats_baseline else "is not surely above"
+    return [_on_test(choice, f"{above} the linear model", choice.baseline_difference)]
+
+
+def _on_test(choice: Choice, stands: str, difference: Difference) -> str:
+    how = "paired bootstrap over the test rows" if difference.paired else "from the two intervals; no logits at hand"
+    if (first := difference.exported) is not None:
         how += f"; its first members, which are exported, {100 * first.mean:+.1f}, from {100 * first.low:+.1f}"
-    return [
-        f"On test, trial {choice.candidate.trial.number} with {count_of(choice.candidate.size, 'member')} {confirmed} "
-        f"the reference: {100 * on_test.mean:+.1f} points, 95% interval {100 * on_test.low:+.1f} to "
-        f"{100 * on_test.high:+.1f} ({how})."
-    ]
+    return (
+        f"On test, trial {choice.candidate.trial.number} with {count_of(choice.candidate.size, 'member')} {stands}: "
+        f"{100 * difference.mean:+.1f} points, 95% interval {100 * difference.low:+.1f} to "
+        f"{100 * difference.high:+.1f} ({how})."
+    )

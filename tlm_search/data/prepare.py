@@ -45,22 +45,43 @@ def _silent(message: str) -> None:
     """Tell nobody."""
 
 
-def prepare(space: Space, root: Path, *, progress: Callable[[str], None] = _silent) -> PreparedData:
+def _forget(task: Task) -> None:
+    """Keep nothing of it."""
+
+
+def prepare(
+    space: Space,
+    root: Path,
+    *,
+    progress: Callable[[str], None] = _silent,
+    on_task: Callable[[Task], None] = _forget,
+) -> PreparedData:
     """Tokenise what ``space`` names into the store at ``root``, or find it there.
 
     Safe among processes: one works, the others wait and find its result. ``progress`` is told each step in words.
+    ``on_task`` is given the task with its raw texts if it had to be read.
 
     Raises:
         DataError: corpus, tokenizer or task cannot be used, or the corpus has fewer documents than ``pretrain_size``.
         StoreError: the store cannot be written.
     """
-    work = _Work(root, space.corpus, space.tokenizer, space.task, space.largest_pretrain_size(), progress)
+    work = _Work(root, space.corpus, space.tokenizer, space.task, space.largest_pretrain_size(), progress, on_task)
     prepared = work.find()
     if prepared is None:
         with folder_lock(root / _DATA / ".lock", progress):
             prepared = work.find() or work.do()
     work.publish(prepared)
     return prepared
+
+
+def read_task(space: Space, root: Path, *, progress: Callable[[str], None] = _silent) -> Task:
+    """Read the raw texts of the task anew, split as ``prepare`` splits them.
+
+    Raises:
+        DataError: it cannot be read any more.
+    """
+    progress(f"reading the task {space.task.source}")
+    return load_task(space.task, root / _DATA)
 
 
 @dataclass(frozen=True)
@@ -73,6 +94,7 @@ class _Work:
     task: TaskSection
     least_documents: int
     progress: Callable[[str], None]
+    on_task: Callable[[Task], None]
 
     def find(self) -> PreparedData | None:
         """Return what an earlier preparation left, if all of it is there."""
@@ -178,7 +200,9 @@ class _Work:
     @cached_property
     def _task(self) -> Task:
         self.progress(f"reading the task {self.task.source}")
-        return load_task(self.task, self._cache)
+        task = load_task(self.task, self._cache)
+        self.on_task(task)
+        return task
 
     @property
     def _is_marked(self) -> bool:

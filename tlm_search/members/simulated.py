@@ -20,6 +20,7 @@ from tlm_search.members.train import TrainedMember
 
 ROWS = 200  # texts in each split
 _LINEAR_SIGNAL, _LINEAR_TERMS = 1.2, 5_000
+_BASELINE_SIGNAL, _BASELINE_SEED = 0.6, 1
 
 
 class SimulatedTrainer:
@@ -50,9 +51,7 @@ class SimulatedTrainer:
 
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return labels that are the same in every study with as many classes."""
-        generator = np.random.default_rng(0)
-        validation, test = (generator.integers(0, len(data.labels), ROWS) for _ in range(2))
-        return validation, test
+        return simulated_labels(data)
 
     def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
         """Name the corpus by its size alone."""
@@ -65,12 +64,7 @@ class SimulatedTrainer:
         return 0.1 + linear + members * architecture.forward_flops(architecture.positions) / 1e10
 
     def _draw(self, spec: MemberSpec, data: PreparedData) -> TrainedMember:
-        generator = np.random.default_rng(int(spec.digest, 16))
-        logits = {}
-        for split, labels in zip(("validation", "test"), self.labels(data), strict=True):
-            shared = np.random.default_rng(len(split)).normal(size=(ROWS, len(data.labels)))
-            noise = shared + generator.normal(size=shared.shape)
-            logits[split] = (noise + _signal(spec) * np.eye(len(data.labels))[labels]).astype(np.float32)
+        logits = _logits(data, signal=_signal(spec), seed=int(spec.digest, 16))
         unlabelled = spec.teaching is not None and spec.teaching.unlabelled
         rows = ROWS + (data.unlabelled_texts.get("used", 0) if unlabelled else 0)
         flops = (
@@ -81,6 +75,28 @@ class SimulatedTrainer:
         costs = {"seconds": flops / 1e12, "tokens": rows * data.length, "flops": flops, "losses": [[1, 1.0]]}
         document = {"spec": spec.to_document(), "labels": list(data.labels), "finetuning": costs, "pretraining": None}
         return TrainedMember(spec, document, {"logits": logits}, tokens=rows * data.length)
+
+
+def simulated_labels(data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the labels of the validation and of the test split, the same for as many classes."""
+    generator = np.random.default_rng(0)
+    validation, test = (generator.integers(0, len(data.labels), ROWS) for _ in range(2))
+    return validation, test
+
+
+def simulated_baseline(data: PreparedData) -> dict[str, NDArray[np.float32]]:
+    """Return the logits of a linear model by split; it is a little worse than most members."""
+    return _logits(data, signal=_BASELINE_SIGNAL, seed=_BASELINE_SEED)
+
+
+def _logits(data: PreparedData, *, signal: float, seed: int) -> dict[str, NDArray[np.float32]]:
+    generator = np.random.default_rng(seed)
+    logits = {}
+    for split, labels in zip(("validation", "test"), simulated_labels(data), strict=True):
+        shared = np.random.default_rng(len(split)).normal(size=(ROWS, len(data.labels)))
+        noise = shared + generator.normal(size=shared.shape)
+        logits[split] = (noise + signal * np.eye(len(data.labels))[labels]).astype(np.float32)
+    return logits
 
 
 def _signal(spec: MemberSpec) -> float:

@@ -16,7 +16,7 @@ from tlm_search.report.evidence import Evidence
 from tlm_search.report.ranking import pool_of_study
 from tlm_search.report.tables import configuration_words
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
-from tlm_search.search.record import StudyRecord, TrialRecord
+from tlm_search.search.record import BaselineRecord, StudyRecord, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,58 @@ class Answer:
 def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
     """Choose on validation, compare on test."""
     choose = partial(
-        select, record.trials, record.reference, constraints=record.space.constraints, top=1, votes_of=evidence.votes_of
+        select,
+        record.trials,
+        record.reference,
+        baseline=record.baseline,
+        constraints=record.space.constraints,
+        top=1,
+        votes_of=evidence.votes_of,
     )
     best = next(iter(choose().choices), None)
     cheapest = None
     if best is not None and best.reference is not None:
         cheapest = next(iter(choose(match_reference=True).choices), None)
+    # Where a linear model is as good, nothing is more worth knowing.
+    sentences = (_headline(record, best, cheapest), *_verdict(record, best, cheapest))
+    warning = None if best is None else linear_warning(best)
+    headline, *verdict = sentences if warning is None else (warning, *sentences)
     return Answer(
-        headline=_headline(record, best, cheapest),
-        verdict=_verdict(record, best, cheapest),
+        headline=headline,
+        verdict=tuple(verdict),
         best=best,
         cheapest=cheapest,
         table=_table(record, best, cheapest),
         next_commands=tuple(_next_commands(record, best, cheapest)),
         cautions=cautions(record),
     )
+
+
+def linear_warning(choice: Choice, *, subject: str = "the best committee") -> str | None:
+    """Return the sentence that comes first where a committee is not above the linear model; None where it is.
+
+    None too without a linear model. Whether it is above is what ``Choice.beats_baseline`` says.
+    """
+    baseline, difference = choice.baseline, choice.baseline_difference
+    if baseline is None or difference is None or choice.beats_baseline:
+        return None
+    linear, committee = percent(baseline.test_accuracy), percent(choice.candidate.test_accuracy)
+    span = f"{points(difference.mean)} points, {points(difference.low)} to {points(difference.high)}"
+    if difference.mean > 0:
+        return (
+            f"{subject[0].upper()}{subject[1:]} is not surely better than a linear model: {committee} on test against "
+            f"{linear} for TF-IDF and logistic regression ({span})."
+        )
+    grade = "better" if difference.high < 0 else "as good"
+    return (
+        f"A linear model is {grade}: TF-IDF and logistic regression reach {linear} on test, {subject} {committee} "
+        f"({span})."
+    )
+
+
+def baseline_words(baseline: BaselineRecord) -> str:
+    """Say what the linear model is made of: TF-IDF of words, C = 10."""
+    return f"TF-IDF of {baseline.features}, C = {baseline.c:g}"
 
 
 def _headline(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> str:
@@ -146,7 +183,11 @@ def _table(record: StudyRecord, best: Choice | None, cheapest: Choice | None) ->
         columns["Reference"] = _facts(record, reference, None)
         if (alone := _one_of(reference)) is not None:
             columns["One model of it"] = _facts(record, alone, None)
-    table = pd.DataFrame(columns)
+    if record.baseline is not None and columns:
+        columns["Linear model"] = _facts_of_baseline(record.baseline)
+    table = pd.DataFrame(columns).fillna("")
+    if columns:
+        table = table.loc[list(next(iter(columns.values())))]
     return table[(table != "").any(axis=1)]  # without a reference nothing is said of one
 
 
@@ -168,7 +209,11 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         "Beside the reference": "",
         "Difference on test": "",
         "Matches the reference": "",
+        "Above the linear model": "",
     }
+    if choice is not None and (above := choice.baseline_difference) is not None:
+        span = f"{points(above.mean)} points ({points(above.low)} to {points(above.high)})"
+        facts["Above the linear model"] = f"{'yes' if choice.beats_baseline else 'not shown'}, {span}"
     if choice is not None and (difference := choice.test_difference) is not None:
         facts["Beside the reference"] = _place_words(candidate, choice.reference)
         span = f"{points(difference.low)} to {points(difference.high)}"
@@ -177,6 +222,18 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         )
         facts["Matches the reference"] = _match_words(choice)
     return facts
+
+
+def _facts_of_baseline(baseline: BaselineRecord) -> dict[str, str]:
+    linear = whole(baseline)
+    assert linear is not None
+    return {
+        "Configuration": baseline_words(baseline),
+        "Test accuracy": f"{percent(linear.test_accuracy)} ({interval(*linear.test_interval)})",
+        "Validation accuracy": f"{percent(linear.validation_accuracy)} ({interval(*linear.validation_interval)})",
+        "Parameters": compact(linear.parameters),
+        "Training": duration(linear.training_seconds),
+    }
 
 
 def _place_words(candidate: Candidate, reference: Candidate | None) -> str:

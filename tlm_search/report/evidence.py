@@ -17,10 +17,11 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
+from tlm_search.members.baseline import KIND as BASELINES
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.train import KIND
-from tlm_search.search.record import StudyRecord, TrialRecord
+from tlm_search.search.record import BaselineRecord, StudyRecord, TrialRecord
 
 MAX_TRIED = 20
 MAX_COUNTED = 100_000_000  # tokens
@@ -44,7 +45,8 @@ class Evidence:
         if not isinstance(trial, TrialRecord):
             return None
         kept = self._kept
-        votes = kept.pop(trial.members) if trial.members in kept else self._read_votes(trial.members)
+        kind = BASELINES if isinstance(trial, BaselineRecord) else KIND
+        votes = kept.pop(trial.members) if trial.members in kept else self._read_votes(trial.members, kind)
         kept[trial.members] = votes
         if len(kept) > MAX_KEPT:
             del kept[next(iter(kept))]
@@ -101,12 +103,12 @@ class Evidence:
                 }
         return {}
 
-    def _read_votes(self, members: tuple[str, ...]) -> Votes | None:
+    def _read_votes(self, members: tuple[str, ...], kind: str) -> Votes | None:
         if self._labels is None or not members:
             return None
         logits = []
         for digest in members:
-            entry = self._member(digest)
+            entry = self._member(digest, kind)
             if entry is None:
                 return None
             logits.append(entry.arrays("logits"))
@@ -142,10 +144,10 @@ class Evidence:
             return None
         return validation, test
 
-    def _member(self, digest: str) -> Entry | None:
+    def _member(self, digest: str, kind: str = KIND) -> Entry | None:
         if self.store is None:
             return None
         try:
-            return self.store.read(KIND, digest)
+            return self.store.read(kind, digest)
         except (StoreError, ValueError):
             return None

@@ -2,8 +2,8 @@
 
 Members are needed that a trial, a try of the reference or a student of some study names, and the teachers of needed
 members, and of a hybrid the plain member and the linear model; pre-trained weights, that a needed member started from;
-word vectors, that its pre-training started from; soft labels, that a needed student learned. Measured latencies and
-tokenised data are small or soon made again, and stay.
+word vectors, that its pre-training started from; soft labels, that a needed student learned; linear
+baselines, that a study names. Measured latencies and tokenised data are small or soon made again, and stay.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from tlm_search.digest import digest
 from tlm_search.errors import StudyError, UserError
+from tlm_search.members.baseline import KIND as _BASELINES
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.spec import Teaching, parts_of_hybrid
 from tlm_search.members.word_vectors import KIND as WORD_VECTORS
@@ -26,7 +27,7 @@ from tlm_search.search.replica import JOURNAL, known_studies, pull
 from tlm_search.search.resume import driver_lock
 
 _MEMBERS, _PRETRAINED, _SOFT_LABELS, _LINEAR = "members", "pretrained", "soft_labels", "linear"
-KINDS = (_MEMBERS, _PRETRAINED, WORD_VECTORS, _SOFT_LABELS, _LINEAR)
+KINDS = (_MEMBERS, _PRETRAINED, WORD_VECTORS, _SOFT_LABELS, _LINEAR, _BASELINES)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def find_garbage(studies_dir: Path) -> Garbage:
     store = open_store(store_root(studies_dir))
     records = [_read(folder) for folder in study_folders(studies_dir)]
     needed: dict[str, set[str]] = {_MEMBERS: {digest for record in records for digest in _members(record)}}
+    needed[_BASELINES] = {name for record in records if record.baseline for name in record.baseline.members}
     stored = {kind: store.sizes(kind) for kind in KINDS}
     known = {entry.digest: entry.document["spec"] for entry in store.entries(_MEMBERS)}
     needed[_MEMBERS] |= _made_of(needed[_MEMBERS], known)

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
-REFERENCE_NUMBER, STUDENT_NUMBER = -1, -2
+REFERENCE_NUMBER, STUDENT_NUMBER, BASELINE_NUMBER = -1, -2, -3
 REFERENCE, REFERENCE_TRY = "reference", "reference try "  # attributes of a study; a number from 1 ends the second
+BASELINE = "baseline"  # the attribute in which a study keeps its linear baseline
 STUDENT = "student"  # begins the name of the attribute in which a study keeps the students of a committee
 _DEFAULTS = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
 IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the sampler looks at
@@ -34,7 +35,7 @@ IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the s
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial, the reference (``number`` -1), or students of a committee (-2).
+    """One trial, the reference (``number`` -1), students of a committee (-2), or the linear baseline (-3).
 
     ``settings`` are complete, ``params`` only what was searched. ``values`` follow the study's objectives. ``metrics``
     are those of the whole committee; ``frontier`` holds one record per committee size. ``members`` are digests in the
@@ -88,11 +89,26 @@ class StudentRecord:
 
 
 @dataclass(frozen=True)
+class BaselineRecord(TrialRecord):
+    """The linear model on the same rows, as a committee of one member; its digest names an entry of kind ``baselines``.
+
+    ``features`` is the kind of features and ``c`` the inverse of the regularisation that validation chose out of
+    ``tried`` fits, ``vocabulary`` the number of features. ``seconds`` are those of all fits.
+    """
+
+    features: str = ""
+    c: float = 1.0
+    vocabulary: int = 0
+    tried: int = 0
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """A study as it stands now. ``objectives`` are names of metrics, ``directions`` their directions.
 
     Where several trials choose the reference, ``reference_tries`` are those that have ended, in their order, and
     ``reference`` is the best of them, None until all have ended. In older studies, and with one trial, they are empty.
+    ``baseline`` is None where the space leaves it out, in studies of versions without it, and where it failed.
     """
 
     name: str
@@ -107,6 +123,7 @@ class StudyRecord:
     versions: Mapping[str, Any]
     students: tuple[StudentRecord, ...] = ()
     reference_tries: tuple[TrialRecord, ...] = ()
+    baseline: BaselineRecord | None = None
 
     @property
     def everything_run(self) -> tuple[TrialRecord, ...]:
@@ -152,6 +169,7 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
         versions=attributes.get("versions", {}),
         students=_students(attributes),
         reference_tries=_reference_tries(attributes),
+        baseline=None if space.baseline == "none" else _baseline(attributes.get(BASELINE)),
     )
 
 
@@ -209,6 +227,19 @@ def _reference_tries(attributes: Mapping[str, Any]) -> tuple[TrialRecord, ...]:
     }
     tries = (_reference(noted[number]) for number in sorted(noted))
     return tuple(record for record in tries if record is not None)
+
+
+def _baseline(attributes: Mapping[str, Any] | None) -> BaselineRecord | None:
+    if attributes is None:
+        return None
+    facts = {name: attributes[name] for name in ("features", "c", "vocabulary", "tried", "seconds", "metrics")}
+    return BaselineRecord(
+        number=BASELINE_NUMBER,
+        state="complete",
+        frontier=tuple(attributes["frontier"]),
+        members=(attributes["digest"],),
+        **facts,
+    )
 
 
 def _students(attributes: Mapping[str, Any]) -> tuple[StudentRecord, ...]:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
+from tlm_search.data.sampling import Task
 from tlm_search.data.simulated import simulated_data
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import trainer_named
 from tlm_search.remote.mount import remote_at, shown, studies_folder
+from tlm_search.search.baseline import note_baseline
 from tlm_search.search.driver import Driver
 from tlm_search.search.folder import (
     is_study,
@@ -44,7 +46,7 @@ from tlm_search.search.tracking import track
 from tlm_search.search.workplace import Workplace
 from tlm_search.space.schema import Space
 
-_PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy")
+_PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy", "scikit-learn")
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 Announce = Callable[[str], None]
@@ -93,13 +95,14 @@ def run_study(
         open_storage(folder, storage)
     store = open_store(store_root(studies_dir))
     store.check_writable()
-    data = _data(space, store.root, announce)
+    read: list[Task] = []
+    data = _data(space, store.root, announce, read)
     if fresh and folder.exists():
         with driver_lock(folder, announce), study_lock(storage, study_name(folder), folder, announce):
             pass  # nobody drives it
         announce(f"the old study is now {shown(move_aside(folder, storage))}")
     with driving(folder, storage, announce) as sender:
-        return _run_locked(space, folder, store, data, storage, address, announce, show, sender)
+        return _run_locked(space, folder, store, data, read, storage, address, announce, show, sender)
 
 
 @contextmanager
@@ -127,6 +130,7 @@ def _run_locked(
     folder: Path,
     store: Store,
     data: PreparedData,
+    read: list[Task],
     storage: str | None,
     address: str | None,
     announce: Announce,
@@ -142,11 +146,13 @@ def _run_locked(
     track(ledger, folder, announce)
     ledger.enqueue_points()
     _note_once(ledger, data)
+    compared = note_baseline(ledger, data, store, next(iter(read), None), announce)
+    read.clear()  # the raw texts may be large, and a study long
     sender.send()
     ledger.watchers.append(lambda trial: sender.send_journal())
     driver = Driver(ledger, trials=space.budget.trials, seconds=space.budget.seconds, announce=announce)
     if driver.ended:
-        return Session(folder, driver, worked=False, interrupted=False)
+        return Session(folder, driver, worked=compared, interrupted=False)
     announce("starting Ray")
     from tlm_search.search.tune import run_driver
 
@@ -166,8 +172,11 @@ def _run_locked(
     return Session(folder, driver, worked=True, interrupted=interrupted)
 
 
-def _data(space: Space, root: Path, announce: Announce) -> PreparedData:
-    return simulated_data(space, root) if space.trainer == "simulated" else prepare(space, root, progress=announce)
+def _data(space: Space, root: Path, announce: Announce, read: list[Task]) -> PreparedData:
+    """Return the data of the study; a task that had to be read for them is added to ``read``."""
+    if space.trainer == "simulated":
+        return simulated_data(space, root)
+    return prepare(space, root, progress=announce, on_task=read.append)
 
 
 def _note_once(ledger: Ledger, data: PreparedData) -> None:

@@ -44,7 +44,9 @@ from tlm_search.space.sections import (
 )
 from tlm_search.space.settings import Value
 
-_NOT_IDENTITY = frozenset({"name", "description", "points", "import_from", "tracking", "resources", "budget"})
+_NOT_IDENTITY = frozenset(
+    {"name", "description", "points", "import_from", "tracking", "resources", "budget", "baseline"}
+)
 
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
@@ -108,6 +110,9 @@ class Space(Section):
         default=None,
         description="the deep model that committees are compared with; it inherits what search fixes; with trials its "
         "nuisance settings are searched too",
+    )
+    baseline: Literal["linear", "none"] = Field(
+        default="linear", description="the linear model, TF-IDF and logistic regression, that committees have to beat"
     )
     objectives: Annotated[tuple[Objective, ...], BeforeValidator(read_objectives)] = Field(
         default=(Objective(metric="validation_accuracy", direction="maximize"),), description="what is optimised"

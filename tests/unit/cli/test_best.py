@@ -48,7 +48,9 @@ def test_json_is_the_list_of_the_contract(study):
         "latency_ms",
         "parameters",
         "reference_accuracy",
+        "baseline_accuracy",
         "matches_reference",
+        "beats_baseline",
     ]
     assert entries[0]["params"]["heads"] == 8
     low, high = entries[0]["test_accuracy_interval"]
@@ -100,6 +102,24 @@ def test_the_table_fits_and_the_reasons_follow(study, monkeypatch, columns):
         "training cost",
     ):
         assert word in text
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_linear_model_has_a_row_and_comes_first_where_it_is_as_good(study, monkeypatch, tmp_path, columns):
+    monkeypatch.setitem(os.environ, "COLUMNS", str(columns))
+    trials = [builders.trial(1, rows=ROWS, heads=8, pretrain_size=4000, committee_size=8)]
+    for skill, beaten in ((0.2, True), (9.0, False)):
+        linear = builders.baseline(skill, rows=ROWS)
+        reference = builders.reference(rows=ROWS)
+        study(builders.study(trials, reference_trial=reference, linear=linear, folder=tmp_path))
+        text = run()
+        assert max(len(line) for line in text.splitlines()) <= columns
+        assert text.startswith("A linear model is better:") is not beaten
+        words = " ".join(text.split())
+        assert "TF-IDF" in words
+        assert ("with 8 members is above the linear model: +" in words) is beaten
+        entry = json.loads(run("--json"))[0]
+        assert (entry["beats_baseline"], entry["baseline_accuracy"]) == (beaten, linear.metrics["test_accuracy"])
 
 
 def test_a_study_without_results_says_so(study):

@@ -187,3 +187,14 @@ def test_no_store(call, tmp_path, command):
     assert (code, out) == (2, "")
     assert "no store" in err
     assert Store(tmp_path / "none" / ".store").kinds() == ()
+
+
+def test_linear_baselines_are_listed_and_checked(call, bench):
+    name = "0" * 32
+    bench.store.write("baselines", name, {"features": "word pairs", "c": 10.0}, {"logits": {}})
+    where = ["--studies-dir", str(bench.folder)]
+    assert "linear model of word pairs, C = 10" in call("store", "ls", *where)[1]
+    assert "baselines 0 needed, 1 not" in " ".join(gc(call, bench).split())
+    (bench.store.root / "baselines" / name / "logits.safetensors").write_bytes(b"")
+    code, out, _ = call("store", "verify", *where)
+    assert (code, f"baselines {name}" in out) == (1, True)

@@ -19,7 +19,9 @@ KEYS = [
     "latency_ms",
     "parameters",
     "reference_accuracy",
+    "baseline_accuracy",
     "matches_reference",
+    "beats_baseline",
 ]
 
 
@@ -223,3 +225,31 @@ def test_selection_of_two_thousand_trials_is_fast(deep):
     started = time.process_time()
     select(trials, deep, match_reference=True)
     assert time.process_time() - started < 2  # 0.1 s on an idle core
+
+
+def test_the_baseline_plays_no_part_in_the_choice_and_is_beaten_on_test_alone(deep):
+    trials = [trial(0, **WEAK), trial(1, **STRONG), trial(2)]
+    low, high = (builders.baseline(skill, rows=ROWS) for skill in (0.1, 9.0))
+    plain = select(trials, deep)
+    for linear, beaten in ((low, True), (high, False)):
+        selection = select(trials, deep, baseline=linear)
+        assert numbers(selection) == numbers(plain)
+        assert [choice.beats_baseline for choice in selection.choices] == [beaten] * 3
+        document = selection.choices[0].to_document()
+        assert document["baseline_accuracy"] == linear.metrics["test_accuracy"]
+        assert document["beats_baseline"] is beaten
+    assert plain.choices[0].to_document()["beats_baseline"] is None
+    assert plain.choices[0].to_document()["baseline_accuracy"] is None
+    assert all(c.beats_baseline for c in select(trials, deep, baseline=low, match_reference=True).choices)
+
+
+def test_an_equal_committee_does_not_beat_the_baseline_and_pairing_sees_a_small_difference():
+    given, linear = trial(0, committee_size=1), builders.baseline(rows=ROWS)
+    one = votes(1.0, 1, 0)
+    better = one.test.copy()
+    wrong = np.flatnonzero(better[0].argmax(axis=1) != one.test_labels)[:20]
+    better[0, wrong, one.test_labels[wrong]] += 100
+    for logits, beaten in ((one.test, False), (better, True)):
+        of = {0: replace(one, test=logits), linear.number: one}
+        choice = select([given], None, baseline=linear, votes_of=lambda trial, of=of: of[trial.number]).choices[0]
+        assert (choice.baseline_difference.paired, choice.beats_baseline) == (True, beaten)

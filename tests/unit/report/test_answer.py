@@ -1,5 +1,7 @@
 """What a report says to run next."""
 
+from dataclasses import replace
+
 import builders
 
 from tlm_search.report.answer import answer_of
@@ -65,3 +67,36 @@ def test_where_nothing_is_allowed_the_answer_says_so():
 def test_simulated_members_have_nothing_to_take_out():
     record = builders.study(trainer="simulated")
     assert not any("export" in command for _, command in answer_of(record, Evidence(record, None)).next_commands)
+
+
+def test_a_linear_model_that_is_as_good_is_the_first_sentence_and_has_a_column():
+    best = builders.trial(0, heads=8, pretrain_size=4000, committee_size=8)
+    plain = builders.study([best], reference_trial=builders.reference())
+    told = answer_of(plain, Evidence(plain, None))
+    accuracy = told.best.candidate.test_accuracy
+    same = replace(builders.baseline(), frontier=({**builders.baseline().frontier[0], "test_accuracy": accuracy},))
+    cases = (
+        (builders.baseline(0.1), None, "yes"),
+        (builders.baseline(9.0), "A linear model is better: TF-IDF", "not shown"),
+        (same, "A linear model is as good: TF-IDF", "not shown"),
+        (
+            replace(same, frontier=({**same.frontier[0], "test_accuracy": accuracy - 0.001},)),
+            "The best committee is not surely better than a linear model: ",
+            "not shown",
+        ),
+    )
+    for linear, first, above in cases:
+        record = builders.study([best], reference_trial=builders.reference(), linear=linear)
+        answer = answer_of(record, Evidence(record, None))
+        if first is None:
+            assert (answer.headline, answer.verdict) == (told.headline, told.verdict)
+        else:
+            assert answer.headline.startswith(first)
+            assert answer.verdict == (told.headline, *told.verdict)
+        assert answer.table.loc["Above the linear model", "Best committee"].startswith(above)
+        assert answer.table.loc["Configuration", "Linear model"] == "TF-IDF of words, C = 10"
+        percents = percent(linear.frontier[0]["test_accuracy"])
+        assert answer.table.loc["Test accuracy", "Linear model"].startswith(percents)
+        assert list(answer.table.index) == [*told.table.index, "Above the linear model"]
+        build_report(record, Evidence(record, None))
+    assert "Linear model" not in told.table.columns

@@ -273,6 +273,8 @@ def test_identity():
         {"points": [{"depth": 1}]},
         {"resources": {"cpus_per_trial": 2}},
         {"budget": {"trials": 7}},
+        {"baseline": "none"},
+        {"baseline": "linear"},
     ):
         assert space(**base, **same).digest == digest
     for other in ({"seed": 1}, {"sampler": "random"}, {"task": {"labels": 3}}, {"reference": {"depth": 6}}):
@@ -328,3 +330,12 @@ def test_unlabelled_texts_are_part_of_a_space_only_where_they_are_given():
     assert space(task={"unlabelled": None}).digest == space().digest == "5a0b5546761d48117e999cefb95e37b2"
     assert space(**{**SELF_TRAINED, "search": {}}).digest != space().digest
     assert space(task={"unlabelled": "x.csv"}).task == space(task={"unlabelled": {"source": "x.csv"}}).task
+
+
+def test_the_baseline_is_linear_or_none():
+    assert space().baseline == "linear"
+    assert "baseline" not in space().identity()
+    assert Space.from_document(space(baseline="none").to_document()).baseline == "none"
+    for wrong in ("deep", None, True, 3):
+        with pytest.raises(ValidationError, match="one of linear, none"):
+            space(baseline=wrong)

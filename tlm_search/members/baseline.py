@@ -1,0 +1,311 @@
+"""The linear baseline: TF-IDF and logistic regression on the raw training texts. No torch here.
+
+It is what people would use instead of a committee, so it gets the same rows and the same care: the kind of features and
+the strength of the regularisation are chosen on validation. Kinds of features are
+
+    words          words of two letters and more, in lower case
+    word pairs     these, and each two that follow each other
+    characters     sequences of one to four characters within a word; for scripts without spaces
+    words by role  where texts mark two entities as [E1] .. [/E1] and [E2] .. [/E2]: each word, and each once more with
+                   its role: in the head, in the tail, between them, among the four to their left or to their right
+
+all with sublinear term frequencies, smoothed inverse document frequencies and rows of length 1 (scikit-learn's
+``TfidfVectorizer``). The most frequent features are kept, so many that features times labels stay below a bound, and
+each fit has a bound of work: the time grows with the rows alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.data.prepared import SPLITS
+from tlm_search.digest import digest
+from tlm_search.members.entry import Entry
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    from tlm_search.data.sampling import Split, Task
+
+KIND = "baselines"
+METHOD = 1  # raised when the same texts would give another baseline
+WORDS, PAIRS, CHARACTERS, ROLES = "words", "word pairs", "characters", "words by role"
+STRENGTHS = (1.0, 10.0, 100.0)  # C, the inverse of the regularisation, in the order in which they are tried
+_WEAKEST, _STRONGEST = 1000.0, 0.1  # tried where the best is the last, or the first, of these
+
+_MOST_COEFFICIENTS = 5_000_000  # features times labels: 20 MB in the store
+_FEWEST_FEATURES = 5_000
+_MOST_CHARACTERS = 100_000_000  # of the training texts together; of longer ones the first part is read
+_PAIRS_UP_TO, _CHARACTERS_UP_TO = 30_000_000, 3_000_000  # characters of the training texts: more would take minutes
+_LONGEST_WORD = 20  # mean characters between spaces, from which on a text counts as one without spaces
+_WORK_OF_A_FIT = 3e8  # values of the rows that are read, times labels: about two seconds
+_LONG_PASS = 6e7  # the same of one pass: a fit takes four seconds then, or more
+_FEWEST_PASSES, _MOST_PASSES = 10, 100  # over the rows; from ten on the accuracy changes by a few tenths of a point
+_NEVER = -30.0  # logit of a label that no training text has
+_CODEC, _ERRORS = "utf-8", "surrogatepass"  # JSON may hold half of a character
+_DIGITS = 9  # cross-entropies that differ by less are equal
+
+_MARKER = re.compile(r"\[/?e[12]\]")
+_MARKED_WORD = re.compile(r"\[/?e[12]\]|\b\w\w+\b")
+_NEAR = 4  # words to the left and to the right of the entities
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear model that was fitted: log probabilities are those of ``weights @ features + intercepts``.
+
+    ``weights`` is float32 (labels, features), ``intercepts`` (labels,), ``frequencies`` the inverse document
+    frequencies (features,), all in the order of ``vocabulary``.
+    """
+
+    features: str
+    vocabulary: tuple[str, ...]
+    frequencies: Floats
+    weights: Floats
+    intercepts: Floats
+
+    def log_probabilities(self, texts: Sequence[str]) -> Floats:
+        """Return the log probability of each label for each text, (texts, labels)."""
+        return _log_probabilities(self.vectoriser().transform(texts), self.weights, self.intercepts)
+
+    def vectoriser(self) -> TfidfVectorizer:
+        """Return what makes features of texts; it takes a moment, so keep it where there are many calls."""
+        vectoriser = _vectoriser(self.features, vocabulary={word: place for place, word in enumerate(self.vocabulary)})
+        vectoriser.idf_ = self.frequencies
+        return vectoriser
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the model as arrays; ``of_entry`` reads them."""
+        # No feature holds a line break: words have none, and sequences of characters lie within words.
+        words = np.frombuffer("\n".join(self.vocabulary).encode(_CODEC, _ERRORS), dtype=np.uint8)
+        return {
+            "vocabulary": words,
+            "frequencies": self.frequencies,
+            "weights": self.weights,
+            "intercepts": self.intercepts,
+        }
+
+    @classmethod
+    def of_entry(cls, entry: Entry) -> Linear:
+        """Read the model of an entry of the store.
+
+        Raises:
+            StoreError: its arrays are gone.
+        """
+        arrays = entry.arrays("model")
+        words = arrays["vocabulary"].tobytes().decode(_CODEC, _ERRORS).split("\n")
+        numbers = (arrays[name] for name in ("frequencies", "weights", "intercepts"))
+        return cls(str(entry.document["features"]), tuple(words), *numbers)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The model that is best on validation, its ``strength`` C, how many were ``tried``, and the seconds of all."""
+
+    model: Linear
+    strength: float
+    tried: int
+    seconds: float
+
+
+def baseline_digest(task: Task) -> str:
+    """Name the baseline of ``task``: by the raw texts and labels of its splits, and the method."""
+    splits = {part: [_fingerprint(getattr(task, part)), list(getattr(task, part).labels)] for part in SPLITS}
+    return digest({"method": METHOD, "labels": len(task.labels), **splits})
+
+
+def fit_baseline(task: Task) -> Fit:
+    """Fit each kind of features with each strength, and return what is most accurate on validation.
+
+    Of equally accurate ones the one with the lower cross-entropy is taken, then the first. A kind of features with
+    which a fit would take long is passed over, unless it is the first.
+
+    Raises:
+        ValueError: all training texts have one label, or there is no feature at all.
+    """
+    began = time.perf_counter()
+    if len(set(task.train.labels)) < 2:
+        raise ValueError("all training texts have one label")
+    texts = _cut(task.train.texts)
+    best: tuple[tuple[float, float], Linear, float] | None = None
+    tried = 0
+    for features in kinds_of(texts):
+        path = _Path(features, texts, task)
+        if best is not None and path.is_too_large:
+            continue
+        for strength in path.strengths():
+            tried += 1
+            score, model = path.fit(strength)
+            if best is None or score > best[0]:
+                best = score, model, strength
+    if best is None:
+        raise ValueError("the training texts hold neither words nor characters")
+    return Fit(best[1], best[2], tried, time.perf_counter() - began)
+
+
+def kinds_of(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the kinds of features that are tried on these training texts, the plainest first."""
+    size = sum(map(len, texts))
+    words = sum(len(text.split()) for text in texts)
+    if size > _LONGEST_WORD * words:
+        return CHARACTERS, WORDS
+    kinds = [WORDS]
+    if size <= _PAIRS_UP_TO:
+        kinds.append(PAIRS)
+    if size <= _CHARACTERS_UP_TO:
+        kinds.append(CHARACTERS)
+    if 2 * sum(_is_marked(text) for text in texts) >= len(texts):
+        kinds.append(ROLES)
+    return tuple(kinds)
+
+
+class _Path:
+    """Fits of one kind of features, each strength starting from the one before."""
+
+    def __init__(self, features: str, texts: Sequence[str], task: Task) -> None:
+        self._features, self._labels = features, len(task.labels)
+        self._train = np.asarray(task.train.labels)
+        self._validation = np.asarray(task.validation.labels)
+        most = max(_MOST_COEFFICIENTS // self._labels, _FEWEST_FEATURES)
+        self._vectoriser = _vectoriser(features, max_features=most)
+        self._scores: list[tuple[float, float]] = []
+        self.is_too_large = False
+        try:
+            self._rows = self._vectoriser.fit_transform(texts)
+        except ValueError:  # scikit-learn's word for an empty vocabulary
+            self._rows = None
+            return
+        self.is_too_large = self._rows.nnz * self._labels > _LONG_PASS
+        self._held_out = self._vectoriser.transform(task.validation.texts)
+        self._model = _regression(_passes(self._rows, self._labels))
+
+    def strengths(self) -> Iterator[float]:
+        """Yield the strengths that are worth a try, as the fits before tell."""
+        if self._rows is None:
+            return
+        for strength in STRENGTHS:
+            yield strength
+            before = self._scores[-2:-1]
+            if before and all(now < then for now, then in zip(self._scores[-1], before[0], strict=True)):
+                break  # weaker regularisation makes it worse in both
+        best = self._scores.index(max(self._scores))
+        if best == 0:
+            yield _STRONGEST
+        elif best == len(STRENGTHS) - 1:
+            yield _WEAKEST
+
+    def fit(self, strength: float) -> tuple[tuple[float, float], Linear]:
+        """Return the score on validation, accuracy and the negative of cross-entropy, and the model."""
+        from sklearn.exceptions import ConvergenceWarning
+
+        with warnings.catch_warnings():
+            # The work is bounded: an unfinished fit is only a little more regularised.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._model.set_params(C=strength).fit(self._rows, self._train)
+        weights, intercepts = _of_all_labels(self._model, self._labels)
+        said = _log_probabilities(self._held_out, weights, intercepts)
+        accuracy = float((said.argmax(axis=1) == self._validation).mean())
+        entropy = -float(said[np.arange(len(said)), self._validation].mean(dtype=np.float64))
+        self._scores.append((accuracy, -round(entropy, _DIGITS)))
+        names = tuple(str(name) for name in self._vectoriser.get_feature_names_out())
+        frequencies = np.asarray(self._vectoriser.idf_, dtype=np.float32)
+        return self._scores[-1], Linear(self._features, names, frequencies, weights, intercepts)
+
+
+def _regression(passes: int) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    # Stochastic average gradient (Schmidt, Le Roux and Bach 2017): its work follows the words that the rows have, that
+    # of L-BFGS all features times all labels, forty times as much where there are 64 labels.
+    return LogisticRegression(solver="sag", max_iter=passes, warm_start=True, random_state=0)
+
+
+def _passes(rows: Any, labels: int) -> int:
+    return int(np.clip(_WORK_OF_A_FIT // max(rows.nnz * labels, 1), _FEWEST_PASSES, _MOST_PASSES))
+
+
+def _of_all_labels(model: Any, labels: int) -> tuple[Floats, Floats]:
+    """Return weights and intercepts of every label of the task; scikit-learn has those of the labels that it saw."""
+    weights = np.zeros((labels, model.coef_.shape[1]), dtype=np.float32)
+    intercepts = np.full(labels, _NEVER, dtype=np.float32)
+    seen = np.asarray(model.classes_)
+    if len(seen) == 2:  # one row: that of the second label, against 0
+        weights[seen[1]], intercepts[seen] = model.coef_[0], (0.0, model.intercept_[0])
+    else:
+        weights[seen], intercepts[seen] = model.coef_, model.intercept_
+    return weights, intercepts
+
+
+def _log_probabilities(rows: Any, weights: Floats, intercepts: Floats) -> Floats:
+    from scipy.special import log_softmax
+
+    return np.asarray(log_softmax(rows @ weights.T + intercepts, axis=1), dtype=np.float32)
+
+
+def _vectoriser(features: str, **options: Any) -> TfidfVectorizer:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    how: dict[str, Mapping[str, Any]] = {
+        WORDS: {},
+        PAIRS: {"ngram_range": (1, 2)},
+        CHARACTERS: {"analyzer": "char_wb", "ngram_range": (1, 4)},
+        ROLES: {"analyzer": words_by_role},
+    }
+    plain = {} if features == ROLES else {"preprocessor": without_markers}
+    return TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **plain, **how[features], **options)
+
+
+def without_markers(text: str) -> str:
+    """Return the text in lower case without the markers of entities."""
+    return _MARKER.sub(" ", text.lower())
+
+
+def words_by_role(text: str) -> list[str]:
+    """Return each word of a text with two marked entities, and again with its role; without entities each word once."""
+    words: list[str] = []
+    places: dict[str, int] = {}
+    for found in _MARKED_WORD.findall(text.lower()):
+        if found.startswith("["):
+            places.setdefault(found, len(words))
+        else:
+            words.append(found)
+    if len(places) < 4:
+        return words
+    head, tail = ((places[f"[e{number}]"], places[f"[/e{number}]"]) for number in (1, 2))
+    first, last = sorted((head, tail))
+    roles = {
+        "head": words[slice(*head)],
+        "tail": words[slice(*tail)],
+        "between": words[first[1] : last[0]],
+        "left": words[max(first[0] - _NEAR, 0) : first[0]],
+        "right": words[last[1] : last[1] + _NEAR],
+    }
+    return [*words, *(f"{role}:{word}" for role, with_role in roles.items() for word in with_role)]
+
+
+def _is_marked(text: str) -> bool:
+    return all(marker in text for marker in ("[E1]", "[/E1]", "[E2]", "[/E2]"))
+
+
+def _cut(texts: Sequence[str]) -> list[str]:
+    longest = max(_MOST_CHARACTERS // max(len(texts), 1), 1)
+    return [text[:longest] for text in texts]
+
+
+def _fingerprint(split: Split) -> str:
+    hashed = hashlib.sha256()
+    for text in split.texts:
+        data = text.encode(_CODEC, _ERRORS)
+        hashed.update(f"{len(data)}\n".encode() + data)
+    return hashed.hexdigest()

@@ -1,0 +1,129 @@
+"""The linear baseline of a study: fitted once, kept in the store, noted in the study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tlm_search.committee.frontier import frontier
+from tlm_search.data.prepare import read_task
+from tlm_search.data.prepared import LABELS, PreparedData
+from tlm_search.data.sampling import Task
+from tlm_search.digest import digest
+from tlm_search.errors import StoreError, UserError
+from tlm_search.members.baseline import KIND, baseline_digest, fit_baseline
+from tlm_search.members.simulated import simulated_baseline, simulated_labels
+from tlm_search.members.store import Entry, Store
+from tlm_search.search.optuna_study import Ledger
+from tlm_search.search.record import BASELINE
+
+Announce = Callable[[str], None]
+
+
+def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task | None, announce: Announce) -> bool:
+    """Note the linear baseline in the study, unless it is there or the space leaves it out; return whether it was.
+
+    ``task`` is the task if it was read just now, else it is read again. Whatever goes wrong is announced in a line: a
+    study needs no baseline.
+    """
+    space, noted = ledger.space, ledger.noted(BASELINE)
+    if space.baseline == "none":
+        return False
+    try:
+        if noted is not None and store.read(KIND, noted["digest"]) is not None:
+            return False
+        _check_same_task(ledger.noted("data"), data)
+        if space.trainer == "simulated":
+            entry = _simulated(data, store)
+        else:
+            task = task or read_task(space, store.root, progress=announce)
+            _check_same_rows(task, data)
+            entry = obtain_baseline(task, store=store, announce=announce)
+        attributes = attributes_of(entry)
+    except Exception as error:  # memory, sources that are gone, what scikit-learn says of strange texts
+        why = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        announce(f"no linear baseline: {' '.join(why.split())}")
+        return False
+    if noted == attributes:
+        return False
+    ledger.note(BASELINE, attributes)
+    accuracy = attributes["metrics"]["validation_accuracy"]
+    how = f"{attributes['features']}, C = {attributes['c']:g}, {attributes['seconds']:.1f} s"
+    announce(f"linear baseline: validation accuracy {accuracy:.4f} ({how})")
+    return True
+
+
+def obtain_baseline(task: Task, *, store: Store, announce: Announce = lambda line: None) -> Entry:
+    """Return the baseline of ``task`` from the store, or fit it and store it.
+
+    Its document says what was chosen and what it reaches; ``logits`` holds the log probabilities of the validation and
+    the test texts, float32 (rows, labels), ``model`` the model itself.
+
+    Raises:
+        ValueError: the training texts have one label, or no features.
+        StoreError: the store cannot be read or written.
+    """
+    name = baseline_digest(task)
+    with store.lock(KIND, name):
+        entry = store.read(KIND, name)
+        if entry is None:
+            announce(f"fitting the linear baseline to {len(task.train.texts)} texts")
+            fit = fit_baseline(task)
+            logits = {part: fit.model.log_probabilities(getattr(task, part).texts) for part in ("validation", "test")}
+            facts = {
+                "features": fit.model.features,
+                "c": fit.strength,
+                "vocabulary": len(fit.model.vocabulary),
+                "parameters": fit.model.weights.size + fit.model.intercepts.size,
+                "tried": fit.tried,
+                "seconds": round(fit.seconds, 3),
+                "task": task.name,
+            }
+            labels = {part: np.asarray(getattr(task, part).labels) for part in logits}
+            document = {**facts, "frontier": _frontier(logits, labels)}
+            entry = store.write(KIND, name, document, {"logits": logits, "model": fit.model.arrays()})
+    return entry
+
+
+def attributes_of(entry: Entry) -> dict[str, Any]:
+    """Return what a study keeps of its baseline, as JSON."""
+    document = entry.document
+    row = document["frontier"][0]
+    names = ("validation_accuracy", "test_accuracy", "validation_cross_entropy", "test_cross_entropy", "test_macro_f1")
+    metrics = {**{name: row[name] for name in names}, "training_seconds": document["seconds"]}
+    if "parameters" in document:
+        metrics["parameters"] = document["parameters"]
+    kept = {name: document[name] for name in ("features", "c", "vocabulary", "tried", "seconds", "frontier")}
+    return {"digest": entry.digest, **kept, "metrics": metrics}
+
+
+def _simulated(data: PreparedData, store: Store) -> Entry:
+    name = digest(["simulated baseline", len(data.labels)])
+    entry = store.read(KIND, name)
+    if entry is None:
+        logits = simulated_baseline(data)
+        labels = dict(zip(("validation", "test"), simulated_labels(data), strict=True))
+        facts = {"features": "simulated", "c": 1.0, "vocabulary": 0, "tried": 1, "seconds": 0.0}
+        entry = store.write(KIND, name, {**facts, "frontier": _frontier(logits, labels)}, {"logits": logits})
+    return entry
+
+
+def _frontier(logits: Mapping[str, Any], labels: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the record of a committee of one, which is judged as all committees are."""
+    validation, test = (logits[part][None] for part in ("validation", "test"))
+    records = frontier(validation, test, labels["validation"], labels["test"])
+    return [{key: round(value, 6) if isinstance(value, float) else value for key, value in r.items()} for r in records]
+
+
+def _check_same_task(noted: Mapping[str, Any], data: PreparedData) -> None:
+    if noted["task_fingerprint"] != data.task_fingerprint:
+        raise StoreError("the texts of the task have changed since the study began")
+
+
+def _check_same_rows(task: Task, data: PreparedData) -> None:
+    """Refuse texts that are not those of the prepared data: nothing could be compared row by row."""
+    for part in ("validation", "test"):
+        if list(getattr(task, part).labels) != np.load(data.folder(part) / LABELS).tolist():
+            raise StoreError("the texts of the task have changed since they were prepared")
