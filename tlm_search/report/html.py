@@ -190,6 +190,9 @@ def _facts(record: StudyRecord) -> list[str]:
         facts.append(f"task {task}, {plural(len(record.labels), 'label')}")
     if corpus := record.data.get("corpus_name"):
         facts.append(f"corpus {corpus}")
+    if texts := record.data.get("unlabelled_texts"):
+        left_out = f", {texts['held_out']:,} that validation or test has left out" if texts.get("held_out") else ""
+        facts.append(f"{plural(texts['used'], 'unlabelled text')}{left_out}")
     return facts
 
 

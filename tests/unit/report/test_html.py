@@ -1,6 +1,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import builders
@@ -170,3 +171,10 @@ def test_two_thousand_trials_take_seconds(tmp_path):
     path = write_report(record, None, tmp_path)
     assert time.process_time() - started < 15  # 2.5 s on an idle core
     assert path.stat().st_size < 6e6
+
+
+def test_the_page_says_how_many_unlabelled_texts_there_are_and_were_left_out(tmp_path):
+    record = builders.study(builders.grid(6), reference_trial=builders.reference())
+    texts = {"available": 2_000, "used": 1_900, "held_out": 90, "repeated": 10}
+    page = page_of(replace(record, data={**record.data, "unlabelled_texts": texts}), tmp_path)
+    assert "1,900 unlabelled texts, 90 that validation or test has left out" in page.text
