@@ -145,7 +145,7 @@ def load_texts(task: TaskSection, section: UnlabelledSection, cache: Path) -> li
     """
     place = local_place(section.source)
     if place is not None and (file := _single_file(place)) and is_fewrel(value := json_of(file)):
-        return list(read_fewrel(file, value).texts)
+        return list(read_fewrel(file, value, marked=task.entities == "marked").texts)
     of_task = task.config if section.source == task.source else None
     documents = CorpusSection(
         source=section.source,

@@ -33,17 +33,22 @@ def load_task(section: TaskSection, cache: Path) -> Task:
     if section.entities == "marked":
         for part in (data, held_out):
             if part is not None:
-                _require_markers(section, part)
+                require_markers(part.texts, f"task {section.source}")
     return split_task(section, data, held_out=held_out)
 
 
-def _require_markers(section: TaskSection, data: Labelled) -> None:
-    texts = [text for text in data.texts if text]
+def require_markers(texts: Sequence[str], where: str) -> None:
+    """Refuse ``texts`` of which one has not the markers of ``entities: marked``; empty ones do not count.
+
+    Raises:
+        DataError: how many have not, and what one is like.
+    """
+    texts = [text for text in texts if text]
     lacking = [text for text in texts if not is_marked(text)]
     if lacking:
         start = lacking[0] if len(lacking[0]) <= _SHOWN else f"{lacking[0][:_SHOWN]}..."
         raise DataError(
-            f"task {section.source}: {len(lacking):,} of {len(texts):,} texts have not each of the markers "
+            f"{where}: {len(lacking):,} of {len(texts):,} texts have not each of the markers "
             f"{' '.join(MARKERS)} once and in order, such as {start!r}",
             hint=f"with entities: marked a text is such as {EXAMPLE!r}; mark all texts so, or leave entities out",
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tlm_search.data import pydocs
 from tlm_search.data.sampling import Task, likeness
 from tlm_search.data.sources import PYDOCS, load_texts
+from tlm_search.data.tasks import require_markers
 from tlm_search.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ def load_unlabelled(section: TaskSection, task: Task, cache: Path) -> Unlabelled
     earlier text was counts as repeated. ``cache`` is a folder for what took long to read.
 
     Raises:
-        DataError: the source is missing, cannot be read, or has fewer texts than asked for, or none.
+        DataError: the source is missing, cannot be read, or has fewer texts than asked for, or none; or texts lack the
+            markers of ``entities: marked``.
     """
     assert section.unlabelled is not None
     of_pydocs = section.unlabelled.source == PYDOCS
     found = _paragraphs(section, task, cache) if of_pydocs else load_texts(section, section.unlabelled, cache)
+    if section.entities == "marked":
+        require_markers(found, f"task.unlabelled {section.unlabelled.source}")
     held_out, seen = task.held_out(), set(map(likeness, task.train.texts))
     texts: list[str] = []
     left_out = repeated = 0

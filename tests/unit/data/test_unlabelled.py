@@ -124,6 +124,13 @@ def test_the_layout_of_fewrel_is_read_without_its_labels(tmp_path: Path) -> None
     found = load_unlabelled(section, load_task(section, tmp_path), tmp_path)
     assert (found.available, found.held_out, found.repeated, len(found.texts)) == (16, 8, 4, 4)
     assert found.texts[0].startswith("head ; tail ; w")
+    marked = section.model_copy(update={"entities": "marked"})
+    found = load_unlabelled(marked, load_task(marked, tmp_path), tmp_path)
+    assert found.texts[0].startswith("[E1] w")
+    csv_of(tmp_path / "plain.csv", ["a text without markers"])
+    other = TaskSection(**{**marked.model_dump(), "unlabelled": str(tmp_path / "plain.csv")})
+    with pytest.raises(DataError, match=r"task.unlabelled .*plain.csv: 1 of 1 texts have not each of the markers"):
+        load_unlabelled(other, load_task(other, tmp_path), tmp_path)
 
 
 def test_pydocs_gives_paragraphs_of_the_packages_of_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
