@@ -175,3 +175,13 @@ def test_documents_that_a_try_needs_are_counted():
     made = space(search=search, reference={"depth": 6, "pretrain_size": 0, "trials": 2})
     assert values(made, "pretrain_size") == [0, 500]
     assert made.largest_pretrain_size() == 500
+
+
+def test_the_reference_starts_from_the_word_vectors_that_committees_have():
+    fixed = space(search={**SEARCH, "initial_embeddings": "cooccurrence"}, reference={**REFERENCE, "trials": 3})
+    assert values(fixed, "initial_embeddings") == ["cooccurrence"] * 3
+    search = {**SEARCH, "initial_embeddings": {"choices": ["random", "cooccurrence"]}}
+    ((_, message),) = problems(search=search, reference={**REFERENCE, "trials": 3})
+    assert message.startswith("initial_embeddings is missing")
+    given = space(search=search, reference={**REFERENCE, "initial_embeddings": "cooccurrence", "trials": 3})
+    assert values(given, "initial_embeddings") == ["cooccurrence"] * 3
