@@ -1,4 +1,8 @@
-"""Cautions for a reader who compares committees with the reference: the trials of each, and choices at an edge."""
+"""Cautions for a reader who compares committees with the reference.
+
+They tell the trials of each side, nuisance settings that were chosen at an edge, and a reference that is worse than the
+linear model.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from tlm_search.committee.candidates import whole
 from tlm_search.report.insight import best_committee, place_in_domain
-from tlm_search.report.words import describe, number, plural
+from tlm_search.report.words import describe, number, percent, plural
 from tlm_search.search.record import StudyRecord
 
 Side = Literal["committee", "reference"]
@@ -21,18 +26,19 @@ _FURTHER = {"lower": "lower", "upper": "higher"}
 class Caution:
     """A reason to read a comparison with care, in ``words``.
 
-    ``edge``: the nuisance ``setting`` that was chosen for a ``side`` lies at an end of its range.
+    ``edge``: the nuisance ``setting`` that was chosen for a ``side`` lies at an end of its range. ``below_baseline``:
+    the reference is worse than the linear model on test.
     """
 
-    kind: Literal["edge"]
+    kind: Literal["edge", "below_baseline"]
     side: Side
     words: str
     setting: str = ""
 
 
 def cautions(record: StudyRecord) -> tuple[Caution, ...]:
-    """Return the cautions on the best committee, then those on the reference."""
-    found: list[Caution] = []
+    """Return the cautions: a reference below the linear model, edges of the best committee, and of the reference."""
+    found = list(_below_baseline(record))
     best = best_committee(record)
     if best is not None:
         nuisance = [name for name, domain in record.space.searched().items() if domain.role == "nuisance"]
@@ -68,6 +74,18 @@ def reference_tries_table(record: StudyRecord) -> pd.DataFrame:
     ]
     columns = ["try", "chosen", *names, "validation_accuracy", "test_accuracy", "error"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _below_baseline(record: StudyRecord) -> Iterator[Caution]:
+    reference = None if record.reference is None else whole(record.reference)
+    baseline = None if record.baseline is None else whole(record.baseline)
+    if reference is not None and baseline is not None and reference.test_accuracy < baseline.test_accuracy:
+        words = (
+            f"The reference is below the linear model, {percent(reference.test_accuracy)} on test against "
+            f"{percent(baseline.test_accuracy)}: a committee that matches it shows little. It may need other settings, "
+            "more training or more trials."
+        )
+        yield Caution("below_baseline", "reference", words)
 
 
 def _edges(record: StudyRecord, side: Side, settings: Mapping[str, Any], names: Iterable[str]) -> Iterator[Caution]:
