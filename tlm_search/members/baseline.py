@@ -42,13 +42,13 @@ WORDS, PAIRS, CHARACTERS, ROLES = "words", "word pairs", "characters", "words by
 STRENGTHS = (1.0, 10.0, 100.0)  # C, the inverse of the regularisation, in the order in which they are tried
 _WEAKEST, _STRONGEST = 1000.0, 0.1  # tried where the best is the last, or the first, of these
 
-_MOST_COEFFICIENTS = 5_000_000  # features times labels: 20 MB in the store
-_FEWEST_FEATURES = 5_000
+MOST_COEFFICIENTS = 5_000_000  # features times labels: 20 MB in the store
+FEWEST_FEATURES = 5_000
 _MOST_CHARACTERS = 100_000_000  # of the training texts together; of longer ones the first part is read
 _PAIRS_UP_TO, _CHARACTERS_UP_TO = 30_000_000, 3_000_000  # characters of the training texts: more would take minutes
 _LONGEST_WORD = 20  # mean characters between spaces, from which on a text counts as one without spaces
 _WORK_OF_A_FIT = 3e8  # values of the rows that are read, times labels: about two seconds
-_LONG_PASS = 6e7  # the same of one pass: a fit takes four seconds then, or more
+LONG_PASS = 6e7  # the same of one pass: a fit takes four seconds then, or more
 _FEWEST_PASSES, _MOST_PASSES = 10, 100  # over the rows; from ten on the accuracy changes by a few tenths of a point
 _NEVER = -30.0  # logit of a label that no training text has
 _CODEC, _ERRORS = "utf-8", "surrogatepass"  # JSON may hold half of a character
@@ -177,7 +177,7 @@ class _Path:
         self._features, self._labels = features, len(task.labels)
         self._train = np.asarray(task.train.labels)
         self._validation = np.asarray(task.validation.labels)
-        most = max(_MOST_COEFFICIENTS // self._labels, _FEWEST_FEATURES)
+        most = max(MOST_COEFFICIENTS // self._labels, FEWEST_FEATURES)
         self._vectoriser = _vectoriser(features, max_features=most)
         self._scores: list[tuple[float, float]] = []
         self.is_too_large = False
@@ -186,9 +186,9 @@ class _Path:
         except ValueError:  # scikit-learn's word for an empty vocabulary
             self._rows = None
             return
-        self.is_too_large = self._rows.nnz * self._labels > _LONG_PASS
+        self.is_too_large = self._rows.nnz * self._labels > LONG_PASS
         self._held_out = self._vectoriser.transform(task.validation.texts)
-        self._model = _regression(_passes(self._rows, self._labels))
+        self._model = regression(passes_of(self._rows, self._labels))
 
     def strengths(self) -> Iterator[float]:
         """Yield the strengths that are worth a try, as the fits before tell."""
@@ -213,7 +213,7 @@ class _Path:
             # The work is bounded: an unfinished fit is only a little more regularised.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model.set_params(C=strength).fit(self._rows, self._train)
-        weights, intercepts = _of_all_labels(self._model, self._labels)
+        weights, intercepts = of_all_labels(self._model, self._labels)
         said = _log_probabilities(self._held_out, weights, intercepts)
         accuracy = float((said.argmax(axis=1) == self._validation).mean())
         entropy = -float(said[np.arange(len(said)), self._validation].mean(dtype=np.float64))
@@ -223,7 +223,8 @@ class _Path:
         return self._scores[-1], Linear(self._features, names, frequencies, weights, intercepts)
 
 
-def _regression(passes: int) -> Any:
+def regression(passes: int) -> Any:
+    """Return a logistic regression that is fitted in so many passes, each fit starting from the one before."""
     from sklearn.linear_model import LogisticRegression
 
     # Stochastic average gradient (Schmidt, Le Roux and Bach 2017): its work follows the words that the rows have, that
@@ -231,11 +232,12 @@ def _regression(passes: int) -> Any:
     return LogisticRegression(solver="sag", max_iter=passes, warm_start=True, random_state=0)
 
 
-def _passes(rows: Any, labels: int) -> int:
+def passes_of(rows: Any, labels: int) -> int:
+    """Return how many passes over the ``rows`` (texts, features) a fit may take."""
     return int(np.clip(_WORK_OF_A_FIT // max(rows.nnz * labels, 1), _FEWEST_PASSES, _MOST_PASSES))
 
 
-def _of_all_labels(model: Any, labels: int) -> tuple[Floats, Floats]:
+def of_all_labels(model: Any, labels: int) -> tuple[Floats, Floats]:
     """Return weights and intercepts of every label of the task; scikit-learn has those of the labels that it saw."""
     weights = np.zeros((labels, model.coef_.shape[1]), dtype=np.float32)
     intercepts = np.full(labels, _NEVER, dtype=np.float32)

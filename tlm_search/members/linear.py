@@ -10,28 +10,35 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.words import pieces_of
 from tlm_search.errors import TrainingError
+from tlm_search.members.baseline import (
+    FEWEST_FEATURES,
+    LONG_PASS,
+    MOST_COEFFICIENTS,
+    STRENGTHS,
+    of_all_labels,
+    passes_of,
+    regression,
+)
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import LinearSpec
 from tlm_search.members.store import Arrays, Entry
 from tlm_search.model.batching import batches, rows
 from tlm_search.model.linear import LinearWeights, linear_logits, parameters_of, term_keys, term_tables, with_terms
 
-_STRENGTHS = (1.0, 10.0, 100.0)  # C of the logistic regression, the inverse of its penalty
-_ITERATIONS = 200
-_LEAST_TEXTS = 2  # training texts that a word pair is in: most are in one alone, and say nothing of other texts
-_NEVER = -1e4  # the score of a label that no training text has
+_HINT = "take linear_member out of the space, or look at the task's texts"
+_DIGITS = 9  # cross-entropies that differ by less are equal
 
 Terms = tuple[NDArray[np.int64], NDArray[np.int64]]  # of each term that occurs: the text's number, and the key
 
@@ -39,40 +46,40 @@ Terms = tuple[NDArray[np.int64], NDArray[np.int64]]  # of each term that occurs:
 def fit_linear(spec: LinearSpec, *, data: PreparedData) -> tuple[dict[str, Any], Arrays]:
     """Fit the linear model of ``spec``: its document and its arrays, as the store keeps them.
 
-    Of words alone and of words with word pairs, and of three strengths of the penalty, the best on validation is taken,
-    of equal ones the first. The value of a term is that of scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``.
+    Of words alone and of words with word pairs, and of three strengths of the regularisation, what is most accurate on
+    validation is taken, of equal ones what has the lower cross-entropy. Pairs are passed over where a fit would take
+    long. Where entities are marked, words count once more by the spans that they lie in. The value of a term is that
+    of scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``; the most frequent terms are kept, as by ``baseline``.
 
     Raises:
-        TrainingError: the training texts have no words.
+        TrainingError: the training texts have no words, or one label.
         StoreError: the tokenizer or the texts are not in the store.
     """
     began = time.perf_counter()
     texts = {split: TokenArray.open(data.folder(split)) for split in ("train", "validation", "test")}
     labels = {split: np.load(data.folder(split) / "labels.npy") for split in texts}
+    if len(np.unique(labels["train"])) < 2:
+        raise TrainingError("the linear model cannot be fitted: all training texts have one label", hint=_HINT)
     pieces = pieces_of(open_tokenizer(data.folder("tokenizer")), special=data.special.values())
-    chosen: dict[str, Any] = {"validation_accuracy": -1.0}
-    words: NDArray[np.int64] = np.zeros(0, np.int64)
-    flops = 0.0
+    markers, pad = Markers.of(data.special), data.special["pad"]
+    best, chosen, flops = (-1.0, 0.0), {}, 0.0
     for pairs in (False, True):
-        tables = term_tables(pieces, pairs=pairs)
-        train, validation = (_terms(tables, texts[split], data.special["pad"]) for split in ("train", "validation"))
-        keys, idf = _vocabulary(train, always=words, texts=len(texts["train"]))
-        if not len(keys):
-            raise TrainingError(
-                "the linear model cannot be fitted: no training text has a word of two letters or digits",
-                hint="take linear_member out of the space, or look at the task's texts",
-            )
-        words = words if pairs else keys
+        tables = term_tables(pieces, pairs=pairs, markers=markers)
+        train, validation = (_terms(tables, texts[split], pad) for split in ("train", "validation"))
+        keys, idf = _vocabulary(train, texts=len(texts["train"]), labels=spec.labels)
         known = _matrix(train, keys, idf, len(texts["train"]))
+        if pairs and known.nnz * spec.labels > LONG_PASS:
+            break
         asked = _matrix(validation, keys, idf, len(texts["validation"]))
-        for strength in _STRENGTHS:
-            model = _regression(known, labels["train"], strength)
+        model = regression(passes_of(known, spec.labels))
+        for strength in STRENGTHS:
+            coefficients, intercept = _fitted(model, known, labels["train"], strength, spec.labels)
             flops += 4.0 * known.nnz * spec.labels * int(np.max(model.n_iter_))
-            accuracy = float(np.mean(model.predict(asked) == labels["validation"]))
-            if accuracy > chosen["validation_accuracy"]:
-                chosen = {"pairs": pairs, "strength": strength, "validation_accuracy": accuracy}
-                weights = with_terms(tables, keys, idf=idf, **_coefficients(model, spec.labels))
-    logits = {split: answers(weights, texts[split], pad=data.special["pad"]) for split in ("validation", "test")}
+            score = _score(asked @ coefficients.T + intercept, labels["validation"])
+            if score > best:
+                best, chosen = score, {"pairs": pairs, "strength": strength, "validation_accuracy": score[0]}
+                weights = with_terms(tables, keys, idf=idf, coefficients=coefficients.T, intercept=intercept)
+    logits = {split: answers(weights, texts[split], pad=pad) for split in ("validation", "test")}
     document = {
         "spec": spec.to_document(),
         "labels": list(data.labels),
@@ -111,16 +118,20 @@ def _terms(tables: LinearWeights, texts: TokenArray, pad: int) -> Terms:
     return np.concatenate(numbers), np.concatenate(found)
 
 
-def _vocabulary(
-    train: Terms, *, always: NDArray[np.int64], texts: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the different keys, rising, and the inverse document frequency of each as scikit-learn smooths it.
+def _vocabulary(train: Terms, *, texts: int, labels: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the keys of the terms, rising, and the inverse document frequency of each as scikit-learn smooths it.
 
-    Besides those that are ``always`` wanted, where these are given, only keys that enough texts have are kept.
+    Raises:
+        TrainingError: there are none.
     """
     keys, term = np.unique(train[1], return_inverse=True)
+    if not len(keys):
+        raise TrainingError(
+            "the linear model cannot be fitted: no training text has a word of two letters or digits", hint=_HINT
+        )
     frequency = np.bincount(np.unique(train[0] * len(keys) + term) % len(keys), minlength=len(keys))
-    kept = np.isin(keys, always) | (frequency >= (_LEAST_TEXTS if len(always) else 1))
+    most = max(MOST_COEFFICIENTS // labels, FEWEST_FEATURES)
+    kept = np.sort(np.argsort(-frequency, kind="stable")[:most])
     return keys[kept], np.log((1 + texts) / (1 + frequency[kept])) + 1
 
 
@@ -132,24 +143,24 @@ def _matrix(terms: Terms, keys: NDArray[np.int64], idf: NDArray[np.float64], tex
     known = keys[place] == terms[1]
     counts = csr_matrix((np.ones(known.sum()), (terms[0][known], place[known])), shape=(texts, len(keys)))
     counts.data = 1 + np.log(counts.data)
-    return normalize(counts.multiply(idf).tocsr())
+    return normalize(counts.multiply(idf).tocsr()).astype(np.float32)
 
 
-def _regression(matrix: Any, labels: NDArray[np.int64], strength: float) -> Any:
+def _fitted(
+    model: Any, rows: Any, truth: NDArray[np.int64], strength: float, labels: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return coefficients ``(labels, terms)`` and intercepts of the regression once it is fitted."""
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        # Where it stopped early it is judged on validation like the others.
+        # The work is bounded: an unfinished fit is only a little more regularised.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=strength, max_iter=_ITERATIONS).fit(matrix, labels)
+        model.set_params(C=strength).fit(rows, truth)
+    return of_all_labels(model, labels)
 
 
-def _coefficients(model: Any, labels: int) -> Mapping[str, NDArray[np.float64]]:
-    """Return coefficients and intercepts for all labels, also for those that no training text has."""
-    weight, bias = model.coef_, model.intercept_
-    if len(weight) == 1:  # of two labels scikit-learn keeps the second alone
-        weight, bias = np.concatenate([np.zeros_like(weight), weight]), np.concatenate([np.zeros_like(bias), bias])
-    coefficients, intercept = np.zeros((weight.shape[1], labels)), np.full(labels, _NEVER)
-    coefficients[:, model.classes_], intercept[model.classes_] = weight.T, bias
-    return {"coefficients": coefficients, "intercept": intercept}
+def _score(scores: NDArray[np.floating], truth: NDArray[np.int64]) -> tuple[float, float]:
+    """Return accuracy, and the negative of cross-entropy."""
+    logits = torch.from_numpy(np.asarray(scores, np.float64)).log_softmax(-1).numpy()
+    entropy = -float(logits[np.arange(len(truth)), truth].mean())
+    return float((logits.argmax(-1) == truth).mean()), -round(entropy, _DIGITS)

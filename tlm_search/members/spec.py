@@ -65,15 +65,19 @@ class Teaching:
 
 @dataclass(frozen=True)
 class LinearSpec:
-    """A linear model on the words of a task, which ``task`` and ``tokenizer`` name by their fingerprints."""
+    """A linear model on the words of a task, which ``task`` and ``tokenizer`` name by their fingerprints.
+
+    Where the task's entities are ``marked``, words count by their role too.
+    """
 
     task: str
     tokenizer: str
     labels: int
+    marked: bool = False
 
     def to_document(self) -> dict[str, Any]:
         """Return the spec as JSON."""
-        return {"schema": LINEAR_SCHEMA, **asdict(self)}
+        return {"schema": LINEAR_SCHEMA, **without_defaults(asdict(self), {"marked": False})}
 
     @cached_property
     def digest(self) -> str:
@@ -146,11 +150,12 @@ def committee_specs(
     task: str,
     seeds: Sequence[int],
     tokenizer: str = "",
+    marked: bool = False,
 ) -> tuple[MemberSpec, ...]:
     """Return the members of the committee that complete ``settings`` describe, one per seed.
 
     ``corpus`` and ``task`` are the fingerprints of the token arrays (``corpus`` of the first ``pretrain_size`` texts),
-    ``tokenizer`` is that of what made them.
+    ``tokenizer`` is that of what made them; entities may be ``marked``.
     """
     architecture = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
     documents, pretraining = int(settings["pretrain_size"]), pretraining_of(settings)
@@ -171,7 +176,7 @@ def committee_specs(
             labels=labels,
             settings=finetuning,
             seed=seed,
-            linear=LinearSpec(task, tokenizer, labels) if settings["linear_member"] else None,
+            linear=LinearSpec(task, tokenizer, labels, marked) if settings["linear_member"] else None,
         )
         for seed in seeds
     )

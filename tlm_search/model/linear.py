@@ -13,10 +13,15 @@ The tensors:
 - ``powers`` int64 ``(places,)``: the powers of the polynomial's base;
 - ``buckets`` int64 ``(2^b,)``: where each bucket begins in ``keys`` int64 ``(terms + 8,)``, which holds 8 at most;
 - ``idf`` float32 ``(terms,)``, ``coefficients`` float32 ``(terms, labels)``, ``intercept`` float32 ``(labels,)``;
-- ``pair`` int64 ``()``: what the key of a pair's first word is multiplied by; only where pairs are terms.
+- ``pair`` int64 ``()``: what the key of a pair's first word is multiplied by; only where pairs are terms;
+- ``markers`` int64 ``(4,)``, the tokens that mark two entities, and ``roles`` int64 ``(5,)``, what the key of a word in
+  a span is multiplied by; only where entities are marked. Each word is then a term once more for each of the spans that
+  it begins in: the head, the tail, the words between them, and those around (``tlm_search.model.spans``).
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import numpy as np
 import torch
@@ -24,22 +29,31 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.words import Pieces
+from tlm_search.model.spans import find_spans
 
 LinearWeights = dict[str, Tensor]  # by name, see above
 
 _WIDEST = 8  # keys of a bucket
+_ROLES = 5
 _BASE, _PAIR, _SEED = 0xD1342543DE82EF95, 0xF1357AEA2E62A9C5, 0x2545F4914F6CDD1D  # odd, without a pattern
 _PLACES = 512  # characters of a word that have a power of their own
 _TINY = 1e-30
 
 
-def term_tables(pieces: Pieces, *, pairs: bool) -> LinearWeights:
-    """Return the tensors that ``term_keys`` takes: those that the vocabulary gives."""
-    columns = [[_polynomial(text), len(text), int(begins)] for text, begins in zip(*_columns(pieces), strict=True)]
+def term_tables(pieces: Pieces, *, pairs: bool, markers: Markers | None = None) -> LinearWeights:
+    """Return the tensors that ``term_keys`` takes: those that the vocabulary gives; with roles where it has markers."""
+    tokens = zip(pieces.texts, pieces.begins.tolist(), strict=True)
+    columns = [[_polynomial(text), len(text), int(begins)] for text, begins in tokens]
     powers = np.multiply.accumulate(np.array([1] + [_BASE] * (_PLACES - 1), np.uint64))
     tables = {"pieces": _signed(np.array(columns, np.uint64)), "powers": _signed(powers)}
-    return {**tables, "pair": _signed(np.array(_PAIR, np.uint64))} if pairs else tables
+    if pairs:
+        tables["pair"] = _signed(np.array(_PAIR, np.uint64))
+    if markers is not None:
+        tables["roles"] = _signed(np.array([_random(-1 - role) | 1 for role in range(_ROLES)], np.uint64))
+        tables["markers"] = torch.tensor(markers)
+    return tables
 
 
 def with_terms(
@@ -92,14 +106,29 @@ def term_keys(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> tuple
     place = passed - none.scatter_add(1, word, passed * starts).gather(1, word)
     keys = none.scatter_add(1, word, code * weights["powers"][place.clamp(max=_PLACES - 1)])
     kept = none.scatter_add(1, word, characters) > 1
-    if "pair" not in weights:
-        return keys, kept
-    # Words that are not kept make way: a pair are two that follow each other without them.
-    keys = none.scatter_add(1, (kept.cumsum(1) - 1).clamp(min=0), keys * kept)
-    words = kept.sum(1, keepdim=True)
-    number = torch.arange(ids.shape[1], device=ids.device)
-    pairs = keys[:, :-1] * weights["pair"] + keys[:, 1:]
-    return torch.cat([keys, pairs], 1), torch.cat([number < words, number[1:] < words], 1)
+    terms, are_terms = [keys], [kept]
+    if "roles" in weights:
+        # Not the first span, which is the whole text.
+        spans = find_spans(ids, mask, cast(Markers, weights["markers"].unbind()))[:, 1:]
+        inside = (spans & (starts > 0).unsqueeze(1)).long()
+        inside = torch.zeros_like(inside).scatter_add(2, word.unsqueeze(1).expand_as(inside), inside)
+        terms.append((keys.unsqueeze(1) * weights["roles"].unsqueeze(1)).flatten(1))
+        are_terms.append(((inside > 0) & kept.unsqueeze(1)).flatten(1))
+    if "pair" in weights:
+        pairs, are_pairs = _pairs(keys, kept, weights["pair"])
+        terms.append(pairs)
+        are_terms.append(are_pairs)
+    return torch.cat(terms, 1), torch.cat(are_terms, 1)
+
+
+def _pairs(keys: Tensor, kept: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the keys of each two words that follow each other, ``(texts, length - 1)``, and which of them there are.
+
+    Words that are not ``kept`` are passed over.
+    """
+    packed = torch.zeros_like(keys).scatter_add(1, (kept.cumsum(1) - 1).clamp(min=0), keys * kept)
+    number = torch.arange(1, keys.shape[1], device=keys.device)
+    return packed[:, :-1] * factor + packed[:, 1:], number < kept.sum(1, keepdim=True)
 
 
 def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> Tensor:
@@ -122,10 +151,6 @@ def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> T
     length = (value * share).sum(1, keepdim=True).sqrt().clamp(min=_TINY)
     scores = ((share / length).unsqueeze(1) @ weights["coefficients"][term]).squeeze(1) + weights["intercept"]
     return scores.log_softmax(-1)
-
-
-def _columns(pieces: Pieces) -> tuple[tuple[str, ...], list[bool]]:
-    return pieces.texts, pieces.begins.tolist()
 
 
 def _polynomial(text: str) -> int:

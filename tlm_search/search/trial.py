@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlm_search.committee.frontier import frontier
+from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.digest import digest
 from tlm_search.members.spec import MemberSpec, committee_specs, settings_of_teachers, students
@@ -156,6 +157,7 @@ def trial_specs(
         corpus=trainer.corpus_fingerprint(data, int(settings["pretrain_size"])),
         task=data.task_fingerprint,
         tokenizer=data.tokenizer_fingerprint,
+        marked=Markers.of(data.special) is not None,
         seeds=range(first, first + int(settings["committee_size"])),
     )
     return students(members, teachers, settings, unlabelled=data.unlabelled_fingerprint) if teachers else members

@@ -13,15 +13,19 @@ from sklearn.linear_model import LogisticRegression
 from test_train import CountingTrainer, specs_of
 
 from tlm_search.data import wordpiece
+from tlm_search.data.markers import MARKERS
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError, TrainingError
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.linear import fit_linear
+from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.spec import LinearSpec, MemberSpec, Teaching, parts_of_hybrid
 from tlm_search.members.store import Store
 from tlm_search.members.teaching import teach
 from tlm_search.members.train import KIND, LINEAR, obtain, train_if_free
+from tlm_search.search.trial import trial_specs
+from tlm_search.space.settings import complete
 
 LENGTH = 12
 WORDS = [f"{first}{second}" for first in "abcdef" for second in "aeiou"]
@@ -76,27 +80,58 @@ def test_it_is_the_pipeline_of_scikit_learn(data: PreparedData, labels: tuple[st
     splits = {split: texts_of(rows, seed, labels=count) for seed, (split, rows) in enumerate(data.rows.items())}
     reached = {}
     for pairs in (False, True):
-        vectoriser = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 1 + pairs))
-        matrices = {split: vectoriser.fit_transform(texts) if split == "train" else vectoriser.transform(texts)
-                    for split, (texts, _) in splits.items()}  # fmt: skip
-        if pairs:  # those of one text alone are left out
-            seen = np.asarray((matrices["train"] > 0).sum(0)).ravel()
-            names = vectoriser.get_feature_names_out()
-            vocabulary = [name for name, texts in zip(names, seen, strict=True) if " " not in name or texts > 1]
-            vectoriser = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), vocabulary=vocabulary)
-            matrices = {split: vectoriser.fit_transform(texts) if split == "train" else vectoriser.transform(texts)
-                        for split, (texts, _) in splits.items()}  # fmt: skip
+        vectoriser = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 1 + pairs), dtype=np.float32)
+        train = vectoriser.fit_transform(splits["train"][0])
+        validation, test = (vectoriser.transform(splits[split][0]) for split in ("validation", "test"))
+        model = LogisticRegression(solver="sag", max_iter=100, warm_start=True, random_state=0, tol=1e-4)
         for strength in (1.0, 10.0, 100.0):
-            model = LogisticRegression(C=strength, max_iter=200).fit(matrices["train"], splits["train"][1])
-            score = model.score(matrices["validation"], splits["validation"][1])
-            reached[pairs, strength] = score, model.predict_log_proba(matrices["test"])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.set_params(C=strength).fit(train, splits["train"][1])
+            said = model.predict_log_proba(validation)
+            truth = splits["validation"][1]
+            score = (said.argmax(-1) == truth).mean(), said[np.arange(len(truth)), truth].mean()
+            reached[pairs, strength] = score, model.predict_log_proba(test)
     best = max(reached, key=lambda name: reached[name][0])
     assert (document["pairs"], document["strength"]) == best
-    assert document["validation_accuracy"] == reached[best][0] > 0.5
+    assert document["validation_accuracy"] == reached[best][0][0] > 0.5
     np.testing.assert_allclose(arrays["logits"]["test"], reached[best][1], atol=2e-3)
     assert document["parameters"] == document["terms"] * (count + 1) + count
     assert document["seconds"] > 0
     assert document["flops"] > 0
+
+
+def test_words_count_by_their_role_where_entities_are_marked(data: PreparedData) -> None:
+    """The head tells the label, and the same words are heads and tails, in any order."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *MARKERS]
+    tokenizer = wordpiece.wordpiece([*special, *WORDS])
+    tokenizer.add_special_tokens(list(MARKERS))
+    (data.root / "tokenizer").mkdir()
+    wordpiece.save(tokenizer, data.root / "tokenizer")
+    random = np.random.default_rng(0)
+    for split, rows in data.rows.items():
+        labels = np.arange(rows) % 3
+        texts = []
+        for label in labels:
+            head, tail = WORDS[label], WORDS[(label + random.integers(1, 3)) % 3]
+            entities = random.permutation([f"[E1] {head} [/E1]", f"[E2] {tail} [/E2]"])
+            texts.append(f" {random.choice(WORDS[20:])} ".join(entities))
+        encoded = [tokenizer.encode(text).ids for text in texts]
+        TokenArray.write(data.root / split, encoded, vocabulary=50)
+        np.save(data.root / split / "labels.npy", labels)
+    facts = {"vocabulary": 50, "length": 16, "labels": data.labels, "rows": data.rows}
+    ids = {marker: tokenizer.token_to_id(marker) for marker in MARKERS}
+    plain = builders.prepared_data(data.root, **facts)
+    marked = replace(plain, special={**plain.special, **ids})
+    reached = [fit_linear(SPEC, data=given)[0]["validation_accuracy"] for given in (plain, marked)]
+    assert reached[0] < 0.7 < reached[1] == 1
+    hybrids = {
+        spec.linear
+        for given in (plain, marked)
+        for spec in trial_specs(complete({"linear_member": True}), seed=0, data=given, trainer=SimulatedTrainer())
+    }
+    assert {spec is not None and spec.marked for spec in hybrids} == {False, True}
+    assert len({spec.digest for spec in hybrids if spec is not None}) == 2
 
 
 def test_a_label_without_training_texts_is_never_said(worded: PreparedData) -> None:
@@ -104,11 +139,25 @@ def test_a_label_without_training_texts_is_never_said(worded: PreparedData) -> N
     np.save(worded.folder("train") / "labels.npy", labels % 2)
     _, arrays = fit_linear(SPEC, data=worded)
     assert arrays["logits"]["test"].shape == (18, 3)
-    assert softmax(arrays["logits"]["test"])[:, 2].max() == 0
+    assert softmax(arrays["logits"]["test"])[:, 2].max() < 1e-9
+    np.save(worded.folder("train") / "labels.npy", labels % 1)
+    with pytest.raises(TrainingError, match="all training texts have one label"):
+        fit_linear(SPEC, data=worded)
+
+
+def test_the_most_frequent_terms_are_kept_and_pairs_passed_over_where_they_take_long(
+    worded: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tlm_search.members.linear.MOST_COEFFICIENTS", 30)
+    monkeypatch.setattr("tlm_search.members.linear.FEWEST_FEATURES", 1)
+    monkeypatch.setattr("tlm_search.members.linear.LONG_PASS", 1)
+    document, arrays = fit_linear(SPEC, data=worded)
+    assert (document["terms"], document["pairs"]) == (10, False)
+    assert arrays["model"]["coefficients"].shape == (10, 3)
 
 
 def test_no_warning_of_the_fit_is_seen(worded: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tlm_search.members.linear._ITERATIONS", 1)
+    monkeypatch.setattr("tlm_search.members.linear.passes_of", lambda rows, labels: 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit_linear(SPEC, data=worded)

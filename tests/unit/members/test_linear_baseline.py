@@ -172,12 +172,12 @@ def test_the_name_follows_texts_labels_and_order():
 def test_work_is_bounded_and_an_unfinished_fit_is_no_warning(monkeypatch):
     monkeypatch.setattr(baseline, "_FEWEST_PASSES", 1)
     monkeypatch.setattr(baseline, "_WORK_OF_A_FIT", 1.0)
-    monkeypatch.setattr(baseline, "_MOST_COEFFICIENTS", 12)
-    monkeypatch.setattr(baseline, "_FEWEST_FEATURES", 1)
+    monkeypatch.setattr(baseline, "MOST_COEFFICIENTS", 12)
+    monkeypatch.setattr(baseline, "FEWEST_FEATURES", 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit = fit_baseline(task_of(by_words))
     assert fit.model.weights.shape == (3, 4)
-    monkeypatch.setattr(baseline, "_LONG_PASS", 1)
+    monkeypatch.setattr(baseline, "LONG_PASS", 1)
     fit = fit_baseline(task_of(by_words))
     assert (fit.model.features, fit.tried <= 4) == (WORDS, True)

@@ -10,33 +10,48 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from tlm_search.data.markers import Markers
 from tlm_search.data.words import Pieces
-from tlm_search.model.linear import linear_logits, parameters_of, term_keys, term_tables, with_terms
+from tlm_search.model.linear import LinearWeights, linear_logits, parameters_of, term_keys, term_tables, with_terms
 
 PIECES = [
     *[("", True)] * 3,  # special tokens, punctuation
     *[("hat", True), ("hats", True), ("s", False), ("s", True), ("ha", True), ("t", False), ("t", True)],
     *[("2", True), ("2", False), ("nd", False), ("ä", True), ("ma", True), ("tch", False), ("", False)],
+    *[("", True)] * 4,
 ]
+MARKERS = Markers(17, 18, 19, 20)
 TABLE = Pieces(tuple(text for text, _ in PIECES), np.array([begins for _, begins in PIECES]))
 LABELS = 3
 
 
-def words_of(ids: Sequence[int]) -> list[str]:
-    """The words of one character or more, put together one token after the other."""
+def words_of(ids: Sequence[int]) -> list[tuple[int, str]]:
+    """The words of two characters or more, put together one token after the other, each with where it begins."""
     words, going_on = [], False
-    for text, begins in (PIECES[number] for number in ids):
+    for place, (text, begins) in enumerate(PIECES[number] for number in ids):
         if text and going_on and not begins:
-            words[-1] += text
+            words[-1] = (words[-1][0], words[-1][1] + text)
         elif text:
-            words.append(text)
+            words.append((place, text))
         going_on = bool(text)
-    return [word for word in words if len(word) > 1]
+    return [word for word in words if len(word[1]) > 1]
 
 
-def terms_of(ids: Sequence[int], *, pairs: bool) -> list[tuple[str, ...]]:
+def spans_of(ids: Sequence[int]) -> dict[str, range]:
+    """Where the spans of a text are whose markers all follow each other, head first."""
+    if [number for number in ids if number in MARKERS] != list(MARKERS):
+        return {}
+    one, two, three, four = (list(ids).index(number) for number in MARKERS)
+    left, right = range(max(0, one - 4), one), range(four + 1, min(len(ids), four + 5))
+    return {"head": range(one, two), "tail": range(three, four), "between": range(two, three), "l": left, "r": right}
+
+
+def terms_of(ids: Sequence[int], *, pairs: bool, marked: bool = False) -> list[tuple[str, ...]]:
     words = words_of(ids)
-    return [(word,) for word in words] + (list(itertools.pairwise(words)) if pairs else [])
+    texts = [text for _, text in words]
+    roles = [(name, text) for name, span in spans_of(ids).items() for place, text in words if place in span]
+    following = list(itertools.pairwise(texts))
+    return [*((text,) for text in texts), *(roles if marked else []), *(following if pairs else [])]
 
 
 def padded(texts: Sequence[Sequence[int]], *, pad: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,23 +61,27 @@ def padded(texts: Sequence[Sequence[int]], *, pad: int = 3) -> tuple[torch.Tenso
     return ids, torch.arange(length) < torch.tensor([len(text) for text in texts])[:, None]
 
 
-def keys_of(texts: Sequence[Sequence[int]], *, pairs: bool) -> list[list[int]]:
-    keys, are_terms = term_keys(term_tables(TABLE, pairs=pairs), *padded(texts))
+def tables(*, pairs: bool, marked: bool = False) -> LinearWeights:
+    return term_tables(TABLE, pairs=pairs, markers=MARKERS if marked else None)
+
+
+def keys_of(texts: Sequence[Sequence[int]], *, pairs: bool, marked: bool = False) -> list[list[int]]:
+    keys, are_terms = term_keys(tables(pairs=pairs, marked=marked), *padded(texts))
     return [row[kept].tolist() for row, kept in zip(keys, are_terms, strict=True)]
 
 
-def model_of(texts: Sequence[Sequence[int]], *, pairs: bool, seed: int = 0):
+def model_of(texts: Sequence[Sequence[int]], *, pairs: bool, marked: bool = False, seed: int = 0):
     """The tensors of a random model over the terms of ``texts``, and scikit-learn's pipeline with the same numbers."""
-    vectoriser = TfidfVectorizer(analyzer=lambda ids: terms_of(ids, pairs=pairs), sublinear_tf=True).fit(texts)
+    options = {"pairs": pairs, "marked": marked}
+    vectoriser = TfidfVectorizer(analyzer=lambda ids: terms_of(ids, **options), sublinear_tf=True).fit(texts)
     random = np.random.default_rng(seed)
     coefficients = random.normal(size=(len(vectoriser.vocabulary_), LABELS)) * 5
     intercept = random.normal(size=LABELS)
     keys = np.zeros(len(vectoriser.vocabulary_), np.int64)
-    for text, found in zip(texts, keys_of(texts, pairs=pairs), strict=True):
-        for term, key in zip(terms_of(text, pairs=pairs), found, strict=True):
+    for text, found in zip(texts, keys_of(texts, **options), strict=True):
+        for term, key in zip(terms_of(text, **options), found, strict=True):
             keys[vectoriser.vocabulary_[term]] = key
-    tables = term_tables(TABLE, pairs=pairs)
-    weights = with_terms(tables, keys, idf=vectoriser.idf_, coefficients=coefficients, intercept=intercept)
+    weights = with_terms(tables(**options), keys, idf=vectoriser.idf_, coefficients=coefficients, intercept=intercept)
 
     def expected(asked: Sequence[Sequence[int]]) -> torch.Tensor:
         scores = vectoriser.transform(asked) @ coefficients + intercept
@@ -71,15 +90,26 @@ def model_of(texts: Sequence[Sequence[int]], *, pairs: bool, seed: int = 0):
     return weights, expected
 
 
-TEXTS = st.lists(st.lists(st.integers(0, len(PIECES) - 1), max_size=30), min_size=1, max_size=6)
+TEXTS = st.lists(st.lists(st.integers(0, 16), max_size=30), min_size=1, max_size=6)
+
+
+PARTS = st.lists(st.lists(st.integers(0, 16), max_size=7), min_size=5, max_size=5)
+
+
+def marked_text(parts: Sequence[Sequence[int]]) -> list[int]:
+    """Five parts with the four markers between them."""
+    return [*parts[0], *itertools.chain(*([number, *part] for number, part in zip(MARKERS, parts[1:], strict=True)))]
 
 
 @settings(max_examples=60, deadline=None)
-@given(TEXTS, st.booleans())
-def test_terms_are_the_words_and_pairs_of_each_text(texts: list[list[int]], pairs: bool) -> None:
+@given(TEXTS, st.lists(PARTS, max_size=4), st.booleans(), st.booleans())
+def test_terms_are_the_words_roles_and_pairs_of_each_text(
+    texts: list[list[int]], parts: list[list[list[int]]], pairs: bool, marked: bool
+) -> None:
+    texts = [*texts, *map(marked_text, parts)]
     names: dict[int, tuple[str, ...]] = {}
-    for text, keys in zip(texts, keys_of(texts, pairs=pairs), strict=True):
-        terms = terms_of(text, pairs=pairs)
+    for text, keys in zip(texts, keys_of(texts, pairs=pairs, marked=marked), strict=True):
+        terms = terms_of(text, pairs=pairs, marked=marked)
         assert len(keys) == len(terms)
         for key, term in zip(keys, terms, strict=True):
             assert names.setdefault(key, term) == term
@@ -87,10 +117,13 @@ def test_terms_are_the_words_and_pairs_of_each_text(texts: list[list[int]], pair
 
 
 @settings(max_examples=60, deadline=None)
-@given(TEXTS, TEXTS, st.booleans())
-def test_it_equals_scikit_learn(texts: list[list[int]], asked: list[list[int]], pairs: bool) -> None:
-    texts = [*texts, [4, 10, 12]]  # it refuses texts without any word
-    weights, expected = model_of(texts, pairs=pairs)
+@given(TEXTS, st.lists(PARTS, max_size=3), TEXTS, st.booleans(), st.booleans())
+def test_it_equals_scikit_learn(
+    texts: list[list[int]], parts: list[list[list[int]]], asked: list[list[int]], pairs: bool, marked: bool
+) -> None:
+    texts = [*texts, *map(marked_text, parts), [4, 10, 12]]  # it refuses texts without any word
+    asked = [*asked, *map(marked_text, parts[::-1])]
+    weights, expected = model_of(texts, pairs=pairs, marked=marked)
     everything = [*texts, *asked, []]
     found = linear_logits(weights, *padded(everything))
     torch.testing.assert_close(found, expected(everything), atol=1e-5, rtol=1e-5)
@@ -110,7 +143,7 @@ def test_many_terms_are_all_found_and_no_others() -> None:
     keys = np.unique(random.integers(-(2**63), 2**63, 5000))
     crowded = np.unique(np.concatenate([keys, np.arange(20) * 2**20]))  # equal last bits
     weights = with_terms(
-        term_tables(TABLE, pairs=False),
+        tables(pairs=False),
         crowded[::2],
         idf=np.arange(len(crowded[::2])),
         coefficients=np.zeros((len(crowded[::2]), 2)),
@@ -140,12 +173,20 @@ def test_parameters() -> None:
     assert len(weights["idf"]) == terms
 
 
+def test_of_a_marker_that_is_missing_no_word_has_the_role() -> None:
+    whole = marked_text([[4], [4], [4, 4], [4], [4]])
+    keys = [set(row) for row in keys_of([whole, whole[:-3], [4]], pairs=False, marked=True)]
+    assert [len(row) for row in keys] == [6, 4, 1], "left, head and between are still there"
+    assert keys[0] > keys[2]
+
+
 @pytest.mark.parametrize("pairs", [False, True])
-def test_it_can_be_written_as_a_graph_with_free_batch_and_length(tmp_path, pairs: bool) -> None:
+@pytest.mark.parametrize("marked", [False, True])
+def test_it_can_be_written_as_a_graph_with_free_batch_and_length(tmp_path, pairs: bool, marked: bool) -> None:
     from tlm_search.export.onnx import _quiet, open_session
 
-    texts = [[4, 10, 12, 3, 5], [3, 3, 0, 14, 15], [1, 2], [6, 10, 4, 4]]
-    weights, expected = model_of(texts, pairs=pairs)
+    texts = [[4, 10, 12, 3, 5], [3, 3, 0, 14, 15], [1, 2], marked_text([[6], [10, 12], [4, 4], [], [3, 5, 4]])]
+    weights, expected = model_of(texts, pairs=pairs, marked=marked)
 
     class Graph(torch.nn.Module):
         def __init__(self) -> None:
