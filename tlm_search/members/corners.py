@@ -25,9 +25,10 @@ _COSTLY = (
     "student_epochs",
     "student_batch_size",
 )
-# Large batches are fewer updates in more memory; large heads are fewer ones where the width is given. All else that is
-# a number raises work and memory, or neither.
-_EITHER_WAY = ("pretrain_batch_size", "finetune_batch_size", "student_batch_size", "head_size")
+# Large batches are fewer updates in more memory; large heads are fewer ones where the width is given; many students are
+# fewer updates than as many members that learn from labels. All else that is a number raises work and memory, or
+# neither.
+_EITHER_WAY = ("pretrain_batch_size", "finetune_batch_size", "student_batch_size", "head_size", "self_training")
 
 
 def corners(space: Space) -> Iterator[dict[str, Value]]:
