@@ -92,7 +92,7 @@ class Study:
         """Return accuracy and cost by committee size of each configuration, best on validation first.
 
         Configurations that ``best`` does not choose from come after the others. A row is a configuration and a size;
-        the last rows, with ``trial`` -1, are the reference's.
+        the last rows are those of the reference, with ``trial`` -1, and of the linear baseline, with -3.
         """
         from tlm_search.report.tables import frontiers_table
 

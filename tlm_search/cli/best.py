@@ -91,8 +91,7 @@ def table_of(record: StudyRecord, choices: Sequence[Choice]) -> Table:
     from rich.text import Text
 
     from tlm_search.committee.candidates import whole
-    from tlm_search.report.answer import baseline_words
-    from tlm_search.report.tables import configuration_words
+    from tlm_search.report.tables import baseline_words, configuration_words
     from tlm_search.search.record import TrialRecord
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

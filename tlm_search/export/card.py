@@ -18,6 +18,7 @@ from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.export.choose import Chosen
 from tlm_search.model.architecture import Architecture
+from tlm_search.report.tables import baseline_words
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
 from tlm_search.search.record import StudyRecord
 
@@ -272,10 +273,21 @@ def _results(facts: Facts) -> str:
     )
     return (
         f"## Results\n\n| | |\n|---|---|\n{table}\n\n"
-        f"These are the figures of these very members. {few}"
+        f"These are the figures of these very members. {few}{_beside_linear(facts)}"
         "It was chosen on validation, so that its accuracy there is a little too high; test chose nothing. "
         "The calibration error is the mean gap of confidence and accuracy over 15 bins. Latency is that of PyTorch on "
         "the machine that ran the trial."
+    )
+
+
+def _beside_linear(facts: Facts) -> str:
+    baseline = facts.record.baseline
+    if baseline is None:
+        return ""
+    linear = candidates(baseline)[0]
+    return (
+        f"A linear model (logistic regression, {baseline_words(baseline)}), fitted to the same training texts, reaches "
+        f"{percent(linear.test_accuracy)} ({interval(*linear.test_interval)}) on the same test texts. "
     )
 
 

@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,10 +78,23 @@ class Linear:
 
     def log_probabilities(self, texts: Sequence[str]) -> Floats:
         """Return the log probability of each label for each text, (texts, labels)."""
-        return _log_probabilities(self.vectoriser().transform(texts), self.weights, self.intercepts)
+        return self.answer(self.read(texts))
 
-    def vectoriser(self) -> TfidfVectorizer:
-        """Return what makes features of texts; it takes a moment, so keep it where there are many calls."""
+    def read(self, texts: Sequence[str]) -> Any:
+        """Return the features of texts, a sparse matrix (texts, features)."""
+        return self._vectoriser.transform(texts)
+
+    def answer(self, rows: Any) -> Floats:
+        """Return the log probabilities for what ``read`` returned."""
+        return _log_probabilities(rows, self._columns, self.intercepts)
+
+    @cached_property
+    def _columns(self) -> Floats:
+        # A sparse product wants them so, and would copy all weights at each call.
+        return np.ascontiguousarray(self.weights.T)
+
+    @cached_property
+    def _vectoriser(self) -> TfidfVectorizer:
         vectoriser = _vectoriser(self.features, vocabulary={word: place for place, word in enumerate(self.vocabulary)})
         vectoriser.idf_ = self.frequencies
         return vectoriser
@@ -214,7 +228,7 @@ class _Path:
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model.set_params(C=strength).fit(self._rows, self._train)
         weights, intercepts = of_all_labels(self._model, self._labels)
-        said = _log_probabilities(self._held_out, weights, intercepts)
+        said = _log_probabilities(self._held_out, weights.T, intercepts)
         accuracy = float((said.argmax(axis=1) == self._validation).mean())
         entropy = -float(said[np.arange(len(said)), self._validation].mean(dtype=np.float64))
         self._scores.append((accuracy, -round(entropy, _DIGITS)))
@@ -249,10 +263,10 @@ def of_all_labels(model: Any, labels: int) -> tuple[Floats, Floats]:
     return weights, intercepts
 
 
-def _log_probabilities(rows: Any, weights: Floats, intercepts: Floats) -> Floats:
+def _log_probabilities(rows: Any, columns: Floats, intercepts: Floats) -> Floats:
     from scipy.special import log_softmax
 
-    return np.asarray(log_softmax(rows @ weights.T + intercepts, axis=1), dtype=np.float32)
+    return np.asarray(log_softmax(rows @ columns + intercepts, axis=1), dtype=np.float32)
 
 
 def _vectoriser(features: str, **options: Any) -> TfidfVectorizer:

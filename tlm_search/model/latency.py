@@ -26,7 +26,7 @@ _LEAST_TURNS, _MOST_TURNS = 3, 20
 _ID = 5  # any token but a special one
 _MARKERS = Markers(1, 2, 3, 4)  # any others
 
-Answer = Callable[[], Tensor]
+Answer = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def committee_answer(
     stacked: bool = True,
     device: str = "cpu",
     linear: LinearWeights | None = None,
-) -> Answer:
+) -> Callable[[], Tensor]:
     """Return a call that passes ``texts`` texts of full length through ``members`` classifiers and votes.
 
     A ``linear`` model has half of the votes. The members are ``stacked`` as one model, or called one by one, which is
@@ -113,7 +113,7 @@ def committee_answer(
 
 def transformers_answer(
     architecture: Architecture, *, labels: int, attention: Literal["eager", "sdpa"], texts: int = 1, device: str = "cpu"
-) -> Answer:
+) -> Callable[[], Tensor]:
     """Return the same call on one classifier as plain ``transformers`` has it.
 
     Raises:

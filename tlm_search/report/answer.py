@@ -14,7 +14,7 @@ from tlm_search.committee.select import MARGIN, Choice, select
 from tlm_search.report.cautions import Caution, cautions, trials_of_each
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.ranking import pool_of_study
-from tlm_search.report.tables import configuration_words
+from tlm_search.report.tables import baseline_words, configuration_words
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
 from tlm_search.search.record import BaselineRecord, StudyRecord, TrialRecord
 
@@ -85,11 +85,6 @@ def linear_warning(choice: Choice, *, subject: str = "the best committee") -> st
         f"A linear model is {grade}: TF-IDF and logistic regression reach {linear} on test, {subject} {committee} "
         f"({span})."
     )
-
-
-def baseline_words(baseline: BaselineRecord) -> str:
-    """Say what the linear model is made of: TF-IDF of words, C = 10."""
-    return f"TF-IDF of {baseline.features}, C = {baseline.c:g}"
 
 
 def _headline(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> str:

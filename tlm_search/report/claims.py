@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from tlm_search.committee.candidates import Candidate, candidates, configurations
-from tlm_search.committee.effect import committee, effect, gain_of_doubling, singles, slope, steepest
+from tlm_search.committee.effect import Side, committee, effect, gain_of_doubling, singles, slope, steepest
 from tlm_search.committee.select import MARGIN
 from tlm_search.report.claims_of_text import overlaps, siblings, specific, weighted
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.families import Families, alone, differing, widest
+from tlm_search.report.insight import best_committee
+from tlm_search.report.tables import baseline_words
 from tlm_search.report.verdicts import FAILS, HOLDS, Row, judged, missing
 from tlm_search.report.words import describe, milliseconds, plural
 from tlm_search.search.record import StudyRecord, TrialRecord
@@ -25,6 +27,7 @@ HELPS = "Pre-training helps: accuracy with it minus without"
 GROWS = "More pre-training helps more: accuracy per doubling of the text"
 REACHES = f"A shallow committee reaches one deep model (within {100 * MARGIN:g} points)"
 FASTER = "That committee answers faster: latency saved"
+BEATS_LINEAR = "The best committee beats a linear model: accuracy minus that of TF-IDF and logistic regression"
 LARGER = "Open: is the largest committee better than one of half its size?"
 SHAPES = "Open: is the best shallow architecture better than the next?"
 
@@ -34,9 +37,9 @@ def claims(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
 
     ``effect``, ``low`` and ``high`` (its 95% interval, see `tlm_search.committee.effect`) are shares: differences of
     test accuracy, for the latency the share saved, which has no interval. ``seeds`` counts the members of the side
-    with fewest. A claim holds where the interval lies above 0 (above -2 points where it says so), does not hold where
-    it lies below, and cannot be told otherwise, with fewer than three seeds, or where the study does not vary what it
-    takes; ``measured_on`` says which configuration it was, or what is missing.
+    with fewest; a linear model has none. A claim holds where the interval lies above 0 (above -2 points where it says
+    so), does not hold where it lies below, and cannot be told otherwise, with fewer than three seeds, or where the
+    study does not vary what it takes; ``measured_on`` says which configuration it was, or what is missing.
 
     Claims about overlap compare studies: those beside this one whose spaces differ in nothing but ``selection`` and
     ``skip`` of the corpus (and the name) are read too.
@@ -48,6 +51,7 @@ def claims(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
         _grows(study),
         overlaps([study, *beside]),
         *_reaches(study),
+        _beats_linear(study),
         _larger(study),
         _shapes(study),
         weighted([study, *beside]),
@@ -111,6 +115,25 @@ def _reaches(study: Families) -> list[Row]:
         f"{milliseconds(chosen.latency_ms)} against {milliseconds(of_one)}, one text on this machine; no interval"
     )
     return [*rows, Row(FASTER, saved, None, None, None, HOLDS if saved > 0 else FAILS, measured_on)]
+
+
+def _beats_linear(study: Families) -> Row:
+    record = study.record
+    if record.baseline is None:
+        return missing(BEATS_LINEAR, "the study has no linear baseline")
+    chosen = best_committee(record)
+    if chosen is None:
+        return missing(BEATS_LINEAR, "no committee may be chosen")
+    trial = chosen.trial
+    assert isinstance(trial, TrialRecord)
+    votes, linear = study.evidence.votes_of(trial), study.right(record.baseline)
+    if votes is None or linear is None:
+        return missing(BEATS_LINEAR, "the logits are not at hand")
+    ours = committee(votes.test[: chosen.size], votes.test_labels)
+    # A linear model has no seed: trained again it is the same.
+    theirs = Side(linear[0], None, ours.seeds)
+    measured_on = f"{plural(chosen.size, 'member')} of {study.words(trial)}; against {baseline_words(record.baseline)}"
+    return judged(BEATS_LINEAR, effect(ours, theirs), measured_on)
 
 
 def _larger(study: Families) -> Row:

@@ -179,7 +179,7 @@ def _together(reports: Mapping[str, Report], colours: Mapping[str, str]) -> go.F
             ],
             hovertemplate="%{text}<extra></extra>",
         )
-        for row in frontiers[frontiers["trial"] < 0].tail(1).to_dict("records"):
+        for row in frontiers[frontiers["trial"] == REFERENCE_NUMBER].tail(1).to_dict("records"):
             label = f"reference of {name}"
             figure.add_scatter(
                 x=[0.8, largest + 0.2],
@@ -202,7 +202,7 @@ def _fronts(reports: Mapping[str, Report], cost: str, colours: Mapping[str, str]
     for name, report in reports.items():
         table = report.tables["tradeoffs"]
         front = table[table[f"front_{cost}"]].sort_values(cost)
-        reference = table[(table["trial"] < 0) & table["whole"] & table[cost].notna()]
+        reference = table[(table["trial"] == REFERENCE_NUMBER) & table["whole"] & table[cost].notna()]
         for rows, mode, symbol, size in ((front, "lines+markers", "circle", 8), (reference, "markers", "diamond", 13)):
             figure.add_scatter(
                 x=rows[cost],

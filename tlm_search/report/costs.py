@@ -8,7 +8,7 @@ import pandas as pd
 
 from tlm_search.committee.candidates import Candidate
 from tlm_search.model.architecture import Architecture
-from tlm_search.search.record import StudyRecord
+from tlm_search.search.record import BaselineRecord, StudyRecord
 
 COSTS = ("latency_ms", "serving_flops", "parameters", "training_flops", "training_seconds")
 
@@ -27,7 +27,7 @@ def costs_of(record: StudyRecord, candidate: Candidate) -> dict[str, float | Non
 def front(table: pd.DataFrame, cost: str) -> list[bool]:
     """Tell for each row whether no other that is allowed has at least its validation accuracy at a lower ``cost``.
 
-    Rows of the reference, those that are not allowed, and those whose cost is not known, are on no front.
+    Rows of reference and baseline, those that are not allowed, and those whose cost is not known, are on no front.
     """
     on_front = [False] * len(table)
     candidates_only = table[(table["trial"] >= 0) & table["allowed"] & table[cost].notna()]
@@ -41,6 +41,8 @@ def front(table: pd.DataFrame, cost: str) -> list[bool]:
 
 def _serving_flops(record: StudyRecord, candidate: Candidate) -> float | None:
     """Return the floating-point operations of all members for one text of full length."""
+    if isinstance(candidate.trial, BaselineRecord):
+        return None
     try:
         architecture = Architecture.of(
             candidate.trial.settings, vocabulary=int(record.data["vocabulary"]), positions=int(record.data["length"])

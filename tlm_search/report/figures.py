@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from tlm_search.report.style import COLOURS, GREY, MAX_POINTS, REFERENCE_COLOUR, Colours, faint, finish, log_axis, plain
 from tlm_search.report.words import compact, duration, interval, metric_words, milliseconds, number, percent, plural
+from tlm_search.search.record import REFERENCE_NUMBER
 
 
 def tradeoff_figure(
@@ -41,7 +42,7 @@ def tradeoff_figure(
             text=[_tradeoff_facts(row) for row in rows.to_dict("records")],
             hovertemplate="%{text}<extra></extra>",
         )
-    reference = known[(known["trial"] < 0) & known["whole"]]
+    reference = known[(known["trial"] == REFERENCE_NUMBER) & known["whole"]]
     figure.add_scatter(
         x=reference[cost],
         y=reference["test_accuracy"],

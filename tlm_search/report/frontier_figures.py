@@ -8,15 +8,16 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from tlm_search.report.style import COLOURS, GREY, REFERENCE_COLOUR, Colours, faint, finish, plain
+from tlm_search.report.style import BASELINE_COLOUR, COLOURS, GREY, REFERENCE_COLOUR, Colours, faint, finish, plain
 from tlm_search.report.words import compact, duration, interval, milliseconds, percent, plural
+from tlm_search.search.record import BASELINE_NUMBER, REFERENCE_NUMBER
 
 SHOWN, LISTED = len(COLOURS), 12  # configurations that are drawn at first, and that can be drawn
 FACET_LINES = 3
 
 
 def frontier_figure(frontiers: pd.DataFrame, colours: Colours, *, listed: int = LISTED) -> go.Figure:
-    """Draw test accuracy against committee size: a line per configuration, the reference as a line across.
+    """Draw test accuracy against committee size: a line per configuration, reference and baseline as lines across.
 
     Of the best configuration, that of the answer, the 95% interval is drawn, and can be switched to how much committees
     of its members differ.
@@ -24,7 +25,7 @@ def frontier_figure(frontiers: pd.DataFrame, colours: Colours, *, listed: int = 
     figure = go.Figure()
     lines = frontiers[frontiers["trial"] >= 0]
     largest = max([2, *lines["size"].tolist()])
-    _add_reference(figure, frontiers, (0.8, largest + 0.2))
+    _add_rivals(figure, frontiers, (0.8, largest + 0.2))
     best = best_of(frontiers)
     for place, trial in enumerate(lines["trial"].drop_duplicates().tolist()[:listed]):
         rows = lines[lines["trial"] == trial]
@@ -45,7 +46,7 @@ def best_of(frontiers: pd.DataFrame) -> int | None:
 
 
 def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Figure]:
-    """Draw the best configurations of each size of pre-training beside the reference, on equal axes."""
+    """Draw the best configurations of each size of pre-training beside reference and baseline, on equal axes."""
     lines = frontiers[frontiers["trial"] >= 0]
     sizes = sorted(int(size) for size in lines["pretrain_size"].unique())
     chosen = {
@@ -53,13 +54,13 @@ def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Fig
         for size in sizes
     }
     shown = lines[lines["trial"].isin([trial for trials in chosen.values() for trial in trials])]
-    reference = frontiers[frontiers["trial"] < 0].tail(1)
-    values = [*shown["test_accuracy"], *reference["test_low"], *reference["test_high"]]
+    rivals = frontiers[frontiers["trial"] < 0].groupby("trial", sort=False).tail(1)
+    values = [*shown["test_accuracy"], *rivals["test_low"], *rivals["test_high"]]
     figures = {}
     for size in sizes if len(sizes) > 1 else []:
         figure = go.Figure()
         largest = max(2, int(shown["size"].max()))
-        _add_reference(figure, frontiers, (0.8, largest + 0.2))
+        _add_rivals(figure, frontiers, (0.8, largest + 0.2))
         for place, trial in enumerate(chosen[size]):
             rows = shown[shown["trial"] == trial]
             _add_line(figure, rows, colours.get(trial, GREY), best=place == 0, visible=True)
@@ -101,11 +102,16 @@ def gain_figure(frontiers: pd.DataFrame, colours: Colours) -> go.Figure:
     return figure
 
 
-def _add_reference(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[float, float]) -> None:
-    rows = frontiers[frontiers["trial"] < 0]
-    if rows.empty:
-        return
-    whole = rows.iloc[-1]
+def _add_rivals(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[float, float]) -> None:
+    looks = ((REFERENCE_NUMBER, REFERENCE_COLOUR, "dash"), (BASELINE_NUMBER, BASELINE_COLOUR, "dot"))
+    for number, colour, dash in looks:
+        rows = frontiers[frontiers["trial"] == number]
+        if not rows.empty:
+            _add_across(figure, rows.iloc[-1], across, colour=colour, dash=dash)
+
+
+def _add_across(figure: go.Figure, whole: pd.Series, across: tuple[float, float], *, colour: str, dash: str) -> None:
+    """Draw what has one accuracy, and no size that varies, as a line across with the band of its 95% interval."""
     name = str(whole["configuration"])
     figure.add_scatter(
         x=[*across, *reversed(across)],
@@ -116,7 +122,7 @@ def _add_reference(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[flo
         mode="lines",
         line={"width": 0},
         fill="toself",
-        fillcolor=faint(REFERENCE_COLOUR, 0.1),
+        fillcolor=faint(colour, 0.1),
         hoverinfo="skip",
     )
     figure.add_scatter(
@@ -125,7 +131,7 @@ def _add_reference(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[flo
         name=name,
         legendgroup=name,
         mode="lines",
-        line={"color": REFERENCE_COLOUR, "width": 2, "dash": "dash"},
+        line={"color": colour, "width": 2, "dash": dash},
         text=_frontier_facts(dict(whole)),
         hovertemplate="%{text}<extra></extra>",
     )
@@ -185,6 +191,8 @@ def _add_subsets(figure: go.Figure, rows: pd.DataFrame, colour: str) -> None:
 
 
 def _frontier_facts(row: Mapping[Any, Any]) -> str:
+    if row["trial"] == BASELINE_NUMBER:
+        return "<br>".join(_baseline_facts(row))
     lines = [
         f"<b>{plain(row['configuration'])}</b>",
         f"{plural(int(row['size']), 'member')}: {percent(row['test_accuracy'])} on test, 95% interval "
@@ -197,3 +205,13 @@ def _frontier_facts(row: Mapping[Any, Any]) -> str:
         f"training {compact(row['training_flops'])} FLOPs, {duration(row['training_seconds'])}",
     ]
     return "<br>".join(lines)
+
+
+def _baseline_facts(row: Mapping[Any, Any]) -> list[str]:
+    return [
+        f"<b>{plain(row['configuration'])}</b>",
+        f"{percent(row['test_accuracy'])} on test, 95% interval {interval(row['test_low'], row['test_high'])}",
+        f"validation {percent(row['validation_accuracy'])}, macro F1 {percent(row['test_macro_f1'])}, "
+        f"calibration error {percent(row['test_calibration_error'])}",
+        f"{compact(row['parameters'])} parameters, training {duration(row['training_seconds'])}",
+    ]

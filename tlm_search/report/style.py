@@ -1,7 +1,7 @@
 """What all figures share: colours that are safe for the colour-blind and read on light and on dark, axes, texts.
 
-The reference is vermilion in every figure. The best configurations have a colour each, the same in every figure; all
-other points are grey. The page replaces the colours of text and grid by those of its theme.
+The reference is vermilion in every figure, the linear baseline brown. The best configurations have a colour each, the
+same in every figure; all other points are grey. The page replaces the colours of text and grid by those of its theme.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tlm_search.report.words import compact
 
 # After Okabe and Ito 2008, "Color Universal Design", the blue lighter for dark pages; vermilion is the reference's.
 COLOURS = ("#1C7FC4", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7A6BC4")
-REFERENCE_COLOUR = "#D55E00"
+REFERENCE_COLOUR, BASELINE_COLOUR = "#D55E00", "#93723A"
 GREY = "#8A929B"
 MAX_POINTS = 300  # of a cloud of points only the best are drawn
 

@@ -1,6 +1,7 @@
 """The tables of a report: one DataFrame per question; figures and page are made of these, and the CSV files too.
 
-Columns have the names of metrics and settings, units in the names. Rows of the reference have the trial number -1.
+Columns have the names of metrics and settings, units in the names. Rows of the reference have the trial number -1,
+those of the linear baseline -3.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tlm_search.report.costs import COSTS, costs_of, front
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.ranking import best_validation, pool_of_study, ranked
 from tlm_search.report.words import describe, plural
-from tlm_search.search.record import STATES, StudyRecord, TrialRecord
+from tlm_search.search.record import STATES, BaselineRecord, StudyRecord, TrialRecord
 
 METRICS = (
     "validation_accuracy",
@@ -56,8 +57,15 @@ def searched_names(record: StudyRecord) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: searched[name].role == "nuisance"))
 
 
+def baseline_words(baseline: BaselineRecord) -> str:
+    """Say what the linear model is made of: TF-IDF of words, C = 10."""
+    return f"TF-IDF of {baseline.features}, C = {baseline.c:g}"
+
+
 def label_of(record: StudyRecord, trial: TrialRecord) -> str:
     """Name a configuration in a line."""
+    if isinstance(trial, BaselineRecord):
+        return f"linear model: {baseline_words(trial)}"
     if trial is record.reference:
         return f"reference: {configuration_words(record, trial)}"
     words = configuration_words(record, trial)
@@ -93,15 +101,18 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
 
 
 def frontiers_table(record: StudyRecord) -> pd.DataFrame:
-    """Return accuracy by committee size of each configuration, in the order of ``ranked``, and of the reference.
+    """Return accuracy by committee size of each configuration, in the order of ``ranked``.
 
-    ``eligible`` marks the committees that the answer chooses from.
+    The reference and the baseline come last. ``eligible`` marks the committees that the answer chooses from.
     """
     eligible = {(c.trial.number, c.size) for sizes in pool_of_study(record).by_trial for c in sizes}
     rows: list[dict[str, Any]] = []
-    for rank, trial in enumerate([*ranked(record), *_reference(record)]):
-        reference = trial is record.reference
-        facts = {"trial": trial.number, "rank": None if reference else rank, "configuration": label_of(record, trial)}
+    for rank, trial in enumerate([*ranked(record), *_rivals(record)]):
+        facts = {
+            "trial": trial.number,
+            "rank": None if trial.number < 0 else rank,
+            "configuration": label_of(record, trial),
+        }
         facts["pretrain_size"] = _pretrain_size(trial)
         before: float | None = None
         for row, candidate in zip(trial.frontier, candidates(trial), strict=True):
@@ -144,7 +155,7 @@ def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
     """
     rows = []
     goal = metrics_to_meet(record.reference)
-    for trial in [*configurations(record.trials), *_reference(record)]:
+    for trial in [*configurations(record.trials), *_rivals(record)]:
         label = label_of(record, trial)
         for candidate in candidates(trial):
             rows.append(
@@ -244,9 +255,10 @@ def _seen(trial: TrialRecord) -> str:
     return plural(max(trial.rungs), "member") if trial.rungs else "its first members"
 
 
-def _reference(record: StudyRecord) -> Sequence[TrialRecord]:
-    reference = record.reference
-    return [] if reference is None or reference.state != "complete" or not reference.frontier else [reference]
+def _rivals(record: StudyRecord) -> Sequence[TrialRecord]:
+    """Return the reference and the baseline, where they have their results."""
+    rivals = (record.reference, record.baseline)
+    return [rival for rival in rivals if rival is not None and rival.state == "complete" and rival.frontier]
 
 
 def _pretrain_size(trial: TrialRecord) -> int:

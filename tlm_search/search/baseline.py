@@ -105,7 +105,7 @@ def _simulated(data: PreparedData, store: Store) -> Entry:
     if entry is None:
         logits = simulated_baseline(data)
         labels = dict(zip(("validation", "test"), simulated_labels(data), strict=True))
-        facts = {"features": "simulated", "c": 1.0, "vocabulary": 0, "tried": 1, "seconds": 0.0}
+        facts = {"features": "simulated words", "c": 1.0, "vocabulary": 0, "tried": 1, "seconds": 0.0}
         entry = store.write(KIND, name, {**facts, "frontier": _frontier(logits, labels)}, {"logits": logits})
     return entry
 

@@ -1,16 +1,25 @@
 """`latency` on a simulated study: what is measured, not how fast it is."""
 
 import json
+from dataclasses import replace
 
 import builders
+import numpy as np
 import pytest
-from driven import Bench, space_of
+import torch
+from driven import SEARCH, Bench, space_of
+from finished import LABELS, LENGTH, finished_study
 
 from tlm_search.cli import latency as command
+from tlm_search.data.sampling import Split, Task
+from tlm_search.digest import digest
 from tlm_search.errors import StudyError
+from tlm_search.members.store import Store
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import committee_answer, race, transformers_answer
+from tlm_search.search.baseline import obtain_baseline
 from tlm_search.search.folder import write_folder
+from tlm_search.search.record import trial_of
 
 TINY = Architecture(depth=1, heads=1, head_size=4, feed_forward=8, vocabulary=40, positions=6)
 
@@ -43,6 +52,76 @@ def test_all_sizes_and_the_peers_of_the_reference(call, studies):
     assert rows[5]["form"] in (command.STACKED, command.ONE_BY_ONE)
     assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in rows)
     assert min(row["ratio"] for row in rows[:3]) == 1
+
+
+@pytest.fixture
+def real(tmp_path, monkeypatch):
+    """A study of real, tiny members with its linear model, as the command reads it."""
+    monkeypatch.setattr(command, "SECONDS", 0.0)
+    monkeypatch.setattr("tlm_search.search.machine.available_cpus", lambda: 1)
+    finished = finished_study(tmp_path)
+    split = Split(tuple(finished.texts), tuple(i % 3 for i in range(len(finished.texts))))
+    entry = obtain_baseline(Task("made-up", LABELS, split, split, split), store=finished.store)
+    linear = replace(builders.baseline(), members=(entry.digest,))
+    record = replace(finished.record, baseline=linear, folder=tmp_path / "tiny")
+    monkeypatch.setattr("tlm_search.search.folder.find_study", lambda name, studies_dir: tmp_path / name)
+    monkeypatch.setattr("tlm_search.search.folder.read_study", lambda folder: record)
+    return replace(finished, record=record)
+
+
+def test_all_are_measured_from_text_to_label_too(call, real, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = call("latency", "tiny", "--json")
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert [(row["texts"], row["trial"], row["members"]) for row in rows] == [
+        (texts, *of) for texts in command.BATCHES for of in [(-3, 1), (0, 1), (0, 2), (0, 3)]
+    ]
+    assert rows[0]["model"] == "linear model: TF-IDF of words, C = 10"
+    for row in rows:
+        assert (row["text_p50_ms"] is None) is (row["texts"] > 1)
+        # Medians of a few calls of microseconds: the whole way is the longer one, but for noise.
+        assert row["texts"] > 1 or row["text_p50_ms"] > 0
+    out = call("latency", "tiny")[1]
+    assert max(map(len, out.splitlines())) <= 80
+    assert "text ms: one text in, its label out" in " ".join(out.split())
+
+
+def test_the_text_that_is_read_has_full_length_and_gets_a_label(real):
+    reading = command.reading_of(real.record, real.store)
+    assert reading.ids().shape == (1, LENGTH)
+    model = command.baseline_of(real.record, real.store).model
+    features, label = command._linear_answers(model, reading, texts=1)
+    assert features().shape == (1, 3)
+    assert label() in LABELS
+    assert command._from_text(lambda: torch.tensor([[0.1, 0.7, 0.2]]), reading)() == LABELS[1]
+    assert command._linear_answers(model, reading, texts=2)[1] is None
+
+
+def test_what_is_gone_from_the_store_is_left_out(call, real):
+    real.store.remove("baselines", real.record.baseline.members[0])
+    assert command.baseline_of(real.record, real.store) is None
+    (real.store.root / "tokenizer" / "tokenizer.json").unlink()
+    assert command.reading_of(real.record, real.store) is None
+    code, out, _ = call("latency", "tiny", "--json")
+    assert code == 0
+    assert {row["text_p50_ms"] for row in json.loads(out)["rows"]} == {None}
+
+
+def test_committees_of_hybrids_answer_with_their_linear_model(tmp_path):
+    bench = Bench(
+        tmp_path, space_of(points=[{"depth": 1, "committee_size": 1}], search={**SEARCH, "linear_member": True})
+    )
+    driver = bench.drive(1)
+    trial = trial_of(driver._ledger.trials[0])
+    assert trial.settings["linear_member"]
+    assert command._linear_of(trial, bench.store) is None  # a simulated one has no weights
+    spec = bench.store.read("members", trial.members[0]).document["spec"]
+    name = digest(spec["linear"])
+    bench.store.remove("linear", name)
+    bench.store.write("linear", name, {"spec": spec["linear"]}, {"model": {"intercept": np.zeros(4, np.float32)}})
+    assert list(command._linear_of(trial, bench.store)) == ["intercept"]
+    assert command._linear_of(builders.trial(0), bench.store) is None
 
 
 def test_the_table_fits(call, studies, monkeypatch):
@@ -106,11 +185,15 @@ def test_a_busy_machine_is_noticed(p95, unsteady):
     assert command.is_unsteady(rows) is unsteady
 
 
-def test_only_what_keeps_to_the_constraints_is_measured():
+def test_only_what_keeps_to_the_constraints_is_measured(tmp_path):
+    store = Store(tmp_path)
     trials = (builders.trial(0, heads=8, committee_size=8), builders.trial(1, heads=2, committee_size=2))
 
     def measured(*constraints):
-        return [contender.trial for contender in command.contenders_of(builders.study(trials, constraints=constraints))]
+        return [
+            contender.trial
+            for contender in command.contenders_of(builders.study(trials, constraints=constraints), store)
+        ]
 
     assert measured() == [0, 1]
     assert measured(f"parameters <= {trials[0].metrics['parameters'] / 8 - 1}") == [1]

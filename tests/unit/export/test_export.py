@@ -136,6 +136,16 @@ def test_the_card_has_the_facts_and_no_path_of_the_machine(exported, finished):
     assert str(finished.store.root) not in "".join(f.read_text() for f in exported.glob("*.json"))
 
 
+def test_the_card_names_the_accuracy_of_the_linear_model(finished, exported, tmp_path):
+    assert "linear model" not in (exported / "README.md").read_text()
+    linear = builders.baseline()
+    export(replace(finished, record=replace(finished.record, baseline=linear)), tmp_path / "out", number=0)
+    card = (tmp_path / "out" / "README.md").read_text()
+    accuracy = f"{100 * linear.metrics['test_accuracy']:.1f}%"
+    assert "A linear model (logistic regression, TF-IDF of words, C = 10), fitted to the same training texts" in card
+    assert f"reaches {accuracy} (" in card
+
+
 @pytest.mark.parametrize(("epochs", "start"), [(0, "word vectors from the counts of the first"), (3, "the first")])
 def test_the_card_tells_counts_alone_from_pre_training(epochs, start):
     pretrained = {"documents": 2000, "settings": {"epochs": epochs}}

@@ -113,6 +113,25 @@ def test_a_committee_against_the_reference(skill, verdict):
     assert pd.isna(faster["low"])
 
 
+@pytest.mark.parametrize(("skill", "verdict"), [(0.4, HOLDS), (2.6, FAILS)])
+def test_the_best_committee_against_the_linear_model(skill, verdict):
+    record = replace(study(*at_sizes(4000, members=8)), baseline=builders.baseline())
+    row = verdicts(record, lambda settings: 1.4 if settings else skill).loc[room.BEATS_LINEAR]
+    assert row["verdict"] == verdict
+    assert row["low"] < row["effect"] < row["high"]
+    assert row["seeds"] == int(row["measured_on"].split()[0])  # a linear model has no seeds
+    assert row["measured_on"].endswith("against TF-IDF of words, C = 10")
+
+
+def test_without_a_linear_model_or_its_logits_that_claim_is_not_measured():
+    record = study(*at_sizes(4000, members=4))
+    assert "no linear baseline" in verdicts(record, lambda _: 1.4).loc[room.BEATS_LINEAR, "measured_on"]
+    record = replace(record, baseline=builders.baseline())
+    table = room.claims(record, Evidence(record, None)).set_index("claim")
+    assert table.loc[room.BEATS_LINEAR, "verdict"] == UNSURE
+    assert "logits" in table.loc[room.BEATS_LINEAR, "measured_on"]
+
+
 def test_one_reference_is_not_enough_for_a_verdict():
     record = study(*at_sizes(4000, members=8), reference=builders.reference(committee_size=1))
     assert verdicts(record, lambda _: 1.4).loc[room.REACHES, "verdict"] == UNSURE

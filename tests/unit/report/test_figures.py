@@ -7,7 +7,7 @@ from tlm_search.report import figures, frontier_figures, inside_figures, search_
 from tlm_search.report.build import build_report
 from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.style import COLOURS, REFERENCE_COLOUR, colours_of
+from tlm_search.report.style import BASELINE_COLOUR, COLOURS, REFERENCE_COLOUR, colours_of
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,31 @@ def test_the_frontier_shows_the_best_lists_the_rest_and_draws_the_reference(reco
     [reference] = [trace for trace in figure.data if trace.line.dash == "dash"]
     assert set(reference.y) == {record.reference.metrics["test_accuracy"]}
     assert figure.layout.title.text == "Test accuracy against committee size"
+
+
+def test_the_linear_model_is_a_line_of_its_own_and_no_reference(record):
+    linear = replace(record, baseline=builders.baseline())
+    table = tables.frontiers_table(linear)
+    for figure in (
+        frontier_figures.frontier_figure(table, colours_of(table)),
+        *frontier_figures.facet_figures(table, colours_of(table)).values(),
+    ):
+        [line] = [trace for trace in figure.data if trace.line.dash == "dot" and trace.visible is None]
+        assert set(line.y) == {linear.baseline.metrics["test_accuracy"]}
+        assert line.line.color == BASELINE_COLOUR
+        assert line.name == "linear model: TF-IDF of words, C = 10"
+        assert "subset" not in line.text
+        [reference] = [trace for trace in figure.data if trace.line.dash == "dash"]
+        assert set(reference.y) == {record.reference.metrics["test_accuracy"]}
+    tradeoffs = tables.tradeoffs_table(linear)
+    of_linear = tradeoffs[tradeoffs["trial"] == -3]
+    assert len(of_linear) == 1
+    assert not of_linear[[f"front_{cost}" for cost in COSTS]].to_numpy().any()
+    figure = figures.tradeoff_figure(tradeoffs, "parameters", colours_of(table))
+    [point] = [trace for trace in figure.data if trace.name == "reference"]
+    assert len(point.x) == 1
+    assert table["trial"].iloc[-1] == -3
+    assert table["rank"].isna().tolist() == (table["trial"] < 0).tolist()
 
 
 def drawn(record, name="frontier"):
