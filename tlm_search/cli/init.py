@@ -42,22 +42,28 @@ search:
   head_size: 32                                          # heads = width / head_size
   pretrain_size: {{choices: {pretrain_sizes}}}  # documents; 0 is no pre-training
   committee_size: {{choices: {committee_sizes}}}
+  linear_member: {{choices: [false, true]}}                # a linear model on words has half of the votes
+  initial_embeddings: cooccurrence                       # word vectors from counts; random: BERT's fresh table
   pretrain_epochs: 3
   pretrain_batch_size: 32
   pretrain_learning_rate: {pretrain_rate}
+  pretrain_softmax: sampled                              # half of the seconds of the full softmax
   masking_probability: 0.4                               # BERT has 0.15: more is learned from each update
   finetune_epochs: 15
   finetune_batch_size: 8
   pooling: mean                                          # or cls, BERT's first token
   finetune_learning_rate: {{low: {lowest_rate}, high: {highest_rate}, log: true, role: nuisance}}
 
-# The deep model that committees are compared with. What `search` fixes holds for it too, unless it is said here.
+# The deep model that committees are compared with. What `search` fixes holds for it too, unless it is said here. It is
+# tried with as many fine-tuning rates as `trials` says: the best on validation is taken.
 reference:
   depth: {reference_depth}
   width: {widest}
   pretrain_size: {pretrain_largest}
   pretrain_learning_rate: {reference_rate:<30} # deep models want a lower one
+  linear_member: true
   finetune_learning_rate: {reference_rate}
+  trials: 4
 
 objectives: [validation_accuracy, latency_ms]            # the first goes up, the second down
 sampler: {{name: tpe, n_startup_trials: 6}}
@@ -253,7 +259,7 @@ def _filled(sketch: _Sketch, out: Path, scale: Scale, *, trials: int, sized: str
         committee_sizes=list(scale.committee_sizes),
         pretrain_sizes=sizes,
         pretrain_largest=sizes[-1],
-        pretrain_rate=f"{3e-3 * slower:g}",
+        pretrain_rate=f"{2e-3 * slower:g}",
         lowest_rate=f"{5e-4 * slower:g}",
         highest_rate=f"{4e-3 * slower:g}",
         reference_depth=scale.reference_depth,
