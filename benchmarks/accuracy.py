@@ -1,0 +1,225 @@
+"""Test accuracy on real tasks: a linear model, the paper's recipe, our committees and a deep reference, side by side.
+
+    python benchmarks/accuracy.py --data-dir DIR [--task NAME ...] [--seeds 0 1 2 3] [--store FOLDER] [--json]
+
+DIR holds copies of the data sets as the README says. A seed of a task draws other training and validation rows; the
+test texts stay. Members keep their seeds, so their pre-training is shared by all seeds of a task, and by tasks with the
+same corpus, tokenizer and length. Each side tries a few settings and takes the best on validation; test is reported.
+The deep reference tries what the committees try, as one deep model.
+
+``seconds`` are those of one core for everything that the chosen result needs: word vectors, pre-training, fine-tuning,
+teachers, answers. With ``--store`` trained members are kept and found again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy import stats
+
+from tlm_search.data.prepare import prepare
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.sources import use_data_dir
+from tlm_search.data.tasks import load_task
+from tlm_search.members.baseline import fit_baseline
+from tlm_search.members.store import Store
+from tlm_search.members.train import trainer_named
+from tlm_search.search.trial import run_trial
+from tlm_search.space.schema import Space
+
+WIKIPEDIA = {"source": "wikimedia/wikipedia", "config": "20231101.en", "documents": 60_000}
+FEWREL = {"source": "fewrel/train_wiki.json", "entities": "marked", "validation_per_label": 20, "test_per_label": 70}
+AG_NEWS = {"source": "fancyzhx/ag_news", "validation_per_label": 50, "test_per_label": 1900}
+DBPEDIA = {"source": "fancyzhx/dbpedia_14", "text": "content", "validation_per_label": 20, "test_per_label": 400}
+SIDES = ("linear", "paper", "ours", "reference")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task with its corpus; ``settings`` are those of our committees, ``tried`` are values to try for them."""
+
+    task: Mapping[str, Any]
+    corpus: Mapping[str, Any]
+    tokenizer: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tried: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+
+OURS = {
+    "depth": 1,
+    "width": 64,
+    "head_size": 32,
+    "committee_size": 4,
+    "pretrain_size": 60_000,
+    "initial_embeddings": "cooccurrence",
+    "pretrain_softmax": "sampled",
+    "pretrain_epochs": 1,
+    "pretrain_batch_size": 32,
+    "pretrain_learning_rate": 2e-3,
+    "masking_probability": 0.4,
+    "pooling": "mean",
+    "finetune_epochs": 15,
+    "finetune_batch_size": 16,
+    "linear_member": True,
+}
+# The paper's: a random table, BERT's masks and first token; sizes and rates as in spaces/paper for two cores.
+PAPER = {
+    "depth": 1,
+    "width": 64,
+    "head_size": 32,
+    "committee_size": 4,
+    "pretrain_size": 16_000,
+    "pretrain_epochs": 1,
+    "pretrain_batch_size": 32,
+    "pretrain_learning_rate": 1.5e-3,
+    "finetune_epochs": 15,
+    "finetune_batch_size": 16,
+}
+RATES = {"finetune_learning_rate": (5e-4, 1e-3, 2e-3)}
+LONG, MARKED = {"vocabulary": 8192, "length": 96}, {"vocabulary": 8192, "length": 64}
+SPANS = {"pooling": "spans", "finetune_epochs": 10, "finetune_batch_size": 32}
+STUDENTS = {"self_training": (0, 1)}
+OWN_TEXTS = {"source": "fancyzhx/ag_news"}
+
+CASES = {
+    "ag_news-100": Case({**AG_NEWS, "train_per_label": 100}, WIKIPEDIA, LONG),
+    "ag_news-30": Case({**AG_NEWS, "train_per_label": 30}, WIKIPEDIA, LONG),
+    "ag_news-100-unlabelled": Case(
+        {**AG_NEWS, "train_per_label": 100, "unlabelled": OWN_TEXTS},
+        OWN_TEXTS,
+        LONG,
+        {"pretrain_size": 19_000, "pretrain_epochs": 3},
+        STUDENTS,
+    ),
+    "fewrel-100": Case({**FEWREL, "train_per_label": 100}, WIKIPEDIA, MARKED, SPANS),
+    "fewrel-10": Case({**FEWREL, "train_per_label": 10}, WIKIPEDIA, MARKED, SPANS),
+    "dbpedia-100": Case({**DBPEDIA, "train_per_label": 100}, WIKIPEDIA, LONG),
+    "dbpedia-10": Case({**DBPEDIA, "train_per_label": 10}, WIKIPEDIA, LONG),
+    "pydocs": Case(
+        {"source": "pydocs", "labels": 5, "train_per_label": 30, "validation_per_label": 200, "test_per_label": 400},
+        {"source": "pydocs"},
+        {"vocabulary": 4096, "length": 32},
+        {"pretrain_size": 18_000, "pretrain_epochs": 3, "finetune_batch_size": 8},
+    ),
+}
+
+
+def settings_of(case: Case, side: str) -> list[dict[str, Any]]:
+    """Return the settings that a side tries."""
+    if side == "paper":
+        base, tried = dict(PAPER), dict(RATES)
+    else:
+        base, tried = {**OURS, **case.settings}, {**RATES, **case.tried}
+        if side == "reference":
+            base.update(depth=4, committee_size=1)
+    return [{**base, **dict(zip(tried, values, strict=True))} for values in product(*tried.values())]
+
+
+def measure(name: str, seed: int, sides: Sequence[str], root: Path) -> dict[str, dict[str, Any]]:
+    """Return what each of the sides reaches with the rows of ``seed``: the best of its settings on validation."""
+    case = CASES[name]
+    document = {
+        "corpus": case.corpus,
+        "tokenizer": case.tokenizer,
+        "task": {**case.task, "seed": seed},
+        "search": {"pretrain_size": {"choices": [0, int({**OURS, **case.settings}["pretrain_size"])]}},
+    }
+    space, store = Space.from_document(document), Store(root)
+    data = prepare(space, root, progress=say)
+    found: dict[str, dict[str, Any]] = {}
+    for side in sides:
+        if side == "linear":
+            task = load_task(space.task, root / "data")
+            fit = fit_baseline(task)
+            right = fit.model.log_probabilities(task.test.texts).argmax(1) == list(task.test.labels)
+            chosen = {"features": fit.model.features, "C": fit.strength}
+            found[side] = {"test": float(right.mean()), "seconds": fit.seconds, "chosen": chosen}
+        else:
+            found[side] = best([run(settings, data, store) for settings in settings_of(case, side)])
+        say(f"{name}, seed {seed}, {side}: {100 * found[side]['test']:.1f}%")
+    return found
+
+
+def run(settings: Mapping[str, Any], data: PreparedData, store: Store) -> dict[str, Any]:
+    """Train, or find, a committee; return what it reaches."""
+    fixed = Space.from_document({"search": settings}).settings({})
+    trainer = trainer_named("bert", cpus=torch.get_num_threads(), gpus=0)
+    *_, rung = run_trial(fixed, seed=0, data=data, store=store, trainer=trainer, prunable=False)
+    return {
+        "validation": rung.metrics["validation_accuracy"],
+        "cross_entropy": rung.metrics["validation_cross_entropy"],
+        "test": rung.metrics["test_accuracy"],
+        "sizes": {record["size"]: record["test_accuracy"] for record in rung.frontier},
+        "seconds": rung.metrics["training_seconds"],
+        "chosen": {name: settings[name] for name in ("finetune_learning_rate", "self_training") if name in settings},
+    }
+
+
+def best(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the most accurate on validation, of equal ones that with the lower cross-entropy."""
+    return max(results, key=lambda result: (result["validation"], -result["cross_entropy"]))
+
+
+def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean over seeds and its 95% interval (Student's t), in percent, and the mean seconds."""
+    values = [100 * run["test"] for run in runs]
+    reach = 0.0
+    if len(values) > 1:
+        reach = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    mean = statistics.mean(values)
+    return {
+        "test": round(mean, 2),
+        "low": round(mean - reach, 2),
+        "high": round(mean + reach, 2),
+        "seconds": round(statistics.mean(run["seconds"] for run in runs), 1),
+        "chosen": [run["chosen"] for run in runs],
+        "seeds": [round(value, 2) for value in values],
+    }
+
+
+def say(line: str) -> None:
+    """Tell a step where it does not disturb the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Print a row for each task and side."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data-dir", type=Path, help="folder with copies of the data sets")
+    parser.add_argument("--task", nargs="+", default=list(CASES), choices=list(CASES), metavar="NAME")
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--store", type=Path, help="keep members here; a temporary folder when not given")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.data_dir is not None:
+        use_data_dir(given.data_dir)
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        root = given.store or Path(scratch)
+        for name in given.task:
+            runs = [measure(name, seed, given.sides, root) for seed in given.seeds]
+            found[name] = {side: summary([run[side] for run in runs]) for side in given.sides}
+            if not given.json:
+                for side, row in found[name].items():
+                    interval = f"{row['low']:.1f} to {row['high']:.1f}"
+                    print(f"{name:24} {side:10} {row['test']:5.1f}% ({interval}) {row['seconds']:8.1f} s", flush=True)
+    if given.json:
+        print(json.dumps({"seeds": given.seeds, "threads": given.threads, "tasks": found}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
