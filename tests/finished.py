@@ -74,7 +74,7 @@ def finished_study(root: Path, *, marked: bool = False, **settings) -> Finished:
     )
     full = complete({**SHAPE, "pretrain_size": 0, "committee_size": 3, **settings})
     specs = committee_specs(
-        full, vocabulary=vocabulary, positions=LENGTH, labels=3, corpus="", task="task", seeds=range(3)
+        full, vocabulary=vocabulary, positions=LENGTH, labels=3, corpus="", task="task", seeds=range(3), marked=marked
     )
     members = obtain(specs, store=store, data=data, trainer=BertTrainer(threads=1, device="cpu")).members
     validation, test = (np.stack([getattr(m, f"{split}_logits") for m in members]) for split in ("validation", "test"))

@@ -43,7 +43,8 @@ class Facts:
 
     ``documents`` are the members' in the store; ``probabilities`` ``(rows, labels)`` are the committee's and ``labels``
     ``(rows,)`` the true ones, by split; ``difference`` is the largest one between the probabilities that the exported
-    committee gives on the test texts and those of the study.
+    committee gives on the test texts and those of the study. ``linear`` is the linear model's document where one has
+    half of the votes.
     """
 
     record: StudyRecord
@@ -55,13 +56,15 @@ class Facts:
     labels: Mapping[str, NDArray[np.integer]]
     difference: float
     graphs: tuple[Graph, ...] = ()
+    linear: Mapping[str, Any] | None = None
 
     @property
     def parameters(self) -> int:
-        """Parameters of all members."""
-        return len(self.documents) * self.architecture.classifier_parameters(
+        """Parameters of all members, and of the linear model."""
+        one = self.architecture.classifier_parameters(
             len(self.data.labels), pooling=self.documents[0]["spec"]["settings"]["pooling"]
         )
+        return len(self.documents) * one + (0 if self.linear is None else int(self.linear["parameters"]))
 
     def accuracy(self, split: str) -> tuple[float, float, float]:
         """Return the accuracy on ``split`` of these very members, and its 95% interval over texts."""
@@ -69,9 +72,9 @@ class Facts:
         return accuracy(self.probabilities[split], self.labels[split]), *accuracy_interval(right.astype(np.float64))
 
     def cost(self, name: str) -> float:
-        """Return the ``seconds`` or ``flops`` of training all members, their pre-training included."""
+        """Return the ``seconds`` or ``flops`` of training all members, pre-training and linear model included."""
         courses = [document[phase] or {} for document in self.documents for phase in ("pretraining", "finetuning")]
-        return float(sum(course.get(name, 0.0) for course in courses))
+        return float(sum(course.get(name, 0.0) for course in [*courses, self.linear or {}]))
 
     def latency_ms(self) -> float | None:
         """Return what the study measured for a committee of this size; None where it did not."""
@@ -133,13 +136,17 @@ def _opening(facts: Facts) -> str:
         if size == 1
         else f"a soft committee of {size} models, which vote by the mean of their softmax outputs"
     )
+    which = "Each"
+    if facts.linear is not None:
+        kind += ", and a linear model on words, which has half of the votes"
+        which = "The former" if size == 1 else "Each of the former"
     convolution = f", {plural(shape.convolution_layers, 'convolution')} in front" if shape.convolution_layers else ""
     norms = ", pre-norm" if shape.normalisation == "pre" else ""
     shared = ", whose layers share their weights" if shape.shared_layers else ""
     labels = json.dumps(list(facts.data.labels), ensure_ascii=False)
     return (
         f"# {_inline(facts.record.name)}\n\n"
-        f"A text classifier: {kind}. Each is a BERT of depth {shape.depth}, width {shape.width}, "
+        f"A text classifier: {kind}. {which} is a BERT of depth {shape.depth}, width {shape.width}, "
         f"{plural(shape.heads, 'head')}{convolution}{norms}{shared}. It is {facts.chosen.name} of a search by "
         f"`tlm-search`, chosen as: {facts.chosen.why}.{_learned(facts)}\n\nLabels:\n\n```json\n{labels}\n```"
     )
@@ -192,6 +199,8 @@ def _loading(facts: Facts) -> str:
             "Each member alone needs nothing but `transformers`:\n\n```python\nfrom transformers import pipeline\n\n"
             'pipeline("text-classification", "DIR/members/0")("a text", truncation=True)\n```'
         )
+        if facts.linear is not None:
+            lines.append("The linear model is not among them: it is a part of the committee alone.")
     else:
         lines.append(f"There is no folder `members/`: {why_not}.")
     return "\n\n".join(lines)
@@ -232,6 +241,17 @@ def _training(facts: Facts) -> str:
         for phase, settings in phases.items()
         if settings is not None and settings["epochs"]
     ]
+    if facts.linear is not None:
+        terms = "words and word pairs" if facts.linear["pairs"] else "words"
+        roles = (
+            ", the words also by the entities that they stand in or beside"
+            if facts.linear["spec"].get("marked")
+            else ""
+        )
+        lines.append(
+            f"- Linear model: TF-IDF of {facts.linear['terms']:,} {terms} of the training texts{roles}, put together "
+            f"from their tokens; logistic regression, C {number(facts.linear['strength'])}."
+        )
     whom = "it" if len(facts.documents) == 1 else "them"
     more = f"{f'The committee that taught {whom}' if 'teaching' in spec else 'The search around them'} cost more."
     versions = ", ".join(f"{name} {value}" for name, value in first["versions"].items() if value)

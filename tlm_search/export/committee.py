@@ -25,11 +25,13 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.batching import batches, rows
 from tlm_search.model.hf import from_transformers
 from tlm_search.model.inference import is_lookup_worth, member_logits, split, with_lookup
+from tlm_search.model.linear import LinearWeights, linear_logits
 from tlm_search.model.weights import Weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+LINEAR = "linear."  # begins the names of the linear model's tensors
 STACKED_TOKENS = 512  # up to here all members in one pass are faster than one after the other
 TOLERANCE = 1e-3  # between machines; on one machine the answers agree to 1e-6
 
@@ -50,7 +52,7 @@ class Committee:
     """K members of one architecture that vote; ``weights`` are theirs, stacked.
 
     ``length`` is the number of tokens that a text is cut to, ``expected`` the contents of ``check.json``. ``markers``
-    are the ids of the markers where texts have marked entities.
+    are the ids of the markers where texts have marked entities. A ``linear`` model has half of the votes.
     """
 
     weights: Weights
@@ -62,6 +64,7 @@ class Committee:
     tokenizer: Tokenizer
     expected: Mapping[str, Any]
     markers: Markers | None = None
+    linear: LinearWeights | None = None
 
     @classmethod
     def load(cls, folder: Path | str) -> Committee:
@@ -100,6 +103,12 @@ class Committee:
             KeyError, TypeError, ValueError: they do not fit each other.
         """
         architecture = architecture_of(config["architecture"])
+        weights, linear = without_linear(weights)
+        shapes = {} if linear is None else {name: list(value.shape) for name, value in linear.items()}
+        if shapes != {name: list(shape) for name, shape in (config.get("linear") or {}).items()}:
+            raise ValueError(f"a linear model with tensors of {shapes or 'nothing'}")
+        if linear is not None and linear["coefficients"].shape[1] != len(labels):
+            raise ValueError(f"a linear model of {linear['coefficients'].shape[1]} labels, not {len(labels)}")
         found = tuple(weights["classifier.weight"].shape)
         if found != (len(config["members"]), len(labels), architecture.width):
             raise ValueError(f"output layers of {found}, not {(len(config['members']), len(labels))}")
@@ -114,6 +123,7 @@ class Committee:
             tokenizer=tokenizer,
             expected=expected,
             markers=markers,
+            linear=linear,
         )
 
     @property
@@ -155,9 +165,10 @@ class Committee:
 
         @torch.inference_mode()
         def answer(chosen: NDArray[np.int64]) -> None:
-            ids, mask = rows(texts, chosen, pad=self.pad)
-            votes = self._votes(torch.from_numpy(ids), None if mask.all() else torch.from_numpy(mask), singles)
-            said = votes.mean(0)
+            padded = rows(texts, chosen, pad=self.pad)
+            ids, mask = torch.from_numpy(padded[0]), None if padded[1].all() else torch.from_numpy(padded[1])
+            votes = self._votes(ids, mask, singles)
+            said = self._together(votes, ids, mask)
             probabilities[chosen] = said.numpy()
             disagreement[chosen] = (votes.argmax(-1) != said.argmax(-1)).float().mean(0).numpy()
 
@@ -177,6 +188,14 @@ class Committee:
         alone takes the plain kernels, which suit large batches on a CPU.
         """
         return self._votes(ids, mask, self._singles)
+
+    def said(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Return the committee's probabilities ``(texts, labels)``; ``ids`` and ``mask`` as in ``member_logits``."""
+        return self._together(self.votes(ids, mask), ids, mask)
+
+    def _together(self, votes: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        members = votes.mean(0)
+        return members if self.linear is None else (members + linear_logits(self.linear, ids, mask).exp()) / 2
 
     def _votes(self, ids: torch.Tensor, mask: torch.Tensor | None, singles: Sequence[Weights]) -> torch.Tensor:
         stacks = [self.weights] if ids.numel() <= STACKED_TOKENS else singles
@@ -217,6 +236,12 @@ def architecture_of(document: Mapping[str, Any]) -> Architecture:
     """Rebuild a shape from its document."""
     tokens, across = document["kernel"]
     return Architecture(**{**document, "kernel": (int(tokens), int(across))})
+
+
+def without_linear(weights: Mapping[str, torch.Tensor]) -> tuple[Weights, LinearWeights | None]:
+    """Return the members' tensors, and those of the linear model where there is one, without the beginning."""
+    linear = {name.removeprefix(LINEAR): value for name, value in weights.items() if name.startswith(LINEAR)}
+    return {name: value for name, value in weights.items() if not name.startswith(LINEAR)}, linear or None
 
 
 def markers_of(config: Mapping[str, Any]) -> Markers | None:

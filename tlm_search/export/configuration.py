@@ -14,7 +14,8 @@ from tlm_search.export.folder import MODEL_TYPE
 class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """The members' ``architecture``, their ``pooling`` and digests, and the ``length`` in tokens that texts are cut to.
 
-    ``markers`` are the ids of ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]`` where texts have marked entities.
+    ``markers`` are the ids of ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]`` where texts have marked entities. ``linear``
+    has the shapes of the linear model's tensors where one has half of the votes.
     Defaults exist because ``transformers`` makes empty configurations to compare with.
     """
 
@@ -28,6 +29,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         members: Sequence[str] = (),
         pad_token_id: int = 0,
         markers: Sequence[int] | None = None,
+        linear: Mapping[str, Sequence[int]] | None = None,
         **others: Any,
     ) -> None:
         self.architecture = dict(architecture or {})
@@ -36,6 +38,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.members = list(members)
         self.pad_token_id = pad_token_id
         self.markers = None if markers is None else list(markers)
+        self.linear = None if linear is None else {name: list(shape) for name, shape in linear.items()}
         super().__init__(**others)
 
     def labels(self) -> list[str]:

@@ -59,7 +59,7 @@ def _forms(folder: Path, *, threads: int, texts: int) -> Iterator[tuple[Path, st
     tensor, mask = torch.from_numpy(ids), np.ones_like(ids, dtype=np.bool_)
 
     def with_torch() -> torch.Tensor:
-        return committee.votes(tensor, None).mean(0)
+        return committee.said(tensor, None)
 
     yield folder, TORCH, committee.size, with_torch
     for name, form in FORMS.items():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -18,11 +19,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.errors import ExportError
-from tlm_search.export.committee import Answers, Committee, architecture_of, markers_of
+from tlm_search.export.committee import LINEAR, Answers, Committee, architecture_of, markers_of, without_linear
 from tlm_search.export.configuration import CommitteeConfig
 from tlm_search.export.folder import CHECK, MANIFEST, verified
 from tlm_search.model.convolution import STATISTICS
 from tlm_search.model.inference import member_logits, vote
+from tlm_search.model.linear import empty, linear_logits, mixture
 from tlm_search.model.weights import Weights, classifier_weights, initial_weights
 
 
@@ -37,9 +39,10 @@ class SoftCommitteeOutput(SequenceClassifierOutput):
 
 
 class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
-    """K stacked BERTs that vote by the mean of their softmax outputs.
+    """K stacked BERTs that vote by the mean of their softmax outputs; with a linear model, which has half of the votes.
 
-    Parameters have a leading member dimension; their names are those of ``tlm_search.model.bert``.
+    Parameters of members have a leading member dimension; their names are those of ``tlm_search.model.bert``. Those of
+    the linear model begin with ``linear.`` and are described in ``tlm_search.model.linear``.
     """
 
     config: CommitteeConfig
@@ -95,8 +98,11 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
             )
         mask = None if attention_mask is None else attention_mask.bool()
         options: dict[str, Any] = {"pooling": self.config.pooling, "pad": self.config.pad_token_id}
-        members = member_logits(self.weights(), self.architecture, input_ids, mask, markers=self._markers, **options)
+        weights, linear = without_linear(self.weights())
+        members = member_logits(weights, self.architecture, input_ids, mask, markers=self._markers, **options)
         logits = vote(members)
+        if linear is not None:
+            logits = mixture(logits, linear_logits(linear, input_ids, mask))
         loss = None if labels is None else F.nll_loss(logits, labels.view(-1))
         output = SoftCommitteeOutput(loss=loss, logits=logits, member_logits=members.transpose(0, 1))
         return output.to_tuple() if return_dict is False else output
@@ -120,7 +126,10 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
             raise ExportError(
                 "this committee has no tokenizer", hint="load it from a folder that tlm-search export wrote"
             )
-        weights = {name: value.detach().float().cpu() for name, value in self.weights().items()}
+        weights = {
+            name: value.detach().to(torch.float32 if value.is_floating_point() else value.dtype).cpu()
+            for name, value in self.weights().items()
+        }
         committee = Committee.of(
             self.config.to_dict(), weights, self.tokenizer, labels=self.config.labels(), expected={}
         )
@@ -136,7 +145,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
             if part not in module._modules:
                 module.add_module(part, nn.Module())
             module = module.get_submodule(part)
-        if name.endswith(STATISTICS):
+        if name.endswith(STATISTICS) or not value.is_floating_point():
             module.register_buffer(leaf, value)
         else:
             module.register_parameter(leaf, nn.Parameter(value))
@@ -147,7 +156,9 @@ def _fresh(config: CommitteeConfig) -> Weights:
     architecture, seeds = architecture_of(config.architecture), range(len(config.members))
     classifier = classifier_weights(architecture, len(config.labels()), seeds, pooling=config.pooling)
     encoder = initial_weights(architecture, seeds)
-    return {name: value for name, value in {**encoder, **classifier}.items() if not name.startswith("mlm.")}
+    linear = {} if config.linear is None else empty(config.linear)
+    members = {name: value for name, value in {**encoder, **classifier}.items() if not name.startswith("mlm.")}
+    return members | {f"{LINEAR}{name}": value for name, value in linear.items()}
 
 
 def _local(name: Any, options: Mapping[str, Any]) -> Path:

@@ -24,6 +24,7 @@ from tlm_search.errors import ExportError
 from tlm_search.export.committee import Answers, Committee
 from tlm_search.model.batching import batches, rows
 from tlm_search.model.inference import member_logits, vote
+from tlm_search.model.linear import linear_logits, mixture
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -134,14 +135,21 @@ class _Graph(nn.Module):
             "markers": committee.markers,
         }
         self._architecture = committee.architecture
-        self._names = list(committee.weights)
-        for name, value in committee.weights.items():
-            self.register_buffer(name.replace(".", "_"), value)
+        self._parts: list[dict[str, str]] = []  # of the members, and of the linear model where there is one
+        for part in (committee.weights, committee.linear) if committee.linear else (committee.weights,):
+            names = {name: f"part{len(self._parts)}_{name.replace('.', '_')}" for name in part}
+            for name, place in names.items():
+                self.register_buffer(place, part[name])
+            self._parts.append(names)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        weights = {name: getattr(self, name.replace(".", "_")) for name in self._names}
-        logits = member_logits(weights, self._architecture, input_ids, attention_mask.bool(), **self._options)
-        return vote(logits), logits.transpose(0, 1)
+        weights, *linear = [{name: getattr(self, place) for name, place in names.items()} for names in self._parts]
+        mask = attention_mask.bool()
+        logits = member_logits(weights, self._architecture, input_ids, mask, **self._options)
+        said = vote(logits)
+        if linear:
+            said = mixture(said, linear_logits(linear[0], input_ids, mask))
+        return said, logits.transpose(0, 1)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
 from tlm_search.export.card import Facts, Graph, card, no_members_because
 from tlm_search.export.choose import Chosen
-from tlm_search.export.committee import Committee, architecture_of, stacked
+from tlm_search.export.committee import LINEAR, Committee, architecture_of, stacked
 from tlm_search.export.folder import (
     CARD,
     CHECK,
@@ -38,8 +38,11 @@ from tlm_search.export.folder import (
 )
 from tlm_search.export.onnx import TOLERANCE as ONNX_TOLERANCE
 from tlm_search.export.onnx import onnx_answers, open_session, require_onnx, write_int8, write_onnx
+from tlm_search.members.linear import linear_weights
+from tlm_search.members.spec import parts_of_hybrid
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.train import KIND
+from tlm_search.members.train import LINEAR as LINEAR_KIND
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config, with_every_layer
 from tlm_search.model.layers import EPSILON
@@ -82,17 +85,22 @@ def export_committee(
         require_onnx()
     data = PreparedData.from_document(record.data, store.root)
     with new_export(out) as folder:
-        entries = [_member(store, digest, chosen) for digest in chosen.members]
-        states = [entry.arrays("model") for entry in entries]
+        entries = [_entry(store, KIND, digest, chosen) for digest in chosen.members]
+        states = [_state(store, entry, chosen) for entry in entries]
+        linear = _linear(store, entries[0], chosen)
         config = _config(entries, data)
         architecture = architecture_of(config["architecture"])
         why_not = no_members_because(architecture, config["pooling"])
         tensors = [{name: torch.from_numpy(value) for name, value in state.items()} for state in states]
         weights = stacked(tensors, architecture)
+        if linear is not None:
+            parts = linear_weights(linear)
+            weights |= {f"{LINEAR}{name}": value for name, value in parts.items()}
+            config["linear"] = {name: list(value.shape) for name, value in parts.items()}
         _write_tokenizer(data, folder)
         tokenizer = open_tokenizer(folder)
         committee = Committee.of(config, weights, tokenizer, labels=data.labels, expected={})
-        facts = _facts(record, chosen, data, entries, committee)
+        facts = _facts(record, chosen, data, entries, committee, None if linear is None else linear.document)
         if onnx or int8:
             facts = replace(facts, graphs=_write_graphs(committee, data, folder, facts, int8=int8))
         write_json(folder / CONFIG, config)
@@ -123,16 +131,35 @@ def check_texts(tokenizer: Tokenizer, *, length: int, marked: bool = False) -> l
     return texts
 
 
-def _member(store: Store, digest: str, chosen: Chosen) -> Entry:
-    entry = store.read(KIND, digest)
-    if entry is None or "model.safetensors" not in entry.files:
-        raise ExportError(
-            f"member {digest} of {chosen.name} is not in the store {store.root}, or was damaged there",
-            hint="choose another trial with --trial, or fewer members with --size"
-            if chosen.student is None
-            else "tlm-search distil with the same --trial and --size trains it again",
-        )
+def _entry(store: Store, kind: str, digest: str, chosen: Chosen) -> Entry:
+    entry = store.read(kind, digest)
+    if entry is None:
+        raise _missing(store, kind, digest, chosen)
     return entry
+
+
+def _state(store: Store, entry: Entry, chosen: Chosen) -> dict[str, np.ndarray]:
+    """Return the weights of a member; those of a hybrid are its plain member's."""
+    parts = parts_of_hybrid(entry.document["spec"])
+    plain = entry if parts is None else _entry(store, KIND, parts[0], chosen)
+    if "model.safetensors" not in plain.files:
+        raise _missing(store, KIND, plain.digest, chosen)
+    return plain.arrays("model")
+
+
+def _linear(store: Store, entry: Entry, chosen: Chosen) -> Entry | None:
+    parts = parts_of_hybrid(entry.document["spec"])
+    return None if parts is None else _entry(store, LINEAR_KIND, parts[1], chosen)
+
+
+def _missing(store: Store, kind: str, digest: str, chosen: Chosen) -> ExportError:
+    what = "the linear model" if kind == LINEAR_KIND else "member"
+    return ExportError(
+        f"{what} {digest} of {chosen.name} is not in the store {store.root}, or was damaged there",
+        hint="choose another trial with --trial, or fewer members with --size"
+        if chosen.student is None
+        else "tlm-search distil with the same --trial and --size trains it again",
+    )
 
 
 def _config(entries: Sequence[Entry], data: PreparedData) -> dict[str, Any]:
@@ -188,7 +215,12 @@ def _write_graphs(
 
 
 def _facts(
-    record: StudyRecord, chosen: Chosen, data: PreparedData, entries: Sequence[Entry], committee: Committee
+    record: StudyRecord,
+    chosen: Chosen,
+    data: PreparedData,
+    entries: Sequence[Entry],
+    committee: Committee,
+    linear: Mapping[str, Any] | None,
 ) -> Facts:
     logits = [entry.arrays("logits") for entry in entries]
     probabilities = {part: soft_vote(np.stack([own[part] for own in logits])) for part in ("validation", "test")}
@@ -209,6 +241,7 @@ def _facts(
         probabilities=probabilities,
         labels=labels,
         difference=float(np.abs(answers - probabilities["test"]).max()),
+        linear=linear,
     )
 
 

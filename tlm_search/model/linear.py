@@ -21,6 +21,8 @@ The tensors:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -37,6 +39,7 @@ LinearWeights = dict[str, Tensor]  # by name, see above
 
 _WIDEST = 8  # keys of a bucket
 _ROLES = 5
+_FLOATS = ("idf", "coefficients", "intercept")
 _BASE, _PAIR, _SEED = 0xD1342543DE82EF95, 0xF1357AEA2E62A9C5, 0x2545F4914F6CDD1D  # odd, without a pattern
 _PLACES = 512  # characters of a word that have a power of their own
 _TINY = 1e-30
@@ -86,7 +89,7 @@ def with_terms(
 
 def parameters_of(weights: LinearWeights) -> int:
     """Count the parameters: coefficients, intercepts and inverse document frequencies."""
-    return sum(weights[name].numel() for name in ("coefficients", "intercept", "idf"))
+    return sum(weights[name].numel() for name in _FLOATS)
 
 
 def term_keys(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -129,6 +132,24 @@ def _pairs(keys: Tensor, kept: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     packed = torch.zeros_like(keys).scatter_add(1, (kept.cumsum(1) - 1).clamp(min=0), keys * kept)
     number = torch.arange(1, keys.shape[1], device=keys.device)
     return packed[:, :-1] * factor + packed[:, 1:], number < kept.sum(1, keepdim=True)
+
+
+def mixture(members: Tensor, linear: Tensor) -> Tensor:
+    """Return the logarithm of half of what the ``members`` say together and half of what the ``linear`` model says.
+
+    All are logarithms of probabilities, ``(texts, labels)``.
+    """
+    return torch.stack([members, linear]).logsumexp(0) - math.log(2)
+
+
+def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
+    """Return tensors of these ``shapes`` by name, which hold nothing yet.
+
+    Raises:
+        KeyError: a shape is missing.
+    """
+    kinds = {name: torch.float32 if name in _FLOATS else torch.int64 for name in (*_FLOATS, *shapes)}
+    return {name: torch.zeros(tuple(shapes[name]), dtype=kind) for name, kind in kinds.items()}
 
 
 def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> Tensor:
