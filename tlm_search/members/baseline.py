@@ -154,8 +154,12 @@ def fit_baseline(task: Task) -> Fit:
     texts = _cut(task.train.texts)
     best: tuple[tuple[float, float], Linear, float] | None = None
     tried = 0
+    words = 0
     for features in kinds_of(texts):
+        if features == PAIRS and 2 * words * len(task.labels) > LONG_PASS:
+            continue  # texts have more than twice as many pairs: it takes long only to count them
         path = _Path(features, texts, task)
+        words = path.size if features == WORDS else words
         if best is not None and path.is_too_large:
             continue
         for strength in path.strengths():
@@ -194,13 +198,14 @@ class _Path:
         most = max(MOST_COEFFICIENTS // self._labels, FEWEST_FEATURES)
         self._vectoriser = _vectoriser(features, max_features=most)
         self._scores: list[tuple[float, float]] = []
-        self.is_too_large = False
+        self.size, self.is_too_large = 0, False
         try:
             self._rows = self._vectoriser.fit_transform(texts)
         except ValueError:  # scikit-learn's word for an empty vocabulary
             self._rows = None
             return
-        self.is_too_large = self._rows.nnz * self._labels > LONG_PASS
+        self.size = self._rows.nnz
+        self.is_too_large = self.size * self._labels > LONG_PASS
         self._held_out = self._vectoriser.transform(task.validation.texts)
         self._model = regression(passes_of(self._rows, self._labels))
 

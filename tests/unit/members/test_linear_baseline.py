@@ -181,3 +181,20 @@ def test_work_is_bounded_and_an_unfinished_fit_is_no_warning(monkeypatch):
     monkeypatch.setattr(baseline, "LONG_PASS", 1)
     fit = fit_baseline(task_of(by_words))
     assert (fit.model.features, fit.tried <= 4) == (WORDS, True)
+
+
+def test_pairs_are_not_even_counted_where_there_would_be_too_many(monkeypatch):
+    counted = []
+
+    class Counting(baseline._Path):
+        def __init__(self, features, texts, task):
+            counted.append(features)
+            super().__init__(features, texts, task)
+
+    monkeypatch.setattr(baseline, "_Path", Counting)
+    fit_baseline(task_of(by_words))
+    assert counted == [WORDS, PAIRS, CHARACTERS]
+    counted.clear()
+    monkeypatch.setattr(baseline, "LONG_PASS", 36 * 6 * 3)  # as many as there are words
+    fit_baseline(task_of(by_words))
+    assert counted == [WORDS, CHARACTERS]
