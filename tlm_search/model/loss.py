@@ -30,8 +30,8 @@ def sampled_mlm_losses(
 ) -> Tensor:
     """Return each member's sum of cross-entropies as ``mlm_losses`` does, over a few words instead of all.
 
-    ``candidates`` are the ids ``(K, c)`` of these words and what is taken from their logits ``(K, c)``; ``targets``
-    ``(K, n)`` are indices of them, or UNSCORED.
+    ``candidates`` are the ids ``(K, c)`` of these words and offsets ``(K, c)``, which are subtracted from their logits.
+    ``targets`` ``(K, n)`` are indices of candidates, or UNSCORED.
     """
     ids, offsets = candidates
     bias = weights["mlm.bias"].gather(1, ids) - offsets
