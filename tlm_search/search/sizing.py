@@ -18,7 +18,7 @@ from tlm_search.space.schema import Space
 MOST_SECONDS = 30 * 60.0  # of a study that is suggested
 # Operations a second, as ``plan`` counts them, and seconds an update takes besides: of a core what the trials of the
 # main job took (studies/recorded/committee); of a GPU a guess on the safe side.
-_CORE, _GPU = (35e9, 4e-3), (5e12, 4e-3)
+_CORE, _GPU = (22e9, 4e-3), (5e12, 4e-3)
 _THREADS_GAIN = 0.7  # n threads do n^0.7 times the work of one
 _AT_ONCE = 8  # trials: what more of them propose knows little of the others
 
