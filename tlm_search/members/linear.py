@@ -113,7 +113,7 @@ def _terms(tables: LinearWeights, texts: TokenArray, pad: int) -> Terms:
     for chosen in batches(texts.lengths()):
         ids, mask = map(torch.from_numpy, rows(texts, chosen, pad=pad))
         keys, are_terms = (value.numpy() for value in term_keys(tables, ids, mask))
-        numbers.append(np.broadcast_to(chosen[:, None], keys.shape)[are_terms])
+        numbers.append(np.broadcast_to(chosen[:, None, None], keys.shape)[are_terms])
         found.append(keys[are_terms])
     return np.concatenate(numbers), np.concatenate(found)
 

@@ -3,8 +3,8 @@
 A word is put together from its tokens; words of one character count for nothing. Its key is a polynomial of its
 characters modulo 2^64, so that it does not matter into which tokens it was cut. Two words of a vocabulary have the same
 key with a probability of about 2^-60. Terms are words and, where the model has them, pairs of words that follow each
-other. They are looked up in buckets of their last bits, and counted by comparing all terms of a text with each other:
-no loop over texts, so that it can be traced.
+other. They are looked up in buckets of their last bits, and counted by comparing all terms of a text and a kind with
+each other: no loop over texts, so that it can be traced.
 
 The tensors:
 
@@ -93,9 +93,10 @@ def parameters_of(weights: LinearWeights) -> int:
 
 
 def term_keys(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the keys of the terms of each text, int64 ``(texts, terms)``, and which of them are terms, bool.
+    """Return the keys of the terms of each text, int64 ``(texts, kinds, length)``, and which of them are terms, bool.
 
-    ``ids`` int64 ``(texts, length)``; ``mask`` bool says which are tokens, None that all are.
+    ``ids`` int64 ``(texts, length)``; ``mask`` bool says which are tokens, None that all are. Terms of different kinds
+    are never the same: words, words in each role, pairs.
     """
     code, characters, begins = weights["pieces"][ids].unbind(-1)
     if mask is not None:
@@ -109,29 +110,29 @@ def term_keys(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> tuple
     place = passed - none.scatter_add(1, word, passed * starts).gather(1, word)
     keys = none.scatter_add(1, word, code * weights["powers"][place.clamp(max=_PLACES - 1)])
     kept = none.scatter_add(1, word, characters) > 1
-    terms, are_terms = [keys], [kept]
+    terms, are_terms = [keys.unsqueeze(1)], [kept.unsqueeze(1)]
     if "roles" in weights:
         # Not the first span, which is the whole text.
         spans = find_spans(ids, mask, cast(Markers, weights["markers"].unbind()))[:, 1:]
         inside = (spans & (starts > 0).unsqueeze(1)).long()
         inside = torch.zeros_like(inside).scatter_add(2, word.unsqueeze(1).expand_as(inside), inside)
-        terms.append((keys.unsqueeze(1) * weights["roles"].unsqueeze(1)).flatten(1))
-        are_terms.append(((inside > 0) & kept.unsqueeze(1)).flatten(1))
+        terms.append(keys.unsqueeze(1) * weights["roles"].unsqueeze(1))
+        are_terms.append((inside > 0) & kept.unsqueeze(1))
     if "pair" in weights:
         pairs, are_pairs = _pairs(keys, kept, weights["pair"])
-        terms.append(pairs)
-        are_terms.append(are_pairs)
+        terms.append(pairs.unsqueeze(1))
+        are_terms.append(are_pairs.unsqueeze(1))
     return torch.cat(terms, 1), torch.cat(are_terms, 1)
 
 
 def _pairs(keys: Tensor, kept: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the keys of each two words that follow each other, ``(texts, length - 1)``, and which of them there are.
+    """Return the keys of each two words that follow each other, ``(texts, length)``, and which of them there are.
 
     Words that are not ``kept`` are passed over.
     """
     packed = torch.zeros_like(keys).scatter_add(1, (kept.cumsum(1) - 1).clamp(min=0), keys * kept)
-    number = torch.arange(1, keys.shape[1], device=keys.device)
-    return packed[:, :-1] * factor + packed[:, 1:], number < kept.sum(1, keepdim=True)
+    number = torch.arange(1, 1 + keys.shape[1], device=keys.device)
+    return packed * factor + F.pad(packed[:, 1:], (0, 1)), number < kept.sum(1, keepdim=True)
 
 
 def mixture(members: Tensor, linear: Tensor) -> Tensor:
@@ -164,8 +165,9 @@ def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> T
     hits = (weights["keys"][begin.unsqueeze(-1) + offsets] == keys.unsqueeze(-1)) & are_terms.unsqueeze(-1)
     known = hits.sum(-1)
     term = (begin + (hits * offsets).sum(-1)) * known
-    same = (term.unsqueeze(1) == term.unsqueeze(2)) & (known.unsqueeze(1) > 0)
-    count = same.sum(-1).clamp(min=1).to(weights["idf"].dtype)
+    same = (term.unsqueeze(2) == term.unsqueeze(3)) & (known.unsqueeze(2) > 0)
+    count = same.sum(-1).flatten(1).clamp(min=1).to(weights["idf"].dtype)
+    known, term = known.flatten(1), term.flatten(1)
     value = known * (1 + count.log()) * weights["idf"][term]
     # Each of a term's occurrences stands for its part of the value.
     share = value / count
