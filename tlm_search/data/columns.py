@@ -31,6 +31,17 @@ def require_columns(present: Iterable[str], wanted: Iterable[str], where: str) -
             )
 
 
+def require_one(present: Sequence[str], wanted: Iterable[str], where: str) -> None:
+    """Refuse a table in which two columns have the name of a ``wanted`` one.
+
+    Raises:
+        DataError: which name.
+    """
+    for column in wanted:
+        if (count := present.count(column)) > 1:
+            raise DataError(f"{where}: there are {count} columns {column!r}", hint="rename all but one of them")
+
+
 def named(values: list[Any], names: Sequence[str] | None) -> list[Any]:
     """Replace numbers of classes by their names, where there are names; -1 stands for no label, as in `datasets`."""
     if names is None:

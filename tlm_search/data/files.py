@@ -1,20 +1,22 @@
-"""Columns of the user's own files: Parquet, JSON Lines, JSON, CSV, TSV and text, plain or (but Parquet) gzipped."""
+"""Columns of the user's own files: Parquet, JSON Lines, JSON, CSV, TSV and text, plain or (but Parquet) compressed."""
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from tlm_search.data.columns import DAMAGED, require_columns
+from tlm_search.data.columns import DAMAGED, require_columns, require_one
 from tlm_search.data.parquet import read_parquet, stream_parquet
 from tlm_search.errors import DataError
 
@@ -30,30 +32,65 @@ _KINDS = {
 _BLANK_LINES = re.compile(r"\n[ \t\r]*\n\s*")
 TEXT_COLUMN = "text"
 _ROWS_HELD = 1000  # JSON rows in which a column must turn up
+_BYTES_READ = 1 << 16  # of a compressed file at once
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def kind_of(file: Path) -> str | None:
     """Return the format of ``file`` by the ending of its name; None for others."""
-    suffixes = file.suffixes[-2:] if file.suffix.lower() == ".gz" else file.suffixes[-1:]
+    suffixes = file.suffixes[-2:] if file.suffix.lower() in COMPRESSED else file.suffixes[-1:]
     return _KINDS.get(suffixes[0].lower()) if suffixes else None
+
+
+def stem_of(file: Path) -> str:
+    """Return the name of ``file`` without the endings that say its format and compression."""
+    name = file.stem if file.suffix.lower() in COMPRESSED else file.name
+    return Path(name).stem
 
 
 def files_below(place: Path) -> list[Path]:
     """Return the files of a folder and its subfolders, sorted, links followed; a file alone is itself.
 
     What begins with a dot is left out, as a shell does.
+
+    Raises:
+        DataError: a subfolder cannot be listed, or a file in a known format is a link to nothing.
+    """
+    return all_below(place)[0]
+
+
+def all_below(place: Path) -> tuple[list[Path], list[Path]]:
+    """Return ``files_below`` the ``place``, and what it leaves out: files and folders with a dot, links to nothing.
+
+    Raises:
+        DataError: as ``files_below``.
     """
     if not place.is_dir():
-        return [place]
-    files: list[Path] = []
+        return [place], []
+    found: list[Path] = []
+    left_out: list[Path] = []
     entered = set()
-    for folder, names, found in os.walk(place, followlinks=True):
+    for folder, folders, names in os.walk(place, followlinks=True, onerror=_unlisted):
         real = os.path.realpath(folder)
-        # A link to a folder above would go round for ever.
-        names[:] = [] if real in entered else [name for name in names if not name.startswith(".")]
-        files += [Path(folder, name) for name in found if real not in entered and not name.startswith(".")]
+        if real in entered:  # A link to a folder above would go round for ever.
+            folders.clear()
+            continue
         entered.add(real)
-    return sorted(file for file in files if file.is_file())
+        left_out += [Path(folder, name) for name in (*folders, *names) if name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    files = [file for file in found if file.is_file()]
+    others = set(found).difference(files)
+    lost = sorted(file for file in others if kind_of(file) and file.is_symlink())
+    if lost:
+        raise DataError(
+            f"{lost[0]}: it is a link to a file that is not there", hint="fetch the file or remove the link"
+        )
+    return sorted(files), sorted([*left_out, *others])
+
+
+def _unlisted(error: OSError) -> None:
+    raise DataError(f"{error.filename}: it cannot be read: {error.strerror or error}", hint="make the folder readable")
 
 
 def read_columns(file: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
@@ -68,9 +105,9 @@ def read_columns(file: Path, columns: Sequence[str] | None = None) -> dict[str, 
     if kind is None:
         raise DataError(
             f"{file}: unknown format",
-            hint="allowed: .parquet, .jsonl, .json, .csv, .tsv, .txt, and .gz of all but Parquet",
+            hint="allowed: .parquet, .jsonl, .json, .csv, .tsv, .txt, and .gz, .bz2, .xz, .zst of all but Parquet",
         )
-    with _in_words(file):
+    with reading(file):
         if kind == "parquet":
             return read_parquet(file, columns)
         with _open(file) as stream:
@@ -96,7 +133,7 @@ def stream_column(file: Path, column: str) -> Iterator[Any]:
     if kind in (None, "json"):
         yield from read_columns(file, [column])[column]
         return
-    with _in_words(file):
+    with reading(file):
         if kind == "parquet":
             yield from stream_parquet(file, column)
             return
@@ -113,7 +150,7 @@ def stream_column(file: Path, column: str) -> Iterator[Any]:
 
 
 def read_json(file: Path) -> Any:
-    """Return the JSON value in ``file``, which may be gzipped.
+    """Return the JSON value in ``file``, which may be compressed.
 
     Raises:
         DataError: it is missing or damaged.
@@ -123,7 +160,7 @@ def read_json(file: Path) -> Any:
             return json.load(stream)
     except FileNotFoundError as error:
         raise _no_file(file) from error
-    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=DAMAGED) from error
 
 
@@ -132,14 +169,14 @@ def json_of(file: Path) -> Any:
     if kind_of(file) != "json":
         return None
     try:
-        with _in_words(file), _open(file) as stream:
+        with reading(file), _open(file) as stream:
             return json.load(stream)
     except (ValueError, RecursionError):
         return None
 
 
 @contextmanager
-def _in_words(file: Path) -> Iterator[None]:
+def reading(file: Path) -> Iterator[None]:
     """Say what is wrong with ``file`` where reading it fails."""
     try:
         yield
@@ -148,7 +185,7 @@ def _in_words(file: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         byte, line = error.object[error.start], _line_that_is_not_utf8(file)
         raise DataError(f"{file}: line {line}: byte 0x{byte:02x} is not UTF-8 text", hint="save it as UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{file}: it cannot be read: {error}", hint=DAMAGED) from error
 
 
@@ -158,13 +195,63 @@ def _no_file(file: Path) -> DataError:
 
 def _open(file: Path, *, newline: str = "") -> io.TextIOBase:
     # utf-8-sig: spreadsheets put a mark before the first column's name
-    if file.suffix.lower() == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8-sig", newline=newline)
-    return file.open(encoding="utf-8-sig", newline=newline)
+    return io.TextIOWrapper(_open_bytes(file), encoding="utf-8-sig", newline=newline)
+
+
+def _open_bytes(file: Path) -> BinaryIO:
+    match file.suffix.lower():
+        case ".gz":
+            return cast(BinaryIO, gzip.open(file))
+        case ".bz2":
+            return cast(BinaryIO, io.BufferedReader(_Decompressed(file, bz2.BZ2Decompressor)))
+        case ".xz":
+            return cast(BinaryIO, io.BufferedReader(_Decompressed(file, lzma.LZMADecompressor)))
+        case ".zst":
+            import pyarrow as pa
+
+            stream: Any = pa.CompressedInputStream(file.open("rb"), "zstd")
+            return cast(BinaryIO, io.BufferedReader(stream))
+    return file.open("rb")
+
+
+class _Decompressed(io.RawIOBase):
+    """The bytes of a file of one or more compressed streams.
+
+    ``bz2.open`` and ``lzma.open`` take a damaged second stream for the end of the file. Here it is an error.
+    """
+
+    def __init__(self, file: Path, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
+        self._file = file.open("rb")
+        self._new = new
+        self._stream = new()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = b""
+        while not data:
+            if self._stream.eof:
+                # Streams of xz may be filled up with zeros.
+                held = self._stream.unused_data.lstrip(b"\0") or self._file.read(_BYTES_READ).lstrip(b"\0")
+                if not held:
+                    return 0
+                self._stream = self._new()
+            else:
+                held = self._file.read(_BYTES_READ) if self._stream.needs_input else b""
+                if self._stream.needs_input and not held:
+                    raise EOFError("it is cut off before its end")
+            data = self._stream.decompress(held, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _line_that_is_not_utf8(file: Path) -> int:
-    with gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb") as stream:
+    with _open_bytes(file) as stream:
         for number, line in enumerate(stream, 1):
             try:
                 line.decode("utf-8")
@@ -180,6 +267,7 @@ def _json_column(file: Path, stream: Iterable[str], column: str) -> Iterator[Any
     for number, row in enumerate(_json_lines(file, stream), 1):
         if not isinstance(row, dict):
             raise DataError(f"{file}: row {number} is not an object", hint='write rows as {"text": ..., "label": ...}')
+        _require_single(file, number, row, [column])
         known = known or column in row
         if known:
             yield from [None] * missing
@@ -212,14 +300,19 @@ def _rows(
     """Yield the fields of each row in the order of ``columns`` (all, when None), their names first on demand."""
     csv.field_size_limit(2**31 - 1)
     rows = csv.reader(stream, delimiter=delimiter, strict=True)
+    ended = 0  # the line that the row before ended with
     try:
         header = next(rows, [])
-        columns = list(dict.fromkeys(columns or header))
+        ended = rows.line_num
+        # Spreadsheets leave separators behind the last column: columns without a name are nobody's.
+        columns = list(dict.fromkeys(columns or filter(None, header)))
         require_columns(header, columns, str(file))
+        require_one(header, columns, str(file))
         if with_header:
             yield columns
         places = [header.index(name) for name in columns]
         for row in rows:
+            ended = rows.line_num
             if not row:
                 continue
             if len(row) != len(header):
@@ -229,7 +322,9 @@ def _rows(
                 )
             yield [row[place] for place in places]
     except csv.Error as error:
-        raise DataError(f"{file}: line {rows.line_num}: {error}", hint="check the quotes of that line") from error
+        begun = ended + 1
+        lines = f"line {begun}" if begun == rows.line_num else f"lines {begun} to {rows.line_num}"
+        raise DataError(f"{file}: {lines}: {error}", hint=f"check the quotes of line {begun}") from error
 
 
 def _json_lines(file: Path, stream: Iterable[str]) -> Iterator[Any]:
@@ -237,7 +332,7 @@ def _json_lines(file: Path, stream: Iterable[str]) -> Iterator[Any]:
         if not line.strip():
             continue
         try:
-            yield json.loads(line)
+            yield json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{file}: line {number} is not JSON: {error}", hint="each line holds one object") from error
 
@@ -246,7 +341,7 @@ def _json_rows(file: Path, stream: io.TextIOBase) -> Iterable[Any]:
     """Read a list of objects; many programs write JSON Lines under this ending too."""
     text = stream.read()
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         if text.lstrip().startswith("{") and "\n" in text.strip():
             return _json_lines(file, text.split("\n"))  # a text may hold other ends of lines
@@ -254,7 +349,10 @@ def _json_rows(file: Path, stream: io.TextIOBase) -> Iterable[Any]:
     if isinstance(value, dict):
         return [value]
     if not isinstance(value, list):
-        raise DataError(f"{file}: it holds neither a list of objects nor one object a line")
+        raise DataError(
+            f"{file}: it holds neither a list of objects nor one object a line",
+            hint='write rows as {"text": ..., "label": ...}; what is no table lies better elsewhere',
+        )
     return value
 
 
@@ -267,8 +365,32 @@ def _transposed(file: Path, rows: Iterable[Any], columns: Sequence[str] | None) 
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise DataError(f"{file}: row {number} is not an object", hint='write rows as {"text": ..., "label": ...}')
+        _require_single(file, number, row, columns)
         present.update(dict.fromkeys(row))
         for name in columns:
             read[name].append(row.get(name))
     require_columns(present, columns, str(file))
     return read
+
+
+class _Repeating(dict[str, Any]):
+    """A JSON object in which keys stand more than once."""
+
+    twice: frozenset[str]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its keys and values; one that repeats keys remembers them."""
+    plain = dict(pairs)
+    if len(plain) == len(pairs):
+        return plain
+    repeating = _Repeating(plain)
+    names = [name for name, _ in pairs]
+    repeating.twice = frozenset(name for name in plain if names.count(name) > 1)
+    return repeating
+
+
+def _require_single(file: Path, number: int, row: Mapping[str, Any], columns: Sequence[str]) -> None:
+    twice = row.twice.intersection(columns) if isinstance(row, _Repeating) else ()
+    if twice:
+        raise DataError(f"{file}: row {number} has the key {min(twice)!r} more than once", hint="rename one of them")

@@ -1,4 +1,4 @@
-"""Data sets and tokenizers of the Hugging Face hub, and local folders in its layout: the only user of `datasets`."""
+"""Data sets and tokenizers of the Hugging Face hub: the only user of `datasets`."""
 
 from __future__ import annotations
 
@@ -19,41 +19,31 @@ _SECONDS_TO_REACH_HUB = 5.0
 _LIBRARIES = ("datasets", "huggingface_hub", "transformers", "fsspec")
 
 
-def open_splits(
-    source: str, *, config: str | None, folder: Path | None = None, as_written: Sequence[str] = ()
-) -> Mapping[str, Any]:
-    """Return the `datasets.Dataset` of each split of ``source``, a Hugging Face id or a local folder.
+def open_splits(source: str, *, config: str | None) -> Mapping[str, Any]:
+    """Return the `datasets.Dataset` of each split of ``source``, a Hugging Face id.
 
-    A data set of the hub lies in Hugging Face's own cache; what is made of a local folder lies in ``folder``. Without
-    a network the cache is used at once, instead of after half a minute of attempts. Where all files are CSV or TSV,
-    the columns ``as_written`` are texts, each as it is in the file: no 007 becomes 7, no None or NA is missing.
+    It lies in Hugging Face's own cache. Without a network the cache is used at once, instead of after half a minute of
+    attempts.
 
     Raises:
         DataError: there is no such data set, not here or not for this machine, or it is damaged.
     """
-    local = Path(source).expanduser()
-    is_local = local.is_dir()
-    reachable = is_local or hub_is_reachable()
+    reachable = hub_is_reachable()
     with _quiet(), _offline(not reachable):
         import datasets
         from datasets.exceptions import DatasetGenerationError
 
-        options: dict[str, Any] = {}
-        if as_written:
-            options |= {"converters": dict.fromkeys(as_written, str), "keep_default_na": False}
-        if is_local and folder:
-            options["cache_dir"] = str(folder)
         try:
-            splits = datasets.load_dataset(str(local) if is_local else source, name=config, **options)
+            splits = datasets.load_dataset(source, name=config)
         except DatasetGenerationError as error:
             raise DataError(
                 f"{source}: it cannot be read: {_reason(error.__cause__ or error)}",
                 hint="check that its files are whole",
             ) from error
         except (OSError, ValueError, RuntimeError) as error:
-            if not is_local and (not reachable or isinstance(error, ConnectionError)):
+            if not reachable or isinstance(error, ConnectionError):
                 raise _missing("data set", source) from error
-            hint = None if is_local else "check the id on huggingface.co/datasets, and its config"
+            hint = "check the id on huggingface.co/datasets, and its config"
             raise DataError(f"data set {source}: {_reason(error)}", hint=hint) from error
     return dict(splits)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,14 @@ from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerpr
 from tlm_search.data.pruning import prune_tokenizer
 from tlm_search.data.sampling import Task
 from tlm_search.data.selection import document_order
-from tlm_search.data.sources import PYDOCS, source_fingerprint
+from tlm_search.data.sources import (
+    PYDOCS,
+    UNLABELLED,
+    account_of_documents,
+    account_of_task,
+    source_fingerprint,
+    unlabelled_documents,
+)
 from tlm_search.data.tasks import load_task
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.unlabelled import Unlabelled, load_unlabelled, require_texts
@@ -200,6 +207,7 @@ class _Work:
     @cached_property
     def _task(self) -> Task:
         self.progress(f"reading the task {self.task.source}")
+        self._say(account_of_task(self.task))
         task = load_task(self.task, self._cache)
         self.on_task(task)
         return task
@@ -223,9 +231,14 @@ class _Work:
     @cached_property
     def _documents(self) -> Corpus:
         self.progress(f"reading the corpus {self.corpus.source}")
+        self._say(account_of_documents(self.corpus))
         corpus = load_corpus(self.corpus, self._cache, without=self._held_out)
         self._require_documents(max(len(corpus.documents) - self.corpus.skip, 0))
         return corpus
+
+    def _say(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.progress(line)
 
     def _require_documents(self, documents: int) -> None:
         if self.least_documents > documents or not documents:
@@ -321,6 +334,7 @@ class _Work:
         if self.task.unlabelled is None:
             return None
         self.progress(f"reading the unlabelled texts {self.task.unlabelled.source}")
+        self._say(account_of_documents(unlabelled_documents(self.task, self.task.unlabelled), called=UNLABELLED))
         return load_unlabelled(self.task, task, self._cache)
 
     def _unlabelled_facts(self, loaded: Tokenizer, task: str, read: Unlabelled) -> dict[str, Any]:

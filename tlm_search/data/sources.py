@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from tlm_search.data.columns import labels_of, texts_of
 from tlm_search.data.fewrel import NAMES, is_fewrel, read_fewrel
 from tlm_search.data.files import TEXT_COLUMN, files_below, json_of, kind_of, read_columns, read_json
 from tlm_search.data.folders import write_text
+from tlm_search.data.layout import Layout, layout_of, was_read_otherwise
 from tlm_search.data.sampling import Labelled
+from tlm_search.data.tables import read_tables
 from tlm_search.digest import DIGEST_LENGTH, digest
 from tlm_search.errors import DataError
 from tlm_search.space.sections import CorpusSection
@@ -24,11 +27,11 @@ if TYPE_CHECKING:
     from tlm_search.space.sections import TaskSection, UnlabelledSection
 
 PYDOCS = "pydocs"
+UNLABELLED = "task.unlabelled"  # what messages call it
 DATA_DIR = "TLM_SEARCH_DATA_DIR"  # environment variable: a folder with copies of what spaces name
 _SHUFFLE_SEED = 42  # the paper's
 _DEFAULT_TEST_SPLIT = "test"
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
-_FOLDER_CACHE = "folders"
 
 
 def source_fingerprint(source: str, cache: Path) -> str:
@@ -51,18 +54,24 @@ def source_fingerprint(source: str, cache: Path) -> str:
     try:
         looks = [[file.relative_to(place.parent).as_posix(), *_size_and_time(file)] for file in files]
         record = cache / "fingerprints" / f"{digest([str(place.absolute()), looks])}.json"
+        anew = place.is_dir() and was_read_otherwise(place, files)
         if record.is_file():
-            return str(json.loads(record.read_text(encoding="utf-8")))
+            return _named_anew(str(json.loads(record.read_text(encoding="utf-8"))), anew)
         hashed = hashlib.sha256()
         for (name, size, _), file in zip(looks, files, strict=True):
-            hashed.update(f"{name} {size}\n".encode())
+            hashed.update(f"{name} {size}\n".encode("utf-8", "surrogateescape"))
             with file.open("rb") as stream:
                 hashed.update(hashlib.file_digest(stream, "sha256").digest())
     except OSError as error:
         raise DataError(f"{source}: it cannot be read: {error.strerror or error}") from error
     fingerprint = hashed.hexdigest()[:DIGEST_LENGTH]
     write_text(record, json.dumps(fingerprint))
-    return fingerprint
+    return _named_anew(fingerprint, anew)
+
+
+def _named_anew(fingerprint: str, anew: bool) -> str:
+    """Rename what other rules read before, so that it is prepared again; what members learn from names them still."""
+    return digest(["by the rules of files", fingerprint]) if anew else fingerprint
 
 
 def use_data_dir(folder: Path) -> None:
@@ -116,22 +125,32 @@ def load_documents(section: CorpusSection, cache: Path, *, called: str = "corpus
         DataError: it is missing, damaged, or has no such column or split.
     """
     place = local_place(section.source)
-    if place is not None and (file := _single_file(place)):
-        texts = read_columns(file, [_text_column(file, section.text)])
-        return _cut(next(iter(texts.values())), section, called)
-    if place is not None and (files := _text_files(place)):
-        values = [text for file in files for text in read_columns(file, [TEXT_COLUMN])[TEXT_COLUMN]]
-        return _cut(values, section, called)
-    from tlm_search.data.hub import split_columns
-
-    splits = _open(section.source, place, section.config, [section.text], cache)
-    if section.split not in splits:
-        raise _no_split(f"{called} {section.source}", section.split, splits)
-    where = f"{called} {section.source}, split {section.split}"
+    where = f"{called} {section.source}"
     # A copy of a data set of the hub gives what the hub gives: the documents in the same order.
-    seed = None if place is not None and local_copy(section.source) is None else _SHUFFLE_SEED
-    read = split_columns(splits[section.split], [section.text], where, seed=seed, most=section.documents)
-    return _cut(read[section.text], section, called)
+    seed = _SHUFFLE_SEED if place is None or local_copy(section.source) else None
+    if place is None:
+        split = _hub_splits(section.source, section.config, where, [section.split])[section.split]
+        return _first_texts(section, where, partial(_hub_columns, split, [section.text], where, seed=seed))
+    if not place.is_dir():
+        column = _text_column(place, section.text)
+        return _first_texts(section, where, lambda most: {section.text: read_columns(place, [column])[column]})
+    layout = _layout(section.source, place, section.config, where, labelled=False)
+    if layout.documents:
+        texts = [text for file in layout.documents for text in read_columns(file, [TEXT_COLUMN])[TEXT_COLUMN]]
+        return _first_texts(section, where, lambda most: {section.text: texts})
+    files = _files(layout, section.split, where)
+    return _first_texts(section, where, partial(read_tables, files, [section.text], seed=seed))
+
+
+def _first_texts(section: CorpusSection, where: str, read: Callable[..., Mapping[str, list[Any]]]) -> list[str]:
+    """Return the first ``section.documents`` texts that ``read(most=...)`` gives, empty ones left out."""
+    wanted = asked = section.documents
+    while True:
+        values = read(most=asked)[section.text]
+        texts = [text for text in texts_of(values, section.text, where) if text]
+        if wanted is None or asked is None or len(texts) >= wanted or len(values) < asked:
+            return texts[:wanted]
+        asked *= 2  # Empty texts stood among them.
 
 
 def load_texts(task: TaskSection, section: UnlabelledSection, cache: Path) -> list[str]:
@@ -144,16 +163,20 @@ def load_texts(task: TaskSection, section: UnlabelledSection, cache: Path) -> li
         DataError: it is missing, damaged, or has no such column or split.
     """
     place = local_place(section.source)
-    if place is not None and (file := _single_file(place)) and is_fewrel(value := json_of(file)):
-        return list(read_fewrel(file, value, marked=task.entities == "marked").texts)
+    if place is not None and not place.is_dir() and is_fewrel(value := json_of(place)):
+        return list(read_fewrel(place, value, marked=task.entities == "marked").texts)
+    return load_documents(unlabelled_documents(task, section), cache, called=UNLABELLED)
+
+
+def unlabelled_documents(task: TaskSection, section: UnlabelledSection) -> CorpusSection:
+    """Return where the unlabelled texts of ``task`` lie, as those of a corpus."""
     of_task = task.config if section.source == task.source else None
-    documents = CorpusSection(
+    return CorpusSection(
         source=section.source,
         config=section.config or of_task,
         split=section.split or task.train_split,
         text=section.text or task.text,
     )
-    return load_documents(documents, cache, called="task.unlabelled")
 
 
 def load_labelled(section: TaskSection, cache: Path) -> tuple[Labelled, Labelled | None]:
@@ -169,71 +192,112 @@ def load_labelled(section: TaskSection, cache: Path) -> tuple[Labelled, Labelled
     return train, test
 
 
+def account_of_task(section: TaskSection) -> list[str]:
+    """Say of each folder that the task names which of its files are read, and name the others.
+
+    Raises:
+        DataError: a folder has no data, or its names contradict each other.
+    """
+    sources = {section.source: [section.train_split, section.test_split]}
+    if section.test_source is not None:
+        sources[section.source].pop()
+        sources.setdefault(section.test_source, []).append(section.test_split)
+    said = []
+    for source, splits in sources.items():
+        if (place := local_place(source)) is not None and place.is_dir():
+            layout = _layout(source, place, section.config, f"task {source}", labelled=True)
+            said.append(layout.account([_split_of(layout, split, source, section) for split in splits]))
+    return said
+
+
+def account_of_documents(section: CorpusSection, *, called: str = "corpus") -> list[str]:
+    """Say of a folder of documents which of its files are read, and name the others.
+
+    Raises:
+        DataError: it has no data, or its names contradict each other.
+    """
+    place = local_place(section.source)
+    if place is None or not place.is_dir():
+        return []
+    layout = _layout(section.source, place, section.config, f"{called} {section.source}", labelled=False)
+    return [layout.account([section.split])]
+
+
 def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tuple[Labelled, Labelled | None]:
     """Return the texts of ``split``, or of a single file, and those of the test split, if there are splits."""
     place = local_place(source)
     columns = [section.text, section.label]
-    if place is not None and (file := _single_file(place)):
-        value = read_json(file) if section.format == "fewrel" else json_of(file)
+    where = f"task {source}"
+    if place is not None and not place.is_dir():
+        value = read_json(place) if section.format == "fewrel" else json_of(place)
         if section.format == "fewrel" or is_fewrel(value):
-            return read_fewrel(file, value, marked=section.entities == "marked"), None
-        return _as_labelled(section, read_columns(file, columns), str(file)), None
+            return read_fewrel(place, value, marked=section.entities == "marked"), None
+        return _as_labelled(section, read_columns(place, columns), str(place)), None
     if section.format == "fewrel":
-        raise DataError(f"task {source}: format fewrel needs a file", hint="name the .json or .json.gz file itself")
-    from tlm_search.data.hub import split_columns
+        raise DataError(f"{where}: format fewrel needs a file", hint="name the .json or .json.gz file itself")
+    wanted = [split] if section.test_split == _DEFAULT_TEST_SPLIT else [split, section.test_split]
+    read: dict[str, Mapping[str, list[Any]]] = {}
+    if place is None:
+        splits = _hub_splits(source, section.config, where, wanted)
+        for name in {split, section.test_split} & set(splits):
+            read[name] = _hub_columns(splits[name], columns, f"{where}, split {name}")
+    else:
+        layout = _layout(source, place, section.config, where, labelled=True)
+        split, *others = (_split_of(layout, name, source, section) for name in wanted)
+        for name in (split, *others):
+            _files(layout, name, where)
+        for name in {split, section.test_split}:
+            if files := layout.files(name):
+                read[name] = read_tables(files, columns)
+    parts = {name: _as_labelled(section, values, f"{where}, split {name}") for name, values in read.items()}
+    return parts[split], None if section.test_split == split else parts.get(section.test_split)
 
-    splits = _open(source, place, section.config, columns, cache)
-    if split not in splits:
-        raise _no_split(f"task {source}", split, splits)
-    if section.test_split not in splits and section.test_split != _DEFAULT_TEST_SPLIT:
-        raise _no_split(f"task {source}", section.test_split, splits)
-    read = {
-        name: _as_labelled(section, split_columns(splits[name], columns, where), where)
-        for name in {split, section.test_split} & set(splits)
-        for where in [f"task {source}, split {name}"]
-    }
-    return read[split], None if section.test_split == split else read.get(section.test_split)
+
+def _layout(source: str, place: Path, config: str | None, where: str, *, labelled: bool) -> Layout:
+    """Look at a folder; ``config`` is a folder in it, which only a copy of a data set of the hub may lack."""
+    if config is not None:
+        if (place / config).is_dir():
+            place = place / config
+        elif local_copy(source) is None:
+            raise DataError(f"{where}: config {config!r} not found", hint="of a folder it is the name of a subfolder")
+    return layout_of(place, labelled=labelled)
 
 
-def _open(
-    source: str, place: Path | None, config: str | None, columns: Sequence[str], cache: Path
-) -> Mapping[str, Any]:
-    """Open the splits of a folder, of a data set of the hub, or of its copy: that of one config, or one folder each."""
+def _split_of(layout: Layout, split: str, source: str, section: TaskSection) -> str:
+    """Return the split to read: the only one of a folder that holds nothing but the test texts."""
+    return next(iter(layout.splits)) if source == section.test_source and len(layout.splits) == 1 else split
+
+
+def _files(layout: Layout, split: str, where: str) -> tuple[Path, ...]:
+    files = layout.files(split)
+    if files is None:
+        raise _no_split(where, split, layout.splits)
+    return files
+
+
+def _hub_splits(source: str, config: str | None, where: str, wanted: Sequence[str]) -> Mapping[str, Any]:
+    """Open a data set of the hub that has the splits ``wanted``."""
     from tlm_search.data.hub import open_splits
 
-    if place is not None and config is not None and local_copy(source) is not None:
-        place, config = (place / config if (place / config).is_dir() else place), None
-    kinds = {kind for file in ([] if place is None else files_below(place)) if (kind := kind_of(file))}
-    return open_splits(
-        source if place is None else str(place),
-        config=config,
-        folder=cache / _FOLDER_CACHE,
-        as_written=columns if kinds and kinds <= {"csv", "tsv"} else (),
-    )
+    splits = open_splits(source, config=config)
+    for split in wanted:
+        if split not in splits:
+            raise _no_split(where, split, splits)
+    return splits
 
 
-def _as_labelled(section: TaskSection, read: dict[str, list[Any]], where: str) -> Labelled:
+def _hub_columns(split: Any, columns: Sequence[str], where: str, **which: int | None) -> dict[str, list[Any]]:
+    from tlm_search.data.hub import split_columns
+
+    return split_columns(split, columns, where, **which)
+
+
+def _as_labelled(section: TaskSection, read: Mapping[str, list[Any]], where: str) -> Labelled:
     """Pair texts with labels as text; rows that lack one of the two are left out."""
     texts = texts_of(read[section.text], section.text, where)
     labels = labels_of(read[section.label], section.label, where)
     both = [(text, label) for text, label in zip(texts, labels, strict=True) if text and label]
     return Labelled([text for text, _ in both], [label for _, label in both])
-
-
-def _cut(values: Sequence[Any], section: CorpusSection, called: str) -> list[str]:
-    texts = texts_of(values, section.text, f"{called} {section.source}")
-    return [text for text in texts if text][: section.documents]
-
-
-def _single_file(place: Path) -> Path | None:
-    return None if place.is_dir() else place
-
-
-def _text_files(folder: Path) -> list[Path]:
-    """Return the text files of a folder, in the order of their paths, if most of its data files are such."""
-    data = [file for file in files_below(folder) if kind_of(file)]
-    texts = [file for file in data if kind_of(file) == "text"]
-    return texts if 2 * len(texts) > len(data) else []
 
 
 def _text_column(file: Path, column: str) -> str:
@@ -245,5 +309,5 @@ def _size_and_time(file: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _no_split(where: str, split: str, splits: Sequence[str] | Any) -> DataError:
+def _no_split(where: str, split: str, splits: Iterable[str]) -> DataError:
     return DataError(f"{where}: there is no split {split!r}", hint=f"its splits are: {', '.join(splits)}")
