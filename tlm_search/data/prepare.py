@@ -15,6 +15,7 @@ import numpy as np
 from tlm_search.data import tokenizer
 from tlm_search.data.corpora import Corpus, load_corpus
 from tlm_search.data.folders import anew, folder_lock, write_text
+from tlm_search.data.losses import losses, unknown_tokens
 from tlm_search.data.markers import MARKERS
 from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerprint
 from tlm_search.data.pruning import prune_tokenizer
@@ -142,6 +143,7 @@ class _Work:
         folders = {"corpus": corpus, **{part: f"{task}/{part}" for part in SPLITS}}
         arrays = {part: TokenArray.open(self._cache / folder) for part, folder in folders.items()}
         facts = json.loads((self._cache / task / "task.json").read_text(encoding="utf-8"))
+        self._say(self._what_tokens_lose(task_read, arrays, special))
         prepared = PreparedData(
             root=self.root,
             tokenizer=f"{_DATA}/{made}",
@@ -165,6 +167,15 @@ class _Work:
         )
         write_text(self._note, json.dumps(prepared.to_document(), indent=1))
         return prepared
+
+    def _what_tokens_lose(
+        self, task: Task, arrays: Mapping[str, TokenArray], special: Mapping[str, int]
+    ) -> Iterator[str]:
+        texts = [text for part in SPLITS for text in getattr(task, part).texts]
+        rows = [row for part in SPLITS for row in _tuples(arrays[part])]
+        where, corpus = f"task {self.task.source}", f"corpus {self.corpus.source}"
+        yield from losses(texts, rows, special, length=self.tokenizer.length, where=where)
+        yield from unknown_tokens(arrays["corpus"].ids, special, where=corpus)
 
     def publish(self, prepared: PreparedData) -> None:
         """Send what was prepared to where other machines look for it, if the store is the copy of one at a URL."""
