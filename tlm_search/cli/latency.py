@@ -37,7 +37,7 @@ UNSTEADY = 3.0  # p95 / p50 above which something else had the processor
 class Contender:
     """A model whose latency is measured: committees of one architecture, of each of ``sizes``.
 
-    ``trial`` is None for the reference. In committees of hybrids a ``linear`` model has half of the votes.
+    ``trial`` is None for the reference. In committees of hybrids a ``linear`` model votes too.
     """
 
     words: str
@@ -409,7 +409,7 @@ def _linear_of(trial: TrialRecord, store: Store) -> LinearWeights | None:
     try:
         member = store.read(KIND, trial.members[0])
         parts = None if member is None else parts_of_hybrid(member.document["spec"])
-        entry = None if parts is None else store.read(LINEAR, parts[1])
+        entry = None if parts is None else store.read(LINEAR, parts.linear)
         return None if entry is None else linear_weights(entry)
     except StoreError:  # of simulated ones there are no weights
         return None

@@ -175,10 +175,10 @@ def duration(seconds: float) -> str:
 
 def _defaults(space: Space) -> dict[str, Any]:
     from tlm_search.space.checks import SHAPE
-    from tlm_search.space.settings import SETTINGS, STUDENT_SETTINGS
+    from tlm_search.space.settings import ONLY_WITH, SETTINGS
 
     said = {**space.searched(), **space.fixed()}
-    idle = () if said.get("self_training") else STUDENT_SETTINGS
+    idle = [name for name, (other, _) in ONLY_WITH.items() if not said.get(other)]
     others = {name: setting for name, setting in SETTINGS.items() if name not in (*said, *idle)}
     derived = "width = heads x head_size"
     return {name: derived if name in SHAPE else setting.default for name, setting in others.items()}

@@ -17,6 +17,7 @@ from tlm_search.committee.vote import accuracy, calibration_error, cross_entropy
 from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.export.choose import Chosen
+from tlm_search.members.spec import HALF, share_of_linear
 from tlm_search.model.architecture import Architecture
 from tlm_search.report.tables import baseline_words
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
@@ -43,8 +44,8 @@ class Facts:
 
     ``documents`` are the members' in the store; ``probabilities`` ``(rows, labels)`` are the committee's and ``labels``
     ``(rows,)`` the true ones, by split; ``difference`` is the largest one between the probabilities that the exported
-    committee gives on the test texts and those of the study. ``linear`` is the linear model's document where one has
-    half of the votes.
+    committee gives on the test texts and those of the study. ``linear`` is the linear model's document where one
+    votes too.
     """
 
     record: StudyRecord
@@ -138,7 +139,8 @@ def _opening(facts: Facts) -> str:
     )
     which = "Each"
     if facts.linear is not None:
-        kind += ", and a linear model on words, which has half of the votes"
+        share = share_of_linear(facts.documents[0]["spec"])
+        kind += f", and a linear model on words, which has {'half' if share == HALF else f'{share:.0%}'} of the votes"
         which = "The former" if size == 1 else "Each of the former"
     convolution = f", {plural(shape.convolution_layers, 'convolution')} in front" if shape.convolution_layers else ""
     norms = ", pre-norm" if shape.normalisation == "pre" else ""

@@ -25,7 +25,7 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.batching import batches, rows
 from tlm_search.model.hf import from_transformers
 from tlm_search.model.inference import is_lookup_worth, member_logits, split, with_lookup
-from tlm_search.model.linear import LinearWeights, linear_logits
+from tlm_search.model.linear import LinearWeights, linear_logits, share_of
 from tlm_search.model.weights import Weights
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Committee:
     """K members of one architecture that vote; ``weights`` are theirs, stacked.
 
     ``length`` is the number of tokens that a text is cut to, ``expected`` the contents of ``check.json``. ``markers``
-    are the ids of the markers where texts have marked entities. A ``linear`` model has half of the votes.
+    are the ids of the markers where texts have marked entities. A ``linear`` model has a share of the votes.
     """
 
     weights: Weights
@@ -195,7 +195,9 @@ class Committee:
 
     def _together(self, votes: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         members = votes.mean(0)
-        return members if self.linear is None else (members + linear_logits(self.linear, ids, mask).exp()) / 2
+        if self.linear is None:
+            return members
+        return members.lerp(linear_logits(self.linear, ids, mask).exp(), share_of(self.linear).to(members))
 
     def _votes(self, ids: torch.Tensor, mask: torch.Tensor | None, singles: Sequence[Weights]) -> torch.Tensor:
         stacks = [self.weights] if ids.numel() <= STACKED_TOKENS else singles

@@ -15,7 +15,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """The members' ``architecture``, their ``pooling`` and digests, and the ``length`` in tokens that texts are cut to.
 
     ``markers`` are the ids of ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]`` where texts have marked entities. ``linear``
-    has the shapes of the linear model's tensors where one has half of the votes.
+    has the shapes of the linear model's tensors where one votes too.
     Defaults exist because ``transformers`` makes empty configurations to compare with.
     """
 

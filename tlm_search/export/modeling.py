@@ -24,7 +24,7 @@ from tlm_search.export.configuration import CommitteeConfig
 from tlm_search.export.folder import CHECK, MANIFEST, verified
 from tlm_search.model.convolution import STATISTICS
 from tlm_search.model.inference import member_logits, vote
-from tlm_search.model.linear import empty, linear_logits, mixture
+from tlm_search.model.linear import empty, linear_logits, mixture, share_of
 from tlm_search.model.weights import Weights, classifier_weights, initial_weights
 
 
@@ -39,7 +39,7 @@ class SoftCommitteeOutput(SequenceClassifierOutput):
 
 
 class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
-    """K stacked BERTs that vote by the mean of their softmax outputs; with a linear model, which has half of the votes.
+    """K stacked BERTs that vote by the mean of their softmax outputs; with a linear model, which has a share.
 
     Parameters of members have a leading member dimension; their names are those of ``tlm_search.model.bert``. Those of
     the linear model begin with ``linear.`` and are described in ``tlm_search.model.linear``.
@@ -102,7 +102,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         members = member_logits(weights, self.architecture, input_ids, mask, markers=self._markers, **options)
         logits = vote(members)
         if linear is not None:
-            logits = mixture(logits, linear_logits(linear, input_ids, mask))
+            logits = mixture(logits, linear_logits(linear, input_ids, mask), share_of(linear).to(logits))
         loss = None if labels is None else F.nll_loss(logits, labels.view(-1))
         output = SoftCommitteeOutput(loss=loss, logits=logits, member_logits=members.transpose(0, 1))
         return output.to_tuple() if return_dict is False else output

@@ -24,7 +24,7 @@ from tlm_search.errors import ExportError
 from tlm_search.export.committee import Answers, Committee
 from tlm_search.model.batching import batches, rows
 from tlm_search.model.inference import member_logits, vote
-from tlm_search.model.linear import linear_logits, mixture
+from tlm_search.model.linear import linear_logits, mixture, share_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -148,7 +148,7 @@ class _Graph(nn.Module):
         logits = member_logits(weights, self._architecture, input_ids, mask, **self._options)
         said = vote(logits)
         if linear:
-            said = mixture(said, linear_logits(linear[0], input_ids, mask))
+            said = mixture(said, linear_logits(linear[0], input_ids, mask), share_of(linear[0]))
         return said, logits.transpose(0, 1)
 
 

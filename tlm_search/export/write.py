@@ -39,13 +39,14 @@ from tlm_search.export.folder import (
 from tlm_search.export.onnx import TOLERANCE as ONNX_TOLERANCE
 from tlm_search.export.onnx import onnx_answers, open_session, require_onnx, write_int8, write_onnx
 from tlm_search.members.linear import linear_weights
-from tlm_search.members.spec import parts_of_hybrid
+from tlm_search.members.spec import parts_of_hybrid, share_of_linear
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.train import KIND
 from tlm_search.members.train import LINEAR as LINEAR_KIND
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config, with_every_layer
 from tlm_search.model.layers import EPSILON
+from tlm_search.model.linear import with_share
 from tlm_search.search.record import StudyRecord
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def export_committee(
         tensors = [{name: torch.from_numpy(value) for name, value in state.items()} for state in states]
         weights = stacked(tensors, architecture)
         if linear is not None:
-            parts = linear_weights(linear)
+            parts = with_share(linear_weights(linear), share_of_linear(entries[0].document["spec"]))
             weights |= {f"{LINEAR}{name}": value for name, value in parts.items()}
             config["linear"] = {name: list(value.shape) for name, value in parts.items()}
         _write_tokenizer(data, folder)
@@ -141,7 +142,7 @@ def _entry(store: Store, kind: str, digest: str, chosen: Chosen) -> Entry:
 def _state(store: Store, entry: Entry, chosen: Chosen) -> dict[str, np.ndarray]:
     """Return the weights of a member; those of a hybrid are its plain member's."""
     parts = parts_of_hybrid(entry.document["spec"])
-    plain = entry if parts is None else _entry(store, KIND, parts[0], chosen)
+    plain = entry if parts is None else _entry(store, KIND, parts.plain, chosen)
     if "model.safetensors" not in plain.files:
         raise _missing(store, KIND, plain.digest, chosen)
     return plain.arrays("model")
@@ -149,7 +150,7 @@ def _state(store: Store, entry: Entry, chosen: Chosen) -> dict[str, np.ndarray]:
 
 def _linear(store: Store, entry: Entry, chosen: Chosen) -> Entry | None:
     parts = parts_of_hybrid(entry.document["spec"])
-    return None if parts is None else _entry(store, LINEAR_KIND, parts[1], chosen)
+    return None if parts is None else _entry(store, LINEAR_KIND, parts.linear, chosen)
 
 
 def _missing(store: Store, kind: str, digest: str, chosen: Chosen) -> ExportError:

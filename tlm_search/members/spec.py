@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from tlm_search.digest import digest, without_defaults
 from tlm_search.model.architecture import Architecture
@@ -14,7 +14,9 @@ from tlm_search.training.settings import Finetuning, Pretraining
 
 SCHEMA = 1  # raised when the same settings would train another member
 LINEAR_SCHEMA = 1  # raised when the same data would give another linear model
-_LINEAR = "linear"  # of a hybrid's document: that of its linear model
+# Of a hybrid's document: that of its linear model, and its share of the votes where it is not half.
+_LINEAR, _SHARE = "linear", "linear_share"
+HALF = 0.5
 _LATER = {field.name: field.default for field in fields(Pretraining) if field.default is not MISSING}
 
 
@@ -90,8 +92,8 @@ class MemberSpec:
     """One member: an architecture, a pre-training or none, a fine-tuning, a seed.
 
     ``task`` is the fingerprint of the tokenised splits, ``labels`` their number of classes. With a ``teaching`` it is a
-    student: fine-tuned on what a committee answers, not on the labels. With ``linear`` it is a hybrid: half of what it
-    says is said by that model.
+    student: fine-tuned on what a committee answers, not on the labels. With ``linear`` it is a hybrid: that model has a
+    ``linear_share`` of its answer.
     """
 
     architecture: Architecture
@@ -102,11 +104,12 @@ class MemberSpec:
     seed: int
     teaching: Teaching | None = None
     linear: LinearSpec | None = None
+    linear_share: float = HALF
 
     @property
     def plain(self) -> MemberSpec:
         """The member without the linear model, which is what is trained."""
-        return self if self.linear is None else replace(self, linear=None)
+        return self if self.linear is None else replace(self, linear=None, linear_share=HALF)
 
     def to_document(self) -> dict[str, Any]:
         """Return the spec as JSON."""
@@ -124,6 +127,7 @@ class MemberSpec:
             document["teaching"] = self.teaching.to_document()
         if self.linear is not None:
             document[_LINEAR] = self.linear.to_document()
+            document |= without_defaults({_SHARE: self.linear_share}, {_SHARE: HALF})
         return document
 
     @cached_property
@@ -132,12 +136,24 @@ class MemberSpec:
         return digest(self.to_document())
 
 
-def parts_of_hybrid(document: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the digests of the plain member and of the linear model, from a hybrid's document; None of another."""
+class Parts(NamedTuple):
+    """The digests of the two parts of a hybrid."""
+
+    plain: str
+    linear: str
+
+
+def parts_of_hybrid(document: Mapping[str, Any]) -> Parts | None:
+    """Return the parts of a hybrid from its ``document``; None of another member."""
     if _LINEAR not in document:
         return None
-    plain = {name: value for name, value in document.items() if name != _LINEAR}
-    return digest(plain), digest(document[_LINEAR])
+    plain = {name: value for name, value in document.items() if name not in (_LINEAR, _SHARE)}
+    return Parts(digest(plain), digest(document[_LINEAR]))
+
+
+def share_of_linear(document: Mapping[str, Any]) -> float:
+    """Return the linear model's share of the answer of a hybrid, from its ``document``."""
+    return float(document.get(_SHARE, HALF))
 
 
 def committee_specs(
@@ -177,6 +193,7 @@ def committee_specs(
             settings=finetuning,
             seed=seed,
             linear=LinearSpec(task, tokenizer, labels, marked) if settings["linear_member"] else None,
+            linear_share=float(settings["linear_share"]),
         )
         for seed in seeds
     )

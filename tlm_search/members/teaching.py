@@ -18,7 +18,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
 from tlm_search.members.linear import answers, linear_weights
-from tlm_search.members.spec import MemberSpec, Teaching, parts_of_hybrid
+from tlm_search.members.spec import MemberSpec, Teaching, parts_of_hybrid, share_of_linear
 from tlm_search.members.store import Entry, Store
 from tlm_search.members.train import KIND, LINEAR
 from tlm_search.model.architecture import Architecture
@@ -83,9 +83,10 @@ def _ask(
     votes = np.zeros((len(texts), spec.labels), np.float64)
     linear: dict[str, NDArray[np.float64]] = {}  # what the linear model of hybrids says, by its digest
     for digest in teaching.teachers:
-        parts = parts_of_hybrid(_entry(store, KIND, digest).document["spec"])
+        document = _entry(store, KIND, digest).document["spec"]
+        parts, share = parts_of_hybrid(document), share_of_linear(document)
         # One after the other: a committee of any size takes the memory of one member.
-        weights = _weights(store, digest if parts is None else parts[0], spec.architecture)
+        weights = _weights(store, digest if parts is None else parts.plain, spec.architecture)
         weights = {name: value.to(device) for name, value in weights.items()}
         logits = predict(
             spec.architecture,
@@ -97,10 +98,10 @@ def _ask(
         )
         vote = torch.from_numpy(logits[0]).double().softmax(-1).numpy()
         if parts is not None:
-            if parts[1] not in linear:
-                model = linear_weights(_entry(store, LINEAR, parts[1]))
-                linear[parts[1]] = np.exp(answers(model, texts, pad=data.special["pad"]), dtype=np.float64)
-            vote = (vote + linear[parts[1]]) / 2
+            if parts.linear not in linear:
+                model = linear_weights(_entry(store, LINEAR, parts.linear))
+                linear[parts.linear] = np.exp(answers(model, texts, pad=data.special["pad"]), dtype=np.float64)
+            vote = (1 - share) * vote + share * linear[parts.linear]
         votes += vote
     teachers = len(teaching.teachers)
     flops = teachers * len(texts) * spec.architecture.forward_flops(int(texts.offsets[-1]) / len(texts))

@@ -171,7 +171,9 @@ def _hybrid(spec: MemberSpec, plain: Entry, *, store: Store, data: PreparedData,
     assert spec.linear is not None
     linear = _linear(spec.linear, store=store, data=data, trainer=trainer)
     own, others = plain.arrays("logits"), linear.arrays("logits")
-    logits = {split: mixed_logits(own[split], others[split]) for split in ("validation", "test")}
+    logits = {
+        split: mixed_logits(own[split], others[split], share=spec.linear_share) for split in ("validation", "test")
+    }
     document = {
         **{name: value for name, value in plain.document.items() if name != _HELPED},
         "spec": spec.to_document(),
@@ -264,11 +266,12 @@ def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:
     return BertTrainer(threads=max(1, int(cpus)), device="cuda" if gpus else "cpu", share=min(1.0, gpus) or 1.0)
 
 
-def mixed_logits(plain: NDArray[np.floating], linear: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the logarithm of half of the softmax of each, ``(rows, labels)``."""
-    halves = [np.asarray(logits, np.float64) for logits in (plain, linear)]
-    halves = [logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True) - np.log(2) for logits in halves]
-    return np.asarray(np.logaddexp(*halves), np.float32)
+def mixed_logits(plain: NDArray[np.floating], linear: NDArray[np.floating], *, share: float) -> NDArray[np.float32]:
+    """Return the logarithm of the weighted mean of the softmax of both, ``(rows, labels)``: ``share`` is linear's."""
+    parts = []
+    for logits, weight in ((np.asarray(plain, np.float64), 1 - share), (np.asarray(linear, np.float64), share)):
+        parts.append(np.log(weight) + logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+    return np.asarray(np.logaddexp(*parts), np.float32)
 
 
 def _result(entry: Entry) -> MemberResult:

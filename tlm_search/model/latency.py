@@ -87,7 +87,7 @@ def committee_answer(
 ) -> Callable[[], Tensor]:
     """Return a call that passes ``texts`` texts of full length through ``members`` classifiers and votes.
 
-    A ``linear`` model has half of the votes. The members are ``stacked`` as one model, or called one by one, which is
+    A ``linear`` model votes too. The members are ``stacked`` as one model, or called one by one, which is
     faster where the processor has enough to do. The time does not depend on the weights: each member is a copy of one
     fresh one.
     """

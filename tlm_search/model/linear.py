@@ -13,6 +13,7 @@ The tensors:
 - ``powers`` int64 ``(places,)``: the powers of the polynomial's base;
 - ``buckets`` int64 ``(2^b,)``: where each bucket begins in ``keys`` int64 ``(terms + 8,)``, which holds 8 at most;
 - ``idf`` float32 ``(terms,)``, ``coefficients`` float32 ``(terms, labels)``, ``intercept`` float32 ``(labels,)``;
+- ``share`` float32 ``()``: the model's share of the votes of a committee; only where it is not half;
 - ``pair`` int64 ``()``: what the key of a pair's first word is multiplied by; only where pairs are terms;
 - ``markers`` int64 ``(4,)``, the tokens that mark two entities, and ``roles`` int64 ``(5,)``, what the key of a word in
   a span is multiplied by; only where entities are marked. Each word is then a term once more for each of the spans that
@@ -21,7 +22,6 @@ The tensors:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -40,6 +40,7 @@ LinearWeights = dict[str, Tensor]  # by name, see above
 _WIDEST = 8  # keys of a bucket
 _ROLES = 5
 _FLOATS = ("idf", "coefficients", "intercept")
+_HALF = 0.5
 _BASE, _PAIR, _SEED = 0xD1342543DE82EF95, 0xF1357AEA2E62A9C5, 0x2545F4914F6CDD1D  # odd, without a pattern
 _PLACES = 512  # characters of a word that have a power of their own
 _TINY = 1e-30
@@ -135,12 +136,22 @@ def _pairs(keys: Tensor, kept: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     return packed * factor + F.pad(packed[:, 1:], (0, 1)), number < kept.sum(1, keepdim=True)
 
 
-def mixture(members: Tensor, linear: Tensor) -> Tensor:
-    """Return the logarithm of half of what the ``members`` say together and half of what the ``linear`` model says.
+def with_share(weights: LinearWeights, share: float) -> LinearWeights:
+    """Return the tensors of a model with this ``share`` of the votes of a committee."""
+    return weights if share == _HALF else {**weights, "share": torch.tensor(share)}
 
-    All are logarithms of probabilities, ``(texts, labels)``.
+
+def share_of(weights: LinearWeights) -> Tensor:
+    """Return the share ``()`` of the votes that a model has beside a committee's members."""
+    return weights.get("share", torch.tensor(_HALF))
+
+
+def mixture(members: Tensor, linear: Tensor, share: Tensor) -> Tensor:
+    """Return the logarithm of what ``members`` and a ``linear`` model say together, which has a ``share`` of the votes.
+
+    All are logarithms of probabilities, ``(texts, labels)``; the share is ``()``.
     """
-    return torch.stack([members, linear]).logsumexp(0) - math.log(2)
+    return torch.logaddexp(members + (1 - share).log(), linear + share.log())
 
 
 def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
@@ -149,7 +160,7 @@ def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
     Raises:
         KeyError: a shape is missing.
     """
-    kinds = {name: torch.float32 if name in _FLOATS else torch.int64 for name in (*_FLOATS, *shapes)}
+    kinds = {name: torch.float32 if name in (*_FLOATS, "share") else torch.int64 for name in (*_FLOATS, *shapes)}
     return {name: torch.zeros(tuple(shapes[name]), dtype=kind) for name, kind in kinds.items()}
 
 

@@ -33,6 +33,7 @@ _SETTING_WORDS = {
     "student_epochs": "students' epochs {}",
     "student_batch_size": "students' batch size {}",
     "linear_member": "with a linear model",
+    "linear_share": "{} of the votes linear",
 }
 _NOTHING_WORDS = {
     "pretrain_size": "not pre-trained",

@@ -71,7 +71,7 @@ def find_garbage(studies_dir: Path) -> Garbage:
     needed[_PRETRAINED] = {digest(spec) for spec in pretrained}
     needed[WORD_VECTORS] = {digest(key) for spec in pretrained if (key := vectors_key(spec)) is not None}
     needed[_SOFT_LABELS] = {Teaching(**_teaching(spec)).digest for spec in specs if "teaching" in spec}
-    needed[_LINEAR] = {parts[1] for spec in specs if (parts := parts_of_hybrid(spec)) is not None}
+    needed[_LINEAR] = {parts.linear for spec in specs if (parts := parts_of_hybrid(spec)) is not None}
     if unreadable:
         # A hybrid, which there are where there is a linear model, does not tell its plain member either.
         for kind in KINDS if stored[_LINEAR] else (_PRETRAINED, WORD_VECTORS, _SOFT_LABELS):
@@ -132,7 +132,7 @@ def _made_of(needed: Set[str], known: Mapping[str, Mapping[str, Any]]) -> set[st
     new = set(needed)
     while new:
         specs = [known[name] for name in new & known.keys()]
-        plain = {parts[0] for spec in specs if (parts := parts_of_hybrid(spec)) is not None}
+        plain = {parts.plain for spec in specs if (parts := parts_of_hybrid(spec)) is not None}
         new = plain.union(*(_teaching(spec)["teachers"] for spec in specs)) - found
         found |= new
     return found

@@ -12,7 +12,7 @@ from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.samplers import SamplerSection
 from tlm_search.space.section import Problem, given, refusal
 from tlm_search.space.sections import TaskSection
-from tlm_search.space.settings import SETTINGS, STUDENT_SETTINGS, Value, complete
+from tlm_search.space.settings import ONLY_WITH, SETTINGS, Value, complete
 
 SHAPE = ("width", "heads", "head_size")  # width = heads x head_size: any two give the third
 _MOST_GRID_POINTS = 100_000
@@ -139,7 +139,7 @@ def documents_problems(parameters: Mapping[str, Parameter], documents: int | Non
 
 
 def self_training_problems(parameters: Mapping[str, Parameter], task: TaskSection) -> list[Problem]:
-    """Find self-training without texts to learn from, and searched settings of students that never matter."""
+    """Find self-training without texts to learn from."""
     rounds, problems = parameters.get("self_training", 0), []
     possible = rounds.contains(1) if isinstance(rounds, Choices | Range) else bool(rounds)
     if possible and task.unlabelled is None:
@@ -147,10 +147,16 @@ def self_training_problems(parameters: Mapping[str, Parameter], task: TaskSectio
         problems.append(
             Problem(("self_training",), f"given 1, but the task has no unlabelled texts; allowed: {allowed}")
         )
-    for name in STUDENT_SETTINGS if "self_training" not in parameters else ():
-        if isinstance(parameters.get(name), Choices | Range):
-            problems.append(Problem((name,), "searched without self_training; allowed: together with self_training"))
     return problems
+
+
+def lone_problems(parameters: Mapping[str, Parameter]) -> list[Problem]:
+    """Find searched settings that matter only with another one, which is not given."""
+    return [
+        Problem((name,), f"searched without {other}; allowed: together with {other}")
+        for name, (other, _) in ONLY_WITH.items()
+        if other not in parameters and isinstance(parameters.get(name), Choices | Range)
+    ]
 
 
 def pooling_problems(parameters: Mapping[str, Parameter], entities: str) -> list[Problem]:

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.section import Problem, given
-from tlm_search.space.settings import STUDENT_SETTINGS, Value
-
-_SELF_TRAINING = "self_training"
+from tlm_search.space.settings import ONLY_WITH, Value
 
 
 def when_of(parameter: Parameter) -> Mapping[str, tuple[Value, ...]]:
@@ -17,15 +15,15 @@ def when_of(parameter: Parameter) -> Mapping[str, tuple[Value, ...]]:
 
 
 def with_implied(search: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Return ``search`` with the conditions that nobody has to write: students only matter with self-training.
+    """Return ``search`` with the conditions that nobody has to write: those of ``ONLY_WITH``.
 
-    Where self-training is not in ``search``, what is searched of students gets no condition, and never matters.
+    Where the other setting is not in ``search``, there is no condition, and what is searched never matters.
     """
     full = dict(search)
-    for name in STUDENT_SETTINGS:
+    for name, (other, value) in ONLY_WITH.items():
         parameter = full.get(name)
-        if isinstance(parameter, Choices | Range) and _SELF_TRAINING in full and _SELF_TRAINING not in parameter.when:
-            full[name] = parameter.model_copy(update={"when": {**parameter.when, _SELF_TRAINING: (1,)}})
+        if isinstance(parameter, Choices | Range) and other in full and other not in parameter.when:
+            full[name] = parameter.model_copy(update={"when": {**parameter.when, other: (value,)}})
     return full
 
 

@@ -153,7 +153,7 @@ class Space(Section):
     @classmethod
     def _possible_search(cls, search: Mapping[str, Parameter], info: ValidationInfo) -> Mapping[str, Parameter]:
         search = with_implied(search)
-        problems = condition_problems(search) or checks.shape_problems(search)
+        problems = (condition_problems(search) or checks.shape_problems(search)) + checks.lone_problems(search)
         if "corpus" in info.data:
             problems = problems + checks.documents_problems(search, info.data["corpus"].taken)
         if "task" in info.data:

@@ -132,12 +132,19 @@ _ALL = (
     Setting("committee_size", "committee", int, 1, "members that vote", 1, 1_000),
     Setting("self_training", "committee", int, 0, "rounds of self-training on the task's unlabelled texts", 0, 1),
     Setting("teachers", "committee", int, 4, "members that label the texts of self-training", 1, 64),
-    Setting("linear_member", "committee", bool, False, "a linear model on words has half of the votes"),
+    Setting("linear_member", "committee", bool, False, "a linear model on words votes too"),
+    Setting("linear_share", "committee", float, 0.5, "share of the votes that the linear model has", 0.01, 0.99),
 )
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}
-# What matters only where self_training is 1.
-STUDENT_SETTINGS = ("student_epochs", "student_batch_size", "student_learning_rate", "teachers")
+# What matters only where another setting has a value: both by name.
+ONLY_WITH: Mapping[str, tuple[str, Value]] = {
+    **dict.fromkeys(
+        ("student_epochs", "student_batch_size", "student_learning_rate", "teachers"),
+        ("self_training", 1),
+    ),
+    "linear_share": ("linear_member", True),
+}
 ROLES = ("scientific", "nuisance", "fixed")
 
 
@@ -152,8 +159,7 @@ def complete(given: Mapping[str, Value]) -> dict[str, Value]:
     """
     defaults = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
     full = {**defaults, **given}
-    if not full["self_training"]:
-        full.update({name: defaults[name] for name in STUDENT_SETTINGS})
+    full.update({name: defaults[name] for name, (other, value) in ONLY_WITH.items() if full[other] != value})
     width, heads, head_size = given.get("width"), given.get("heads"), given.get("head_size")
     default_size = SETTINGS["head_size"].default
     assert isinstance(default_size, int)

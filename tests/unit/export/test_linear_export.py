@@ -27,7 +27,10 @@ def export(finished, out, *, size=None, **options):
     return export_committee(finished.record, finished.store, chosen, out=out, **options)
 
 
-@pytest.fixture(scope="module", params=[{}, {"marked": True, "pooling": "spans"}], ids=["words", "roles"])
+ROLES = {"marked": True, "pooling": "spans", "linear_share": 0.2}
+
+
+@pytest.fixture(scope="module", params=[{}, ROLES], ids=["words", "roles"])
 def hybrids(request, tmp_path_factory):
     return finished_study(tmp_path_factory.mktemp("hybrids"), linear_member=True, **request.param)
 
@@ -102,7 +105,8 @@ def test_the_graphs_hold_the_linear_model(hybrids, folder):
 
 def test_the_card_says_it_and_counts_it(hybrids, folder, tmp_path):
     card = (folder / "README.md").read_text()
-    assert "a linear model on words, which has half of the votes. Each of the former is a BERT" in card
+    share = {0.5: "half", 0.2: "20%"}[hybrids.record.trials[0].settings["linear_share"]]
+    assert f"a linear model on words, which has {share} of the votes. Each of the former is a BERT" in card
     assert "- Linear model: TF-IDF of" in card
     exported = export(hybrids, tmp_path / "one", size=1)
     (linear,) = hybrids.store.entries("linear")

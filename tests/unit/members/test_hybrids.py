@@ -170,9 +170,10 @@ def test_texts_without_words_are_one_message(data: PreparedData) -> None:
     assert "linear_member" in caught.value.hint
 
 
-def test_a_hybrid_is_half_the_member_and_half_the_linear_model(worded: PreparedData) -> None:
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_a_hybrid_is_the_member_and_a_share_of_the_linear_model(worded: PreparedData, share: float) -> None:
     store, trainer = Store(worded.root), BertTrainer(threads=1, device="cpu")
-    specs = hybrids_of(worded, trainer, range(2))
+    specs = hybrids_of(worded, trainer, range(2), linear_share=share)
     plain = obtain([spec.plain for spec in specs], store=store, data=worded, trainer=trainer)
     hybrids = obtain(specs, store=store, data=worded, trainer=trainer)
     (linear,) = store.entries(LINEAR)
@@ -181,7 +182,7 @@ def test_a_hybrid_is_half_the_member_and_half_the_linear_model(worded: PreparedD
             said = softmax(linear.arrays("logits")[split].astype(float))
             own = softmax(getattr(one, f"{split}_logits").astype(float))
             np.testing.assert_allclose(
-                np.exp(getattr(other, f"{split}_logits")), (own + said) / 2, atol=1e-6, rtol=1e-5
+                np.exp(getattr(other, f"{split}_logits")), (1 - share) * own + share * said, atol=1e-6, rtol=1e-5
             )
         assert parts_of_hybrid(other.document["spec"]) == (one.digest, linear.digest)
         assert (one.seconds, one.training_flops, one.linear) == (other.seconds, other.training_flops, None)
@@ -227,9 +228,10 @@ def test_helpers_of_hybrids_train_the_plain_members(data: PreparedData) -> None:
     assert obtain(specs, store=store, data=data, trainer=trainer, attempt="other").trained == 0
 
 
-def test_a_teacher_that_is_a_hybrid_answers_with_its_mixture(worded: PreparedData) -> None:
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_a_teacher_that_is_a_hybrid_answers_with_its_mixture(worded: PreparedData, share: float) -> None:
     store, trainer = Store(worded.root), BertTrainer(threads=1, device="cpu")
-    specs = hybrids_of(worded, trainer, range(2))
+    specs = hybrids_of(worded, trainer, range(2), linear_share=share)
     # What it says of the training texts is asked for as that of a test split.
     renamed = replace(worded, test=worded.train, task_fingerprint="other")
     members = obtain(specs, store=store, data=renamed, trainer=trainer).members
@@ -270,3 +272,10 @@ def test_students_and_hybrids_have_names_of_their_own(data: PreparedData) -> Non
     assert parts_of_hybrid(student.to_document()) == (student.plain.digest, hybrid.linear.digest)
     other = replace(hybrid, linear=replace(hybrid.linear, tokenizer="other"))
     assert other.digest != hybrid.digest
+    assert "linear_share" not in hybrid.to_document(), "hybrids of before the share could be set keep their names"
+    (quiet,) = hybrids_of(data, CountingTrainer(), range(1), linear_share=0.2)
+    assert quiet.plain == plain
+    assert quiet.digest != hybrid.digest
+    assert parts_of_hybrid(quiet.to_document()) == parts_of_hybrid(hybrid.to_document())
+    (without,) = specs_of(data, CountingTrainer(), range(1), linear_share=0.2)
+    assert without == plain, "a share of no linear model is nothing"

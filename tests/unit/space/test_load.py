@@ -66,6 +66,10 @@ def refused(tmp_path, monkeypatch):
             "search:\n  teachers: {choices: [2, 4]}",
             ["x.yaml:2: search.teachers: searched without self_training; allowed: together with self_training"],
         ),
+        (
+            "search:\n  linear_share: {choices: [0.2, 0.5]}",
+            ["x.yaml:2: search.linear_share: searched without linear_member; allowed: together with linear_member"],
+        ),
         ("search: {self_training: 2}", ["search.self_training: given 2; allowed: a whole number from 0 to 1"]),
         ("task: {format: csv}", ["task.format: given 'csv'; allowed: one of auto, fewrel"]),
         ("tokenizer: {length: 4}", ["x.yaml:1: tokenizer.length: given 4; allowed: a whole number from 8 to 512"]),
