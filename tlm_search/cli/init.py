@@ -27,8 +27,8 @@ _TEMPLATE = """\
 # Unlabelled text for pre-training.{corpus_comment}
 corpus: {corpus}
 
-# A WordPiece vocabulary trained on the corpus; each text is cut to `length` tokens.
-tokenizer: {{vocabulary: {vocabulary}, length: {length}}}
+# A WordPiece vocabulary trained on the corpus; each text is cut to `length` tokens. Accents and vowel marks are kept.
+tokenizer: {{vocabulary: {vocabulary}, length: {length}, strip_accents: false}}
 
 # {task_comment}
 # Choices are made on validation; test is only reported.

@@ -13,7 +13,10 @@ from tlm_search.errors import DataError
 
 _UNKNOWN, _ALIKE, _TOO_MANY = 0.05, 0.01, 0.5  # shares: warn above the first two, refuse alike texts above the last
 _SHOWN = 60  # characters of a text in a message
-_REMEDY = "name a tokenizer that knows their script, or train a vocabulary on such texts"
+_REMEDY = (
+    "train a vocabulary on such texts, with strip_accents: false, which keeps accents and vowel marks and cuts up long "
+    "words (tokenizer: {vocabulary: 4096, strip_accents: false}), or name a tokenizer that knows their script"
+)
 
 
 def losses(

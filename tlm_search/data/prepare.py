@@ -284,7 +284,12 @@ class _Work:
                     texts = self._documents.documents
                     self.progress(f"training a vocabulary of {self.tokenizer.vocabulary} on {len(texts)} documents")
                     assert self.tokenizer.vocabulary is not None
-                    tokenizer.train_tokenizer(aside, texts, vocabulary=self.tokenizer.vocabulary)
+                    tokenizer.train_tokenizer(
+                        aside,
+                        texts,
+                        vocabulary=self.tokenizer.vocabulary,
+                        strip_accents=self.tokenizer.strip_accents,
+                    )
                     if self._is_marked:
                         tokenizer.add_markers(aside)
         return folder

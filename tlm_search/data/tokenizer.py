@@ -27,9 +27,9 @@ _WHITE = r"[^\S\x0b\x0c\x1c-\x1f\x85]"
 _FIRST_WHITE, _LAST_WHITE = re.compile(_WHITE), re.compile(f"(?s:.*)(?={_WHITE})")
 
 
-def train_tokenizer(folder: Path, texts: Sequence[str], *, vocabulary: int) -> None:
+def train_tokenizer(folder: Path, texts: Sequence[str], *, vocabulary: int, strip_accents: bool | None = None) -> None:
     """Train a WordPiece vocabulary on ``texts`` and write the tokenizer to ``folder``."""
-    wordpiece.save(wordpiece.train_wordpiece(texts, vocabulary=vocabulary), folder)
+    wordpiece.save(wordpiece.train_wordpiece(texts, vocabulary=vocabulary, strip_accents=strip_accents), folder)
 
 
 def copy_tokenizer(folder: Path, name: str) -> None:

@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.normalizers import Normalizer
+    from tokenizers.pre_tokenizers import PreTokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _MOST_CHARACTERS = 32_000_000  # of larger corpora evenly spaced texts are taken: more change few tokens
+LONGEST = 64  # characters of a word that are looked up at once; longer ones are cut up, the time is linear
 _ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 
 
-def train_wordpiece(texts: Sequence[str], *, vocabulary: int) -> Tokenizer:
-    """Return a tokenizer like BERT's (lowercase, no accents) with at most ``vocabulary`` tokens from ``texts``.
+def train_wordpiece(texts: Sequence[str], *, vocabulary: int, strip_accents: bool | None = None) -> Tokenizer:
+    """Return a tokenizer like BERT's (lowercase) with at most ``vocabulary`` tokens from ``texts``.
+
+    ``strip_accents`` says whether letters lose their marks, among them vowels of many scripts; words of more than
+    ``LONGEST`` characters are cut up. None is as BERT has it: no marks, and words of more than 100 characters are
+    [UNK].
 
     The special tokens are 0 to 4. Only the commonest characters enter, with their forms inside words at most an
     eighth of a large vocabulary; words with others become [UNK]. Ideographs, each a word of its own, have that share of
@@ -28,14 +35,14 @@ def train_wordpiece(texts: Sequence[str], *, vocabulary: int) -> Tokenizer:
 
     texts = texts[:: max(1, math.ceil(sum(map(len, texts)) / _MOST_CHARACTERS))]
     most = min(max(vocabulary // 16, 64), vocabulary // 3)
-    counts = _characters(texts)
+    counts = _characters(texts, strip_accents)
     alone = _ideographs(counts, room=vocabulary - len(SPECIAL) - 2 * most)
     alphabet = _alphabet({character: count for character, count in counts.items() if character not in alone}, most=most)
     # The trainer would number the "##" forms in the order of a hash table, which differs from run to run and decides
     # ties between merges. Given as special tokens they have their numbers from the start.
     inside = [f"##{character}" for character in alphabet]
     learner = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
-    _dress(learner)
+    _dress(learner, strip_accents)
     learner.train_from_iterator(
         texts,
         trainers.WordPieceTrainer(
@@ -48,11 +55,11 @@ def train_wordpiece(texts: Sequence[str], *, vocabulary: int) -> Tokenizer:
         length=len(texts),
     )
     tokens = learner.get_vocab(with_added_tokens=False)
-    return wordpiece(sorted(tokens, key=tokens.__getitem__))
+    return wordpiece(sorted(tokens, key=tokens.__getitem__), strip_accents=strip_accents)
 
 
-def wordpiece(tokens: Iterable[str]) -> Tokenizer:
-    """Return BERT's uncased tokenizer over ``tokens`` in the order of their ids.
+def wordpiece(tokens: Iterable[str], *, strip_accents: bool | None = None) -> Tokenizer:
+    """Return BERT's uncased tokenizer over ``tokens`` in the order of their ids; ``strip_accents`` as in training.
 
     Raises:
         KeyError: a special token is missing.
@@ -63,7 +70,7 @@ def wordpiece(tokens: Iterable[str]) -> Tokenizer:
     for token in SPECIAL:
         ids[token]
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token=SPECIAL[1]))
-    _dress(tokenizer)
+    _dress(tokenizer, strip_accents)
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -85,18 +92,31 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _dress(tokenizer: Tokenizer) -> None:
-    from tokenizers import normalizers, pre_tokenizers
+def _dress(tokenizer: Tokenizer, strip_accents: bool | None) -> None:
+    from tokenizers import Regex, pre_tokenizers
 
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.normalizer = _normalizer(strip_accents)
+    words: PreTokenizer = pre_tokenizers.BertPreTokenizer()
+    if strip_accents is not None:
+        parts = pre_tokenizers.Split(Regex(f".{{1,{LONGEST}}}"), behavior="isolated")
+        words = pre_tokenizers.Sequence([words, parts])
+    tokenizer.pre_tokenizer = words
 
 
-def _characters(texts: Sequence[str]) -> Counter[str]:
-    """Count the characters of the normalised texts."""
+def _normalizer(strip_accents: bool | None) -> Normalizer:
     from tokenizers import normalizers
 
-    normalizer = normalizers.BertNormalizer(lowercase=True)
+    if strip_accents is None:
+        return normalizers.BertNormalizer(lowercase=True)
+    # A letter and its mark are the same text in one character and in two.
+    return normalizers.Sequence(
+        [normalizers.NFC(), normalizers.BertNormalizer(lowercase=True, strip_accents=strip_accents)]
+    )
+
+
+def _characters(texts: Sequence[str], strip_accents: bool | None) -> Counter[str]:
+    """Count the characters of the normalised texts."""
+    normalizer = _normalizer(strip_accents)
     raw: Counter[str] = Counter()
     for text in texts:
         raw.update(text)

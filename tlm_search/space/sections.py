@@ -66,13 +66,17 @@ class TokenizerSection(Section):
         ge=1,
         description="with name: only the tokens that corpus and training texts use so often; others are cut up",
     )
+    strip_accents: bool | None = Field(
+        default=None,
+        description="of a trained vocabulary: false keeps accents and vowel marks, true drops them; with both, words "
+        "of any length are cut up. Not given is as BERT has it: dropped, and words of over 100 characters are unknown",
+    )
     length: Whole = Field(default=64, ge=8, le=512, description="tokens a text is cut to")
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Not there unless it is given: what was named before it came keeps its name.
-        document: dict[str, Any] = write(self)
-        return {key: value for key, value in document.items() if key != "min_count" or value is not None}
+        return without_defaults(write(self), {"min_count": None, "strip_accents": None})
 
     @model_validator(mode="before")
     @classmethod
@@ -86,6 +90,9 @@ class TokenizerSection(Section):
         if name is None and data.get("min_count") is not None:
             allowed = "only with name; a trained vocabulary is as large as asked"
             raise refuse([Problem(("min_count",), refusal(data["min_count"], allowed))])
+        if name is not None and data.get("strip_accents") is not None:
+            allowed = "only with vocabulary; a tokenizer that exists is as it is"
+            raise refuse([Problem(("strip_accents",), refusal(data["strip_accents"], allowed))])
         if name is None and "vocabulary" in data and vocabulary is None:
             raise refuse([Problem(("vocabulary",), refusal(None, "a whole number; or give name"))])
         return {**data, "vocabulary": None} if name is not None else data
