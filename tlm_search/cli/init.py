@@ -31,6 +31,7 @@ corpus: {corpus}
 tokenizer: {{vocabulary: {vocabulary}, length: {length}, strip_accents: false}}
 
 # {task_comment}
+# {account}
 # Choices are made on validation; test is only reported.
 task:
 {task}
@@ -49,8 +50,8 @@ search:
   pretrain_learning_rate: {pretrain_rate}
   pretrain_softmax: sampled                              # half of the seconds of the full softmax
   masking_probability: 0.4                               # BERT has 0.15: more is learned from each update
-  finetune_epochs: 15
-  finetune_batch_size: 8
+  finetune_epochs: {epochs}
+  finetune_batch_size: {batch_size}
   pooling: mean                                          # or cls, BERT's first token
   finetune_learning_rate: {{low: {lowest_rate}, high: {highest_rate}, log: true, role: nuisance}}
 
@@ -73,6 +74,23 @@ budget: {{trials: {trials}}}
 
 
 @dataclass(frozen=True)
+class _Files:
+    """Where the rows of each part are; ``passed_over`` are the other files of the folder."""
+
+    train: Path
+    validation: Path | None
+    test: Path | None
+    passed_over: tuple[str, ...] = ()
+
+    def words(self) -> list[str]:
+        """Say them, where there is more than one."""
+        parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
+        named = ", ".join(f"{file} for {part}" for part, file in parts if file is not None)
+        others = f"; passed over: {', '.join(self.passed_over)}" if self.passed_over else ""
+        return [f"files      {named}{others}"] if others or self.validation or self.test else []
+
+
+@dataclass(frozen=True)
 class _Sketch:
     """What the template takes, and ``said`` to the user."""
 
@@ -84,16 +102,30 @@ class _Sketch:
     length: int
     task: Mapping[str, Any]
     labels: int
+    train_rows: int
     task_comment: str
+    account: str
     said: tuple[str, ...]
 
 
 def init(
     out: Annotated[Path, typer.Argument(metavar="OUT.yaml", help="The space to write; it must not be there yet.")],
-    task: Annotated[Path | None, typer.Option(help="Your labelled texts: CSV, TSV, JSON, JSONL or Parquet.")] = None,
+    task: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your labelled texts: CSV, TSV, JSON, JSONL or Parquet; or a folder with train.*, and test.* or "
+            "validation.* where you have them."
+        ),
+    ] = None,
     text: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column with the texts.")] = None,
     label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column with the labels.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="Unlabelled texts to pre-train on: a file or a folder.")] = None,
+    test: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its test rows, used as they are; else cut from --task.")
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its validation rows, used as they are; else cut from --task.")
+    ] = None,
 ) -> None:
     """Write a commented space for your own data, and say what was guessed; without --task, for the built-in data."""
     from tlm_search.errors import UserError
@@ -103,10 +135,19 @@ def init(
 
     if out.exists():
         raise UserError(f"{out} is already there", hint="give another name, or remove it")
-    if task is None and (text or label or corpus):
-        raise UserError("--text, --label and --corpus go with --task", hint="name your labelled texts with --task FILE")
+    if task is None and (text or label or corpus or test or validation):
+        raise UserError(
+            "--text, --label, --corpus, --test and --validation go with --task",
+            hint="name your labelled texts with --task FILE",
+        )
     with tempfile.TemporaryDirectory() as folder:
-        sketch = _of_pydocs() if task is None else _of_file(task, text, label, corpus, cache=Path(folder))
+        sketch = (
+            _of_pydocs()
+            if task is None
+            else _of_files(
+                _files(task, validation=validation, test=test), text, label, corpus, what=task, cache=Path(folder)
+            )
+        )
         draft, machine = Path(folder) / out.name, this_machine(with_gpus=True)
         resources = f"cpus_per_trial: {cpus_per_trial(machine)}" + (", gpus_per_trial: auto" if machine.gpus else "")
 
@@ -115,7 +156,7 @@ def init(
             draft.write_text(filled, encoding="utf-8")
             return load_space(draft)
 
-        size = suited(machine, space_of, documents=sketch.documents, labels=sketch.labels)
+        size = suited(machine, space_of, documents=sketch.documents, labels=sketch.labels, train_rows=sketch.train_rows)
         sized = _sized(size, machine)
         space_of(size.scale, size.trials, sized)
         written = draft.read_text(encoding="utf-8")
@@ -139,23 +180,69 @@ def _of_pydocs() -> _Sketch:
         task={"source": "pydocs", "labels": 5, "train_per_label": 30, "validation_per_label": 200}
         | {"test_per_label": 400},
         labels=5,
+        train_rows=150,
         task_comment="From which package is this paragraph?",
+        account="So many paragraphs of each package.",
         said=("task and corpus: pydocs, the docstrings of the installed packages",),
     )
 
 
-def _of_file(task: Path, text: str | None, label: str | None, corpus: Path | None, *, cache: Path) -> _Sketch:
+def _files(task: Path, *, validation: Path | None, test: Path | None) -> _Files:
+    """Return the files with the training, validation and test rows; a folder has them under these names."""
+    from tlm_search.data.files import kind_of
+    from tlm_search.errors import DataError
+
+    if not task.is_dir():
+        return _Files(task, validation, test)
+    found: dict[str, list[Path]] = {part: [] for part in ("train", "validation", "test")}
+    others = []
+    for file in sorted(task.iterdir()):
+        part = file.name.partition(".")[0]
+        if part in found and kind_of(file) and file.is_file():
+            found[part].append(file)
+        else:
+            others.append(file.name)
+    for part, files in found.items():
+        if len(files) > 1:
+            names = " and ".join(file.name for file in files)
+            raise DataError(f"{task}: it has {names}", hint=f"keep one file with the name {part}")
+    if not found["train"]:
+        raise DataError(
+            f"{task}: it has no train.csv (.tsv, .json, .jsonl, .parquet, or .gz of these)",
+            hint="name the file with your labelled texts, or the folder with train.*, validation.* and test.*",
+        )
+    train, of_validation, of_test = (next(iter(files), None) for files in found.values())
+    assert train is not None
+    return _Files(train, validation or of_validation, test or of_test, tuple(others))
+
+
+def _of_files(
+    files: _Files,
+    text: str | None,
+    label: str | None,
+    corpus: Path | None,
+    *,
+    what: Path,
+    cache: Path,
+) -> _Sketch:
+    from tlm_search.data.account import account_words
     from tlm_search.data.guess import guess_task, vocabulary_of
     from tlm_search.data.sampling import likeness
     from tlm_search.data.tasks import load_task
     from tlm_search.errors import DataError
-    from tlm_search.space.sections import TaskSection
+    from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, TaskSection
 
+    task = files.train
     guess = guess_task(task, cache, text=text, label=label)
     columns = {} if guess.text is None or guess.label is None else {"text": guess.text, "label": guess.label}
-    sizes = {f"{part}_per_label": count for part, count in guess.per_label.items()}
-    kept = {"labels": len(guess.counts)} if guess.dropped else {}
-    section: dict[str, Any] = {"source": str(task), **columns, **kept, **sizes}
+    own = {"validation_source": files.validation, "test_source": files.test}
+    sources = {key: str(file) for key, file in own.items() if file is not None}
+    section: dict[str, Any] = {"source": str(task), **sources, **columns, "train": "all"}
+    read = load_task(TaskSection(**section), cache)
+    for part in ("validation", "test"):
+        if f"{part}_source" not in sources:
+            bounded = len(getattr(read, part).texts) == MOST_OF_DEFAULT_SHARE
+            section[part] = MOST_OF_DEFAULT_SHARE if bounded else DEFAULT_SHARE
     if corpus is not None:
         source, documents = _corpus(corpus, cache)
         comment = ""
@@ -163,23 +250,33 @@ def _of_file(task: Path, text: str | None, label: str | None, corpus: Path | Non
         raise DataError(f"{task}: it has no column of texts to pre-train on", hint="name a corpus with --corpus")
     else:
         source = {"source": str(task), **_unless("text", guess.text)}
-        held_out = load_task(TaskSection(**section), cache).held_out()
+        held_out = read.held_out()
         documents = [text for text in guess.texts if likeness(text) not in held_out]
         comment = (
             " These are the task's own texts, but those that it holds out for validation\n"
             "# and test, without labels; more text of the same kind is better."
         )
+    assert read.account is not None
+    account = account_words(read.account.to_document())
+    rarest = min(guess.counts, key=lambda name: guess.counts[name])
     return _Sketch(
-        what=_quoted(task.name),
+        what=_quoted(what.name),
         corpus=source,
         corpus_comment=comment,
         documents=len(documents),
         vocabulary=vocabulary_of(documents),
         length=guess.length,
         task=section,
-        task_comment=f"{len(guess.counts)} labels with at least {min(guess.counts.values())} different texts each.",
         labels=len(guess.counts),
-        said=(*_guesses(guess), f"corpus     {source['source']}, {len(documents):,} documents"),
+        train_rows=len(read.train.texts),
+        task_comment=f"{len(guess.counts)} labels; the rarest, {_quoted(rarest)}, has {guess.counts[rarest]:,} "
+        "different texts.",
+        account=f"{account}.",
+        said=(
+            *files.words(),
+            *_guesses(guess, account),
+            f"corpus     {source['source']}, {len(documents):,} documents",
+        ),
     )
 
 
@@ -200,7 +297,7 @@ def _corpus(place: Path, cache: Path) -> tuple[dict[str, Any], list[str]]:
     return section, documents
 
 
-def _guesses(guess: TaskGuess) -> list[str]:
+def _guesses(guess: TaskGuess, account: str) -> list[str]:
     lines = []
     if guess.text is not None and guess.label is not None:
         others = f" (it could also be {', '.join(map(_quoted, guess.other_labels))})" if guess.other_labels else ""
@@ -208,13 +305,12 @@ def _guesses(guess: TaskGuess) -> list[str]:
     counts = [f"{_quoted(name)} {count:,}" for name, count in list(guess.counts.items())[:5]]
     more = f" and {len(guess.counts) - 5} more" if len(guess.counts) > 5 else ""
     lines.append(f"labels     {', '.join(counts)}{more} different texts")
-    if guess.dropped:
+    if guess.rare:
         from tlm_search.data.guess import LEAST_TEXTS
 
-        shown = ", ".join(map(_quoted, guess.dropped[:5])) + (" ..." if len(guess.dropped) > 5 else "")
-        lines.append(f"left out   {shown}: a label needs {LEAST_TEXTS} different texts")
-    parts = ", ".join(f"{count} for {part}" for part, count in guess.per_label.items())
-    return [*lines, f"per label  {parts}", f"length     {guess.length} tokens"]
+        shown = ", ".join(map(_quoted, guess.rare[:5])) + (" ..." if len(guess.rare) > 5 else "")
+        lines.append(f"rare       {shown}: fewer than {LEAST_TEXTS} different texts, too few to learn or to judge")
+    return [*lines, f"rows       {account}", f"length     {guess.length} tokens"]
 
 
 def _choices(sketch: _Sketch, size: Suited) -> list[str]:
@@ -241,8 +337,10 @@ def _sized(size: Suited, machine: Machine) -> str:
 
 def _filled(sketch: _Sketch, out: Path, scale: Scale, *, trials: int, sized: str, resources: str) -> str:
     from tlm_search.data.guess import pretrain_sizes
+    from tlm_search.search.sizing import finetuning
 
     sizes = pretrain_sizes(sketch.documents, most=scale.documents)
+    epochs, batch_size = finetuning(sketch.train_rows)
     # What was found good at width 64; wider members want lower ones.
     slower = min(1.0, 64 / max(scale.widths))
     return _TEMPLATE.format(
@@ -255,6 +353,9 @@ def _filled(sketch: _Sketch, out: Path, scale: Scale, *, trials: int, sized: str
         length=sketch.length,
         task="\n".join(f"  {key}: {_scalar(value)}" for key, value in sketch.task.items()),
         task_comment=sketch.task_comment,
+        account=sketch.account,
+        epochs=epochs,
+        batch_size=batch_size,
         widths=scale.widths[0] if len(scale.widths) == 1 else f"{{choices: {list(scale.widths)}}}",
         committee_sizes=list(scale.committee_sizes),
         pretrain_sizes=sizes,

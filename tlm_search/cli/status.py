@@ -35,6 +35,7 @@ def status(
 def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
     """Return what ``status --json`` prints; ``votes_of`` is that of ``select``."""
     from tlm_search.committee.select import select
+    from tlm_search.data.account import account_of
     from tlm_search.remote.mount import shown
     from tlm_search.search.record import STATES
 
@@ -61,6 +62,7 @@ def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
             "trained": sum(trial.trained for trial in record.everything_run),
             "reused": sum(trial.reused for trial in record.everything_run),
         },
+        "rows": account_of(record.data),
         "students": [_student(student) for student in record.students],
         "reference": _reference(record),
         "baseline": None if record.baseline is None else _baseline(record.baseline),
@@ -71,6 +73,8 @@ def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
 
 def lines_of(summary: dict[str, Any]) -> list[str]:
     """Write a summary for people."""
+    from tlm_search.data.account import account_words
+
     trials, members, best = summary["trials"], summary["members"], summary["best"]
     finished = trials["complete"] + trials["pruned"] + trials["failed"]
     states = ", ".join(f"{count} {state}" for state, count in trials.items() if count) or "none yet"
@@ -79,6 +83,8 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
         f"trials     {finished} of {summary['budget']} finished: {states}",
         f"members    {members['trained']} trained, {members['reused']} reused",
     ]
+    if summary["rows"] is not None:
+        lines.append(f"rows       {account_words(summary['rows'])}")
     if summary["reference"] is not None:
         lines.append(f"reference  {_reference_in_words(summary['reference'])}")
     if (baseline := summary["baseline"]) is not None:

@@ -35,6 +35,7 @@ def validate(
     """Check a space; print what it resolves to and what it would cost at most."""
     from rich.console import Console
 
+    from tlm_search.data.account import account_words
     from tlm_search.members.plan import DataSizes, plan
     from tlm_search.space.load import load_space
 
@@ -42,8 +43,10 @@ def validate(
     timing = timed(loaded, studies_dir, data_dir) if time else None
     costs = plan(loaded, DataSizes.of_space(loaded)) if timing is None else timing.plan
     if json_:
-        document = {"space": loaded.to_document(), "cost": costs.to_document()}
-        print(json.dumps(document if timing is None else {**document, "time": timing.to_document()}, indent=2))
+        document: dict[str, Any] = {"space": loaded.to_document(), "cost": costs.to_document()}
+        if timing is not None:
+            document |= {"time": timing.to_document(), "rows": timing.rows}
+        print(json.dumps(document, indent=2))
         return
     console = Console(highlight=False)
     for table in (sections_table(loaded), settings_table(loaded), cost_table(costs, loaded.budget.trials)):
@@ -51,6 +54,8 @@ def validate(
         console.print()
     console.print(f"If nothing is in the store yet and {_joined(costs.assumptions)}.", markup=False, soft_wrap=True)
     if timing is not None:
+        if timing.rows is not None:
+            console.print(f"Rows of the task: {account_words(timing.rows)}.", markup=False, soft_wrap=True)
         console.print(timing.words(), markup=False, soft_wrap=True)
 
 
@@ -58,13 +63,14 @@ def validate(
 class Timing:
     """A plan with seconds, on which ``machine`` they were measured, and how many trials run there ``at_once``.
 
-    ``wall_seconds`` is how long the study would take so.
+    ``wall_seconds`` is how long the study would take so. ``rows`` is the account of the task's rows.
     """
 
     plan: Plan
     machine: Mapping[str, Any]
     at_once: int
     wall_seconds: Mapping[str, float]
+    rows: Mapping[str, Any] | None = None
 
     def to_document(self) -> dict[str, Any]:
         """Return what is not in the plan, as JSON."""
@@ -86,6 +92,7 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
     Raises:
         UserError: nothing is trained here: the trainer is simulated, or trials need a GPU that this machine has not.
     """
+    from tlm_search.data.account import account_of
     from tlm_search.data.prepare import prepare
     from tlm_search.data.sources import use_data_dir
     from tlm_search.errors import UserError
@@ -121,7 +128,7 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
     pace = Pace(data, open_store(root), threads=threads, device=device, share=share, portions=asked)
     costs = plan(space, DataSizes.of_data(data), pace)
     wall = wall_seconds(costs, space, concurrent=concurrent, stacked=shares.least_stacked())
-    return Timing(costs, pace.machine, min(concurrent, jobs_of(space)), wall)
+    return Timing(costs, pace.machine, min(concurrent, jobs_of(space)), wall, account_of(data.to_document()))
 
 
 def sections_table(space: Space) -> Table:

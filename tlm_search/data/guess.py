@@ -18,12 +18,11 @@ from tlm_search.data.sources import load_labelled
 from tlm_search.errors import DataError
 from tlm_search.space.sections import TaskSection
 
-LEAST_TEXTS = 10  # different ones that a label must have to be kept
+LEAST_TEXTS = 10  # different ones, with fewer of which a label is rare
 _LABEL_NAMES = ("label", "labels", "class", "category", "target", "intent", "topic", "sentiment")
 _TEXT_NAMES = ("text", "sentence", "content", "body", "message")
 _MOST_LABELS = 200
 _TEXTS_PER_LABEL = 4  # a column of labels has at least so many rows for each value
-_SHARES = {"train": (0.5, 200), "validation": (0.2, 200), "test": (0.3, 400)}  # of a label's texts, and at most
 _TOKENS_PER_WORD = 1.4
 _WORD = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")  # an ideograph is one
 _LENGTHS = (16, 128, 16)  # least, most, multiple of
@@ -34,18 +33,20 @@ class TaskGuess:
     """A task as its file suggests it.
 
     ``text`` and ``label`` are columns, None in a layout without columns (FewRel). ``counts`` are the different texts of
-    each label that is kept, the most frequent first; ``dropped`` labels have too few. ``per_label`` are the samples of
-    train, validation and test. ``length`` is in tokens.
+    each label, the most frequent first. ``length`` is in tokens. ``texts`` are all that are not empty.
     """
 
     text: str | None
     label: str | None
     other_labels: tuple[str, ...]
     counts: Mapping[str, int]
-    dropped: tuple[str, ...]
-    per_label: Mapping[str, int]
     length: int
     texts: Sequence[str]
+
+    @property
+    def rare(self) -> tuple[str, ...]:
+        """The labels with fewer texts than ``LEAST_TEXTS``."""
+        return tuple(label for label, texts in self.counts.items() if texts < LEAST_TEXTS)
 
 
 def guess_task(file: Path, cache: Path, *, text: str | None = None, label: str | None = None) -> TaskGuess:
@@ -68,10 +69,9 @@ def guess_task(file: Path, cache: Path, *, text: str | None = None, label: str |
             others = tuple(rest)
         section = TaskSection(source=str(file), text=text, label=label)
     data, _ = load_labelled(section, cache)
-    counts, dropped = label_counts(data, str(file))
-    return TaskGuess(
-        text, label, others, counts, dropped, per_label(min(counts.values())), length_of(data.texts), data.texts
-    )
+    counts = label_counts(data, str(file))
+    texts = [text for text in data.texts if text]
+    return TaskGuess(text, label, others, counts, length_of(texts), texts)
 
 
 def text_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:
@@ -112,28 +112,22 @@ def label_columns(columns: Mapping[str, Sequence[Any]], where: str) -> list[str]
     return sorted(distinct, key=lambda name: (name.lower() not in _LABEL_NAMES, distinct[name]))
 
 
-def label_counts(data: Labelled, where: str) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Return the different texts of each label that has enough, the most frequent first, and the other labels.
+def label_counts(data: Labelled, where: str) -> dict[str, int]:
+    """Return the different texts of each label, the most frequent first.
 
     Raises:
         DataError: fewer than two labels have enough texts.
     """
-    rows = Counter(data.labels)
-    ranked = sorted(rows, key=lambda label: (-rows[label], label))  # as `labels: N` keeps them
-    for kept in range(len(ranked), 1, -1):
-        counts = {name: len(texts) for name, texts in texts_by_label(data, ranked[:kept], set()).items()}
-        if min(counts.values()) >= LEAST_TEXTS:
-            return counts, tuple(ranked[kept:])
+    rows = Counter(label for label in data.labels if label)
+    ranked = sorted(rows, key=lambda label: (-rows[label], label))
+    counts = {name: len(texts) for name, texts in texts_by_label(data, ranked).items()}
+    if sum(texts >= LEAST_TEXTS for texts in counts.values()) >= 2:
+        return counts
     found = ", ".join(f"{label} has {rows[label]}" for label in ranked[:5])
     raise DataError(
         f"{where}: a task needs 2 labels with {LEAST_TEXTS} different texts each, but {found or 'it is empty'}",
         hint="give more texts, or name the right columns with --text and --label",
     )
-
-
-def per_label(texts: int) -> dict[str, int]:
-    """Divide the ``texts`` of the rarest label among train, validation and test."""
-    return {part: max(1, min(most, int(share * texts))) for part, (share, most) in _SHARES.items()}
 
 
 def length_of(texts: Sequence[str]) -> int:

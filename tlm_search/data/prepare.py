@@ -163,6 +163,7 @@ class _Work:
             corpus_fingerprint=arrays["corpus"].fingerprint(),
             corpus_name=self.corpus.source,
             task_name=self.task.source,
+            account=facts.get("account", {}),
             **unlabelled,
         )
         write_text(self._note, json.dumps(prepared.to_document(), indent=1))
@@ -205,6 +206,8 @@ class _Work:
             "task": self.task.source,
             "test": self.task.test_source,
         }
+        if self.task.validation_source is not None:
+            named["validation"] = self.task.validation_source
         if self.task.unlabelled is not None:
             named["unlabelled"] = self.task.unlabelled.source
         of_source = {source: source_fingerprint(source, self._cache) for source in set(named.values()) if source}
@@ -232,7 +235,7 @@ class _Work:
         """Whether the corpus is drawn from where the task is: then it may not hold what validation and test hold."""
         # pydocs has a wider rule of its own.
         unlabelled = None if self.task.unlabelled is None else self.task.unlabelled.source
-        of_task = (self.task.source, self.task.test_source, unlabelled)
+        of_task = (self.task.source, self.task.validation_source, self.task.test_source, unlabelled)
         return self.corpus.source != PYDOCS and self.corpus.source in of_task
 
     @property
@@ -331,7 +334,7 @@ class _Work:
 
     def _task_folder(self, loaded: Tokenizer, ids: str, task: Task) -> str:
         length = self.tokenizer.length
-        source = [self._sources["task"], self._sources["test"]]
+        source = [self._sources[part] for part in ("task", "test", "validation") if part in self._sources]
         section = self.task.model_dump(mode="json", exclude={"unlabelled"})
         folder = f"tasks/{digest([_FORMAT, section, source, ids, length])}"
         if not all(_is_whole(self._cache / folder / part) for part in SPLITS):
@@ -343,7 +346,12 @@ class _Work:
                     encoded = tokenizer.encode(loaded, split.texts, length=length)
                     TokenArray.write(aside / part, encoded, vocabulary=vocabulary)
                     np.save(aside / part / LABELS, np.array(split.labels, dtype=np.int64), allow_pickle=False)
-                (aside / "task.json").write_text(json.dumps({"name": task.name, "labels": task.labels}))
+                facts = {
+                    "name": task.name,
+                    "labels": task.labels,
+                    "account": task.account.to_document() if task.account else {},
+                }
+                (aside / "task.json").write_text(json.dumps(facts))
         return folder
 
     def _read_unlabelled(self, task: Task) -> Unlabelled | None:

@@ -23,6 +23,7 @@ _LATER: Mapping[str, Any] = {
     "unlabelled_texts": {},
     "unlabelled_fingerprint": "",
     "unlabelled_name": "",
+    "account": {},
 }
 
 
@@ -35,8 +36,9 @@ class PreparedData:
     ``documents`` texts (None without a corpus); ``train``, ``validation`` and ``test`` hold a ``TokenArray`` and
     ``labels.npy`` (int64, indices into ``labels``). ``unlabelled`` is a ``TokenArray`` of texts to learn from without
     labels (None without such); ``unlabelled_texts`` counts those that were ``available``, are ``used``, and were left
-    out: ``held_out`` ones, which validation or test has, and ``repeated`` ones. ``special`` are the ids of
-    the special tokens by their roles, those of the markers by their texts where the task's entities are marked.
+    out: ``held_out`` ones, which validation or test has, and ``repeated`` ones. ``account`` is the ``RowAccount`` of
+    the task's rows as JSON, empty where they were prepared before there was one. ``special`` are the ids of the special
+    tokens by their roles, those of the markers by their texts where the task's entities are marked.
     """
 
     root: Path
@@ -61,6 +63,7 @@ class PreparedData:
     unlabelled_texts: Mapping[str, int] = field(default_factory=dict)
     unlabelled_fingerprint: str = ""
     unlabelled_name: str = ""
+    account: Mapping[str, Any] = field(default_factory=dict)
 
     def folder(self, part: str) -> Path:
         """Return the folder of ``part``: tokenizer, corpus, train, validation, test or unlabelled.

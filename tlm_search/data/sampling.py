@@ -1,27 +1,33 @@
-"""From labelled texts to train, validation and test: balanced, seeded, and without a text in two of them."""
+"""From labelled texts to train, validation and test: seeded, without a text in two of them, and each row accounted for.
+
+Rows are used as they are, all of them and in the proportions of their labels; or balanced, so many of each label.
+"""
 
 from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tlm_search.data.account import RowAccount
 from tlm_search.errors import DataError
+from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, TrainSection
 
 if TYPE_CHECKING:
     from tlm_search.space.sections import TaskSection
 
 _MOST_LISTED = 5
+_DRAWN = ("test", "validation")  # before train
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Texts with their labels as the user wrote them."""
+    """Texts with their labels as the user wrote them; empty where a row lacks one."""
 
     texts: Sequence[str]
     labels: Sequence[str]
@@ -37,13 +43,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task, split once."""
+    """A classification task, split once; ``account`` says which rows it was made of, None where nobody counted."""
 
     name: str
     labels: tuple[str, ...]
     train: Split
     validation: Split
     test: Split
+    account: RowAccount | None = None
 
     def held_out(self) -> frozenset[str]:
         """Return the ``likeness`` of each text of validation and test."""
@@ -51,36 +58,254 @@ class Task:
 
 
 def split_task(
-    section: TaskSection, data: Labelled, *, held_out: Labelled | None = None, validation_held_out: bool = False
+    section: TaskSection,
+    data: Labelled,
+    *,
+    validation: Labelled | None = None,
+    held_out: Labelled | None = None,
+    validation_held_out: bool = False,
 ) -> Task:
-    """Draw ``section``'s samples per label: first test, then validation, then train.
+    """Divide ``data`` into the parts that ``section`` asks for: first test, then validation, then train.
 
-    Test comes from ``held_out``, or without it from ``data``; validation from ``data``, or from ``held_out`` where
-    ``validation_held_out``. So fewer training texts leave validation and test as they are. Empty and repeated texts
-    are passed over, and those of ``data`` that ``held_out`` has (letter case and white space do not count).
+    Test comes from ``held_out``, or without it from ``data``; validation from ``validation``, from ``held_out`` where
+    ``validation_held_out``, or else from ``data``. So fewer training texts leave validation and test as they are.
+    Empty and repeated texts of ``data`` are passed over, and those that validation or test has (letter case and white
+    space do not count).
 
     Raises:
-        DataError: one label only, or fewer texts of a label than asked for.
+        DataError: one label only, fewer texts of a label than asked for, or a label without a text to train on.
     """
     names = _names(section, data)
-    seen: set[str] = set()
-    pools = {"held_out": texts_by_label(held_out, names, seen)} if held_out is not None else {}
-    pools["data"] = texts_by_label(data, names, seen)
+    if section.per_label is not None:
+        return _balanced(section, section.per_label, data, names, held_out, validation_held_out=validation_held_out)
+    return _as_they_are(section, data, names, validation, held_out, validation_held_out=validation_held_out)
+
+
+def _balanced(
+    section: TaskSection,
+    wanted: Mapping[str, int],
+    data: Labelled,
+    names: tuple[str, ...],
+    held_out: Labelled | None,
+    *,
+    validation_held_out: bool,
+) -> Task:
+    """Draw so many rows of each label for each part; of a text under two labels the first row counts."""
+    dropped: Counter[str] = Counter()
+    pools = {}
+    taken: frozenset[str] = frozenset()
+    if held_out is not None:
+        pools["held_out"] = texts_by_label(held_out, names, dropped=dropped)
+        taken = frozenset(likeness(text) for texts in pools["held_out"].values() for text in texts)
+    pools["data"] = texts_by_label(data, names, taken=taken, dropped=dropped)
     of_test = "data" if held_out is None else "held_out"
     parts = {"test": of_test, "validation": of_test if validation_held_out else "data", "train": "data"}
-    wanted: dict[str, int] = {part: getattr(section, f"{part}_per_label") for part in parts}
     for pool, texts in pools.items():
         _require_enough(section, texts, {part: wanted[part] for part, source in parts.items() if source == pool})
     drawn: dict[str, list[tuple[str, int]]] = {part: [] for part in parts}
     for index, name in enumerate(names):
         shuffled = {
-            pool: iter(_shuffled(texts[name], [section.seed, zlib.crc32(name.encode()), number]))
+            pool: iter(_shuffled(texts[name], section, name, number))
             for number, (pool, texts) in enumerate(sorted(pools.items()))
         }
         for part, pool in parts.items():
             drawn[part] += [(text, index) for text in islice(shuffled[pool], wanted[part])]
     splits = {part: _split(rows, seed=[section.seed, number]) for number, (part, rows) in enumerate(drawn.items())}
-    return Task(section.source, names, splits["train"], splits["validation"], splits["test"])
+    return _task(section, names, splits, [data, held_out], dropped)
+
+
+def _as_they_are(
+    section: TaskSection,
+    data: Labelled,
+    names: tuple[str, ...],
+    validation: Labelled | None,
+    held_out: Labelled | None,
+    *,
+    validation_held_out: bool,
+) -> Task:
+    """Take test and validation whole or as stratified shares, and train on what they leave.
+
+    Of a text under two labels no row is trained on: neither label can be trusted.
+    """
+    dropped: Counter[str] = Counter()
+    splits: dict[str, Split] = {}
+    pools: dict[str, _Pool] = {}
+    taken: set[str] = set()  # what train may not have
+    for part, rows in (("test", held_out), ("validation", validation)):
+        if rows is None:
+            continue
+        if getattr(section, part) is None and not validation_held_out:
+            splits[part] = _whole(section, part, rows, names, taken, dropped)
+        else:
+            texts = texts_by_label(rows, names, taken=taken, dropped=dropped, two_labels=False)
+            pools[part] = _Pool(section, texts, number=len(pools) + 1)
+        taken |= set(map(likeness, rows.texts)) - {""}
+    if validation_held_out:
+        pools["validation"] = pools["test"]
+    of_train = _Pool(
+        section, texts_by_label(data, names, taken=taken, dropped=dropped, two_labels=False), number=0, reserve=1
+    )
+    of_train.require_each()
+    share = 0.5 if validation_held_out else DEFAULT_SHARE  # the two parts share what is held out
+    wanted = {part: _wanted(section, part, pools.get(part, of_train), share) for part in _DRAWN if part not in splits}
+    for number, part in enumerate(_DRAWN):
+        if part in wanted:
+            splits[part] = _split(pools.get(part, of_train).draw(wanted[part], part), seed=[section.seed, number])
+    splits["train"] = _split(of_train.draw_train(section.train), seed=[section.seed, len(_DRAWN)])
+    return _task(section, names, splits, [data, validation, held_out], dropped)
+
+
+def _task(
+    section: TaskSection,
+    names: tuple[str, ...],
+    splits: Mapping[str, Split],
+    read: Sequence[Labelled | None],
+    dropped: Counter[str],
+) -> Task:
+    sizes = {part: len(split.texts) for part, split in splits.items()}
+    available = sum(len(rows.texts) for rows in read if rows is not None)
+    dropped["not_drawn"] = available - sum(sizes.values()) - dropped.total()
+    account = RowAccount(available, **sizes, dropped={reason: count for reason, count in dropped.items() if count})
+    return Task(section.source, names, splits["train"], splits["validation"], splits["test"], account)
+
+
+def _whole(
+    section: TaskSection,
+    part: str,
+    data: Labelled,
+    names: Sequence[str],
+    taken: Collection[str],
+    dropped: Counter[str],
+) -> Split:
+    """Return all rows of a file or split, in their order, but those that are ``taken``."""
+    place = {name: index for index, name in enumerate(names)}
+    texts, labels, lacking = [], [], []
+    unknown: Counter[str] = Counter()
+    for number, (text, label) in enumerate(zip(data.texts, data.labels, strict=True), 1):
+        if not label:
+            lacking.append(number)
+        elif label not in place:
+            unknown[label] += 1
+        elif likeness(text) in taken:
+            dropped["held_out"] += 1
+        else:
+            texts.append(text)
+            labels.append(place[label])
+    where = f"task {section.source}: {part}"
+    if lacking:
+        raise DataError(
+            f"{where}: {len(lacking):,} of {len(data.texts):,} rows have no label, the first is row {lacking[0]:,}",
+            hint=f"all rows of {part} are used as they are: label these, or name others with {part}_source",
+        )
+    if section.labels is not None:
+        dropped["other_label"] += unknown.total()
+    elif unknown:
+        shown = _listed(f"{name} ({count:,} rows)" for name, count in unknown.most_common())
+        raise DataError(
+            f"{where} has labels that train has not: {shown}",
+            hint="each label needs a row in train: add such rows, or keep the most frequent labels only with labels: N",
+        )
+    if not texts:
+        raise DataError(f"{where} has no rows", hint=f"name another file, or leave {part} to be cut from train")
+    return Split(tuple(texts), tuple(labels))
+
+
+class _Pool:
+    """Different texts by label, in a seeded order, from which parts are drawn one after another.
+
+    ``reserve`` is how many of each label are left for train.
+    """
+
+    def __init__(
+        self, section: TaskSection, texts: Mapping[str, Sequence[str]], *, number: int, reserve: int = 0
+    ) -> None:
+        self._section, self._reserve = section, reserve
+        self._left = {name: _shuffled(found, section, name, number) for name, found in texts.items()}
+        self.rows = sum(map(len, self._left.values()))
+
+    def require_each(self) -> None:
+        """Refuse labels without a text.
+
+        Raises:
+            DataError: which have none.
+        """
+        if empty := [name for name, texts in self._left.items() if not texts]:
+            raise DataError(
+                f"task {self._section.source}: no row is left to train these labels: {_listed(empty)}; validation or "
+                "test has their texts too, or the same texts have two labels",
+                hint="each label needs a row in train: add such rows, or keep the most frequent labels only "
+                "with labels: N",
+            )
+
+    def draw(self, rows: int, part: str) -> list[tuple[str, int]]:
+        """Draw so many rows in the proportions of the labels.
+
+        Raises:
+            DataError: there are not so many.
+        """
+        counts = [len(texts) for texts in self._left.values()]
+        most = [max(count - self._reserve, 0) for count in counts]
+        if rows > sum(most):
+            kept = ", and each label keeps one for train" if self._reserve else ""
+            raise DataError(
+                f"task {self._section.source}: {part} asks for {rows:,} rows, but {sum(counts):,} are left{kept}",
+                hint=f"ask for fewer with {part}: ROWS_OR_SHARE, or give more rows",
+            )
+        return self._take(stratified(counts, rows, least=[0] * len(counts), most=most))
+
+    def draw_train(self, asked: str | TrainSection | None) -> list[tuple[str, int]]:
+        """Draw what train asks for; each label has a row at least.
+
+        Raises:
+            DataError: there are not so many rows, or more labels than rows.
+        """
+        counts = [len(texts) for texts in self._left.values()]
+        if not isinstance(asked, TrainSection):
+            return self._take(counts)
+        if asked.per_label is not None:
+            return self._take([min(count, asked.per_label) for count in counts])
+        assert asked.rows is not None
+        if not len(counts) <= asked.rows <= sum(counts):
+            raise DataError(
+                f"task {self._section.source}: train asks for {asked.rows:,} rows, but {sum(counts):,} are left, and "
+                f"each of {len(counts):,} labels needs one",
+                hint=f"ask for {len(counts):,} to {sum(counts):,}, or for all with train: all",
+            )
+        return self._take(stratified(counts, asked.rows, least=[1] * len(counts), most=counts))
+
+    def _take(self, numbers: Sequence[int]) -> list[tuple[str, int]]:
+        rows = []
+        for index, (name, number) in enumerate(zip(list(self._left), numbers, strict=True)):
+            rows += [(text, index) for text in self._left[name][:number]]
+            self._left[name] = self._left[name][number:]
+        return rows
+
+
+def _wanted(section: TaskSection, part: str, pool: _Pool, share: float) -> int:
+    """Return how many rows ``part`` asks for; without a word of it a ``share`` of the pool, with a bound."""
+    asked: float | int | None = getattr(section, part)
+    if isinstance(asked, int):
+        return asked
+    if asked is not None:
+        return max(1, round(asked * pool.rows))
+    return min(MOST_OF_DEFAULT_SHARE, max(1, round(share * pool.rows)))
+
+
+def stratified(counts: Sequence[int], rows: int, *, least: Sequence[int], most: Sequence[int]) -> list[int]:
+    """Divide ``rows`` in the proportions of ``counts``, by largest remainders, between ``least`` and ``most`` of each.
+
+    Raises:
+        ValueError: the bounds do not allow so many, or so few.
+    """
+    if not sum(least) <= rows <= sum(most):
+        raise ValueError(f"{rows} rows are not between {sum(least)} and {sum(most)}")
+    quotas = rows * np.asarray(counts, dtype=np.float64) / max(sum(counts), 1)
+    given = np.clip(np.floor(quotas).astype(np.int64), least, most)
+    while (lacking := rows - int(given.sum())) != 0:
+        step = 1 if lacking > 0 else -1
+        possible = given < np.asarray(most) if step > 0 else given > np.asarray(least)
+        given[np.argmax(np.where(possible, step * (quotas - given), -np.inf))] += step
+    return [int(number) for number in given]
 
 
 def _require_enough(section: TaskSection, texts: Mapping[str, Sequence[str]], wanted: Mapping[str, int]) -> None:
@@ -99,7 +324,8 @@ def _require_enough(section: TaskSection, texts: Mapping[str, Sequence[str]], wa
 
 def _names(section: TaskSection, data: Labelled) -> tuple[str, ...]:
     """Return the labels to keep, in the order of their numbers where all are numbers, else of the alphabet."""
-    counts = Counter(label for text, label in zip(data.texts, data.labels, strict=True) if text and not text.isspace())
+    rows = zip(data.texts, data.labels, strict=True)
+    counts = Counter(label for text, label in rows if label and text and not text.isspace())
     if not counts:
         raise DataError(f"task {section.source}: no row has both a text and a label")
     if len(counts) == 1:
@@ -123,18 +349,54 @@ def likeness(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def texts_by_label(data: Labelled, names: Sequence[str], seen: set[str]) -> dict[str, list[str]]:
-    """Return the texts of each label that are not empty and not ``seen``, which grows by them."""
+def texts_by_label(
+    data: Labelled,
+    names: Sequence[str],
+    *,
+    taken: Collection[str] = frozenset(),
+    dropped: Counter[str] | None = None,
+    two_labels: bool = True,
+) -> dict[str, list[str]]:
+    """Return the different texts of each label, without those whose likeness is ``taken``.
+
+    Of a text under two labels the first row counts, or without ``two_labels`` none. ``dropped`` counts the rows that
+    are passed over, by the reasons of ``account.REASONS``.
+    """
     texts: dict[str, list[str]] = {name: [] for name in names}
-    for text, label in zip(data.texts, data.labels, strict=True):
-        key = likeness(text)
-        if label in texts and key and key not in seen:
+    keys = [likeness(text) for text in data.texts]
+    label_of: dict[str, str | None] = {}  # the first one; None where none counts
+    for key, label in zip(keys, data.labels, strict=True):
+        if label in texts and label_of.setdefault(key, label) != label and not two_labels:
+            label_of[key] = None
+    seen: set[str] = set()
+    reasons: Counter[str] = Counter() if dropped is None else dropped
+    for text, key, label in zip(data.texts, keys, data.labels, strict=True):
+        if not key:
+            reasons["no_text"] += 1
+        elif not label:
+            reasons["no_label"] += 1
+        elif label not in texts:
+            reasons["other_label"] += 1
+        elif key in taken:
+            reasons["held_out"] += 1
+        elif label_of[key] != label:
+            reasons["two_labels"] += 1
+        elif key in seen:
+            reasons["repeated"] += 1
+        else:
             seen.add(key)
             texts[label].append(text)
     return texts
 
 
-def _shuffled(texts: Sequence[str], seed: list[int]) -> list[str]:
+def _listed(items: Iterable[str]) -> str:
+    shown = list(items)
+    return ", ".join(shown[:_MOST_LISTED]) + (f" and {len(shown) - _MOST_LISTED} more" * (len(shown) > _MOST_LISTED))
+
+
+def _shuffled(texts: Sequence[str], section: TaskSection, name: str, number: int) -> list[str]:
+    """Return the texts of the label ``name`` in the order of the seed; ``number`` is that of their pool."""
+    seed = [section.seed, zlib.crc32(name.encode()), number]
     return [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
 
 

@@ -10,15 +10,17 @@ from tlm_search.digest import digest
 
 if TYPE_CHECKING:
     from tlm_search.space.schema import Space
+    from tlm_search.space.sections import TaskSection
 
 _LABELS = 4
-_UNLABELLED = 10_000  # texts, where the space does not say how many
+# Where the space does not say how many.
+_UNLABELLED = 10_000
+_ROWS = {"train": 400, "validation": 200, "test": 400}
 
 
 def simulated_data(space: Space, root: Path) -> PreparedData:
     """Return the facts of a study whose members are simulated: four labels, the sizes asked for, and no files."""
-    per_label = {part: getattr(space.task, f"{part}_per_label") for part in ("train", "validation", "test")}
-    rows = {part: number * _LABELS for part, number in per_label.items()}
+    rows = _rows(space.task)
     documents = space.largest_pretrain_size()
     unlabelled = space.task.unlabelled
     texts = 0 if unlabelled is None else unlabelled.documents or _UNLABELLED
@@ -45,3 +47,10 @@ def simulated_data(space: Space, root: Path) -> PreparedData:
         unlabelled_fingerprint=f"simulated-{texts}" if texts else "",
         unlabelled_name="" if unlabelled is None else unlabelled.source,
     )
+
+
+def _rows(task: TaskSection) -> dict[str, int]:
+    if task.per_label is not None:
+        return {part: number * _LABELS for part, number in task.per_label.items()}
+    asked = {"train": task.train_rows(_LABELS), "validation": task.validation, "test": task.test}
+    return {part: number if isinstance(number, int) else _ROWS[part] for part, number in asked.items()}

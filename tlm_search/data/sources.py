@@ -31,6 +31,7 @@ UNLABELLED = "task.unlabelled"  # what messages call it
 DATA_DIR = "TLM_SEARCH_DATA_DIR"  # environment variable: a folder with copies of what spaces name
 _SHUFFLE_SEED = 42  # the paper's
 _DEFAULT_TEST_SPLIT = "test"
+_VALIDATION_SPLIT = "validation"
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 
@@ -202,6 +203,10 @@ def account_of_task(section: TaskSection) -> list[str]:
     if section.test_source is not None:
         sources[section.source].pop()
         sources.setdefault(section.test_source, []).append(section.test_split)
+    if section.validation_source is not None:
+        sources.setdefault(section.validation_source, []).append(section.train_split)
+    elif section.per_label is None:
+        sources[section.source].append(_VALIDATION_SPLIT)
     said = []
     for source, splits in sources.items():
         if (place := local_place(source)) is not None and place.is_dir():
@@ -221,6 +226,31 @@ def account_of_documents(section: CorpusSection, *, called: str = "corpus") -> l
         return []
     layout = _layout(section.source, place, section.config, f"{called} {section.source}", labelled=False)
     return [layout.account([section.split])]
+
+
+def load_validation(section: TaskSection, cache: Path) -> Labelled | None:
+    """Return the labelled texts of the validation file, or of the split ``validation``, if there is one.
+
+    Raises:
+        DataError: the file is missing, damaged, or has no such column.
+    """
+    if section.validation_source is not None:
+        return _labelled(section, section.validation_source, cache, section.train_split)[0]
+    place = local_place(section.source)
+    where, columns = f"task {section.source}", [section.text, section.label]
+    if _VALIDATION_SPLIT in (section.train_split, section.test_split) or section.format == "fewrel":
+        return None
+    if place is None:
+        splits = _hub_splits(section.source, section.config, where, [])
+        if _VALIDATION_SPLIT not in splits:
+            return None
+        where = f"{where}, split {_VALIDATION_SPLIT}"
+        return _as_labelled(section, _hub_columns(splits[_VALIDATION_SPLIT], columns, where), where)
+    if not place.is_dir():
+        return None
+    layout = _layout(section.source, place, section.config, where, labelled=True)
+    files = layout.files(_VALIDATION_SPLIT)
+    return _as_labelled(section, read_tables(files, columns), f"{where}, split {_VALIDATION_SPLIT}") if files else None
 
 
 def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tuple[Labelled, Labelled | None]:
@@ -264,8 +294,9 @@ def _layout(source: str, place: Path, config: str | None, where: str, *, labelle
 
 
 def _split_of(layout: Layout, split: str, source: str, section: TaskSection) -> str:
-    """Return the split to read: the only one of a folder that holds nothing but the test texts."""
-    return next(iter(layout.splits)) if source == section.test_source and len(layout.splits) == 1 else split
+    """Return the split to read: the only one of a folder that holds nothing but the test or validation texts."""
+    is_part = source in (section.test_source, section.validation_source)
+    return next(iter(layout.splits)) if is_part and len(layout.splits) == 1 else split
 
 
 def _files(layout: Layout, split: str, where: str) -> tuple[Path, ...]:
@@ -293,11 +324,9 @@ def _hub_columns(split: Any, columns: Sequence[str], where: str, **which: int | 
 
 
 def _as_labelled(section: TaskSection, read: Mapping[str, list[Any]], where: str) -> Labelled:
-    """Pair texts with labels as text; rows that lack one of the two are left out."""
+    """Pair texts with labels as text; both are empty where a row lacks them."""
     texts = texts_of(read[section.text], section.text, where)
-    labels = labels_of(read[section.label], section.label, where)
-    both = [(text, label) for text, label in zip(texts, labels, strict=True) if text and label]
-    return Labelled([text for text, _ in both], [label for _, label in both])
+    return Labelled(texts, labels_of(read[section.label], section.label, where))
 
 
 def _text_column(file: Path, column: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tlm_search.data import pydocs
 from tlm_search.data.markers import EXAMPLE, MARKERS, is_marked
 from tlm_search.data.sampling import Labelled, Task, split_task
-from tlm_search.data.sources import PYDOCS, load_labelled
+from tlm_search.data.sources import PYDOCS, load_labelled, load_validation
 from tlm_search.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ def load_task(section: TaskSection, cache: Path) -> Task:
     if section.source == PYDOCS:
         return _pydocs_task(section, cache / PYDOCS)
     data, held_out = load_labelled(section, cache)
+    validation = None if section.per_label else load_validation(section, cache)
     if section.entities == "marked":
-        for part in (data, held_out):
+        for part in (data, validation, held_out):
             if part is not None:
-                require_markers(part.texts, f"task {section.source}")
-    return split_task(section, data, held_out=held_out)
+                texts = [text for text, label in zip(part.texts, part.labels, strict=True) if label]
+                require_markers(texts, f"task {section.source}")
+    return split_task(section, data, validation=validation, held_out=held_out)
 
 
 def require_markers(texts: Sequence[str], where: str) -> None:

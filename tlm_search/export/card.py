@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tlm_search.committee.candidates import candidates
 from tlm_search.committee.interval import accuracy_interval
 from tlm_search.committee.vote import accuracy, calibration_error, cross_entropy, macro_f1
+from tlm_search.data.account import unused_words
 from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.export.choose import Chosen
@@ -219,10 +220,16 @@ def _data(facts: Facts) -> str:
         "## Data\n\n"
         f"- Pre-training: {texts}.\n"
         f"- Task: {_source(data.task_name)}; {data.rows['train']:,} texts to train, "
-        f"{data.rows['validation']:,} to choose by (validation), {data.rows['test']:,} to report (test).\n"
+        f"{data.rows['validation']:,} to choose by (validation), {data.rows['test']:,} to report (test)."
+        f"{_account(data)}\n"
         f"{_unlabelled(facts)}"
         f"- Texts are cut to {data.length} tokens of a vocabulary of {data.vocabulary:,}."
     )
+
+
+def _account(data: PreparedData) -> str:
+    account = data.account
+    return f" Of {account['available']:,} rows {unused_words(account)}." if account else ""
 
 
 def _unlabelled(facts: Facts) -> str:

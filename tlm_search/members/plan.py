@@ -28,6 +28,7 @@ TRAINING_PASSES = 3  # a backward pass is two forward passes of work
 _LABELS_ASSUMED = 10
 _VOCABULARY_ASSUMED = 30_522  # of bert-base-uncased
 _UNLABELLED_ASSUMED = 20_000
+_TRAIN_ROWS_ASSUMED = 5_000
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
@@ -74,7 +75,10 @@ class DataSizes:
             most = "at most " if space.tokenizer.min_count else ""
             assumptions.append(f"the tokenizer has {most}{vocabulary:,} tokens")
         vocabulary += space.task.markers
-        rows, unlabelled = labels * space.task.train_per_label, 0
+        rows, unlabelled = space.task.train_rows(labels), 0
+        if rows is None:
+            rows = _TRAIN_ROWS_ASSUMED
+            assumptions.append(f"the task has {rows:,} training texts")
         if space.task.unlabelled is not None:
             unlabelled = space.task.unlabelled.documents or _UNLABELLED_ASSUMED
             if space.task.unlabelled.documents is None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from tlm_search.committee.candidates import Candidate, candidates, configurations, whole
 from tlm_search.committee.select import MARGIN, Choice, select
+from tlm_search.data.account import account_of, account_words
 from tlm_search.report.cautions import Caution, cautions, trials_of_each
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.ranking import pool_of_study
@@ -282,6 +283,12 @@ def what_matching_means() -> str:
         "that of these very members on the same texts. Fewer members than were trained count as the mean over such "
         "committees, and match only where the first of them, which are exported, do so too."
     )
+
+
+def rows_sentence(record: StudyRecord) -> str:
+    """Say which rows the task was made of, and which were not used; empty where nothing is prepared yet."""
+    account = account_of(record.data)
+    return "" if account is None else f"Rows of the task: {account_words(account)}."
 
 
 def summary_line(record: StudyRecord) -> str:

@@ -66,9 +66,11 @@ class Families:
         """The task in words: source, labels, texts."""
         section = self.record.space.task
         source = Path(section.source).name if Path(section.source).exists() else section.source
-        rows = self.record.data.get("rows", {}).get("test", 0)
-        labels = len(self.record.labels)
-        return f"{source}: {labels} labels, {section.train_per_label:,} texts each, {rows:,} test texts"
+        rows = self.record.data.get("rows", {})
+        trained = f"{rows.get('train', 0):,} training texts"
+        if section.train_per_label is not None:
+            trained = f"{section.train_per_label:,} texts each"
+        return f"{source}: {len(self.record.labels)} labels, {trained}, {rows.get('test', 0):,} test texts"
 
 
 def widest(families: Sequence[dict[int, TrialRecord]]) -> dict[int, TrialRecord] | None:

@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 from tlm_search.errors import StudyError
 from tlm_search.members.store import Store
 from tlm_search.report import insight
-from tlm_search.report.answer import run_command, summary_line, what_matching_means
+from tlm_search.report.answer import rows_sentence, run_command, summary_line, what_matching_means
 from tlm_search.report.build import Report, build_report
 from tlm_search.report.cite import bibtex
 from tlm_search.report.costs import COSTS
@@ -89,6 +89,7 @@ def render(record: StudyRecord, report: Report) -> str:
         summary=summary_line(record),
         facts=_facts(record),
         notes=notes_of(record),
+        rows=rows_sentence(record),
         sections=_sections(report),
         answer=report.answer,
         matching=what_matching_means(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from tlm_search.report.answer import summary_line, what_matching_means
+from tlm_search.report.answer import rows_sentence, summary_line, what_matching_means
 from tlm_search.report.build import Report
 from tlm_search.report.cite import bibtex
 from tlm_search.report.frames import (
@@ -28,6 +28,7 @@ def markdown(record: StudyRecord, report: Report) -> str:
     parts = [
         f"# {_text(record.name)}",
         _text(summary_line(record)),
+        _text(rows_sentence(record)),
         f"## {_text(answer.headline)}",
         *(_text(sentence) for sentence in answer.verdict),
         *(f"> {_text(caution.words)}" for caution in answer.cautions),

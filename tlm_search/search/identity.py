@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tlm_search.data.prepared import SPLITS
 from tlm_search.errors import StudyError
 from tlm_search.space.schema import Space
 
@@ -26,10 +27,12 @@ def check_same_space(study: Study, space: Space) -> None:
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     changes = [f"{key}: {_short(old.get(key))} there, {_short(new.get(key))} here" for key in keys]
     more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
-    raise StudyError(
-        f"the study {study.study_name} is of another space: {'; '.join(changes[:4])}{more}",
-        hint="take another name with --name, or --fresh to move the old study aside; trained members are used again",
-    )
+    hint = "take another name with --name, or --fresh to move the old study aside; trained members are used again"
+    if old.get("task.train_per_label") and space.task.per_label is None:
+        # Once the default of every task, now only of pydocs.
+        kept = ", ".join(f"{part}_per_label: {old[f'task.{part}_per_label']}" for part in SPLITS)
+        hint = f"to continue it give task its balanced samples: {kept}; or {hint}"
+    raise StudyError(f"the study {study.study_name} is of another space: {'; '.join(changes[:4])}{more}", hint=hint)
 
 
 def _flat(document: Mapping[str, Any]) -> dict[str, Any]:

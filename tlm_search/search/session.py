@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tlm_search.data.account import account_words
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.sampling import Task
@@ -97,6 +98,8 @@ def run_study(
     store.check_writable()
     read: list[Task] = []
     data = _data(space, store.root, announce, read)
+    if data.account:
+        announce(f"task: {account_words(data.account)}")
     if fresh and folder.exists():
         with driver_lock(folder, announce), study_lock(storage, study_name(folder), folder, announce):
             pass  # nobody drives it

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import sqrt
 
 from tlm_search.errors import ResourceError
 from tlm_search.members.plan import Cost, DataSizes, plan
@@ -44,6 +45,7 @@ SCALES = (
     Scale(200_000, 500_000, (128, 256), (1, 2, 4, 8, 16), 6),
 )
 _FEW, _ENOUGH, _MANY = 10, 20, 40  # trials
+_FEW_ROWS, _EPOCHS, _FEWEST_EPOCHS = 1_000, 15, 3  # of a fine-tuning
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,14 @@ class Suited:
     seconds: float
 
 
-def suited(machine: Machine, space_of: Callable[[Scale, int], Space], *, documents: int, labels: int) -> Suited:
+def suited(
+    machine: Machine, space_of: Callable[[Scale, int], Space], *, documents: int, labels: int, train_rows: int
+) -> Suited:
     """Return the largest scale, then the most trials, that are guessed to take at most half an hour on ``machine``.
 
-    ``space_of`` gives the study of a scale and a number of trials; the corpus has ``documents``. What does not fit into
-    the memory is left out. Where all would take longer it is the smallest.
+    ``space_of`` gives the study of a scale and a number of trials; the corpus has ``documents``, and the task
+    ``train_rows`` of so many ``labels``. What does not fit into the memory is left out. Where all would take longer it
+    is the smallest.
 
     Raises:
         ResourceError: even the smallest needs more memory than there is.
@@ -68,12 +73,18 @@ def suited(machine: Machine, space_of: Callable[[Scale, int], Space], *, documen
         for trials in (_MANY, _ENOUGH):
             if scale.least_documents <= documents:
                 try:
-                    seconds = _seconds(space_of(scale, trials), machine, labels)
+                    seconds = _seconds(space_of(scale, trials), machine, labels, train_rows)
                 except ResourceError:
                     continue
                 if seconds <= MOST_SECONDS:
                     return Suited(scale, trials, seconds)
-    return Suited(SCALES[0], _FEW, _seconds(space_of(SCALES[0], _FEW), machine, labels))
+    return Suited(SCALES[0], _FEW, _seconds(space_of(SCALES[0], _FEW), machine, labels, train_rows))
+
+
+def finetuning(train_rows: int) -> tuple[int, int]:
+    """Return the epochs and the batch size of a fine-tuning on so many rows: with more rows fewer and larger."""
+    epochs = min(_EPOCHS, max(_FEWEST_EPOCHS, round(_EPOCHS * sqrt(_FEW_ROWS / train_rows))))
+    return epochs, 8 if train_rows <= _FEW_ROWS else 16 if train_rows <= 4 * _FEW_ROWS else 32
 
 
 def cpus_per_trial(machine: Machine) -> int:
@@ -81,8 +92,8 @@ def cpus_per_trial(machine: Machine) -> int:
     return max(1, int(machine.cpus) // _AT_ONCE)
 
 
-def _seconds(space: Space, machine: Machine, labels: int) -> float:
-    sizes = replace(DataSizes.of_space(space), labels=labels, train_rows=labels * space.task.train_per_label)
+def _seconds(space: Space, machine: Machine, labels: int, train_rows: int) -> float:
+    sizes = replace(DataSizes.of_space(space), labels=labels, train_rows=train_rows)
     costs = plan(space, sizes)
     operations, update = _GPU if machine.gpus else _CORE
     if not machine.gpus:

@@ -18,6 +18,10 @@ from tlm_search.digest import without_defaults
 from tlm_search.space.section import Number, Problem, Section, Text, Whole, given, is_number, refusal, refuse
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_PER_LABEL = {"train_per_label": 100, "validation_per_label": 50, "test_per_label": 100}  # what each is by default
+_AS_THEY_ARE = ("train", "validation", "test", "validation_source")  # keys that do not go with those of _PER_LABEL
+DEFAULT_SHARE = 0.15  # of the rows, for validation and for test
+MOST_OF_DEFAULT_SHARE = 10_000  # rows that a default share takes at most
 
 
 def read_source(raw: Any) -> Any:
@@ -113,8 +117,44 @@ class UnlabelledSection(Section):
     documents: Whole | None = Field(default=None, ge=1, description="use at most this many texts")
 
 
+def _of_default(part: str) -> str:
+    return (
+        f"when not given all of a {part} file or split, else {DEFAULT_SHARE} of the rows, at most "
+        f"{MOST_OF_DEFAULT_SHARE:,}"
+    )
+
+
+class TrainSection(Section):
+    """Fewer training rows than there are: so many of each label, or so many in all."""
+
+    per_label: Whole | None = Field(default=None, ge=1, description="at most this many rows of each label")
+    rows: Whole | None = Field(default=None, ge=1, description="this many rows, in the proportions of the labels")
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(write(self), {"per_label": None, "rows": None})
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> Self:
+        if (self.per_label is None) == (self.rows is None):
+            raise refuse([Problem((), refusal(self.model_dump(), "per_label or rows, one of the two"))])
+        return self
+
+
+def _train(raw: Any) -> Any:
+    if raw is None or raw == "all" or isinstance(raw, TrainSection):
+        return raw
+    if not isinstance(raw, dict):
+        raise refuse([Problem((), refusal(raw, "all, {per_label: N} or {rows: N}"))])
+    return TrainSection.model_validate(raw)
+
+
 class TaskSection(Section):
-    """Labelled texts, split once into train, validation and test. A bare text is the ``source``."""
+    """Labelled texts, split once into train, validation and test. A bare text is the ``source``.
+
+    All rows are used: what validation and test do not take is trained on. Or, with one of the keys ``..._per_label``,
+    each part is so many rows of every label. Of pydocs that is the default.
+    """
 
     source: Text = Field(
         default="pydocs", min_length=1, description="pydocs, a local file or folder, or a Hugging Face id"
@@ -126,7 +166,12 @@ class TaskSection(Section):
     test_split: Text = Field(
         default="test", description="split that test is cut from; without one it is cut from train"
     )
-    test_source: Text | None = Field(default=None, min_length=1, description="file with the test texts")
+    validation_source: Text | None = Field(
+        default=None, min_length=1, description="file with the validation texts, all of which are used"
+    )
+    test_source: Text | None = Field(
+        default=None, min_length=1, description="file with the test texts; all are used, but with test_per_label"
+    )
     format: Literal["auto", "fewrel"] = Field(default="auto", description="fewrel: the original JSON layout of FewRel")
     entities: Literal["prefixed", "marked"] = Field(
         default="prefixed",
@@ -134,9 +179,21 @@ class TaskSection(Section):
         "written so, where prefixed puts head ; tail ; before the sentence",
     )
     labels: Whole | None = Field(default=None, ge=2, description="keep the most frequent labels (pydocs: packages)")
-    train_per_label: Whole = Field(default=100, ge=1, description="training texts per label")
-    validation_per_label: Whole = Field(default=50, ge=1, description="validation texts per label, cut from train")
-    test_per_label: Whole = Field(default=100, ge=1, description="test texts per label")
+    train: Annotated[
+        Literal["all"] | TrainSection | None,
+        BeforeValidator(_train, json_schema_input_type=Literal["all"] | TrainSection | None),
+    ] = Field(default=None, description="all rows that validation and test leave, or {per_label: N}, or {rows: N}")
+    validation: int | float | None = Field(
+        default=None, description=f"rows, or a share of them, stratified; {_of_default('validation')}"
+    )
+    test: int | float | None = Field(
+        default=None, description=f"rows, or a share of them, stratified; {_of_default('test')}"
+    )
+    train_per_label: Whole | None = Field(default=None, ge=1, description="balanced: training texts per label")
+    validation_per_label: Whole | None = Field(
+        default=None, ge=1, description="balanced: validation texts per label, cut from train"
+    )
+    test_per_label: Whole | None = Field(default=None, ge=1, description="balanced: test texts per label")
     seed: Whole = Field(default=0, ge=0, le=2**32 - 1, description="seed of the sample and of the splits")
     unlabelled: Annotated[
         UnlabelledSection | None, BeforeValidator(read_source, json_schema_input_type=str | UnlabelledSection | None)
@@ -145,7 +202,51 @@ class TaskSection(Section):
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # What came later is there only where it was chosen: what was named before keeps its name.
-        return without_defaults(write(self), {"entities": "prefixed", "unlabelled": None})
+        absent = dict.fromkeys((*_AS_THEY_ARE, *_PER_LABEL))
+        return without_defaults(write(self), {"entities": "prefixed", "unlabelled": None, **absent})
+
+    @property
+    def per_label(self) -> dict[str, int] | None:
+        """How many rows of each label train, validation and test have; None where they are not balanced."""
+        if self.train_per_label is None or self.validation_per_label is None or self.test_per_label is None:
+            return None
+        return {"train": self.train_per_label, "validation": self.validation_per_label, "test": self.test_per_label}
+
+    def train_rows(self, labels: int) -> int | None:
+        """Return the rows to train on, at most, of so many labels; None where only the data know."""
+        if not isinstance(self.train, TrainSection):
+            return None if self.train_per_label is None else self.train_per_label * labels
+        return self.train.rows or (self.train.per_label or 0) * labels
+
+    @model_validator(mode="before")
+    @classmethod
+    def _balanced_or_not(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        balanced = [key for key in _PER_LABEL if data.get(key) is not None]
+        natural = [key for key in _AS_THEY_ARE if data.get(key) is not None]
+        if balanced and natural:
+            message = f"given {given(data[natural[0]])} together with {balanced[0]}; allowed: "
+            message += f"{', '.join(_AS_THEY_ARE)}, or the keys {', '.join(_PER_LABEL)}, not both"
+            raise refuse([Problem((natural[0],), message)])
+        if balanced or (not natural and data.get("source", "pydocs") == "pydocs"):
+            return {**data, **{key: _PER_LABEL[key] for key in _PER_LABEL if key not in balanced}}
+        return {**data, "train": "all"} if data.get("train") is None else data
+
+    @field_validator("validation", "test", mode="before")
+    @classmethod
+    def _share_or_rows(cls, value: Any) -> Any:
+        if value is None or (type(value) is int and value >= 1) or (type(value) is float and 0 < value < 1):
+            return value
+        raise refuse([Problem((), refusal(value, "a share above 0 and below 1, or a whole number of rows"))])
+
+    @model_validator(mode="after")
+    def _files_are_used_whole(self) -> Self:
+        for part in ("validation", "test"):
+            if getattr(self, part) is not None and getattr(self, f"{part}_source") is not None:
+                allowed = f"{part} or {part}_source; all rows of a file are used"
+                raise refuse([Problem((part,), refusal(getattr(self, part), allowed))])
+        return self
 
     @property
     def markers(self) -> int:

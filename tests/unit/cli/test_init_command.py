@@ -42,7 +42,71 @@ def test_what_it_writes_can_be_run(call, here, options):
     assert (space.name, space.tokenizer.length) == ("mine", 16)
     prepared = prepare(space, here / ".store")
     assert prepared.labels == ("it: yes", "no")
-    assert prepared.rows == {"train": 30, "validation": 12, "test": 18}
+    assert prepared.rows == {"train": 42, "validation": 9, "test": 9}
+    assert prepared.account == {"available": 60, **prepared.rows, "dropped": {}}
+    assert "42 train, 9 validation, 9 test of 60 rows; all are used" in out
+
+
+def _table(file, rows):
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("text", "label"), *rows])
+
+
+def _rows(start, count):
+    return [(" ".join(WORDS[i % 7 : i % 7 + 8]) + f" {i}", ["yes", "no"][i % 2]) for i in range(start, start + count)]
+
+
+@pytest.mark.parametrize("options", ["--task own", "--task own/train.csv --test own/test.csv"])
+def test_own_files_are_used_as_they_are(call, here, options):
+    (here / "own").mkdir()
+    shared = _rows(0, 3)
+    _table(here / "own" / "train.csv", [*_rows(0, 100), ("the same", "yes"), ("The  same", "no"), ("", "no")])
+    _table(here / "own" / "test.csv", [*shared, *shared, *_rows(200, 20)])
+    (here / "own" / "notes.md").write_text("of another kind")
+    code, out, err = call("init", *options.split(), "mine.yaml")
+    assert (code, err) == (0, "")
+    assert "files      own/train.csv for train, own/test.csv for test" in out
+    assert ("; passed over: notes.md" in out) == (options == "--task own")
+    space = load_space(here / "mine.yaml")
+    assert (space.task.train, space.task.validation, space.task.test) == ("all", 0.15, None)
+    assert (space.task.source, space.task.test_source) == ("own/train.csv", "own/test.csv")
+    prepared = prepare(space, here / ".store")
+    account = {"available": 129, "train": 82, "validation": 15, "test": 26}
+    account["dropped"] = {"no_text": 1, "two_labels": 2, "held_out": 3}
+    assert prepared.account == account
+    assert (
+        "82 train, 15 validation, 26 test of 129 rows; not used: 1 without a text, 2 with the same text under two "
+        "labels, 3 that validation or test has too" in out
+    )
+
+
+def test_a_validation_file_and_a_rare_label(call, here):
+    _table(here / "train.csv", [*_rows(0, 100), ("one of its kind", "rare")])
+    _table(here / "dev.csv", _rows(300, 8))
+    code, out, _ = call("init", "--task", "train.csv", "--validation", "dev.csv", "mine.yaml")
+    assert code == 0
+    assert 'rare       "rare": fewer than 10 different texts' in out
+    space = load_space(here / "mine.yaml")
+    assert (space.task.validation_source, space.task.validation, space.task.labels) == ("dev.csv", None, None)
+    prepared = prepare(space, here / ".store")
+    assert prepared.rows == {"train": 86, "validation": 8, "test": 15}
+    assert prepared.labels == ("no", "rare", "yes")
+
+
+def test_many_rows_are_read_less_often(call, here):
+    _table(here / "train.csv", _rows(0, 3000))
+    assert call("init", "--task", "train.csv", "mine.yaml")[0] == 0
+    search = load_space(here / "mine.yaml").search
+    assert (search["finetune_epochs"], search["finetune_batch_size"]) == (10, 16)
+
+
+def test_a_large_file_is_judged_on_a_bounded_number_of_rows(call, here, monkeypatch):
+    for module in ("tlm_search.space.sections", "tlm_search.data.sampling"):
+        monkeypatch.setattr(f"{module}.MOST_OF_DEFAULT_SHARE", 20)
+    _table(here / "train.csv", _rows(0, 300))
+    assert call("init", "--task", "train.csv", "mine.yaml")[0] == 0
+    task = load_space(here / "mine.yaml").task
+    assert (task.validation, task.test) == (20, 20)
 
 
 def test_the_study_suits_the_machine_and_says_so(call, here, monkeypatch):
@@ -79,7 +143,10 @@ def test_the_built_in_data(call, here):
         ("--label x new.yaml", "go with --task"),
         ("--task rows.csv rows.jsonl", "is already there"),
         ("--task rows.csv none/new.yaml", "cannot be written"),
-        ("--task texts new.yaml", "no such file"),
+        ("--task texts new.yaml", "it has no train.csv"),
+        ("--task rows.csv --test gone.csv new.yaml", "no such file"),
+        ("--task rows.csv --test rows.jsonl new.yaml", "no column 'body: #1'"),
+        ("--test rows.csv new.yaml", "go with --task"),
     ],
 )
 def test_bad_input(call, here, arguments, words):

@@ -1,5 +1,7 @@
 """What ``status`` says of a study; made-up records."""
 
+from dataclasses import replace
+
 import builders
 
 from tlm_search.cli.status import lines_of, summarise
@@ -35,3 +37,17 @@ def test_the_baseline_is_a_key_and_a_line():
     old = summarise(builders.study([builders.trial(0)]), lambda _: None)
     assert old["baseline"] is None
     assert not any(line.startswith("baseline") for line in lines_of(old))
+
+
+def test_the_rows_of_the_task_are_a_key_and_a_line():
+    record = builders.study([builders.trial(0)])
+    rows = {"train": 70, "validation": 14, "test": 15}
+    account = {"available": 100, **rows, "dropped": {"repeated": 1}}
+    counted = replace(record, data={**record.data, "rows": rows, "account": account})
+    summary = summarise(counted, lambda _: None)
+    assert summary["rows"] == account
+    assert "rows       70 train, 14 validation, 15 test of 100 rows; not used: 1 repeated" in lines_of(summary)
+    old = summarise(replace(record, data={**record.data, "rows": rows}), lambda _: None)
+    assert old["rows"] == {"available": None, **rows, "dropped": {}}
+    assert "rows       70 train, 14 validation, 15 test" in lines_of(old)
+    assert summarise(replace(record, data={}), lambda _: None)["rows"] is None

@@ -106,7 +106,9 @@ def timing(monkeypatch):
     def timed(space, studies_dir, data_dir):
         cost = Cost(members=2, seconds=600)
         costs = Plan(cost, cost * 2, cost * 30, Cost(), ("every text has 64 tokens",), timed=True)
-        return Timing(costs, {"device": "abacus"}, at_once=2, wall_seconds=wall_seconds(costs, space, concurrent=2))
+        rows = {"available": 100, "train": 70, "validation": 14, "test": 15, "dropped": {"no_label": 1}}
+        wall = wall_seconds(costs, space, concurrent=2)
+        return Timing(costs, {"device": "abacus"}, at_once=2, wall_seconds=wall, rows=rows)
 
     monkeypatch.setattr("tlm_search.cli.validate.timed", timed)
 
@@ -115,11 +117,13 @@ def test_time_is_said_in_words(run, timing):
     said = " ".join(run("--time").split())
     assert "On this machine (abacus, trials at once: 2) about 10 min, at least 5.0 min, at most 2.5 h;" in said
     assert "seconds 0 600 1.2 k 18 k" in said
+    assert "70 train, 14 validation, 15 test of 100 rows; not used: 1 without a label." in said
 
 
 def test_time_is_in_the_json(run, timing):
     document = json.loads(run("--json", "--time"))
     assert document["cost"]["at_most"]["seconds"] == 18_000
+    assert (document["rows"]["available"], document["rows"]["dropped"]) == (100, {"no_label": 1})
     assert document["time"]["wall_seconds"] == {"at_least": 300, "expected": 600, "at_most": 9000}
 
 

@@ -281,8 +281,8 @@ def test_the_message_names_what_is_read_and_what_is_not(tmp_path: Path) -> None:
     )
     (said,) = account_of_task(TaskSection(source=folder))
     assert said.startswith(f"{folder}: train is train-00000-of-00003.csv, train-00002-of-00003.csv (2 of 3 shards); ")
-    assert "passed over: .git/, .x, 00.png, 01.png" in said
-    assert said.endswith(" and 13 more")
+    assert "; validation is dev.csv; passed over: .git/, .x, 00.png, 01.png" in said
+    assert said.endswith(" and 12 more")
     assert account_of_documents(CorpusSection(source=folder, split="dev"))[0].startswith(f"{folder}: dev is dev.csv; ")
 
 

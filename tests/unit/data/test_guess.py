@@ -5,7 +5,6 @@ from tlm_search.data.guess import (
     label_columns,
     label_counts,
     length_of,
-    per_label,
     pretrain_sizes,
     text_column,
     vocabulary_of,
@@ -30,18 +29,21 @@ def test_the_label_is_the_column_of_that_name_then_that_with_the_fewest_values()
         label_columns({"tags": [["a"], ["b"]] * 10}, "x")
 
 
-def test_labels_with_too_few_different_texts_are_left_out():
+def test_all_labels_are_kept_and_two_need_different_texts():
     texts = [f"a{i}" for i in range(12)] + [f"b{i}" for i in range(10)] + ["c"] * 9
     data = Labelled(texts, ["a"] * 12 + ["b"] * 10 + ["c"] * 9)
-    assert label_counts(data, "x") == ({"a": 12, "b": 10}, ("c",))
+    assert label_counts(data, "x") == {"a": 12, "b": 10, "c": 1}
     with pytest.raises(DataError, match="2 labels with 10 different texts each, but a has 12, b has 9"):
         label_counts(Labelled(texts[:21], data.labels[:21]), "x")
 
 
-def test_samples_fit_into_the_rarest_label():
-    assert per_label(10) == {"train": 5, "validation": 2, "test": 3}
-    assert per_label(100_000) == {"train": 200, "validation": 200, "test": 400}
-    assert all(sum(per_label(n).values()) <= n for n in range(10, 3000))
+def test_a_label_with_few_texts_is_called_rare(tmp_path):
+    file = tmp_path / "t.csv"
+    rows = [f"text {i},{'ab'[i % 2]}" for i in range(40)] + ["one more,c", "and another,c", ",a", "no label,"]
+    file.write_text("text,label\n" + "\n".join(rows) + "\n")
+    guess = guess_task(file, tmp_path)
+    assert (guess.counts, guess.rare) == ({"a": 20, "b": 20, "c": 2}, ("c",))
+    assert "" not in guess.texts
 
 
 @pytest.mark.parametrize(("words", "tokens"), [(1, 16), (11, 16), (12, 32), (80, 112), (92, 128), (5000, 128)])

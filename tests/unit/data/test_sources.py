@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,15 @@ import pytest
 from tlm_search.data import hub
 from tlm_search.data.corpora import load_corpus
 from tlm_search.data.markers import is_marked
-from tlm_search.data.sources import DATA_DIR, load_labelled, local_place, source_fingerprint, use_data_dir
+from tlm_search.data.sampling import Labelled
+from tlm_search.data.sources import (
+    DATA_DIR,
+    load_labelled,
+    load_validation,
+    local_place,
+    source_fingerprint,
+    use_data_dir,
+)
 from tlm_search.data.tasks import load_task
 from tlm_search.errors import DataError
 from tlm_search.space.sections import CorpusSection, TaskSection
@@ -99,16 +108,33 @@ def test_a_test_file(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("text,label\nd,x\n")
     section = TaskSection(source=str(tmp_path / "train.csv"), test_source=str(tmp_path / "test.csv"))
     train, test = load_labelled(section, tmp_path)
-    assert (train.texts, train.labels) == (["a", "c"], ["x", "y"])
+    assert (train.texts, train.labels) == (["a", "", "b", "c"], ["x", "x", "", "y"])
     assert test is not None
     assert test.texts == ["d"]
+
+
+def test_a_validation_file_or_split(tmp_path: Path) -> None:
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.csv").write_text(f"text,label\n{name},x\n")
+    section = TaskSection(source=str(tmp_path / "train.csv"))
+    assert load_validation(section, tmp_path) is None
+    section = TaskSection(source=section.source, validation_source=str(tmp_path / "validation.csv"))
+    assert load_validation(section, tmp_path) == Labelled(["validation"], ["x"])
+    folder = _hub_folder(tmp_path)
+    assert load_validation(TaskSection(source=str(folder)), tmp_path / "cache") is None
+    shutil.copy(folder / "test.jsonl", folder / "validation.jsonl")
+    read = load_validation(TaskSection(source=str(folder)), tmp_path / "cache")
+    assert read is not None
+    assert len(read.texts) == 12
+    of_test = TaskSection(source=str(folder), test_split="validation")  # which is not both
+    assert load_validation(of_test, tmp_path / "cache") is None
 
 
 def test_labels_are_texts_as_written(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     labels = [1, 2.0, 2.5, True, "  x ", None, ""]
     file.write_text("".join(json.dumps({"text": f"t{i}", "label": label}) + "\n" for i, label in enumerate(labels)))
-    assert load_labelled(TaskSection(source=str(file)), tmp_path)[0].labels == ["1", "2", "2.5", "true", "x"]
+    assert load_labelled(TaskSection(source=str(file)), tmp_path)[0].labels == ["1", "2", "2.5", "true", "x", "", ""]
 
 
 def _fewrel(file: Path) -> Path:
@@ -354,7 +380,7 @@ def test_missing_labels_are_no_class(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     file.write_text('{"text": "a", "label": NaN}\n{"text": "b", "label": 1.0}\n{"text": "c", "label": true}\n')
     train, _ = load_labelled(TaskSection(source=str(file)), tmp_path)
-    assert (train.texts, train.labels) == (["b", "c"], ["1", "true"])
+    assert (train.texts, train.labels) == (["a", "b", "c"], ["", "1", "true"])
     file.write_text('{"text": "a", "label": ["x", "y"]}\n')
     with pytest.raises(DataError, match="column 'label' holds list, not a label"):
         load_labelled(TaskSection(source=str(file)), tmp_path)

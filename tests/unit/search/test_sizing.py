@@ -4,7 +4,7 @@ import pytest
 
 from tlm_search.errors import ResourceError
 from tlm_search.search.machine import Machine
-from tlm_search.search.sizing import MOST_SECONDS, SCALES, cpus_per_trial, suited
+from tlm_search.search.sizing import MOST_SECONDS, SCALES, cpus_per_trial, finetuning, suited
 from tlm_search.space.schema import Space
 
 LAPTOP, SERVER, GPU = Machine(2, 0, 16), Machine(64, 0, 256), Machine(16, 1, 128, 80)
@@ -32,7 +32,7 @@ def sized(machine, *, documents=1_000_000, train_per_label=100):
         document["reference"] |= {"pretrain_size": scale.documents, "finetune_learning_rate": 1e-3}
         return Space.from_document(document)
 
-    return suited(machine, space_of, documents=documents, labels=4)
+    return suited(machine, space_of, documents=documents, labels=4, train_rows=4 * train_per_label)
 
 
 def test_the_machine_decides():
@@ -53,6 +53,12 @@ def test_where_everything_takes_long_it_is_the_smallest():
     size = sized(LAPTOP, train_per_label=100_000)
     assert (size.scale, size.trials) == (SCALES[0], 10)
     assert size.seconds > MOST_SECONDS
+
+
+def test_more_rows_are_read_less_often_in_larger_batches():
+    assert finetuning(150) == finetuning(1_000) == (15, 8)
+    assert finetuning(3_500) == (8, 16)
+    assert finetuning(1_000_000) == (3, 32)
 
 
 def test_memory_bounds_it_too():
