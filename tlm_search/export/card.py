@@ -229,7 +229,7 @@ def _data(facts: Facts) -> str:
 
 def _account(data: PreparedData) -> str:
     account = data.account
-    return f" Of {account['available']:,} rows {unused_words(account)}." if account else ""
+    return f" There are {account['available']:,} rows; {unused_words(account)}." if account else ""
 
 
 def _unlabelled(facts: Facts) -> str:

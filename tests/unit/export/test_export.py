@@ -156,6 +156,26 @@ def test_the_card_tells_counts_alone_from_pre_training(epochs, start):
     assert f"- Pre-training: {start} 2,000 documents of `made-up texts`." in cards._data(facts)
 
 
+@pytest.mark.parametrize(
+    ("dropped", "words"),
+    [
+        (
+            {"repeated": 1, "held_out": 2},
+            " There are 1,030 rows; not used: 1 repeated, 2 that validation or test has too.",
+        ),
+        ({}, " There are 1,030 rows; all are used."),
+        (None, ""),
+    ],
+)
+def test_the_card_accounts_for_each_row(dropped, words):
+    rows = {"train": 1_000, "validation": 12, "test": 15}
+    account = {} if dropped is None else {"available": 1_030, **rows, "dropped": dropped}
+    data = builders.prepared_data(Path(), rows=rows, length=8, vocabulary=9, labels=(), account=account)
+    facts = SimpleNamespace(data=data, documents=[{"spec": {"pretrained": None}}])
+    said = f"1,000 texts to train, 12 to choose by (validation), 15 to report (test).{words}\n"
+    assert said in cards._data(facts)
+
+
 def test_nothing_is_overwritten_and_nothing_is_left_behind(finished, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")

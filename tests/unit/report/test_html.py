@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 
 from tlm_search.errors import StudyError
-from tlm_search.report.html import write_report
+from tlm_search.report.build import build_report
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.html import render, write_report
+from tlm_search.report.markdown import markdown
 
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -110,6 +113,34 @@ def test_the_answer_says_what_matches_and_what_to_run(written):
     assert "does the work of the reference of depth 6" in text
     assert "tlm-search best tiny-committees --match-reference" in text
     assert "tlm-search run studies/tiny-committees/space.yaml --name tiny-committees" in text
+
+
+@pytest.mark.parametrize(
+    ("account", "words"),
+    [
+        ({"available": 100, "dropped": {"no_label": 1}}, " of 100 rows; not used: 1 without a label."),
+        ({"available": 99, "dropped": {}}, " of 99 rows; all are used."),
+        (None, "."),  # prepared before rows were counted
+    ],
+)
+def test_page_and_markdown_account_for_each_row(account, words):
+    rows = {"train": 70, "validation": 14, "test": 15}
+    record = builders.study([builders.trial(0)])
+    data = {**record.data, "rows": rows} | ({} if account is None else {"account": {**account, **rows}})
+    record = replace(record, data=data)
+    report = build_report(record, Evidence(record, None))
+    said = f"Rows of the task: 70 train, 14 validation, 15 test{words}"
+    assert said in Page(render(record, report)).text
+    assert f"\n\n{said}\n\n" in markdown(record, report)
+
+
+def test_a_study_without_data_has_no_line_about_rows():
+    record = replace(builders.study([builders.trial(0, state="running")]), data={})
+    report = build_report(record, Evidence(record, None))
+    assert "Rows of the task" not in render(record, report)
+    text = markdown(record, report)
+    assert "Rows of the task" not in text
+    assert "\n\n\n" not in text
 
 
 def test_hostile_names_stay_text(tmp_path):

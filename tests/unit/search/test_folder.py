@@ -3,12 +3,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+import yaml
 from driven import SEARCH, run_without_ray, space_of
 
 from tlm_search.errors import ResourceError, StoreError, StudyError
 from tlm_search.search import session
 from tlm_search.search.folder import find_study, move_aside, read_study, storage_url, write_folder
+from tlm_search.search.identity import check_same_space
 from tlm_search.search.record import StudyRecord
 from tlm_search.space.load import load_space
 from tlm_search.space.schema import Space
@@ -57,6 +60,22 @@ def test_another_space_is_refused_and_nothing_changes(tmp_path: Path, run: Calla
         run(other)
     assert files == {path: path.read_bytes() for path in files}
     assert run(space(budget={"trials": 4})).driver.progress.finished == 4  # the budget is not of its identity
+
+
+def test_a_study_whose_file_gave_no_sizes_is_told_how_to_go_on() -> None:
+    # Every task was balanced then, and its document has the sizes.
+    before = Space.from_document({"task": {"source": "x.csv", "train_per_label": 100}})
+    study = optuna.create_study(study_name="old")
+    study.set_user_attr("space", before.to_document())
+    study.set_user_attr("space_digest", before.digest)
+    with pytest.raises(StudyError, match="train_per_label: 100 there, nothing here") as caught:
+        check_same_space(study, Space.from_document({"task": {"source": "x.csv"}}))
+    sizes = "train_per_label: 100, validation_per_label: 50, test_per_label: 100"
+    assert caught.value.hint.startswith(f"to continue it give task its balanced samples: {sizes}; or take another name")
+    check_same_space(study, Space.from_document({"task": {"source": "x.csv", **yaml.safe_load(f"{{{sizes}}}")}}))
+    with pytest.raises(StudyError) as caught:
+        check_same_space(study, Space.from_document({"task": {"source": "x.csv", "train_per_label": 9}}))
+    assert caught.value.hint.startswith("take another name")
 
 
 @pytest.mark.parametrize("database", [False, True])
