@@ -53,7 +53,9 @@ def validate(
         console.print(table)
         console.print()
     console.print(f"If nothing is in the store yet and {_joined(costs.assumptions)}.", markup=False, soft_wrap=True)
-    if timing is not None:
+    if timing is None:
+        console.print("--time reads the data, and measures on this machine.", markup=False, soft_wrap=True)
+    else:
         if timing.rows is not None:
             console.print(f"Rows of the task: {account_words(timing.rows)}.", markup=False, soft_wrap=True)
         console.print(timing.words(), markup=False, soft_wrap=True)

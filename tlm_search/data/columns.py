@@ -10,14 +10,15 @@ from typing import Any
 from tlm_search.errors import DataError
 
 DAMAGED = "check that the file is whole"
+_NAMED_IN_SPACE = "name the columns with text: and label: in the space; all files of a task have the same names"
 
 
 class NoColumnError(DataError):
     """A table has no column of the name that was given."""
 
 
-def require_columns(present: Iterable[str], wanted: Iterable[str], where: str) -> None:
-    """Refuse a table without the ``wanted`` columns.
+def require_columns(present: Iterable[str], wanted: Iterable[str], where: str, *, hint: str = _NAMED_IN_SPACE) -> None:
+    """Refuse a table without the ``wanted`` columns; ``hint`` says what to do then.
 
     Raises:
         NoColumnError: which is missing, and which there are.
@@ -27,7 +28,7 @@ def require_columns(present: Iterable[str], wanted: Iterable[str], where: str) -
         if column not in names:
             raise NoColumnError(
                 f"{where}: there is no column {column!r}; its columns are: {', '.join(map(str, names)) or 'none'}",
-                hint="name the columns with text: and label: in the space",
+                hint=hint,
             )
 
 

@@ -22,10 +22,10 @@ from tlm_search.data.pruning import prune_tokenizer
 from tlm_search.data.sampling import Task
 from tlm_search.data.selection import document_order
 from tlm_search.data.sources import (
-    PYDOCS,
     UNLABELLED,
     account_of_documents,
     account_of_task,
+    is_of_task,
     source_fingerprint,
     unlabelled_documents,
 )
@@ -233,10 +233,7 @@ class _Work:
     @property
     def _is_of_task(self) -> bool:
         """Whether the corpus is drawn from where the task is: then it may not hold what validation and test hold."""
-        # pydocs has a wider rule of its own.
-        unlabelled = None if self.task.unlabelled is None else self.task.unlabelled.source
-        of_task = (self.task.source, self.task.validation_source, self.task.test_source, unlabelled)
-        return self.corpus.source != PYDOCS and self.corpus.source in of_task
+        return is_of_task(self.corpus.source, self.task)
 
     @property
     def _held_out(self) -> frozenset[str]:

@@ -191,11 +191,12 @@ def _whole(
         else:
             texts.append(text)
             labels.append(place[label])
-    where = f"task {section.source}: {part}"
+    source = getattr(section, f"{part}_source") or section.source
+    where = f"task {source}: {part}"
     if lacking:
         raise DataError(
             f"{where}: {len(lacking):,} of {len(data.texts):,} rows have no label, the first is row {lacking[0]:,}",
-            hint=f"all rows of {part} are used as they are: label these, or name others with {part}_source",
+            hint=f"all rows of {part} are used as they are: label these, or take them out",
         )
     if section.labels is not None:
         dropped["other_label"] += unknown.total()
@@ -206,7 +207,10 @@ def _whole(
             hint="each label needs a row in train: add such rows, or keep the most frequent labels only with labels: N",
         )
     if not texts:
-        raise DataError(f"{where} has no rows", hint=f"name another file, or leave {part} to be cut from train")
+        why = "has no rows"
+        if data.texts:
+            why = f"uses none of its {len(data.texts):,} rows: test has their texts too, or labels: N leaves them out"
+        raise DataError(f"{where} {why}", hint=f"name another file, or leave {part} to be cut from train")
     return Split(tuple(texts), tuple(labels))
 
 

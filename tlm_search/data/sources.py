@@ -117,6 +117,28 @@ def local_place(source: str) -> Path | None:
     return None
 
 
+def is_of_task(corpus: str, task: TaskSection) -> bool:
+    """Say whether ``corpus`` is drawn from where the task is: both are one source, or one lies in the other.
+
+    False for pydocs, which has a wider rule of its own.
+
+    Raises:
+        DataError: a local file or folder is missing.
+    """
+    if corpus == PYDOCS:
+        return False
+    unlabelled = None if task.unlabelled is None else task.unlabelled.source
+    sources = {task.source, task.validation_source, task.test_source, unlabelled} - {None, PYDOCS}
+    if corpus in sources:
+        return True
+    place, *places = (local_place(source) for source in (corpus, *filter(None, sources)))
+    if place is None:
+        return False
+    real = place.resolve()
+    found = [other.resolve() for other in places if other is not None]
+    return any(other.is_relative_to(real) or real.is_relative_to(other) for other in found)
+
+
 def load_documents(section: CorpusSection, cache: Path, *, called: str = "corpus") -> list[str]:
     """Return the texts of a corpus that is not embedded: at most ``section.documents``, empty ones left out.
 
@@ -139,7 +161,7 @@ def load_documents(section: CorpusSection, cache: Path, *, called: str = "corpus
     if layout.documents:
         texts = [text for file in layout.documents for text in read_columns(file, [TEXT_COLUMN])[TEXT_COLUMN]]
         return _first_texts(section, where, lambda most: {section.text: texts})
-    files = _files(layout, section.split, where)
+    files = files_of(layout, section.split, where)
     return _first_texts(section, where, partial(read_tables, files, [section.text], seed=seed))
 
 
@@ -275,7 +297,7 @@ def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tup
         layout = _layout(source, place, section.config, where, labelled=True)
         split, *others = (_split_of(layout, name, source, section) for name in wanted)
         for name in (split, *others):
-            _files(layout, name, where)
+            files_of(layout, name, where)
         for name in {split, section.test_split}:
             if files := layout.files(name):
                 read[name] = read_tables(files, columns)
@@ -299,7 +321,12 @@ def _split_of(layout: Layout, split: str, source: str, section: TaskSection) -> 
     return next(iter(layout.splits)) if is_part and len(layout.splits) == 1 else split
 
 
-def _files(layout: Layout, split: str, where: str) -> tuple[Path, ...]:
+def files_of(layout: Layout, split: str, where: str) -> tuple[Path, ...]:
+    """Return the tables of ``split``.
+
+    Raises:
+        DataError: there is none.
+    """
     files = layout.files(split)
     if files is None:
         raise _no_split(where, split, layout.splits)

@@ -179,11 +179,16 @@ def test_data_that_was_changed_is_not_used(on: On, space_of: SpaceOf, url: str) 
     assert prepare(space_of(), on("b") / ".store").to_document() == first.to_document()
 
 
+@pytest.mark.parametrize("named", ["task.csv", "../d/task.csv", "../link.csv", "."])
 def test_a_corpus_drawn_from_the_task_lacks_what_is_held_out(
-    tmp_path: Path, task_file: Path, space_of: SpaceOf
+    tmp_path: Path, task_file: Path, space_of: SpaceOf, named: str
 ) -> None:
+    (tmp_path / "d").mkdir()
+    task_file = task_file.rename(tmp_path / "d" / "task.csv")
+    (tmp_path / "link.csv").symlink_to(task_file)
+    sections = {"corpus": f"{tmp_path}/d/{named}", "task": {"source": str(task_file)}}
     whole = {"vocabulary": 100, "length": 64}
-    data = prepare(space_of(corpus=str(task_file), tokenizer=whole, search={"pretrain_size": 33}), tmp_path / "store")
+    data = prepare(space_of(**sections, tokenizer=whole, search={"pretrain_size": 33}), tmp_path / "store")
     assert data.documents == 60 - 12 - 15
     corpus = {tuple(row) for row in TokenArray.open(data.folder("corpus"))}
     train, *others = (
@@ -192,7 +197,7 @@ def test_a_corpus_drawn_from_the_task_lacks_what_is_held_out(
     assert train <= corpus
     assert not any(corpus & held_out for held_out in others)
     with pytest.raises(DataError, match="33 documents, the task's texts of validation and test left out, but"):
-        prepare(space_of(corpus=str(task_file), search={"pretrain_size": 34}), tmp_path / "store")
+        prepare(space_of(**sections, search={"pretrain_size": 34}), tmp_path / "store")
 
 
 def test_passing_over_all_documents_is_refused(tmp_path: Path, corpus_file: Path, space_of: SpaceOf) -> None:

@@ -230,6 +230,8 @@ def test_labels_that_are_not_kept_are_counted() -> None:
         ({}, {"a": 9, "b": 9}, {"c": 2, "a": 1}, r"has labels that train has not: c \(2 rows\)"),
         ({}, {"a": 9, "b": 9}, {"a": 1, "": 2}, "2 of 3 rows have no label, the first is row 2"),
         ({}, {"a": 9, "b": 9}, {}, "test has no rows"),
+        ({"labels": 2}, {"a": 9, "b": 9, "c": 2}, {"c": 3}, "test uses none of its 3 rows"),
+        ({"test_source": "t.csv"}, {"a": 9, "b": 9}, {"": 1}, r"task t\.csv: test: 1 of 1 rows have no label"),
     ],
 )
 def test_tasks_that_cannot_be_split(
