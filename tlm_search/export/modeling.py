@@ -49,6 +49,9 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
     config_class = CommitteeConfig
     main_input_name = "input_ids"
     tokenizer: Tokenizer | None = None
+    # The loss is a batch's mean. Without this a Trainer reads the `**_` of forward as a promise to divide the loss by
+    # the texts of all accumulated batches, and gradients add up.
+    accepts_loss_kwargs = False
 
     def __init__(self, config: CommitteeConfig) -> None:
         super().__init__(config)

@@ -98,6 +98,30 @@ def test_the_model_answers_texts_and_tells_its_members_apart(exported, finished,
         model(torch.zeros(1, LENGTH + 1, dtype=torch.long))
 
 
+def test_steps_of_accumulation_are_one_large_batch(exported, finished, tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    import tlm_search
+
+    start = tlm_search.SoftCommittee.from_pretrained(exported)
+    encoded = start.tokenizer.encode_batch(finished.texts[:4])
+    rows = [{"input_ids": row.ids[:3], "labels": number % len(LABELS)} for number, row in enumerate(encoded)]
+    trained = {}
+    for steps in (1, 4):
+        model = tlm_search.SoftCommittee.from_pretrained(exported)
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path), per_device_train_batch_size=4 // steps, gradient_accumulation_steps=steps,
+            max_steps=1, optim="sgd", learning_rate=1.0, max_grad_norm=0.0, use_cpu=True, report_to="none",
+            save_strategy="no", disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=False,
+        )  # fmt: skip
+        Trainer(model=model, args=arguments, train_dataset=rows).train()
+        trained[steps] = model.weights()
+    before = start.weights()
+    assert max(float((value - before[name]).detach().abs().max()) for name, value in trained[1].items()) > 1e-3
+    for name, value in trained[1].items():
+        torch.testing.assert_close(trained[4][name], value, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["config.json", "labels.json", "model.safetensors", "manifest.json"])
 def test_a_damaged_export_does_not_load_by_the_auto_classes(exported, tmp_path, name):
     from transformers import AutoModelForSequenceClassification
