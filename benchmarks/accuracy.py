@@ -4,8 +4,8 @@
 
 DIR holds copies of the data sets as the README says. A seed of a task draws other training and validation rows; the
 test texts stay. Members keep their seeds, so their pre-training is shared by all seeds of a task, and by tasks with the
-same corpus, tokenizer and length. Each side tries a few settings and takes the best on validation; test is reported.
-The deep reference tries what the committees try, as one deep model.
+same corpus, tokenizer and length. Each side tries a few settings on the first seed, takes the best on validation, and
+keeps it for the other seeds; test is reported. The deep reference tries what the committees try, as one deep model.
 
 ``seconds`` are those of one core for everything that the chosen result needs: word vectors, pre-training, fine-tuning,
 teachers, answers. With ``--store`` trained members are kept and found again.
@@ -37,7 +37,7 @@ from tlm_search.members.train import trainer_named
 from tlm_search.search.trial import run_trial
 from tlm_search.space.schema import Space
 
-WIKIPEDIA = {"source": "wikimedia/wikipedia", "config": "20231101.en", "documents": 60_000}
+WIKIPEDIA = {"source": "wikimedia/wikipedia", "config": "20231101.en", "documents": 120_000}
 FEWREL = {"source": "fewrel/train_wiki.json", "entities": "marked", "validation_per_label": 20, "test_per_label": 70}
 AG_NEWS = {"source": "fancyzhx/ag_news", "validation_per_label": 50, "test_per_label": 1900}
 DBPEDIA = {"source": "fancyzhx/dbpedia_14", "text": "content", "validation_per_label": 20, "test_per_label": 400}
@@ -60,16 +60,17 @@ OURS = {
     "width": 64,
     "head_size": 32,
     "committee_size": 4,
-    "pretrain_size": 60_000,
+    "pretrain_size": 120_000,
     "initial_embeddings": "cooccurrence",
     "pretrain_softmax": "sampled",
-    "pretrain_epochs": 1,
+    "pretrain_epochs": 0,  # word vectors from counts are all of the pre-training
     "pretrain_batch_size": 32,
     "pretrain_learning_rate": 2e-3,
     "masking_probability": 0.4,
     "pooling": "mean",
     "finetune_epochs": 15,
     "finetune_batch_size": 16,
+    "finetune_dropout": 0.5,
     "linear_member": True,
 }
 # The paper's: a random table, BERT's masks and first token; sizes and rates as in spaces/paper for two cores.
@@ -86,9 +87,15 @@ PAPER = {
     "finetune_batch_size": 16,
 }
 RATES = {"finetune_learning_rate": (5e-4, 1e-3, 2e-3)}
-LONG, MARKED = {"vocabulary": 8192, "length": 96}, {"vocabulary": 8192, "length": 64}
-SPANS = {"pooling": "spans", "finetune_epochs": 10, "finetune_batch_size": 32}
-STUDENTS = {"self_training": (0, 1)}
+TRIED = {**RATES, "linear_share": (0.2, 0.35, 0.5)}
+LONG, MARKED = {"vocabulary": 32_768, "length": 96}, {"vocabulary": 32_768, "length": 64}
+SPANS = {"pooling": "spans", "finetune_epochs": 10, "finetune_batch_size": 32, "finetune_dropout": 0.3}
+OF_SPANS = {"finetune_learning_rate": (1e-3,), "linear_share": (0.2, 0.35, 0.5)}
+TAUGHT = {
+    "finetune_learning_rate": (1e-3,),
+    "linear_share": (0.5,),
+    "self_training": (0, 1),
+}
 OWN_TEXTS = {"source": "fancyzhx/ag_news"}
 
 CASES = {
@@ -98,18 +105,18 @@ CASES = {
         {**AG_NEWS, "train_per_label": 100, "unlabelled": OWN_TEXTS},
         OWN_TEXTS,
         LONG,
-        {"pretrain_size": 19_000, "pretrain_epochs": 3},
-        STUDENTS,
+        {"pretrain_size": 19_000, "pretrain_epochs": 3, "committee_size": 2},
+        TAUGHT,
     ),
-    "fewrel-100": Case({**FEWREL, "train_per_label": 100}, WIKIPEDIA, MARKED, SPANS),
-    "fewrel-10": Case({**FEWREL, "train_per_label": 10}, WIKIPEDIA, MARKED, SPANS),
+    "fewrel-100": Case({**FEWREL, "train_per_label": 100}, WIKIPEDIA, MARKED, SPANS, OF_SPANS),
+    "fewrel-10": Case({**FEWREL, "train_per_label": 10}, WIKIPEDIA, MARKED, SPANS, OF_SPANS),
     "dbpedia-100": Case({**DBPEDIA, "train_per_label": 100}, WIKIPEDIA, LONG),
     "dbpedia-10": Case({**DBPEDIA, "train_per_label": 10}, WIKIPEDIA, LONG),
     "pydocs": Case(
         {"source": "pydocs", "labels": 5, "train_per_label": 30, "validation_per_label": 200, "test_per_label": 400},
         {"source": "pydocs"},
         {"vocabulary": 4096, "length": 32},
-        {"pretrain_size": 18_000, "pretrain_epochs": 3, "finetune_batch_size": 8},
+        {"pretrain_size": 60_000, "pretrain_epochs": 1, "finetune_batch_size": 8},
     ),
 }
 
@@ -119,14 +126,19 @@ def settings_of(case: Case, side: str) -> list[dict[str, Any]]:
     if side == "paper":
         base, tried = dict(PAPER), dict(RATES)
     else:
-        base, tried = {**OURS, **case.settings}, {**RATES, **case.tried}
+        base, tried = {**OURS, **case.settings}, {**TRIED, **case.tried}
         if side == "reference":
             base.update(depth=4, committee_size=1)
     return [{**base, **dict(zip(tried, values, strict=True))} for values in product(*tried.values())]
 
 
-def measure(name: str, seed: int, sides: Sequence[str], root: Path) -> dict[str, dict[str, Any]]:
-    """Return what each of the sides reaches with the rows of ``seed``: the best of its settings on validation."""
+def measure(
+    name: str, seed: int, sides: Sequence[str], root: Path, chosen: dict[str, list[dict[str, Any]]]
+) -> dict[str, dict[str, Any]]:
+    """Return what each of the sides reaches with the rows of ``seed``: the best of its settings on validation.
+
+    ``chosen`` are the settings that a side may try; here they are cut down to the best.
+    """
     case = CASES[name]
     document = {
         "corpus": case.corpus,
@@ -142,17 +154,18 @@ def measure(name: str, seed: int, sides: Sequence[str], root: Path) -> dict[str,
             task = load_task(space.task, root / "data")
             fit = fit_baseline(task)
             right = fit.model.log_probabilities(task.test.texts).argmax(1) == list(task.test.labels)
-            chosen = {"features": fit.model.features, "C": fit.strength}
-            found[side] = {"test": float(right.mean()), "seconds": fit.seconds, "chosen": chosen}
+            kind = {"features": fit.model.features, "C": fit.strength}
+            found[side] = {"test": float(right.mean()), "seconds": fit.seconds, "chosen": kind}
         else:
-            found[side] = best([run(settings, data, store) for settings in settings_of(case, side)])
+            found[side] = best([run(case, settings, data, store) for settings in chosen[side]])
+            chosen[side] = [found[side]["settings"]]
         say(f"{name}, seed {seed}, {side}: {100 * found[side]['test']:.1f}%")
     return found
 
 
-def run(settings: Mapping[str, Any], data: PreparedData, store: Store) -> dict[str, Any]:
+def run(case: Case, settings: Mapping[str, Any], data: PreparedData, store: Store) -> dict[str, Any]:
     """Train, or find, a committee; return what it reaches."""
-    fixed = Space.from_document({"search": settings}).settings({})
+    fixed = Space.from_document({"task": case.task, "search": settings}).settings({})
     trainer = trainer_named("bert", cpus=torch.get_num_threads(), gpus=0)
     *_, rung = run_trial(fixed, seed=0, data=data, store=store, trainer=trainer, prunable=False)
     return {
@@ -161,7 +174,8 @@ def run(settings: Mapping[str, Any], data: PreparedData, store: Store) -> dict[s
         "test": rung.metrics["test_accuracy"],
         "sizes": {record["size"]: record["test_accuracy"] for record in rung.frontier},
         "seconds": rung.metrics["training_seconds"],
-        "chosen": {name: settings[name] for name in ("finetune_learning_rate", "self_training") if name in settings},
+        "chosen": {name: settings[name] for name in (*TRIED, "finetune_dropout", "self_training") if name in settings},
+        "settings": dict(settings),
     }
 
 
@@ -183,6 +197,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "high": round(mean + reach, 2),
         "seconds": round(statistics.mean(run["seconds"] for run in runs), 1),
         "chosen": [run["chosen"] for run in runs],
+        "sizes": [run.get("sizes") for run in runs],
         "seeds": [round(value, 2) for value in values],
     }
 
@@ -210,7 +225,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         root = given.store or Path(scratch)
         for name in given.task:
-            runs = [measure(name, seed, given.sides, root) for seed in given.seeds]
+            chosen = {side: settings_of(CASES[name], side) for side in given.sides if side != "linear"}
+            runs = [measure(name, seed, given.sides, root, chosen) for seed in given.seeds]
             found[name] = {side: summary([run[side] for run in runs]) for side in given.sides}
             if not given.json:
                 for side, row in found[name].items():

@@ -45,25 +45,28 @@ search:
   committee_size: {{choices: {committee_sizes}}}
   linear_member: {{choices: [false, true]}}                # a linear model on words has half of the votes
   initial_embeddings: cooccurrence                       # word vectors from counts; random: BERT's fresh table
-  pretrain_epochs: 3
+  pretrain_epochs: {{choices: [0, 3]}}                     # masked words are predicted; 0: counts alone
   pretrain_batch_size: 32
   pretrain_learning_rate: {pretrain_rate}
   pretrain_softmax: sampled                              # half of the seconds of the full softmax
   masking_probability: 0.4                               # BERT has 0.15: more is learned from each update
   finetune_epochs: {epochs}
   finetune_batch_size: {batch_size}
+  finetune_dropout: {{choices: [0.1, 0.5], role: nuisance}} # the fewer rows, the more
   pooling: mean                                          # or cls, BERT's first token
   finetune_learning_rate: {{low: {lowest_rate}, high: {highest_rate}, log: true, role: nuisance}}
 
 # The deep model that committees are compared with. What `search` fixes holds for it too, unless it is said here. It is
-# tried with as many fine-tuning rates as `trials` says: the best on validation is taken.
+# tried with as many rates and dropouts as `trials` says: the best on validation is taken.
 reference:
   depth: {reference_depth}
   width: {widest}
   pretrain_size: {pretrain_largest}
+  pretrain_epochs: 3
   pretrain_learning_rate: {reference_rate:<30} # deep models want a lower one
   linear_member: true
   finetune_learning_rate: {reference_rate}
+  finetune_dropout: 0.1
   trials: 4
 
 objectives: [validation_accuracy, latency_ms]            # the first goes up, the second down
@@ -175,8 +178,8 @@ def _of_pydocs() -> _Sketch:
         corpus={"source": "pydocs"},
         corpus_comment="",
         documents=18_000,  # an installation has more, and how many depends on it
-        vocabulary=4096,
-        length=32,
+        vocabulary=16_384,
+        length=64,
         task={"source": "pydocs", "labels": 5, "train_per_label": 30, "validation_per_label": 200}
         | {"test_per_label": 400},
         labels=5,

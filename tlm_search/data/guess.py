@@ -139,9 +139,9 @@ def length_of(texts: Sequence[str]) -> int:
 
 
 def vocabulary_of(documents: Sequence[str]) -> int:
-    """Return the size of a vocabulary: the power of 2 below half the different words, 256 to 8192."""
+    """Return the size of a vocabulary: the power of 2 below half the different words, 256 to 32,768."""
     words = {word for document in documents for word in _WORD.findall(document.lower())}
-    return min(8192, max(256, 1 << ((len(words) // 2).bit_length() - 1) if len(words) > 1 else 0))
+    return min(32_768, max(256, 1 << ((len(words) // 2).bit_length() - 1) if len(words) > 1 else 0))
 
 
 def pretrain_sizes(documents: int, *, most: int) -> list[int]:

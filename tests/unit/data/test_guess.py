@@ -56,6 +56,7 @@ def test_vocabulary_and_pretrain_sizes():
     assert vocabulary_of(["one"]) == 256
     assert vocabulary_of([str(i) for i in range(3000)]) == 1024
     assert vocabulary_of([str(i) for i in range(30_000)]) == 8192
+    assert vocabulary_of([str(i) for i in range(150_000)]) == 32_768
     assert pretrain_sizes(1, most=1000) == [0, 1]
     assert pretrain_sizes(257, most=1000) == [0, 83, 250]
     assert pretrain_sizes(1_000_000, most=18_000) == [0, 6000, 18_000]
