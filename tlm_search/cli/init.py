@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from tlm_search.data.guess import TaskGuess
+    from tlm_search.data.sampling import Task
     from tlm_search.search.machine import Machine
     from tlm_search.search.sizing import Scale, Suited
     from tlm_search.space.schema import Space
@@ -75,22 +76,21 @@ resources: {resources:<45} # as many trials at once as fit
 budget: {{trials: {trials}}}
 """
 
+_MOST_CHARACTERS = 2_000_000  # of corpus and task, whose vocabulary takes some seconds
+
 
 @dataclass(frozen=True)
 class _Files:
-    """Where the rows of each part are; ``passed_over`` are the other files of the folder."""
+    """Where the rows are: a file, or a folder with several for one part, and files of validation and test.
 
-    train: Path
+    ``own`` are the parts that have rows of their own, and ``said`` is what the user is told.
+    """
+
+    source: Path
     validation: Path | None
     test: Path | None
-    passed_over: tuple[str, ...] = ()
-
-    def words(self) -> list[str]:
-        """Say them, where there is more than one."""
-        parts = (("train", self.train), ("validation", self.validation), ("test", self.test))
-        named = ", ".join(f"{file} for {part}" for part, file in parts if file is not None)
-        others = f"; passed over: {', '.join(self.passed_over)}" if self.passed_over else ""
-        return [f"files      {named}{others}"] if others or self.validation or self.test else []
+    own: frozenset[str]
+    said: str
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def init(
     task: Annotated[
         Path | None,
         typer.Option(
-            help="Your labelled texts: CSV, TSV, JSON, JSONL or Parquet; or a folder with train.*, and test.* or "
-            "validation.* where you have them."
+            help="Your labelled texts: CSV, TSV, JSON, JSONL or Parquet; or a folder of these, whose names say which "
+            "are train, validation and test."
         ),
     ] = None,
     text: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column with the texts.")] = None,
@@ -191,32 +191,24 @@ def _of_pydocs() -> _Sketch:
 
 
 def _files(task: Path, *, validation: Path | None, test: Path | None) -> _Files:
-    """Return the files with the training, validation and test rows; a folder has them under these names."""
-    from tlm_search.data.files import kind_of
-    from tlm_search.errors import DataError
+    """Return where the training, validation and test rows are; in a folder the names of its files say it."""
+    from tlm_search.data.layout import layout_of
+    from tlm_search.data.sources import files_of
 
+    given = {part: file for part, file in (("validation", validation), ("test", test)) if file is not None}
+    said = "".join(f"; {part} is {file}" for part, file in given.items())
     if not task.is_dir():
-        return _Files(task, validation, test)
-    found: dict[str, list[Path]] = {part: [] for part in ("train", "validation", "test")}
-    others = []
-    for file in sorted(task.iterdir()):
-        part = file.name.partition(".")[0]
-        if part in found and kind_of(file) and file.is_file():
-            found[part].append(file)
-        else:
-            others.append(file.name)
-    for part, files in found.items():
-        if len(files) > 1:
-            names = " and ".join(file.name for file in files)
-            raise DataError(f"{task}: it has {names}", hint=f"keep one file with the name {part}")
-    if not found["train"]:
-        raise DataError(
-            f"{task}: it has no train.csv (.tsv, .json, .jsonl, .parquet, or .gz of these)",
-            hint="name the file with your labelled texts, or the folder with train.*, validation.* and test.*",
-        )
-    train, of_validation, of_test = (next(iter(files), None) for files in found.values())
-    assert train is not None
-    return _Files(train, validation or of_validation, test or of_test, tuple(others))
+        return _Files(task, validation, test, frozenset(given), f"train is {task}{said}" if said else "")
+    layout = layout_of(task, labelled=True)
+    parts = {part: layout.files(part) or () for part in ("train", "validation", "test") if part not in given}
+    parts["train"] = files_of(layout, "train", str(task))
+    own = frozenset(part for part in ("validation", "test") if part in given or parts[part])
+    said = layout.account(parts) + said
+    if any(len(files) > 1 for files in parts.values()):
+        return _Files(task, validation, test, own, said)
+    # Files are named where they can be: what else is written into the folder makes no other data of them.
+    (train,), of_validation, of_test = (parts.get(part, ()) for part in ("train", "validation", "test"))
+    return _Files(train, validation or next(iter(of_validation), None), test or next(iter(of_test), None), own, said)
 
 
 def _of_files(
@@ -229,13 +221,14 @@ def _of_files(
     cache: Path,
 ) -> _Sketch:
     from tlm_search.data.account import account_words
+    from tlm_search.data.corpora import load_corpus
     from tlm_search.data.guess import guess_task, vocabulary_of
-    from tlm_search.data.sampling import likeness
+    from tlm_search.data.sources import is_of_task
     from tlm_search.data.tasks import load_task
     from tlm_search.errors import DataError
-    from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, TaskSection
+    from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, CorpusSection, TaskSection
 
-    task = files.train
+    task = files.source
     guess = guess_task(task, cache, text=text, label=label)
     columns = {} if guess.text is None or guess.label is None else {"text": guess.text, "label": guess.label}
     own = {"validation_source": files.validation, "test_source": files.test}
@@ -243,22 +236,23 @@ def _of_files(
     section: dict[str, Any] = {"source": str(task), **sources, **columns, "train": "all"}
     read = load_task(TaskSection(**section), cache)
     for part in ("validation", "test"):
-        if f"{part}_source" not in sources:
+        if part not in files.own:
             bounded = len(getattr(read, part).texts) == MOST_OF_DEFAULT_SHARE
             section[part] = MOST_OF_DEFAULT_SHARE if bounded else DEFAULT_SHARE
+    comment = ""
     if corpus is not None:
-        source, documents = _corpus(corpus, cache)
-        comment = ""
+        source = _corpus(corpus)
     elif guess.text is None:
         raise DataError(f"{task}: it has no column of texts to pre-train on", hint="name a corpus with --corpus")
     else:
         source = {"source": str(task), **_unless("text", guess.text)}
-        held_out = read.held_out()
-        documents = [text for text in guess.texts if likeness(text) not in held_out]
         comment = (
             " These are the task's own texts, but those that it holds out for validation\n"
             "# and test, without labels; more text of the same kind is better."
         )
+    held_out = read.held_out() if is_of_task(source["source"], TaskSection(**section)) else frozenset()
+    documents = load_corpus(CorpusSection(**source), cache, without=held_out).documents
+    vocabulary = vocabulary_of(documents)
     assert read.account is not None
     account = account_words(read.account.to_document())
     rarest = min(guess.counts, key=lambda name: guess.counts[name])
@@ -267,7 +261,7 @@ def _of_files(
         corpus=source,
         corpus_comment=comment,
         documents=len(documents),
-        vocabulary=vocabulary_of(documents),
+        vocabulary=vocabulary,
         length=guess.length,
         task=section,
         labels=len(guess.counts),
@@ -276,28 +270,35 @@ def _of_files(
         "different texts.",
         account=f"{account}.",
         said=(
-            *files.words(),
+            *([f"files      {files.said}"] if files.said else []),
             *_guesses(guess, account),
             f"corpus     {source['source']}, {len(documents):,} documents",
+            *_lost(read, documents, vocabulary=vocabulary, length=guess.length),
         ),
     )
 
 
-def _corpus(place: Path, cache: Path) -> tuple[dict[str, Any], list[str]]:
-    from tlm_search.data.files import TEXT_COLUMN, read_columns
-    from tlm_search.data.guess import text_column
-    from tlm_search.data.sources import load_documents
-    from tlm_search.errors import DataError
-    from tlm_search.space.sections import CorpusSection
+def _corpus(place: Path) -> dict[str, Any]:
+    from tlm_search.data.guess import columns_of, text_column
 
-    if not place.exists():
-        raise DataError(f"{place}: there is no such file or folder", hint=f"the path is relative to {Path.cwd()}")
-    column = TEXT_COLUMN if place.is_dir() else text_column(read_columns(place), str(place))
-    section = {"source": str(place), **_unless("text", column)}
-    documents = load_documents(CorpusSection(source=str(place), text=column), cache)
-    if not documents:
-        raise DataError(f"{place}: it has no text")
-    return section, documents
+    return {"source": str(place), **_unless("text", text_column(columns_of(place, labelled=False), str(place)))}
+
+
+def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int) -> list[str]:
+    """Say what the tokens lose of the task's texts; nothing where a vocabulary takes long to train."""
+    from tlm_search.data.losses import losses
+    from tlm_search.data.tokenizer import encode
+    from tlm_search.data.wordpiece import train_wordpiece
+
+    special = {role: number for number, role in enumerate(("pad", "unk", "cls", "sep", "mask"))}
+    texts = [*task.train.texts, *task.validation.texts, *task.test.texts]
+    if sum(map(len, (*documents, *texts))) > _MOST_CHARACTERS:
+        return []
+    trained = train_wordpiece(documents, vocabulary=vocabulary, strip_accents=False)
+    rows = list(encode(trained, texts, length=length + 1))
+    cut = sum(len(row) > length for row in rows)
+    said = [f"cut        {cut:,} of {len(texts):,} texts have more than {length} tokens"] if cut else []
+    return [*said, *losses(texts, rows, special, length=length, where=f"task {task.name}")]
 
 
 def _guesses(guess: TaskGuess, account: str) -> list[str]:

@@ -13,8 +13,9 @@ from typing import Any
 from tlm_search.data.columns import require_columns
 from tlm_search.data.fewrel import is_fewrel
 from tlm_search.data.files import json_of, read_columns
+from tlm_search.data.layout import layout_of
 from tlm_search.data.sampling import Labelled, texts_by_label
-from tlm_search.data.sources import load_labelled
+from tlm_search.data.sources import files_of, load_labelled
 from tlm_search.errors import DataError
 from tlm_search.space.sections import TaskSection
 
@@ -33,7 +34,7 @@ class TaskGuess:
     """A task as its file suggests it.
 
     ``text`` and ``label`` are columns, None in a layout without columns (FewRel). ``counts`` are the different texts of
-    each label, the most frequent first. ``length`` is in tokens. ``texts`` are all that are not empty.
+    each label, the most frequent first. ``length`` is in tokens.
     """
 
     text: str | None
@@ -41,7 +42,6 @@ class TaskGuess:
     other_labels: tuple[str, ...]
     counts: Mapping[str, int]
     length: int
-    texts: Sequence[str]
 
     @property
     def rare(self) -> tuple[str, ...]:
@@ -49,29 +49,48 @@ class TaskGuess:
         return tuple(label for label, texts in self.counts.items() if texts < LEAST_TEXTS)
 
 
-def guess_task(file: Path, cache: Path, *, text: str | None = None, label: str | None = None) -> TaskGuess:
-    """Look at ``file`` and say what kind of task it is; ``text`` and ``label`` are columns that are known.
+def guess_task(place: Path, cache: Path, *, text: str | None = None, label: str | None = None) -> TaskGuess:
+    """Look at a file, or at a folder's training files, and say what kind of task it is.
+
+    ``text`` and ``label`` are columns that are known.
 
     Raises:
         DataError: it cannot be read, no column can be the text or the label, or the labels have too few texts.
     """
-    if not file.is_file():
-        raise DataError(f"{file}: there is no such file", hint=f"the path is relative to {Path.cwd()}")
     others: tuple[str, ...] = ()
-    if is_fewrel(json_of(file)):
-        section = TaskSection(source=str(file))
+    if not place.is_dir() and is_fewrel(json_of(place)):
+        section = TaskSection(source=str(place))
     else:
-        columns = read_columns(file)
-        require_columns(columns, [name for name in (text, label) if name is not None], str(file))
-        text = text or text_column({name: values for name, values in columns.items() if name != label}, str(file))
+        columns = columns_of(place, labelled=True)
+        given = [name for name in (text, label) if name is not None]
+        require_columns(columns, given, str(place), hint="name columns that it has with --text and --label")
+        text = text or text_column({name: values for name, values in columns.items() if name != label}, str(place))
         if label is None:
-            label, *rest = label_columns({name: v for name, v in columns.items() if name != text}, str(file))
+            label, *rest = label_columns({name: v for name, v in columns.items() if name != text}, str(place))
             others = tuple(rest)
-        section = TaskSection(source=str(file), text=text, label=label)
+        section = TaskSection(source=str(place), text=text, label=label)
     data, _ = load_labelled(section, cache)
-    counts = label_counts(data, str(file))
-    texts = [text for text in data.texts if text]
-    return TaskGuess(text, label, others, counts, length_of(texts), texts)
+    counts = label_counts(data, str(place))
+    return TaskGuess(text, label, others, counts, length_of([text for text in data.texts if text]))
+
+
+def columns_of(place: Path, *, labelled: bool) -> dict[str, list[Any]]:
+    """Return the columns of a file, or those that all training files of a folder have.
+
+    Raises:
+        DataError: it is missing or cannot be read.
+    """
+    if not place.exists():
+        raise DataError(f"{place}: there is no such file or folder", hint=f"the path is relative to {Path.cwd()}")
+    if not place.is_dir():
+        return read_columns(place)
+    layout = layout_of(place, labelled=labelled)
+    first, *others = map(read_columns, layout.documents or files_of(layout, "train", str(place)))
+    return {
+        name: [*values, *(value for other in others for value in other[name])]
+        for name, values in first.items()
+        if all(name in other for other in others)
+    }
 
 
 def text_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:

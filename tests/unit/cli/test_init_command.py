@@ -65,8 +65,8 @@ def test_own_files_are_used_as_they_are(call, here, options):
     (here / "own" / "notes.md").write_text("of another kind")
     code, out, err = call("init", *options.split(), "mine.yaml")
     assert (code, err) == (0, "")
-    assert "files      own/train.csv for train, own/test.csv for test" in out
-    assert ("; passed over: notes.md" in out) == (options == "--task own")
+    said = "own: train is train.csv; test is test.csv; passed over: notes.md"
+    assert f"files      {said if options == '--task own' else 'train is own/train.csv; test is own/test.csv'}\n" in out
     space = load_space(here / "mine.yaml")
     assert (space.task.train, space.task.validation, space.task.test) == ("all", 0.15, None)
     assert (space.task.source, space.task.test_source) == ("own/train.csv", "own/test.csv")
@@ -78,6 +78,61 @@ def test_own_files_are_used_as_they_are(call, here, options):
         "82 train, 15 validation, 26 test of 129 rows; not used: 1 without a text, 2 with the same text under two "
         "labels, 3 that validation or test has too" in out
     )
+
+
+def test_a_folder_is_read_by_the_names_of_its_files(call, here):
+    (here / "own").mkdir()
+    for number in (0, 1):
+        _table(here / "own" / f"train-0000{number}-of-00002.csv", _rows(100 * number, 100))
+    _table(here / "own" / "dev.csv", _rows(300, 8))
+    _table(here / "own" / "test.csv", _rows(400, 9))
+    _table(here / "mine.csv", _rows(500, 12))
+    (here / "own" / "notes.md").write_text("of another kind")
+    code, out, err = call("init", "--task", "own", "--test", "mine.csv", "mine.yaml")
+    assert (code, err) == (0, "")
+    assert (
+        "files      own: train is train-00000-of-00002.csv, train-00001-of-00002.csv; validation is dev.csv; passed "
+        "over: notes.md, test.csv; test is mine.csv\n" in out
+    )
+    task = load_space(here / "mine.yaml").task
+    assert (task.source, task.test_source, task.validation_source) == ("own", "mine.csv", None)
+    assert (task.validation, task.test) == (None, None)
+    prepared = prepare(load_space(here / "mine.yaml"), here / ".store")
+    assert prepared.account == {"available": 220, "train": 200, "validation": 8, "test": 12, "dropped": {}}
+    assert f"corpus     own, {prepared.documents} documents" in out
+
+
+@pytest.mark.parametrize("corpus", ["rows.csv", "./rows.csv", "own"])
+def test_the_documents_are_those_of_the_study(call, here, corpus):
+    """Where the corpus is drawn from the task it lacks what validation and test hold."""
+    (here / "own").mkdir()
+    (here / "rows.csv").rename(here / "own" / "rows.csv")
+    (here / "rows.csv").symlink_to(here / "own" / "rows.csv")
+    assert call("init", "--task", "own/rows.csv", "--corpus", corpus, "mine.yaml")[0] == 0
+    space = load_space(here / "mine.yaml")
+    assert space.largest_pretrain_size() == prepare(space, here / ".store").documents == 42
+
+
+@pytest.mark.parametrize("most", [10**6, 10])
+def test_what_tokens_lose_is_said_where_a_vocabulary_is_soon_trained(call, here, monkeypatch, most):
+    monkeypatch.setattr("tlm_search.cli.init._MOST_CHARACTERS", most)
+    rows = [(f"{text} слово", label) for text, label in _rows(0, 60)]
+    _table(here / "t.csv", [*rows, (" ".join(WORDS * 4), "yes")])
+    code, out, _ = call("init", "--task", "t.csv", "--corpus", "texts", "mine.yaml")
+    assert code == 0
+    assert ("cut        1 of 61 texts have more than 16 tokens\n" in out) == (most > 10)
+    assert ("warning: task t.csv: " in out) == (most > 10)
+    assert ("tokens are unknown to the tokenizer; " in out) == (most > 10)
+
+
+def test_texts_that_the_corpus_tells_nothing_about_are_refused(call, here):
+    alphabet = "абвгдежз"
+    words = [f"{alphabet[i % 8]}{alphabet[i // 8]}" for i in range(40)]
+    _table(here / "t.csv", [(word, "yn"[number % 2]) for number, word in enumerate(words)])
+    code, out, err = call("init", "--task", "t.csv", "--corpus", "texts", "mine.yaml")
+    assert (code, out) == (2, "")
+    assert "40 of 40 different texts have the same tokens as another" in err
+    assert not (here / "mine.yaml").exists()
 
 
 def test_a_validation_file_and_a_rare_label(call, here):
@@ -143,7 +198,8 @@ def test_the_built_in_data(call, here):
         ("--label x new.yaml", "go with --task"),
         ("--task rows.csv rows.jsonl", "is already there"),
         ("--task rows.csv none/new.yaml", "cannot be written"),
-        ("--task texts new.yaml", "it has no train.csv"),
+        ("--task texts new.yaml", "there is no table in this folder"),
+        ("--task rows.csv --label team new.yaml", "name columns that it has with --text and --label"),
         ("--task rows.csv --test gone.csv new.yaml", "no such file"),
         ("--task rows.csv --test rows.jsonl new.yaml", "no column 'body: #1'"),
         ("--test rows.csv new.yaml", "go with --task"),

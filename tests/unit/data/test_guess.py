@@ -1,6 +1,7 @@
 import pytest
 
 from tlm_search.data.guess import (
+    columns_of,
     guess_task,
     label_columns,
     label_counts,
@@ -43,7 +44,21 @@ def test_a_label_with_few_texts_is_called_rare(tmp_path):
     file.write_text("text,label\n" + "\n".join(rows) + "\n")
     guess = guess_task(file, tmp_path)
     assert (guess.counts, guess.rare) == ({"a": 20, "b": 20, "c": 2}, ("c",))
-    assert "" not in guess.texts
+
+
+def test_a_folder_has_the_columns_that_all_its_training_files_have(tmp_path):
+    tmp_path = tmp_path / "of tables.json"
+    tmp_path.mkdir()
+    first, second = ([(f"text {i}", "ab"[i % 2]) for i in numbers] for numbers in (range(20), range(20, 30)))
+    (tmp_path / "train-1.csv").write_text("text,label,id\n" + "".join(f"{text},{label},7\n" for text, label in first))
+    (tmp_path / "train-2.csv").write_text("label,text\n" + "".join(f"{label},{text}\n" for text, label in second))
+    (tmp_path / "test.csv").write_text("text,label\nof test,c\n")
+    assert set(columns_of(tmp_path, labelled=True)) == {"text", "label"}
+    assert guess_task(tmp_path, tmp_path / "cache").counts == {"a": 15, "b": 15}
+    for file in tmp_path.glob("train*"):
+        file.unlink()
+    with pytest.raises(DataError, match="there is no split 'train'"):
+        columns_of(tmp_path, labelled=True)
 
 
 @pytest.mark.parametrize(("words", "tokens"), [(1, 16), (11, 16), (12, 32), (80, 112), (92, 128), (5000, 128)])
