@@ -91,6 +91,9 @@ TRIED = {**RATES, "linear_share": (0.2, 0.35, 0.5)}
 LONG, MARKED = {"vocabulary": 32_768, "length": 96}, {"vocabulary": 32_768, "length": 64}
 SPANS = {"pooling": "spans", "finetune_epochs": 10, "finetune_batch_size": 32, "finetune_dropout": 0.3}
 OF_SPANS = {"finetune_learning_rate": (1e-3,), "linear_share": (0.2, 0.35, 0.5)}
+# With few rows the same number of epochs is too few updates.
+FEW_SPANS = {**SPANS, "finetune_epochs": 30, "finetune_batch_size": 16}
+OF_FEW_SPANS = {**OF_SPANS, "finetune_learning_rate": (2e-3,)}
 TAUGHT = {
     "finetune_learning_rate": (1e-3,),
     "linear_share": (0.5,),
@@ -109,7 +112,7 @@ CASES = {
         TAUGHT,
     ),
     "fewrel-100": Case({**FEWREL, "train_per_label": 100}, WIKIPEDIA, MARKED, SPANS, OF_SPANS),
-    "fewrel-10": Case({**FEWREL, "train_per_label": 10}, WIKIPEDIA, MARKED, SPANS, OF_SPANS),
+    "fewrel-10": Case({**FEWREL, "train_per_label": 10}, WIKIPEDIA, MARKED, FEW_SPANS, OF_FEW_SPANS),
     "dbpedia-100": Case({**DBPEDIA, "train_per_label": 100}, WIKIPEDIA, LONG),
     "dbpedia-10": Case({**DBPEDIA, "train_per_label": 10}, WIKIPEDIA, LONG),
     "pydocs": Case(
