@@ -185,7 +185,7 @@ def _of_pydocs() -> _Sketch:
         labels=5,
         train_rows=150,
         task_comment="From which package is this paragraph?",
-        account="So many paragraphs of each package.",
+        account="Each package gives the same number of paragraphs.",
         said=("task and corpus: pydocs, the docstrings of the installed packages",),
     )
 

@@ -1,6 +1,6 @@
 """From labelled texts to train, validation and test: seeded, without a text in two of them, and each row accounted for.
 
-Rows are used as they are, all of them and in the proportions of their labels; or balanced, so many of each label.
+A task uses all rows, in the proportions of their labels, or the same number of rows of each label.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _balanced(
     *,
     validation_held_out: bool,
 ) -> Task:
-    """Draw so many rows of each label for each part; of a text under two labels the first row counts."""
+    """Draw the ``wanted`` number of rows of each label, by part. Of a text under two labels the first row counts."""
     dropped: Counter[str] = Counter()
     pools = {}
     taken: frozenset[str] = frozenset()
@@ -242,10 +242,10 @@ class _Pool:
             )
 
     def draw(self, rows: int, part: str) -> list[tuple[str, int]]:
-        """Draw so many rows in the proportions of the labels.
+        """Draw ``rows`` for ``part``, in the proportions of the labels.
 
         Raises:
-            DataError: there are not so many.
+            DataError: the pool has fewer.
         """
         counts = [len(texts) for texts in self._left.values()]
         most = [max(count - self._reserve, 0) for count in counts]
@@ -258,10 +258,10 @@ class _Pool:
         return self._take(stratified(counts, rows, least=[0] * len(counts), most=most))
 
     def draw_train(self, asked: str | TrainSection | None) -> list[tuple[str, int]]:
-        """Draw what train asks for; each label has a row at least.
+        """Draw the rows that train asks for, at least one of each label.
 
         Raises:
-            DataError: there are not so many rows, or more labels than rows.
+            DataError: the pool has fewer rows, or train asks for fewer rows than there are labels.
         """
         counts = [len(texts) for texts in self._left.values()]
         if not isinstance(asked, TrainSection):
@@ -286,7 +286,7 @@ class _Pool:
 
 
 def _wanted(section: TaskSection, part: str, pool: _Pool, share: float) -> int:
-    """Return how many rows ``part`` asks for; without a word of it a ``share`` of the pool, with a bound."""
+    """Return how many rows ``part`` asks for. Where the space does not say, it is a bounded ``share`` of the pool."""
     asked: float | int | None = getattr(section, part)
     if isinstance(asked, int):
         return asked
@@ -299,7 +299,7 @@ def stratified(counts: Sequence[int], rows: int, *, least: Sequence[int], most: 
     """Divide ``rows`` in the proportions of ``counts``, by largest remainders, between ``least`` and ``most`` of each.
 
     Raises:
-        ValueError: the bounds do not allow so many, or so few.
+        ValueError: ``rows`` lies outside the sums of the bounds.
     """
     if not sum(least) <= rows <= sum(most):
         raise ValueError(f"{rows} rows are not between {sum(least)} and {sum(most)}")

@@ -18,11 +18,12 @@ from tlm_search.data.account import unused_words
 from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.export.choose import Chosen
-from tlm_search.members.spec import HALF, share_of_linear
+from tlm_search.members.spec import share_of_linear
 from tlm_search.model.architecture import Architecture
 from tlm_search.report.tables import baseline_words
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
 from tlm_search.search.record import StudyRecord
+from tlm_search.space.settings import HALF
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 
 from tlm_search.digest import digest, without_defaults
 from tlm_search.model.architecture import Architecture
-from tlm_search.space.settings import Value, complete
+from tlm_search.space.settings import HALF, Value, complete
 from tlm_search.training.settings import Finetuning, Pretraining
 
 SCHEMA = 1  # raised when the same settings would train another member
 LINEAR_SCHEMA = 1  # raised when the same data would give another linear model
 # Of a hybrid's document: that of its linear model, and its share of the votes where it is not half.
 _LINEAR, _SHARE = "linear", "linear_share"
-HALF = 0.5
 _LATER = {field.name: field.default for field in fields(Pretraining) if field.default is not MISSING}
 
 

@@ -34,13 +34,13 @@ from torch import Tensor
 from tlm_search.data.markers import Markers
 from tlm_search.data.words import Pieces
 from tlm_search.model.spans import find_spans
+from tlm_search.space.settings import HALF
 
 LinearWeights = dict[str, Tensor]  # by name, see above
 
 _WIDEST = 8  # keys of a bucket
 _ROLES = 5
 _FLOATS = ("idf", "coefficients", "intercept")
-_HALF = 0.5
 _BASE, _PAIR, _SEED = 0xD1342543DE82EF95, 0xF1357AEA2E62A9C5, 0x2545F4914F6CDD1D  # odd, without a pattern
 _PLACES = 512  # characters of a word that have a power of their own
 _TINY = 1e-30
@@ -138,12 +138,12 @@ def _pairs(keys: Tensor, kept: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
 
 def with_share(weights: LinearWeights, share: float) -> LinearWeights:
     """Return the tensors of a model with this ``share`` of the votes of a committee."""
-    return weights if share == _HALF else {**weights, "share": torch.tensor(share)}
+    return weights if share == HALF else {**weights, "share": torch.tensor(share)}
 
 
 def share_of(weights: LinearWeights) -> Tensor:
     """Return the share ``()`` of the votes that a model has beside a committee's members."""
-    return weights.get("share", torch.tensor(_HALF))
+    return weights.get("share", torch.tensor(HALF))
 
 
 def mixture(members: Tensor, linear: Tensor, share: Tensor) -> Tensor:

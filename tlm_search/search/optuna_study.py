@@ -15,7 +15,6 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from optuna_dashboard import save_note
 
 from tlm_search.digest import canonical_json
 from tlm_search.search.note import note_of
@@ -261,6 +260,8 @@ class Ledger:
         self.study.tell(self._storage.get_trial_number_from_id(trial_id), values, state)
         trial = self._asked.pop(trial_id, None)
         if trial is not None and (note := note_of(attributes)):
+            from optuna_dashboard import save_note  # with it comes scikit-learn, which commands that only read lack
+
             save_note(trial, note)
         for watch in self.watchers:
             watch(self._storage.get_trial(trial_id))

@@ -63,8 +63,8 @@ def suited(
     """Return the largest scale, then the most trials, that are guessed to take at most half an hour on ``machine``.
 
     ``space_of`` gives the study of a scale and a number of trials; the corpus has ``documents``, and the task
-    ``train_rows`` of so many ``labels``. What does not fit into the memory is left out. Where all would take longer it
-    is the smallest.
+    ``train_rows`` and ``labels``. Scales that need more memory than there is are left out. Where all scales would take
+    longer than half an hour, it is the smallest.
 
     Raises:
         ResourceError: even the smallest needs more memory than there is.
@@ -82,7 +82,10 @@ def suited(
 
 
 def finetuning(train_rows: int) -> tuple[int, int]:
-    """Return the epochs and the batch size of a fine-tuning on so many rows: with more rows fewer and larger."""
+    """Return the epochs and the batch size for fine-tuning on ``train_rows``.
+
+    More rows get fewer epochs and larger batches.
+    """
     epochs = min(_EPOCHS, max(_FEWEST_EPOCHS, round(_EPOCHS * sqrt(_FEW_ROWS / train_rows))))
     return epochs, 8 if train_rows <= _FEW_ROWS else 16 if train_rows <= 4 * _FEW_ROWS else 32
 

@@ -125,7 +125,7 @@ def _of_default(part: str) -> str:
 
 
 class TrainSection(Section):
-    """Fewer training rows than there are: so many of each label, or so many in all."""
+    """Train on some of the rows only: ``per_label`` of each label, or ``rows`` in all."""
 
     per_label: Whole | None = Field(default=None, ge=1, description="at most this many rows of each label")
     rows: Whole | None = Field(default=None, ge=1, description="this many rows, in the proportions of the labels")
@@ -152,8 +152,8 @@ def _train(raw: Any) -> Any:
 class TaskSection(Section):
     """Labelled texts, split once into train, validation and test. A bare text is the ``source``.
 
-    All rows are used: what validation and test do not take is trained on. Or, with one of the keys ``..._per_label``,
-    each part is so many rows of every label. Of pydocs that is the default.
+    All rows are used: train has those that validation and test do not take. With one of the keys ``..._per_label``
+    each part has the same number of rows of every label. That is the default for pydocs.
     """
 
     source: Text = Field(
@@ -213,7 +213,7 @@ class TaskSection(Section):
         return {"train": self.train_per_label, "validation": self.validation_per_label, "test": self.test_per_label}
 
     def train_rows(self, labels: int) -> int | None:
-        """Return the rows to train on, at most, of so many labels; None where only the data know."""
+        """Return the most rows that train can have with this number of ``labels``; None where only the data tell."""
         if not isinstance(self.train, TrainSection):
             return None if self.train_per_label is None else self.train_per_label * labels
         return self.train.rows or (self.train.per_label or 0) * labels

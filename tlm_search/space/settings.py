@@ -40,6 +40,7 @@ class Setting:
         return f"{noun} from {self.low:g} to {self.high:g}"
 
 
+HALF = 0.5  # of the votes: the share of a linear model that nobody set
 _ALL = (
     Setting("depth", "architecture", int, 1, "transformer layers", 1, 96),
     Setting("width", "architecture", int, None, "hidden size; heads x head_size when not given", 4, 16_384),
@@ -133,7 +134,7 @@ _ALL = (
     Setting("self_training", "committee", int, 0, "rounds of self-training on the task's unlabelled texts", 0, 1),
     Setting("teachers", "committee", int, 4, "members that label the texts of self-training", 1, 64),
     Setting("linear_member", "committee", bool, False, "a linear model on words votes too"),
-    Setting("linear_share", "committee", float, 0.5, "share of the votes that the linear model has", 0.01, 0.99),
+    Setting("linear_share", "committee", float, HALF, "share of the votes that the linear model has", 0.01, 0.99),
 )
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}
