@@ -2,9 +2,16 @@
 
 import signal
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["browser", "machines", "servers"]  # they start Chromium and databases only where a test asks for them
+
+# The same examples every time, so that a change is blamed only for what it broke. No time limit per example, since the
+# first one imports. To look for new failures: `pytest tests/property --hypothesis-profile default`.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 # A job that a shell starts in the background ignores Ctrl-C, and so would all that these tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

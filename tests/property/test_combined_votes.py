@@ -24,7 +24,7 @@ def fitted_vote(logits, labels):
 
 
 @given(LOGITS, st.integers(2, 5), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_committee_of_identical_members_is_that_member(logits, copies, data):
     alone = logits[:1]
     labels = labels_for(alone, data)
@@ -38,7 +38,7 @@ def test_a_committee_of_identical_members_is_that_member(logits, copies, data):
 
 
 @given(LOGITS, st.randoms(use_true_random=False), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_order_of_members_does_not_matter(logits, random, data):
     labels = labels_for(logits, data)
     order = list(range(len(logits)))
@@ -50,7 +50,7 @@ def test_the_order_of_members_does_not_matter(logits, random, data):
 
 
 @given(LOGITS, st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_greedy_is_never_worse_on_validation_than_its_best_single_member(logits, data):
     labels = labels_for(logits, data)
     chosen = greedy(logits, labels, steps=8)
@@ -61,7 +61,7 @@ def test_greedy_is_never_worse_on_validation_than_its_best_single_member(logits,
 
 
 @given(LOGITS, st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_fitted_weights_have_no_more_cross_entropy_on_validation_than_equal_ones(logits, data):
     labels = labels_for(logits, data)
     weights = fit_weights(logits, labels)
@@ -71,7 +71,7 @@ def test_fitted_weights_have_no_more_cross_entropy_on_validation_than_equal_ones
 
 
 @given(LOGITS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_majority_goes_before_all_probabilities(logits):
     counts = (logits.argmax(axis=-1)[..., None] == np.arange(logits.shape[2])).sum(axis=0)
     named = majority(logits).argmax(axis=-1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tlm_search.members.plan import DataSizes, draw, plan
 from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.schema import Space
-from tlm_search.space.settings import SETTINGS, Setting
+from tlm_search.space.settings import ONLY_WITH, SETTINGS, Setting
 
 # width, heads and head_size must divide: one shape is drawn for the three.
 SHAPES = st.sampled_from(
@@ -21,9 +21,7 @@ SHAPES = st.sampled_from(
         {"width": {"low": 32, "high": 256, "step": 32}, "head_size": {"choices": [8, 32], "role": "nuisance"}},
     ]
 )
-# Those of students are refused where nothing is taught.
-STUDENTS = {"teachers", *(name for name in SETTINGS if name.startswith("student_"))}
-OTHERS = sorted(set(SETTINGS) - {"width", "heads", "head_size"} - STUDENTS)
+OTHERS = sorted(set(SETTINGS) - {"width", "heads", "head_size"} - set(ONLY_WITH))
 
 
 def values(setting: Setting):
@@ -71,6 +69,10 @@ def spaces(draw):
     search = dict(draw(SHAPES))
     for name in draw(st.lists(st.sampled_from(OTHERS), unique=True, max_size=6)):
         search[name] = draw(entries(SETTINGS[name]))
+    # What matters only with another setting is refused, or changes nothing, without it.
+    possible = [name for name, (other, value) in ONLY_WITH.items() if search.get(other) == value]
+    for name in draw(st.lists(st.sampled_from(possible), unique=True)) if possible else ():
+        search[name] = draw(entries(SETTINGS[name]))
     _add_a_condition(draw, search)
     return Space.from_document(
         {
@@ -100,7 +102,7 @@ def _add_a_condition(draw, search):
 
 
 @given(spaces())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_space_survives_json(space):
     again = Space.from_document(json.loads(json.dumps(space.to_document(), allow_nan=False)))
     assert again == space
@@ -108,7 +110,7 @@ def test_a_space_survives_json(space):
 
 
 @given(spaces(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_trial_has_complete_settings(space, generator):
     params = draw(space, generator)
     complete = space.settings(params)
@@ -134,7 +136,7 @@ def test_the_cheapest_trial_may_be_one_in_which_a_setting_does_not_matter():
 
 
 @given(spaces())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_expected_cost_lies_between_the_bounds(space):
     costs = plan(space, DataSizes(vocabulary=1000, length=32, labels=5, train_rows=100))
     for measure in ("members", "pretraining_tokens", "finetuning_tokens", "updates", "flops"):

@@ -101,7 +101,7 @@ def marked_text(parts: Sequence[Sequence[int]]) -> list[int]:
     return [*parts[0], *itertools.chain(*([number, *part] for number, part in zip(MARKERS, parts[1:], strict=True)))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS, st.lists(PARTS, max_size=4), st.booleans(), st.booleans())
 def test_terms_are_the_words_roles_and_pairs_of_each_text(
     texts: list[list[int]], parts: list[list[list[int]]], pairs: bool, marked: bool
@@ -116,7 +116,7 @@ def test_terms_are_the_words_roles_and_pairs_of_each_text(
     assert len(set(names.values())) == len(names)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS, st.lists(PARTS, max_size=3), TEXTS, st.booleans(), st.booleans())
 def test_it_equals_scikit_learn(
     texts: list[list[int]], parts: list[list[list[int]]], asked: list[list[int]], pairs: bool, marked: bool

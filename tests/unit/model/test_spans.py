@@ -49,7 +49,7 @@ tokens = st.one_of(st.sampled_from(IDS), st.integers(1, 20))
 
 
 @given(st.lists(st.lists(tokens, min_size=1, max_size=LENGTH), min_size=1, max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_they_are_those_of_the_obvious_way(texts: list[list[int]]) -> None:
     ids = torch.full((len(texts), LENGTH), IDS.head)  # behind a text stands anything
     mask = torch.zeros_like(ids, dtype=torch.bool)
@@ -63,7 +63,7 @@ def test_they_are_those_of_the_obvious_way(texts: list[list[int]]) -> None:
 
 
 @given(st.lists(st.lists(tokens, min_size=1, max_size=5), min_size=1, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_several_texts_of_a_row_have_their_own(texts: list[list[int]]) -> None:
     row = torch.tensor([token for text in texts for token in text])
     borders = np.cumsum([0, *map(len, texts)])
