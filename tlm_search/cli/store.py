@@ -158,7 +158,8 @@ def _words(document: Mapping[str, Any]) -> str:
         parts.append(f"{_plural(spec['members'], 'member')}: {document['latency_ms']:.3g} ms")
     if "pretrained" in spec:
         pretrained = spec["pretrained"]
-        parts.append(f"pre-trained on {pretrained['documents']:,}" if pretrained else "not pre-trained")
+        learned = "pre-trained on" if pretrained and pretrained["settings"]["epochs"] else "word vectors from counts of"
+        parts.append(f"{learned} {pretrained['documents']:,}" if pretrained else "not pre-trained")
         parts.append(f"{spec['labels']} labels")
     if "teaching" in spec:
         parts.append(f"student of {_plural(len(spec['teaching']['teachers']), 'member')}")

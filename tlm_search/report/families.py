@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tlm_search.committee.candidates import configurations
 from tlm_search.digest import canonical_json
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.words import describe, number
+from tlm_search.report.words import describe, pretraining_words
 from tlm_search.search.record import TrialRecord
 from tlm_search.space.settings import SETTINGS
 
@@ -57,9 +57,7 @@ class Families:
         """Say the architecture, the pre-training and the task."""
         names = ["depth", "width", *(["convolution_layers"] if trial.settings.get("convolution_layers") else [])]
         given = list(sizes) or [_pretrain_size(trial)]
-        listed = " and ".join(", ".join(number(size) for size in given).rsplit(", ", 1))
-        trained = f"pre-trained on {listed}" if any(given) else "not pre-trained"
-        return f"{describe(trial.settings, names)}, {trained}; {self.task}"
+        return f"{describe(trial.settings, names)}, {pretraining_words(trial.settings, given)}; {self.task}"
 
     @property
     def task(self) -> str:

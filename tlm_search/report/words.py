@@ -16,7 +16,6 @@ _SETTING_WORDS = {
     "heads": "{} heads",
     "head_size": "head size {}",
     "feed_forward": "feed-forward {}x",
-    "pretrain_size": "pre-trained on {}",
     "normalisation": "{}-norm",
     "layer_weights": "{} weights of layers",
     "convolution_layers": "{} convolutions",
@@ -37,6 +36,7 @@ _SETTING_WORDS = {
 }
 _NOTHING_WORDS = {
     "pretrain_size": "not pre-trained",
+    "pretrain_epochs": "no masked-language-model training",
     "convolution_layers": "no convolution",
     "self_training": "not self-trained",
     "linear_member": "no linear model",
@@ -112,11 +112,27 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def pretraining_words(settings: Mapping[str, Any], sizes: Iterable[int]) -> str:
+    """Say what is learned from the first documents of the corpus, for one or several ``sizes``.
+
+    For example: not pre-trained; pre-trained on 4,000 and 16,000; word vectors from counts of 4,000 (without
+    masked-language-model training).
+    """
+    listed = " and ".join(", ".join(number(size) for size in sizes).rsplit(", ", 1))
+    if settings.get("pretrain_epochs") != 0:
+        return f"pre-trained on {listed}" if any(sizes) else _NOTHING_WORDS["pretrain_size"]
+    counted = any(sizes) and settings.get("initial_embeddings") == "cooccurrence"
+    return f"word vectors from counts of {listed}" if counted else _NOTHING_WORDS["pretrain_size"]
+
+
 def describe(settings: Mapping[str, Any], names: Iterable[str]) -> str:
     """Say the settings ``names`` in a line: depth 1, 8 heads, pre-trained on 4,000."""
     parts = []
     for name in names:
         if name not in settings:
+            continue
+        if name == "pretrain_size":
+            parts.append(pretraining_words(settings, [settings[name]]))
             continue
         if not settings[name] and name in _NOTHING_WORDS:
             parts.append(_NOTHING_WORDS[name])

@@ -40,3 +40,17 @@ def test_a_configuration_in_a_line():
     assert words.describe(settings, ["finetune_learning_rate", "absent"]) == "fine-tuning rate 0.001"
     assert words.describe({"linear_member": True}, ["linear_member"]) == "with a linear model"
     assert words.describe({"linear_member": False}, ["linear_member"]) == "no linear model"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"pretrain_epochs": 0, "initial_embeddings": "cooccurrence"}, "word vectors from counts of 4,000"),
+        ({"pretrain_epochs": 0, "initial_embeddings": "random"}, "not pre-trained"),
+        ({"pretrain_epochs": 3, "initial_embeddings": "cooccurrence"}, "pre-trained on 4,000"),
+        ({}, "pre-trained on 4,000"),
+    ],
+)
+def test_counts_alone_are_not_called_pre_training(settings, expected):
+    assert words.describe({"pretrain_size": 4000, **settings}, ["pretrain_size"]) == expected
+    assert words.pretraining_words(settings, [0]) == "not pre-trained"
