@@ -78,7 +78,7 @@ def best(
         console.print(f"Beside the reference, trial {best_of_all.trial.number} comes at {costs}.", markup=False)
     if selection.choices and (trials := trials_of_each(record)) is not None:
         console.print(trials, markup=False)
-    for caution in cautions(record):
+    for caution in cautions(record, evidence.changed_sources()):
         console.print(caution.words, markup=False)
     if any(_matches(choice) == UNSURE for choice in selection.choices):
         console.print(f"{UNSURE}: it matches on validation, where it was chosen, but the test set does not confirm it.")

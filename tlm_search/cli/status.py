@@ -10,6 +10,8 @@ import typer
 from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tlm_search.committee.select import VotesOf
     from tlm_search.search.record import BaselineRecord, StudentRecord, StudyRecord
 
@@ -28,12 +30,12 @@ def status(
 
     record = read_study(find_study(study, studies_dir))
     evidence = Evidence(record, open_store(store_root(record.folder.parent)))
-    summary = summarise(record, evidence.votes_of)
+    summary = summarise(record, evidence.votes_of, evidence.changed_sources())
     print(json.dumps(summary, indent=2) if json_ else "\n".join(lines_of(summary)))
 
 
-def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
-    """Return what ``status --json`` prints; ``votes_of`` is that of ``select``."""
+def summarise(record: StudyRecord, votes_of: VotesOf, changed: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what ``status --json`` prints; ``votes_of`` is that of ``select``, ``changed`` names sources of data."""
     from tlm_search.committee.select import select
     from tlm_search.data.account import account_of
     from tlm_search.remote.mount import shown
@@ -63,6 +65,7 @@ def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
             "reused": sum(trial.reused for trial in record.everything_run),
         },
         "rows": account_of(record.data),
+        "changed_sources": list(changed),
         "students": [_student(student) for student in record.students],
         "reference": _reference(record),
         "baseline": None if record.baseline is None else _baseline(record.baseline),
@@ -74,6 +77,7 @@ def summarise(record: StudyRecord, votes_of: VotesOf) -> dict[str, Any]:
 def lines_of(summary: dict[str, Any]) -> list[str]:
     """Write a summary for people."""
     from tlm_search.data.account import account_words
+    from tlm_search.data.prepare import changed_words
 
     trials, members, best = summary["trials"], summary["members"], summary["best"]
     finished = trials["complete"] + trials["pruned"] + trials["failed"]
@@ -85,6 +89,8 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
     ]
     if summary["rows"] is not None:
         lines.append(f"rows       {account_words(summary['rows'])}")
+    if summary["changed_sources"]:
+        lines.append(f"data       {changed_words(summary['changed_sources'])}")
     if summary["reference"] is not None:
         lines.append(f"reference  {_reference_in_words(summary['reference'])}")
     if (baseline := summary["baseline"]) is not None:

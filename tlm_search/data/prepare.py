@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,6 +92,25 @@ def read_task(space: Space, root: Path, *, progress: Callable[[str], None] = _si
     return load_task(space.task, root / _DATA)
 
 
+def changed_sources(noted: Mapping[str, Any], root: Path) -> list[str]:
+    """Return the sources that hold something else now than when a study ``noted`` its data, as ``to_document`` is.
+
+    A source that is not on this machine is passed over.
+    """
+    changed = []
+    for source, fingerprint in noted.get("sources", {}).items():
+        with suppress(DataError, StoreError):  # the store may be another's, who noted no fingerprint there
+            if source_fingerprint(source, root / _DATA) != fingerprint:
+                changed.append(source)
+    return changed
+
+
+def changed_words(changed: Sequence[str]) -> str:
+    """Say which sources have ``changed``, and what that means."""
+    have = "has" if len(changed) == 1 else "have"
+    return f"{', '.join(changed)} {have} changed since the study began. It can be continued with the old data only."
+
+
 @dataclass(frozen=True)
 class _Work:
     """The steps of one preparation; each is found in the store or done."""
@@ -164,6 +183,7 @@ class _Work:
             corpus_name=self.corpus.source,
             task_name=self.task.source,
             account=facts.get("account", {}),
+            sources=self._of_source,
             **unlabelled,
         )
         write_text(self._note, json.dumps(prepared.to_document(), indent=1))
@@ -197,9 +217,9 @@ class _Work:
     def _note(self) -> Path:
         return self._cache / "prepared" / f"{self._key}.json"
 
-    @cached_property
-    def _sources(self) -> dict[str, str]:
-        """The fingerprints of what is read, by section."""
+    @property
+    def _named(self) -> dict[str, str | None]:
+        """What is read, by section."""
         named: dict[str, str | None] = {
             "corpus": self.corpus.source,
             "tokenizer": self.tokenizer.name,
@@ -210,8 +230,17 @@ class _Work:
             named["validation"] = self.task.validation_source
         if self.task.unlabelled is not None:
             named["unlabelled"] = self.task.unlabelled.source
-        of_source = {source: source_fingerprint(source, self._cache) for source in set(named.values()) if source}
-        return {section: of_source[source] if source else "" for section, source in named.items()}
+        return named
+
+    @cached_property
+    def _of_source(self) -> dict[str, str]:
+        """The fingerprint of each source, as it is now."""
+        return {source: source_fingerprint(source, self._cache) for source in set(self._named.values()) if source}
+
+    @property
+    def _sources(self) -> dict[str, str]:
+        """The fingerprints of what is read, by section."""
+        return {section: self._of_source[source] if source else "" for section, source in self._named.items()}
 
     @cached_property
     def _key(self) -> str:

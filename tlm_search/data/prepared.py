@@ -24,6 +24,7 @@ _LATER: Mapping[str, Any] = {
     "unlabelled_fingerprint": "",
     "unlabelled_name": "",
     "account": {},
+    "sources": {},
 }
 
 
@@ -37,8 +38,9 @@ class PreparedData:
     ``labels.npy`` (int64, indices into ``labels``). ``unlabelled`` is a ``TokenArray`` of texts to learn from without
     labels (None without such); ``unlabelled_texts`` counts those that were ``available``, are ``used``, and were left
     out: ``held_out`` ones, which validation or test has, and ``repeated`` ones. ``account`` is the ``RowAccount`` of
-    the task's rows as JSON, empty where they were prepared before there was one. ``special`` are the ids of the special
-    tokens by their roles, those of the markers by their texts where the task's entities are marked.
+    the task's rows as JSON, and ``sources`` the fingerprint of each source that was read; both are empty where the data
+    were prepared before there was one. ``special`` are the ids of the special tokens by their roles, those of the
+    markers by their texts where the task's entities are marked.
     """
 
     root: Path
@@ -64,6 +66,7 @@ class PreparedData:
     unlabelled_fingerprint: str = ""
     unlabelled_name: str = ""
     account: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def folder(self, part: str) -> Path:
         """Return the folder of ``part``: tokenizer, corpus, train, validation, test or unlabelled.

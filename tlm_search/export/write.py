@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 _FLOAT32 = {"format": "pt"}  # without it transformers refuses a file
 _CHECK_WORDS = (3, 8, 8)
+# Of probabilities. Another machine or device differs by 1e-3 at most, other data by tenths.
+_MOST_DIFFERENCE = 5e-3
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
@@ -76,8 +78,8 @@ def export_committee(
     ``int8`` also one with weights of 8 bits, whose accuracy on the test texts is in the card.
 
     Raises:
-        ExportError: ``out`` holds something, members of the committee are not in the store, or the packages that make
-            ONNX graphs are not installed.
+        ExportError: ``out`` holds something, members of the committee are not in the store, they do not answer as the
+            stored logits say, or the packages that make ONNX graphs are not installed.
         StoreError: the study's data are not in the store.
     """
     if record.space.trainer == "simulated":
@@ -102,6 +104,12 @@ def export_committee(
         tokenizer = open_tokenizer(folder)
         committee = Committee.of(config, weights, tokenizer, labels=data.labels, expected={})
         facts = _facts(record, chosen, data, entries, committee, None if linear is None else linear.document)
+        if not facts.difference <= _MOST_DIFFERENCE:
+            raise ExportError(
+                f"the committee does not answer as it did in the study: probabilities differ by {facts.difference:.2g}",
+                hint="the study's data in the store are not those that its members learned: a study of before "
+                "could be continued with other data; run it anew under another name",
+            )
         if onnx or int8:
             facts = replace(facts, graphs=_write_graphs(committee, data, folder, facts, int8=int8))
         write_json(folder / CONFIG, config)

@@ -62,7 +62,7 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
         cheapest=cheapest,
         table=_table(record, best, cheapest),
         next_commands=tuple(_next_commands(record, best, cheapest)),
-        cautions=cautions(record),
+        cautions=cautions(record, evidence.changed_sources()),
     )
 
 

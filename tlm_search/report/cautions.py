@@ -1,18 +1,19 @@
 """Cautions for a reader who compares committees with the reference.
 
-They tell the trials of each side, nuisance settings that were chosen at an edge, and a reference that is worse than the
-linear model.
+They tell the trials of each side, data that have changed, nuisance settings that were chosen at an edge, and a
+reference that is worse than the linear model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
 
 from tlm_search.committee.candidates import whole
+from tlm_search.data.prepare import changed_words
 from tlm_search.report.insight import best_committee, place_in_domain
 from tlm_search.report.words import describe, number, percent, plural
 from tlm_search.search.record import StudyRecord
@@ -27,18 +28,19 @@ class Caution:
     """A reason to read a comparison with care, in ``words``.
 
     ``edge``: the nuisance ``setting`` that was chosen for a ``side`` lies at an end of its range. ``below_baseline``:
-    the reference is worse than the linear model on test.
+    the reference is worse than the linear model on test. ``data``: sources have changed; of no side.
     """
 
-    kind: Literal["edge", "below_baseline"]
-    side: Side
+    kind: Literal["data", "edge", "below_baseline"]
+    side: Side | None
     words: str
     setting: str = ""
 
 
-def cautions(record: StudyRecord) -> tuple[Caution, ...]:
-    """Return the cautions: a reference below the linear model, edges of the best committee, and of the reference."""
-    found = list(_below_baseline(record))
+def cautions(record: StudyRecord, changed: Sequence[str] = ()) -> tuple[Caution, ...]:
+    """Return the cautions: ``changed`` sources, a reference below the linear model, edges of the two sides."""
+    found = [Caution("data", None, changed_words(changed))] if changed else []
+    found += _below_baseline(record)
     best = best_committee(record)
     if best is not None:
         nuisance = [name for name, domain in record.space.searched().items() if domain.role == "nuisance"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tlm_search.committee.candidates import Trial, configurations
 from tlm_search.committee.select import Votes
 from tlm_search.data.overlap import count_task, count_tokens, token_share, type_share
+from tlm_search.data.prepare import changed_sources
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.data.tokens import TokenArray
@@ -51,6 +52,10 @@ class Evidence:
         if len(kept) > MAX_KEPT:
             del kept[next(iter(kept))]
         return votes
+
+    def changed_sources(self) -> list[str]:
+        """Return the sources of the data that hold something else now than when the study began."""
+        return [] if self.store is None else changed_sources(self.record.data, self.store.root)
 
     def pretraining_loss(self, trial: TrialRecord) -> float | None:
         """Return the last masked-language-model loss, in nats, of the first member; None without pre-training."""

@@ -32,7 +32,7 @@ from tlm_search.search.folder import (
     unwritable,
     write_folder,
 )
-from tlm_search.search.identity import check_same_space
+from tlm_search.search.identity import check_same_data, check_same_space
 from tlm_search.search.machine import check_reachable, this_machine
 from tlm_search.search.optuna_study import Ledger
 from tlm_search.search.prior import import_trials
@@ -90,14 +90,17 @@ def run_study(
         check_reachable(address)
     pull(folder)
     storage = storage_url(folder, storage)
-    if is_study(folder) and not fresh:
-        check_same_space(open_study(folder, storage, name=study_name(folder)), space)
+    begun = open_study(folder, storage, name=study_name(folder)) if is_study(folder) and not fresh else None
+    if begun is not None:
+        check_same_space(begun, space)
     elif storage is not None:
         open_storage(folder, storage)
     store = open_store(store_root(studies_dir))
     store.check_writable()
     read: list[Task] = []
     data = _data(space, store.root, announce, read)
+    if begun is not None and space.trainer != "simulated":  # whose data are made of the space
+        check_same_data(begun, data)
     if data.account:
         announce(f"task: {account_words(data.account)}")
     if fresh and folder.exists():

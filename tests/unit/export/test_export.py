@@ -17,6 +17,7 @@ from finished import LABELS, LENGTH, SHAPE, finished_study
 from tlm_search.committee.vote import soft_vote
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokenizer import encode, open_tokenizer
+from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
 from tlm_search.export import card as cards
 from tlm_search.export.choose import choose
@@ -124,6 +125,16 @@ def test_other_answers_than_expected_are_noticed(exported):
     committee.expected["probabilities"][0][0] += 0.1
     with pytest.raises(ExportError, match="does not answer as it did"):
         committee.check()
+
+
+def test_members_that_learned_other_data_are_not_exported(finished, tmp_path):
+    root = shutil.copytree(finished.store.root, tmp_path / "store")
+    texts = [text.tolist() for text in TokenArray.open(root / "test")]
+    TokenArray.write(root / "test", texts[::-1], vocabulary=100)
+    moved = type(finished)(finished.record, type(finished.store)(root), finished.texts, finished.logits)
+    with pytest.raises(ExportError, match="does not answer as it did in the study: probabilities differ by 0"):
+        export(moved, tmp_path / "out", number=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
 def test_the_card_has_the_facts_and_no_path_of_the_machine(exported, finished):

@@ -1,5 +1,8 @@
+import itertools
+import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,67 @@ def test_a_study_whose_file_gave_no_sizes_is_told_how_to_go_on() -> None:
     with pytest.raises(StudyError) as caught:
         check_same_space(study, Space.from_document({"task": {"source": "x.csv", "train_per_label": 9}}))
     assert caught.value.hint.startswith("take another name")
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Write the files of a study of real texts, and run it without any trial."""
+    monkeypatch.setattr("tlm_search.search.tune.run_driver", lambda *_, **__: False)
+    monkeypatch.chdir(tmp_path)
+    words = [f"w{first}{second}" for first in "abcdef" for second in "aeiou"]
+
+    def write_and_run(**changed: int) -> None:
+        pairs = list(itertools.combinations(words, 2))
+        for name in ("task", "corpus", "more"):
+            begin = {"task": 0, "corpus": 100, "more": 200}[name] + changed.get(name, 0)
+            rows = [f"{first} {second},{'xy'[place % 2]}" for place, (first, second) in enumerate(pairs[begin:][:60])]
+            Path(f"{name}.csv").write_text("\n".join(["text,label", *rows, ""]))
+        document = {
+            "name": "test",
+            "corpus": "corpus.csv",
+            "tokenizer": {"vocabulary": 200, "length": 8},
+            "task": {"source": "task.csv", "unlabelled": "more.csv"},
+            "search": {"committee_size": 2},
+            "baseline": "none",
+            "budget": {"trials": 1},
+        }
+        session.run_study(
+            Space.from_document(document),
+            studies_dir=tmp_path / "studies",
+            storage=None,
+            address=None,
+            fresh=False,
+            announce=lambda _: None,
+            show=lambda _: nullcontext(),
+        )
+
+    return write_and_run
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("task", "the rows of the task task.csv"),
+        ("corpus", "the corpus corpus.csv, the vocabulary"),
+        ("more", "the unlabelled texts more.csv"),
+    ],
+)
+def test_other_data_are_refused_and_told(
+    tmp_path: Path, files: Callable[..., None], call: Callable[..., Any], name: str, message: str
+) -> None:
+    files()
+    files()  # written again, but the same
+    assert not json.loads(call("status", "test", "--json")[1])["changed_sources"]
+    with pytest.raises(StudyError, match=f"begun with other data; changed since: .*{message}") as caught:
+        files(**{name: 1})
+    assert caught.value.hint.startswith("bring the old data back; or take another name")
+    assert f"{name}.csv has changed since the study began" in call("status", "test")[1]
+    assert f"{name}.csv has changed since the study began" in call("best", "test")[1]
+    assert json.loads(call("status", "test", "--json")[1])["changed_sources"] == [f"{name}.csv"]
+    call("report", "test", "--format", "md")
+    assert f"{name}.csv has changed since the study began" in (tmp_path / "studies/test/report.md").read_text()
+    Path(f"{name}.csv").unlink()  # as on another machine
+    assert not json.loads(call("status", "test", "--json")[1])["changed_sources"]
 
 
 @pytest.mark.parametrize("database", [False, True])
