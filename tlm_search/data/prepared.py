@@ -11,6 +11,8 @@ import numpy as np
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest, without_defaults
+from tlm_search.errors import StoreError
+from tlm_search.files import inside
 from tlm_search.remote.mount import at_hand
 
 LABELS = "labels.npy"
@@ -98,8 +100,19 @@ class PreparedData:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], root: Path) -> PreparedData:
-        """Rebuild from ``to_document`` where the store lies at ``root``."""
-        return cls(root=root, **{**document, "labels": tuple(document["labels"])})
+        """Rebuild from ``to_document`` where the store lies at ``root``.
+
+        Raises:
+            StoreError: the document, which is somebody's journal, names a folder outside of the store.
+        """
+        prepared = cls(root=root, **{**document, "labels": tuple(document["labels"])})
+        for part in ("tokenizer", "corpus", *SPLITS, "unlabelled"):
+            if name := getattr(prepared, part):  # simulated data have no folders
+                try:
+                    inside(root, name)
+                except ValueError as error:
+                    raise StoreError(f"the study's {part} cannot be taken from the store {root}: {error}") from error
+        return prepared
 
 
 def task_fingerprint(folder: Path) -> str:

@@ -27,6 +27,7 @@ from uuid import uuid4
 
 from tlm_search.data.folders import sync
 from tlm_search.errors import ExportError
+from tlm_search.files import inside
 
 FORMAT = 2
 CONFIG, LABELS, MODEL, CHECK = "config.json", "labels.json", "model.safetensors", "check.json"
@@ -164,7 +165,10 @@ def _manifest(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def _verify(folder: Path, name: str, sha256: str, size: int) -> None:
-    file = folder / name
+    try:
+        file = inside(folder, name)
+    except ValueError as error:
+        raise damaged(folder, f"{MANIFEST}: {error}") from error
     try:
         if not file.is_file():
             raise damaged(folder, f"{name} is missing")

@@ -17,6 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from tlm_search.errors import StoreError
+from tlm_search.files import inside
 
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -119,6 +120,11 @@ def entry_of(data: bytes, folder: Path, kind: str, digest: str) -> Entry:
     if (entry["schema"], entry["kind"], entry["digest"]) != (_SCHEMA, kind, digest):
         raise DamagedError(f"{INDEX} belongs to {entry['kind']} {entry['digest']}, schema {entry['schema']}")
     files = {name: (sha, size) for name, (sha, size) in entry["files"].items()}
+    for name in files:
+        try:
+            inside(folder, name)
+        except ValueError as error:
+            raise DamagedError(f"{INDEX}: {error}") from error
     return Entry(folder, kind, digest, entry["document"], files)
 
 

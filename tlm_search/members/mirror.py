@@ -23,6 +23,7 @@ from tlm_search.remote.remote import Remote
 
 _IDENTITY, _LOCKS, _SCRATCH = "identity.txt", "locks", "scratch"
 _ENTRY = re.compile(r"(?P<kind>[a-z0-9][a-z0-9_-]*)/(?P<digest>[a-z0-9][a-z0-9_-]*)/[^/]+")
+_KIND = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _OTHERS = (_LOCKS, _SCRATCH, "data")
 
 
@@ -74,7 +75,8 @@ class Mirror:
 
     def kinds(self) -> tuple[str, ...]:
         """Return the kinds of entries that are there."""
-        return tuple(kind for kind in self._remote.folders() if kind not in _OTHERS and self.sizes(kind))
+        kinds = (kind for kind in self._remote.folders() if _KIND.fullmatch(kind) and kind not in _OTHERS)
+        return tuple(kind for kind in kinds if self.sizes(kind))
 
     def sizes(self, kind: str) -> dict[str, int]:
         """Return the bytes of each entry, whole or not; files without an index are no entry yet."""
@@ -145,10 +147,11 @@ class Mirror:
             if file.name not in names:
                 file.unlink()
         for found in names:
-            if not (folder / found).exists():
-                unfinished = folder / f".{found}.{uuid.uuid4().hex}"
+            file = there.local(found, folder)
+            if not file.exists():
+                unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
                 if there.download(found, unfinished):
-                    unfinished.replace(folder / found)
+                    unfinished.replace(file)
 
     def keep_scratch(self, name: str, folder: Path) -> None:
         """Copy what is in ``folder`` there, and remove what was there before."""

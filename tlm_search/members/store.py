@@ -265,10 +265,10 @@ def valid_name(name: str) -> str:
     """Return a kind or digest that is a name of a folder and nothing else.
 
     Raises:
-        ValueError: it is not.
+        StoreError: it is not.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of the store; lower case letters, digits, - and _ are")
+        raise StoreError(f"{name!r} is no name of the store; lower case letters, digits, - and _ are")
     return name
 
 

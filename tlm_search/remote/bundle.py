@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from tlm_search.files import inside
 from tlm_search.remote.remote import Remote
 
 INDEX = "index.json"
@@ -94,8 +95,13 @@ def files_of(index: bytes) -> Files:
         whole = _index(files) == index
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BrokenError(f"{INDEX} is not readable") from error
-    if not whole or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+    if not whole:
         raise BrokenError(f"{INDEX} was changed after it was written")
+    for name in files:
+        try:
+            inside(Path(), name)
+        except ValueError as error:
+            raise BrokenError(f"{INDEX}: {error}") from error
     return files
 
 

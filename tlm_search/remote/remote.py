@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tlm_search.errors import StoreError
+from tlm_search.files import inside
 from tlm_search.remote.passwords import masked, masked_words
 
 _EXTRAS = {"s3": "pip install 'tlm-search[s3]'", "s3a": "pip install 'tlm-search[s3]'"}
@@ -70,6 +71,18 @@ class Remote:
         """The server, where it is not in the URL."""
         endpoint = getattr(self._fs, "endpoint_url", None)
         return None if endpoint is None else str(endpoint)
+
+    def local(self, name: str, folder: Path) -> Path:
+        """Return where the listed object ``name`` belongs in the local ``folder``.
+
+        Raises:
+            StoreError: its name could lead out of the folder.
+        """
+        try:
+            return inside(folder, name)
+        except ValueError as error:
+            hint = "somebody who can write there made it; remove it there"
+            raise StoreError(f"{self} cannot be fetched: {error}", hint=hint) from error
 
     def below(self, name: str) -> Remote:
         """Return the objects below ``name``."""

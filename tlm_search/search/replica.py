@@ -103,7 +103,8 @@ def send_reports(folder: Path) -> None:
 def known_studies(studies_dir: Path) -> tuple[str, ...]:
     """Return the names of the studies at the URL of which ``studies_dir`` is the copy; none where it is no copy."""
     remote = remote_at(studies_dir)
-    return () if remote is None else tuple(name for name in remote.folders() if not name.startswith("."))
+    names = () if remote is None else remote.folders()
+    return tuple(name for name in names if name and not name.startswith("."))
 
 
 def rename(folder: Path, target: Path) -> None:
@@ -251,7 +252,7 @@ def _name(offset: int) -> str:
 def _fetch_files(folder: Path, remote: Remote) -> None:
     names = [name for name in remote.list() if _travels(name) and not name.startswith((f"{_PIECES}/", *_FOR_PEOPLE))]
     for name in sorted(names, key=lambda name: name == FACTS):
-        path = folder / name
+        path = remote.local(name, folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
