@@ -25,19 +25,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tlm_search.passwords import masked
+
 
 class TlmSearchError(Exception):
     """An error that is told to the user in one message.
 
-    ``hint`` says what to do next; it is printed below the message.
+    ``hint`` says what to do next; it is printed below the message. Passwords of URLs are left out of both.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(masked(message))
+        self.message = masked(message)
+        self.hint = None if hint is None else masked(hint)
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n{self.hint}"

@@ -10,8 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "tlm_search"
 ORDER = (
-    "follow", "errors", "digest", "files", "space", "remote", "data", "model", "training", "members", "committee",
-    "search", "report", "export", "study", "serving", "cli",
+    "follow", "passwords", "errors", "digest", "files", "space", "remote", "data", "model", "training", "members",
+    "committee", "search", "report", "export", "study", "serving", "cli",
 )  # fmt: skip
 HOMES = {
     "ray": {"search"},

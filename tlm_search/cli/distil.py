@@ -9,7 +9,7 @@ import typer
 
 from tlm_search.cli.options import STUDIES, StudiesDir
 from tlm_search.errors import InterruptedStudyError
-from tlm_search.remote.passwords import masked
+from tlm_search.passwords import masked
 
 
 def distil(

@@ -12,7 +12,7 @@ import typer
 
 from tlm_search.cli.options import STUDIES, DataDir, Overrides, StudiesDir, overrides_of
 from tlm_search.errors import ClusterError, InterruptedStudyError, UserError
-from tlm_search.remote.passwords import masked
+from tlm_search.passwords import masked
 
 if TYPE_CHECKING:
     from pandas import DataFrame

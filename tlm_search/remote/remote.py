@@ -19,7 +19,7 @@ from typing import Any
 
 from tlm_search.errors import StoreError
 from tlm_search.files import inside
-from tlm_search.remote.passwords import masked, masked_words
+from tlm_search.passwords import masked, masked_words
 
 _EXTRAS = {"s3": "pip install 'tlm-search[s3]'", "s3a": "pip install 'tlm-search[s3]'"}
 _FLAT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}  # where there are no folders to make
@@ -51,7 +51,7 @@ class Remote:
         except ImportError as error:
             protocol = url.partition("://")[0]
             raise StoreError(
-                f"{masked(url)} needs a Python package that is not here: {error}",
+                f"{url} needs a Python package that is not here: {error}",
                 hint=f"{_EXTRAS.get(protocol, f'install fsspec with its package for {protocol}://')}, on every machine",
             ) from error
         except Exception as error:  # what is wrong with a URL or a configuration, each file system says otherwise
@@ -215,7 +215,7 @@ def _failure(url: str, action: str, error: Exception) -> StoreError:
         hint = "make the bucket or the folder first, and check the URL"
     else:
         hint = "check the URL and the network; for s3:// on another server set FSSPEC_S3_ENDPOINT_URL, on every machine"
-    return StoreError(f"{masked(url)} cannot be {action}: {words}", hint=hint)
+    return StoreError(f"{url} cannot be {action}: {words}", hint=hint)
 
 
 def _modified(facts: Mapping[str, Any]) -> float | None:

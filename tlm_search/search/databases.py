@@ -21,7 +21,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalRedisBackend
 from sqlalchemy.engine import URL, Engine
 
 from tlm_search.errors import StudyError
-from tlm_search.remote.passwords import masked, masked_words
+from tlm_search.passwords import masked_words
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -67,7 +67,7 @@ def sql_url(url: str) -> URL:
     try:
         parsed = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise StudyError(f"the storage {masked(url)} is not a URL", hint=f"allowed: {FORMS}") from None
+        raise StudyError(f"the storage {url} is not a URL", hint=f"allowed: {FORMS}") from None
     parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
     if parsed.drivername in _DRIVERS.values() and "connect_timeout" not in parsed.query:
         return parsed.update_query_dict({"connect_timeout": _CONNECT_SECONDS})
@@ -103,7 +103,7 @@ def connect_redis(url: str) -> Redis:
 def lost(url: str, error: BaseException) -> StudyError:
     """Return the error for a database that went away while a study ran."""
     return StudyError(
-        f"the storage {masked(url)} does not answer any more: {_words(url, error)}",
+        f"the storage {url} does not answer any more: {_words(url, error)}",
         hint="nothing that was finished is lost; when the database is back, run the same command again",
     )
 
@@ -194,14 +194,14 @@ def _check_form(url: str) -> None:
     scheme, separator, rest = url.partition("://")
     if scheme.startswith(_SQLITE):
         if sql_url(url).database in (None, "", ":memory:"):
-            raise StudyError(f"the storage {masked(url)} names no file", hint="give one: sqlite:///study.db")
+            raise StudyError(f"the storage {url} names no file", hint="give one: sqlite:///study.db")
         return
     rest = rest.partition("?")[0]
     # With one of these unencoded, what is the password and what the host is anybody's guess; some parsers echo theirs.
     host = re.split("[/#]", rest)[0]
     if separator and "@" in rest and host.count("@") != 1:
         raise StudyError(
-            f"the password in the storage {masked(url)} has a character that a URL cannot hold as it is",
+            f"the password in the storage {url} has a character that a URL cannot hold as it is",
             hint="write @ as %40, / as %2F, ? as %3F, # as %23 and % as %25",
         )
 
@@ -210,14 +210,14 @@ def _refusal(url: str, error: BaseException) -> StudyError:
     if isinstance(error, ImportError):
         return _without_driver(url, error)
     if isinstance(error, sqlalchemy.exc.NoSuchModuleError):
-        return StudyError(f"the storage {masked(url)} is of no kind that is known", hint=f"allowed: {FORMS}")
+        return StudyError(f"the storage {url} is of no kind that is known", hint=f"allowed: {FORMS}")
     if url.startswith(_SQLITE):
         hint = "the file's folder has to exist and be writable; sqlite:////FOLDER/FILE is an absolute path"
     elif is_redis(url):
         hint = "check that Redis runs there, and the password and the number of the database in the URL"
     else:
         hint = "check that the server runs there, the user and the password; the database has to exist: CREATE DATABASE"
-    return StudyError(f"the storage {masked(url)} cannot be opened: {_words(url, error)}", hint=hint)
+    return StudyError(f"the storage {url} cannot be opened: {_words(url, error)}", hint=hint)
 
 
 def _without_driver(url: str, error: ImportError) -> StudyError:
@@ -225,7 +225,7 @@ def _without_driver(url: str, error: ImportError) -> StudyError:
     missing = str(getattr(error.__cause__, "name", None) or error.name or "").partition(".")[0].lower()
     extra = _EXTRAS.get(missing)
     hint = f"pip install 'tlm-search[{extra}]'" if extra else f"install the driver that the URL names: {missing or url}"
-    return StudyError(f"the storage {masked(url)} needs the Python package {missing}, which is not here", hint=hint)
+    return StudyError(f"the storage {url} needs the Python package {missing}, which is not here", hint=hint)
 
 
 def _words(url: str, error: BaseException) -> str:

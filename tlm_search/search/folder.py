@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tlm_search.errors import StudyError
+from tlm_search.passwords import masked
 from tlm_search.remote.mount import remote_at, shown, studies_folder
-from tlm_search.remote.passwords import masked
 from tlm_search.search.record import StudyRecord, record_of
 from tlm_search.search.replica import FACTS, known_studies, pull, rename
 

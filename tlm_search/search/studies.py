@@ -10,7 +10,6 @@ import sqlalchemy
 from optuna.storages import BaseStorage
 
 from tlm_search.errors import StudyError
-from tlm_search.remote.passwords import masked
 from tlm_search.search.identity import check_same_space
 from tlm_search.search.storages import is_missing, open_storage
 from tlm_search.space.schema import Space
@@ -86,6 +85,6 @@ def rename_study(name: str, new_name: str, storage: BaseStorage) -> None:
 
 def _missing(storage: str) -> StudyError:
     return StudyError(
-        f"the storage {masked(storage)} is not there",
+        f"the storage {storage} is not there",
         hint="if its file was moved, say once where to: tlm-search run SPACE --storage sqlite:////FOLDER/FILE",
     )

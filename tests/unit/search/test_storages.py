@@ -5,7 +5,7 @@ import pytest
 from driven import Bench, results, space_of
 
 from tlm_search.errors import StudyError
-from tlm_search.remote.passwords import masked
+from tlm_search.passwords import masked
 from tlm_search.search.storages import open_storage
 from tlm_search.search.studies import open_study, rename_study
 
@@ -19,6 +19,12 @@ from tlm_search.search.studies import open_study, rename_study
         ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
         ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
         ("https://host/c?sv=1&sig=a%2Fb&token=t", "https://host/c?sv=1&sig=***&token=***"),
+        ("postgresql://host/db?PASSWORD=secret", "postgresql://host/db?PASSWORD=***"),
+        ("mysql://host/db?user=me&pwd=secret&x=1", "mysql://host/db?user=me&pwd=***&x=1"),
+        ("redis://secret@host:6379/0", "redis://***@host:6379/0"),
+        ("rediss://secret@host", "rediss://***@host"),
+        ("https://token@host/studies", "https://***@host/studies"),
+        ("s3://bucket/x?aws_secret_access_key=secret", "s3://bucket/x?aws_secret_access_key=***"),
         ("sqlite:///studies/study.db", "sqlite:///studies/study.db"),
         ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
     ],
@@ -26,9 +32,28 @@ from tlm_search.search.studies import open_study, rename_study
 def test_passwords_are_masked(url: str, shown: str) -> None:
     assert masked(url) == shown
     assert masked(f"cannot connect to {url} now") == f"cannot connect to {shown} now"
+    told = StudyError(f"cannot connect to {url} now", hint=f"look at {url}")  # whoever writes a message may forget
+    assert (str(told), told.args[0]) == (f"cannot connect to {shown} now\nlook at {shown}", told.message)
 
 
-@pytest.mark.parametrize("url", ["nonsense", "nosuch://me:secret@host/db", "sqlite:////no/such/folder/x.db"])
+@pytest.mark.parametrize(
+    "text", ["sort_key=4", "--set budget.trials=4", "a monkey=3", "key=3", "pass, or fail: bypass=2"]
+)
+def test_other_words_stay_as_they_are(text: str) -> None:
+    assert masked(text) == text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "nosuch://me:secret@host/db",
+        "sqlite:////no/such/folder/x.db",
+        "postgresql+nosuch://me:secret@127.0.0.1/db",
+        "mysql+mysqldb://me:secret@127.0.0.1/db",
+        "oracle://me:secret@127.0.0.1/db?pwd=secret",
+    ],
+)
 def test_a_storage_that_cannot_be_opened_is_said_without_its_password(tmp_path: Path, url: str) -> None:
     with pytest.raises(StudyError, match="the storage") as raised:
         open_storage(tmp_path, url)
