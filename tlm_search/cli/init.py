@@ -223,7 +223,6 @@ def _of_files(
     from tlm_search.data.account import account_words
     from tlm_search.data.corpora import load_corpus
     from tlm_search.data.guess import guess_task, vocabulary_of
-    from tlm_search.data.sources import is_of_task
     from tlm_search.data.tasks import load_task
     from tlm_search.errors import DataError
     from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, CorpusSection, TaskSection
@@ -250,8 +249,7 @@ def _of_files(
             " These are the task's own texts, but those that it holds out for validation\n"
             "# and test, without labels; more text of the same kind is better."
         )
-    held_out = read.held_out() if is_of_task(source["source"], TaskSection(**section)) else frozenset()
-    documents = load_corpus(CorpusSection(**source), cache, without=held_out).documents
+    documents = load_corpus(CorpusSection(**source), cache, without=read.held_out()).documents
     vocabulary = vocabulary_of(documents)
     assert read.account is not None
     account = account_words(read.account.to_document())

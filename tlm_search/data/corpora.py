@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in their fixed order: pre-training on N of them takes the first N."""
+    """Documents in their fixed order: pre-training on N of them takes the first N.
+
+    ``left_out`` are the ``likeness`` of those that were left out because a task holds them out.
+    """
 
     name: str
     documents: Sequence[str]
+    left_out: frozenset[str] = frozenset()
 
 
 def load_corpus(section: CorpusSection, cache: Path, *, without: Set[str] = frozenset()) -> Corpus:
@@ -39,8 +43,11 @@ def load_corpus(section: CorpusSection, cache: Path, *, without: Set[str] = froz
     else:
         most = None if section.documents is None else section.documents + len(without)
         documents = load_documents(section.model_copy(update={"documents": most}), cache)
+    left_out: frozenset[str] = frozenset()
     if without:
-        documents = [text for text in documents if likeness(text) not in without]
+        alike = [likeness(text) for text in documents]
+        left_out = frozenset(without & set(alike))
+        documents = [text for text, key in zip(documents, alike, strict=True) if key not in left_out]
     documents = documents[: section.documents]
     if not documents:
         raise DataError(f"corpus {section.source}: it has no text")
@@ -49,4 +56,4 @@ def load_corpus(section: CorpusSection, cache: Path, *, without: Set[str] = froz
             f"corpus {section.source}: documents: {section.documents} asked for, but it has {len(documents)}",
             hint=f"ask for at most {len(documents)}, or leave documents out to take all",
         )
-    return Corpus(section.source, documents)
+    return Corpus(section.source, documents, left_out)

@@ -25,7 +25,6 @@ from tlm_search.data.sources import (
     UNLABELLED,
     account_of_documents,
     account_of_task,
-    is_of_task,
     source_fingerprint,
     unlabelled_documents,
 )
@@ -259,32 +258,27 @@ class _Work:
     def _is_marked(self) -> bool:
         return self.task.entities == "marked"
 
-    @property
-    def _is_of_task(self) -> bool:
-        """Whether the corpus is drawn from where the task is: then it may not hold what validation and test hold."""
-        return is_of_task(self.corpus.source, self.task)
-
-    @property
-    def _held_out(self) -> frozenset[str]:
-        return self._task.held_out() if self._is_of_task else frozenset()
-
     @cached_property
     def _documents(self) -> Corpus:
+        """The documents, without what validation and test hold, wherever it came from."""
         self.progress(f"reading the corpus {self.corpus.source}")
         self._say(account_of_documents(self.corpus))
-        corpus = load_corpus(self.corpus, self._cache, without=self._held_out)
-        self._require_documents(max(len(corpus.documents) - self.corpus.skip, 0))
+        corpus = load_corpus(self.corpus, self._cache, without=self._task.held_out())
+        if corpus.left_out:
+            many = f"{len(corpus.left_out):,} different texts"
+            self.progress(f"corpus {self.corpus.source}: {many} that validation or test holds are left out of it")
+        self._require_documents(max(len(corpus.documents) - self.corpus.skip, 0), lacking=bool(corpus.left_out))
         return corpus
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.progress(line)
 
-    def _require_documents(self, documents: int) -> None:
+    def _require_documents(self, documents: int, *, lacking: bool = False) -> None:
         if self.least_documents > documents or not documents:
             goal = f"pretrain_size goes up to {self.least_documents}" if self.least_documents else "it needs one"
             after = f" after the {self.corpus.skip} that skip passes over" if self.corpus.skip else ""
-            after += ", the task's texts of validation and test left out" if self._is_of_task else ""
+            after += ", the task's texts of validation and test left out" if lacking else ""
             raise DataError(
                 f"corpus {self.corpus.source}: it has {documents} documents{after}, but {goal}",
                 hint=f"search pretrain_size up to {documents}, or give a larger corpus",
@@ -326,8 +320,26 @@ class _Work:
     @property
     def _corpus_key(self) -> list[Any]:
         """What decides the documents; which of them are taken first is another question."""
-        decides = [self.corpus.model_dump(mode="json", exclude={"selection", "skip"}), self._sources["corpus"]]
-        return [*decides, sorted(self._held_out)] if self._is_of_task else decides
+        return [*self._corpus_alone, self._left_out] if self._left_out else self._corpus_alone
+
+    @property
+    def _corpus_alone(self) -> list[Any]:
+        return [self.corpus.model_dump(mode="json", exclude={"selection", "skip"}), self._sources["corpus"]]
+
+    @cached_property
+    def _left_out(self) -> str:
+        """A digest of what the corpus and the held-out texts share, empty where it is nothing.
+
+        It is noted, so that the documents need not be read again for a task that is known.
+        """
+        held_out = digest([_FORMAT, self._corpus_alone, sorted(self._task.held_out())])
+        note = self._cache / "left_out" / f"{held_out}.json"
+        if note.is_file():
+            return str(json.loads(note.read_text(encoding="utf-8")))
+        left_out = self._documents.left_out
+        found = digest(sorted(left_out)) if left_out else ""
+        write_text(note, json.dumps(found))
+        return found
 
     def _corpus_folder(self, loaded: Tokenizer, ids: str, task: str, special: Mapping[str, int]) -> str:
         length = self.tokenizer.length

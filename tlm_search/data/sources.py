@@ -117,28 +117,6 @@ def local_place(source: str) -> Path | None:
     return None
 
 
-def is_of_task(corpus: str, task: TaskSection) -> bool:
-    """Say whether ``corpus`` is drawn from where the task is: both are one source, or one lies in the other.
-
-    False for pydocs, which has a wider rule of its own.
-
-    Raises:
-        DataError: a local file or folder is missing.
-    """
-    if corpus == PYDOCS:
-        return False
-    unlabelled = None if task.unlabelled is None else task.unlabelled.source
-    sources = {task.source, task.validation_source, task.test_source, unlabelled} - {None, PYDOCS}
-    if corpus in sources:
-        return True
-    place, *places = (local_place(source) for source in (corpus, *filter(None, sources)))
-    if place is None:
-        return False
-    real = place.resolve()
-    found = [other.resolve() for other in places if other is not None]
-    return any(other.is_relative_to(real) or real.is_relative_to(other) for other in found)
-
-
 def load_documents(section: CorpusSection, cache: Path, *, called: str = "corpus") -> list[str]:
     """Return the texts of a corpus that is not embedded: at most ``section.documents``, empty ones left out.
 
