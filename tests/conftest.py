@@ -1,11 +1,20 @@
 """What all tests share."""
 
+import os
+import shutil
 import signal
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 pytest_plugins = ["browser", "machines", "servers"]  # they start Chromium and databases only where a test asks for them
+
+# Temporary folders lie in memory where there is room: nothing in them has to outlive a power cut, and a study waits for
+# the disk at each of its writes.
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # The same examples every time, so that a change is blamed only for what it broke. No time limit per example, since the
 # first one imports. To look for new failures: `pytest tests/property --hypothesis-profile default`.

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tlm_search.members.store import Store
@@ -54,10 +54,18 @@ def kill_worker(driver: int) -> bool:
 
 
 def kill_child(driver: int, *words: str) -> bool:
-    """Kill a process that descends from ``driver`` and has one of the words in its command; return whether one did."""
+    """Kill a process that descends from ``driver`` and has one of the words in its program; return whether one did."""
+    for pid, command in descendants(driver):
+        if any(word in command[0] for word in words):
+            os.kill(pid, signal.SIGKILL)
+            return True
+    return False
+
+
+def descendants(driver: int) -> Iterator[tuple[int, list[str]]]:
+    """Go through the processes that descend from ``driver``, each with the words of its command."""
     family = {driver}
-    processes = sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
-    for pid in processes:
+    for pid in sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
         try:
             parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
             command = Path(f"/proc/{pid}/cmdline").read_text()
@@ -65,10 +73,7 @@ def kill_child(driver: int, *words: str) -> bool:
             continue
         if parent in family:
             family.add(pid)
-            if any(word in command.split("\0", 1)[0] for word in words):
-                os.kill(pid, signal.SIGKILL)
-                return True
-    return False
+            yield pid, command.split("\0")
 
 
 def faults_of(folder: Path, trials: int) -> list[str]:

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -47,8 +48,11 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_full_disk_and_one_that_cannot_be_written(tmp_path: Path, disk: Callable[[str], Path]) -> None:
+def test_a_full_disk_and_one_that_cannot_be_written(
+    tmp_path: Path, disk: Callable[[str], Path], call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
+    monkeypatch.chdir(tmp_path)  # for commands in this process
     studies = disk("size=700k")
     run = ["run", "space.yaml", "--studies-dir", str(studies), "--trials"]
     code, out, err = finish(start_command(tmp_path, *run, "4000"))
@@ -58,11 +62,11 @@ def test_a_full_disk_and_one_that_cannot_be_written(tmp_path: Path, disk: Callab
     assert "Traceback" not in err
 
     disk("ro,size=50m")
-    code, out, err = finish(start_command(tmp_path, *run, "4000"))
+    code, out, err = call(*run, "4000")
     assert (code, out) == (2, ""), err
     assert "cannot be written: Read-only file system" in err
     assert "Traceback" not in err
-    code, out, err = finish(start_command(tmp_path, "status", "space", "--studies-dir", str(studies)))
+    code, out, err = call("status", "space", "--studies-dir", str(studies))
     assert (code, err) == (0, "")
     finished = int(out.split(" of ")[0].split()[-1])
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killing import Process, Start, finish, kill_child, kill_worker, lines_until, start_command
+from killing import Process, Start, descendants, finish, kill_child, kill_worker, lines_until, start_command
+from nodes import wait_until
 
 from tlm_search.members.store import Store
 from tlm_search.search.folder import read_study
@@ -33,8 +34,9 @@ pruner: {name: asha, reduction_factor: 2}
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     (tmp_path / "space.yaml").write_text(SPACE)
+    monkeypatch.chdir(tmp_path)  # for commands in this process
     started: list[Process] = []
 
     def start(*arguments: str) -> Process:
@@ -51,7 +53,7 @@ def trials(folder: Path) -> list[tuple[Any, ...]]:
     return [(t.number, t.state, dict(t.params), t.values, t.rungs) for t in read_study(folder).trials]
 
 
-def test_run_and_run_again(tmp_path: Path, start: Start) -> None:
+def test_run_and_run_again(tmp_path: Path, start: Start, call: Any) -> None:
     code, out, err = finish(start("run", "space.yaml", "--trials", "6"))
     assert code == 0, err
     folder = tmp_path / "studies" / "space"
@@ -66,18 +68,18 @@ def test_run_and_run_again(tmp_path: Path, start: Start) -> None:
     before = trials(folder)
 
     started = time.monotonic()
-    code, out, err = finish(start("run", "space.yaml", "--trials", "6"))
+    code, out, err = call("run", "space.yaml", "--trials", "6")
     assert (code, err) == (0, "")
     assert time.monotonic() - started < 60
     assert trials(folder) == before
 
-    code, out, _ = finish(start("status", "space", "--json"))
+    code, out, _ = call("status", "space", "--json")
     status = json.loads(out)
     assert code == 0
     assert sum(status["trials"].values()) == 6
     assert status["reference"]["validation_accuracy"] == record.reference.metrics["validation_accuracy"]
 
-    code, out, err = finish(start("run", "space.yaml", "--trials", "6", "--set", "search.depth=2"))
+    code, out, err = call("run", "space.yaml", "--trials", "6", "--set", "search.depth=2")
     assert code == 2
     assert "search.depth" in err
     assert "--fresh" in err
@@ -111,6 +113,7 @@ def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, times:
 def test_ctrl_c_while_ray_starts_ends_with_the_command_that_continues(start: Start) -> None:
     process = start("run", "space.yaml", "--trials", "400")
     lines_until(process, "starting Ray")
+    wait_until(lambda: any("/gcs_server" in command[0] for _, command in descendants(process.pid)))
     for _ in range(3):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.3)
@@ -120,7 +123,7 @@ def test_ctrl_c_while_ray_starts_ends_with_the_command_that_continues(start: Sta
     assert "Traceback" not in err
 
 
-def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, start: Start) -> None:
+def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, start: Start, call: Any) -> None:
     process = start("run", "space.yaml", "--trials", "4000")
     lines_until(process, "[2/4000]")
     assert kill_child(process.pid, "/raylet")
@@ -132,7 +135,7 @@ def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, sta
 
     process = start("run", "space.yaml", "--trials", "4000")
     lines_until(process, "/4000]")
-    code, _, err = finish(start("run", "space.yaml"))
+    code, _, err = call("run", "space.yaml")
     assert code == 2
     assert f"is being run by process {process.pid}" in err
     process.kill()
@@ -151,6 +154,10 @@ def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, sta
 def test_a_killed_worker_costs_no_trial(tmp_path: Path, start: Start) -> None:
     process = start("run", "space.yaml", "--trials", "60")  # enough that it is still at work
     lines_until(process, "[4/60]")
+    commands = [" ".join(command) for _, command in descendants(process.pid)]
+    assert any("/raylet" in command for command in commands)
+    idle = ("dashboard/dashboard.py", "_private/monitor.py", "_private/log_monitor.py")
+    assert not [command for command in commands if any(server in command for server in idle)]
     assert kill_worker(process.pid)
     code, _, err = finish(process)
     assert code == 0, err

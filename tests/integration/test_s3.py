@@ -69,22 +69,32 @@ def on(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[On
 
 
 @pytest.fixture
-def read(url: str, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
+def call_on(url: str, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """``call_on("b", "run", ...)`` runs a command on a machine, in this process."""
+
+    def call_on(machine: str, *arguments: str) -> Any:
+        monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / machine))
+        return call(*arguments, "--studies-dir", url)
+
+    return call_on
+
+
+@pytest.fixture
+def read(call_on: Callable[..., Any]) -> Read:
     """``read("b", "status", ...)`` runs a command on a machine, in this process, and returns what it printed."""
 
     def read(machine: str, *arguments: str) -> str:
-        monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / machine))
-        code, out, err = call(*arguments, "--studies-dir", url)
+        code, out, err = call_on(machine, *arguments)
         assert code == 0, err
         return out
 
     return read
 
 
-def test_a_study_in_s3(url: str, on: On, read: Read, tmp_path: Path) -> None:
+def test_a_study_in_s3(url: str, on: On, call_on: Callable[..., Any], read: Read, tmp_path: Path) -> None:
     first = on("a", "run", "space.yaml", "--trials", "4000")
     lines_until(first, "[3/4000]")
-    code, _, err = finish(on("b", "run", "space.yaml"))
+    code, _, err = call_on("b", "run", str(tmp_path / "space.yaml"))
     assert code == 2, err
     assert f"is being run by process {first.pid} on" in err
     os.killpg(first.pid, signal.SIGINT)

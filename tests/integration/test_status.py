@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from driven import REFERENCE, Bench, space_of
@@ -28,30 +29,26 @@ def study(tmp_path: Path) -> Path:
     return tmp_path / "study"
 
 
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False)
-
-
-def test_status(study: Path) -> None:
-    done = call("status", "study", "--studies-dir", study.parent, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    status = json.loads(done.stdout)
+def test_status(study: Path, call: Any) -> None:
+    code, out, err = call("status", "study", "--studies-dir", str(study.parent), "--json")
+    assert (code, err) == (0, "")
+    status = json.loads(out)
     assert status["name"] == "study"
     assert status["directions"] == ["maximize", "minimize"]
     assert status["trials"] == {"complete": 6, "pruned": 0, "failed": 0, "running": 1, "waiting": 0}
     assert status["members"]["trained"] > 0
     assert status["reference"]["validation_accuracy"] > 0
     assert status["best"]["validation_accuracy"] > 0
-    words = call("status", study)
-    assert words.returncode == 0
-    assert "6 of 20 finished: 6 complete, 1 running" in words.stdout
+    code, out, _ = call("status", str(study))
+    assert code == 0
+    assert "6 of 20 finished: 6 complete, 1 running" in out
 
 
-def test_status_of_nothing(tmp_path: Path) -> None:
-    done = call("status", "nothing", "--studies-dir", tmp_path)
-    assert done.returncode == 2
-    assert "no study nothing" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_status_of_nothing(tmp_path: Path, call: Any) -> None:
+    code, _, err = call("status", "nothing", "--studies-dir", str(tmp_path))
+    assert code == 2
+    assert "no study nothing" in err
+    assert "Traceback" not in err
 
 
 def test_status_needs_neither_torch_nor_ray() -> None:
@@ -93,11 +90,11 @@ def check_dashboard(process: subprocess.Popen[str]) -> None:
     assert process.wait(20) == 0
 
 
-def test_a_port_in_use_is_said_clearly(study: Path) -> None:
+def test_a_port_in_use_is_said_clearly(study: Path, call: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = call("dashboard", study, "--port", taken.getsockname()[1])
-    assert done.returncode == 2
-    assert "cannot be used" in done.stderr
-    assert "--port" in done.stderr
+        code, _, err = call("dashboard", str(study), "--port", str(taken.getsockname()[1]))
+    assert code == 2
+    assert "cannot be used" in err
+    assert "--port" in err

@@ -40,6 +40,7 @@ for _name, _value in QUIET.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
+from ray._private.node import Node  # noqa: E402
 from ray._private.services import canonicalize_bootstrap_address  # noqa: E402
 
 from tlm_search.errors import ClusterError, ResourceError, TlmSearchError  # noqa: E402
@@ -61,8 +62,7 @@ Address = tuple[str, int]
 def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], object]]:
     """Start Ray on this machine, or join the cluster at ``address``; leave it at the end.
 
-    What is yielded waits until Ray is there. On this machine it starts in the background: for seconds it only waits for
-    processes of its own, in which the caller can import what it needs.
+    What is yielded waits until Ray is there. On this machine it starts in a thread, where no Ctrl-C can break it.
 
     Raises:
         StudyError: there is no cluster at ``address``.
@@ -78,6 +78,7 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
         finally:
             ray.shutdown()
         return
+    _start_no_idle_servers()
     with ThreadPoolExecutor(1, thread_name_prefix="start-ray") as pool:
         # "local": never a cluster that someone else has started on this machine.
         start = pool.submit(
@@ -104,6 +105,17 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
         finally:
             start.exception()  # waits: what has only half started cannot be ended
             ray.shutdown()
+
+
+def _start_no_idle_servers() -> None:
+    """Leave out three processes of Ray's head: `ray.init` waits for them, and nobody here asks them anything.
+
+    They are the dashboard's server, which runs even without a dashboard, the autoscaler, and what sends the logs of
+    workers to the driver. Each imports Python's half of Ray, which takes a second of a processor.
+    """
+    for server in ("start_api_server", "start_monitor", "start_log_monitor"):
+        if hasattr(Node, server):  # the names are Ray's own and may change; then Ray starts as it likes
+            setattr(Node, server, lambda node, **options: None)
 
 
 def machines() -> list[Machine]:

@@ -51,24 +51,25 @@ def run_driver(
         interrupts.collapse()
 
     try:
-        with interrupts.heard(), suppress(KeyboardInterrupt), cluster(address, announce) as there:
-            try:
-                with interrupts.put_off():  # what has only half started cannot be ended
-                    # Takes a second, in which Ray starts.
-                    from tlm_search.search.tune_searcher import Hooks
-                    from tlm_search.search.tuner import make_tuner
-
-                    here = this_machine(with_gpus=bool(space.resources.gpus_per_trial))
-                    shares = Shares(space, [here] if address is None else machines())
-                    hooks = Hooks(driver, interrupts, workplace.logs, shares)
-                    there()
-                with watched(announce, collapse, joined=address is not None):
-                    driver.places = shares.concurrent()
-                    make_tuner(hooks, workplace, limit=driver.places, scratch=scratch).fit()
-            finally:
-                interrupts.end()
-                if hooks is None or hooks.problem is None:
-                    driver.abandon(REASON if interrupts.count else "its runner ended")
+        with interrupts.heard(), suppress(KeyboardInterrupt):
+            with interrupts.put_off():
+                # Before Ray starts: its processes give up where they get too little of a busy processor.
+                from tlm_search.search.tune_searcher import Hooks
+                from tlm_search.search.tuner import make_tuner
+            with cluster(address, announce) as there:
+                try:
+                    with interrupts.put_off():  # what has only half started cannot be ended
+                        here = this_machine(with_gpus=bool(space.resources.gpus_per_trial))
+                        there()
+                        shares = Shares(space, [here] if address is None else machines())
+                        hooks = Hooks(driver, interrupts, workplace.logs, shares)
+                    with watched(announce, collapse, joined=address is not None):
+                        driver.places = shares.concurrent()
+                        make_tuner(hooks, workplace, limit=driver.places, scratch=scratch).fit()
+                finally:
+                    interrupts.end()
+                    if hooks is None or hooks.problem is None:
+                        driver.abandon(REASON if interrupts.count else "its runner ended")
         if hooks is not None and hooks.problem is not None:
             raise hooks.problem
         return interrupts.count > 0
