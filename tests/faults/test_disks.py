@@ -21,6 +21,7 @@ from tlm_search.search.studies import open_study
 
 SPACE = """
 trainer: simulated
+resources: {concurrent_trials: 1}
 search: {depth: {low: 1, high: 3}, heads: {choices: [1, 2, 4]}, head_size: 8, committee_size: {low: 1, high: 4}}
 """
 

@@ -93,7 +93,7 @@ def kill_drivers(folder: Path, kind: str, *, trials: int, kills: int, latest: fl
     # Each a process of its own, forked from one that has imported what takes a second: they die at work.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["pytest", "optuna_dashboard", "scipy.special", "tlm_search.members.bert_trainer", "tlm_search.search.session"]
+        ["pytest", "scipy.special", "tlm_search.members.bert_trainer", "tlm_search.search.session"]
     )
     killed = 0
     for _ in range(kills):

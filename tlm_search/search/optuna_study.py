@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tlm_search.digest import canonical_json
-from tlm_search.search.note import note_of
+from tlm_search.search.note import note_of, save_note
 from tlm_search.search.record import IMPORTED_FROM
 from tlm_search.search.samplers import distribution_of, grid_points, make_pruner, next_sampler
 from tlm_search.search.studies import StudyInStorage
@@ -260,9 +260,7 @@ class Ledger:
         self.study.tell(self._storage.get_trial_number_from_id(trial_id), values, state)
         trial = self._asked.pop(trial_id, None)
         if trial is not None and (note := note_of(attributes)):
-            from optuna_dashboard import save_note  # with it comes scikit-learn, which commands that only read lack
-
-            save_note(trial, note)
+            save_note(self._storage, self.study._study_id, trial_id, note)
         for watch in self.watchers:
             watch(self._storage.get_trial(trial_id))
 
