@@ -36,11 +36,15 @@ def validate(
     from rich.console import Console
 
     from tlm_search.data.account import account_words
+    from tlm_search.data.sources import not_here, use_data_dir
     from tlm_search.members.plan import DataSizes, plan
     from tlm_search.space.load import load_space
 
     loaded = load_space(space, overrides=overrides_of(set_))
-    timing = timed(loaded, studies_dir, data_dir) if time else None
+    if data_dir is not None:
+        use_data_dir(data_dir)
+    missing = not_here(loaded.sources())
+    timing = timed(loaded, studies_dir) if time else None
     costs = plan(loaded, DataSizes.of_space(loaded)) if timing is None else timing.plan
     if json_:
         document: dict[str, Any] = {"space": loaded.to_document(), "cost": costs.to_document()}
@@ -52,6 +56,9 @@ def validate(
     for table in (sections_table(loaded), settings_table(loaded), cost_table(costs, loaded.budget.trials)):
         console.print(table)
         console.print()
+    if missing:
+        where = "the working folder, or of the folder of --data-dir"
+        console.print(f"Not here: {', '.join(missing)}; a path is one of {where}.", markup=False, soft_wrap=True)
     console.print(f"If nothing is in the store yet and {_joined(costs.assumptions)}.", markup=False, soft_wrap=True)
     if timing is None:
         console.print("--time reads the data, and measures on this machine.", markup=False, soft_wrap=True)
@@ -88,7 +95,7 @@ class Timing:
         )
 
 
-def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
+def timed(space: Space, studies_dir: str) -> Timing:
     """Prepare the data as ``run`` does, and predict seconds from a few updates on this machine.
 
     Raises:
@@ -96,7 +103,6 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
     """
     from tlm_search.data.account import account_of
     from tlm_search.data.prepare import prepare
-    from tlm_search.data.sources import use_data_dir
     from tlm_search.errors import UserError
     from tlm_search.members.plan import DataSizes, plan
     from tlm_search.members.shared_store import open_store
@@ -116,8 +122,6 @@ def timed(space: Space, studies_dir: str, data_dir: Path | None) -> Timing:
     here = this_machine(with_gpus=bool(resources.gpus_per_trial))
     shares = Shares(space, [here])
     concurrent = shares.concurrent()
-    if data_dir is not None:
-        use_data_dir(data_dir)
     root = store_root(studies_folder(studies_dir))
     data = prepare(space, root, progress=lambda step: print(step, file=sys.stderr))
     print("timing a few updates of each kind of training", file=sys.stderr)

@@ -107,7 +107,7 @@ def local_place(source: str) -> Path | None:
     place = Path(source).expanduser()
     if place.exists():
         return place
-    if kind_of(place) is not None or source.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(source):
+    if _is_path(source) or not _HUB_ID.fullmatch(source):
         given = os.environ.get(DATA_DIR)
         where = f"{Path.cwd()}, and to {given}" if given else f"{Path.cwd()}, or to the folder of --data-dir"
         raise DataError(
@@ -115,6 +115,27 @@ def local_place(source: str) -> Path | None:
             hint=f"the path is relative to {where}; or name a Hugging Face id, or pydocs",
         )
     return None
+
+
+def not_here(sources: Iterable[str]) -> list[str]:
+    """Return those of ``sources`` that name a file or a folder which is not on this machine.
+
+    Raises:
+        DataError: one can be neither a path nor an id of the hub.
+    """
+    missing = []
+    for source in sources:
+        try:
+            local_place(source)
+        except DataError:
+            if not _is_path(source):
+                raise
+            missing.append(source)
+    return missing
+
+
+def _is_path(source: str) -> bool:
+    return kind_of(Path(source)) is not None or source.startswith((".", "/", "~"))
 
 
 def load_documents(section: CorpusSection, cache: Path, *, called: str = "corpus") -> list[str]:

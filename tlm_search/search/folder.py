@@ -11,11 +11,13 @@ Where the studies are at a URL, the same lies there, and these folders are its c
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import yaml
 
@@ -166,9 +168,10 @@ def move_aside(folder: Path, storage: str | None) -> Path:
 
 def unwritable(folder: Path, error: OSError) -> StudyError:
     """Return the error for a folder that cannot be written."""
+    mend = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it a folder that you can write"
     return StudyError(
         f"the study folder {folder} cannot be written: {error.strerror or error}",
-        hint="free some space and run the same command again, which continues; or choose another --studies-dir",
+        hint=f"{mend} and run the same command again, which continues; or choose another --studies-dir",
     )
 
 
@@ -178,14 +181,14 @@ def _is_taken(folder: Path) -> bool:
 
 
 def _located(url: str | None) -> str | None:
-    """Return the URL with the whole path of an SQLite database."""
+    """Return the URL with the whole path of an SQLite database, whatever characters the folders' names have."""
     if url is None:
         return None
     start, slashes, rest = url.partition(":///")
     file, mark, options = rest.partition("?")
     if not start.startswith("sqlite") or not file or file.startswith(("/", ":memory:", "file:")):
         return url
-    return f"{start}{slashes}{Path(file).absolute()}{mark}{options}"
+    return f"{start}{slashes}{quote(str(Path(unquote(file)).absolute()))}{mark}{options}"
 
 
 def _facts(folder: Path) -> Mapping[str, Any]:

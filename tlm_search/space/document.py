@@ -35,6 +35,9 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
 @dataclass(frozen=True)
 class Document:
     """The ``data`` of a YAML text, the ``problems`` met in reading it, and where each key stands."""
@@ -142,11 +145,23 @@ def _data(loader: _Loader, node: yaml.Node, path: KeyPath, problems: list[Proble
 def _scalar(loader: _Loader, node: yaml.Node, path: KeyPath, problems: list[Problem]) -> Any:
     try:
         value = loader.construct_object(node)
+        if isinstance(value, str) and _SURROGATES.search(value):
+            return _joined(value, path, problems)
         # 1e3 is how one writes a thousand; as a number it is whole.
         return int(value) if isinstance(value, float) and value.is_integer() else value
     except (ValueError, LookupError, AttributeError):  # only after a tag of the user's, such as `!!int abc`
         problems.append(Problem(path, f"given {node.tag} {given(node.value)}; allowed: a value without a tag"))
         return None
+
+
+def _joined(text: str, path: KeyPath, problems: list[Problem]) -> str:
+    """Make one character of two escapes, as JSON writes those that sixteen bits do not hold: JSON is YAML too."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        allowed = "allowed: text; half of a pair of escapes is no character"
+        problems.append(Problem(path, f"given {given(text)}; {allowed}"))
+        return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _child(node: yaml.Node | None, step: str | int) -> tuple[yaml.Node | None, int | None]:

@@ -250,6 +250,13 @@ class Space(Section):
         """Return the settings that the trials of the reference draw; none where it has one trial."""
         return () if self.reference is None else nuisance_names(self.search, self.reference)
 
+    def sources(self) -> tuple[str, ...]:
+        """Return what is read, each once: paths, ids of the hub, or ``pydocs``."""
+        task = self.task
+        unlabelled = None if task.unlabelled is None else task.unlabelled.source
+        named = (self.corpus.source, task.source, task.validation_source, task.test_source, unlabelled)
+        return tuple(dict.fromkeys(source for source in named if source is not None))
+
     def largest_pretrain_size(self) -> int:
         """Return the most documents that a member can be pre-trained on."""
         sizes = [0, (self.reference_settings() or {}).get("pretrain_size", 0)]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tlm_search.cli.schema import schema
 from tlm_search.cli.validate import Timing, duration, short, validate
-from tlm_search.errors import SpaceError, UserError
+from tlm_search.errors import DataError, SpaceError, UserError
 from tlm_search.members.plan import Cost, Plan
 from tlm_search.search.forecast import wall_seconds
 from tlm_search.space.schema import Space
@@ -103,7 +103,7 @@ def test_the_tries_of_the_reference_are_in_the_cost(run):
 
 @pytest.fixture
 def timing(monkeypatch):
-    def timed(space, studies_dir, data_dir):
+    def timed(space, studies_dir):
         cost = Cost(members=2, seconds=600)
         costs = Plan(cost, cost * 2, cost * 30, Cost(), ("every text has 64 tokens",), timed=True)
         rows = {"available": 100, "train": 70, "validation": 14, "test": 15, "dropped": {"no_label": 1}}
@@ -137,6 +137,15 @@ def test_a_simulated_study_has_no_time(run):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("section", ["corpus: {}", "task: {{source: {}}}", "task: {{source: pydocs, unlabelled: {}}}"])
+def test_a_source_that_can_be_nothing_is_refused_and_a_missing_file_is_told(run, section):
+    with pytest.raises(DataError, match="nonsense value: there is no such file or folder"):
+        run(text=f"search: {{depth: 1}}\n{section.format('nonsense value')}")
+    told = run(text=f"search: {{depth: 1}}\n{section.format('no/such/file.csv')}")
+    assert "Not here: no/such/file.csv; a path is one of the working folder" in told
+    assert "Not here" not in run(text=f"search: {{depth: 1}}\n{section.format('owner/name')}")
 
 
 def test_a_wrong_file_is_refused(run):

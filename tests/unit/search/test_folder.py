@@ -169,6 +169,21 @@ def test_a_relative_database_stays_where_it_was_made(
     assert storage_url(tmp_path / "none") == f"sqlite:///{elsewhere}/of_new_studies.db"
 
 
+@pytest.mark.parametrize("name", ["what?", "50%25", "50%", "a#b", "a b", "ü&=+"])
+def test_a_relative_database_stays_in_its_folder_whatever_its_name(
+    tmp_path: Path, run: Callable[..., session.Session], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    here = tmp_path / name
+    here.mkdir()
+    monkeypatch.chdir(here)
+    run(space(), storage="sqlite:///study.db")
+    monkeypatch.chdir(tmp_path)
+    assert len(read(tmp_path).trials) == 3
+    assert not run(space()).worked
+    assert (here / "study.db").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {name, "studies"}
+
+
 def test_reading_makes_no_database_and_says_where_it_looked(
     tmp_path: Path, run: Callable[..., session.Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:

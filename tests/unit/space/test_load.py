@@ -453,6 +453,15 @@ def test_problems_of_overrides_come_after_those_of_the_file(refused):
     assert [line.split(":")[0] for line in error.message.splitlines()] == ["x.yaml", "--set search.depth"]
 
 
+def test_two_escapes_that_are_one_character_are_joined_and_half_of_them_is_refused(tmp_path, refused):
+    (tmp_path / "pair.yaml").write_text(r'description: "party \ud83c\udf89"', encoding="utf-8")
+    space = load_space(tmp_path / "pair.yaml", overrides={"name": r'"\ud83c\udf89"'})
+    assert (space.description, space.name) == ("party \N{PARTY POPPER}", "\N{PARTY POPPER}")
+    message = refused(r'description: "half \ud83c"').message
+    assert message.startswith("x.yaml:1: description: given 'half ")
+    assert message.endswith("allowed: text; half of a pair of escapes is no character")
+
+
 def test_the_name_is_the_files_unless_given(tmp_path):
     (tmp_path / "my study.yaml").write_text("seed: 1")
     assert load_space(tmp_path / "my study.yaml").name == "my study"
