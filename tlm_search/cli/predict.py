@@ -1,4 +1,4 @@
-"""``tlm-search predict``: what an exported committee says about texts."""
+"""``tlm-search predict``: what an exported committee says about texts, and how often that is right."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -19,12 +20,15 @@ from tlm_search.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tlm_search.data.sampling import Labelled
     from tlm_search.export.committee import Committee
+    from tlm_search.export.score import Score
 
 CHUNK = 4096  # texts at once: enough to put those of like length together, little to hold
 _READ_BYTES = 2**20
 _HELD_BYTES = 2**24  # of a JSON document, before it goes to a temporary file
 _SHOWN_CHARACTERS = 60
+_SHOWN = 10  # confusions, and labels that the committee does not know
 
 
 def predict(
@@ -35,14 +39,26 @@ def predict(
     file: Annotated[
         Path | None, typer.Option(metavar="F", help="A table of texts (.csv .jsonl .parquet ...), or .txt: one a line.")
     ] = None,
-    text: Annotated[str, typer.Option(metavar="COLUMN", help="The column of --file that holds the texts.")] = "text",
+    text: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="The column of --file that holds the texts; the study's when not given."),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="The column of --file that holds the true labels: print a score instead."),
+    ] = None,
     json_: Annotated[
         bool, typer.Option("--json", help="Print one JSON document, once all texts are answered.")
     ] = False,
 ) -> None:
-    """Print the label of each text, its probability, and the share of members that disagree, as the texts come."""
+    """Print the label of each text, its probability, and the share of members that disagree, as the texts come.
+
+    With --label: accuracy, macro F1, figures of each label and the largest confusions.
+    """
     if texts and file is not None:
         raise UserError("texts are given both as arguments and with --file", hint="give one of the two")
+    if file is None and label is not None:
+        raise UserError("--label goes with --file", hint="name the table of texts and true labels with --file F")
     _require_folder(folder)
     import torch
 
@@ -53,9 +69,12 @@ def predict(
     keep_freed_memory()
     committee = Committee.load(folder)
     committee.check()
-    given = [texts] if texts else chunks_of_input() if file is None else chunks_of(file, text)
+    if file is not None and label is not None:
+        _score(committee, file, text=text, label=label, json_=json_)
+        return
+    given = [texts] if texts else chunks_of_input() if file is None else chunks_of(file, text, committee.columns)
     if json_:
-        _print_json(committee, given)
+        _print_json(answer for chunk in given for answer in _found(committee, chunk))
     elif texts and sys.stdout.isatty():
         from rich.console import Console
 
@@ -95,32 +114,156 @@ def _found(committee: Committee, texts: Sequence[str]) -> Iterator[dict[str, Any
         }
 
 
-def _print_json(committee: Committee, chunks: Iterable[Sequence[str]]) -> None:
-    """Print one list; nothing before the last text is answered, so that a wrong input leaves no half of a document."""
+def _print_json(answers: Iterable[Mapping[str, Any]], score: Callable[[], Score] | None = None) -> None:
+    """Print one list, or an object with the list and what ``score`` returns once it is whole.
+
+    Nothing is printed before the last text is answered, so that a wrong input leaves no half of a document.
+    """
     with SpooledTemporaryFile(max_size=_HELD_BYTES, mode="w+", encoding="utf-8") as held:
+        held.write("" if score is None else '{"answers": ')
         begun = False
-        for chunk in chunks:
-            for answer in _found(committee, chunk):
-                item = "\n".join(f"  {line}" for line in json.dumps(answer, indent=2).splitlines())
-                held.write(f"{',' if begun else '['}\n{item}")
-                begun = True
-        held.write("\n]\n" if begun else "[]\n")
+        for answer in answers:
+            item = "\n".join(f"  {line}" for line in json.dumps(answer, indent=2).splitlines())
+            held.write(f"{',' if begun else '['}\n{item}")
+            begun = True
+        held.write("\n]" if begun else "[]")
+        held.write("\n" if score is None else f',\n"score": {json.dumps(score().to_document(), indent=2)}}}\n')
         held.seek(0)
         shutil.copyfileobj(held, sys.stdout)
 
 
-def chunks_of(file: Path, column: str) -> Iterator[list[str]]:
+def _score(committee: Committee, file: Path, *, text: str | None, label: str, json_: bool) -> None:
+    """Answer the rows of a table and print how often that is right.
+
+    Raises:
+        DataError: the table is missing, damaged, empty, or lacks a column; text and label are one column.
+    """
+    from tlm_search.export.score import score
+
+    rows = _labelled(file, text, label, committee.columns)
+    chunks = (rows.texts[begin : begin + CHUNK] for begin in range(0, len(rows.texts), CHUNK))
+    answers = (answer for chunk in chunks for answer in _found(committee, chunk))
+    predicted: list[str] = []
+
+    def noted() -> Iterator[dict[str, Any]]:
+        for answer in answers:
+            predicted.append(answer["label"])
+            yield answer
+
+    def scored() -> Score:
+        return score(committee.labels, rows.texts, rows.labels, predicted)
+
+    if json_:
+        _print_json(noted(), scored)
+    else:
+        deque(noted(), maxlen=0)
+        _print_score(scored(), file)
+
+
+def _labelled(file: Path, text: str | None, label: str, columns: Mapping[str, str]) -> Labelled:
+    """Read texts and labels as a study reads them.
+
+    Raises:
+        DataError: as ``_score`` says.
+    """
+    from tlm_search.data.columns import NoColumnError, labels_of, texts_of
+    from tlm_search.data.files import read_columns
+    from tlm_search.data.sampling import Labelled
+    from tlm_search.errors import DataError
+
+    text = _text_column(file, text, columns)
+    if text == label:
+        raise DataError(
+            f"{file}: column {label!r} is given as the text and as the label",
+            hint="name two columns with --text COLUMN and --label COLUMN",
+        )
+    try:
+        read = read_columns(file, [text, label])
+    except NoColumnError as error:
+        raise DataError(error.message, hint=_columns_hint(columns, "text", "label")) from error
+    rows = Labelled(texts_of(read[text], text, str(file)), labels_of(read[label], label, str(file)))
+    if not any(rows.labels):
+        lack = f"column {label!r} has no label in any of {len(rows.texts):,} rows" if rows.texts else "it has no rows"
+        raise DataError(f"{file}: {lack}", hint="a score needs texts and their true labels")
+    return rows
+
+
+def _text_column(file: Path, given: str | None, columns: Mapping[str, str]) -> str:
+    from tlm_search.data.files import TEXT_COLUMN, kind_of
+
+    return TEXT_COLUMN if kind_of(file) == "text" else given or columns.get("text", TEXT_COLUMN)
+
+
+def _columns_hint(columns: Mapping[str, str], *roles: str) -> str:
+    """Say how to name the columns of ``roles``, and what the study called them where that is known."""
+    options = " and ".join(f"--{role} COLUMN" for role in roles)
+    known = [f"{role} was {columns[role]!r}" for role in roles if role in columns]
+    return f"name what it has with {options}" + (f"; in the study {', '.join(known)}" if known else "")
+
+
+def _print_score(found: Score, file: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from tlm_search.report.words import NONE, interval, percent, plural
+
+    console = Console(highlight=False, soft_wrap=True)
+    lacking = [
+        *([f"{found.without_text:,} without a text are answered as empty ones"] if found.without_text else []),
+        *([f"{found.without_label:,} without a label are left out"] if found.without_label else []),
+    ]
+    said = [
+        f"rows      {'; '.join([f'{found.scored:,} of {found.rows:,} in {file} are scored', *lacking])}",
+        f"accuracy  {percent(found.accuracy)} ({interval(*found.accuracy_interval)}), {found.right:,} are right",
+        f"macro F1  {found.macro_f1:.3f}",
+    ]
+    if found.unknown_labels:
+        names = [f"{_line(name)} {rows:,}" for name, rows in found.unknown_labels.items()]
+        others = "" if len(names) <= _SHOWN else f" and {len(names) - _SHOWN} more"
+        said.append(
+            f"unknown   {plural(sum(found.unknown_labels.values()), 'row')} of labels that the committee does not know "
+            f"count as wrong: {', '.join(names[:_SHOWN])}{others}; accuracy on the others "
+            f"{percent(found.accuracy_of_known_labels)}"
+        )
+    for line in said:
+        console.print(line, markup=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("label", overflow="fold")
+    for title in ("rows", "precision", "recall", "F1"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in found.labels:
+        figures = percent(row.precision), percent(row.recall), NONE if row.f1 is None else f"{row.f1:.3f}"
+        table.add_row(Text(_line(row.label)), f"{row.rows:,}", *figures)
+    console.print(table)
+    if not found.confusions:
+        return
+    more = f", the largest {_SHOWN} of {len(found.confusions):,}" if len(found.confusions) > _SHOWN else ""
+    confusions = Table(box=box.SIMPLE_HEAD, title=f"confusions{more}", title_justify="left")
+    for title in ("label", "predicted"):
+        confusions.add_column(title, overflow="fold")
+    confusions.add_column("rows", justify="right", no_wrap=True)
+    for pair in found.confusions[:_SHOWN]:
+        confusions.add_row(Text(_line(pair.label)), Text(_line(pair.predicted)), f"{pair.rows:,}")
+    console.print(confusions)
+
+
+def chunks_of(file: Path, column: str | None, columns: Mapping[str, str]) -> Iterator[list[str]]:
     """Yield the texts of ``file`` in the order of its rows; missing ones are empty, so that rows and answers agree.
+
+    Without ``column`` they stand in the one that ``columns``, those of the study, name as its text.
 
     Raises:
         DataError: the file is missing, damaged, or has no such column.
     """
     from tlm_search.data.columns import NoColumnError
-    from tlm_search.data.files import TEXT_COLUMN, kind_of, stream_column
+    from tlm_search.data.files import stream_column
     from tlm_search.errors import DataError
 
+    column = _text_column(file, column, columns)
     try:
-        values = stream_column(file, TEXT_COLUMN if kind_of(file) == "text" else column)
+        values = stream_column(file, column)
         rows = count(1)
         while chunk := list(islice(values, CHUNK)):
             for value, row in zip(chunk, rows, strict=False):
@@ -131,7 +274,7 @@ def chunks_of(file: Path, column: str) -> Iterator[list[str]]:
                     )
             yield [value or "" for value in chunk]
     except NoColumnError as error:
-        raise DataError(error.message, hint="name the column of the texts with --text COLUMN") from error
+        raise DataError(error.message, hint=_columns_hint(columns, "text")) from error
 
 
 def chunks_of_input() -> Iterator[list[str]]:

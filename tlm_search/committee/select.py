@@ -74,7 +74,9 @@ class Difference:
 class Choice:
     """A candidate that was chosen, and how it stands to the reference on validation and on test.
 
-    To the linear ``baseline`` it stands as ``baseline_difference`` says, on test.
+    To the linear ``baseline`` it stands as ``baseline_difference`` says, on test. ``exported_test_accuracy`` is that of
+    the members that ``export`` takes, the first ones, where the candidate's is the mean over all committees of its size
+    (None without logits).
     """
 
     candidate: Candidate
@@ -83,6 +85,7 @@ class Choice:
     test_difference: Difference | None
     baseline: Candidate | None = None
     baseline_difference: Difference | None = None
+    exported_test_accuracy: float | None = None
 
     @property
     def matches_reference(self) -> bool | None:
@@ -115,6 +118,7 @@ class Choice:
             "baseline_accuracy": None if self.baseline is None else self.baseline.test_accuracy,
             "matches_reference": self.matches_reference,
             "beats_baseline": self.beats_baseline,
+            "exported_test_accuracy": self.exported_test_accuracy,
         }
 
 
@@ -174,8 +178,8 @@ def select(
             reasons.append("Chosen by the highest validation accuracy; the test set played no part.")
     if choices:
         reasons += _verdict(choices[0])
-        choices = [linear.judge_baseline(choice) for choice in choices]
-        reasons += _linear_verdict(choices[0])
+        choices = [_with_exported(linear.judge_baseline(choice), votes_of) for choice in choices]
+        reasons += [*_linear_verdict(choices[0]), *_exported_words(choices[0])]
     return Selection(tuple(choices), tuple(reasons))
 
 
@@ -229,6 +233,27 @@ class _Comparison:
             return None
         self._read.add(trial.number)
         return self._votes_of(trial)
+
+
+def _with_exported(choice: Choice, votes_of: VotesOf) -> Choice:
+    """Add to a choice the test accuracy of its first members; all members are those of the candidate itself."""
+    candidate = choice.candidate
+    if candidate.size == len(candidate.trial.frontier):
+        return replace(choice, exported_test_accuracy=candidate.test_accuracy)
+    votes = votes_of(candidate.trial)
+    if votes is None:
+        return choice
+    return replace(choice, exported_test_accuracy=float(_right(votes.first(candidate.size), "test").mean()))
+
+
+def _exported_words(choice: Choice) -> list[str]:
+    size, members = choice.candidate.size, len(choice.candidate.trial.frontier)
+    if size == members or choice.exported_test_accuracy is None:
+        return []
+    return [
+        f"Its {100 * choice.candidate.test_accuracy:.1f}% on test are the mean over committees of {size} of its "
+        f"{members} members; the first {size}, which are exported, have {100 * choice.exported_test_accuracy:.1f}%."
+    ]
 
 
 def _cheapest_matches(pool: Pool, comparison: _Comparison, *, cost: str, top: int) -> list[Choice]:

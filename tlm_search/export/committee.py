@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,8 @@ class Committee:
 
     ``length`` is the number of tokens that a text is cut to, ``expected`` the contents of ``check.json``. ``markers``
     are the ids of the markers where texts have marked entities. A ``linear`` model has a share of the votes.
+    ``columns`` names the columns ``text`` and ``label`` of the study's task; empty where it had none, or in an export
+    of before.
     """
 
     weights: Weights
@@ -65,6 +67,7 @@ class Committee:
     expected: Mapping[str, Any]
     markers: Markers | None = None
     linear: LinearWeights | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path | str) -> Committee:
@@ -124,6 +127,7 @@ class Committee:
             expected=expected,
             markers=markers,
             linear=linear,
+            columns=dict(config.get("columns") or {}),
         )
 
     @property
@@ -167,9 +171,10 @@ class Committee:
         def answer(chosen: NDArray[np.int64]) -> None:
             padded = rows(texts, chosen, pad=self.pad)
             ids, mask = torch.from_numpy(padded[0]), None if padded[1].all() else torch.from_numpy(padded[1])
-            votes = self._votes(ids, mask, singles)
+            # As the study votes: in float32 two members that are sure of different labels would be equally sure.
+            votes = self._logits(ids, mask, singles).double().softmax(-1)
             said = self._together(votes, ids, mask)
-            probabilities[chosen] = said.numpy()
+            probabilities[chosen] = _rounded(said).numpy()
             disagreement[chosen] = (votes.argmax(-1) != said.argmax(-1)).float().mean(0).numpy()
 
         if threads == 1:
@@ -187,7 +192,7 @@ class Committee:
         Few tokens go through the stacked members at once. With more of them the members take turns, because one member
         alone takes the plain kernels, which suit large batches on a CPU.
         """
-        return self._votes(ids, mask, self._singles)
+        return self._logits(ids, mask, self._singles).softmax(-1)
 
     def said(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Return the committee's probabilities ``(texts, labels)``; ``ids`` and ``mask`` as in ``member_logits``."""
@@ -197,13 +202,13 @@ class Committee:
         members = votes.mean(0)
         if self.linear is None:
             return members
-        return members.lerp(linear_logits(self.linear, ids, mask).exp(), share_of(self.linear).to(members))
+        linear = linear_logits(self.linear, ids, mask).to(members.dtype).exp()
+        return members.lerp(linear, share_of(self.linear).to(members))
 
-    def _votes(self, ids: torch.Tensor, mask: torch.Tensor | None, singles: Sequence[Weights]) -> torch.Tensor:
+    def _logits(self, ids: torch.Tensor, mask: torch.Tensor | None, singles: Sequence[Weights]) -> torch.Tensor:
         stacks = [self.weights] if ids.numel() <= STACKED_TOKENS else singles
         options: dict[str, Any] = {"pooling": self.pooling, "pad": self.pad, "markers": self.markers}
-        logits = [member_logits(weights, self.architecture, ids, mask, **options) for weights in stacks]
-        return torch.cat(logits).softmax(-1)
+        return torch.cat([member_logits(weights, self.architecture, ids, mask, **options) for weights in stacks])
 
     def check(self) -> float:
         """Answer the inputs of ``check.json`` and return the largest difference from what is expected.
@@ -232,6 +237,14 @@ class Committee:
     def _looking_up(self) -> list[Weights]:
         with torch.inference_mode():
             return [with_lookup(member) for member in self._singles]
+
+
+def _rounded(probabilities: torch.Tensor) -> torch.Tensor:
+    """Round to float32; a most probable label that would then equal one before it is rounded up."""
+    rounded, best = probabilities.float(), probabilities.argmax(-1, keepdim=True)
+    highest = rounded.gather(-1, best)
+    above = torch.nextafter(highest, torch.full_like(highest, torch.inf))
+    return rounded.scatter(-1, best, torch.where(rounded.argmax(-1, keepdim=True) == best, highest, above))
 
 
 def architecture_of(document: Mapping[str, Any]) -> Architecture:

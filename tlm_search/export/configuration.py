@@ -15,7 +15,8 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """The members' ``architecture``, their ``pooling`` and digests, and the ``length`` in tokens that texts are cut to.
 
     ``markers`` are the ids of ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]`` where texts have marked entities. ``linear``
-    has the shapes of the linear model's tensors where one votes too.
+    has the shapes of the linear model's tensors where one votes too. ``columns`` names the columns ``text`` and
+    ``label`` of the study's task.
     Defaults exist because ``transformers`` makes empty configurations to compare with.
     """
 
@@ -30,6 +31,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         pad_token_id: int = 0,
         markers: Sequence[int] | None = None,
         linear: Mapping[str, Sequence[int]] | None = None,
+        columns: Mapping[str, str] | None = None,
         **others: Any,
     ) -> None:
         self.architecture = dict(architecture or {})
@@ -39,6 +41,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.pad_token_id = pad_token_id
         self.markers = None if markers is None else list(markers)
         self.linear = None if linear is None else {name: list(shape) for name, shape in linear.items()}
+        self.columns = None if columns is None else dict(columns)
         super().__init__(**others)
 
     def labels(self) -> list[str]:

@@ -18,6 +18,7 @@ from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.vote import soft_vote
 from tlm_search.data.markers import HEAD, TAIL, Markers
 from tlm_search.data.prepared import PreparedData
+from tlm_search.data.sources import PYDOCS
 from tlm_search.data.tokenizer import open_tokenizer, tokenizer_fingerprint
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
@@ -91,7 +92,7 @@ def export_committee(
         entries = [_entry(store, KIND, digest, chosen) for digest in chosen.members]
         states = [_state(store, entry, chosen) for entry in entries]
         linear = _linear(store, entries[0], chosen)
-        config = _config(entries, data)
+        config = _config(entries, data) | _columns(record)
         architecture = architecture_of(config["architecture"])
         why_not = no_members_because(architecture, config["pooling"])
         tensors = [{name: torch.from_numpy(value) for name, value in state.items()} for state in states]
@@ -185,6 +186,14 @@ def _config(entries: Sequence[Entry], data: PreparedData) -> dict[str, Any]:
         **({} if markers is None else {"markers": list(markers)}),
         **_label_settings(data.labels),
     }
+
+
+def _columns(record: StudyRecord) -> dict[str, Any]:
+    """Name the columns of the study's task; nothing where it is read from no table."""
+    task = record.space.task
+    if task.source == PYDOCS or task.format == "fewrel":
+        return {}
+    return {"columns": {"text": task.text, "label": task.label}}
 
 
 def _label_settings(labels: Sequence[str]) -> dict[str, Any]:

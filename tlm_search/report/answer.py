@@ -198,6 +198,7 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         "Members": number(candidate.size),
         "Configuration": configuration_words(record, trial, nuisance=True) or "all settings are fixed",
         "Test accuracy": f"{percent(candidate.test_accuracy)} ({interval(*candidate.test_interval)})",
+        "Test accuracy, as exported": "",
         "Validation accuracy": f"{percent(candidate.validation_accuracy)} ({interval(*candidate.validation_interval)})",
         "Latency": milliseconds(candidate.latency_ms),
         "Parameters": compact(candidate.parameters),
@@ -207,6 +208,8 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         "Matches the reference": "",
         "Above the linear model": "",
     }
+    if choice is not None and candidate.size < len(trial.frontier):
+        facts["Test accuracy, as exported"] = percent(choice.exported_test_accuracy)
     if choice is not None and (above := choice.baseline_difference) is not None:
         span = f"{points(above.mean)} points ({points(above.low)} to {points(above.high)})"
         facts["Above the linear model"] = f"{'yes' if choice.beats_baseline else 'not shown'}, {span}"

@@ -202,8 +202,14 @@ def attributes_of(settings: Mapping[str, Value], rung: Rung | None) -> dict[str,
         "seconds": round(rung.seconds, 3),
         "metrics": {name: value for name, value in rung.metrics.items() if math.isfinite(value)},
         # Six digits are more than the test sets can tell; storages have limits, and journals grow.
-        "frontier": [{key: _rounded(value) for key, value in record.items()} for record in rung.frontier],
+        "frontier": [
+            {key: value if key in _EXACT else _rounded(value) for key, value in record.items()}
+            for record in rung.frontier
+        ],
     }
+
+
+_EXACT = ("test_accuracy", "test_macro_f1")  # equal to what `predict --label` counts, to the last digit
 
 
 def _rounded(value: Any) -> Any:

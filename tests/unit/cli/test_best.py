@@ -51,6 +51,7 @@ def test_json_is_the_list_of_the_contract(study):
         "baseline_accuracy",
         "matches_reference",
         "beats_baseline",
+        "exported_test_accuracy",
     ]
     assert entries[0]["params"]["heads"] == 8
     low, high = entries[0]["test_accuracy_interval"]

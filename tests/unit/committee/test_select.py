@@ -22,6 +22,7 @@ KEYS = [
     "baseline_accuracy",
     "matches_reference",
     "beats_baseline",
+    "exported_test_accuracy",
 ]
 
 

@@ -1,0 +1,106 @@
+"""How well a committee answers texts whose labels are known: over all, by label, and what it takes for what."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tlm_search.committee.interval import accuracy_interval
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """What a committee does with one label, of which there are so many ``rows``.
+
+    ``precision`` is None where it never says the label, ``recall`` where no row has it, ``f1`` where both is so.
+    """
+
+    label: str
+    rows: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """``rows`` have the ``label``, and the committee says ``predicted``."""
+
+    label: str
+    predicted: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """Figures of the ``scored`` rows of ``rows``; the others have no label.
+
+    ``without_text`` of the scored rows have an empty text, which is answered too. ``unknown_labels`` are those that the
+    committee does not know, with their rows; these count as wrong, and ``accuracy_of_known_labels`` leaves them out
+    (None where there are no others). ``macro_f1`` is the mean over the labels that a row has or the committee says.
+    """
+
+    rows: int
+    scored: int
+    without_text: int
+    without_label: int
+    right: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    macro_f1: float
+    labels: tuple[LabelScore, ...]
+    confusions: tuple[Confusion, ...]
+    unknown_labels: Mapping[str, int]
+    accuracy_of_known_labels: float | None
+
+    def to_document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+
+def score(known: Sequence[str], texts: Sequence[str], labels: Sequence[str], predicted: Sequence[str]) -> Score:
+    """Hold the ``predicted`` labels of ``texts`` against the true ``labels``, which are empty where a row has none.
+
+    ``known`` are the labels that the committee knows, in its order. The figures are those of scikit-learn.
+
+    Raises:
+        ValueError: no row has a label.
+    """
+    from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+
+    rows = [row for row in zip(labels, predicted, strict=True) if row[0]]
+    if not rows:
+        raise ValueError(f"none of the {len(labels):,} rows has a label")
+    unknown = Counter(label for label, _ in rows if label not in known)
+    names = [*known, *sorted(unknown)]
+    place = {name: number for number, name in enumerate(names)}
+    true, said = np.array([[place[label], place[answer]] for label, answer in rows]).T
+    by_label = precision_recall_fscore_support(true, said, labels=range(len(names)), zero_division=math.nan)
+    precision, recall, f1, counts = (values.tolist() for values in by_label)
+    right = true == said
+    confused = Counter(row for row in rows if row[0] != row[1])
+    ranked = sorted(confused, key=lambda row: (-confused[row], place[row[0]], place[row[1]]))
+    right_of_known = right[true < len(known)]
+    return Score(
+        rows=len(labels),
+        scored=len(rows),
+        without_text=sum(not text for text, label in zip(texts, labels, strict=True) if label),
+        without_label=len(labels) - len(rows),
+        right=int(right.sum()),
+        accuracy=float(accuracy_score(true, said)),
+        accuracy_interval=accuracy_interval(right.astype(np.float64)),
+        macro_f1=float(f1_score(true, said, average="macro")),
+        labels=tuple(map(LabelScore, names, counts, *(map(_defined, values) for values in (precision, recall, f1)))),
+        confusions=tuple(Confusion(*row, confused[row]) for row in ranked),
+        unknown_labels=dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0]))),
+        accuracy_of_known_labels=float(right_of_known.mean()) if len(right_of_known) else None,
+    )
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value
