@@ -283,7 +283,8 @@ def _corpus(place: Path) -> dict[str, Any]:
 
 
 def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int) -> list[str]:
-    """Say what the tokens lose of the task's texts; nothing where a vocabulary takes long to train."""
+    """Say what the tokens lose of the task's texts; where a vocabulary takes long to train only about how many."""
+    from tlm_search.data.guess import tokens_about
     from tlm_search.data.losses import losses
     from tlm_search.data.tokenizer import encode
     from tlm_search.data.wordpiece import train_wordpiece
@@ -291,12 +292,24 @@ def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int)
     special = {role: number for number, role in enumerate(("pad", "unk", "cls", "sep", "mask"))}
     texts = [*task.train.texts, *task.validation.texts, *task.test.texts]
     if sum(map(len, (*documents, *texts))) > _MOST_CHARACTERS:
-        return []
+        return _cut([tokens_about(text) for text in texts], length=length, exact=False)
     trained = train_wordpiece(documents, vocabulary=vocabulary, strip_accents=False)
-    rows = list(encode(trained, texts, length=length + 1))
-    cut = sum(len(row) > length for row in rows)
-    said = [f"cut        {cut:,} of {len(texts):,} texts have more than {length} tokens"] if cut else []
-    return [*said, *losses(texts, rows, special, length=length, where=f"task {task.name}")]
+    rows = list(encode(trained, texts, length=_MOST_CHARACTERS))
+    seen = [row[: length + 1] for row in rows]
+    said = _cut([len(row) for row in rows], length=length, exact=True)
+    return [*said, *losses(texts, seen, special, length=length, where=f"task {task.name}")]
+
+
+def _cut(tokens: Sequence[float], *, length: int, exact: bool) -> list[str]:
+    """Say how many texts of so many ``tokens`` are cut to ``length``, and how much of them; nothing where none is."""
+    long = [count for count in tokens if count > length]
+    if not long:
+        return []
+    about, guessed = ("", "") if exact else ("about ", ", by their words")
+    return [
+        f"cut        {about}{len(long):,} of {len(tokens):,} texts have more than {length} tokens; {about}"
+        f"{1 - length * len(long) / sum(long):.0%} of their tokens are not read{guessed}"
+    ]
 
 
 def _guesses(guess: TaskGuess, account: str) -> list[str]:
@@ -304,6 +317,9 @@ def _guesses(guess: TaskGuess, account: str) -> list[str]:
     if guess.text is not None and guess.label is not None:
         others = f" (it could also be {', '.join(map(_quoted, guess.other_labels))})" if guess.other_labels else ""
         lines += [f"text       column {_quoted(guess.text)}", f"label      column {_quoted(guess.label)}{others}"]
+    if guess.other_texts:
+        columns = f"column{'s' if len(guess.other_texts) > 1 else ''} {', '.join(map(_quoted, guess.other_texts))}"
+        lines.append(f"not read   {columns}, which {'hold' if len(guess.other_texts) > 1 else 'holds'} texts too")
     counts = [f"{_quoted(name)} {count:,}" for name, count in list(guess.counts.items())[:5]]
     more = f" and {len(guess.counts) - 5} more" if len(guess.counts) > 5 else ""
     lines.append(f"labels     {', '.join(counts)}{more} different texts")

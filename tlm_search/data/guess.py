@@ -34,7 +34,8 @@ class TaskGuess:
     """A task as its file suggests it.
 
     ``text`` and ``label`` are columns, None in a layout without columns (FewRel). ``counts`` are the different texts of
-    each label, the most frequent first. ``length`` is in tokens.
+    each label, the most frequent first. ``length`` is in tokens. ``other_texts`` are columns of texts, none of which is
+    read.
     """
 
     text: str | None
@@ -42,6 +43,7 @@ class TaskGuess:
     other_labels: tuple[str, ...]
     counts: Mapping[str, int]
     length: int
+    other_texts: tuple[str, ...] = ()
 
     @property
     def rare(self) -> tuple[str, ...]:
@@ -58,6 +60,7 @@ def guess_task(place: Path, cache: Path, *, text: str | None = None, label: str 
         DataError: it cannot be read, no column can be the text or the label, or the labels have too few texts.
     """
     others: tuple[str, ...] = ()
+    other_texts: tuple[str, ...] = ()
     if not place.is_dir() and is_fewrel(json_of(place)):
         section = TaskSection(source=str(place))
     else:
@@ -68,10 +71,11 @@ def guess_task(place: Path, cache: Path, *, text: str | None = None, label: str 
         if label is None:
             label, *rest = label_columns({name: v for name, v in columns.items() if name != text}, str(place))
             others = tuple(rest)
+        other_texts = other_text_columns(columns, text, label, *others)
         section = TaskSection(source=str(place), text=text, label=label)
     data, _ = load_labelled(section, cache)
     counts = label_counts(data, str(place))
-    return TaskGuess(text, label, others, counts, length_of([text for text in data.texts if text]))
+    return TaskGuess(text, label, others, counts, length_of([text for text in data.texts if text]), other_texts)
 
 
 def columns_of(place: Path, *, labelled: bool) -> dict[str, list[Any]]:
@@ -107,6 +111,17 @@ def text_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:
     if not lengths:
         raise DataError(f"{where}: no column holds texts; its columns are: {', '.join(columns) or 'none'}")
     return max(lengths, key=lambda name: (name.lower() in _TEXT_NAMES, lengths[name]))
+
+
+def other_text_columns(columns: Mapping[str, Sequence[Any]], *known: str) -> tuple[str, ...]:
+    """Return the columns, without the ``known`` ones, of whose values most are texts of two words or more."""
+    found = []
+    for name, values in columns.items():
+        given = [value for value in values if value]
+        texts = sum(isinstance(value, str) and len(_WORD.findall(value)) > 1 for value in given)
+        if name not in known and 2 * texts > len(given):
+            found.append(name)
+    return tuple(found)
 
 
 def label_columns(columns: Mapping[str, Sequence[Any]], where: str) -> list[str]:
@@ -155,6 +170,11 @@ def length_of(texts: Sequence[str]) -> int:
     least, most, multiple = _LENGTHS
     tokens = _TOKENS_PER_WORD * words[math.ceil(0.9 * len(words)) - 1]
     return min(most, max(least, multiple * math.ceil(tokens / multiple)))
+
+
+def tokens_about(text: str) -> float:
+    """Return how many tokens a text has, by its words."""
+    return _TOKENS_PER_WORD * len(_WORD.findall(text))
 
 
 def vocabulary_of(documents: Sequence[str]) -> int:
