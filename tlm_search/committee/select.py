@@ -239,7 +239,9 @@ def _with_exported(choice: Choice, votes_of: VotesOf) -> Choice:
     """Add to a choice the test accuracy of its first members; all members are those of the candidate itself."""
     candidate = choice.candidate
     if candidate.size == len(candidate.trial.frontier):
-        return replace(choice, exported_test_accuracy=candidate.test_accuracy)
+        # The metrics hold it unrounded, also in older studies.
+        exact = candidate.trial.metrics.get("test_accuracy", candidate.test_accuracy)
+        return replace(choice, exported_test_accuracy=exact)
     votes = votes_of(candidate.trial)
     if votes is None:
         return choice
