@@ -53,7 +53,7 @@ def call(monkeypatch, capsys):
     """Run a command line in this process: ``call("status", "x")`` returns exit code, standard output and error."""
     from tlm_search.cli import main as command_line
 
-    heard = signal.getsignal(signal.SIGINT)
+    heard = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def invoke(*arguments):
         monkeypatch.setattr("sys.argv", ["tlm-search", *arguments])
@@ -63,4 +63,5 @@ def call(monkeypatch, capsys):
         return ended.value.code, printed.out, printed.err
 
     yield invoke
-    signal.signal(signal.SIGINT, heard)  # a command that was interrupted hears no more
+    for number, handler in heard.items():  # a command that was interrupted hears no more
+        signal.signal(number, handler)

@@ -110,6 +110,26 @@ def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, times:
     assert set(states) <= {"complete", "pruned"}
 
 
+@pytest.mark.parametrize("moment", ["reading", "starting Ray", "[3/400]", "[4/4]"])
+def test_sigterm_ends_a_run_as_ctrl_c_does(start: Start, moment: str) -> None:
+    """SLURM, Kubernetes and systemd end a job so. Ray's own handler would print a native stack and abort."""
+    trials = "4" if moment == "[4/4]" else "400"
+    process = start(
+        "run", "space.yaml", "--trials", trials, *(["--set", "trainer=bert"] if moment == "reading" else [])
+    )
+    lines_until(process, moment)
+    family = {pid for pid, _ in descendants(process.pid)}
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finish(process)
+    assert "SIGTERM received" not in err
+    assert "Traceback" not in err
+    if moment == "[4/4]" and code == 0:
+        return  # it was told after its last line
+    assert code == 130, err
+    assert f"tlm-search run space.yaml --trials {trials}" in err
+    wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()])
+
+
 def test_ctrl_c_while_ray_starts_ends_with_the_command_that_continues(start: Start) -> None:
     process = start("run", "space.yaml", "--trials", "400")
     lines_until(process, "starting Ray")

@@ -70,6 +70,9 @@ app.add_typer(store, name="store")
 def main() -> None:
     """Run one command; what the user can mend ends with a message and its exit code, without a traceback."""
     _prepare_output()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        # SLURM, Kubernetes and systemd end a job by it: as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         try:
             app()
@@ -111,8 +114,9 @@ def _flush_output() -> None:
 
 
 def _hear_no_more() -> None:
-    # One more Ctrl-C, in the second in which this process ends, would end it without its message and exit code.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # One more signal, in the second in which this process ends, would end it without its message and exit code.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def show(error: TlmSearchError) -> None:

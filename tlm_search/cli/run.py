@@ -65,19 +65,19 @@ def run(
             announce=display.announce,
             show=display.show,
         )
+        if session.driver.progress.complete and not session.interrupted:
+            try:
+                _conclude(session, storage, studies_dir)
+            except (UserError, OSError):
+                # A full disk ends a run and then leaves no room for its report: what ended the run says more.
+                session.driver.check_result(continue_with=again)
+                raise
     except ClusterError as error:
         raise ClusterError(error.message, hint=f"continue with: {again}") from error
-    except KeyboardInterrupt:  # before or after the trials
+    except KeyboardInterrupt:
         raise InterruptedStudyError("the study was interrupted", hint=f"continue with: {again}") from None
     if session.interrupted:
         raise InterruptedStudyError("the study was interrupted", hint=f"continue with: {again}")
-    if session.driver.progress.complete:
-        try:
-            _conclude(session, storage, studies_dir)
-        except (UserError, OSError):
-            # A full disk ends a run and then leaves no room for its report: what ended the run says more.
-            session.driver.check_result(continue_with=again)
-            raise
     session.driver.check_result(continue_with=again)
     if session.driver.stopped is not None:
         display.announce(f"{session.driver.stopped}; continue with: {again}")

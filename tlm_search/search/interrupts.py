@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 REASON = "the study was interrupted"
 STOPPING = (
@@ -28,12 +29,20 @@ class Interrupts:
     @contextmanager
     def heard(self) -> Iterator[None]:
         """Take the two signals, and give them back at the end."""
-        before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = self.take()
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def take(self) -> dict[int, Any]:
+        """Take the two signals, once more where somebody has taken them since; return who heard them before.
+
+        Ray's own handler of SIGTERM, in the system and unseen by Python, prints a native stack trace and aborts the
+        process after three seconds.
+        """
+        return {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
 
     @contextmanager
     def put_off(self) -> Iterator[None]:

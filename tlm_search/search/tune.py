@@ -61,6 +61,7 @@ def run_driver(
                     with interrupts.put_off():  # what has only half started cannot be ended
                         here = this_machine(with_gpus=bool(space.resources.gpus_per_trial))
                         there()
+                        interrupts.take()
                         shares = Shares(space, [here] if address is None else machines())
                         hooks = Hooks(driver, interrupts, workplace.logs, shares)
                     with watched(announce, collapse, joined=address is not None):
