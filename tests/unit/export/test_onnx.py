@@ -22,13 +22,13 @@ def export(finished, out, **options):
     return export_committee(finished.record, finished.store, chosen, out=out, **options)
 
 
-PRE_NORM = {"pooling": "mean", "depth": 2, "normalisation": "pre", "layer_weights": "shared"}
-
-
+OTHERWISE = {
+    "pooling": "mean", "depth": 2, "normalisation": "pre", "layer_weights": "shared", "convolution_layers": 1,
+}  # fmt: skip
 SPANS = {"pooling": "spans", "marked": True}
 
 
-@pytest.mark.parametrize("settings", [{}, PRE_NORM, {"convolution_layers": 1}, SPANS])
+@pytest.mark.parametrize("settings", [{}, OTHERWISE, SPANS], ids=["plain", "otherwise", "spans"])
 def test_the_graphs_equal_the_committee(tmp_path, settings):
     finished = finished_study(tmp_path, **settings)
     exported = export(finished, tmp_path / "out", onnx=True, int8=settings in ({}, SPANS))
