@@ -1,9 +1,9 @@
-"""Do the 95% intervals of accuracies, and of differences to the reference, hold the truth 95 times in 100?
+"""Do the 95% intervals of accuracies, other metrics, and differences to the reference, hold the truth 95 times in 100?
 
 Members with a known accuracy are simulated: an example has a difficulty that all members share, a member has a skill
 that all examples share, and each meets each with noise of its own. The true accuracy of a committee of k such members
-on such examples is computed once from a million draws. Then studies are simulated, and it is counted how often the
-interval of ``frontier`` holds the truth (the target is 92% to 98%).
+on such examples is computed once from a million draws, another metric from two hundred committees. Then studies are
+simulated, and it is counted how often the interval of ``frontier`` holds the truth (the target is 92% to 98%).
 Two members cannot tell how much others would differ: that the two agree says next to nothing. Their intervals are right
 where members differ by some points of accuracy, too wide where they are equal, and too narrow where they differ by ten.
 No prior on the difference that was tried serves all three (``studies/LOG.md``): the cells of the other two stand apart.
@@ -29,7 +29,10 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.frontier import frontier
 from tlm_search.committee.interval import paired_interval
+from tlm_search.committee.metrics import Metric, Named, interval_keys
 from tlm_search.committee.select import MARGIN
+from tlm_search.committee.vote import softmax
+from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
 LEAST, MOST = 0.92, 0.98
 APART = ("two, equal", "two, unequal")  # worlds that no prior serves beside "two members"
@@ -49,6 +52,13 @@ class World:
     difficulty: float
     skill: float
     noise: float
+    metric: str = "accuracy"
+    shares: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0)  # of the labels; members know them where the metric is another
+
+    @property
+    def judged_by(self) -> Metric:
+        """The metric; the first label is positive."""
+        return Metric(self.metric, 0 if self.metric in METRICS_OF_ONE_LABEL else None)
 
 
 WORLDS = (
@@ -66,33 +76,63 @@ WORLDS = (
     World("three members", members=3, rows=500, signal=2.0, difficulty=1.0, skill=0.3, noise=1.0),
     World("one member", members=1, rows=500, signal=2.0, difficulty=1.0, skill=0.0, noise=1.0),
 )
+RARE, SKEWED = (0.03, 0.97), (0.6, 0.3, 0.07, 0.03)
+OTHER_METRICS = tuple(
+    World(name, members, rows, signal, difficulty=1, skill=0.2 if members > 1 else 0, noise=1, metric=metric, shares=of)
+    for name, members, rows, signal, metric, of in (
+        ("even labels", 4, 500, 2.0, "macro_f1", (0.25,) * 4),
+        ("rare labels", 4, 1000, 3.0, "macro_f1", SKEWED),
+        ("rare labels", 4, 1000, 3.0, "balanced_accuracy", SKEWED),
+        ("one member", 1, 1000, 3.0, "macro_f1", SKEWED),
+        ("30 of 1,000", 4, 1000, 4.0, "f1", RARE),
+        ("90 of 3,000", 4, 3000, 4.0, "f1", RARE),
+        ("one member", 1, 1000, 4.0, "f1", RARE),
+        ("near 100%", 4, 1000, 9.0, "f1", RARE),
+        ("30 of 1,000", 4, 1000, 4.0, "precision", RARE),
+        ("30 of 1,000", 4, 1000, 4.0, "recall", RARE),
+        ("30 of 1,000", 4, 1000, 4.0, "average_precision", RARE),
+    )
+)
+COMMITTEES, THEIR_ROWS = 200, 20_000  # of which the truth of another metric is the mean
 TEXTS = (40, 100, 200, 1000)
 # Shares of the texts that only the committee has right, and only the reference.
 ONE_IS_RIGHT = ((0.0, 0.021), (0.01, 0.031), (0.05, 0.071), (0.02, 0.02))
 
 
-def logits_of(world: World, rows: int, random: np.random.Generator, *, fresh: bool = False) -> NDArray[np.float64]:
-    """Draw the logits (members, rows, classes) of one study; class 0 is the label.
+def logits_of(
+    world: World, labels: NDArray[np.int64], random: np.random.Generator, *, fresh: bool = False
+) -> NDArray[np.float64]:
+    """Draw the logits (members, rows, classes) of one study.
 
     ``fresh``: each example meets members of its own, which leaves the expected accuracy as it is.
     """
-    shared = random.normal(size=(rows, CLASSES)) * world.difficulty
+    rows, classes = len(labels), len(world.shares)
+    shared = random.normal(size=(rows, classes)) * world.difficulty
     skill = random.normal(size=(world.members, rows if fresh else 1)) * world.skill
-    logits = shared + random.normal(size=(world.members, rows, CLASSES)) * world.noise
-    logits[:, :, 0] += world.signal + skill
-    return logits
+    logits = shared + random.normal(size=(world.members, rows, classes)) * world.noise
+    logits[:, np.arange(rows), labels] += world.signal + skill
+    return logits if world.metric == "accuracy" else logits + np.log(world.shares)
 
 
-def true_accuracies(world: World, random: np.random.Generator, *, draws: int = DRAWS) -> NDArray[np.float64]:
-    """Return the accuracy of committees of 1..K members on all possible examples."""
-    right = np.zeros(world.members)
-    for _ in range(draws // BLOCK):
-        logits = logits_of(world, BLOCK, random, fresh=True)
-        probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        probabilities /= probabilities.sum(axis=-1, keepdims=True)
-        votes = np.cumsum(probabilities, axis=0)
-        right += (votes.argmax(axis=-1) == 0).sum(axis=1)
-    return right / (draws // BLOCK * BLOCK)
+def labels_of(world: World, rows: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Draw the labels of the rows."""
+    if world.metric == "accuracy":
+        return np.zeros(rows, dtype=np.int64)
+    return random.choice(len(world.shares), size=rows, p=world.shares)
+
+
+def true_metrics(world: World, random: np.random.Generator, *, draws: int = DRAWS) -> NDArray[np.float64]:
+    """Return the metric of committees of 1..K members on all possible examples."""
+    of_accuracy = world.metric == "accuracy"
+    blocks, rows = (max(draws // BLOCK, 1), BLOCK) if of_accuracy else (COMMITTEES, THEIR_ROWS)
+    reached = np.zeros(world.members)
+    for _ in range(blocks):
+        labels = labels_of(world, rows, random)
+        probabilities = softmax(logits_of(world, labels, random, fresh=of_accuracy))
+        votes = np.cumsum(probabilities, axis=0) / np.arange(1, world.members + 1)[:, None, None]
+        named = Named(votes.argmax(axis=-1), votes[..., 0], labels, len(world.shares))
+        reached += named.values(world.judged_by)
+    return reached / blocks
 
 
 @dataclass(frozen=True)
@@ -100,8 +140,9 @@ class Coverage:
     """How often the intervals held the truth, and how wide they were, by committee size."""
 
     world: str
+    metric: str
     size: int
-    accuracy: float
+    truth: float
     coverage: float
     width: float
 
@@ -120,18 +161,18 @@ def verdict(row: Coverage, *, simulations: int) -> str:
 def coverage(world: World, *, simulations: int, seed: int = 0, draws: int = DRAWS) -> list[Coverage]:
     """Simulate studies of ``world`` and count, for each committee size, the intervals that hold the truth."""
     random = np.random.default_rng(seed)
-    truth = true_accuracies(world, random, draws=draws)
-    labels = np.zeros(world.rows, dtype=np.int64)
+    truth = true_metrics(world, random, draws=draws)
     bounds = np.empty((simulations, world.members, 2))
     for simulation in range(simulations):
-        logits = logits_of(world, world.rows, random)
-        rows = frontier(logits[:, :1], logits, labels[:1], labels)
-        bounds[simulation] = [(row["test_low"], row["test_high"]) for row in rows]
+        labels = labels_of(world, world.rows, random)
+        logits = logits_of(world, labels, random)
+        rows = frontier(logits[:, :1], logits, labels[:1], labels, metric=world.judged_by)
+        bounds[simulation] = [[row[key] for key in interval_keys("test", world.metric)] for row in rows]
     low, high = bounds[..., 0], bounds[..., 1]
     held = ((low <= truth) & (truth <= high)).mean(axis=0)
     width = (high - low).mean(axis=0)
     return [
-        Coverage(world.name, size + 1, float(truth[size]), float(held[size]), float(width[size]))
+        Coverage(world.name, world.metric, size + 1, float(truth[size]), float(held[size]), float(width[size]))
         for size in range(world.members)
     ]
 
@@ -166,7 +207,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    results = [row for world in WORLDS for row in coverage(world, simulations=arguments.simulations)]
+    results = [row for world in (*WORLDS, *OTHER_METRICS) for row in coverage(world, simulations=arguments.simulations)]
     pairs = [paired(texts, *apart, simulations=arguments.simulations) for texts in TEXTS for apart in ONE_IS_RIGHT]
     seconds = time.perf_counter() - started
     verdicts = [verdict(row, simulations=arguments.simulations) for row in results]
@@ -182,7 +223,7 @@ def main() -> int:
     else:
         for row, said in zip(results, verdicts, strict=True):
             print(
-                f"{row.world:16s} size {row.size:2d}  accuracy {row.accuracy:6.1%}  "
+                f"{row.world:16s} size {row.size:2d}  {row.metric.replace('_', ' '):17s} {row.truth:6.1%}  "
                 f"coverage {row.coverage:6.1%}  width {100 * row.width:4.1f} points"
                 f"{'  ' + said if said else ''}"
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tlm_search.committee.metrics import metric_of
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.simulated import simulated_data
 from tlm_search.errors import TrainingError
@@ -93,7 +94,8 @@ class Bench:
                 break
             try:
                 settings, seed = job.settings, self.space.seed
-                rungs = run_trial(settings, seed=seed, data=self.data, store=self.store, trainer=self.trainer)
+                at = {"data": self.data, "store": self.store, "trainer": self.trainer}
+                rungs = run_trial(settings, seed=seed, metric=metric_of(self.space.task, self.data.labels), **at)
                 go_on, size = True, 0
                 while go_on:
                     before_rung(job, size)

@@ -91,12 +91,15 @@ def table_of(record: StudyRecord, choices: Sequence[Choice]) -> Table:
     from rich.text import Text
 
     from tlm_search.committee.candidates import whole
+    from tlm_search.committee.metrics import metric_words
     from tlm_search.report.tables import baseline_words, configuration_words
     from tlm_search.search.record import TrialRecord
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("configuration", min_width=12, max_width=44)
+    if record.space.task.metric != "accuracy":
+        table.caption = f"validation and test: {metric_words(record.space.task.metric)}"
     for title in ("size", "val. %", "test % (95%)", "ms", "params", "match"):
         table.add_column(title, justify="right", no_wrap=True)
     for choice in choices:
@@ -120,8 +123,8 @@ def _numbers(candidate: Candidate) -> list[str]:
     low, high = candidate.test_interval
     return [
         str(candidate.size),
-        f"{100 * candidate.validation_accuracy:.1f}",
-        f"{100 * candidate.test_accuracy:.1f} ({100 * low:.1f}-{100 * high:.1f})",
+        f"{100 * candidate.validation_metric:.1f}",
+        f"{100 * candidate.test_metric:.1f} ({100 * low:.1f}-{100 * high:.1f})",
         number(candidate.latency_ms),
         compact(candidate.parameters),
     ]

@@ -87,11 +87,11 @@ def members_in_words(progress: Progress) -> str:
 
 
 def best_in_words(progress: Progress) -> str:
-    """Say the best trial's test accuracy beside the reference's."""
+    """Say what the best trial reaches beside the reference."""
     best = progress.best
-    words = "none yet" if best is None else f"trial {best.trial}: {_accuracies(best.metrics)}"
+    words = "none yet" if best is None else f"trial {best.trial}: {_judged(best.metrics, progress.metric)}"
     if progress.reference is not None:
-        return f"{words}; reference: {_accuracies(progress.reference)}"
+        return f"{words}; reference: {_judged(progress.reference, progress.metric)}"
     if progress.reference_tries > 1 and progress.reference_done < progress.reference_tries:
         return f"{words}; {progress.reference_done} of {progress.reference_tries} tries of the reference done"
     return f"{words}; the reference is in training" if progress.reference_running else words
@@ -107,5 +107,5 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole % 3600 // 60:02} h"
 
 
-def _accuracies(metrics: Mapping[str, float]) -> str:
-    return f"validation {metrics['validation_accuracy']:.4f}, test {metrics['test_accuracy']:.4f}"
+def _judged(metrics: Mapping[str, float], metric: str) -> str:
+    return f"validation {metrics[f'validation_{metric}']:.4f}, test {metrics[f'test_{metric}']:.4f}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tlm_search.search.record import BaselineRecord, StudentRecord, StudyRecord
 
 _FAILURES_SHOWN = 5
+_SPLITS = ("validation", "test")
 
 
 def status(
@@ -94,47 +95,47 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
     if summary["reference"] is not None:
         lines.append(f"reference  {_reference_in_words(summary['reference'])}")
     if (baseline := summary["baseline"]) is not None:
-        low, high = baseline["test_accuracy_interval"]
-        lines.append(
-            f"baseline   linear model of {baseline['features']}: validation accuracy "
-            f"{baseline['validation_accuracy']:.4f}, test {baseline['test_accuracy']:.4f} ({low:.4f} to {high:.4f})"
-        )
+        lines.append(f"baseline   linear model of {baseline['features']}: {_in_words(baseline)}")
     for student in summary["students"]:
         lines.append(
-            f"student    of trial {student['trial']}, {student['committee_size']} members: validation accuracy "
-            f"{student['validation_accuracy']:.4f}, test {student['test_accuracy']:.4f}"
+            f"student    of trial {student['trial']}, {student['committee_size']} members: {_in_words(student)}"
         )
     if best is not None:
-        low, high = best["test_accuracy_interval"]
-        lines.append(
-            f"best       trial {best['trial']}, {best['committee_size']} members: validation accuracy "
-            f"{best['validation_accuracy']:.4f}, test {best['test_accuracy']:.4f} ({low:.4f} to {high:.4f})"
-        )
+        lines.append(f"best       trial {best['trial']}, {best['committee_size']} members: {_in_words(best)}")
     elif trials["complete"]:
         lines.append("best       none: no committee keeps to the constraints of the study")
     lines += [f"failed     trial {failure['trial']}: {failure['error']}" for failure in summary["failures"]]
     return lines
 
 
+def _in_words(entry: dict[str, Any]) -> str:
+    """Say what ``judged`` returned."""
+    from tlm_search.committee.metrics import metric_words
+
+    low, high = entry["test_metric_interval"]
+    reached = f"{entry['validation_metric']:.4f}, test {entry['test_metric']:.4f} ({low:.4f} to {high:.4f})"
+    return f"validation {metric_words(entry['metric'])} {reached}"
+
+
 def _student(student: StudentRecord) -> dict[str, Any]:
+    from tlm_search.committee.select import judged
+
     single = student.result.frontier[0]
     return {
         "trial": student.trial,
         "committee_size": student.size,
         "documents": student.documents,
         "seeds": len(student.result.members),
-        "validation_accuracy": single["validation_accuracy"],
-        "test_accuracy": single["test_accuracy"],
-        "test_accuracy_interval": [single["test_low"], single["test_high"]],
+        **judged(single),
     }
 
 
 def _baseline(baseline: BaselineRecord) -> dict[str, Any]:
+    from tlm_search.committee.select import judged
+
     single = baseline.frontier[0]
     return {
-        "validation_accuracy": single["validation_accuracy"],
-        "test_accuracy": single["test_accuracy"],
-        "test_accuracy_interval": [single["test_low"], single["test_high"]],
+        **judged(single),
         "features": baseline.features,
         "c": baseline.c,
         "seconds": baseline.seconds,
@@ -151,7 +152,9 @@ def _reference(record: StudyRecord) -> dict[str, Any] | None:
         return trials
     if reference.error is not None:
         return {"error": reference.error, **trials}
-    return {"committee_size": len(reference.members), **reference.metrics, **trials}
+    metric = record.space.task.metric
+    named = {"metric": metric, **{f"{split}_metric": reference.metrics[f"{split}_{metric}"] for split in _SPLITS}}
+    return {"committee_size": len(reference.members), **reference.metrics, **named, **trials}
 
 
 def _reference_in_words(reference: dict[str, Any]) -> str:
@@ -160,5 +163,8 @@ def _reference_in_words(reference: dict[str, Any]) -> str:
         return f"failed: {reference['error']}"
     if "validation_accuracy" not in reference:
         return f"{done} of {of} tries done; the best on validation is chosen when all are"
-    words = f"validation accuracy {reference['validation_accuracy']:.4f}, test {reference['test_accuracy']:.4f}"
+    from tlm_search.committee.metrics import metric_words
+
+    words = f"validation {metric_words(reference['metric'])} {reference['validation_metric']:.4f}"
+    words += f", test {reference['test_metric']:.4f}"
     return f"{words}, the best on validation of {of} tries" if of > 1 else words

@@ -101,6 +101,7 @@ def timed(space: Space, studies_dir: str) -> Timing:
     Raises:
         UserError: nothing is trained here: the trainer is simulated, or trials need a GPU that this machine has not.
     """
+    from tlm_search.committee.metrics import metric_of
     from tlm_search.data.account import account_of
     from tlm_search.data.prepare import prepare
     from tlm_search.errors import UserError
@@ -124,6 +125,7 @@ def timed(space: Space, studies_dir: str) -> Timing:
     concurrent = shares.concurrent()
     root = store_root(studies_folder(studies_dir))
     data = prepare(space, root, progress=lambda step: print(step, file=sys.stderr))
+    metric_of(space.task, data.labels)  # refuses a label that the data do not have
     print("timing a few updates of each kind of training", file=sys.stderr)
     from tlm_search.members.pace import Pace
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from tlm_search.committee.metrics import interval_keys
 from tlm_search.digest import canonical_json
 
 
@@ -36,20 +37,38 @@ AnyTrial = TypeVar("AnyTrial", bound=Trial)
 class Candidate:
     """A committee of ``size`` members of one configuration. What it costs is None where it was not measured.
 
-    ``parameters``, ``training_flops`` and ``training_seconds`` are those of the whole committee.
+    ``parameters``, ``training_flops`` and ``training_seconds`` are those of the whole committee. ``validation_metric``
+    and ``test_metric`` are what the task is judged by, accuracy or another ``metric`` by name, and the intervals are
+    theirs. ``row`` is the committee's record of the frontier.
     """
 
     trial: Trial
     size: int
-    validation_accuracy: float
+    metric: str
+    validation_metric: float
     validation_interval: tuple[float, float]
-    test_accuracy: float
+    test_metric: float
     test_interval: tuple[float, float]
     latency_ms: float | None
     parameters: float | None
     training_flops: float | None
     training_seconds: float | None
-    validation_cross_entropy: float | None
+    row: Mapping[str, Any]
+
+    @property
+    def validation_accuracy(self) -> float:
+        """The accuracy on validation, whatever the metric."""
+        return float(self.row["validation_accuracy"])
+
+    @property
+    def test_accuracy(self) -> float:
+        """The accuracy on test, whatever the metric."""
+        return float(self.row["test_accuracy"])
+
+    def measured(self, name: str) -> float | None:
+        """Return a metric that a constraint may name; None where it was not measured."""
+        value = getattr(self, name, None)
+        return self.row.get(name) if value is None else value
 
 
 def configurations(trials: Iterable[AnyTrial]) -> list[AnyTrial]:
@@ -82,23 +101,26 @@ def candidates(trial: Trial) -> list[Candidate]:
         # All members cost the same; where that is not all, each size has its own.
         return float(row.get(name, value * row["size"] / members))
 
-    return [
-        Candidate(
+    def candidate(row: Mapping[str, Any]) -> Candidate:
+        name = row.get("metric", "accuracy")
+        validation, test = (tuple(row[key] for key in interval_keys(split, name)) for split in ("validation", "test"))
+        return Candidate(
             trial=trial,
             size=row["size"],
-            validation_accuracy=row["validation_accuracy"],
-            validation_interval=(row["validation_low"], row["validation_high"]),
-            test_accuracy=row["test_accuracy"],
-            test_interval=(row["test_low"], row["test_high"]),
+            metric=name,
+            validation_metric=row[f"validation_{name}"],
+            validation_interval=(validation[0], validation[1]),
+            test_metric=row[f"test_{name}"],
+            test_interval=(test[0], test[1]),
             # Latency is not proportional to the size, so that of another size is never computed from it.
             latency_ms=metrics.get("latency_ms") if row["size"] == members else row.get("latency_ms"),
             parameters=cost("parameters", row),
             training_flops=cost("training_flops", row),
             training_seconds=cost("training_seconds", row),
-            validation_cross_entropy=row.get("validation_cross_entropy"),
+            row=row,
         )
-        for row in trial.frontier
-    ]
+
+    return [candidate(row) for row in trial.frontier]
 
 
 def whole(trial: Trial) -> Candidate | None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.committee.interval import RESAMPLES, Spread, member_spread, redrawn
+from tlm_search.committee.metrics import ACCURACY, Metric, parts_of_votes
 from tlm_search.committee.vote import Floats, Integers, softmax
 
 MOST_GROUPS = 8  # of members that are left out in turn; more would say little more, and cost
@@ -64,12 +65,12 @@ def jackknifed(statistic: Callable[[NDArray[np.intp]], Rows], members: int) -> S
     return Side(rows, member_spread(without, scale=(len(groups) - 1) / len(groups)), members)
 
 
-def committee(logits: Floats, labels: Integers) -> Side:
+def committee(logits: Floats, labels: Integers, metric: Metric = ACCURACY) -> Side:
     """Return the soft vote of all members, logits (members, rows, classes)."""
     probabilities = softmax(logits)
 
     def right(members: NDArray[np.intp]) -> Rows:
-        return np.asarray(probabilities[members].mean(axis=0).argmax(axis=-1) == labels, dtype=np.float64)
+        return np.asarray(parts_of_votes(probabilities[members].mean(axis=0, keepdims=True), labels, metric)[0])
 
     return jackknifed(right, len(logits))
 

@@ -7,8 +7,8 @@ Every subset is used where there are few; else a seeded sample in which every me
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.committee.interval import Spread, accuracy_interval, member_spread
+from tlm_search.committee.metrics import ACCURACY, Metric, Named, interval_keys, texts_that_count
 from tlm_search.committee.vote import (
     CALIBRATION_BINS,
     SMALLEST_PROBABILITY,
@@ -31,12 +32,10 @@ BLOCK = 100_000  # votes (committees x rows) that are scored at once: the arrays
 
 @dataclass(frozen=True)
 class _Scores:
-    """Scores of committees, one entry (or row) each; ``right`` is (committees, rows), 1 where the vote is the label."""
+    """Scores of committees by their names: ``values`` (committees,), and the rows' ``parts`` (committees, rows)."""
 
-    right: NDArray[np.float64]
-    cross_entropy: NDArray[np.float64]
-    macro_f1: NDArray[np.float64]
-    calibration_error: NDArray[np.float64]
+    values: Mapping[str, NDArray[np.float64]]
+    parts: Mapping[str, NDArray[np.float64]]
 
 
 def frontier(
@@ -45,15 +44,18 @@ def frontier(
     validation_labels: Integers,
     test_labels: Integers,
     *,
+    metric: Metric = ACCURACY,
     seed: int = 0,
     max_subsets: int = MAX_SUBSETS,
 ) -> list[dict[str, Any]]:
     """Return one record for each committee size 1..K.
 
-    Logits have the shape (members, rows, classes), the same members in both. Each record holds ``size``; for
-    validation and test the mean ``accuracy`` and ``cross_entropy`` over the subsets and the 95% interval ``low``,
-    ``high`` of the accuracy; for test ``macro_f1``, ``calibration_error``, and ``subset_low``, ``subset_high``, between
-    which lie 95% of the subsets; and the number of ``subsets``.
+    Logits have the shape (members, rows, classes), the same members in both. Each record holds ``size`` and the number
+    of ``subsets``; for validation and test the means over the subsets of ``accuracy``, ``balanced_accuracy``,
+    ``macro_f1``, ``cross_entropy`` and ``calibration_error``, where a label is positive also of its metrics; the 95%
+    interval ``low``, ``high`` of the accuracy, and ``<name>_low``, ``<name>_high`` of the other metrics that have one;
+    ``subset_low``, ``subset_high``, between which 95% of the subsets have the metric on test; and, unless it is
+    accuracy, the name of the ``metric``.
 
     The interval is that of a committee of this size whose members are trained anew, on new examples:
     ``accuracy_interval`` with the variance over members V(k). V(1) is that of the mean of K single members, V(K) the
@@ -67,48 +69,46 @@ def frontier(
     _check(validation_logits, test_logits, validation_labels, test_labels)
     members = len(test_logits)
     weights = [_subsets(members, size, seed=seed, most=max_subsets) for size in range(1, members + 1)]
-    validation = _scores(validation_logits, weights, validation_labels)
-    test = _scores(test_logits, weights, test_labels)
-    rows = []
-    for size, at_validation, at_test in zip(range(1, members + 1), validation, test, strict=True):
-        accuracies = at_test.right.mean(axis=1)
-        validation_low, validation_high = _interval(validation, size)
-        test_low, test_high = _interval(test, size)
-        subset_low, subset_high = np.quantile(accuracies, (0.025, 0.975))
-        rows.append(
-            {
-                "size": size,
-                "validation_accuracy": float(at_validation.right.mean(axis=1).mean()),
-                "validation_low": validation_low,
-                "validation_high": validation_high,
-                "test_accuracy": float(accuracies.mean()),
-                "test_low": test_low,
-                "test_high": test_high,
-                "subset_low": float(subset_low),
-                "subset_high": float(subset_high),
-                "subsets": len(accuracies),
-                "test_cross_entropy": float(at_test.cross_entropy.mean()),
-                "test_macro_f1": float(at_test.macro_f1.mean()),
-                "test_calibration_error": float(at_test.calibration_error.mean()),
-                "validation_cross_entropy": float(at_validation.cross_entropy.mean()),
-            }
-        )
-    return rows
+    names = metric.with_interval
+    splits = {
+        "validation": (_scores(validation_logits, weights, validation_labels, metric, names), validation_labels),
+        "test": (_scores(test_logits, weights, test_labels, metric, names), test_labels),
+    }
+    records = []
+    for size in range(1, members + 1):
+        record: dict[str, Any] = {"size": size}
+        for split, (scores, labels) in splits.items():
+            at = scores[size - 1]
+            record |= {f"{split}_{name}": float(values.mean()) for name, values in at.values.items()}
+            for name in names:
+                texts = texts_that_count(replace(metric, name=name), labels)
+                bounds = _interval([score.parts[name] for score in scores], size, texts=texts)
+                record |= dict(zip(interval_keys(split, name), bounds, strict=True))
+        of_subsets = splits["test"][0][size - 1].values[metric.name]
+        low, high = np.quantile(of_subsets, (0.025, 0.975))
+        record |= {"subset_low": float(low), "subset_high": float(high), "subsets": len(of_subsets)}
+        records.append(record if metric.name == "accuracy" else {**record, "metric": metric.name})
+    return records
 
 
-def right_share(logits: Floats, labels: Integers, *, size: int, seed: int = 0) -> NDArray[np.float64]:
+def right_share(
+    logits: Floats, labels: Integers, *, size: int, metric: Metric = ACCURACY, seed: int = 0
+) -> NDArray[np.float64]:
     """Return for each row the share of the committees of ``size`` that are right, (rows,).
 
-    ``logits`` (members, rows, classes) are those of all members; the committees are those of ``frontier``, so the mean
-    over the rows is its accuracy of this size.
+    Of another ``metric`` it is the row's mean part. ``logits`` (members, rows, classes) are those of all members; the
+    committees are those of ``frontier``, so the mean over the rows is its accuracy, or metric, of this size.
     """
-    return np.asarray(right_shares(logits, labels, sizes=[size], seed=seed)[0])
+    return np.asarray(right_shares(logits, labels, sizes=[size], metric=metric, seed=seed)[0])
 
 
-def right_shares(logits: Floats, labels: Integers, *, sizes: Sequence[int], seed: int = 0) -> NDArray[np.float64]:
+def right_shares(
+    logits: Floats, labels: Integers, *, sizes: Sequence[int], metric: Metric = ACCURACY, seed: int = 0
+) -> NDArray[np.float64]:
     """Return ``right_share`` of several sizes, (sizes, rows), in one pass over the members."""
     weights = [_subsets(len(logits), size, seed=seed, most=MAX_SUBSETS) for size in sizes]
-    return np.stack([scores.right.mean(axis=0) for scores in _scores(logits, weights, labels)])
+    scores = _scores(logits, weights, labels, metric, (metric.name,))
+    return np.stack([score.parts[metric.name].mean(axis=0) for score in scores])
 
 
 def _check(*arrays: NDArray[Any]) -> None:
@@ -138,19 +138,27 @@ def _subsets(members: int, size: int, *, seed: int, most: int) -> NDArray[np.flo
     return weights
 
 
-def _scores(logits: Floats, weights: list[NDArray[np.float64]], labels: Integers) -> list[_Scores]:
-    """Score the committees of each size; ``weights`` has one array per size."""
+def _scores(
+    logits: Floats, weights: list[NDArray[np.float64]], labels: Integers, metric: Metric, names: Sequence[str]
+) -> list[_Scores]:
+    """Score the committees of each size; ``weights`` has one array per size, ``names`` are metrics to have parts of."""
     rows = logits.shape[1]
     by_class = np.ascontiguousarray(softmax(logits).transpose(2, 0, 1))  # (classes, members, rows)
     of_label = by_class[labels, :, np.arange(rows)].T  # (members, rows)
     stacked = np.concatenate(weights)
     step = max(BLOCK // rows, 1)
     blocks = [
-        _score_block(by_class, of_label, stacked[start : start + step], labels)
+        _score_block(by_class, of_label, stacked[start : start + step], labels, metric, names)
         for start in range(0, len(stacked), step)
     ]
-    whole = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
-    return [_Scores(*(part[bounds] for part in whole)) for bounds in _bounds(weights)]
+    values, parts = (
+        {name: np.concatenate([getattr(block, kind)[name] for block in blocks]) for name in getattr(blocks[0], kind)}
+        for kind in ("values", "parts")
+    )
+    return [
+        _Scores(*({name: array[bounds] for name, array in arrays.items()} for arrays in (values, parts)))
+        for bounds in _bounds(weights)
+    ]
 
 
 def _bounds(weights: list[NDArray[np.float64]]) -> Iterator[slice]:
@@ -161,8 +169,13 @@ def _bounds(weights: list[NDArray[np.float64]]) -> Iterator[slice]:
 
 
 def _score_block(
-    by_class: NDArray[np.float64], of_label: NDArray[np.float64], weights: NDArray[np.float64], labels: Integers
-) -> tuple[NDArray[np.float64], ...]:
+    by_class: NDArray[np.float64],
+    of_label: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    labels: Integers,
+    metric: Metric,
+    names: Sequence[str],
+) -> _Scores:
     """Score a few committees in one pass over the classes; no array of committees x rows x classes is made."""
     classes, _, rows = by_class.shape
     committees = len(weights)
@@ -172,40 +185,32 @@ def _score_block(
         probability = weights @ by_class[index]
         np.copyto(predicted, index, where=probability > confidence)
         np.maximum(confidence, probability, out=confidence)
-    right = predicted == labels
     said = np.maximum(weights @ of_label, SMALLEST_PROBABILITY)
-
-    def count(which: NDArray[np.integer], of: int, values: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Count (or add up ``values``) by committee and by ``which`` of so many kinds."""
-        place = which + np.arange(committees)[:, None] * of
-        added = None if values is None else values.ravel()
-        return np.bincount(place.ravel(), weights=added, minlength=committees * of).reshape(committees, of)
-
-    hits = count(predicted, classes, right)
-    seen = count(predicted, classes) + np.bincount(labels, minlength=classes)
-    with np.errstate(invalid="ignore"):
-        by_class_f1 = np.where(seen > 0, 2 * hits / seen, 0)
-    gaps = count(calibration_bin(confidence), CALIBRATION_BINS, confidence - right)
-    return (
-        right.astype(np.float64),
-        -np.log(said).mean(axis=1),
-        by_class_f1.sum(axis=1) / (seen > 0).sum(axis=1),
-        np.abs(gaps).sum(axis=1) / rows,
+    positive = None if metric.positive is None else weights @ by_class[metric.positive]
+    named = Named(predicted, positive, labels, classes)
+    parts = {name: named.parts(replace(metric, name=name)) for name in names}
+    values = {name: named.values(replace(metric, name=name)) for name in metric.measured}
+    place = calibration_bin(confidence) + np.arange(committees)[:, None] * CALIBRATION_BINS
+    gaps = np.bincount(
+        place.ravel(), weights=(confidence - named.right).ravel(), minlength=committees * CALIBRATION_BINS
     )
+    values["cross_entropy"] = -np.log(said).mean(axis=1)
+    values["calibration_error"] = np.abs(gaps.reshape(committees, -1)).sum(axis=1) / rows
+    return _Scores(values, parts)
 
 
-def _interval(scores: list[_Scores], size: int) -> tuple[float, float]:
-    """Return the interval of the accuracy of committees of ``size``; ``scores`` has one entry per size 1..K."""
-    members = len(scores)
-    share = scores[size - 1].right.mean(axis=0)
+def _interval(parts: list[NDArray[np.float64]], size: int, *, texts: float) -> tuple[float, float]:
+    """Return the interval of a metric of committees of ``size``; ``parts`` has those of each size 1..K."""
+    members = len(parts)
+    share = parts[size - 1].mean(axis=0)
     if members == 1:
-        return accuracy_interval(share)
-    alone = member_spread(scores[0].right, scale=1 / (members * (members - 1)))
-    whole = member_spread(scores[members - 2].right, scale=(members - 1) / members)
+        return accuracy_interval(share, texts=texts)
+    alone = member_spread(parts[0], scale=1 / (members * (members - 1)))
+    whole = member_spread(parts[members - 2], scale=(members - 1) / members)
     near = (1 / size - 1 / members) / (1 - 1 / members)  # 1 at a single member, 0 at the whole committee
     spread = Spread(
         raw=near * alone.raw + (1 - near) * whole.raw,
         noise=near * alone.noise + (1 - near) * whole.noise,
         freedom=members - 1,
     )
-    return accuracy_interval(share, spread)
+    return accuracy_interval(share, spread, texts=texts)

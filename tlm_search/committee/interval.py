@@ -13,6 +13,7 @@ SMALLEST_FREEDOM = 2.0
 PRIOR_SCALE = 0.03  # accuracy by which members that differ in their seed alone commonly differ
 PRIOR_POINTS = 400
 RESAMPLES = 5_000
+MOST_VALUES = 500  # different ones that are redrawn; what is lost between neighbours is no millionth of the variance
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,20 @@ def member_spread(right: NDArray[np.float64], *, scale: float) -> Spread:
     return Spread(raw=raw, noise=noise, freedom=members - 1)
 
 
-def accuracy_interval(share: NDArray[np.float64], members: Spread | None = None) -> tuple[float, float]:
+def accuracy_interval(
+    share: NDArray[np.float64], members: Spread | None = None, *, texts: float | None = None
+) -> tuple[float, float]:
     """Return the 95% interval of the accuracy that other examples and other members of the same kind would show.
 
-    ``share`` holds, for each example, the share of committees that are right. The variance of its mean is
+    ``share`` holds, for each example, the share of committees that are right; or its part in another metric, which
+    ``metrics`` explains and which is the mean of so many ``texts`` in effect. The variance of its mean is
 
         V = var(share) / n  +  V_members
 
     by the law of total variance: the first term is the variance over examples for the members at hand, the second the
     variance over members of the accuracy on all possible examples (None: one member, which tells nothing about others).
     The interval is Wilson's score interval with the effective number of examples p (1 - p) / V and the quantile of
-    Student's t, so that it stays within 0..1 and is not empty at 0 or 1.
+    Student's t, so that it stays within 0..1 and is not empty at 0 or 1, where that number is ``texts``.
 
     Two members estimate V_members with a single degree of freedom: in one study of ten they happen to agree, and an
     estimate near 0 would make the interval far too narrow. There the standard deviation of members has a prior, a
@@ -74,7 +78,7 @@ def accuracy_interval(share: NDArray[np.float64], members: Spread | None = None)
     parameters in hierarchical models" (few groups).
     """
     examples = len(share)
-    mean = float(share.mean())
+    mean = min(max(float(share.mean()), 0.0), 1.0)
     by_example = float(share.var()) / max(examples - 1, 1)
     variance, quantile = by_example, NORMAL_QUANTILE
     if members is not None and members.freedom == 1:
@@ -86,21 +90,25 @@ def accuracy_interval(share: NDArray[np.float64], members: Spread | None = None)
         uncertainty = by_example**2 / max(examples - 1, 1) + members.raw**2 / members.freedom
         quantile = float(stdtrit(max(variance**2 / uncertainty, SMALLEST_FREEDOM), 0.975))
     binomial = mean * (1 - mean)
-    effective = float(examples) if variance <= 0 or binomial <= 0 else binomial / variance
+    effective = float(texts or examples) if variance <= 0 or binomial <= 0 else binomial / variance
     return _wilson(mean, effective, quantile)
 
 
-def paired_interval(a: NDArray[Any], b: NDArray[Any], *, seed: int = 0) -> tuple[float, float, float]:
+def paired_interval(
+    a: NDArray[Any], b: NDArray[Any], *, seed: int = 0, largest: float = 1.0
+) -> tuple[float, float, float]:
     """Return the accuracy of ``a`` minus that of ``b`` on the same rows, with its 95% interval (mean, low, high).
 
-    ``a`` and ``b`` hold for each row whether the committee is right, or the share of several committees that are. The
-    interval is that of the percentile bootstrap over rows, ``redrawn``. It holds for these very members; that others
-    could have been trained is not counted.
+    ``a`` and ``b`` hold for each row whether the committee is right, or the share of several committees that are, or
+    its part in another metric, where one row shows a difference of ``largest`` at most. The interval is that of the
+    percentile bootstrap over rows, ``redrawn``. It holds for these very members; that others could have been trained is
+    not counted.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
     differences = np.subtract(a, b, dtype=np.float64)
-    low, high = np.quantile(redrawn(differences, np.random.default_rng(seed)), (0.025, 0.975))
+    draws = redrawn(differences, np.random.default_rng(seed), largest=largest)
+    low, high = np.quantile(draws, (0.025, 0.975))
     return float(differences.mean()), float(low), float(high)
 
 
@@ -117,7 +125,11 @@ def redrawn(
     paired data", which adds one to the rows on which only either is right.
     """
     values, counts = np.unique(np.round(np.append(differences, (-largest, largest)), 9), return_counts=True)
-    rows = counts.sum()
+    if len(values) > MOST_VALUES:
+        bins = np.floor((values - values[0]) / (values[-1] - values[0]) * (MOST_VALUES - 1)).astype(np.int64)
+        sums, merged = np.bincount(bins, weights=values * counts), np.bincount(bins, weights=counts)
+        values, counts = sums[merged > 0] / merged[merged > 0], merged[merged > 0]
+    rows = int(counts.sum())
     return np.asarray(random.multinomial(rows, counts / rows, size=RESAMPLES) @ values / rows)
 
 

@@ -20,12 +20,12 @@ class Pool:
     reasons: tuple[str, ...]
 
     def best(self) -> list[Candidate]:
-        """Return each configuration at its size of highest validation accuracy, the best configuration first.
+        """Return each configuration at its size of the highest metric on validation, the best configuration first.
 
         Of equal sizes the smaller is taken, of equal configurations that with fewer parameters comes first.
         """
-        best = [max(sizes, key=lambda c: (c.validation_accuracy, -c.size)) for sizes in self.by_trial]
-        return sorted(best, key=lambda c: (-c.validation_accuracy, c.parameters or 0, c.trial.number))
+        best = [max(sizes, key=lambda c: (c.validation_metric, -c.size)) for sizes in self.by_trial]
+        return sorted(best, key=lambda c: (-c.validation_metric, c.parameters or 0, c.trial.number))
 
 
 def pool_of(
@@ -72,7 +72,7 @@ def missed(
     candidate: Candidate, constraints: Iterable[Constraint], reference: Mapping[str, float] | None
 ) -> list[Constraint]:
     """Return the constraints that a committee does not keep to; ``reference`` is ``metrics_to_meet``."""
-    metrics: dict[str, float] = {name: value for name in METRICS if (value := getattr(candidate, name)) is not None}
+    metrics: dict[str, float] = {name: value for name in METRICS if (value := candidate.measured(name)) is not None}
     if candidate.size == len(candidate.trial.frontier):
         metrics.update(candidate.trial.metrics)  # as the search judged them: a frontier's numbers are rounded
     return [c for c in constraints if c.metric not in metrics or c.violation(metrics, reference) > 0]

@@ -6,7 +6,7 @@ Candidates are chosen on validation; test figures are only reported.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,23 +16,26 @@ from numpy.typing import NDArray
 from tlm_search.committee.candidates import Candidate, Trial, whole
 from tlm_search.committee.frontier import right_share
 from tlm_search.committee.interval import paired_interval
+from tlm_search.committee.metrics import ACCURACY, Metric, interval_keys, largest_part, metric_words
 from tlm_search.committee.pool import Pool, count_of, pool_of
 from tlm_search.space.objectives import Constraint
+from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
 Split = Literal["validation", "test"]
 SPLITS: tuple[Split, ...] = ("validation", "test")
-MARGIN = 0.02  # accuracy that a committee may lose and still match the reference
+MARGIN = 0.02  # of the metric that a committee may lose and still match the reference
 MAX_PAIRED = 50  # configurations whose logits are read: what is further down is judged by its intervals
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Logits (members, rows, classes) of one configuration, and the labels (rows,) they are judged by."""
+    """Logits (members, rows, classes) of one configuration, and the labels (rows,) and metric they are judged by."""
 
     validation: NDArray[np.floating]
     test: NDArray[np.floating]
     validation_labels: NDArray[np.integer]
     test_labels: NDArray[np.integer]
+    metric: Metric = ACCURACY
 
     def of(self, split: Split) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
         """Return logits and labels of one split."""
@@ -48,7 +51,7 @@ VotesOf = Callable[[Trial], Votes | None]
 
 @dataclass(frozen=True)
 class Difference:
-    """The accuracy of a committee minus its rival's, and its 95% interval; ``paired`` row by row, or not.
+    """The metric of a committee minus its rival's, and its 95% interval; ``paired`` row by row, or not.
 
     Of fewer than all members it is that of the mean over such committees; ``exported`` is then that of the first so
     many, which ``export`` takes (None without logits).
@@ -74,9 +77,9 @@ class Difference:
 class Choice:
     """A candidate that was chosen, and how it stands to the reference on validation and on test.
 
-    To the linear ``baseline`` it stands as ``baseline_difference`` says, on test. ``exported_test_accuracy`` is that of
-    the members that ``export`` takes, the first ones, where the candidate's is the mean over all committees of its size
-    (None without logits).
+    To the linear ``baseline`` it stands as ``baseline_difference`` says, on test. ``exported_test_accuracy``
+    and ``exported_test_metric`` are those of the members that ``export`` takes, the first ones, where the candidate's
+    are means over all committees of its size (None without logits).
     """
 
     candidate: Candidate
@@ -86,6 +89,7 @@ class Choice:
     baseline: Candidate | None = None
     baseline_difference: Difference | None = None
     exported_test_accuracy: float | None = None
+    exported_test_metric: float | None = None
 
     @property
     def matches_reference(self) -> bool | None:
@@ -109,17 +113,46 @@ class Choice:
             "trial": candidate.trial.number,
             "params": dict(candidate.trial.params),
             "committee_size": candidate.size,
-            "validation_accuracy": candidate.validation_accuracy,
-            "test_accuracy": candidate.test_accuracy,
-            "test_accuracy_interval": list(candidate.test_interval),
+            **judged(candidate.row),
             "latency_ms": candidate.latency_ms,
             "parameters": candidate.parameters,
             "reference_accuracy": None if self.reference is None else self.reference.test_accuracy,
             "baseline_accuracy": None if self.baseline is None else self.baseline.test_accuracy,
+            "reference_metric": None if self.reference is None else self.reference.test_metric,
+            "baseline_metric": None if self.baseline is None else self.baseline.test_metric,
             "matches_reference": self.matches_reference,
             "beats_baseline": self.beats_baseline,
             "exported_test_accuracy": self.exported_test_accuracy,
+            "exported_test_metric": self.exported_test_metric,
         }
+
+
+def judged(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``best --json`` and ``status --json`` say of a record of a frontier.
+
+    That are its accuracies, the ``metric`` of the task by name with its values, and, where the task has a positive
+    label, under ``of_label`` each metric of that on test with its interval.
+    """
+    name = row.get("metric", "accuracy")
+    of_label = {
+        key: {"test": row[f"test_{key}"], "test_interval": _bounds(row, key)}
+        for key in METRICS_OF_ONE_LABEL
+        if f"test_{key}" in row
+    }
+    return {
+        "validation_accuracy": row["validation_accuracy"],
+        "test_accuracy": row["test_accuracy"],
+        "test_accuracy_interval": _bounds(row, "accuracy"),
+        "metric": name,
+        "validation_metric": row[f"validation_{name}"],
+        "test_metric": row[f"test_{name}"],
+        "test_metric_interval": _bounds(row, name),
+        **({"of_label": of_label} if of_label else {}),
+    }
+
+
+def _bounds(row: Mapping[str, Any], name: str) -> list[float]:
+    return [row[key] for key in interval_keys("test", name)]
 
 
 @dataclass(frozen=True)
@@ -144,20 +177,20 @@ def select(
 ) -> Selection:
     """Choose at most ``top`` configurations, one committee size each.
 
-    Without ``match_reference``: the size with the highest validation accuracy (the smaller where equal), the best
+    Without ``match_reference``: the size with the highest metric on validation (the smaller where equal), the best
     configuration first. With it: the smallest size that matches the reference, the cheapest configuration first.
     ``constraints`` are those of the study; they, ``max_latency_ms`` and ``max_parameters`` leave out candidates as
     ``pool_of`` says.
 
-    A committee matches (is not inferior) when the lower end of the 95% interval of its validation accuracy minus the
+    A committee matches (is not inferior) when the lower end of the 95% interval of its metric on validation minus the
     reference's is not below -``MARGIN``. ``votes_of`` gives the logits for the paired bootstrap over rows, in which a
-    committee of fewer than all members counts as the mean over such committees, as its accuracy does; as a single one
+    committee of fewer than all members counts as the mean over such committees, as its metric does; as a single one
     of them can be worse, the first members, which are exported, have to match as well. Without logits the interval is
-    made from those of the two accuracies (Newcombe 1998, "Interval estimation for the difference between independent
+    made from those of the two metrics (Newcombe 1998, "Interval estimation for the difference between independent
     proportions"), which is wider because it does not know that both met the same rows.
 
     The linear ``baseline`` plays no part in the choice. What was chosen beats it when the same interval of the
-    difference in test accuracy lies above 0.
+    difference on test lies above 0.
     """
     rival = None if reference is None else whole(reference)
     pool = pool_of(
@@ -171,11 +204,12 @@ def select(
     if match_reference:
         cost = _cheapest_by([candidate for sizes in pool.by_trial for candidate in sizes])
         choices = _cheapest_matches(pool, comparison, cost=cost, top=top)
-        reasons.append(_match_reason(choices, cost))
+        reasons.append(_match_reason(choices, cost, metric="accuracy" if rival is None else rival.metric))
     else:
         choices = [comparison.judge(candidate) for candidate in pool.best()[:top]]
         if choices:
-            reasons.append("Chosen by the highest validation accuracy; the test set played no part.")
+            named = metric_words(choices[0].candidate.metric)
+            reasons.append(f"Chosen by the highest validation {named}; the test set played no part.")
     if choices:
         reasons += _verdict(choices[0])
         choices = [_with_exported(linear.judge_baseline(choice), votes_of) for choice in choices]
@@ -220,12 +254,14 @@ class _Comparison:
     def _compare(self, candidate: Candidate, reference: Candidate, split: Split) -> Difference:
         votes = self._votes_for(candidate.trial)
         if votes is None or self._reference_right is None:
-            return _unpaired(_accuracy(candidate, split), _accuracy(reference, split))
+            return _unpaired(_metric(candidate, split), _metric(reference, split))
         theirs, size = self._reference_right[split], candidate.size
+        largest = largest_part(votes.metric, votes.of(split)[1])
         exported = None
         if size < len(votes.validation):
-            exported = Difference(*paired_interval(_right(votes.first(size), split), theirs), paired=True)
-        mean = paired_interval(_right(votes, split, size=size), theirs)
+            first = _right(votes.first(size), split)
+            exported = Difference(*paired_interval(first, theirs, largest=largest), paired=True)
+        mean = paired_interval(_right(votes, split, size=size), theirs, largest=largest)
         return Difference(*mean, paired=True, exported=exported)
 
     def _votes_for(self, trial: Trial) -> Votes | None:
@@ -236,34 +272,39 @@ class _Comparison:
 
 
 def _with_exported(choice: Choice, votes_of: VotesOf) -> Choice:
-    """Add to a choice the test accuracy of its first members; all members are those of the candidate itself."""
+    """Add to a choice what its first members reach on test; all members are those of the candidate itself."""
     candidate = choice.candidate
+    reached: tuple[float, float] | None = None
     if candidate.size == len(candidate.trial.frontier):
-        # The metrics hold it unrounded, also in older studies.
-        exact = candidate.trial.metrics.get("test_accuracy", candidate.test_accuracy)
-        return replace(choice, exported_test_accuracy=exact)
-    votes = votes_of(candidate.trial)
-    if votes is None:
+        # The metrics hold both unrounded, also in older studies.
+        exact, metric = candidate.trial.metrics, candidate.metric
+        accuracy = exact.get("test_accuracy", candidate.test_accuracy)
+        reached = accuracy, exact.get(f"test_{metric}", candidate.test_metric)
+    elif (votes := votes_of(candidate.trial)) is not None:
+        first = votes.first(candidate.size)
+        of_accuracy = replace(first, metric=ACCURACY)
+        reached = float(_right(of_accuracy, "test").mean()), float(_right(first, "test").mean())
+    if reached is None:
         return choice
-    return replace(choice, exported_test_accuracy=float(_right(votes.first(candidate.size), "test").mean()))
+    return replace(choice, exported_test_accuracy=reached[0], exported_test_metric=reached[1])
 
 
 def _exported_words(choice: Choice) -> list[str]:
     size, members = choice.candidate.size, len(choice.candidate.trial.frontier)
-    if size == members or choice.exported_test_accuracy is None:
+    if size == members or choice.exported_test_metric is None:
         return []
     return [
-        f"Its {100 * choice.candidate.test_accuracy:.1f}% on test are the mean over committees of {size} of its "
-        f"{members} members; the first {size}, which are exported, have {100 * choice.exported_test_accuracy:.1f}%."
+        f"Its {100 * choice.candidate.test_metric:.1f}% on test are the mean over committees of {size} of its "
+        f"{members} members; the first {size}, which are exported, have {100 * choice.exported_test_metric:.1f}%."
     ]
 
 
 def _cheapest_matches(pool: Pool, comparison: _Comparison, *, cost: str, top: int) -> list[Choice]:
     assert comparison.reference is not None
-    bar = comparison.reference.validation_accuracy - MARGIN
+    bar = comparison.reference.validation_metric - MARGIN
     # A lower bound is below its mean, so what is below the bar on average need not be looked at.
-    near = [c for sizes in pool.by_trial for c in sizes if c.validation_accuracy >= bar]
-    near.sort(key=lambda c: (_cost(c, cost), c.size, -c.validation_accuracy, c.trial.number))
+    near = [c for sizes in pool.by_trial for c in sizes if c.validation_metric >= bar]
+    near.sort(key=lambda c: (_cost(c, cost), c.size, -c.validation_metric, c.trial.number))
     choices: list[Choice] = []
     found: set[int] = set()
     for candidate in near:
@@ -292,13 +333,13 @@ def _cost(candidate: Candidate, name: str) -> float:
 def _right(votes: Votes, split: Split, *, size: int | None = None) -> NDArray[np.float64]:
     """Return for each row the share of committees of ``size`` (of all members, when not given) that are right."""
     logits, labels = votes.of(split)
-    return right_share(logits, labels, size=size or len(logits))
+    return right_share(logits, labels, size=size or len(logits), metric=votes.metric)
 
 
-def _accuracy(candidate: Candidate, split: Split) -> tuple[float, float, float]:
+def _metric(candidate: Candidate, split: Split) -> tuple[float, float, float]:
     if split == "test":
-        return candidate.test_accuracy, *candidate.test_interval
-    return candidate.validation_accuracy, *candidate.validation_interval
+        return candidate.test_metric, *candidate.test_interval
+    return candidate.validation_metric, *candidate.validation_interval
 
 
 def _unpaired(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> Difference:
@@ -307,16 +348,16 @@ def _unpaired(ours: tuple[float, float, float], theirs: tuple[float, float, floa
     return Difference(a - b, a - b - below, a - b + above, paired=False)
 
 
-def _match_reason(choices: Sequence[Choice], cost: str) -> str:
+def _match_reason(choices: Sequence[Choice], cost: str, *, metric: str) -> str:
     words = {"latency_ms": "the lowest latency", "parameters": "the fewest parameters", "size": "the fewest members"}
     if not choices:
         return (
             f"No committee matches the reference: the lower end of the 95% interval of the difference in validation "
-            f"accuracy must not be below -{100 * MARGIN:g} points."
+            f"{metric_words(metric)} must not be below -{100 * MARGIN:g} points."
         )
     return (
         f"Chosen by {words[cost]} of those that match: the lower end of the 95% interval of the difference in "
-        f"validation accuracy is not below -{100 * MARGIN:g} points."
+        f"validation {metric_words(metric)} is not below -{100 * MARGIN:g} points."
     )
 
 

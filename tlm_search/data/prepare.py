@@ -35,6 +35,7 @@ from tlm_search.digest import digest
 from tlm_search.errors import DataError, StoreError
 from tlm_search.remote import bundle
 from tlm_search.remote.mount import remote_at
+from tlm_search.space.sections import JUDGED_BY
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -243,8 +244,8 @@ class _Work:
 
     @cached_property
     def _key(self) -> str:
-        sections = (self.corpus, self.tokenizer, self.task)
-        return digest([_FORMAT, *(section.model_dump(mode="json") for section in sections), self._sources])
+        sections = [section.model_dump(mode="json") for section in (self.corpus, self.tokenizer)]
+        return digest([_FORMAT, *sections, self.task.model_dump(mode="json", exclude={*JUDGED_BY}), self._sources])
 
     @cached_property
     def _task(self) -> Task:
@@ -373,7 +374,7 @@ class _Work:
     def _task_folder(self, loaded: Tokenizer, ids: str, task: Task) -> str:
         length = self.tokenizer.length
         source = [self._sources[part] for part in ("task", "test", "validation") if part in self._sources]
-        section = self.task.model_dump(mode="json", exclude={"unlabelled"})
+        section = self.task.model_dump(mode="json", exclude={"unlabelled", *JUDGED_BY})
         folder = f"tasks/{digest([_FORMAT, section, source, ids, length])}"
         if not all(_is_whole(self._cache / folder / part) for part in SPLITS):
             vocabulary = tokenizer.vocabulary_size(loaded)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.digest import digest
+from tlm_search.space.sections import JUDGED_BY
 
 if TYPE_CHECKING:
     from tlm_search.space.schema import Space
@@ -38,7 +39,9 @@ def simulated_data(space: Space, root: Path) -> PreparedData:
         rows=rows,
         tokens={part: number * space.tokenizer.length for part, number in {**rows, "corpus": documents}.items()},
         special={"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4},
-        task_fingerprint=digest(["simulated task", space.task.model_dump(mode="json", exclude={"unlabelled"})]),
+        task_fingerprint=digest(
+            ["simulated task", space.task.model_dump(mode="json", exclude={"unlabelled", *JUDGED_BY})]
+        ),
         tokenizer_fingerprint=digest(["simulated tokenizer", space.tokenizer.model_dump(mode="json")]),
         corpus_fingerprint=digest(["simulated corpus", space.corpus.model_dump(mode="json")]),
         corpus_name=space.corpus.source,

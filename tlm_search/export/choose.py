@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tlm_search.committee.candidates import candidates
 from tlm_search.committee.select import select
 from tlm_search.errors import ExportError
 from tlm_search.report.evidence import Evidence
@@ -87,7 +88,7 @@ def choose_student(record: StudyRecord, *, number: int | None = None, size: int 
             f"the study {record.name} has no student{f' of {given}' if given else ''}",
             hint=" ".join(["tlm-search distil", record.name, given]).strip() + f" trains one{known}",
         )
-    best = max(students, key=lambda student: float(student.result.frontier[0]["validation_accuracy"]))
+    best = max(students, key=lambda student: candidates(student.result)[0].validation_metric)
     return Chosen(best.result, 1, f"the best on validation of {plural(len(best.result.members), 'seed')}", best)
 
 

@@ -20,7 +20,7 @@ import hashlib
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,7 @@ _MARKED_WORD = re.compile(r"\[/?e[12]\]|\b\w\w+\b")
 _NEAR = 4  # words to the left and to the right of the entities
 
 Floats = NDArray[np.float32]
+Score = Callable[[Floats, NDArray[np.integer]], float]  # of log probabilities (texts, labels) and the true labels
 
 
 @dataclass(frozen=True)
@@ -133,16 +134,24 @@ class Fit:
     seconds: float
 
 
-def baseline_digest(task: Task) -> str:
-    """Name the baseline of ``task``: by the raw texts and labels of its splits, and the method."""
+def baseline_digest(task: Task, *, judged_by: Any = None) -> str:
+    """Name the baseline of ``task``: by the raw texts and labels of its splits, and the method.
+
+    ``judged_by`` is the metric that chooses where it is not accuracy, as JSON.
+    """
     splits = {part: [_fingerprint(getattr(task, part)), list(getattr(task, part).labels)] for part in SPLITS}
-    return digest({"method": METHOD, "labels": len(task.labels), **splits})
+    chosen = {} if judged_by is None else {"judged_by": judged_by}
+    return digest({"method": METHOD, "labels": len(task.labels), **splits, **chosen})
 
 
-def fit_baseline(task: Task) -> Fit:
-    """Fit each kind of features with each strength, and return what is most accurate on validation.
+def _accuracy(logits: Floats, labels: NDArray[np.integer]) -> float:
+    return float((logits.argmax(axis=1) == labels).mean())
 
-    Of equally accurate ones the one with the lower cross-entropy is taken, then the first. A kind of features with
+
+def fit_baseline(task: Task, *, score: Score = _accuracy) -> Fit:
+    """Fit each kind of features with each strength, and return what is best on validation by ``score``.
+
+    Of equally good ones the one with the lower cross-entropy is taken, then the first. A kind of features with
     which a fit would take long is passed over, unless it is the first.
 
     Raises:
@@ -158,15 +167,15 @@ def fit_baseline(task: Task) -> Fit:
     for features in kinds_of(texts):
         if features == PAIRS and 2 * words * len(task.labels) > LONG_PASS:
             continue  # texts have more than twice as many pairs: it takes long only to count them
-        path = _Path(features, texts, task)
+        path = _Path(features, texts, task, score)
         words = path.size if features == WORDS else words
         if best is not None and path.is_too_large:
             continue
         for strength in path.strengths():
             tried += 1
-            score, model = path.fit(strength)
-            if best is None or score > best[0]:
-                best = score, model, strength
+            reached, model = path.fit(strength)
+            if best is None or reached > best[0]:
+                best = reached, model, strength
     if best is None:
         raise ValueError("the training texts hold neither words nor characters")
     return Fit(best[1], best[2], tried, time.perf_counter() - began)
@@ -191,8 +200,8 @@ def kinds_of(texts: Sequence[str]) -> tuple[str, ...]:
 class _Path:
     """Fits of one kind of features, each strength starting from the one before."""
 
-    def __init__(self, features: str, texts: Sequence[str], task: Task) -> None:
-        self._features, self._labels = features, len(task.labels)
+    def __init__(self, features: str, texts: Sequence[str], task: Task, score: Score = _accuracy) -> None:
+        self._features, self._labels, self._score = features, len(task.labels), score
         self._train = np.asarray(task.train.labels)
         self._validation = np.asarray(task.validation.labels)
         most = max(MOST_COEFFICIENTS // self._labels, FEWEST_FEATURES)
@@ -225,7 +234,7 @@ class _Path:
             yield _WEAKEST
 
     def fit(self, strength: float) -> tuple[tuple[float, float], Linear]:
-        """Return the score on validation, accuracy and the negative of cross-entropy, and the model."""
+        """Return the score on validation, with the negative of cross-entropy behind it, and the model."""
         from sklearn.exceptions import ConvergenceWarning
 
         with warnings.catch_warnings():
@@ -234,9 +243,8 @@ class _Path:
             self._model.set_params(C=strength).fit(self._rows, self._train)
         weights, intercepts = of_all_labels(self._model, self._labels)
         said = _log_probabilities(self._held_out, weights.T, intercepts)
-        accuracy = float((said.argmax(axis=1) == self._validation).mean())
         entropy = -float(said[np.arange(len(said)), self._validation].mean(dtype=np.float64))
-        self._scores.append((accuracy, -round(entropy, _DIGITS)))
+        self._scores.append((self._score(said, self._validation), -round(entropy, _DIGITS)))
         names = tuple(str(name) for name in self._vectoriser.get_feature_names_out())
         frequencies = np.asarray(self._vectoriser.idf_, dtype=np.float32)
         return self._scores[-1], Linear(self._features, names, frequencies, weights, intercepts)

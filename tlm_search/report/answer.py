@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from tlm_search.committee.candidates import Candidate, candidates, configurations, whole
+from tlm_search.committee.metrics import interval_keys, metric_words
 from tlm_search.committee.select import MARGIN, Choice, select
 from tlm_search.data.account import account_of, account_words
 from tlm_search.report.cautions import Caution, cautions, trials_of_each
@@ -18,6 +19,7 @@ from tlm_search.report.ranking import pool_of_study
 from tlm_search.report.tables import baseline_words, configuration_words
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
 from tlm_search.search.record import BaselineRecord, StudyRecord, TrialRecord
+from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def linear_warning(choice: Choice, *, subject: str = "the best committee") -> st
     baseline, difference = choice.baseline, choice.baseline_difference
     if baseline is None or difference is None or choice.beats_baseline:
         return None
-    linear, committee = percent(baseline.test_accuracy), percent(choice.candidate.test_accuracy)
+    linear, committee = percent(baseline.test_metric), _reached(choice.candidate)
     span = f"{points(difference.mean)} points, {points(difference.low)} to {points(difference.high)}"
     if difference.mean > 0:
         return (
@@ -88,6 +90,12 @@ def linear_warning(choice: Choice, *, subject: str = "the best committee") -> st
     )
 
 
+def _reached(candidate: Candidate) -> str:
+    """Write 81.6% of an accuracy, and 81.6% macro F1."""
+    named = "" if candidate.metric == "accuracy" else f" {metric_words(candidate.metric)}"
+    return percent(candidate.test_metric) + named
+
+
 def _headline(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> str:
     if best is None:
         finished = any(configurations(record.trials))
@@ -95,7 +103,7 @@ def _headline(record: StudyRecord, best: Choice | None, cheapest: Choice | None)
     chosen = best if best.matches_reference else cheapest or best
     committee = _committee_words(chosen.candidate)
     if chosen.reference is None:
-        return f"The best committee so far is {committee}: {percent(chosen.candidate.test_accuracy)} on test."
+        return f"The best committee so far is {committee}: {_reached(chosen.candidate)} on test."
     depth, size = number(chosen.reference.trial.settings.get("depth")), chosen.reference.size
     reference = f"the reference of {f'{size} models of ' if size > 1 else ''}depth {depth}"
     if not chosen.matches_reference:
@@ -125,8 +133,8 @@ def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) 
         ]
     alone = _one_of(best.reference)
     if alone is not None:
-        accuracy = f"{percent(alone.test_accuracy)} ({interval(*alone.test_interval)})"
-        sentences.append(f"One model of the reference alone reaches {accuracy}; the claims compare with it.")
+        reached = f"{percent(alone.test_metric)} ({interval(*alone.test_interval)})"
+        sentences.append(f"One model of the reference alone reaches {reached}; the claims compare with it.")
     if (trials := trials_of_each(record)) is not None:
         sentences.append(trials)
     return (*sentences, *left_out)
@@ -145,7 +153,7 @@ def _comparison_words(choice: Choice, *, subject: bool = True) -> str:
     assert difference is not None
     return (
         f"{_committee_words(choice.candidate) + ', ' if subject else ''}"
-        f"reaches {percent(choice.candidate.test_accuracy)} on test against {percent(reference.test_accuracy)}, "
+        f"reaches {_reached(choice.candidate)} on test against {percent(reference.test_metric)}, "
         f"at {cost_words(choice.candidate, reference)}."
     )
 
@@ -180,7 +188,7 @@ def _table(record: StudyRecord, best: Choice | None, cheapest: Choice | None) ->
         if (alone := _one_of(reference)) is not None:
             columns["One model of it"] = _facts(record, alone, None)
     if record.baseline is not None and columns:
-        columns["Linear model"] = _facts_of_baseline(record.baseline)
+        columns["Linear model"] = _facts_of_baseline(record, record.baseline)
     table = pd.DataFrame(columns).fillna("")
     if columns:
         table = table.loc[list(next(iter(columns.values())))]
@@ -197,9 +205,8 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
     facts = {
         "Members": number(candidate.size),
         "Configuration": configuration_words(record, trial, nuisance=True) or "all settings are fixed",
-        "Test accuracy": f"{percent(candidate.test_accuracy)} ({interval(*candidate.test_interval)})",
-        "Test accuracy, as exported": "",
-        "Validation accuracy": f"{percent(candidate.validation_accuracy)} ({interval(*candidate.validation_interval)})",
+        **_judged(record, candidate),
+        _exported(record): "",
         "Latency": milliseconds(candidate.latency_ms),
         "Parameters": compact(candidate.parameters),
         "Training": f"{compact(candidate.training_flops)} FLOPs, {duration(candidate.training_seconds)}",
@@ -209,7 +216,7 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         "Above the linear model": "",
     }
     if choice is not None and candidate.size < len(trial.frontier):
-        facts["Test accuracy, as exported"] = percent(choice.exported_test_accuracy)
+        facts[_exported(record)] = percent(choice.exported_test_metric)
     if choice is not None and (above := choice.baseline_difference) is not None:
         span = f"{points(above.mean)} points ({points(above.low)} to {points(above.high)})"
         facts["Above the linear model"] = f"{'yes' if choice.beats_baseline else 'not shown'}, {span}"
@@ -223,23 +230,52 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
     return facts
 
 
-def _facts_of_baseline(baseline: BaselineRecord) -> dict[str, str]:
+def _judged(record: StudyRecord, candidate: Candidate) -> dict[str, str]:
+    """Return what the task is judged by, on test and validation, and on test what else is known of a positive label."""
+    task = record.space.task
+    facts = {
+        f"Test {_of_label(task.metric, task.positive)}": _with_interval(candidate.test_metric, candidate.test_interval),
+        f"Validation {_of_label(task.metric, task.positive)}": _with_interval(
+            candidate.validation_metric, candidate.validation_interval
+        ),
+    }
+    others = ("accuracy", *METRICS_OF_ONE_LABEL) if task.metric != "accuracy" else METRICS_OF_ONE_LABEL
+    for name in others:
+        low, high = (candidate.row.get(key) for key in interval_keys("test", name))
+        if name != task.metric and low is not None and high is not None:
+            reached = _with_interval(candidate.row[f"test_{name}"], (low, high))
+            facts[f"Test {_of_label(name, task.positive)}"] = reached
+    return facts
+
+
+def _exported(record: StudyRecord) -> str:
+    return f"Test {_of_label(record.space.task.metric, record.space.task.positive)}, as exported"
+
+
+def _of_label(metric: str, label: str | None) -> str:
+    return metric_words(metric) + (f" of {label}" if metric in METRICS_OF_ONE_LABEL else "")
+
+
+def _with_interval(value: float, bounds: tuple[float, float]) -> str:
+    return f"{percent(value)} ({interval(*bounds)})"
+
+
+def _facts_of_baseline(record: StudyRecord, baseline: BaselineRecord) -> dict[str, str]:
     linear = whole(baseline)
     assert linear is not None
     return {
         "Configuration": baseline_words(baseline),
-        "Test accuracy": f"{percent(linear.test_accuracy)} ({interval(*linear.test_interval)})",
-        "Validation accuracy": f"{percent(linear.validation_accuracy)} ({interval(*linear.validation_interval)})",
+        **_judged(record, linear),
         "Parameters": compact(linear.parameters),
         "Training": duration(linear.training_seconds),
     }
 
 
 def _place_words(candidate: Candidate, reference: Candidate | None) -> str:
-    """Say where its test accuracy lies: within the 95% interval of the reference's, above it or below."""
+    """Say where its metric on test lies: within the 95% interval of the reference's, above it or below."""
     assert reference is not None
     low, high = reference.test_interval
-    place = "above" if candidate.test_accuracy > high else "below" if candidate.test_accuracy < low else "within"
+    place = "above" if candidate.test_metric > high else "below" if candidate.test_metric < low else "within"
     return f"{place} its interval"
 
 
@@ -277,14 +313,15 @@ def run_command(record: StudyRecord) -> str:
     return shlex.join(["tlm-search", "run", str(space), "--name", record.name])
 
 
-def what_matching_means() -> str:
+def what_matching_means(metric: str = "accuracy") -> str:
     """Say when a committee counts as matching."""
     return (
-        f"A committee matches where the 95% interval of its accuracy minus the reference's does not go below "
+        f"A committee matches where the 95% interval of its {metric} minus the reference's does not go below "
         f"{points(-MARGIN)} points. Committees are chosen on validation; the test set only confirms. The interval of "
-        "an accuracy counts the test texts and that other members could have been trained; a paired difference is "
-        "that of these very members on the same texts. Fewer members than were trained count as the mean over such "
-        "committees, and match only where the first of them, which are exported, do so too."
+        f"{'an' if metric[0] == 'a' else 'a'} {metric} counts the test texts and that other members could have been "
+        "trained; a paired difference is that of these very members on the same texts. Fewer members than were "
+        "trained count as the mean over such committees, and match only where the first of them, which are exported, "
+        "do so too."
     )
 
 

@@ -139,11 +139,12 @@ def _inside(by_name: Tables, colours: Colours) -> Figures:
 
 def _search(record: StudyRecord, by_name: Tables) -> Figures:
     trials, importance = by_name["trials"], by_name["importance"]
-    complete = trials[(trials["state"] == "complete") & trials["validation_accuracy"].notna()]
+    complete = trials[(trials["state"] == "complete") & trials["validation_metric"].notna()]
     drawn: Figures = {}
     if complete.empty:
         return drawn
-    reference = None if record.reference is None else record.reference.metrics.get("validation_accuracy")
+    metric = f"validation_{record.space.task.metric}"
+    reference = None if record.reference is None else record.reference.metrics.get(metric)
     drawn["history"] = search_figures.history_figure(trials, reference)
     if len(importance):
         drawn["importance"] = search_figures.importance_figure(importance)

@@ -61,30 +61,32 @@ def trials_of_each(record: StudyRecord) -> str | None:
 
 
 def reference_tries_table(record: StudyRecord) -> pd.DataFrame:
-    """Return the tries of the reference: the nuisance settings that each had, its accuracies, and which was chosen."""
+    """Return the tries of the reference: the nuisance settings that each had, what it reached, and which was chosen."""
     names = list(record.space.reference_nuisance())
+    metrics = dict.fromkeys((record.space.task.metric, "accuracy"))
+    reached = [f"{split}_{metric}" for metric in metrics for split in ("validation", "test")]
     chosen = None if record.reference is None else record.reference.settings
     rows: list[dict[str, Any]] = [
         {
             "try": place,
             "chosen": "yes" if tried.settings == chosen and tried.state == "complete" else "",
             **{name: tried.settings.get(name) for name in names},
-            **{name: tried.metrics.get(name) for name in ("validation_accuracy", "test_accuracy")},
+            **{name: tried.metrics.get(name) for name in reached},
             "error": tried.error,
         }
         for place, tried in enumerate(record.reference_tries, start=1)
     ]
-    columns = ["try", "chosen", *names, "validation_accuracy", "test_accuracy", "error"]
+    columns = ["try", "chosen", *names, *reached, "error"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _below_baseline(record: StudyRecord) -> Iterator[Caution]:
     reference = None if record.reference is None else whole(record.reference)
     baseline = None if record.baseline is None else whole(record.baseline)
-    if reference is not None and baseline is not None and reference.test_accuracy < baseline.test_accuracy:
+    if reference is not None and baseline is not None and reference.test_metric < baseline.test_metric:
         words = (
-            f"The reference is below the linear model, {percent(reference.test_accuracy)} on test against "
-            f"{percent(baseline.test_accuracy)}: a committee that matches it shows little. It may need other settings, "
+            f"The reference is below the linear model, {percent(reference.test_metric)} on test against "
+            f"{percent(baseline.test_metric)}: a committee that matches it shows little. It may need other settings, "
             "more training or more trials."
         )
         yield Caution("below_baseline", "reference", words)

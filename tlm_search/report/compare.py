@@ -20,7 +20,7 @@ from tlm_search.report.frontier_figures import best_of, frontier_figure
 from tlm_search.report.html import fill, notes_of
 from tlm_search.report.markdown import table_lines
 from tlm_search.report.style import COLOURS, colours_of, finish, log_axis, plain
-from tlm_search.report.words import interval, metric_words, percent, plural
+from tlm_search.report.words import bounds, interval, judged_by, metric_words, percent, plural
 from tlm_search.search.record import REFERENCE_NUMBER, StudyRecord
 
 FACET_LINES = 4
@@ -142,8 +142,8 @@ def _facets(studies: Studies) -> dict[str, go.Figure]:
         figure = frontier_figure(rows, colours_of(frontiers), listed=FACET_LINES)
         figure.update_layout(title={"text": f"Task {tasks[name]}: {name}" if several else name})
         figures[f"study_{list(studies).index(name)}"] = figure, rows
-    low = min(float(rows["test_low"].min()) for _, rows in figures.values())
-    high = max(float(rows["test_high"].max()) for _, rows in figures.values())
+    low = min(float(rows["test_metric_low"].min()) for _, rows in figures.values())
+    high = max(float(rows["test_metric_high"].max()) for _, rows in figures.values())
     largest = max(float(figure.layout.xaxis.range[1]) for figure, _ in figures.values())
     for figure, _ in figures.values():
         figure.update_yaxes(range=[low, high])
@@ -159,12 +159,12 @@ def _together(reports: Mapping[str, Report], colours: Mapping[str, str]) -> go.F
         rows = frontiers[frontiers["trial"] == best_of(frontiers)]
         figure.add_scatter(
             x=rows["size"],
-            y=rows["test_accuracy"],
+            y=rows["test_metric"],
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": rows["test_high"] - rows["test_accuracy"],
-                "arrayminus": rows["test_accuracy"] - rows["test_low"],
+                "array": rows["test_metric_high"] - rows["test_metric"],
+                "arrayminus": rows["test_metric"] - rows["test_metric_low"],
                 "thickness": 1,
             },
             name=name,
@@ -174,7 +174,7 @@ def _together(reports: Mapping[str, Report], colours: Mapping[str, str]) -> go.F
             marker={"size": 7, "color": colours[name]},
             text=[
                 f"<b>{plain(name)}</b><br>{plain(row['configuration'])}<br>{plural(int(row['size']), 'member')}: "
-                f"{percent(row['test_accuracy'])}, 95% interval {interval(row['test_low'], row['test_high'])}"
+                f"{percent(row['test_metric'])}, 95% interval {interval(*bounds(row))}"
                 for row in rows.to_dict("records")
             ],
             hovertemplate="%{text}<extra></extra>",
@@ -183,17 +183,23 @@ def _together(reports: Mapping[str, Report], colours: Mapping[str, str]) -> go.F
             label = f"reference of {name}"
             figure.add_scatter(
                 x=[0.8, largest + 0.2],
-                y=[row["test_accuracy"]] * 2,
+                y=[row["test_metric"]] * 2,
                 name=label,
                 legendgroup=label,
                 mode="lines",
                 line={"color": colours[name], "width": 2, "dash": "dash"},
-                hovertemplate=f"{plain(label)}: {percent(row['test_accuracy'])}, 95% interval "
-                f"{interval(row['test_low'], row['test_high'])}<extra></extra>",
+                hovertemplate=f"{plain(label)}: {percent(row['test_metric'])}, 95% interval "
+                f"{interval(*bounds(row))}<extra></extra>",
             )
-    finish(figure, "The best configuration of each study", "committee size (members)", "test accuracy")
+    judged = _judged_by(reports, "frontiers")
+    finish(figure, "The best configuration of each study", "committee size (members)", f"test {judged}")
     figure.update_xaxes(range=[0.8, max(largest, 2) + 0.2], dtick=max(1, round(largest / 8)))
     return figure
+
+
+def _judged_by(reports: Mapping[str, Report], table: str) -> str:
+    """Return the metrics of the studies, which may differ: accuracy or macro F1."""
+    return " or ".join(dict.fromkeys(judged_by(report.tables[table]) for report in reports.values()))
 
 
 def _fronts(reports: Mapping[str, Report], cost: str, colours: Mapping[str, str]) -> go.Figure:
@@ -206,7 +212,7 @@ def _fronts(reports: Mapping[str, Report], cost: str, colours: Mapping[str, str]
         for rows, mode, symbol, size in ((front, "lines+markers", "circle", 8), (reference, "markers", "diamond", 13)):
             figure.add_scatter(
                 x=rows[cost],
-                y=rows["test_accuracy"],
+                y=rows["test_metric"],
                 name=name,
                 legendgroup=name,
                 mode=mode,
@@ -214,14 +220,14 @@ def _fronts(reports: Mapping[str, Report], cost: str, colours: Mapping[str, str]
                 marker={"size": size, "symbol": symbol, "color": colours[name]},
                 text=[
                     f"<b>{plain(name)}</b><br>{plain(row['configuration'])}, {plural(int(row['size']), 'member')}<br>"
-                    f"{percent(row['test_accuracy'])}, 95% interval {interval(row['test_low'], row['test_high'])}"
+                    f"{percent(row['test_metric'])}, 95% interval {interval(*bounds(row))}"
                     for row in rows.to_dict("records")
                 ],
                 hovertemplate="%{text}<extra></extra>",
             )
             seen.append(rows[cost])
-    words = metric_words(cost)
-    finish(figure, f"Test accuracy against {words}", words, "test accuracy")
+    words, judged = metric_words(cost), _judged_by(reports, "tradeoffs")
+    finish(figure, f"Test {judged} against {words}", words, f"test {judged}")
     costs = pd.concat(seen)
     if costs.min() > 0 and costs.max() / costs.min() > 8:
         log_axis(figure, costs)

@@ -25,16 +25,16 @@ def costs_of(record: StudyRecord, candidate: Candidate) -> dict[str, float | Non
 
 
 def front(table: pd.DataFrame, cost: str) -> list[bool]:
-    """Tell for each row whether no other that is allowed has at least its validation accuracy at a lower ``cost``.
+    """Tell for each row whether no other that is allowed has at least its metric on validation at a lower ``cost``.
 
     Rows of reference and baseline, those that are not allowed, and those whose cost is not known, are on no front.
     """
     on_front = [False] * len(table)
     candidates_only = table[(table["trial"] >= 0) & table["allowed"] & table[cost].notna()]
     best = float("-inf")
-    for place, accuracy in _by_cost(candidates_only, cost):
-        if accuracy > best:
-            best = accuracy
+    for place, reached in _by_cost(candidates_only, cost):
+        if reached > best:
+            best = reached
             on_front[place] = True
     return on_front
 
@@ -54,6 +54,6 @@ def _serving_flops(record: StudyRecord, candidate: Candidate) -> float | None:
 
 
 def _by_cost(table: pd.DataFrame, cost: str) -> Iterator[tuple[int, float]]:
-    ordered = table.sort_values([cost, "validation_accuracy"], ascending=[True, False], kind="stable")
-    for place, accuracy in zip(ordered.index, ordered["validation_accuracy"], strict=True):
-        yield int(place), float(accuracy)
+    ordered = table.sort_values([cost, "validation_metric"], ascending=[True, False], kind="stable")
+    for place, reached in zip(ordered.index, ordered["validation_metric"], strict=True):
+        yield int(place), float(reached)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.committee.candidates import Trial, configurations
+from tlm_search.committee.metrics import metric_of
 from tlm_search.committee.select import Votes
 from tlm_search.data.overlap import count_task, count_tokens, token_share, type_share
 from tlm_search.data.prepare import changed_sources
@@ -121,7 +122,8 @@ class Evidence:
         validation_labels, test_labels = self._labels
         if (validation.shape[1], test.shape[1]) != (len(validation_labels), len(test_labels)):
             return None
-        return Votes(validation, test, validation_labels, test_labels)
+        metric = metric_of(self.record.space.task, self.record.labels)
+        return Votes(validation, test, validation_labels, test_labels, metric)
 
     @cached_property
     def _kept(self) -> dict[tuple[str, ...], Votes | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.committee.candidates import configurations
+from tlm_search.committee.candidates import candidates, configurations
 from tlm_search.digest import canonical_json
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.words import describe, pretraining_words
@@ -21,7 +21,7 @@ Right = NDArray[np.float64]
 class Families:
     """A study by families: configurations of one architecture, at each size of pre-training the best on validation.
 
-    Other settings, such as learning rates, are chosen by the validation accuracy of single members, for each size anew.
+    Other settings, such as learning rates, are chosen by what single members reach on validation, for each size anew.
     ``by_shape`` has them by their architectures, which are named alike in every study.
     """
 
@@ -82,8 +82,8 @@ def differing(first: TrialRecord, second: TrialRecord) -> list[str]:
 
 
 def alone(trial: TrialRecord) -> float:
-    """Return the validation accuracy of a single member."""
-    return float(trial.frontier[0]["validation_accuracy"])
+    """Return the metric of a single member on validation."""
+    return candidates(trial)[0].validation_metric
 
 
 def _family(trial: TrialRecord) -> str:

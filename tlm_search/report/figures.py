@@ -10,14 +10,25 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from tlm_search.report.style import COLOURS, GREY, MAX_POINTS, REFERENCE_COLOUR, Colours, faint, finish, log_axis, plain
-from tlm_search.report.words import compact, duration, interval, metric_words, milliseconds, number, percent, plural
+from tlm_search.report.words import (
+    bounds,
+    compact,
+    duration,
+    interval,
+    judged_by,
+    metric_words,
+    milliseconds,
+    number,
+    percent,
+    plural,
+)
 from tlm_search.search.record import REFERENCE_NUMBER
 
 
 def tradeoff_figure(
     tradeoffs: pd.DataFrame, cost: str, colours: Colours, *, most: float | None = None, least: float | None = None
 ) -> go.Figure:
-    """Draw test accuracy against a cost: the Pareto front (of validation accuracy) as a line, other points dim.
+    """Draw the metric on test against a cost: the Pareto front (of that on validation) as a line, other points dim.
 
     What the constraints of the study allow lies between ``least`` and ``most``; the rest is shaded.
     """
@@ -26,14 +37,14 @@ def tradeoff_figure(
     own = known[known["trial"] >= 0]
     front = own[own[f"front_{cost}"]].sort_values(cost)
     others = own[own["whole"] & ~own[f"front_{cost}"]]
-    others = others.sort_values("validation_accuracy", ascending=False, kind="stable").head(MAX_POINTS)
+    others = others.sort_values("validation_metric", ascending=False, kind="stable").head(MAX_POINTS)
     for name, rows, marker in (
         ("other committees", others, {"size": 7, "opacity": 0.45}),
         ("Pareto front", front, {"size": 10, "opacity": 1.0, "line": {"width": 1, "color": GREY}}),
     ):
         figure.add_scatter(
             x=rows[cost],
-            y=rows["test_accuracy"],
+            y=rows["test_metric"],
             name=name,
             legendgroup=name,
             mode="lines+markers" if name == "Pareto front" else "markers",
@@ -45,7 +56,7 @@ def tradeoff_figure(
     reference = known[(known["trial"] == REFERENCE_NUMBER) & known["whole"]]
     figure.add_scatter(
         x=reference[cost],
-        y=reference["test_accuracy"],
+        y=reference["test_metric"],
         name="reference",
         legendgroup="reference",
         mode="markers",
@@ -53,16 +64,16 @@ def tradeoff_figure(
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": reference["test_high"] - reference["test_accuracy"],
-            "arrayminus": reference["test_accuracy"] - reference["test_low"],
+            "array": reference["test_metric_high"] - reference["test_metric"],
+            "arrayminus": reference["test_metric"] - reference["test_metric_low"],
             "color": REFERENCE_COLOUR,
             "thickness": 1.5,
         },
         text=[_tradeoff_facts(row) for row in reference.to_dict("records")],
         hovertemplate="%{text}<extra></extra>",
     )
-    words = metric_words(cost)
-    finish(figure, f"Test accuracy against {words}", words, "test accuracy")
+    words, judged = metric_words(cost), judged_by(tradeoffs)
+    finish(figure, f"Test {judged} against {words}", words, f"test {judged}")
     if len(known) and known[cost].min() > 0 and known[cost].max() / known[cost].min() > 8:
         log_axis(figure, known[cost])
     if cost not in ("latency_ms", "training_seconds"):
@@ -184,8 +195,8 @@ def overlap_figure(overlap: pd.DataFrame) -> go.Figure:
 def _tradeoff_facts(row: Mapping[Any, Any]) -> str:
     lines = [
         f"<b>{plain(row['configuration'])}</b>, {plural(int(row['size']), 'member')}",
-        f"test {percent(row['test_accuracy'])}, 95% interval {interval(row['test_low'], row['test_high'])}",
-        f"validation {percent(row['validation_accuracy'])}",
+        f"test {percent(row['test_metric'])}, 95% interval {interval(*bounds(row))}",
+        f"validation {percent(row['validation_metric'])}",
         f"{milliseconds(row['latency_ms'])}, {compact(row['serving_flops'])} FLOPs per text, "
         f"{compact(row['parameters'])} parameters",
         f"training {compact(row['training_flops'])} FLOPs, {duration(row['training_seconds'])}",

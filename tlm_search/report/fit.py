@@ -1,6 +1,6 @@
 """What larger committees promise: a saturating curve through a frontier, and how sure its next doubling is.
 
-accuracy(k) = end - gap * k ** -rate. For the variance of a mean of k independent votes the rate is 1; correlated
+metric(k) = end - gap * k ** -rate. For the variance of a mean of k independent votes the rate is 1; correlated
 members saturate sooner, small committees of confident members later. Where the curve ends is not told: the rate often
 lies at an end of its grid. The next doubling is near what was seen.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tlm_search.committee.candidates import candidates
 from tlm_search.committee.frontier import right_shares
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables import label_of
@@ -30,7 +31,7 @@ Curves = NDArray[np.float64]  # (curves, sizes)
 def saturation_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: Evidence) -> pd.DataFrame:
     """Return what twice as many members of each of the first ``trials`` promise, by the curve fitted on validation.
 
-    ``next_gain`` is the validation accuracy that the curve promises for twice the members, minus that of all members;
+    ``next_gain`` is the metric on validation that the curve promises for twice the members, minus that of all members;
     ``next_low`` and ``next_high`` are its 95% percentile bootstrap over the validation rows: the rows are redrawn and
     the curve is fitted anew. They say nothing about other members. Without logits they are missing.
     """
@@ -38,18 +39,18 @@ def saturation_table(record: StudyRecord, trials: Sequence[TrialRecord], evidenc
     for trial in trials:
         if len(trial.frontier) < LEAST_SIZES or len(rows) == MAX_CONFIGURATIONS:
             continue
-        reached = np.array([[row["validation_accuracy"] for row in trial.frontier]])
-        size, accuracy = reached.shape[1], float(reached[0, -1])
+        reached = np.array([[candidate.validation_metric for candidate in candidates(trial)]])
+        size, last = reached.shape[1], float(reached[0, -1])
         gain, (low, high) = float(next_gain(reached)[0]), _bounds(trial, evidence)
-        rows.append((trial.number, label_of(record, trial), size, accuracy, gain, low, high))
-    columns = ["trial", "configuration", "members", "validation_accuracy", "next_gain", "next_low", "next_high"]
+        rows.append((trial.number, label_of(record, trial), size, last, gain, low, high))
+    columns = ["trial", "configuration", "members", "validation_metric", "next_gain", "next_low", "next_high"]
     return pd.DataFrame(rows, columns=columns).astype({"next_low": "float64", "next_high": "float64"})
 
 
 def next_gain(reached: Curves) -> NDArray[np.float64]:
     """Return what the curve through each row of ``reached`` (curves, sizes 1..K) gains from K to 2 K members.
 
-    Nothing above an accuracy of 1 is promised.
+    Nothing above 1 is promised.
     """
     gap, rate = fit(reached)
     members = reached.shape[1]
@@ -81,7 +82,7 @@ def _bounds(trial: TrialRecord, evidence: Evidence) -> tuple[float | None, float
     if votes is None:
         return None, None
     sizes = [row["size"] for row in trial.frontier]
-    shares = right_shares(votes.validation, votes.validation_labels, sizes=sizes)
+    shares = right_shares(votes.validation, votes.validation_labels, sizes=sizes, metric=votes.metric)
     low, high = np.quantile(next_gain(_resamples(shares.shape[1]) @ shares.T), (0.025, 0.975))
     return float(low), float(high)
 

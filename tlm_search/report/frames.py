@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, points
+from tlm_search.report.words import compact, duration, interval, judged_by, milliseconds, number, percent, points
 from tlm_search.search.record import StudyRecord
 from tlm_search.search.trial import SEEDS_PER_STUDY
 
@@ -53,23 +53,23 @@ def frame_of(table: pd.DataFrame, *, percents: Sequence[str] = ()) -> Frame:
 
 def configurations_frame(record: StudyRecord, trials: pd.DataFrame) -> tuple[Frame, str]:
     """Return the complete trials, best on validation first, and a caption that says how many there are."""
-    complete = trials[(trials["state"] == "complete") & trials["validation_accuracy"].notna()]
-    shown = complete.sort_values("validation_accuracy", ascending=False, kind="stable").head(MAX_ROWS)
+    complete = trials[(trials["state"] == "complete") & trials["validation_metric"].notna()]
+    shown = complete.sort_values("validation_metric", ascending=False, kind="stable").head(MAX_ROWS)
     names = sorted(record.space.searched(), key=lambda name: name != "committee_size")
-    bar = None if record.reference is None else record.reference.metrics.get("test_accuracy")
+    bar = None if record.reference is None else record.reference.metrics.get(f"test_{record.space.task.metric}")
     titles = ["trial", "validation", "test", "95% interval", "to reference", "latency", "parameters"]
     columns = [Column(title, True) for title in titles]
     columns += [Column(name.replace("_", " "), _is_numeric(shown[name])) for name in names]
     columns += [Column("training FLOPs", True), Column("training time", True)]
     rows = []
     for row in shown.to_dict("records"):
-        gap = None if bar is None else row["test_accuracy"] - bar
+        gap = None if bar is None else row["test_metric"] - bar
         rows.append(
             [
                 _cell(row["trial"], number),
-                _cell(row["validation_accuracy"], percent),
-                _cell(row["test_accuracy"], percent),
-                Cell(interval(row["test_accuracy_low"], row["test_accuracy_high"]), row["test_accuracy_low"]),
+                _cell(row["validation_metric"], percent),
+                _cell(row["test_metric"], percent),
+                Cell(interval(row["test_metric_low"], row["test_metric_high"]), row["test_metric_low"]),
                 _cell(gap, points),
                 _cell(row["latency_ms"], milliseconds),
                 _cell(row["parameters"], compact),
@@ -78,7 +78,7 @@ def configurations_frame(record: StudyRecord, trials: pd.DataFrame) -> tuple[Fra
                 _cell(row["training_seconds"], duration),
             ]
         )
-    caption = "Complete trials, best on validation first; accuracies of the whole committee"
+    caption = f"Complete trials, best on validation first; {judged_by(trials)} of the whole committee"
     if len(complete) > len(shown):
         caption += f". The best {len(shown)} of {len(complete):,}; all are in tables/trials.csv"
     return Frame(columns, rows), caption
@@ -116,7 +116,7 @@ def saturation_frame(saturation: pd.DataFrame) -> Frame:
             [
                 Cell(row["configuration"], row["configuration"]),
                 _cell(row["members"], number),
-                _cell(row["validation_accuracy"], percent),
+                _cell(row["validation_metric"], percent),
                 _cell(row["next_gain"], points),
                 Cell(low if low == points(None) else f"{low} to {high}", row["next_low"]),
             ]

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from tlm_search.report.style import BASELINE_COLOUR, COLOURS, GREY, REFERENCE_COLOUR, Colours, faint, finish, plain
-from tlm_search.report.words import compact, duration, interval, milliseconds, percent, plural
+from tlm_search.report.words import bounds, compact, duration, interval, judged_by, milliseconds, percent, plural
 from tlm_search.search.record import BASELINE_NUMBER, REFERENCE_NUMBER
 
 SHOWN, LISTED = len(COLOURS), 12  # configurations that are drawn at first, and that can be drawn
@@ -17,7 +17,7 @@ FACET_LINES = 3
 
 
 def frontier_figure(frontiers: pd.DataFrame, colours: Colours, *, listed: int = LISTED) -> go.Figure:
-    """Draw test accuracy against committee size: a line per configuration, reference and baseline as lines across.
+    """Draw the metric on test against committee size: a line per configuration, reference and baseline as lines across.
 
     Of the best configuration, that of the answer, the 95% interval is drawn, and can be switched to how much committees
     of its members differ.
@@ -34,7 +34,8 @@ def frontier_figure(frontiers: pd.DataFrame, colours: Colours, *, listed: int = 
         _add_line(figure, rows, colours.get(trial, GREY), best=trial == best, visible=place < SHOWN or "legendonly")
     if best is not None:
         _add_subsets(figure, lines[lines["trial"] == best], colours.get(best, GREY))
-    finish(figure, "Test accuracy against committee size", "committee size (members)", "test accuracy")
+    judged = judged_by(frontiers)
+    finish(figure, f"Test {judged} against committee size", "committee size (members)", f"test {judged}")
     figure.update_xaxes(range=[0.8, largest + 0.2], dtick=max(1, round(largest / 8)))
     return figure
 
@@ -55,7 +56,7 @@ def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Fig
     }
     shown = lines[lines["trial"].isin([trial for trials in chosen.values() for trial in trials])]
     rivals = frontiers[frontiers["trial"] < 0].groupby("trial", sort=False).tail(1)
-    values = [*shown["test_accuracy"], *rivals["test_low"], *rivals["test_high"]]
+    values = [*shown["test_metric"], *rivals["test_metric_low"], *rivals["test_metric_high"]]
     figures = {}
     for size in sizes if len(sizes) > 1 else []:
         figure = go.Figure()
@@ -65,7 +66,7 @@ def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Fig
             rows = shown[shown["trial"] == trial]
             _add_line(figure, rows, colours.get(trial, GREY), best=place == 0, visible=True)
         title = f"Pre-trained on {size:,} documents" if size else "Not pre-trained"
-        finish(figure, title, "committee size (members)", "test accuracy")
+        finish(figure, title, "committee size (members)", f"test {judged_by(frontiers)}")
         margin = 0.05 * (max(values) - min(values)) or 0.01
         figure.update_yaxes(range=[min(values) - margin, max(values) + margin])
         figure.update_xaxes(range=[0.8, largest + 0.2], dtick=max(1, round(largest / 8)))
@@ -74,7 +75,7 @@ def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Fig
 
 
 def gain_figure(frontiers: pd.DataFrame, colours: Colours) -> go.Figure:
-    """Draw what each further member adds to the test accuracy."""
+    """Draw what each further member adds to the metric on test."""
     figure = go.Figure()
     lines = frontiers[(frontiers["trial"] >= 0) & frontiers["test_gain"].notna()]
     best = best_of(frontiers)
@@ -95,7 +96,7 @@ def gain_figure(frontiers: pd.DataFrame, colours: Colours) -> go.Figure:
             ],
             hovertemplate="%{text}<extra></extra>",
         )
-    finish(figure, "What each further member adds", "committee size (members)", "test accuracy gained")
+    finish(figure, "What each further member adds", "committee size (members)", f"test {judged_by(frontiers)} gained")
     largest = int(lines["size"].max())
     figure.update_xaxes(dtick=max(1, round(largest / 8)), range=[1.8, max(largest, 3) + 0.2])
     figure.update_yaxes(tickformat="+.1%", zeroline=True, zerolinecolor=GREY, zerolinewidth=1)
@@ -111,11 +112,11 @@ def _add_rivals(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[float,
 
 
 def _add_across(figure: go.Figure, whole: pd.Series, across: tuple[float, float], *, colour: str, dash: str) -> None:
-    """Draw what has one accuracy, and no size that varies, as a line across with the band of its 95% interval."""
+    """Draw what has one value, and no size that varies, as a line across with the band of its 95% interval."""
     name = str(whole["configuration"])
     figure.add_scatter(
         x=[*across, *reversed(across)],
-        y=[whole["test_low"]] * 2 + [whole["test_high"]] * 2,
+        y=[whole["test_metric_low"]] * 2 + [whole["test_metric_high"]] * 2,
         name=name,
         legendgroup=name,
         showlegend=False,
@@ -127,7 +128,7 @@ def _add_across(figure: go.Figure, whole: pd.Series, across: tuple[float, float]
     )
     figure.add_scatter(
         x=list(pd.Series(range(31)) / 30 * (across[1] - across[0]) + across[0]),
-        y=[whole["test_accuracy"]] * 31,
+        y=[whole["test_metric"]] * 31,
         name=name,
         legendgroup=name,
         mode="lines",
@@ -141,7 +142,7 @@ def _add_line(figure: go.Figure, rows: pd.DataFrame, colour: str, *, best: bool,
     name = str(rows["configuration"].iloc[0])
     figure.add_scatter(
         x=rows["size"],
-        y=rows["test_accuracy"],
+        y=rows["test_metric"],
         name=name,
         legendgroup=name,
         mode="lines+markers",
@@ -161,7 +162,7 @@ def _add_band(figure: go.Figure, rows: pd.DataFrame, colour: str, *, visible: An
     name = str(rows["configuration"].iloc[0])
     figure.add_scatter(
         x=[*rows["size"], *reversed(list(rows["size"]))],
-        y=[*rows["test_low"], *reversed(list(rows["test_high"]))],
+        y=[*rows["test_metric_low"], *reversed(list(rows["test_metric_high"]))],
         name=f"{name}, 95% interval",
         legendgroup=name,
         showlegend=False,
@@ -195,10 +196,10 @@ def _frontier_facts(row: Mapping[Any, Any]) -> str:
         return "<br>".join(_baseline_facts(row))
     lines = [
         f"<b>{plain(row['configuration'])}</b>",
-        f"{plural(int(row['size']), 'member')}: {percent(row['test_accuracy'])} on test, 95% interval "
-        f"{interval(row['test_low'], row['test_high'])}",
+        f"{plural(int(row['size']), 'member')}: {percent(row['test_metric'])} on test, 95% interval "
+        f"{interval(*bounds(row))}",
         f"95% of {row['subsets']} committees: {interval(row['subset_low'], row['subset_high'])}",
-        f"validation {percent(row['validation_accuracy'])}, macro F1 {percent(row['test_macro_f1'])}, "
+        f"validation {percent(row['validation_metric'])}, macro F1 {percent(row['test_macro_f1'])}, "
         f"calibration error {percent(row['test_calibration_error'])}",
         f"{milliseconds(row['latency_ms'])}, {compact(row['serving_flops'])} FLOPs per text, "
         f"{compact(row['parameters'])} parameters",
@@ -210,8 +211,8 @@ def _frontier_facts(row: Mapping[Any, Any]) -> str:
 def _baseline_facts(row: Mapping[Any, Any]) -> list[str]:
     return [
         f"<b>{plain(row['configuration'])}</b>",
-        f"{percent(row['test_accuracy'])} on test, 95% interval {interval(row['test_low'], row['test_high'])}",
-        f"validation {percent(row['validation_accuracy'])}, macro F1 {percent(row['test_macro_f1'])}, "
+        f"{percent(row['test_metric'])} on test, 95% interval {interval(*bounds(row))}",
+        f"validation {percent(row['validation_metric'])}, macro F1 {percent(row['test_macro_f1'])}, "
         f"calibration error {percent(row['test_calibration_error'])}",
         f"{compact(row['parameters'])} parameters, training {duration(row['training_seconds'])}",
     ]

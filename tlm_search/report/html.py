@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from tlm_search.committee.metrics import metric_words
 from tlm_search.errors import StudyError
 from tlm_search.members.store import Store
 from tlm_search.report import insight
@@ -90,9 +91,10 @@ def render(record: StudyRecord, report: Report) -> str:
         facts=_facts(record),
         notes=notes_of(record),
         rows=rows_sentence(record),
-        sections=_sections(report),
+        sections=_sections(report, metric_words(record.space.task.metric)),
+        metric=metric_words(record.space.task.metric),
         answer=report.answer,
-        matching=what_matching_means(),
+        matching=what_matching_means(metric_words(record.space.task.metric)),
         answer_columns=list(answer.columns),
         answer_rows=[(title, list(answer.loc[title])) for title in answer.index],
         advice=_advice(report),
@@ -149,11 +151,11 @@ def _advice(report: Report) -> list[str]:
     return insight.boundary_advice(boundaries[~boundaries["setting"].isin(told)]) + more
 
 
-def _sections(report: Report) -> list[tuple[str, str]]:
+def _sections(report: Report, metric: str) -> list[tuple[str, str]]:
     drawn = report.figures
     there = {
-        "frontier": ("Accuracy by committee size", "frontier" in drawn),
-        "cost": ("Accuracy and cost", any(cost in drawn for cost in COSTS)),
+        "frontier": (f"{metric[0].upper()}{metric[1:]} by committee size", "frontier" in drawn),
+        "cost": (f"{metric[0].upper()}{metric[1:]} and cost", any(cost in drawn for cost in COSTS)),
         "pretraining": ("Pre-trained or not", "pretraining" in drawn or "loss" in drawn),
         "committee": ("Inside the committee", "members" in drawn),
         "search": ("The search", len(report.tables["trials"]) > 0),

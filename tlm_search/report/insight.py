@@ -17,7 +17,7 @@ from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.settings import SETTINGS
 
 MIN_TRIALS = 16  # fewer say nothing about importance
-WORTH = 0.005  # accuracy that is worth more members
+WORTH = 0.005  # of the metric that is worth more members
 EDGE = 0.05  # a value this near to an end, as a share of the range, is on the edge
 
 
@@ -84,13 +84,14 @@ def size_advice(saturation: pd.DataFrame, best: Candidate | None) -> list[str]:
 
 
 def importance_table(record: StudyRecord) -> pd.DataFrame:
-    """Return the share of each searched setting in the variance of validation accuracy; empty for few trials."""
-    done = [trial for trial in record.in_state("complete") if "validation_accuracy" in trial.metrics]
+    """Return the share of each searched setting in the metric's variance on validation; empty for few trials."""
+    name = f"validation_{record.space.task.metric}"
+    done = [trial for trial in record.in_state("complete") if name in trial.metrics]
     scores: dict[str, float] = {}
-    if len(done) >= MIN_TRIALS and len({trial.metrics["validation_accuracy"] for trial in done}) >= 3:
+    if len(done) >= MIN_TRIALS and len({trial.metrics[name] for trial in done}) >= 3:
         from tlm_search.search.importance import importances
 
-        scores = importances(record.space, done, "validation_accuracy")
+        scores = importances(record.space, done, name)
     return pd.DataFrame(list(scores.items()), columns=["setting", "importance"])
 
 

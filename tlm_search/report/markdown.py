@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from tlm_search.committee.metrics import metric_words
 from tlm_search.report.answer import rows_sentence, summary_line, what_matching_means
 from tlm_search.report.build import Report
 from tlm_search.report.cite import bibtex
@@ -16,9 +17,13 @@ from tlm_search.report.frames import (
 )
 from tlm_search.report.students import students_frame
 from tlm_search.search.record import StudyRecord
+from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
 
 MAX_ROWS = 20
-ACCURACIES = ("validation_accuracy", "test_accuracy", "test_low", "test_high")
+ACCURACIES = (
+    *(f"{split}_{name}" for name in METRICS_OF_ALL_LABELS + METRICS_OF_ONE_LABEL for split in ("validation", "test")),
+    *("test_low", "test_high"),
+)
 
 
 def markdown(record: StudyRecord, report: Report) -> str:
@@ -33,7 +38,7 @@ def markdown(record: StudyRecord, report: Report) -> str:
         *(_text(sentence) for sentence in answer.verdict),
         *(f"> {_text(caution.words)}" for caution in answer.cautions),
         _answer_table(answer.table),
-        _text(what_matching_means()),
+        _text(what_matching_means(metric_words(record.space.task.metric))),
         "## Configurations",
         _text(caption) + ".",
         table_lines(configurations),

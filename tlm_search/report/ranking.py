@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlm_search.committee.candidates import configurations
+from tlm_search.committee.candidates import candidates, configurations
 from tlm_search.committee.pool import Pool, pool_of
 from tlm_search.search.record import StudyRecord, TrialRecord
 
@@ -27,5 +27,5 @@ def ranked(record: StudyRecord) -> list[TrialRecord]:
 
 
 def best_validation(trial: TrialRecord) -> float:
-    """Return the highest validation accuracy of its committees of all sizes."""
-    return max(float(row["validation_accuracy"]) for row in trial.frontier)
+    """Return the highest metric on validation of its committees of all sizes."""
+    return max(candidate.validation_metric for candidate in candidates(trial))

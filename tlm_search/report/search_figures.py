@@ -10,54 +10,54 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from tlm_search.report.style import COLOURS, GREY, MAX_POINTS, REFERENCE_COLOUR, finish, log_axis, plain
-from tlm_search.report.words import number, percent
+from tlm_search.report.words import judged_by, number, percent
 
 FEW = 8  # different values that stand at equal steps
 QUARTERS = ("lowest quarter", "second quarter", "third quarter", "best quarter")
 QUARTER_COLOURS = (GREY, GREY, COLOURS[4], COLOURS[0])
 
 
-def history_figure(trials: pd.DataFrame, reference_accuracy: float | None) -> go.Figure:
-    """Draw validation accuracy by trial, and the best so far."""
+def history_figure(trials: pd.DataFrame, reference: float | None) -> go.Figure:
+    """Draw the metric on validation by trial, and the best so far."""
     figure = go.Figure()
     for state, symbol, opacity in (("complete", "circle", 0.6), ("pruned", "x-thin-open", 0.6)):
-        rows = trials[(trials["state"] == state) & trials["validation_accuracy"].notna()]
+        rows = trials[(trials["state"] == state) & trials["validation_metric"].notna()]
         figure.add_scatter(
             x=rows["trial"],
-            y=rows["validation_accuracy"],
+            y=rows["validation_metric"],
             name=state,
             legendgroup=state,
             mode="markers",
             marker={"size": 7, "symbol": symbol, "color": GREY, "opacity": opacity},
             hovertemplate="trial %{x}: %{y:.1%}<extra>" + state + "</extra>",
         )
-    done = trials[(trials["state"] == "complete") & trials["validation_accuracy"].notna()]
+    done = trials[(trials["state"] == "complete") & trials["validation_metric"].notna()]
     figure.add_scatter(
         x=done["trial"],
-        y=done["validation_accuracy"].cummax(),
+        y=done["validation_metric"].cummax(),
         name="best so far",
         legendgroup="best so far",
         mode="lines",
         line={"shape": "hv", "color": COLOURS[0], "width": 2.5},
         hovertemplate="best so far %{y:.1%}<extra></extra>",
     )
-    if reference_accuracy is not None and len(trials):
+    if reference is not None and len(trials):
         figure.add_scatter(
             x=[int(trials["trial"].min()), int(trials["trial"].max())],
-            y=[reference_accuracy] * 2,
+            y=[reference] * 2,
             name="reference",
             legendgroup="reference",
             mode="lines",
             line={"color": REFERENCE_COLOUR, "dash": "dash", "width": 2},
             hovertemplate="reference %{y:.1%}<extra></extra>",
         )
-    return finish(figure, "The search, trial by trial", "trial", "validation accuracy")
+    return finish(figure, "The search, trial by trial", "trial", f"validation {judged_by(trials)}")
 
 
 def slice_figure(trials: pd.DataFrame, setting: str, *, log: bool) -> go.Figure:
-    """Draw validation accuracy against one setting, over the complete trials."""
+    """Draw the metric on validation against one setting, over the complete trials."""
     rows = trials[(trials["state"] == "complete") & trials[setting].notna()]
-    rows = rows.sort_values("validation_accuracy", ascending=False, kind="stable").head(MAX_POINTS)
+    rows = rows.sort_values("validation_metric", ascending=False, kind="stable").head(MAX_POINTS)
     figure = go.Figure()
     texts = rows[setting].map(lambda value: isinstance(value, str)).any()
     few = rows[setting].nunique() <= FEW
@@ -65,7 +65,7 @@ def slice_figure(trials: pd.DataFrame, setting: str, *, log: bool) -> go.Figure:
     ordered = sorted(rows[setting].unique(), key=lambda value: (isinstance(value, str), value))
     figure.add_scatter(
         x=[number(value) for value in rows[setting]] if category else rows[setting],
-        y=rows["validation_accuracy"],
+        y=rows["validation_metric"],
         mode="markers",
         name="trial",
         legendgroup="trial",
@@ -73,7 +73,7 @@ def slice_figure(trials: pd.DataFrame, setting: str, *, log: bool) -> go.Figure:
         customdata=rows["trial"],
         hovertemplate=f"trial %{{customdata}}: {setting} %{{x}}, %{{y:.1%}}<extra></extra>",
     )
-    finish(figure, setting.replace("_", " "), setting.replace("_", " "), "validation accuracy")
+    finish(figure, setting.replace("_", " "), setting.replace("_", " "), f"validation {judged_by(trials)}")
     if category:
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=[number(value) for value in ordered])
     elif log:
@@ -82,7 +82,7 @@ def slice_figure(trials: pd.DataFrame, setting: str, *, log: bool) -> go.Figure:
 
 
 def importance_figure(importance: pd.DataFrame) -> go.Figure:
-    """Draw the share of each setting in the variance of validation accuracy, as bars."""
+    """Draw the share of each setting in the variance of the metric on validation, as bars."""
     rows = importance.sort_values("importance")
     figure = go.Figure()
     figure.add_bar(
@@ -94,26 +94,26 @@ def importance_figure(importance: pd.DataFrame) -> go.Figure:
         legendgroup="importance",
         hovertemplate="%{y}: %{x:.0%}<extra></extra>",
     )
-    finish(figure, "What mattered", "share of the variance of validation accuracy", "")
+    finish(figure, "What mattered", "share of the variance on validation", "")
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(tickformat="")
     return figure
 
 
 def parallel_figure(trials: pd.DataFrame, settings: Sequence[str], *, logs: Container[str] = ()) -> go.Figure:
-    """Draw each complete trial as a line across its settings, by quarters of validation accuracy, the best on top.
+    """Draw each complete trial as a line across its settings, by quarters of the metric on validation, the best on top.
 
     Every axis goes from the lowest value to the highest; settings that are words, or few numbers, stand at equal steps.
     """
-    done = trials[(trials["state"] == "complete") & trials["validation_accuracy"].notna()]
-    done = done.sort_values("validation_accuracy", ascending=False, kind="stable").head(MAX_POINTS)
-    axes = [*settings, "validation_accuracy"]
+    done = trials[(trials["state"] == "complete") & trials["validation_metric"].notna()]
+    done = done.sort_values("validation_metric", ascending=False, kind="stable").head(MAX_POINTS)
+    axes = [*settings, "validation_metric"]
     places, ticks = {}, []
     for position, name in enumerate(axes):
         places[name], labels = _axis(done[name], log=name in logs)
         ticks += [(position, height, label) for height, label in labels]
     figure = go.Figure()
-    ranks = done["validation_accuracy"].rank(pct=True, method="first")
+    ranks = done["validation_metric"].rank(pct=True, method="first")
     for quarter, (name, colour) in enumerate(zip(QUARTERS, QUARTER_COLOURS, strict=True)):
         rows = done.index[(ranks > quarter / 4) & (ranks <= (quarter + 1) / 4)]
         figure.add_scatter(
@@ -144,8 +144,9 @@ def parallel_figure(trials: pd.DataFrame, settings: Sequence[str], *, logs: Cont
         hoverinfo="skip",
     )
     finish(figure, "All trials, setting by setting", "", "")
+    titles = [*settings, f"validation {judged_by(trials)}"]
     figure.update_xaxes(
-        tickvals=list(range(len(axes))), ticktext=[name.replace("_", "<br>") for name in axes],
+        tickvals=list(range(len(axes))), ticktext=[name.replace("_", "<br>").replace(" ", "<br>") for name in titles],
         range=[-0.15, len(axes) - 0.4], showgrid=True,
     )  # fmt: skip
     figure.update_yaxes(showticklabels=False, showgrid=False, range=[-0.06, 1.06])
@@ -163,10 +164,10 @@ def _axis(column: pd.Series, *, log: bool) -> tuple[dict[int, float], list[tuple
     scaled = [math.log10(value) if log else float(value) for value in values]
     low, high = min(scaled), max(scaled)
     heights = {row: (value - low) / (high - low) for row, value in zip(rows, scaled, strict=True)}
-    write = percent if column.name == "validation_accuracy" else number
+    write = percent if column.name == "validation_metric" else number
     return heights, [(0.0, write(min(values))), (1.0, write(max(values)))]
 
 
 def _setting_words(row: Mapping[Any, Any], name: str) -> str:
-    words = percent(row[name]) if name == "validation_accuracy" else number(row[name])
+    words = percent(row[name]) if name == "validation_metric" else number(row[name])
     return f"trial {row['trial']}: {plain(name.replace('_', ' '))} {plain(words)}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,8 @@ import plotly.graph_objects as go
 from tlm_search.committee.candidates import Candidate, candidates, whole
 from tlm_search.committee.effect import Effect, Side, committee, effect, singles
 from tlm_search.committee.interval import accuracy_interval
+from tlm_search.committee.metrics import largest_part, parts_of_votes, texts_that_count
+from tlm_search.committee.vote import softmax
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.frames import Cell, Column, Frame
 from tlm_search.report.style import GREY, Colours, plain
@@ -20,18 +23,18 @@ from tlm_search.search.record import StudentRecord, StudyRecord, TrialRecord
 
 MODELS = ("student", "single member", "committee", "reference")
 COLUMNS = (
-    *("trial", "configuration", "committee_size", "documents", "model", "members", "seeds", "test_accuracy"),
-    *("test_low", "test_high", "difference", "difference_low", "difference_high"),
+    *("trial", "configuration", "committee_size", "documents", "model", "members", "seeds", "test_metric"),
+    *("test_metric_low", "test_metric_high", "difference", "difference_low", "difference_high"),
     *("latency_ms", "parameters", "training_flops", "training_seconds"),
 )
-_NUMBERS = COLUMNS[COLUMNS.index("test_accuracy") :]
+_NUMBERS = COLUMNS[COLUMNS.index("test_metric") :]
 
 
 def students_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
     """Return, for the students of each committee, a row for them and for each of what they are compared with.
 
-    ``test_accuracy`` of the student and of the single member are means over ``seeds``. ``difference`` is the student's
-    accuracy minus that of the row, with its 95% interval over test texts, the same for both, and seeds; without logits
+    ``test_metric`` of the student and of the single member are means over ``seeds``. ``difference`` is the student's
+    metric minus that of the row, with its 95% interval over test texts, the same for both, and seeds; without logits
     at hand it has none. The training of a student includes that of its committee, without which there is none.
     """
     rows = [row for student in record.students for row in _rows(record, student, evidence)]
@@ -51,12 +54,12 @@ def _rows(record: StudyRecord, student: StudentRecord, evidence: Evidence) -> It
     of |= {"committee_size": student.size, "documents": student.documents}
     seeds = {"student": len(student.result.members), "single member": len(trial.members)}
     for name in (name for name in MODELS if name in costs):
-        cost, side = costs[name], sides.get(name)
-        accuracy = (cost.test_accuracy, *cost.test_interval)
+        cost, side = costs[name], sides.of.get(name)
+        reached = (cost.test_metric, *cost.test_interval)
         if side is not None:
-            accuracy = (float(side.rows.mean()), *accuracy_interval(side.rows, side.spread))
+            reached = (float(side.rows.mean()), *accuracy_interval(side.rows, side.spread, texts=sides.texts))
         row = {**of, "model": name, "members": cost.size, "seeds": seeds.get(name, 1)}
-        row |= dict(zip(("test_accuracy", "test_low", "test_high"), accuracy, strict=True))
+        row |= dict(zip(("test_metric", "test_metric_low", "test_metric_high"), reached, strict=True))
         if name != "student":
             row |= _difference(costs["student"], sides, name, cost)
         row |= {"latency_ms": cost.latency_ms, "parameters": cost.parameters}
@@ -67,27 +70,36 @@ def _rows(record: StudyRecord, student: StudentRecord, evidence: Evidence) -> It
         yield row
 
 
-def _sides(record: StudyRecord, student: StudentRecord, trial: TrialRecord, evidence: Evidence) -> dict[str, Side]:
-    """Return what each model adds to a comparison; nothing where the logits of students or teachers lack."""
+@dataclass(frozen=True)
+class _Sides:
+    """What each model adds to a comparison, by its name, and of how many ``texts`` the metric is the mean in effect."""
+
+    of: Mapping[str, Side]
+    texts: float = 1.0
+    largest: float = 1.0
+
+
+def _sides(record: StudyRecord, student: StudentRecord, trial: TrialRecord, evidence: Evidence) -> _Sides:
+    """Return what each model adds; nothing where the logits of students or teachers lack."""
     learned, taught = evidence.votes_of(student.result), evidence.votes_of(trial)
     if learned is None or taught is None:
-        return {}
-    labels = taught.test_labels
+        return _Sides({})
+    labels, metric = taught.test_labels, taught.metric
     sides = {
-        "student": singles(learned.test.argmax(axis=-1) == labels),
-        "single member": singles(taught.test.argmax(axis=-1) == labels),
-        "committee": committee(taught.test[: student.size], labels),
+        "student": singles(parts_of_votes(softmax(learned.test), labels, metric)),
+        "single member": singles(parts_of_votes(softmax(taught.test), labels, metric)),
+        "committee": committee(taught.test[: student.size], labels, metric),
     }
     deep = None if record.reference is None else evidence.votes_of(record.reference)
     if deep is not None:
-        sides["reference"] = committee(deep.test, labels)
-    return sides
+        sides["reference"] = committee(deep.test, labels, metric)
+    return _Sides(sides, texts_that_count(metric, labels), largest_part(metric, labels))
 
 
-def _difference(ours: Candidate, sides: dict[str, Side], name: str, theirs: Candidate) -> dict[str, float]:
-    if name not in sides:
-        return {"difference": ours.test_accuracy - theirs.test_accuracy}
-    found: Effect = effect(sides["student"], sides[name])
+def _difference(ours: Candidate, sides: _Sides, name: str, theirs: Candidate) -> dict[str, float]:
+    if name not in sides.of:
+        return {"difference": ours.test_metric - theirs.test_metric}
+    found: Effect = effect(sides.of["student"], sides.of[name], largest=sides.largest)
     return {"difference": found.mean, "difference_low": found.low, "difference_high": found.high}
 
 
@@ -106,12 +118,12 @@ def mark_students(figure: go.Figure, students: pd.DataFrame, colours: Colours) -
         first, *more = (plain(line) for line in _lines(of))
         figure.add_scatter(
             x=[1],
-            y=[student["test_accuracy"]],
+            y=[student["test_metric"]],
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": [student["test_high"] - student["test_accuracy"]],
-                "arrayminus": [student["test_accuracy"] - student["test_low"]],
+                "array": [student["test_metric_high"] - student["test_metric"]],
+                "arrayminus": [student["test_metric"] - student["test_metric_low"]],
                 "color": colour,
                 "thickness": 1.5,
                 "width": 5,
@@ -135,11 +147,11 @@ def _lines(of: dict[str, dict[Any, Any]]) -> list[str]:
     student = of["student"]
     return [
         _model_words(student),
-        f"one model: {percent(student['test_accuracy'])} on test, mean of {plural(student['seeds'], 'seed')}, "
-        f"95% interval {interval(student['test_low'], student['test_high'])}",
+        f"one model: {percent(student['test_metric'])} on test, mean of {plural(student['seeds'], 'seed')}, "
+        f"95% interval {interval(student['test_metric_low'], student['test_metric_high'])}",
         *(
             f"{points(row['difference'])} points{_span(row, ' ({})')} to {_model_words(row)}, "
-            f"which reaches {percent(row['test_accuracy'])}"
+            f"which reaches {percent(row['test_metric'])}"
             for name, row in of.items()
             if name != "student"
         ),
@@ -164,8 +176,8 @@ def students_frame(students: pd.DataFrame) -> Frame:
         rows.append(
             [
                 Cell(name, name),
-                _cell(percent(row["test_accuracy"]), row["test_accuracy"]),
-                _cell(interval(row["test_low"], row["test_high"]), row["test_low"]),
+                _cell(percent(row["test_metric"]), row["test_metric"]),
+                _cell(interval(row["test_metric_low"], row["test_metric_high"]), row["test_metric_low"]),
                 _cell(points(row["difference"]), row["difference"]),
                 _cell(_span(row) or points(None), row["difference_low"]),
                 _cell(milliseconds(row["latency_ms"]), row["latency_ms"]),

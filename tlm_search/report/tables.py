@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from tlm_search.committee.candidates import candidates, configurations
+from tlm_search.committee.candidates import Candidate, candidates, configurations
 from tlm_search.committee.pool import metrics_to_meet, missed
 from tlm_search.digest import canonical_json
 from tlm_search.report.costs import COSTS, costs_of, front
@@ -20,7 +20,10 @@ from tlm_search.report.evidence import Evidence
 from tlm_search.report.ranking import best_validation, pool_of_study, ranked
 from tlm_search.report.words import describe, plural
 from tlm_search.search.record import STATES, BaselineRecord, StudyRecord, TrialRecord
+from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
+# What choices are made by, the metric's name first.
+JUDGED = ("metric", "validation_metric", "test_metric", "test_metric_low", "test_metric_high")
 METRICS = (
     "validation_accuracy",
     "test_accuracy",
@@ -35,6 +38,7 @@ METRICS = (
     "training_flops",
     "training_seconds",
 )
+ACCURACIES = ("validation_accuracy", "test_accuracy", "test_low", "test_high")
 MAX_LOSSES = 50  # configurations whose members are opened for their loss; each is read and verified
 
 
@@ -83,6 +87,7 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
                 "trial": trial.number,
                 "state": trial.state,
                 **{name: known.get(name) for name in names},
+                **_judged_trial(trial, record.space.task.metric),
                 **{name: trial.metrics.get(name) for name in METRICS},
                 "feasible": _feasible(record, trial),
                 "members_trained": trial.trained,
@@ -95,13 +100,13 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
                 "error": trial.error,
             }
         )
-    columns = ["trial", "state", *names, *METRICS, "feasible", "members_trained", "members_reused", "seconds"]
+    columns = ["trial", "state", *names, *JUDGED, *METRICS, "feasible", "members_trained", "members_reused", "seconds"]
     columns += ["started", "finished", "interrupted", "retry_of", "error"]
     return pd.DataFrame(rows, columns=columns).astype({"retry_of": "Int64"})
 
 
 def frontiers_table(record: StudyRecord) -> pd.DataFrame:
-    """Return accuracy by committee size of each configuration, in the order of ``ranked``.
+    """Return the metrics by committee size of each configuration, in the order of ``ranked``.
 
     The reference and the baseline come last. ``eligible`` marks the committees that the answer chooses from.
     """
@@ -116,17 +121,18 @@ def frontiers_table(record: StudyRecord) -> pd.DataFrame:
         facts["pretrain_size"] = _pretrain_size(trial)
         before: float | None = None
         for row, candidate in zip(trial.frontier, candidates(trial), strict=True):
-            gain = None if before is None else row["test_accuracy"] - before
+            gain = None if before is None else candidate.test_metric - before
             rows.append(
                 {
                     **facts,
                     **row,
+                    **_judged(candidate),
                     **costs_of(record, candidate),
                     "eligible": (trial.number, candidate.size) in eligible,
                     "test_gain": gain,
                 }
             )
-            before = row["test_accuracy"]
+            before = candidate.test_metric
     columns = [
         "trial",
         "rank",
@@ -134,12 +140,14 @@ def frontiers_table(record: StudyRecord) -> pd.DataFrame:
         "pretrain_size",
         "size",
         "eligible",
+        *JUDGED,
         "validation_accuracy",
         "validation_low",
         "validation_high",
     ]
     columns += ["test_accuracy", "test_low", "test_high", "subset_low", "subset_high", "subsets", "test_gain"]
     columns += ["validation_cross_entropy", "test_cross_entropy", "test_macro_f1", "test_calibration_error"]
+    columns += [f"test_{name}" for name in METRICS_OF_ONE_LABEL if record.space.task.positive is not None]
     columns += COSTS
     return pd.DataFrame(rows, columns=columns).astype(
         {"rank": "Int64", "eligible": "bool", **dict.fromkeys(COSTS, "float64")}
@@ -150,8 +158,8 @@ def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
     """Return every committee of every configuration with its costs, and whether it is on a Pareto front.
 
     ``whole`` marks the committee of all members, ``allowed`` what keeps to the constraints of the study.
-    ``front_<cost>`` is true where no other allowed committee has at least the validation accuracy at a lower cost;
-    test accuracy plays no part.
+    ``front_<cost>`` is true where no other allowed committee has at least its metric on validation at a lower cost;
+    test plays no part.
     """
     rows = []
     goal = metrics_to_meet(record.reference)
@@ -165,19 +173,26 @@ def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
                     "size": candidate.size,
                     "whole": candidate.size == len(trial.frontier),
                     "allowed": not missed(candidate, record.space.constraints, goal),
-                    "validation_accuracy": candidate.validation_accuracy,
-                    "test_accuracy": candidate.test_accuracy,
-                    "test_low": candidate.test_interval[0],
-                    "test_high": candidate.test_interval[1],
+                    **_judged(candidate),
+                    **{name: candidate.row[name] for name in ACCURACIES},
                     **costs_of(record, candidate),
                 }
             )
-    columns = ["trial", "configuration", "size", "whole", "allowed", "validation_accuracy", "test_accuracy"]
-    columns += ["test_low", "test_high", *COSTS]
+    columns = ["trial", "configuration", "size", "whole", "allowed", *JUDGED, *ACCURACIES, *COSTS]
     table = pd.DataFrame(rows, columns=columns).astype({"allowed": "bool", **dict.fromkeys(COSTS, "float64")})
     for cost in COSTS:
         table[f"front_{cost}"] = front(table, cost)
     return table
+
+
+def _judged(candidate: Candidate) -> dict[str, Any]:
+    values = candidate.validation_metric, candidate.test_metric, *candidate.test_interval
+    return dict(zip(JUDGED, (candidate.metric, *values), strict=True))
+
+
+def _judged_trial(trial: TrialRecord, metric: str) -> dict[str, Any]:
+    names = (f"validation_{metric}", *(f"test_{metric}{end}" for end in ("", "_low", "_high")))
+    return dict(zip(JUDGED, (metric, *(trial.metrics.get(name) for name in names)), strict=True))
 
 
 def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
+
+from tlm_search.committee.metrics import metric_words as of_metric
 
 NONE = "–"
 
@@ -145,6 +148,16 @@ def describe(settings: Mapping[str, Any], names: Iterable[str]) -> str:
 def metric_words(name: str) -> str:
     """Return the name of a metric as an axis shows it."""
     return _METRIC_WORDS.get(name, name.replace("_", " "))
+
+
+def judged_by(table: pd.DataFrame) -> str:
+    """Return the metric that the rows of a table are judged by, in words."""
+    return of_metric(str(table["metric"].iloc[0])) if len(table) else "accuracy"
+
+
+def bounds(row: Mapping[Any, Any]) -> tuple[float, float]:
+    """Return the interval of what a row of a table is judged by."""
+    return row["test_metric_low"], row["test_metric_high"]
 
 
 def plural(count: int, noun: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tlm_search.committee.frontier import frontier
+from tlm_search.committee.frontier import frontier, right_share
+from tlm_search.committee.metrics import ACCURACY, Metric, metric_of, metric_words
 from tlm_search.data.prepare import read_task
 from tlm_search.data.prepared import LABELS, PreparedData
 from tlm_search.data.sampling import Task
@@ -18,6 +20,7 @@ from tlm_search.members.simulated import simulated_baseline, simulated_labels
 from tlm_search.members.store import Entry, Store
 from tlm_search.search.optuna_study import Ledger
 from tlm_search.search.record import BASELINE
+from tlm_search.search.trial import metrics_of
 
 Announce = Callable[[str], None]
 
@@ -35,12 +38,13 @@ def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task |
         if noted is not None and store.read(KIND, noted["digest"]) is not None:
             return False
         _check_same_task(ledger.noted("data"), data)
+        metric = metric_of(space.task, data.labels)
         if space.trainer == "simulated":
-            entry = _simulated(data, store)
+            entry = _simulated(data, store, metric)
         else:
             task = task or read_task(space, store.root, progress=announce)
             _check_same_rows(task, data)
-            entry = obtain_baseline(task, store=store, announce=announce)
+            entry = obtain_baseline(task, store=store, metric=metric, announce=announce)
         attributes = attributes_of(entry)
     except Exception as error:  # memory, sources that are gone, what scikit-learn says of strange texts
         why = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -49,14 +53,16 @@ def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task |
     if noted == attributes:
         return False
     ledger.note(BASELINE, attributes)
-    accuracy = attributes["metrics"]["validation_accuracy"]
+    reached = attributes["metrics"][f"validation_{metric.name}"]
     how = f"{attributes['features']}, C = {attributes['c']:g}, {attributes['seconds']:.1f} s"
-    announce(f"linear baseline: validation accuracy {accuracy:.4f} ({how})")
+    announce(f"linear baseline: validation {metric_words(metric.name)} {reached:.4f} ({how})")
     return True
 
 
-def obtain_baseline(task: Task, *, store: Store, announce: Announce = lambda line: None) -> Entry:
-    """Return the baseline of ``task`` from the store, or fit it and store it.
+def obtain_baseline(
+    task: Task, *, store: Store, metric: Metric = ACCURACY, announce: Announce = lambda line: None
+) -> Entry:
+    """Return the baseline of ``task`` that is best by ``metric`` from the store, or fit it and store it.
 
     Its document says what was chosen and what it reaches; ``logits`` holds the log probabilities of the validation and
     the test texts, float32 (rows, labels), ``model`` the model itself.
@@ -65,12 +71,12 @@ def obtain_baseline(task: Task, *, store: Store, announce: Announce = lambda lin
         ValueError: the training texts have one label, or no features.
         StoreError: the store cannot be read or written.
     """
-    name = baseline_digest(task)
+    name = baseline_digest(task, judged_by=None if metric == ACCURACY else [metric.name, metric.positive])
     with store.lock(KIND, name):
         entry = store.read(KIND, name)
         if entry is None:
             announce(f"fitting the linear baseline to {len(task.train.texts)} texts")
-            fit = fit_baseline(task)
+            fit = fit_baseline(task, score=partial(_score, metric))
             logits = {part: fit.model.log_probabilities(getattr(task, part).texts) for part in ("validation", "test")}
             facts = {
                 "features": fit.model.features,
@@ -82,7 +88,7 @@ def obtain_baseline(task: Task, *, store: Store, announce: Announce = lambda lin
                 "task": task.name,
             }
             labels = {part: np.asarray(getattr(task, part).labels) for part in logits}
-            document = {**facts, "frontier": _frontier(logits, labels)}
+            document = {**facts, "frontier": _frontier(logits, labels, metric)}
             entry = store.write(KIND, name, document, {"logits": logits, "model": fit.model.arrays()})
     return entry
 
@@ -91,29 +97,33 @@ def attributes_of(entry: Entry) -> dict[str, Any]:
     """Return what a study keeps of its baseline, as JSON."""
     document = entry.document
     row = document["frontier"][0]
-    names = ("validation_accuracy", "test_accuracy", "validation_cross_entropy", "test_cross_entropy", "test_macro_f1")
-    metrics = {**{name: row[name] for name in names}, "training_seconds": document["seconds"]}
+    metrics = {**metrics_of(row), "training_seconds": document["seconds"]}
     if "parameters" in document:
         metrics["parameters"] = document["parameters"]
     kept = {name: document[name] for name in ("features", "c", "vocabulary", "tried", "seconds", "frontier")}
     return {"digest": entry.digest, **kept, "metrics": metrics}
 
 
-def _simulated(data: PreparedData, store: Store) -> Entry:
-    name = digest(["simulated baseline", len(data.labels)])
+def _simulated(data: PreparedData, store: Store, metric: Metric) -> Entry:
+    judged_by = [] if metric == ACCURACY else [[metric.name, metric.positive]]
+    name = digest(["simulated baseline", len(data.labels), *judged_by])
     entry = store.read(KIND, name)
     if entry is None:
         logits = simulated_baseline(data)
         labels = dict(zip(("validation", "test"), simulated_labels(data), strict=True))
         facts = {"features": "simulated words", "c": 1.0, "vocabulary": 0, "tried": 1, "seconds": 0.0}
-        entry = store.write(KIND, name, {**facts, "frontier": _frontier(logits, labels)}, {"logits": logits})
+        entry = store.write(KIND, name, {**facts, "frontier": _frontier(logits, labels, metric)}, {"logits": logits})
     return entry
 
 
-def _frontier(logits: Mapping[str, Any], labels: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _score(metric: Metric, logits: Any, labels: Any) -> float:
+    return float(right_share(logits[None], labels, size=1, metric=metric).mean())
+
+
+def _frontier(logits: Mapping[str, Any], labels: Mapping[str, Any], metric: Metric) -> list[dict[str, Any]]:
     """Return the record of a committee of one, which is judged as all committees are."""
     validation, test = (logits[part][None] for part in ("validation", "test"))
-    records = frontier(validation, test, labels["validation"], labels["test"])
+    records = frontier(validation, test, labels["validation"], labels["test"], metric=metric)
     return [{key: round(value, 6) if isinstance(value, float) else value for key, value in r.items()} for r in records]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from tlm_search.committee.frontier import right_share
+from tlm_search.committee.metrics import Metric, metric_of
 from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import UserError
 from tlm_search.members.shared_store import open_store
@@ -69,7 +69,8 @@ def distil(
         name = f"{STUDENT} {trial.number} {size} {documents}"
         noted = ledger.noted(name)
         if noted is None or set(noted["members"]) != {member.digest for member in obtained.members}:
-            rung = _rung(specs[0], obtained, seconds=time.monotonic() - began, data=data, store=store, trainer=trainer)
+            metric, seconds = metric_of(space.task, data.labels), time.monotonic() - began
+            rung = _rung(specs[0], obtained, metric, seconds=seconds, data=data, store=store, trainer=trainer)
             settings = {**trial.settings, "committee_size": len(specs), "linear_member": False}
             of = {"trial": trial.number, "size": size, "documents": documents}
             ledger.note(name, {**of, **attributes_of(settings, rung)})
@@ -113,17 +114,24 @@ def _trainer(space: Space, announce: Announce) -> Trainer:
 
 
 def _rung(
-    spec: MemberSpec, obtained: Obtained, *, seconds: float, data: PreparedData, store: Store, trainer: Trainer
+    spec: MemberSpec,
+    obtained: Obtained,
+    metric: Metric,
+    *,
+    seconds: float,
+    data: PreparedData,
+    store: Store,
+    trainer: Trainer,
 ) -> Rung:
     """Return what the students reach, as a trial of them would have it."""
     validation_labels, test_labels = trainer.labels(data)
 
     def on_validation(logits: Any) -> float:
-        return float(np.mean(logits.argmax(axis=-1) == validation_labels))
+        return float(right_share(logits[None], validation_labels, size=1, metric=metric).mean())
 
     # The best first: it is the one to take home, and the figures do not depend on the order.
     members = sorted(obtained.members, key=lambda member: -on_validation(member.validation_logits))
-    records = committee_frontier(members, validation_labels, test_labels)
+    records = committee_frontier(members, validation_labels, test_labels, metric=metric)
     for record in records:
         record["latency_ms"] = trainer.latency_ms(spec, members=record["size"], store=store)
     courses = [member.document["finetuning"] for member in members]

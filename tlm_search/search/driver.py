@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tlm_search.committee.metrics import metric_words
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
 from tlm_search.search.helping import Help, Helpers, helps, parts_of
 from tlm_search.search.job import Failure, Job
@@ -57,6 +58,7 @@ class Driver:
         self.places = 1  # for jobs at once, as its runner knows
         self.stopped: str | None = None
         self.progress = progress_of(ledger.trials, ledger.space.objectives[0], ledger.noted(REFERENCE), total=trials)
+        self.progress.metric = self._space.task.metric
         self._reference = ReferenceTries(ledger, self._space)
         self._choose_reference()
 
@@ -117,7 +119,7 @@ class Driver:
             return False
         if value is not None and self._ledger.should_prune(trial_id):
             self._ledger.prune(trial_id, attributes_of(running.job.settings, running.rung))
-            self._finish(key, "pruned", f"pruned at {rung.size} members, {_accuracy(rung.metrics)}")
+            self._finish(key, "pruned", f"pruned at {rung.size} members, {self._words(rung.metrics)}")
             return False
         return True
 
@@ -227,7 +229,7 @@ class Driver:
     def _on_reference_rung(self, key: str, rung: Rung) -> bool:
         if rung.done:
             self._finish_reference(
-                key, attributes_of(self._running[key].job.settings, rung), _accuracy(rung.metrics), rung.metrics
+                key, attributes_of(self._running[key].job.settings, rung), self._words(rung.metrics), rung.metrics
             )
             return False
         if self.stopped is not None:
@@ -248,7 +250,7 @@ class Driver:
         feasible = all(violation <= 0 for violation in violations)
         if feasible:
             self._take_best(running, values[0], rung)
-        words = f"{_accuracy(rung.metrics)}, {rung.trained} members trained, {rung.reused} reused"
+        words = f"{self._words(rung.metrics)}, {rung.trained} members trained, {rung.reused} reused"
         self._finish(key, "complete", words if feasible else f"{words}, violates a constraint")
 
     def _take_best(self, running: _Running, value: float, rung: Rung) -> None:
@@ -288,7 +290,7 @@ class Driver:
             number, attributes = chosen
             self.progress.reference = attributes["metrics"]
             best = f"{number} of {self._reference.count} is the best on validation"
-            self._announce(f"reference: {best}: {_accuracy(attributes['metrics'])}")
+            self._announce(f"reference: {best}: {self._words(attributes['metrics'])}")
         self.progress.reference_done, self.progress.reference_tries = self._reference.done, self._reference.count
 
     def _interrupt(self, key: str, reason: str, *, attempt: int | None = None) -> None:
@@ -303,11 +305,11 @@ class Driver:
         counts = {"trained": running.rung.trained, "reused": running.rung.reused} if running.rung else {}
         self._ledger.interrupt(running.asked.trial_id, reason, attempt=attempt, counts=counts)
 
+    def _words(self, metrics: Mapping[str, float]) -> str:
+        metric = self._space.task.metric
+        validation, test = metrics[f"validation_{metric}"], metrics[f"test_{metric}"]
+        return f"validation {metric_words(metric)} {validation:.4f}, test {test:.4f}"
+
     def _look_at_clock(self) -> None:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self.stop("the time is used up")
-
-
-def _accuracy(metrics: Mapping[str, float]) -> str:
-    validation, test = metrics["validation_accuracy"], metrics["test_accuracy"]
-    return f"validation accuracy {validation:.4f}, test {test:.4f}"

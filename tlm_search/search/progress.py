@@ -28,10 +28,12 @@ class Best:
 class Progress:
     """The state of a run. Members and tokens count this run; trials also what the study held before it.
 
-    ``reference`` has the metrics of the chosen reference; of ``reference_tries`` so many are ``reference_done``.
+    ``metric`` is what the task is judged by. ``reference`` has the metrics of the chosen reference; of
+    ``reference_tries`` so many are ``reference_done``.
     """
 
     total: int
+    metric: str = "accuracy"
     finished: int = 0
     complete: int = 0
     pruned: int = 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tlm_search.errors import StudyError
 from tlm_search.space.schema import Space
+from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
 from tlm_search.space.settings import SETTINGS, Value
 
 if TYPE_CHECKING:
@@ -209,7 +210,9 @@ def attributes_of(settings: Mapping[str, Value], rung: Rung | None) -> dict[str,
     }
 
 
-_EXACT = ("test_accuracy", "test_macro_f1")  # equal to what `predict --label` counts, to the last digit
+_EXACT = tuple(
+    f"test_{name}" for name in METRICS_OF_ALL_LABELS + METRICS_OF_ONE_LABEL
+)  # equal to what `predict --label` counts, to the last digit
 
 
 def _rounded(value: Any) -> Any:

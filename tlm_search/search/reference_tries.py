@@ -33,6 +33,7 @@ class ReferenceTries:
     def __init__(self, notes: Notes, space: Space) -> None:
         self._notes = notes
         self._settings = dict(enumerate(space.reference_tries(), start=1))
+        self._metric = space.task.metric
         self._nuisance = space.reference_nuisance()
         self._running: set[int] = set()
         self._deaths: dict[int, int] = {}
@@ -114,7 +115,7 @@ class ReferenceTries:
             self._chosen = {"settings": first["settings"], "error": error, **tried}
             self._notes.note(REFERENCE, self._chosen)
             return None
-        number, best = max(worked, key=lambda entry: float(entry[1]["metrics"]["validation_accuracy"]))
+        number, best = max(worked, key=lambda entry: float(entry[1]["metrics"][f"validation_{self._metric}"]))
         self._chosen = {**best, **tried}
         self._notes.note(REFERENCE, self._chosen)
         return number, best
@@ -123,7 +124,8 @@ class ReferenceTries:
         settings = {"settings": {name: result["settings"][name] for name in self._nuisance}}
         if "error" in result:
             return {**settings, "error": result["error"]}
-        return {**settings, **{name: result["metrics"][name] for name in ("validation_accuracy", "test_accuracy")}}
+        names = [f"{split}_{name}" for name in ("accuracy", self._metric) for split in ("validation", "test")]
+        return {**settings, **{name: result["metrics"][name] for name in names}}
 
     def _is_free(self, number: int) -> bool:
         """Whether a worker can begin it without waiting for the pre-training of a try that runs."""

@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tlm_search.committee.metrics import metric_of
 from tlm_search.data.account import account_words
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
@@ -101,6 +102,7 @@ def run_study(
     data = _data(space, store.root, announce, read)
     if begun is not None and space.trainer != "simulated":  # whose data are made of the space
         check_same_data(begun, data)
+    metric_of(space.task, data.labels)  # refuse a label that the data do not have, before a study is there
     if data.account:
         announce(f"task: {account_words(data.account)}")
     if fresh and folder.exists():
@@ -171,6 +173,7 @@ def _run_locked(
         logs=logs_of(folder),
         prunes=space.pruner.name != "none",
         url=None if remote is None else remote.url,
+        metric=metric_of(space.task, data.labels),
         make_trainer=partial(trainer_named, space.trainer, cpus=space.resources.cpus_per_trial),
     )
     with show(driver.progress):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlm_search.committee.frontier import frontier
+from tlm_search.committee.metrics import ACCURACY, Metric, interval_keys
 from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.digest import digest
@@ -68,13 +69,14 @@ def run_trial(
     prunable: bool = True,
     parts: int = 1,
     attempt: str = "",
+    metric: Metric = ACCURACY,
 ) -> Iterator[Rung]:
     """Train the committee that complete ``settings`` describe, and yield what it reaches at 1, 2, 4, ... members.
 
     Stop iterating to prune the trial: later members are not trained. Unless it is ``prunable`` as many are trained at
     once, before the first report, as the trainer stacks of one of so many ``parts``. ``seed`` is the study's; helpers
     have the same ``attempt`` and ``parts``. With self-training the teachers are trained or found first, and do not
-    vote.
+    vote. ``metric`` is what the task is judged by.
 
     Raises:
         TrainingError: a member could not be trained.
@@ -98,7 +100,7 @@ def run_trial(
             there += obtained.members
             trained, reused, tokens = trained + obtained.trained, reused + obtained.reused, tokens + obtained.tokens
         members = there[:size]
-        records = committee_frontier(members, validation_labels, test_labels)
+        records = committee_frontier(members, validation_labels, test_labels, metric=metric)
         metrics = committee_metrics(records[-1], specs[0], members, teachers)
         if teachers or specs[0].linear:
             # Their cost does not grow with the committee, so that no part of it is that of a smaller one.
@@ -172,7 +174,7 @@ def teacher_specs(
 
 
 def committee_frontier(
-    members: Sequence[MemberResult], validation_labels: Integers, test_labels: Integers
+    members: Sequence[MemberResult], validation_labels: Integers, test_labels: Integers, *, metric: Metric = ACCURACY
 ) -> list[dict[str, Any]]:
     """Return a record for each size 1..K from the members' logits."""
     return frontier(
@@ -180,6 +182,7 @@ def committee_frontier(
         np.stack([member.test_logits for member in members]),
         validation_labels,
         test_labels,
+        metric=metric,
     )
 
 
@@ -190,17 +193,23 @@ def committee_metrics(
     teachers: Sequence[MemberResult] = (),
 ) -> dict[str, float]:
     """Return the metrics of the whole committee; ``whole`` is its record of the frontier."""
-    return {
-        "validation_accuracy": whole["validation_accuracy"],
-        "test_accuracy": whole["test_accuracy"],
-        "validation_cross_entropy": whole["validation_cross_entropy"],
-        "test_cross_entropy": whole["test_cross_entropy"],
-        "test_macro_f1": whole["test_macro_f1"],
-        "test_calibration_error": whole["test_calibration_error"],
-        "test_accuracy_low": whole["test_low"],
-        "test_accuracy_high": whole["test_high"],
-        **committee_costs(spec, members, teachers),
+    return {**metrics_of(whole), **committee_costs(spec, members, teachers)}
+
+
+def metrics_of(whole: Mapping[str, Any]) -> dict[str, float]:
+    """Return all metrics of a record of the frontier, with the intervals of accuracy and the task's metric on test."""
+    bounds = {interval_keys("test", name): name for name in ("accuracy", whole.get("metric", "accuracy"))}
+    intervals = {
+        f"test_{name}_{end}": whole[key]
+        for keys, name in bounds.items()
+        for end, key in zip(("low", "high"), keys, strict=True)
     }
+    measured = {
+        name: value
+        for name, value in whole.items()
+        if name.startswith(("validation_", "test_")) and not name.endswith(("_low", "_high"))
+    }
+    return {**measured, **intervals}
 
 
 def committee_costs(

@@ -67,7 +67,7 @@ class CommitteeTrial(tune.Trainable):
         data = PreparedData.from_document(place.data, self._store.root)
         # No pruner looks at the reference.
         prunable = place.prunes and self._job.number is not None
-        begin = help_trial if self._job.helping else partial(run_trial, prunable=prunable)
+        begin = help_trial if self._job.helping else partial(run_trial, prunable=prunable, metric=place.metric)
         return begin(
             self._job.settings,
             seed=place.seed,

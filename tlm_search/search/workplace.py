@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tlm_search.committee.metrics import ACCURACY, Metric
 from tlm_search.members.train import Trainer
 
 
@@ -15,8 +16,8 @@ class Workplace:
     """What a worker needs besides the trial's settings: paths and facts, small enough to travel.
 
     ``identity`` is the store's name. ``prunes`` says whether trials may be stopped before their last members.
-    ``make_trainer`` takes the ``gpus`` of a worker. Where the studies are at a
-    ``url``, which may hold a secret, the paths are those of the driver's machine; a worker has copies of its own.
+    ``make_trainer`` takes the ``gpus`` of a worker. Where the studies are at a ``url``, which may hold a secret, the
+    paths are those of the driver's machine; a worker has copies of its own. ``metric`` is what the task is judged by.
     """
 
     seed: int
@@ -27,3 +28,4 @@ class Workplace:
     prunes: bool
     make_trainer: Callable[..., Trainer]
     url: str | None = field(default=None, repr=False)
+    metric: Metric = ACCURACY

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from pydantic import Field
 
 from tlm_search.space.section import Problem, Section, given, refusal, refuse, unknown
+from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL, TaskSection
 
 Metric = Literal[
     "validation_accuracy",
+    "validation_balanced_accuracy",
+    "validation_macro_f1",
+    "validation_precision",
+    "validation_recall",
+    "validation_f1",
+    "validation_average_precision",
     "validation_cross_entropy",
+    "validation_calibration_error",
     "latency_ms",
     "parameters",
     "training_flops",
@@ -20,6 +28,8 @@ Metric = Literal[
 ]
 Direction = Literal["maximize", "minimize"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+_MAXIMIZED = frozenset(f"validation_{name}" for name in (*METRICS_OF_ALL_LABELS, *METRICS_OF_ONE_LABEL))
+_OF_ONE_LABEL = frozenset(f"validation_{name}" for name in METRICS_OF_ONE_LABEL)
 BEATS_REFERENCE = "beats_reference"
 _NO_REFERENCE_VIOLATION = 1.0  # as bad as an accuracy can be
 
@@ -28,7 +38,7 @@ class Objective(Section):
     """A metric and its direction."""
 
     metric: Metric = Field(description="what is measured; test metrics are for reports only")
-    direction: Direction = Field(description="maximize or minimize; an accuracy is maximized, all else minimized")
+    direction: Direction = Field(description="maximize or minimize; how right it is is maximized, all else minimized")
 
 
 class Constraint(Section):
@@ -95,6 +105,23 @@ def read_constraints(raw: Any) -> tuple[Constraint, ...]:
     return tuple(constraints)
 
 
+def default_objectives(task: TaskSection) -> tuple[Objective, ...]:
+    """Return what is optimised where nothing is said: the metric of the task."""
+    return read_objectives([f"validation_{task.metric}"])
+
+
+def label_problems(metrics: Sequence[str], task: TaskSection) -> list[Problem]:
+    """Find metrics of one label where the task does not say of which."""
+    allowed = (
+        f"with task: {{positive: LABEL}}; without, {', '.join(name for name in METRICS if name not in _OF_ONE_LABEL)}"
+    )
+    return [
+        Problem((i,), refusal(metric, allowed))
+        for i, metric in enumerate(metrics)
+        if metric in _OF_ONE_LABEL and task.positive is None
+    ]
+
+
 def _problems(options: Mapping[str, Any], i: int, *, bare: bool, seen: list[str]) -> list[Problem]:
     path = (i,) if bare else (i, "metric")
     keys = tuple(Objective.model_fields)
@@ -112,7 +139,7 @@ def _problems(options: Mapping[str, Any], i: int, *, bare: bool, seen: list[str]
 
 
 def _direction(metric: str) -> Direction:
-    return "maximize" if metric == "validation_accuracy" else "minimize"
+    return "maximize" if metric in _MAXIMIZED else "minimize"
 
 
 def _constraint(item: Any) -> Constraint | str:

@@ -15,7 +15,14 @@ from tlm_search.digest import digest
 from tlm_search.space import checks
 from tlm_search.space.conditions import active, condition_problems, searched_in_order, with_implied
 from tlm_search.space.entries import read_search, read_settings
-from tlm_search.space.objectives import Constraint, Objective, read_constraints, read_objectives
+from tlm_search.space.objectives import (
+    Constraint,
+    Objective,
+    default_objectives,
+    label_problems,
+    read_constraints,
+    read_objectives,
+)
 from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.reference import (
     ReferenceSection,
@@ -54,6 +61,11 @@ Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 def _texts(raw: Any) -> Any:
     return (raw,) if isinstance(raw, str) else raw
+
+
+def _objectives(raw: Any, info: ValidationInfo) -> tuple[Objective, ...]:
+    # A file gives a list: the tuple is the default.
+    return default_objectives(info.data.get("task", TaskSection())) if raw == () else read_objectives(raw)
 
 
 def _points(raw: Any) -> tuple[dict[str, Value], ...]:
@@ -114,8 +126,11 @@ class Space(Section):
     baseline: Literal["linear", "none"] = Field(
         default="linear", description="the linear model, TF-IDF and logistic regression, that committees have to beat"
     )
-    objectives: Annotated[tuple[Objective, ...], BeforeValidator(read_objectives)] = Field(
-        default=(Objective(metric="validation_accuracy", direction="maximize"),), description="what is optimised"
+    objectives: Annotated[tuple[Objective, ...], BeforeValidator(_objectives)] = Field(
+        default=(),
+        validate_default=True,
+        description="what is optimised; when not given, the metric of the task",
+        json_schema_extra=_without_default,
     )
     constraints: Annotated[tuple[Constraint, ...], BeforeValidator(read_constraints)] = Field(
         default=(), description="what a result must keep to, such as latency_ms <= 5 or beats_reference"
@@ -178,6 +193,15 @@ class Space(Section):
             raise refuse(problems)
         return reference
 
+    @field_validator("objectives")
+    @classmethod
+    def _possible_objectives(cls, objectives: tuple[Objective, ...], info: ValidationInfo) -> tuple[Objective, ...]:
+        if "task" in info.data:
+            problems = label_problems([objective.metric for objective in objectives], info.data["task"])
+            if problems:
+                raise refuse(problems)
+        return objectives
+
     @field_validator("constraints")
     @classmethod
     def _possible_constraints(cls, constraints: tuple[Constraint, ...], info: ValidationInfo) -> tuple[Constraint, ...]:
@@ -189,6 +213,14 @@ class Space(Section):
             ]
             if problems:
                 raise refuse(problems)
+        if "task" in info.data:
+            task = info.data["task"]
+            problems = label_problems([constraint.metric for constraint in constraints], task)
+            if problems:
+                raise refuse(problems)
+            # To beat the reference is to have at least its metric, which is that of the task.
+            own = {"metric": f"validation_{task.metric}"}
+            constraints = tuple(c.model_copy(update=own) if c.bound is None else c for c in constraints)
         return constraints
 
     @field_validator("sampler")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -18,6 +18,11 @@ from tlm_search.digest import without_defaults
 from tlm_search.space.section import Number, Problem, Section, Text, Whole, given, is_number, refusal, refuse
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+MetricOfAllLabels = Literal["accuracy", "balanced_accuracy", "macro_f1"]
+MetricOfOneLabel = Literal["precision", "recall", "f1", "average_precision"]
+METRICS_OF_ALL_LABELS: tuple[MetricOfAllLabels, ...] = get_args(MetricOfAllLabels)
+METRICS_OF_ONE_LABEL: tuple[MetricOfOneLabel, ...] = get_args(MetricOfOneLabel)
+JUDGED_BY = frozenset({"metric", "positive"})  # keys of a task that do not change which texts are read
 _PER_LABEL = {"train_per_label": 100, "validation_per_label": 50, "test_per_label": 100}  # what each is by default
 _AS_THEY_ARE = ("train", "validation", "test", "validation_source")  # keys that do not go with those of _PER_LABEL
 DEFAULT_SHARE = 0.15  # of the rows, for validation and for test
@@ -149,6 +154,10 @@ def _train(raw: Any) -> Any:
     return TrainSection.model_validate(raw)
 
 
+def _label(raw: Any) -> Any:
+    return str(raw) if type(raw) is int else raw  # labels are texts; YAML reads 1 as a number
+
+
 class TaskSection(Section):
     """Labelled texts, split once into train, validation and test. A bare text is the ``source``.
 
@@ -194,6 +203,12 @@ class TaskSection(Section):
         default=None, ge=1, description="balanced: validation texts per label, cut from train"
     )
     test_per_label: Whole | None = Field(default=None, ge=1, description="balanced: test texts per label")
+    metric: Literal[MetricOfAllLabels, MetricOfOneLabel] = Field(
+        default="accuracy", description="what choices and reports are made by; the last four are those of positive"
+    )
+    positive: Annotated[Text | None, BeforeValidator(_label, json_schema_input_type=str | int | None)] = Field(
+        default=None, min_length=1, description="the label of precision, recall, f1 and average_precision"
+    )
     seed: Whole = Field(default=0, ge=0, le=2**32 - 1, description="seed of the sample and of the splits")
     unlabelled: Annotated[
         UnlabelledSection | None, BeforeValidator(read_source, json_schema_input_type=str | UnlabelledSection | None)
@@ -202,8 +217,9 @@ class TaskSection(Section):
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # What came later is there only where it was chosen: what was named before keeps its name.
-        absent = dict.fromkeys((*_AS_THEY_ARE, *_PER_LABEL))
-        return without_defaults(write(self), {"entities": "prefixed", "unlabelled": None, **absent})
+        absent: dict[str, Any] = dict.fromkeys((*_AS_THEY_ARE, *_PER_LABEL))
+        absent |= {"entities": "prefixed", "unlabelled": None, "metric": "accuracy", "positive": None}
+        return without_defaults(write(self), absent)
 
     @property
     def per_label(self) -> dict[str, int] | None:
@@ -246,6 +262,13 @@ class TaskSection(Section):
             if getattr(self, part) is not None and getattr(self, f"{part}_source") is not None:
                 allowed = f"{part} or {part}_source; all rows of a file are used"
                 raise refuse([Problem((part,), refusal(getattr(self, part), allowed))])
+        return self
+
+    @model_validator(mode="after")
+    def _with_its_label(self) -> Self:
+        if self.metric in METRICS_OF_ONE_LABEL and self.positive is None:
+            allowed = f"with positive: LABEL, whose {self.metric} it is; without, {', '.join(METRICS_OF_ALL_LABELS)}"
+            raise refuse([Problem(("metric",), refusal(self.metric, allowed))])
         return self
 
     @property

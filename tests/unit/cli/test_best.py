@@ -45,13 +45,20 @@ def test_json_is_the_list_of_the_contract(study):
         "validation_accuracy",
         "test_accuracy",
         "test_accuracy_interval",
+        "metric",
+        "validation_metric",
+        "test_metric",
+        "test_metric_interval",
         "latency_ms",
         "parameters",
         "reference_accuracy",
         "baseline_accuracy",
+        "reference_metric",
+        "baseline_metric",
         "matches_reference",
         "beats_baseline",
         "exported_test_accuracy",
+        "exported_test_metric",
     ]
     assert entries[0]["params"]["heads"] == 8
     low, high = entries[0]["test_accuracy_interval"]

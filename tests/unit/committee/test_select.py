@@ -16,13 +16,20 @@ KEYS = [
     "validation_accuracy",
     "test_accuracy",
     "test_accuracy_interval",
+    "metric",
+    "validation_metric",
+    "test_metric",
+    "test_metric_interval",
     "latency_ms",
     "parameters",
     "reference_accuracy",
     "baseline_accuracy",
+    "reference_metric",
+    "baseline_metric",
     "matches_reference",
     "beats_baseline",
     "exported_test_accuracy",
+    "exported_test_metric",
 ]
 
 

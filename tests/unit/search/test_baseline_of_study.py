@@ -113,7 +113,7 @@ def test_it_is_fitted_to_the_raw_texts_and_noted(real):
 def test_it_is_found_again_also_by_another_study(real, tmp_path, monkeypatch):
     ledger, data, bench = real
     note_baseline(ledger, data, bench.store, None, bench.lines.append)
-    monkeypatch.setattr(baseline, "fit_baseline", lambda task: pytest.fail("it is there"))
+    monkeypatch.setattr(baseline, "fit_baseline", lambda task, **options: pytest.fail("it is there"))
     assert not note_baseline(ledger, data, bench.store, None, bench.lines.append)
     other = Bench(tmp_path / "other", bench.space).ledger()
     other.note("data", data.to_document())
@@ -155,7 +155,7 @@ def test_a_failure_is_one_line(real, trouble, monkeypatch):
         task = replace(task, test=replace(task.test, labels=task.test.labels[::-1][:-1]))
     else:
 
-        def fit(task):
+        def fit(task, **options):
             raise MemoryError("no room\nfor it")
 
         monkeypatch.setattr(baseline, "fit_baseline", fit)
@@ -169,7 +169,7 @@ def test_a_failure_is_one_line(real, trouble, monkeypatch):
 def test_ctrl_c_is_no_failure(real, monkeypatch):
     ledger, data, bench = real
 
-    def fit(task):
+    def fit(task, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(baseline, "fit_baseline", fit)
