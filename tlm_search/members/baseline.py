@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.data.prepared import SPLITS
-from tlm_search.digest import digest
+from tlm_search.digest import digest, without_defaults
 from tlm_search.members.entry import Entry
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tlm_search.data.sampling import Split, Task
 
 KIND = "baselines"
+UNWEIGHTED = ("none",)  # the class weights that are tried unless others are asked for
 METHOD = 1  # raised when the same texts would give another baseline
 WORDS, PAIRS, CHARACTERS, ROLES = "words", "word pairs", "characters", "words by role"
 STRENGTHS = (1.0, 10.0, 100.0)  # C, the inverse of the regularisation, in the order in which they are tried
@@ -134,25 +135,26 @@ class Fit:
     seconds: float
 
 
-def baseline_digest(task: Task, *, judged_by: Any = None) -> str:
+def baseline_digest(task: Task, *, judged_by: Any = None, class_weights: Sequence[str] = UNWEIGHTED) -> str:
     """Name the baseline of ``task``: by the raw texts and labels of its splits, and the method.
 
-    ``judged_by`` is the metric that chooses where it is not accuracy, as JSON.
+    ``judged_by`` is the metric that chooses where it is not accuracy, as JSON; ``class_weights`` are what is tried.
     """
     splits = {part: [_fingerprint(getattr(task, part)), list(getattr(task, part).labels)] for part in SPLITS}
-    chosen = {} if judged_by is None else {"judged_by": judged_by}
-    return digest({"method": METHOD, "labels": len(task.labels), **splits, **chosen})
+    later = {"judged_by": judged_by, "class_weights": list(class_weights)}
+    given = without_defaults(later, {"judged_by": None, "class_weights": list(UNWEIGHTED)})
+    return digest({"method": METHOD, "labels": len(task.labels), **splits, **given})
 
 
 def _accuracy(logits: Floats, labels: NDArray[np.integer]) -> float:
     return float((logits.argmax(axis=1) == labels).mean())
 
 
-def fit_baseline(task: Task, *, score: Score = _accuracy) -> Fit:
-    """Fit each kind of features with each strength, and return what is best on validation by ``score``.
+def fit_baseline(task: Task, *, score: Score = _accuracy, class_weights: Sequence[str] = UNWEIGHTED) -> Fit:
+    """Fit each kind of features with each strength and ``class_weights``, and return what is best by ``score``.
 
-    Of equally good ones the one with the lower cross-entropy is taken, then the first. A kind of features with
-    which a fit would take long is passed over, unless it is the first.
+    It judges on validation. Of equally good ones the one with the lower cross-entropy is taken, then the first. A kind
+    of features with which a fit would take long is passed over, unless it is the first.
 
     Raises:
         ValueError: all training texts have one label, or there is no feature at all.
@@ -167,15 +169,16 @@ def fit_baseline(task: Task, *, score: Score = _accuracy) -> Fit:
     for features in kinds_of(texts):
         if features == PAIRS and 2 * words * len(task.labels) > LONG_PASS:
             continue  # texts have more than twice as many pairs: it takes long only to count them
-        path = _Path(features, texts, task, score)
-        words = path.size if features == WORDS else words
-        if best is not None and path.is_too_large:
-            continue
-        for strength in path.strengths():
-            tried += 1
-            reached, model = path.fit(strength)
-            if best is None or reached > best[0]:
-                best = reached, model, strength
+        for weights in class_weights:
+            path = _Path(features, texts, task, score, weights)
+            words = path.size if features == WORDS else words
+            if best is not None and path.is_too_large:
+                continue
+            for strength in path.strengths():
+                tried += 1
+                reached, model = path.fit(strength)
+                if best is None or reached > best[0]:
+                    best = reached, model, strength
     if best is None:
         raise ValueError("the training texts hold neither words nor characters")
     return Fit(best[1], best[2], tried, time.perf_counter() - began)
@@ -200,7 +203,14 @@ def kinds_of(texts: Sequence[str]) -> tuple[str, ...]:
 class _Path:
     """Fits of one kind of features, each strength starting from the one before."""
 
-    def __init__(self, features: str, texts: Sequence[str], task: Task, score: Score = _accuracy) -> None:
+    def __init__(
+        self,
+        features: str,
+        texts: Sequence[str],
+        task: Task,
+        score: Score = _accuracy,
+        class_weights: str = "none",
+    ) -> None:
         self._features, self._labels, self._score = features, len(task.labels), score
         self._train = np.asarray(task.train.labels)
         self._validation = np.asarray(task.validation.labels)
@@ -216,7 +226,7 @@ class _Path:
         self.size = self._rows.nnz
         self.is_too_large = self.size * self._labels > LONG_PASS
         self._held_out = self._vectoriser.transform(task.validation.texts)
-        self._model = regression(passes_of(self._rows, self._labels))
+        self._model = regression(passes_of(self._rows, self._labels), class_weights=class_weights)
 
     def strengths(self) -> Iterator[float]:
         """Yield the strengths that are worth a try, as the fits before tell."""
@@ -250,13 +260,17 @@ class _Path:
         return self._scores[-1], Linear(self._features, names, frequencies, weights, intercepts)
 
 
-def regression(passes: int) -> Any:
-    """Return a logistic regression that is fitted in so many passes, each fit starting from the one before."""
+def regression(passes: int, *, class_weights: str = "none") -> Any:
+    """Return a logistic regression that is fitted in so many passes, each fit starting from the one before.
+
+    ``class_weights`` is ``none``, or ``balanced``: all labels weigh alike.
+    """
     from sklearn.linear_model import LogisticRegression
 
     # Stochastic average gradient (Schmidt, Le Roux and Bach 2017): its work follows the words that the rows have, that
     # of L-BFGS all features times all labels, forty times as much where there are 64 labels.
-    return LogisticRegression(solver="sag", max_iter=passes, warm_start=True, random_state=0)
+    weights = None if class_weights == "none" else class_weights
+    return LogisticRegression(solver="sag", max_iter=passes, warm_start=True, random_state=0, class_weight=weights)
 
 
 def passes_of(rows: Any, labels: int) -> int:

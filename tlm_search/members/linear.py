@@ -71,7 +71,7 @@ def fit_linear(spec: LinearSpec, *, data: PreparedData) -> tuple[dict[str, Any],
         if pairs and known.nnz * spec.labels > LONG_PASS:
             break
         asked = _matrix(validation, keys, idf, len(texts["validation"]))
-        model = regression(passes_of(known, spec.labels))
+        model = regression(passes_of(known, spec.labels), class_weights=spec.class_weights)
         for strength in STRENGTHS:
             coefficients, intercept = _fitted(model, known, labels["train"], strength, spec.labels)
             flops += 4.0 * known.nnz * spec.labels * int(np.max(model.n_iter_))

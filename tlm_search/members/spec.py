@@ -16,7 +16,11 @@ SCHEMA = 1  # raised when the same settings would train another member
 LINEAR_SCHEMA = 1  # raised when the same data would give another linear model
 # Of a hybrid's document: that of its linear model, and its share of the votes where it is not half.
 _LINEAR, _SHARE = "linear", "linear_share"
-_LATER = {field.name: field.default for field in fields(Pretraining) if field.default is not MISSING}
+# Of settings that came later; members without them keep their names.
+_LATER, _LATER_OF_FINETUNING = (
+    {field.name: field.default for field in fields(settings) if field.default is not MISSING}
+    for settings in (Pretraining, Finetuning)
+)
 
 
 @dataclass(frozen=True)
@@ -64,21 +68,25 @@ class Teaching:
         return digest({"schema": SCHEMA, **self.to_document()})
 
 
+_PLAIN: Mapping[str, Any] = {"marked": False, "class_weights": "none"}
+
+
 @dataclass(frozen=True)
 class LinearSpec:
     """A linear model on the words of a task, which ``task`` and ``tokenizer`` name by their fingerprints.
 
-    Where the task's entities are ``marked``, words count by their role too.
+    Where the task's entities are ``marked``, words count by their role too. ``class_weights`` are those of fine-tuning.
     """
 
     task: str
     tokenizer: str
     labels: int
     marked: bool = False
+    class_weights: str = "none"
 
     def to_document(self) -> dict[str, Any]:
         """Return the spec as JSON."""
-        return {"schema": LINEAR_SCHEMA, **without_defaults(asdict(self), {"marked": False})}
+        return {"schema": LINEAR_SCHEMA, **without_defaults(asdict(self), _PLAIN)}
 
     @cached_property
     def digest(self) -> str:
@@ -118,7 +126,7 @@ class MemberSpec:
             "pretrained": None if self.pretrained is None else self.pretrained.to_document(),
             "task": self.task,
             "labels": self.labels,
-            "settings": asdict(self.settings),
+            "settings": without_defaults(asdict(self.settings), _LATER_OF_FINETUNING),
             "seed": self.seed,
         }
         # Only where there is one: members without keep their names.
@@ -182,7 +190,9 @@ def committee_specs(
         weight_decay=float(settings["finetune_weight_decay"]),
         warmup=float(settings["finetune_warmup"]),
         dropout=float(settings["finetune_dropout"]),
+        class_weights=str(settings["class_weights"]),
     )
+    linear = LinearSpec(task, tokenizer, labels, marked, finetuning.class_weights)
     return tuple(
         MemberSpec(
             architecture=architecture,
@@ -191,7 +201,7 @@ def committee_specs(
             labels=labels,
             settings=finetuning,
             seed=seed,
-            linear=LinearSpec(task, tokenizer, labels, marked) if settings["linear_member"] else None,
+            linear=linear if settings["linear_member"] else None,
             linear_share=float(settings["linear_share"]),
         )
         for seed in seeds
@@ -224,6 +234,7 @@ def students(
             epochs=int(settings["student_epochs"]),
             batch_size=int(settings["student_batch_size"]),
             learning_rate=float(settings["student_learning_rate"]),
+            class_weights="none",
         )
         return replace(member, settings=finetuning, teaching=teaching)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,9 +41,13 @@ def sampled_mlm_losses(
     return linear_cross_entropy(mlm_transform(weights, hidden), table, bias, targets, shares)
 
 
-def class_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return each member's sum of cross-entropies ``(K,)`` of ``logits`` ``(K, n, classes)``."""
-    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=UNSCORED, reduction="none")
+def class_losses(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return each member's sum of cross-entropies ``(K,)`` of ``logits`` ``(K, n, classes)``.
+
+    With ``weights`` ``(classes,)`` each is multiplied with that of its target.
+    """
+    options: dict[str, Any] = {"ignore_index": UNSCORED, "reduction": "none"}
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), weight=weights, **options)
     return losses.view_as(targets).sum(dim=1)
 
 

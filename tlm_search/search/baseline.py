@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,12 +15,14 @@ from tlm_search.data.prepared import LABELS, PreparedData
 from tlm_search.data.sampling import Task
 from tlm_search.digest import digest
 from tlm_search.errors import StoreError, UserError
-from tlm_search.members.baseline import KIND, baseline_digest, fit_baseline
+from tlm_search.members.baseline import KIND, UNWEIGHTED, baseline_digest, fit_baseline
 from tlm_search.members.simulated import simulated_baseline, simulated_labels
 from tlm_search.members.store import Entry, Store
 from tlm_search.search.optuna_study import Ledger
 from tlm_search.search.record import BASELINE
 from tlm_search.search.trial import metrics_of
+from tlm_search.space.parameters import Choices
+from tlm_search.space.schema import Space
 
 Announce = Callable[[str], None]
 
@@ -44,7 +46,8 @@ def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task |
         else:
             task = task or read_task(space, store.root, progress=announce)
             _check_same_rows(task, data)
-            entry = obtain_baseline(task, store=store, metric=metric, announce=announce)
+            weights = _class_weights(space)
+            entry = obtain_baseline(task, store=store, metric=metric, class_weights=weights, announce=announce)
         attributes = attributes_of(entry)
     except Exception as error:  # memory, sources that are gone, what scikit-learn says of strange texts
         why = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -60,9 +63,16 @@ def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task |
 
 
 def obtain_baseline(
-    task: Task, *, store: Store, metric: Metric = ACCURACY, announce: Announce = lambda line: None
+    task: Task,
+    *,
+    store: Store,
+    metric: Metric = ACCURACY,
+    class_weights: Sequence[str] = UNWEIGHTED,
+    announce: Announce = lambda line: None,
 ) -> Entry:
     """Return the baseline of ``task`` that is best by ``metric`` from the store, or fit it and store it.
+
+    Each of the ``class_weights`` is tried.
 
     Its document says what was chosen and what it reaches; ``logits`` holds the log probabilities of the validation and
     the test texts, float32 (rows, labels), ``model`` the model itself.
@@ -71,12 +81,13 @@ def obtain_baseline(
         ValueError: the training texts have one label, or no features.
         StoreError: the store cannot be read or written.
     """
-    name = baseline_digest(task, judged_by=None if metric == ACCURACY else [metric.name, metric.positive])
+    judged_by = None if metric == ACCURACY else [metric.name, metric.positive]
+    name = baseline_digest(task, judged_by=judged_by, class_weights=class_weights)
     with store.lock(KIND, name):
         entry = store.read(KIND, name)
         if entry is None:
             announce(f"fitting the linear baseline to {len(task.train.texts)} texts")
-            fit = fit_baseline(task, score=partial(_score, metric))
+            fit = fit_baseline(task, score=partial(_score, metric), class_weights=class_weights)
             logits = {part: fit.model.log_probabilities(getattr(task, part).texts) for part in ("validation", "test")}
             facts = {
                 "features": fit.model.features,
@@ -114,6 +125,12 @@ def _simulated(data: PreparedData, store: Store, metric: Metric) -> Entry:
         facts = {"features": "simulated words", "c": 1.0, "vocabulary": 0, "tried": 1, "seconds": 0.0}
         entry = store.write(KIND, name, {**facts, "frontier": _frontier(logits, labels, metric)}, {"logits": logits})
     return entry
+
+
+def _class_weights(space: Space) -> tuple[str, ...]:
+    """Return those that a member of the study may have."""
+    weights = space.search.get("class_weights", "none")
+    return tuple(str(value) for value in (weights.choices if isinstance(weights, Choices) else (weights,)))
 
 
 def _score(metric: Metric, logits: Any, labels: Any) -> float:

@@ -65,6 +65,9 @@ def finetune(
     weights[_WORDS] = vocabulary[:, words]
     weights = {name: value.to(device) for name, value in weights.items()}
     probabilities = torch.from_numpy(labels).to(device) if labels.ndim == 2 else None
+    balance: Tensor | None = None
+    if settings.class_weights == "balanced" and probabilities is None:
+        balance = torch.from_numpy(balanced_weights(labels, classes)).to(device)
     targets = np.arange(len(texts)) if labels.ndim == 2 else np.asarray(labels, np.int64)
     orders = Orders(len(texts), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
@@ -80,7 +83,7 @@ def finetune(
         logits = class_logits(weights, architecture, batch.tokens, batch.read, pooling=settings.pooling, **options)
         if probabilities is not None:
             return soft_losses(logits, batch.targets, probabilities) / batch.scored
-        return class_losses(logits, batch.targets) / batch.scored
+        return class_losses(logits, batch.targets, balance) / batch.scored
 
     optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)
     keeper = None if keeping is None else keeping(orders, dropouts)
@@ -91,6 +94,16 @@ def finetune(
     vocabulary = vocabulary.to(device).mul_(optimisation.decay())
     vocabulary[:, words] = weights[_WORDS]
     return {**weights, _WORDS: vocabulary}, course
+
+
+def balanced_weights(labels: Ints | NDArray[np.float32], classes: int) -> NDArray[np.float32]:
+    """Return a weight for each class: the mean number of texts of a class over its own. Texts then weigh 1 on average.
+
+    Classes without a text have the weight 0 and do not count. The formula is scikit-learn's.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    there = counts > 0
+    return np.where(there, len(labels) / (there.sum() * np.maximum(counts, 1)), 0).astype(np.float32)
 
 
 @torch.inference_mode()

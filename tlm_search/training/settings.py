@@ -30,7 +30,10 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Finetuning:
-    """Fine-tuning of the whole member; ``pooling`` is ``cls``, ``mean`` or ``spans``."""
+    """Fine-tuning of the whole member; ``pooling`` is ``cls``, ``mean`` or ``spans``.
+
+    ``class_weights`` is ``none`` or ``balanced``; soft labels have none.
+    """
 
     pooling: str
     epochs: int
@@ -39,6 +42,7 @@ class Finetuning:
     weight_decay: float
     warmup: float
     dropout: float
+    class_weights: str = "none"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The linear baseline: what it learns, of which features, and that no text makes it fail."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,22 @@ def test_the_choice_is_made_on_validation_and_ties_take_the_lower_cross_entropy(
         for strength in path.strengths():
             models[kind, strength] = path.fit(strength)[0]
     assert models[fit.model.features, fit.strength] == max(models.values())
+
+
+def test_class_weights_are_tried_where_they_are_asked_for_and_then_in_the_name():
+    task = task_of(by_words)
+    rare = [row for row, label in enumerate(task.train.labels) if label != 2 or row < 4]
+    few = Split(tuple(task.train.texts[row] for row in rare), tuple(task.train.labels[row] for row in rare))
+    task = replace(task, train=few)
+
+    plain, balanced, both = (
+        fit_baseline(task, class_weights=w) for w in (("none",), ("balanced",), ("none", "balanced"))
+    )
+    assert both.tried == plain.tried + balanced.tried
+    unknown = [fit.model.log_probabilities(["zzz"])[0, 2] for fit in (plain, balanced)]
+    assert unknown[0] < unknown[1]  # of a text without a known word: the label is no longer rare
+    assert baseline_digest(task, class_weights=("none",)) == baseline_digest(task)
+    assert baseline_digest(task, class_weights=("balanced",)) != baseline_digest(task)
 
 
 def test_pairs_are_taken_where_the_order_of_words_tells():
@@ -187,9 +204,9 @@ def test_pairs_are_not_even_counted_where_there_would_be_too_many(monkeypatch):
     counted = []
 
     class Counting(baseline._Path):
-        def __init__(self, features, texts, task):
+        def __init__(self, features, *how):
             counted.append(features)
-            super().__init__(features, texts, task)
+            super().__init__(features, *how)
 
     monkeypatch.setattr(baseline, "_Path", Counting)
     fit_baseline(task_of(by_words))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tlm_search.members.spec import LinearSpec, MemberSpec, committee_specs
+from tlm_search.members.spec import LinearSpec, MemberSpec, committee_specs, students
 from tlm_search.space.settings import complete
 
 # As the first version named them. Such members lie in stores: a change here means that they are trained again.
@@ -75,3 +75,16 @@ def test_the_linear_model_is_in_the_name_of_hybrids_alone() -> None:
     assert hybrid.plain == plain == plain.plain
     assert hybrid.linear == LinearSpec("task", "", 3)
     assert "linear" not in plain.to_document()
+
+
+def test_students_and_linear_members_have_class_weights_where_they_matter() -> None:
+    given = {"class_weights": "balanced", "linear_member": True, "self_training": 1}
+    plain, weighted = (spec_of({**given, "class_weights": value}) for value in ("none", "balanced"))
+    assert plain.digest == spec_of({"linear_member": True, "self_training": 1}).digest != weighted.digest
+    assert "class_weights" not in plain.to_document()["settings"]
+    assert plain.linear is not None
+    assert weighted.linear is not None
+    assert "class_weights" not in plain.linear.to_document()
+    assert weighted.linear.to_document()["class_weights"] == "balanced"
+    [student] = students((weighted,), (weighted,), complete(given), unlabelled="texts")
+    assert student.settings.class_weights == "none"  # it learns probabilities, not labels

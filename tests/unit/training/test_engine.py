@@ -30,7 +30,7 @@ from tlm_search.model.weights import classifier_weights, initial_weights
 from tlm_search.training import batches
 from tlm_search.training.dropout import dropout
 from tlm_search.training.engine import Optimisation, train
-from tlm_search.training.finetune import finetune, predict
+from tlm_search.training.finetune import balanced_weights, finetune, predict
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Pretraining
 
@@ -402,6 +402,32 @@ def test_fine_tuning_equals_that_of_the_whole_table(pooling: str) -> None:
     for name, value in weights.items():
         if not name.endswith("qkv.bias"):  # a key's bias has no gradient: what Adam makes of its rounding is noise
             torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_balanced_class_weights_make_labels_weigh_alike() -> None:
+    labels = np.repeat([0, 1, 3], [90, 24, 6])  # nobody has label 2
+    weights = balanced_weights(labels, 4)
+    assert weights.tolist() == pytest.approx([120 / (3 * 90), 120 / (3 * 24), 0, 120 / (3 * 6)])
+    assert weights[labels].mean() == pytest.approx(1)
+    logits, targets = torch.randn(2, 5, 4, generator=torch.manual_seed(0)), torch.tensor([[0, 3, 1, -100, 0], [3] * 5])
+    given = torch.from_numpy(weights)
+    found, plain = class_losses(logits, targets, given), class_losses(logits[1:], targets[1:])
+    assert found[1] == pytest.approx(float(plain) * weights[3])
+    whole = torch.nn.functional.cross_entropy(logits[0], targets[0], weight=given, reduction="sum")
+    assert found[0] == pytest.approx(float(whole))
+
+
+def test_with_balanced_class_weights_a_rare_label_is_said_with_more_confidence() -> None:
+    kept = np.flatnonzero((TRAIN_LABELS != 2) | (np.arange(120) % 30 == 2))  # four of forty
+    texts, labels = array_of([TRAIN[text].tolist() for text in kept]), TRAIN_LABELS[kept]
+
+    def of_rare(class_weights: str) -> float:
+        settings = replace(FINETUNING, epochs=4, class_weights=class_weights)
+        weights, _ = finetune(SHAPE, settings, texts, labels, classes=3, pad=0, seeds=(1, 2), pretrained=None)
+        logits = predict(SHAPE, weights, TEST, pooling="cls", pad=0)
+        return float(torch.from_numpy(logits).softmax(-1)[..., 2].mean())
+
+    assert of_rare("balanced") > 2 * of_rare("none")
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
