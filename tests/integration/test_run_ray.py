@@ -33,6 +33,9 @@ pruner: {name: asha, reduction_factor: 2}
 """
 
 
+ONE = ("--set", "resources.concurrent_trials=1")  # where a second worker would show nothing more
+
+
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     (tmp_path / "space.yaml").write_text(SPACE)
@@ -115,7 +118,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(start: Start, moment: str) -> None:
     """SLURM, Kubernetes and systemd end a job so. Ray's own handler would print a native stack and abort."""
     trials = "4" if moment == "[4/4]" else "400"
     process = start(
-        "run", "space.yaml", "--trials", trials, *(["--set", "trainer=bert"] if moment == "reading" else [])
+        "run", "space.yaml", "--trials", trials, *ONE, *(["--set", "trainer=bert"] if moment == "reading" else [])
     )
     lines_until(process, moment)
     family = {pid for pid, _ in descendants(process.pid)}
@@ -144,7 +147,7 @@ def test_ctrl_c_while_ray_starts_ends_with_the_command_that_continues(start: Sta
 
 
 def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, start: Start, call: Any) -> None:
-    process = start("run", "space.yaml", "--trials", "4000")
+    process = start("run", "space.yaml", "--trials", "4000", *ONE)
     lines_until(process, "[2/4000]")
     assert kill_child(process.pid, "/raylet")
     code, out, err = finish(process)
@@ -153,7 +156,7 @@ def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, sta
     assert re.search("continue with: tlm-search run space.yaml --trials 4000|run the same command again", err)
     assert "Traceback" not in err
 
-    process = start("run", "space.yaml", "--trials", "4000")
+    process = start("run", "space.yaml", "--trials", "4000", *ONE)
     lines_until(process, "/4000]")
     code, _, err = call("run", "space.yaml")
     assert code == 2
@@ -162,7 +165,7 @@ def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, sta
     finish(process)
     folder = tmp_path / "studies" / "space"
     done = {t.number: t.values for t in read_study(folder).trials if t.state in ("complete", "pruned")}
-    code, _, err = finish(start("run", "space.yaml", "--trials", str(len(done) + 2)))
+    code, _, err = finish(start("run", "space.yaml", "--trials", str(len(done) + 2), *ONE))
     assert code == 0, err
     record = read_study(folder)
     assert {number: record.trials[number].values for number in done} == done
