@@ -11,7 +11,15 @@ import numpy as np
 from tlm_search.committee.frontier import frontier
 from tlm_search.data import wordpiece
 from tlm_search.data.markers import HEAD, MARKERS, TAIL
-from tlm_search.data.tokenizer import add_markers, encode, marker_ids, open_tokenizer, tokenizer_fingerprint
+from tlm_search.data.pairs import Pair
+from tlm_search.data.tokenizer import (
+    add_markers,
+    encode,
+    encode_pairs,
+    marker_ids,
+    open_tokenizer,
+    tokenizer_fingerprint,
+)
 from tlm_search.data.tokens import TokenArray
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.spec import committee_specs
@@ -36,8 +44,11 @@ class Finished:
     logits: np.ndarray
 
 
-def finished_study(root: Path, *, marked: bool = False, **settings) -> Finished:
-    """A study with ``settings`` of its own; ``marked`` texts begin with two entities between markers."""
+def finished_study(root: Path, *, marked: bool = False, pairs: bool = False, **settings) -> Finished:
+    """A study with ``settings`` of its own; ``marked`` texts begin with two entities between markers.
+
+    The second text of ``pairs`` is a text of the next label.
+    """
     store = Store(root / ".store")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     (store.root / "tokenizer").mkdir(parents=True)
@@ -58,8 +69,13 @@ def finished_study(root: Path, *, marked: bool = False, **settings) -> Finished:
         ]
         if marked:
             texts[split] = [_marked(text) for text in texts[split]]
-        encoded = encode(tokenizer, texts[split], length=LENGTH)
-        TokenArray.write(store.root / split, encoded, vocabulary=vocabulary)
+        encoded, firsts = encode(tokenizer, texts[split], length=LENGTH), None
+        if pairs:
+            texts[split] = [
+                Pair(*both) for both in zip(texts[split], [*texts[split][1:], texts[split][0]], strict=True)
+            ]
+            encoded, firsts = zip(*encode_pairs(tokenizer, texts[split], length=LENGTH), strict=True)
+        TokenArray.write(store.root / split, encoded, vocabulary=vocabulary, firsts=firsts)
         np.save(store.root / split / "labels.npy", labels)
     data = builders.prepared_data(
         store.root,
@@ -71,6 +87,7 @@ def finished_study(root: Path, *, marked: bool = False, **settings) -> Finished:
         tokenizer_fingerprint=tokenizer_fingerprint(store.root / "tokenizer"),
         corpus_name="/home/someone/texts",
         task_name="/home/someone/tickets.csv",
+        pairs=pairs,
     )
     full = complete({**SHAPE, "pretrain_size": 0, "committee_size": 3, **settings})
     specs = committee_specs(

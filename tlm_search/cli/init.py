@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,6 +108,7 @@ class _Sketch:
     train_rows: int
     task_comment: str
     account: str
+    pair: tuple[str, str] | None
     said: tuple[str, ...]
 
 
@@ -186,6 +187,7 @@ def _of_pydocs() -> _Sketch:
         train_rows=150,
         task_comment="From which package is this paragraph?",
         account="Each package gives the same number of paragraphs.",
+        pair=None,
         said=("task and corpus: pydocs, the docstrings of the installed packages",),
     )
 
@@ -267,6 +269,7 @@ def _of_files(
         task_comment=f"{len(guess.counts)} labels; the rarest, {_quoted(rarest)}, has {guess.counts[rarest]:,} "
         "different texts.",
         account=f"{account}.",
+        pair=guess.pair,
         said=(
             *([f"files      {files.said}"] if files.said else []),
             *_guesses(guess, account),
@@ -286,11 +289,13 @@ def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int)
     """Say what the tokens lose of the task's texts; where a vocabulary takes long to train only about how many."""
     from tlm_search.data.guess import tokens_about
     from tlm_search.data.losses import losses
+    from tlm_search.data.pairs import parts_of
     from tlm_search.data.tokenizer import encode
     from tlm_search.data.wordpiece import train_wordpiece
 
     special = {role: number for number, role in enumerate(("pad", "unk", "cls", "sep", "mask"))}
-    texts = [*task.train.texts, *task.validation.texts, *task.test.texts]
+    splits = (task.train, task.validation, task.test)
+    texts = [part for split in splits for text in split.texts for part in parts_of(text)]
     if sum(map(len, (*documents, *texts))) > _MOST_CHARACTERS:
         return _cut([tokens_about(text) for text in texts], length=length, exact=False)
     trained = train_wordpiece(documents, vocabulary=vocabulary, strip_accents=False)
@@ -369,7 +374,7 @@ def _filled(sketch: _Sketch, out: Path, scale: Scale, *, trials: int, sized: str
         corpus_comment=sketch.corpus_comment,
         vocabulary=sketch.vocabulary,
         length=sketch.length,
-        task="\n".join(f"  {key}: {_scalar(value)}" for key, value in sketch.task.items()),
+        task="\n".join(_task_lines(sketch)),
         task_comment=sketch.task_comment,
         account=sketch.account,
         epochs=epochs,
@@ -387,6 +392,13 @@ def _filled(sketch: _Sketch, out: Path, scale: Scale, *, trials: int, sized: str
         resources=f"{{{resources}}}",
         trials=trials,
     )
+
+
+def _task_lines(sketch: _Sketch) -> Iterator[str]:
+    for key, value in sketch.task.items():
+        yield f"  {key}: {_scalar(value)}"
+        if key == "text" and sketch.pair is not None:
+            yield f"  # text: [{', '.join(map(_quoted, sketch.pair))}]  # reads two columns, as a pair of texts"
 
 
 def _unless(key: str, value: str) -> dict[str, str]:

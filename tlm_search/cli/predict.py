@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from tlm_search.data.pairs import Pair, TextOrPair, parts_of
 from tlm_search.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _READ_BYTES = 2**20
 _HELD_BYTES = 2**24  # of a JSON document, before it goes to a temporary file
 _SHOWN_CHARACTERS = 60
 _SHOWN = 10  # confusions, and labels that the committee does not know
+_PLAIN = ("text", "text_pair")  # columns, where none are named
 
 
 def predict(
@@ -40,8 +42,11 @@ def predict(
         Path | None, typer.Option(metavar="F", help="A table of texts (.csv .jsonl .parquet ...), or .txt: one a line.")
     ] = None,
     text: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="The column of --file that holds the texts; the study's when not given."),
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column of --file that holds the texts, twice for pairs; the study's when not given.",
+        ),
     ] = None,
     label: Annotated[
         str | None,
@@ -53,6 +58,7 @@ def predict(
 ) -> None:
     """Print the label of each text, its probability, and the share of members that disagree, as the texts come.
 
+    Where the committee reads pairs, two arguments are one, or a line with a tab between the two texts.
     With --label: accuracy, macro F1, figures of each label and the largest confusions.
     """
     if texts and file is not None:
@@ -69,16 +75,23 @@ def predict(
     keep_freed_memory()
     committee = Committee.load(folder)
     committee.check()
+    names = _names(committee, text or ())
     if file is not None and label is not None:
-        _score(committee, file, text=text, label=label, json_=json_)
+        _score(committee, file, names=names, label=label, json_=json_)
         return
-    given = [texts] if texts else chunks_of_input() if file is None else chunks_of(file, text, committee.columns)
+    given: Iterable[Sequence[TextOrPair]]
+    if committee.pairs:
+        given = _pairs(texts, file, names, committee.columns)
+    else:
+        column, known = names[0], committee.columns
+        given = [texts] if texts else chunks_of_input() if file is None else chunks_of(file, column, known)
     if json_:
         _print_json(answer for chunk in given for answer in _found(committee, chunk))
     elif texts and sys.stdout.isatty():
         from rich.console import Console
 
-        Console(highlight=False).print(_table(texts, list(_found(committee, texts))))
+        asked = [item for chunk in given for item in chunk]
+        Console(highlight=False).print(_table(asked, list(_found(committee, asked))))
     else:
         for chunk in given:
             for answer in _found(committee, chunk):
@@ -99,7 +112,63 @@ def _require_folder(folder: Path) -> None:
         )
 
 
-def _found(committee: Committee, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _names(committee: Committee, given: Sequence[str]) -> Sequence[str]:
+    """Return the columns of the texts: those that are ``given``, else those of the study; one, or two of pairs.
+
+    Raises:
+        UserError: as many are given as the committee does not read.
+    """
+    reads, wanted, usual = ("pairs of", 2, list(_PLAIN)) if committee.pairs else ("single", 1, _PLAIN[0])
+    if given and len(given) != wanted:
+        raise UserError(
+            f"this committee reads {reads} texts, and --text names {len(given)} column{'s' * (len(given) > 1)}",
+            hint="name one with --text COLUMN"
+            if wanted == 1
+            else "name two, in the order of the study: --text COLUMN --text COLUMN",
+        )
+    known = committee.columns.get("text", usual)
+    return given or ([known] if isinstance(known, str) else known)
+
+
+def _pairs(
+    texts: Sequence[str] | None, file: Path | None, names: Sequence[str], columns: Mapping[str, Any]
+) -> Iterator[list[Pair]]:
+    """Yield pairs of texts: of two arguments each, of the lines of standard input or a text file, or of two columns.
+
+    Raises:
+        UserError: a text has no second one.
+        DataError: the file is missing, damaged, or has no such column.
+    """
+    from tlm_search.data.files import kind_of
+
+    if texts:
+        if len(texts) % 2:
+            raise UserError(
+                f"this committee reads pairs of texts, and an odd number of texts is given: {len(texts)}",
+                hint='give two for each pair: tlm-search predict DIR "a text" "another text"',
+            )
+        yield [Pair(*both) for both in zip(texts[::2], texts[1::2], strict=True)]
+    elif file is None or kind_of(file) == "text":
+        lines = count(1)
+        for chunk in chunks_of_input() if file is None else chunks_of(file, names[0], columns):
+            yield [_pair(line, number) for line, number in zip(chunk, lines, strict=False)]
+    else:
+        first, second = (chunks_of(file, name, columns) for name in names)
+        for chunks in zip(first, second, strict=True):
+            yield [Pair(*both) for both in zip(*chunks, strict=True)]
+
+
+def _pair(line: str, number: int) -> Pair:
+    first, tab, second = line.partition("\t")
+    if not tab:
+        raise UserError(
+            f"this committee reads pairs of texts, and line {number:,} has no tab between two",
+            hint="write a tab between the two texts of a line, or name a table: --file F --text COLUMN --text COLUMN",
+        )
+    return Pair(first, second)
+
+
+def _found(committee: Committee, texts: Sequence[TextOrPair]) -> Iterator[dict[str, Any]]:
     from tlm_search.search.machine import available_cpus
 
     answers = committee.answers(texts, threads=available_cpus())
@@ -132,7 +201,7 @@ def _print_json(answers: Iterable[Mapping[str, Any]], score: Callable[[], Score]
         shutil.copyfileobj(held, sys.stdout)
 
 
-def _score(committee: Committee, file: Path, *, text: str | None, label: str, json_: bool) -> None:
+def _score(committee: Committee, file: Path, *, names: Sequence[str], label: str, json_: bool) -> None:
     """Answer the rows of a table and print how often that is right.
 
     Raises:
@@ -140,7 +209,7 @@ def _score(committee: Committee, file: Path, *, text: str | None, label: str, js
     """
     from tlm_search.export.score import score
 
-    rows = _labelled(file, text, label, committee.columns)
+    rows = _labelled(file, names, label, committee.columns)
     chunks = (rows.texts[begin : begin + CHUNK] for begin in range(0, len(rows.texts), CHUNK))
     answers = (answer for chunk in chunks for answer in _found(committee, chunk))
     predicted: list[str] = []
@@ -160,7 +229,7 @@ def _score(committee: Committee, file: Path, *, text: str | None, label: str, js
         _print_score(scored(), file)
 
 
-def _labelled(file: Path, text: str | None, label: str, columns: Mapping[str, str]) -> Labelled:
+def _labelled(file: Path, names: Sequence[str], label: str, columns: Mapping[str, Any]) -> Labelled:
     """Read texts and labels as a study reads them.
 
     Raises:
@@ -168,33 +237,35 @@ def _labelled(file: Path, text: str | None, label: str, columns: Mapping[str, st
     """
     from tlm_search.data.columns import NoColumnError, labels_of, texts_of
     from tlm_search.data.files import read_columns
+    from tlm_search.data.pairs import joined
     from tlm_search.data.sampling import Labelled
     from tlm_search.errors import DataError
 
-    text = _text_column(file, text, columns)
-    if text == label:
+    names = [_text_column(file, name) for name in names]
+    if label in names:
         raise DataError(
             f"{file}: column {label!r} is given as the text and as the label",
             hint="name two columns with --text COLUMN and --label COLUMN",
         )
     try:
-        read = read_columns(file, [text, label])
+        read = read_columns(file, [*names, label])
     except NoColumnError as error:
         raise DataError(error.message, hint=_columns_hint(columns, "text", "label")) from error
-    rows = Labelled(texts_of(read[text], text, str(file)), labels_of(read[label], label, str(file)))
+    texts = joined([texts_of(read[name], name, str(file)) for name in names])
+    rows = Labelled(texts, labels_of(read[label], label, str(file)))
     if not any(rows.labels):
         lack = f"column {label!r} has no label in any of {len(rows.texts):,} rows" if rows.texts else "it has no rows"
         raise DataError(f"{file}: {lack}", hint="a score needs texts and their true labels")
     return rows
 
 
-def _text_column(file: Path, given: str | None, columns: Mapping[str, str]) -> str:
+def _text_column(file: Path, name: str) -> str:
     from tlm_search.data.files import TEXT_COLUMN, kind_of
 
-    return TEXT_COLUMN if kind_of(file) == "text" else given or columns.get("text", TEXT_COLUMN)
+    return TEXT_COLUMN if kind_of(file) == "text" else name
 
 
-def _columns_hint(columns: Mapping[str, str], *roles: str) -> str:
+def _columns_hint(columns: Mapping[str, Any], *roles: str) -> str:
     """Say how to name the columns of ``roles``, and what the study called them where that is known."""
     options = " and ".join(f"--{role} COLUMN" for role in roles)
     known = [f"{role} was {columns[role]!r}" for role in roles if role in columns]
@@ -249,10 +320,10 @@ def _print_score(found: Score, file: Path) -> None:
     console.print(confusions)
 
 
-def chunks_of(file: Path, column: str | None, columns: Mapping[str, str]) -> Iterator[list[str]]:
+def chunks_of(file: Path, column: str, columns: Mapping[str, Any]) -> Iterator[list[str]]:
     """Yield the texts of ``file`` in the order of its rows; missing ones are empty, so that rows and answers agree.
 
-    Without ``column`` they stand in the one that ``columns``, those of the study, name as its text.
+    ``columns`` are those of the study, which a message names.
 
     Raises:
         DataError: the file is missing, damaged, or has no such column.
@@ -261,7 +332,7 @@ def chunks_of(file: Path, column: str | None, columns: Mapping[str, str]) -> Ite
     from tlm_search.data.files import stream_column
     from tlm_search.errors import DataError
 
-    column = _text_column(file, column, columns)
+    column = _text_column(file, column)
     try:
         values = stream_column(file, column)
         rows = count(1)
@@ -310,7 +381,7 @@ def _decoded(line: bytes, place: int) -> str:
         raise DataError(f"standard input: it is not UTF-8 text ({where})", hint="save it as UTF-8") from error
 
 
-def _table(texts: Sequence[str], found: Sequence[dict[str, Any]]) -> Table:
+def _table(texts: Sequence[TextOrPair], found: Sequence[dict[str, Any]]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -322,7 +393,8 @@ def _table(texts: Sequence[str], found: Sequence[dict[str, Any]]) -> Table:
     table.add_column("members that disagree", justify="right")
     for text, answer in zip(texts, found, strict=True):
         numbers = (f"{100 * answer['probability']:.1f}%", f"{100 * answer['disagreement']:.0f}%")
-        table.add_row(Text(_line(text[:_SHOWN_CHARACTERS])), Text(_line(answer["label"])), *numbers)
+        shown = " / ".join(part[:_SHOWN_CHARACTERS] for part in parts_of(text))
+        table.add_row(Text(_line(shown)), Text(_line(answer["label"])), *numbers)
     return table
 
 

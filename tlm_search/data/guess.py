@@ -14,6 +14,7 @@ from tlm_search.data.columns import require_columns
 from tlm_search.data.fewrel import is_fewrel
 from tlm_search.data.files import json_of, read_columns
 from tlm_search.data.layout import layout_of
+from tlm_search.data.pairs import TextOrPair, parts_of
 from tlm_search.data.sampling import Labelled, texts_by_label
 from tlm_search.data.sources import files_of, load_labelled
 from tlm_search.errors import DataError
@@ -35,7 +36,7 @@ class TaskGuess:
 
     ``text`` and ``label`` are columns, None in a layout without columns (FewRel). ``counts`` are the different texts of
     each label, the most frequent first. ``length`` is in tokens. ``other_texts`` are columns of texts, none of which is
-    read.
+    read; ``pair`` is ``text`` and the first of them, in the file's order, None where there is none.
     """
 
     text: str | None
@@ -44,6 +45,7 @@ class TaskGuess:
     counts: Mapping[str, int]
     length: int
     other_texts: tuple[str, ...] = ()
+    pair: tuple[str, str] | None = None
 
     @property
     def rare(self) -> tuple[str, ...]:
@@ -61,6 +63,7 @@ def guess_task(place: Path, cache: Path, *, text: str | None = None, label: str 
     """
     others: tuple[str, ...] = ()
     other_texts: tuple[str, ...] = ()
+    pair: tuple[str, str] | None = None
     if not place.is_dir() and is_fewrel(json_of(place)):
         section = TaskSection(source=str(place))
     else:
@@ -73,9 +76,12 @@ def guess_task(place: Path, cache: Path, *, text: str | None = None, label: str 
             others = tuple(rest)
         other_texts = other_text_columns(columns, text, label, *others)
         section = TaskSection(source=str(place), text=text, label=label)
+        if other_texts:
+            first, second = sorted((text, other_texts[0]), key=list(columns).index)
+            pair = first, second
     data, _ = load_labelled(section, cache)
     counts = label_counts(data, str(place))
-    return TaskGuess(text, label, others, counts, length_of([text for text in data.texts if text]), other_texts)
+    return TaskGuess(text, label, others, counts, length_of([text for text in data.texts if text]), other_texts, pair)
 
 
 def columns_of(place: Path, *, labelled: bool) -> dict[str, list[Any]]:
@@ -164,9 +170,9 @@ def label_counts(data: Labelled, where: str) -> dict[str, int]:
     )
 
 
-def length_of(texts: Sequence[str]) -> int:
+def length_of(texts: Sequence[TextOrPair]) -> int:
     """Return the tokens that nine of ten texts fit into: their words x 1.4, up to a multiple of 16, at most 128."""
-    words = sorted(len(_WORD.findall(text)) for text in texts)
+    words = sorted(sum(len(_WORD.findall(part)) for part in parts_of(text)) for text in texts)
     least, most, multiple = _LENGTHS
     tokens = _TOKENS_PER_WORD * words[math.ceil(0.9 * len(words)) - 1]
     return min(most, max(least, multiple * math.ceil(tokens / multiple)))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tlm_search.data.pairs import TextOrPair, parts_of
 from tlm_search.data.sampling import likeness
 from tlm_search.errors import DataError
 
@@ -20,7 +21,7 @@ _REMEDY = (
 
 
 def losses(
-    texts: Sequence[str], rows: Sequence[Sequence[int]], special: Mapping[str, int], *, length: int, where: str
+    texts: Sequence[TextOrPair], rows: Sequence[Sequence[int]], special: Mapping[str, int], *, length: int, where: str
 ) -> Iterator[str]:
     """Say how many tokens of ``rows`` are unknown, and how many different ``texts`` are one row; nothing if few.
 
@@ -31,7 +32,7 @@ def losses(
         DataError: more than half of the texts cannot be told from another one.
     """
     yield from unknown_tokens(np.concatenate([np.asarray(row) for row in rows] or [np.zeros(0)]), special, where=where)
-    texts_of: dict[tuple[int, ...], dict[str, str]] = {}
+    texts_of: dict[tuple[int, ...], dict[str, TextOrPair]] = {}
     for text, row in zip(texts, rows, strict=True):
         if len(row) < length:
             texts_of.setdefault(tuple(row), {}).setdefault(likeness(text), text)
@@ -57,5 +58,6 @@ def unknown_tokens(ids: NDArray[Any], special: Mapping[str, int], *, where: str)
         yield f"warning: {where}: {unknown:,} of {words:,} tokens are unknown to the tokenizer; {_REMEDY}"
 
 
-def _start(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+def _start(text: TextOrPair) -> str:
+    parts = [part if len(part) <= _SHOWN else f"{part[:_SHOWN]}..." for part in parts_of(text)]
+    return " with ".join(map(repr, parts))

@@ -17,6 +17,7 @@ from tlm_search.data.corpora import Corpus, load_corpus
 from tlm_search.data.folders import anew, folder_lock, write_text
 from tlm_search.data.losses import losses, unknown_tokens
 from tlm_search.data.markers import MARKERS
+from tlm_search.data.pairs import Pair, TextOrPair, parts_of
 from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerprint
 from tlm_search.data.pruning import prune_tokenizer
 from tlm_search.data.sampling import Task
@@ -155,6 +156,8 @@ class _Work:
         special = tokenizer.special_ids(loaded, config, self.tokenizer.name or "trained")
         if self._is_marked:
             special |= tokenizer.marker_ids(loaded)
+        if self.task.pairs:
+            tokenizer.require_pairs(loaded, self.tokenizer.name or "trained")
         ids = tokenizer.tokenizer_fingerprint(self._cache / made)
         task = self._task_folder(loaded, ids, task_read)
         unlabelled = {} if unlabelled_read is None else self._unlabelled_facts(loaded, task, unlabelled_read)
@@ -184,6 +187,7 @@ class _Work:
             task_name=self.task.source,
             account=facts.get("account", {}),
             sources=self._of_source,
+            pairs=self.task.pairs,
             **unlabelled,
         )
         write_text(self._note, json.dumps(prepared.to_document(), indent=1))
@@ -302,7 +306,7 @@ class _Work:
                     if self.tokenizer.min_count:
                         texts, least = self._documents.documents, self.tokenizer.min_count
                         self.progress(f"leaving what {len(texts)} documents and the task use {least} times")
-                        both = (texts, task.train.texts)
+                        both = (texts, [part for text in task.train.texts for part in parts_of(text)])
                         prune_tokenizer(aside, both, length=self.tokenizer.length, min_count=least)
                 else:
                     texts = self._documents.documents
@@ -382,8 +386,8 @@ class _Work:
                 for part in SPLITS:
                     split = getattr(task, part)
                     (aside / part).mkdir()
-                    encoded = tokenizer.encode(loaded, split.texts, length=length)
-                    TokenArray.write(aside / part, encoded, vocabulary=vocabulary)
+                    encoded, firsts = self._encode(loaded, split.texts)
+                    TokenArray.write(aside / part, encoded, vocabulary=vocabulary, firsts=firsts)
                     np.save(aside / part / LABELS, np.array(split.labels, dtype=np.int64), allow_pickle=False)
                 facts = {
                     "name": task.name,
@@ -392,6 +396,14 @@ class _Work:
                 }
                 (aside / "task.json").write_text(json.dumps(facts))
         return folder
+
+    def _encode(self, loaded: Tokenizer, texts: Sequence[TextOrPair]) -> tuple[Iterable[list[int]], list[int] | None]:
+        """Return the tokens of texts of the task, and of pairs how many are of each first segment."""
+        length = self.tokenizer.length
+        if not self.task.pairs:
+            return tokenizer.encode(loaded, [text for text in texts if isinstance(text, str)], length=length), None
+        rows = list(tokenizer.encode_pairs(loaded, [text for text in texts if isinstance(text, Pair)], length=length))
+        return [ids for ids, _ in rows], [first for _, first in rows]
 
     def _read_unlabelled(self, task: Task) -> Unlabelled | None:
         if self.task.unlabelled is None:
@@ -407,17 +419,23 @@ class _Work:
         folder = f"unlabelled/{digest([_FORMAT, task, section.model_dump(mode='json'), self._sources['unlabelled']])}"
         if not _is_whole(self._cache / folder) or not (self._cache / folder / _FACTS).is_file():
             self.progress(f"tokenising {len(read.texts)} unlabelled texts")
-            encoded = tokenizer.encode(loaded, read.texts, length=self.tokenizer.length)
+            encoded, firsts = self._encode(loaded, read.texts)
             # Texts that differ only behind the cut, or in what the vocabulary does not know, are the same to a member.
             held_out = {row for part in ("validation", "test") for row in _tuples(self._rows(f"{task}/{part}"))}
-            rows = [row for row in encoded if tuple(row) not in held_out]
-            left_out = read.held_out + len(read.texts) - len(rows)
-            require_texts(self.task, len(rows), left_out=left_out + read.repeated)
-            rows = rows[: section.documents]
-            facts = {"available": read.available, "used": len(rows)}
+            found = list(encoded)
+            kept = [number for number, row in enumerate(found) if tuple(row) not in held_out]
+            left_out = read.held_out + len(read.texts) - len(kept)
+            require_texts(self.task, len(kept), left_out=left_out + read.repeated)
+            kept = kept[: section.documents]
+            facts = {"available": read.available, "used": len(kept)}
             facts |= {"held_out": left_out, "repeated": read.repeated}
             with anew(self._cache / folder) as aside:
-                TokenArray.write(aside, rows, vocabulary=tokenizer.vocabulary_size(loaded))
+                TokenArray.write(
+                    aside,
+                    (found[number] for number in kept),
+                    vocabulary=tokenizer.vocabulary_size(loaded),
+                    firsts=None if firsts is None else [firsts[number] for number in kept],
+                )
                 (aside / _FACTS).write_text(json.dumps(facts))
         facts = json.loads((self._cache / folder / _FACTS).read_text(encoding="utf-8"))
         self.progress(

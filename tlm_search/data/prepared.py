@@ -27,6 +27,7 @@ _LATER: Mapping[str, Any] = {
     "unlabelled_name": "",
     "account": {},
     "sources": {},
+    "pairs": False,
 }
 
 
@@ -42,7 +43,7 @@ class PreparedData:
     out: ``held_out`` ones, which validation or test has, and ``repeated`` ones. ``account`` is the ``RowAccount`` of
     the task's rows as JSON, and ``sources`` the fingerprint of each source that was read; both are empty where the data
     were prepared before there was one. ``special`` are the ids of the special tokens by their roles, those of the
-    markers by their texts where the task's entities are marked.
+    markers by their texts where the task's entities are marked. ``pairs`` says that the task's texts are pairs.
     """
 
     root: Path
@@ -69,6 +70,7 @@ class PreparedData:
     unlabelled_name: str = ""
     account: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    pairs: bool = False
 
     def folder(self, part: str) -> Path:
         """Return the folder of ``part``: tokenizer, corpus, train, validation, test or unlabelled.

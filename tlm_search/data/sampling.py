@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tlm_search.data.account import RowAccount
+from tlm_search.data.pairs import Pair, TextOrPair, is_blank, parts_of
 from tlm_search.errors import DataError
 from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, TrainSection
 
@@ -27,9 +28,9 @@ _DRAWN = ("test", "validation")  # before train
 
 @dataclass(frozen=True)
 class Labelled:
-    """Texts with their labels as the user wrote them; empty where a row lacks one."""
+    """Texts, or pairs of them, with their labels as the user wrote them; empty where a row lacks one."""
 
-    texts: Sequence[str]
+    texts: Sequence[TextOrPair]
     labels: Sequence[str]
 
 
@@ -37,7 +38,7 @@ class Labelled:
 class Split:
     """Texts with their labels as indices into ``Task.labels``."""
 
-    texts: tuple[str, ...]
+    texts: tuple[TextOrPair, ...]
     labels: tuple[int, ...]
 
 
@@ -53,8 +54,9 @@ class Task:
     account: RowAccount | None = None
 
     def held_out(self) -> frozenset[str]:
-        """Return the ``likeness`` of each text of validation and test."""
-        return frozenset(map(likeness, self.validation.texts + self.test.texts))
+        """Return the ``likeness`` of each text of validation and test; of pairs also that of each of the two."""
+        texts = self.validation.texts + self.test.texts
+        return frozenset(map(likeness, [*texts, *(part for text in texts for part in parts_of(text))]))
 
 
 def split_task(
@@ -102,7 +104,7 @@ def _balanced(
     parts = {"test": of_test, "validation": of_test if validation_held_out else "data", "train": "data"}
     for pool, texts in pools.items():
         _require_enough(section, texts, {part: wanted[part] for part, source in parts.items() if source == pool})
-    drawn: dict[str, list[tuple[str, int]]] = {part: [] for part in parts}
+    drawn: dict[str, list[tuple[TextOrPair, int]]] = {part: [] for part in parts}
     for index, name in enumerate(names):
         shuffled = {
             pool: iter(_shuffled(texts[name], section, name, number))
@@ -221,7 +223,7 @@ class _Pool:
     """
 
     def __init__(
-        self, section: TaskSection, texts: Mapping[str, Sequence[str]], *, number: int, reserve: int = 0
+        self, section: TaskSection, texts: Mapping[str, Sequence[TextOrPair]], *, number: int, reserve: int = 0
     ) -> None:
         self._section, self._reserve = section, reserve
         self._left = {name: _shuffled(found, section, name, number) for name, found in texts.items()}
@@ -241,7 +243,7 @@ class _Pool:
                 "with labels: N",
             )
 
-    def draw(self, rows: int, part: str) -> list[tuple[str, int]]:
+    def draw(self, rows: int, part: str) -> list[tuple[TextOrPair, int]]:
         """Draw ``rows`` for ``part``, in the proportions of the labels.
 
         Raises:
@@ -257,7 +259,7 @@ class _Pool:
             )
         return self._take(stratified(counts, rows, least=[0] * len(counts), most=most))
 
-    def draw_train(self, asked: str | TrainSection | None) -> list[tuple[str, int]]:
+    def draw_train(self, asked: str | TrainSection | None) -> list[tuple[TextOrPair, int]]:
         """Draw the rows that train asks for, at least one of each label.
 
         Raises:
@@ -277,7 +279,7 @@ class _Pool:
             )
         return self._take(stratified(counts, asked.rows, least=[1] * len(counts), most=counts))
 
-    def _take(self, numbers: Sequence[int]) -> list[tuple[str, int]]:
+    def _take(self, numbers: Sequence[int]) -> list[tuple[TextOrPair, int]]:
         rows = []
         for index, (name, number) in enumerate(zip(list(self._left), numbers, strict=True)):
             rows += [(text, index) for text in self._left[name][:number]]
@@ -312,7 +314,7 @@ def stratified(counts: Sequence[int], rows: int, *, least: Sequence[int], most: 
     return [int(number) for number in given]
 
 
-def _require_enough(section: TaskSection, texts: Mapping[str, Sequence[str]], wanted: Mapping[str, int]) -> None:
+def _require_enough(section: TaskSection, texts: Mapping[str, Sequence[TextOrPair]], wanted: Mapping[str, int]) -> None:
     needed = sum(wanted.values())
     short = [f"{name} has {len(found)}" for name, found in texts.items() if len(found) < needed]
     if short:
@@ -329,7 +331,7 @@ def _require_enough(section: TaskSection, texts: Mapping[str, Sequence[str]], wa
 def _names(section: TaskSection, data: Labelled) -> tuple[str, ...]:
     """Return the labels to keep, in the order of their numbers where all are numbers, else of the alphabet."""
     rows = zip(data.texts, data.labels, strict=True)
-    counts = Counter(label for text, label in rows if label and text and not text.isspace())
+    counts = Counter(label for text, label in rows if label and not is_blank(text))
     if not counts:
         raise DataError(f"task {section.source}: no row has both a text and a label")
     if len(counts) == 1:
@@ -348,8 +350,13 @@ def _label_order(label: str) -> tuple[int, int, str]:
     return (0, int(label), label) if number.isascii() and number.isdigit() else (1, 0, label)
 
 
-def likeness(text: str) -> str:
-    """Return what is the same for texts that count as one: letter case and white space make no difference."""
+def likeness(text: TextOrPair) -> str:
+    """Return what is the same for texts that count as one: letter case and white space make no difference.
+
+    It is empty for a blank text, and for a pair with one.
+    """
+    if isinstance(text, Pair):
+        return "" if is_blank(text) else "\n".join(map(likeness, text))  # no text's own has a line break
     return " ".join(text.split()).casefold()
 
 
@@ -360,13 +367,13 @@ def texts_by_label(
     taken: Collection[str] = frozenset(),
     dropped: Counter[str] | None = None,
     two_labels: bool = True,
-) -> dict[str, list[str]]:
+) -> dict[str, list[TextOrPair]]:
     """Return the different texts of each label, without those whose likeness is ``taken``.
 
     Of a text under two labels the first row counts, or without ``two_labels`` none. ``dropped`` counts the rows that
     are passed over, by the reasons of ``account.REASONS``.
     """
-    texts: dict[str, list[str]] = {name: [] for name in names}
+    texts: dict[str, list[TextOrPair]] = {name: [] for name in names}
     keys = [likeness(text) for text in data.texts]
     label_of: dict[str, str | None] = {}  # the first one; None where none counts
     for key, label in zip(keys, data.labels, strict=True):
@@ -398,12 +405,12 @@ def _listed(items: Iterable[str]) -> str:
     return ", ".join(shown[:_MOST_LISTED]) + (f" and {len(shown) - _MOST_LISTED} more" * (len(shown) > _MOST_LISTED))
 
 
-def _shuffled(texts: Sequence[str], section: TaskSection, name: str, number: int) -> list[str]:
+def _shuffled(texts: Sequence[TextOrPair], section: TaskSection, name: str, number: int) -> list[TextOrPair]:
     """Return the texts of the label ``name`` in the order of the seed; ``number`` is that of their pool."""
     seed = [section.seed, zlib.crc32(name.encode()), number]
     return [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
 
 
-def _split(rows: Sequence[tuple[str, int]], *, seed: list[int]) -> Split:
+def _split(rows: Sequence[tuple[TextOrPair, int]], *, seed: list[int]) -> Split:
     order = np.random.default_rng(seed).permutation(len(rows))
     return Split(tuple(rows[i][0] for i in order), tuple(rows[i][1] for i in order))

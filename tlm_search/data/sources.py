@@ -17,11 +17,12 @@ from tlm_search.data.fewrel import NAMES, is_fewrel, read_fewrel
 from tlm_search.data.files import TEXT_COLUMN, files_below, json_of, kind_of, read_columns, read_json
 from tlm_search.data.folders import write_text
 from tlm_search.data.layout import Layout, layout_of, was_read_otherwise
+from tlm_search.data.pairs import TextOrPair, is_blank, joined
 from tlm_search.data.sampling import Labelled
 from tlm_search.data.tables import read_tables
 from tlm_search.digest import DIGEST_LENGTH, digest
 from tlm_search.errors import DataError
-from tlm_search.space.sections import CorpusSection
+from tlm_search.space.sections import CorpusSection, columns_of_texts
 
 if TYPE_CHECKING:
     from tlm_search.space.sections import TaskSection, UnlabelledSection
@@ -138,13 +139,20 @@ def _is_path(source: str) -> bool:
     return kind_of(Path(source)) is not None or source.startswith((".", "/", "~"))
 
 
-def load_documents(section: CorpusSection, cache: Path, *, called: str = "corpus") -> list[str]:
+def load_documents(section: CorpusSection, cache: Path) -> list[str]:
     """Return the texts of a corpus that is not embedded: at most ``section.documents``, empty ones left out.
-
-    ``called`` is what messages call it.
 
     Raises:
         DataError: it is missing, damaged, or has no such column or split.
+    """
+    texts = _documents(section, [section.text], called="corpus")
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _documents(section: CorpusSection, columns: Sequence[str], *, called: str) -> list[TextOrPair]:
+    """Return the texts of one column, or the pairs of two, where ``section`` says; its own column does not count.
+
+    ``called`` is what messages call the section.
     """
     place = local_place(section.source)
     where = f"{called} {section.source}"
@@ -152,30 +160,34 @@ def load_documents(section: CorpusSection, cache: Path, *, called: str = "corpus
     seed = _SHUFFLE_SEED if place is None or local_copy(section.source) else None
     if place is None:
         split = _hub_splits(section.source, section.config, where, [section.split])[section.split]
-        return _first_texts(section, where, partial(_hub_columns, split, [section.text], where, seed=seed))
+        return _first_texts(section, columns, where, partial(_hub_columns, split, columns, where, seed=seed))
     if not place.is_dir():
-        column = _text_column(place, section.text)
-        return _first_texts(section, where, lambda most: {section.text: read_columns(place, [column])[column]})
+        columns = [TEXT_COLUMN] if kind_of(place) == "text" and len(columns) == 1 else columns
+        return _first_texts(section, columns, where, lambda most: read_columns(place, columns))
     layout = _layout(section.source, place, section.config, where, labelled=False)
     if layout.documents:
-        texts = [text for file in layout.documents for text in read_columns(file, [TEXT_COLUMN])[TEXT_COLUMN]]
-        return _first_texts(section, where, lambda most: {section.text: texts})
+        columns = [TEXT_COLUMN] if len(columns) == 1 else columns
+        read = [read_columns(file, columns) for file in layout.documents]
+        of_all = {column: [text for part in read for text in part[column]] for column in columns}
+        return _first_texts(section, columns, where, lambda most: of_all)
     files = files_of(layout, section.split, where)
-    return _first_texts(section, where, partial(read_tables, files, [section.text], seed=seed))
+    return _first_texts(section, columns, where, partial(read_tables, files, columns, seed=seed))
 
 
-def _first_texts(section: CorpusSection, where: str, read: Callable[..., Mapping[str, list[Any]]]) -> list[str]:
-    """Return the first ``section.documents`` texts that ``read(most=...)`` gives, empty ones left out."""
+def _first_texts(
+    section: CorpusSection, columns: Sequence[str], where: str, read: Callable[..., Mapping[str, list[Any]]]
+) -> list[TextOrPair]:
+    """Return the first ``section.documents`` texts that ``read(most=...)`` gives, blank ones left out."""
     wanted = asked = section.documents
     while True:
-        values = read(most=asked)[section.text]
-        texts = [text for text in texts_of(values, section.text, where) if text]
-        if wanted is None or asked is None or len(texts) >= wanted or len(values) < asked:
+        values = read(most=asked)
+        texts = [text for text in _texts(values, columns, where) if not is_blank(text)]
+        if wanted is None or asked is None or len(texts) >= wanted or len(values[columns[0]]) < asked:
             return texts[:wanted]
         asked *= 2  # Empty texts stood among them.
 
 
-def load_texts(task: TaskSection, section: UnlabelledSection, cache: Path) -> list[str]:
+def load_texts(task: TaskSection, section: UnlabelledSection) -> list[TextOrPair]:
     """Return the unlabelled texts of ``task`` that ``section`` names, which is not embedded; empty ones left out.
 
     What ``section`` does not say is as in ``task``; of a labelled file the labels are not read. FewRel's layout is
@@ -186,18 +198,19 @@ def load_texts(task: TaskSection, section: UnlabelledSection, cache: Path) -> li
     """
     place = local_place(section.source)
     if place is not None and not place.is_dir() and is_fewrel(value := json_of(place)):
-        return list(read_fewrel(place, value, marked=task.entities == "marked").texts)
-    return load_documents(unlabelled_documents(task, section), cache, called=UNLABELLED)
+        return list(_fewrel(task, place, value).texts)
+    columns = columns_of_texts(section.text or task.text)
+    return _documents(unlabelled_documents(task, section), columns, called=UNLABELLED)
 
 
 def unlabelled_documents(task: TaskSection, section: UnlabelledSection) -> CorpusSection:
-    """Return where the unlabelled texts of ``task`` lie, as those of a corpus."""
+    """Return where the unlabelled texts of ``task`` lie, as those of a corpus; of pairs it names the first column."""
     of_task = task.config if section.source == task.source else None
     return CorpusSection(
         source=section.source,
         config=section.config or of_task,
         split=section.split or task.train_split,
-        text=section.text or task.text,
+        text=columns_of_texts(section.text or task.text)[0],
     )
 
 
@@ -258,7 +271,7 @@ def load_validation(section: TaskSection, cache: Path) -> Labelled | None:
     if section.validation_source is not None:
         return _labelled(section, section.validation_source, cache, section.train_split)[0]
     place = local_place(section.source)
-    where, columns = f"task {section.source}", [section.text, section.label]
+    where, columns = f"task {section.source}", [*section.text_columns, section.label]
     if _VALIDATION_SPLIT in (section.train_split, section.test_split) or section.format == "fewrel":
         return None
     if place is None:
@@ -277,12 +290,12 @@ def load_validation(section: TaskSection, cache: Path) -> Labelled | None:
 def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tuple[Labelled, Labelled | None]:
     """Return the texts of ``split``, or of a single file, and those of the test split, if there are splits."""
     place = local_place(source)
-    columns = [section.text, section.label]
+    columns = [*section.text_columns, section.label]
     where = f"task {source}"
     if place is not None and not place.is_dir():
         value = read_json(place) if section.format == "fewrel" else json_of(place)
         if section.format == "fewrel" or is_fewrel(value):
-            return read_fewrel(place, value, marked=section.entities == "marked"), None
+            return _fewrel(section, place, value), None
         return _as_labelled(section, read_columns(place, columns), str(place)), None
     if section.format == "fewrel":
         raise DataError(f"{where}: format fewrel needs a file", hint="name the .json or .json.gz file itself")
@@ -351,12 +364,21 @@ def _hub_columns(split: Any, columns: Sequence[str], where: str, **which: int | 
 
 def _as_labelled(section: TaskSection, read: Mapping[str, list[Any]], where: str) -> Labelled:
     """Pair texts with labels as text; both are empty where a row lacks them."""
-    texts = texts_of(read[section.text], section.text, where)
+    texts = _texts(read, section.text_columns, where)
     return Labelled(texts, labels_of(read[section.label], section.label, where))
 
 
-def _text_column(file: Path, column: str) -> str:
-    return TEXT_COLUMN if kind_of(file) == "text" else column
+def _texts(read: Mapping[str, list[Any]], columns: Sequence[str], where: str) -> Sequence[TextOrPair]:
+    return joined([texts_of(read[column], column, where) for column in columns])
+
+
+def _fewrel(task: TaskSection, file: Path, value: Any) -> Labelled:
+    if task.pairs:
+        raise DataError(
+            f"{file}: it has FewRel's layout, without the columns {' and '.join(task.text_columns)}",
+            hint="leave text out of the task: FewRel has one text for each label",
+        )
+    return read_fewrel(file, value, marked=task.entities == "marked")
 
 
 def _size_and_time(file: Path) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tlm_search.data import pydocs
 from tlm_search.data.markers import EXAMPLE, MARKERS, is_marked
+from tlm_search.data.pairs import TextOrPair
 from tlm_search.data.sampling import Labelled, Task, split_task
 from tlm_search.data.sources import PYDOCS, load_labelled, load_validation
 from tlm_search.errors import DataError
@@ -39,18 +40,18 @@ def load_task(section: TaskSection, cache: Path) -> Task:
     return split_task(section, data, validation=validation, held_out=held_out)
 
 
-def require_markers(texts: Sequence[str], where: str) -> None:
+def require_markers(texts: Sequence[TextOrPair], where: str) -> None:
     """Refuse ``texts`` of which one has not the markers of ``entities: marked``; empty ones do not count.
 
     Raises:
         DataError: how many have not, and what one is like.
     """
-    texts = [text for text in texts if text]
-    lacking = [text for text in texts if not is_marked(text)]
+    single = [text for text in texts if text and isinstance(text, str)]
+    lacking = [text for text in single if not is_marked(text)]
     if lacking:
         start = lacking[0] if len(lacking[0]) <= _SHOWN else f"{lacking[0][:_SHOWN]}..."
         raise DataError(
-            f"{where}: {len(lacking):,} of {len(texts):,} texts have not each of the markers "
+            f"{where}: {len(lacking):,} of {len(single):,} texts have not each of the markers "
             f"{' '.join(MARKERS)} once and in order, such as {start!r}",
             hint=f"with entities: marked a text is such as {EXAMPLE!r}; mark all texts so, or leave entities out",
         )

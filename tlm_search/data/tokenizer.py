@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlm_search.data import wordpiece
 from tlm_search.data.markers import MARKERS
+from tlm_search.data.pairs import Pair
 from tlm_search.data.sources import local_place
 from tlm_search.digest import DIGEST_LENGTH
 from tlm_search.errors import DataError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _BATCH = 2000  # texts at once: enough for all cores, little memory
 _ROLES = {"pad": ("pad",), "unk": ("unk",), "cls": ("cls", "bos"), "sep": ("sep", "eos"), "mask": ("mask",)}
+_PAIRS = 250  # pairs at once, which are tokenised whole
 _CUT = 8  # characters per token that are mostly enough, see `encode`
 _MOST = 64  # characters per token that are read at most: beyond it lies what no words of a language need
 # Controls are no white space to BERT, which drops them: the words around them are one.
@@ -129,6 +131,38 @@ def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any], name: str) -> d
             hint="name a tokenizer of the BERT family, or give a vocabulary to train",
         )
     return ids
+
+
+def require_pairs(tokenizer: Tokenizer, name: str) -> None:
+    """Refuse a tokenizer that does not write a pair as BERT does: ``[CLS] a [SEP] b [SEP]``, in two segments.
+
+    Raises:
+        DataError: it writes something else.
+    """
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    first, second, both = tokenizer.encode("a"), tokenizer.encode("b"), tokenizer.encode("a", "b")
+    ids, types = [*first.ids, *second.ids[1:]], [0] * len(first.ids) + [1] * (len(second.ids) - 1)
+    if (both.ids, both.type_ids) != (ids, types):
+        raise DataError(
+            f"tokenizer {name}: it does not write a pair of texts as BERT does, [CLS] a [SEP] b [SEP] with segments 0 "
+            "and 1",
+            hint="name a tokenizer of the BERT family, or give a vocabulary to train",
+        )
+
+
+def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[Pair], *, length: int) -> Iterator[tuple[list[int], int]]:
+    """Yield the ids of each pair, ``[CLS] a [SEP] b [SEP]``, and how many of them are ``[CLS] a [SEP]``.
+
+    Of a pair with more than ``length`` tokens the longer text is cut until both fit, as `transformers` does it (longest
+    first). So no start of a text will do: which of two long texts is the longer decides.
+    """
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(length)
+    remaining = iter(pairs)
+    while batch := list(islice(remaining, _PAIRS)):
+        for encoding in tokenizer.encode_batch_fast([tuple(pair) for pair in batch]):
+            yield encoding.ids, encoding.type_ids.count(0)
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], *, length: int) -> Iterator[list[int]]:

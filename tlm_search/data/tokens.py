@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tlm_search.digest import DIGEST_LENGTH
 from tlm_search.errors import StoreError
 
-_IDS, _OFFSETS, _FACTS = "ids.bin", "offsets.npy", "tokens.json"
+_IDS, _OFFSETS, _FIRSTS, _FACTS = "ids.bin", "offsets.npy", "firsts.npy", "tokens.json"
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,27 @@ class TokenArray:
     """Texts as token ids, one after the other.
 
     ``ids`` is flat (uint16 for vocabularies below 65,536, else int32), with [CLS] and [SEP] in place; text ``i`` is
-    ``ids[offsets[i]:offsets[i + 1]]``; ``offsets`` is int64 and has one more entry than there are texts.
+    ``ids[offsets[i]:offsets[i + 1]]``; ``offsets`` is int64 and has one more entry than there are texts. Of pairs,
+    ``[CLS] a [SEP] b [SEP]``, ``firsts`` int64 ``(texts,)`` says how many tokens are of each first text; it is None
+    where no text is a pair.
     """
 
     ids: NDArray[np.uint16] | NDArray[np.int32]
     offsets: NDArray[np.int64]
+    firsts: NDArray[np.int64] | None = None
 
     @classmethod
-    def write(cls, folder: Path, sequences: Iterable[Sequence[int]], *, vocabulary: int) -> TokenArray:
+    def write(
+        cls,
+        folder: Path,
+        sequences: Iterable[Sequence[int]],
+        *,
+        vocabulary: int,
+        firsts: Sequence[int] | None = None,
+    ) -> TokenArray:
         """Write ``sequences`` of ids below ``vocabulary`` to ``folder``, and open it. Streams; keeps only offsets.
 
+        ``firsts`` are the tokens of each first segment where the texts are pairs.
         Not atomic by itself: write inside ``new_folder``.
         """
         dtype = np.dtype("<u2") if vocabulary < 2**16 else np.dtype("<i4")
@@ -42,7 +53,11 @@ class TokenArray:
                 file.write(np.asarray(sequence, dtype=dtype).tobytes())
                 lengths.append(len(sequence))
         np.save(folder / _OFFSETS, np.cumsum(lengths, dtype=np.int64), allow_pickle=False)
-        (folder / _FACTS).write_text(json.dumps({"dtype": dtype.str, "texts": len(lengths) - 1}), encoding="utf-8")
+        facts: dict[str, object] = {"dtype": dtype.str, "texts": len(lengths) - 1}
+        if firsts is not None:
+            np.save(folder / _FIRSTS, np.asarray(firsts, dtype=np.int64), allow_pickle=False)
+            facts["pairs"] = True
+        (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
         return cls.open(folder)
 
     @classmethod
@@ -56,14 +71,16 @@ class TokenArray:
             facts = json.loads((folder / _FACTS).read_text())
             dtype = np.dtype(facts["dtype"])
             offsets = np.load(folder / _OFFSETS, allow_pickle=False)
+            firsts = np.load(folder / _FIRSTS, allow_pickle=False) if facts.get("pairs") else None
             file = folder / _IDS
             whole = len(offsets) == facts["texts"] + 1 and file.stat().st_size == int(offsets[-1]) * dtype.itemsize
+            whole = whole and (firsts is None or len(firsts) == facts["texts"])
             ids = np.memmap(file, dtype=dtype, mode="r") if int(offsets[-1]) else np.zeros(0, dtype=dtype)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(folder, str(error)) from error
         if not whole:
             raise _damaged(folder, "the sizes of its files do not agree")
-        return cls(ids, offsets)
+        return cls(ids, offsets, firsts)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -86,18 +103,28 @@ class TokenArray:
         """
         if not 0 <= texts <= len(self):
             raise ValueError(f"{texts} texts of {len(self)}")
-        return TokenArray(self.ids[: self.offsets[texts]], self.offsets[: texts + 1])
+        firsts = None if self.firsts is None else self.firsts[:texts]
+        return TokenArray(self.ids[: self.offsets[texts]], self.offsets[: texts + 1], firsts)
 
     def followed_by(self, others: TokenArray) -> TokenArray:
         """Return these texts and, after them, ``others``; their ids are copied into memory."""
         offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
-        return TokenArray(np.concatenate([self.ids, others.ids]), offsets)
+        both = (self, others)
+        firsts = [array.lengths() if array.firsts is None else array.firsts for array in both]
+        paired = any(array.firsts is not None for array in both)
+        return TokenArray(np.concatenate([self.ids, others.ids]), offsets, np.concatenate(firsts) if paired else None)
 
     def fingerprint(self) -> str:
-        """Return a digest of the texts in view: equal ids and lengths have equal fingerprints, wherever they lie."""
+        """Return a digest of the texts in view: equal ids and lengths have equal fingerprints, wherever they lie.
+
+        Of pairs the segments count too.
+        """
         hashed = hashlib.sha256(f"{self.ids.dtype.str} {len(self)}\n".encode())
         hashed.update(np.ascontiguousarray(self.offsets).data)
         hashed.update(np.ascontiguousarray(self.ids).data)
+        if self.firsts is not None:
+            hashed.update(b"pairs")
+            hashed.update(np.ascontiguousarray(self.firsts).data)
         return hashed.hexdigest()[:DIGEST_LENGTH]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlm_search.data import pydocs
+from tlm_search.data.pairs import TextOrPair
 from tlm_search.data.sampling import Task, likeness
 from tlm_search.data.sources import PYDOCS, load_texts
 from tlm_search.data.tasks import require_markers
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class Unlabelled:
     """The texts that are left of ``available`` ones, and how many were left out, by reason."""
 
-    texts: Sequence[str]
+    texts: Sequence[TextOrPair]
     available: int
     held_out: int
     repeated: int
@@ -39,11 +40,11 @@ def load_unlabelled(section: TaskSection, task: Task, cache: Path) -> Unlabelled
     """
     assert section.unlabelled is not None
     of_pydocs = section.unlabelled.source == PYDOCS
-    found = _paragraphs(section, task, cache) if of_pydocs else load_texts(section, section.unlabelled, cache)
+    found = _paragraphs(section, task, cache) if of_pydocs else load_texts(section, section.unlabelled)
     if section.entities == "marked":
         require_markers(found, f"task.unlabelled {section.unlabelled.source}")
     held_out, seen = task.held_out(), set(map(likeness, task.train.texts))
-    texts: list[str] = []
+    texts: list[TextOrPair] = []
     left_out = repeated = 0
     for text in found:
         key = likeness(text)
@@ -78,7 +79,7 @@ def require_texts(section: TaskSection, texts: int, *, left_out: int) -> None:
     )
 
 
-def _paragraphs(section: TaskSection, task: Task, cache: Path) -> list[str]:
+def _paragraphs(section: TaskSection, task: Task, cache: Path) -> list[TextOrPair]:
     """Return the paragraphs of pydocs that no test is drawn from: those of the task's packages, if it is of pydocs."""
     packages = set(task.labels) if section.source == PYDOCS else None
     return [

@@ -132,6 +132,12 @@ _MARKED = (
 )
 
 
+_PAIRED = (
+    "It reads pairs of texts, in the order of the study: `[CLS] text [SEP] text_pair [SEP]` with `token_type_ids` 0 "
+    "and 1. Of a pair that is too long the longer text is cut."
+)
+
+
 def _opening(facts: Facts) -> str:
     shape, size = facts.architecture, len(facts.documents)
     kind = (
@@ -187,21 +193,26 @@ def _self_trained(facts: Facts) -> str:
 
 def _loading(facts: Facts) -> str:
     why_not = no_members_because(facts.architecture, facts.documents[0]["spec"]["settings"]["pooling"])
+    given, one, words = '["a text", "another text"]', '"a text"', '"a text"'
+    if facts.data.pairs:
+        given, words = '[("a text", "another text")]', '"a text" "another text"'
+        one = '{"text": "a text", "text_pair": "another text"}'
     lines = [
         "## How to load it",
         *([] if Markers.of(facts.data.special) is None else [_MARKED]),
+        *([_PAIRED] if facts.data.pairs else []),
         "```python\nfrom tlm_search import SoftCommittee\n\n"
         'committee = SoftCommittee.from_pretrained("DIR")\n'
-        'committee.probabilities(["a text", "another text"])  # (texts, labels), in the order of labels.json\n```',
+        f"committee.probabilities({given})  # (texts, labels), in the order of labels.json\n```",
         "It is a model of `transformers`, which loads it without remote code once `tlm_search` is imported:\n\n"
         "```python\nimport tlm_search\nfrom transformers import pipeline\n\n"
-        'pipeline("text-classification", "DIR")("a text", truncation=True)\n```',
-        'On the command line: `tlm-search predict DIR "a text"`.',
+        f'pipeline("text-classification", "DIR")({one}, truncation=True)\n```',
+        f"On the command line: `tlm-search predict DIR {words}`.",
     ]
     if why_not is None:
         lines.append(
             "Each member alone needs nothing but `transformers`:\n\n```python\nfrom transformers import pipeline\n\n"
-            'pipeline("text-classification", "DIR/members/0")("a text", truncation=True)\n```'
+            f'pipeline("text-classification", "DIR/members/0")({one}, truncation=True)\n```'
         )
         if facts.linear is not None:
             lines.append("The linear model is not among them: it is a part of the committee alone.")
@@ -256,6 +267,8 @@ def _training(facts: Facts) -> str:
         roles = (
             ", the words also by the entities that they stand in or beside"
             if facts.linear["spec"].get("marked")
+            else ", the words also by the text of the pair that they are in"
+            if facts.data.pairs
             else ""
         )
         lines.append(

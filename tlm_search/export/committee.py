@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from tlm_search.data.columns import valid_unicode
 from tlm_search.data.markers import Markers
-from tlm_search.data.tokenizer import encode, open_tokenizer
+from tlm_search.data.pairs import Pair, TextOrPair
+from tlm_search.data.tokenizer import encode, encode_pairs, open_tokenizer
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
 from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, damaged, read_json, verified
@@ -53,8 +54,8 @@ class Committee:
 
     ``length`` is the number of tokens that a text is cut to, ``expected`` the contents of ``check.json``. ``markers``
     are the ids of the markers where texts have marked entities. A ``linear`` model has a share of the votes.
-    ``columns`` names the columns ``text`` and ``label`` of the study's task; empty where it had none, or in an export
-    of before.
+    ``columns`` names the columns ``text``, two of pairs, and ``label`` of the study's task; empty where it had none, or
+    in an export of before. Where it reads ``pairs``, each text is a `Pair`, or two texts in a tuple or list.
     """
 
     weights: Weights
@@ -67,7 +68,8 @@ class Committee:
     expected: Mapping[str, Any]
     markers: Markers | None = None
     linear: LinearWeights | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    pairs: bool = False
 
     @classmethod
     def load(cls, folder: Path | str) -> Committee:
@@ -128,6 +130,7 @@ class Committee:
             markers=markers,
             linear=linear,
             columns=dict(config.get("columns") or {}),
+            pairs=bool(config.get("pairs")),
         )
 
     @property
@@ -135,30 +138,40 @@ class Committee:
         """How many members there are."""
         return int(self.weights["classifier.bias"].shape[0])
 
-    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def probabilities(self, texts: Sequence[TextOrPair]) -> NDArray[np.float32]:
         """Return the committee's probabilities ``(texts, labels)``; long texts are cut, empty ones are answered too."""
         return self.answers(texts).probabilities
 
-    def disagreement(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def disagreement(self, texts: Sequence[TextOrPair]) -> NDArray[np.float32]:
         """Return the share of members, for each text, whose own vote differs from the committee's."""
         return self.answers(texts).disagreement
 
-    def answers(self, texts: Sequence[str], *, threads: int = 1) -> Answers:
+    def answers(self, texts: Sequence[TextOrPair], *, threads: int = 1) -> Answers:
         """Return probabilities and disagreement in the order of ``texts``; ``threads`` work on different batches.
 
         Raises:
-            TypeError: ``texts`` is one text, or holds something that is no text.
+            TypeError: ``texts`` is one text, or holds something that is no text, or no pair where pairs are read.
         """
         return self.answers_to_tokens(self.tokens(texts), threads=threads)
 
-    def tokens(self, texts: Sequence[str]) -> TokenArray:
+    def tokens(self, texts: Sequence[TextOrPair]) -> TokenArray:
         """Tokenise ``texts``, each cut to ``length`` tokens; raises like ``answers``."""
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise TypeError("texts must be a sequence of str")
-        sequences = list(encode(self.tokenizer, [valid_unicode(text) for text in texts], length=self.length))
+        firsts = None
+        if self.pairs:
+            if isinstance(texts, str) or not all(map(_is_pair, texts)):
+                raise TypeError("this committee reads pairs: texts must be a sequence of (text, text_pair), two str")
+            pairs = [Pair(*map(valid_unicode, text)) for text in texts]
+            rows_of_ids = list(encode_pairs(self.tokenizer, pairs, length=self.length))
+            sequences = [ids for ids, _ in rows_of_ids]
+            firsts = np.array([first for _, first in rows_of_ids], np.int64)
+        else:
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                raise TypeError("texts must be a sequence of str")
+            single = [valid_unicode(text) for text in texts if isinstance(text, str)]
+            sequences = list(encode(self.tokenizer, single, length=self.length))
         offsets = np.cumsum([0, *map(len, sequences)], dtype=np.int64)
         ids = np.fromiter((token for sequence in sequences for token in sequence), np.int32, count=int(offsets[-1]))
-        return TokenArray(ids, offsets)
+        return TokenArray(ids, offsets, firsts)
 
     def answers_to_tokens(self, texts: TokenArray, *, threads: int = 1) -> Answers:
         """Return the answers to texts that are tokenised already."""
@@ -169,11 +182,11 @@ class Committee:
 
         @torch.inference_mode()
         def answer(chosen: NDArray[np.int64]) -> None:
-            padded = rows(texts, chosen, pad=self.pad)
-            ids, mask = torch.from_numpy(padded[0]), None if padded[1].all() else torch.from_numpy(padded[1])
+            ids, seen, types = rows(texts, chosen, pad=self.pad).tensors()
+            mask = None if seen.all() else seen
             # As the study votes: in float32 two members that are sure of different labels would be equally sure.
-            votes = self._logits(ids, mask, singles).double().softmax(-1)
-            said = self._together(votes, ids, mask)
+            votes = self._logits(ids, mask, types, singles).double().softmax(-1)
+            said = self._together(votes, ids, mask, types)
             probabilities[chosen] = _rounded(said).numpy()
             disagreement[chosen] = (votes.argmax(-1) != said.argmax(-1)).float().mean(0).numpy()
 
@@ -186,28 +199,36 @@ class Committee:
                 list(workers.map(answer, batches(texts.lengths())))
         return Answers(probabilities, disagreement)
 
-    def votes(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Return each member's softmax output ``(K, texts, labels)``; ``ids`` and ``mask`` as in ``member_logits``.
+    def votes(self, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None = None) -> torch.Tensor:
+        """Return each member's softmax output ``(K, texts, labels)``; what is given is as in ``member_logits``.
 
         Few tokens go through the stacked members at once. With more of them the members take turns, because one member
         alone takes the plain kernels, which suit large batches on a CPU.
         """
-        return self._logits(ids, mask, self._singles).softmax(-1)
+        return self._logits(ids, mask, types, self._singles).softmax(-1)
 
-    def said(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Return the committee's probabilities ``(texts, labels)``; ``ids`` and ``mask`` as in ``member_logits``."""
-        return self._together(self.votes(ids, mask), ids, mask)
+    def said(self, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the committee's probabilities ``(texts, labels)``; what is given is as in ``member_logits``."""
+        return self._together(self.votes(ids, mask, types), ids, mask, types)
 
-    def _together(self, votes: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def _together(
+        self, votes: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None
+    ) -> torch.Tensor:
         members = votes.mean(0)
         if self.linear is None:
             return members
-        linear = linear_logits(self.linear, ids, mask).to(members.dtype).exp()
+        linear = linear_logits(self.linear, ids, mask, types).to(members.dtype).exp()
         return members.lerp(linear, share_of(self.linear).to(members))
 
-    def _logits(self, ids: torch.Tensor, mask: torch.Tensor | None, singles: Sequence[Weights]) -> torch.Tensor:
+    def _logits(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor | None,
+        types: torch.Tensor | None,
+        singles: Sequence[Weights],
+    ) -> torch.Tensor:
         stacks = [self.weights] if ids.numel() <= STACKED_TOKENS else singles
-        options: dict[str, Any] = {"pooling": self.pooling, "pad": self.pad, "markers": self.markers}
+        options: dict[str, Any] = {"pooling": self.pooling, "pad": self.pad, "markers": self.markers, "types": types}
         return torch.cat([member_logits(weights, self.architecture, ids, mask, **options) for weights in stacks])
 
     def check(self) -> float:
@@ -245,6 +266,10 @@ def _rounded(probabilities: torch.Tensor) -> torch.Tensor:
     highest = rounded.gather(-1, best)
     above = torch.nextafter(highest, torch.full_like(highest, torch.inf))
     return rounded.scatter(-1, best, torch.where(rounded.argmax(-1, keepdim=True) == best, highest, above))
+
+
+def _is_pair(text: object) -> bool:
+    return isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
 
 
 def architecture_of(document: Mapping[str, Any]) -> Architecture:

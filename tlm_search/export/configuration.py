@@ -16,7 +16,8 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
 
     ``markers`` are the ids of ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]`` where texts have marked entities. ``linear``
     has the shapes of the linear model's tensors where one votes too. ``columns`` names the columns ``text`` and
-    ``label`` of the study's task.
+    ``label`` of the study's task. ``pairs`` says that texts are read in twos, whose segments
+    ``token_type_ids`` tell.
     Defaults exist because ``transformers`` makes empty configurations to compare with.
     """
 
@@ -31,7 +32,8 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         pad_token_id: int = 0,
         markers: Sequence[int] | None = None,
         linear: Mapping[str, Sequence[int]] | None = None,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, Any] | None = None,
+        pairs: bool = False,
         **others: Any,
     ) -> None:
         self.architecture = dict(architecture or {})
@@ -42,6 +44,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.markers = None if markers is None else list(markers)
         self.linear = None if linear is None else {name: list(shape) for name, shape in linear.items()}
         self.columns = None if columns is None else dict(columns)
+        self.pairs = pairs
         super().__init__(**others)
 
     def labels(self) -> list[str]:

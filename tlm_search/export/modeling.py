@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from tlm_search.data.pairs import TextOrPair
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.errors import ExportError
 from tlm_search.export.committee import LINEAR, Answers, Committee, architecture_of, markers_of, without_linear
@@ -88,7 +89,9 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         return_dict: bool | None = None,
         **_: Any,
     ) -> SoftCommitteeOutput | tuple[Tensor, ...]:
-        """Vote on texts of ``(texts, length)`` ids; ``token_type_ids`` are there for tokenizers that give them.
+        """Vote on texts of ``(texts, length)`` ids; ``token_type_ids`` tell the two texts of a pair apart.
+
+        A committee of single texts passes them over, whatever a tokenizer gives.
 
         Raises:
             ValueError: the texts are longer than the members have positions.
@@ -100,12 +103,13 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
                 f"truncation=True, max_length={longest}"
             )
         mask = None if attention_mask is None else attention_mask.bool()
-        options: dict[str, Any] = {"pooling": self.config.pooling, "pad": self.config.pad_token_id}
+        types = token_type_ids if self.config.pairs else None
+        options: dict[str, Any] = {"pooling": self.config.pooling, "pad": self.config.pad_token_id, "types": types}
         weights, linear = without_linear(self.weights())
         members = member_logits(weights, self.architecture, input_ids, mask, markers=self._markers, **options)
         logits = vote(members)
         if linear is not None:
-            logits = mixture(logits, linear_logits(linear, input_ids, mask), share_of(linear).to(logits))
+            logits = mixture(logits, linear_logits(linear, input_ids, mask, types), share_of(linear).to(logits))
         loss = None if labels is None else F.nll_loss(logits, labels.view(-1))
         output = SoftCommitteeOutput(loss=loss, logits=logits, member_logits=members.transpose(0, 1))
         return output.to_tuple() if return_dict is False else output
@@ -114,16 +118,19 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         """Return the parameters by name, as ``tlm_search.model`` takes them."""
         return {name: getattr(module, leaf) for name, module, leaf in self._places}
 
-    def probabilities(self, texts: Sequence[str]) -> Any:
-        """Return the probabilities ``(texts, labels)``, float32; long texts are cut, empty ones are answered too."""
+    def probabilities(self, texts: Sequence[TextOrPair]) -> Any:
+        """Return the probabilities ``(texts, labels)``, float32; long texts are cut, empty ones are answered too.
+
+        Where the committee reads pairs, each of ``texts`` is two texts in a tuple.
+        """
         return self.answers(texts).probabilities
 
-    def answers(self, texts: Sequence[str]) -> Answers:
+    def answers(self, texts: Sequence[TextOrPair]) -> Answers:
         """Return probabilities and the members' disagreement in the order of ``texts``, computed on the CPU.
 
         Raises:
             ExportError: the model was not loaded from a folder with a tokenizer.
-            TypeError: ``texts`` is one text, or holds something that is no text.
+            TypeError: ``texts`` is one text, or holds something that is no text, or no pair where pairs are read.
         """
         if self.tokenizer is None:
             raise ExportError(

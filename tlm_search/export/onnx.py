@@ -1,6 +1,7 @@
 """A committee as one ONNX graph with its members stacked, and the same with weights of 8 bits.
 
-Inputs ``input_ids`` and ``attention_mask``, int64 ``(batch, length)``; outputs ``logits`` ``(batch, labels)``, the
+Inputs ``input_ids`` and ``attention_mask``, int64 ``(batch, length)``, and ``token_type_ids`` of that shape where the
+committee reads pairs; outputs ``logits`` ``(batch, labels)``, the
 logarithms of the committee's probabilities, and ``member_logits`` ``(batch, members, labels)``. Batch and length are
 free, up to the members' positions.
 """
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 TOLERANCE = 1e-4  # between the probabilities of the fp32 graph and those of torch
-_INPUTS, _OUTPUTS = ("input_ids", "attention_mask"), ("logits", "member_logits")
+_INPUTS, _TYPES, _OUTPUTS = ("input_ids", "attention_mask"), "token_type_ids", ("logits", "member_logits")
 
 
 def require_onnx() -> None:
@@ -52,14 +53,15 @@ def write_onnx(committee: Committee, file: Path) -> None:
     # Two texts of some tokens: sizes of 0 and 1 would be taken for constants.
     ids = torch.ones(2, min(7, committee.architecture.positions), dtype=torch.long)
     free = {0: "batch", 1: "length"}
+    inputs = (*_INPUTS, _TYPES) if committee.pairs else _INPUTS
     with _quiet():
         torch.onnx.export(
             graph,
-            (ids, torch.ones_like(ids)),
+            tuple(torch.ones_like(ids) for _ in inputs),  # one tensor given twice would be one input
             file,
-            input_names=_INPUTS,
+            input_names=inputs,
             output_names=_OUTPUTS,
-            dynamic_shapes=(free, free),
+            dynamic_shapes=(free,) * len(inputs),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -100,23 +102,28 @@ def onnx_answers(session: InferenceSession, texts: TokenArray, *, labels: int, p
     probabilities = np.empty((len(texts), labels), np.float32)
     disagreement = np.empty(len(texts), np.float32)
     for chosen in batches(texts.lengths()):
-        ids, mask = rows(texts, chosen, pad=pad)
-        logits, members = run(session, ids, mask)
+        logits, members = run(session, *rows(texts, chosen, pad=pad))
         probabilities[chosen] = np.exp(logits)
         disagreement[chosen] = (members.argmax(-1) != logits.argmax(-1)[:, None]).mean(1)
     return Answers(probabilities, disagreement)
 
 
 def run(
-    session: InferenceSession, ids: NDArray[np.int64], mask: NDArray[np.bool_]
+    session: InferenceSession,
+    ids: NDArray[np.int64],
+    mask: NDArray[np.bool_],
+    segments: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return ``logits`` and ``member_logits`` of one batch.
+    """Return ``logits`` and ``member_logits`` of one batch; ``segments`` are those of pairs, all 0 if not given.
 
     Raises:
         ExportError: ONNX Runtime cannot run the graph.
     """
+    given = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+    if any(item.name == _TYPES for item in session.get_inputs()):
+        given[_TYPES] = np.zeros_like(ids) if segments is None else segments
     try:
-        logits, members = session.run(list(_OUTPUTS), {"input_ids": ids, "attention_mask": mask.astype(np.int64)})
+        logits, members = session.run(list(_OUTPUTS), given)
     except Exception as error:  # its errors have no common class
         reason = str(error).partition("\n")[0]
         raise ExportError(
@@ -142,13 +149,15 @@ class _Graph(nn.Module):
                 self.register_buffer(place, part[name])
             self._parts.append(names)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         weights, *linear = [{name: getattr(self, place) for name, place in names.items()} for names in self._parts]
         mask = attention_mask.bool()
-        logits = member_logits(weights, self._architecture, input_ids, mask, **self._options)
+        logits = member_logits(weights, self._architecture, input_ids, mask, types=token_type_ids, **self._options)
         said = vote(logits)
         if linear:
-            said = mixture(said, linear_logits(linear[0], input_ids, mask), share_of(linear[0]))
+            said = mixture(said, linear_logits(linear[0], input_ids, mask, token_type_ids), share_of(linear[0]))
         return said, logits.transpose(0, 1)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tlm_search.committee.interval import accuracy_interval
+from tlm_search.data.pairs import TextOrPair, is_blank
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Score:
         return asdict(self)
 
 
-def score(known: Sequence[str], texts: Sequence[str], labels: Sequence[str], predicted: Sequence[str]) -> Score:
+def score(known: Sequence[str], texts: Sequence[TextOrPair], labels: Sequence[str], predicted: Sequence[str]) -> Score:
     """Hold the ``predicted`` labels of ``texts`` against the true ``labels``, which are empty where a row has none.
 
     ``known`` are the labels that the committee knows, in its order. The figures are those of scikit-learn.
@@ -89,7 +90,7 @@ def score(known: Sequence[str], texts: Sequence[str], labels: Sequence[str], pre
     return Score(
         rows=len(labels),
         scored=len(rows),
-        without_text=sum(not text for text, label in zip(texts, labels, strict=True) if label),
+        without_text=sum(is_blank(text) for text, label in zip(texts, labels, strict=True) if label),
         without_label=len(labels) - len(rows),
         right=int(right.sum()),
         accuracy=float(accuracy_score(true, said)),

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.vote import soft_vote
 from tlm_search.data.markers import HEAD, TAIL, Markers
+from tlm_search.data.pairs import Pair, TextOrPair
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.sources import PYDOCS
 from tlm_search.data.tokenizer import open_tokenizer, tokenizer_fingerprint
@@ -116,7 +117,7 @@ def export_committee(
         write_json(folder / CONFIG, config)
         write_json(folder / LABELS, list(data.labels))
         save_file({name: value.numpy() for name, value in weights.items()}, folder / MODEL, _FLOAT32)
-        texts = check_texts(tokenizer, length=data.length, marked=committee.markers is not None)
+        texts = check_texts(tokenizer, length=data.length, marked=committee.markers is not None, pairs=data.pairs)
         write_json(folder / CHECK, {"texts": texts, "probabilities": committee.probabilities(texts).tolist()})
         if why_not is None:
             for index, state in enumerate(states):
@@ -125,10 +126,12 @@ def export_committee(
     return Exported(out, facts, plain_members=why_not is None)
 
 
-def check_texts(tokenizer: Tokenizer, *, length: int, marked: bool = False) -> list[str]:
+def check_texts(
+    tokenizer: Tokenizer, *, length: int, marked: bool = False, pairs: bool = False
+) -> Sequence[TextOrPair]:
     """Return inputs for ``check.json``: empty, short, and too long; of the vocabulary's words, never of the data.
 
-    ``marked`` adds one with marked entities.
+    ``marked`` adds one with marked entities; of ``pairs`` the second texts are these in another order.
     """
     vocabulary = sorted(tokenizer.get_vocab(with_added_tokens=False))
     words = [word for word in vocabulary if word.isalpha() and len(word) > 1] or ["text"]
@@ -138,7 +141,7 @@ def check_texts(tokenizer: Tokenizer, *, length: int, marked: bool = False) -> l
     if marked:
         entities = [drawn[0], HEAD[0], drawn[1], HEAD[1], drawn[2], TAIL[0], drawn[3], TAIL[1], drawn[4]]
         texts.append(" ".join(entities))
-    return texts
+    return [Pair(*both) for both in zip(texts, [*texts[1:], texts[0]], strict=True)] if pairs else texts
 
 
 def _entry(store: Store, kind: str, digest: str, chosen: Chosen) -> Entry:
@@ -184,6 +187,7 @@ def _config(entries: Sequence[Entry], data: PreparedData) -> dict[str, Any]:
         "members": [entry.digest for entry in entries],
         "dtype": "float32",
         **({} if markers is None else {"markers": list(markers)}),
+        **({"pairs": True} if data.pairs else {}),
         **_label_settings(data.labels),
     }
 
@@ -282,7 +286,9 @@ def _write_tokenizer(data: PreparedData, folder: Path) -> None:
         if file.is_file() and not file.name.startswith("."):
             shutil.copyfile(file, folder / file.name)
     # As `encode` cuts, and as the members' positions count, whatever the tokenizer was made for.
-    sides = {"padding_side": "right", "truncation_side": "right"}
+    sides: dict[str, Any] = {"padding_side": "right", "truncation_side": "right"}
+    if data.pairs:  # some tokenizers keep the segments to themselves otherwise
+        sides["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     write_json(folder / _TOKENIZER_CONFIG, {**settings, "model_max_length": data.length, **sides})
 
 

@@ -7,7 +7,8 @@ the strength of the regularisation are chosen on validation. Kinds of features a
     word pairs     these, and each two that follow each other
     characters     sequences of one to four characters within a word; for scripts without spaces
     words by role  where texts mark two entities as [E1] .. [/E1] and [E2] .. [/E2]: each word, and each once more with
-                   its role: in the head, in the tail, between them, among the four to their left or to their right
+                   its role: in the head, in the tail, between them, among the four to their left or to their right;
+                   where texts are pairs: each word, and each once more as one of the first or of the second text
 
 all with sublinear term frequencies, smoothed inverse document frequencies and rows of length 1 (scikit-learn's
 ``TfidfVectorizer``). The most frequent features are kept, so many that features times labels stay below a bound, and
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tlm_search.data.pairs import Pair, TextOrPair, characters_of, parts_of
 from tlm_search.data.prepared import SPLITS
 from tlm_search.digest import digest, without_defaults
 from tlm_search.members.entry import Entry
@@ -57,6 +59,7 @@ _CODEC, _ERRORS = "utf-8", "surrogatepass"  # JSON may hold half of a character
 _DIGITS = 9  # cross-entropies that differ by less are equal
 
 _MARKER = re.compile(r"\[/?e[12]\]")
+_WORD = re.compile(r"\b\w\w+\b")
 _MARKED_WORD = re.compile(r"\[/?e[12]\]|\b\w\w+\b")
 _NEAR = 4  # words to the left and to the right of the entities
 
@@ -78,11 +81,11 @@ class Linear:
     weights: Floats
     intercepts: Floats
 
-    def log_probabilities(self, texts: Sequence[str]) -> Floats:
+    def log_probabilities(self, texts: Sequence[TextOrPair]) -> Floats:
         """Return the log probability of each label for each text, (texts, labels)."""
         return self.answer(self.read(texts))
 
-    def read(self, texts: Sequence[str]) -> Any:
+    def read(self, texts: Sequence[TextOrPair]) -> Any:
         """Return the features of texts, a sparse matrix (texts, features)."""
         return self._vectoriser.transform(texts)
 
@@ -184,10 +187,10 @@ def fit_baseline(task: Task, *, score: Score = _accuracy, class_weights: Sequenc
     return Fit(best[1], best[2], tried, time.perf_counter() - began)
 
 
-def kinds_of(texts: Sequence[str]) -> tuple[str, ...]:
+def kinds_of(texts: Sequence[TextOrPair]) -> tuple[str, ...]:
     """Return the kinds of features that are tried on these training texts, the plainest first."""
-    size = sum(map(len, texts))
-    words = sum(len(text.split()) for text in texts)
+    size = sum(map(characters_of, texts))
+    words = sum(len(part.split()) for text in texts for part in parts_of(text))
     if size > _LONGEST_WORD * words:
         return CHARACTERS, WORDS
     kinds = [WORDS]
@@ -195,7 +198,7 @@ def kinds_of(texts: Sequence[str]) -> tuple[str, ...]:
         kinds.append(PAIRS)
     if size <= _CHARACTERS_UP_TO:
         kinds.append(CHARACTERS)
-    if 2 * sum(_is_marked(text) for text in texts) >= len(texts):
+    if 2 * sum(_has_roles(text) for text in texts) >= len(texts):
         kinds.append(ROLES)
     return tuple(kinds)
 
@@ -206,7 +209,7 @@ class _Path:
     def __init__(
         self,
         features: str,
-        texts: Sequence[str],
+        texts: Sequence[TextOrPair],
         task: Task,
         score: Score = _accuracy,
         class_weights: str = "none",
@@ -309,13 +312,24 @@ def _vectoriser(features: str, **options: Any) -> TfidfVectorizer:
     return TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **plain, **how[features], **options)
 
 
-def without_markers(text: str) -> str:
-    """Return the text in lower case without the markers of entities."""
-    return _MARKER.sub(" ", text.lower())
+def without_markers(text: TextOrPair) -> str:
+    """Return the text, or both of a pair, in lower case without the markers of entities."""
+    return _MARKER.sub(" ", "\n".join(parts_of(text)).lower())
 
 
-def words_by_role(text: str) -> list[str]:
-    """Return each word of a text with two marked entities, and again with its role; without entities each word once."""
+def words_by_role(text: TextOrPair) -> list[str]:
+    """Return each word of a text with two marked entities, and again with its role; without entities each word once.
+
+    Of a pair a word's role is the text that it is in.
+    """
+    if isinstance(text, Pair):
+        both = {role: _WORD.findall(part.lower()) for role, part in zip(Pair._fields, text, strict=True)}
+        words = [word for part in both.values() for word in part]
+        return [*words, *(f"{role}:{word}" for role, part in both.items() for word in part)]
+    return _words_by_entity(text)
+
+
+def _words_by_entity(text: str) -> list[str]:
     words: list[str] = []
     places: dict[str, int] = {}
     for found in _MARKED_WORD.findall(text.lower()):
@@ -337,18 +351,19 @@ def words_by_role(text: str) -> list[str]:
     return [*words, *(f"{role}:{word}" for role, with_role in roles.items() for word in with_role)]
 
 
-def _is_marked(text: str) -> bool:
-    return all(marker in text for marker in ("[E1]", "[/E1]", "[E2]", "[/E2]"))
+def _has_roles(text: TextOrPair) -> bool:
+    return isinstance(text, Pair) or all(marker in text for marker in ("[E1]", "[/E1]", "[E2]", "[/E2]"))
 
 
-def _cut(texts: Sequence[str]) -> list[str]:
+def _cut(texts: Sequence[TextOrPair]) -> list[TextOrPair]:
     longest = max(_MOST_CHARACTERS // max(len(texts), 1), 1)
-    return [text[:longest] for text in texts]
+    return [text[:longest] if isinstance(text, str) else Pair(*(part[:longest] for part in text)) for text in texts]
 
 
 def _fingerprint(split: Split) -> str:
     hashed = hashlib.sha256()
     for text in split.texts:
-        data = text.encode(_CODEC, _ERRORS)
-        hashed.update(f"{len(data)}\n".encode() + data)
+        for part in parts_of(text):
+            data = part.encode(_CODEC, _ERRORS)
+            hashed.update(f"{len(data)}\n".encode() + data)
     return hashed.hexdigest()

@@ -48,8 +48,9 @@ def fit_linear(spec: LinearSpec, *, data: PreparedData) -> tuple[dict[str, Any],
 
     Of words alone and of words with word pairs, and of three strengths of the regularisation, what is most accurate on
     validation is taken, of equal ones what has the lower cross-entropy. Pairs are passed over where a fit would take
-    long. Where entities are marked, words count once more by the spans that they lie in. The value of a term is that
-    of scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``; the most frequent terms are kept, as by ``baseline``.
+    long. Where entities are marked, words count once more by the spans that they lie in, and where texts are pairs, by
+    the text that they lie in. The value of a term is that of scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``; the
+    most frequent terms are kept, as by ``baseline``.
 
     Raises:
         TrainingError: the training texts have no words, or one label.
@@ -64,7 +65,7 @@ def fit_linear(spec: LinearSpec, *, data: PreparedData) -> tuple[dict[str, Any],
     markers, pad = Markers.of(data.special), data.special["pad"]
     best, chosen, flops = (-1.0, 0.0), {}, 0.0
     for pairs in (False, True):
-        tables = term_tables(pieces, pairs=pairs, markers=markers)
+        tables = term_tables(pieces, pairs=pairs, markers=markers, two_texts=data.pairs)
         train, validation = (_terms(tables, texts[split], pad) for split in ("train", "validation"))
         keys, idf = _vocabulary(train, texts=len(texts["train"]), labels=spec.labels)
         known = _matrix(train, keys, idf, len(texts["train"]))
@@ -103,16 +104,14 @@ def answers(weights: LinearWeights, texts: TokenArray, *, pad: int) -> NDArray[n
     """Return the logarithms of the probabilities ``(texts, labels)`` that a linear model gives."""
     said = np.empty((len(texts), len(weights["intercept"])), np.float32)
     for chosen in batches(texts.lengths()):
-        ids, mask = map(torch.from_numpy, rows(texts, chosen, pad=pad))
-        said[chosen] = linear_logits(weights, ids, mask).numpy()
+        said[chosen] = linear_logits(weights, *rows(texts, chosen, pad=pad).tensors()).numpy()
     return said
 
 
 def _terms(tables: LinearWeights, texts: TokenArray, pad: int) -> Terms:
     numbers, found = [], []
     for chosen in batches(texts.lengths()):
-        ids, mask = map(torch.from_numpy, rows(texts, chosen, pad=pad))
-        keys, are_terms = (value.numpy() for value in term_keys(tables, ids, mask))
+        keys, are_terms = (value.numpy() for value in term_keys(tables, *rows(texts, chosen, pad=pad).tensors()))
         numbers.append(np.broadcast_to(chosen[:, None, None], keys.shape)[are_terms])
         found.append(keys[are_terms])
     return np.concatenate(numbers), np.concatenate(found)

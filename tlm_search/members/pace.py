@@ -302,7 +302,8 @@ def sample(texts: TokenArray, count: int) -> tuple[TokenArray, NDArray[np.int64]
     numbers = np.arange(count) % len(texts) if count > len(texts) else np.arange(count) * len(texts) // count
     chosen = [np.asarray(texts[number]) for number in numbers.tolist()]
     offsets = np.cumsum([0, *map(len, chosen)], dtype=np.int64)
-    return TokenArray(np.concatenate(chosen), offsets), numbers
+    firsts = None if texts.firsts is None else texts.firsts[numbers]
+    return TokenArray(np.concatenate(chosen), offsets, firsts), numbers
 
 
 def interpolated(points: Mapping[float, float], flops: float) -> float:

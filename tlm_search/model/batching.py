@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
 
@@ -26,11 +29,29 @@ def batches(lengths: NDArray[np.int64], *, tokens: int = BATCH_TOKENS) -> Iterat
         first += count
 
 
-def rows(texts: TokenArray, chosen: NDArray[np.int64], *, pad: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the ``chosen`` texts as rows of ids, padded to the longest of them, and which of these are tokens."""
+class Rows(NamedTuple):
+    """Padded texts ``(texts, length)``: ids int64, which of them are tokens (bool), and their segments int64.
+
+    The segments are 1 for the second text of a pair, else 0; None where texts are no pairs.
+    """
+
+    ids: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    segments: NDArray[np.int64] | None
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the same as tensors."""
+        segments = None if self.segments is None else torch.from_numpy(self.segments)
+        return torch.from_numpy(self.ids), torch.from_numpy(self.mask), segments
+
+
+def rows(texts: TokenArray, chosen: NDArray[np.int64], *, pad: int) -> Rows:
+    """Return the ``chosen`` texts as rows, padded to the longest of them."""
     starts, lengths = texts.offsets[chosen], texts.lengths()[chosen]
     places = np.arange(max(1, int(lengths.max(initial=0))))
     mask = places < lengths[:, None]
     ids = np.full(mask.shape, pad, np.int64)
     ids[mask] = texts.ids[(starts[:, None] + places)[mask]]
-    return ids, mask
+    if texts.firsts is None:
+        return Rows(ids, mask, None)
+    return Rows(ids, mask, ((places >= texts.firsts[chosen][:, None]) & mask).astype(np.int64))

@@ -27,7 +27,7 @@ from tlm_search.model.attention import attend, attend_from
 from tlm_search.model.layers import affine, before, behind, linear, normalise
 from tlm_search.model.rows import Read, Tokens, gather
 from tlm_search.model.spans import find_spans, span_shares
-from tlm_search.model.weights import Weights
+from tlm_search.model.weights import Weights, place_table
 
 # Of values (K, n, width), of which member k uses the first sizes[k] of n.
 Dropout = Callable[[Tensor, Sequence[int]], Tensor]
@@ -121,8 +121,10 @@ def _keep(value: Tensor, sizes: Sequence[int]) -> Tensor:
 
 def _embed(weights: Weights, tokens: Tokens, lookup: Lookup) -> Tensor:
     words = lookup(weights["embeddings.words"], tokens.ids.flatten(1))
-    places = gather(weights["embeddings.positions"] + weights["embeddings.types"][:, :1], tokens.positions.flatten(1))
-    return normalise(words + places, weights, "embeddings.norm")
+    table = (
+        place_table(weights) if tokens.paired else weights["embeddings.positions"] + weights["embeddings.types"][:, :1]
+    )
+    return normalise(words + gather(table, tokens.positions.flatten(1)), weights, "embeddings.norm")
 
 
 def _text_means(hidden: Tensor, tokens: Tokens, starts: Read) -> Tensor:

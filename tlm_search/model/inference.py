@@ -24,7 +24,7 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.attention import attend_without_keys
 from tlm_search.model.layers import EPSILON, before, behind, linear, normalise
 from tlm_search.model.spans import find_spans, span_shares
-from tlm_search.model.weights import Weights
+from tlm_search.model.weights import Weights, place_table
 
 LOOKUP_BYTES = 2**29  # of all members together
 _WORDS, _PLACES, _CONSTANT = "first.words", "first.places", "first.constant"
@@ -39,15 +39,19 @@ def member_logits(
     pooling: str,
     pad: int,
     markers: Markers | None = None,
+    types: Tensor | None = None,
 ) -> Tensor:
     """Return the class logits ``(K, texts, labels)`` of K members for the same texts.
 
     ``ids`` int64 ``(texts, length)`` are padded on the right; ``mask`` bool of the same shape says which are tokens,
     None that all are. What stands behind the tokens never changes an answer. ``markers`` are for the pooling ``spans``.
+    ``types`` int64 of that shape are 1 for the tokens of the second text of a pair, else 0; None where all are 0.
     """
     if architecture.convolution_layers:
+        if types is not None:
+            types = F.pad(types, (0, architecture.positions - ids.shape[1]))
         ids, mask = _full_length(ids, mask, length=architecture.positions, pad=pad)
-    hidden, looked_up = _embed(weights, ids, mask, hide_padding=architecture.convolution_layers > 0)
+    hidden, looked_up = _embed(weights, ids, mask, types, hide_padding=architecture.convolution_layers > 0)
     if architecture.convolution_layers:
         hidden = convolution.forward(hidden, weights, architecture, training=False)
     names = [f"layers.{layer % architecture.weighted_layers}" for layer in range(architecture.depth)]
@@ -81,7 +85,7 @@ def lookup_bytes(architecture: Architecture, *, pooling: str) -> int:
     whole_layers = architecture.depth - 1 if pooling == "cls" else architecture.depth
     if not whole_layers or not architecture.is_bert:
         return 0
-    return (architecture.vocabulary + architecture.positions + 1) * 3 * architecture.width * 4
+    return (architecture.vocabulary + 2 * architecture.positions + 1) * 3 * architecture.width * 4
 
 
 def is_lookup_worth(architecture: Architecture, *, members: int, tokens: int, pooling: str) -> bool:
@@ -97,14 +101,18 @@ def with_lookup(weights: Weights) -> Weights:
     """
     scale, shift = weights["embeddings.norm.weight"], weights["embeddings.norm.bias"]
     projection = weights["layers.0.attention.qkv.weight"].transpose(1, 2)
-    places = weights["embeddings.positions"] + weights["embeddings.types"][:, :1]
 
     def project(table: Tensor) -> Tensor:
         # The mean of a sum is the sum of the means: taken from words and places, none is left in the sum.
         return torch.bmm((table - table.mean(-1, keepdim=True)) * scale[:, None], projection)
 
     constant = torch.baddbmm(weights["layers.0.attention.qkv.bias"][:, None], shift[:, None], projection)
-    return {**weights, _WORDS: project(weights["embeddings.words"]), _PLACES: project(places), _CONSTANT: constant}
+    return {
+        **weights,
+        _WORDS: project(weights["embeddings.words"]),
+        _PLACES: project(place_table(weights)),
+        _CONSTANT: constant,
+    }
 
 
 def _full_length(ids: Tensor, mask: Tensor | None, *, length: int, pad: int) -> tuple[Tensor, Tensor]:
@@ -114,15 +122,21 @@ def _full_length(ids: Tensor, mask: Tensor | None, *, length: int, pad: int) -> 
     return F.pad(ids.where(mask, pad), missing, value=pad), F.pad(mask, missing, value=False)
 
 
-def _embed(weights: Weights, ids: Tensor, mask: Tensor | None, *, hide_padding: bool) -> tuple[Tensor, Tensor | None]:
+def _embed(
+    weights: Weights, ids: Tensor, mask: Tensor | None, types: Tensor | None, *, hide_padding: bool
+) -> tuple[Tensor, Tensor | None]:
     """Return the embeddings ``(K, texts, length, width)`` and, with ``with_lookup``, the first layer's projections."""
     members, width = weights["embeddings.words"].shape[0], weights["embeddings.words"].shape[-1]
-    places = weights["embeddings.positions"][:, : ids.shape[1]] + weights["embeddings.types"][:, :1]
-    if hide_padding and mask is not None:
-        # Padding stands at position 0 in training.
-        places = places[:, None].where(mask[..., None], places[:, None, :1])
+    length, at = ids.shape[1], None
+    if types is None:
+        places = (weights["embeddings.positions"][:, :length] + weights["embeddings.types"][:, :1])[:, None]
     else:
-        places = places[:, None]
+        # Of `place_table`, which has the places of first segments before those of second ones.
+        at = (types * weights["embeddings.positions"].shape[1] + torch.arange(length, device=ids.device)).flatten()
+        places = place_table(weights).index_select(1, at).view(members, *ids.shape, width)
+    if hide_padding and mask is not None:
+        # Padding stands at position 0 in training, which is the first token's.
+        places = places.where(mask[..., None], places[:, :, :1])
     words = weights["embeddings.words"].index_select(1, ids.flatten()).view(members, *ids.shape, width)
     if _WORDS not in weights:
         hidden = normalise((words + places).flatten(1, 2), weights, "embeddings.norm")
@@ -130,7 +144,10 @@ def _embed(weights: Weights, ids: Tensor, mask: Tensor | None, *, hide_padding: 
     weight, bias = (weights[f"embeddings.norm.{part}"].squeeze(0) for part in ("weight", "bias"))
     hidden, _, scale = torch.native_layer_norm(words.add_(places), [width], weight, bias, EPSILON)
     projected = weights[_WORDS].index_select(1, ids.flatten()).view(members, *ids.shape, 3 * width)
-    projected.add_(weights[_PLACES][:, None, : ids.shape[1]]).mul_(scale).add_(weights[_CONSTANT][:, None])
+    of_places = weights[_PLACES][:, None, :length]
+    if at is not None:
+        of_places = weights[_PLACES].index_select(1, at).view_as(projected)
+    projected.add_(of_places).mul_(scale).add_(weights[_CONSTANT][:, None])
     return hidden, projected
 
 

@@ -17,7 +17,8 @@ The tensors:
 - ``pair`` int64 ``()``: what the key of a pair's first word is multiplied by; only where pairs are terms;
 - ``markers`` int64 ``(4,)``, the tokens that mark two entities, and ``roles`` int64 ``(5,)``, what the key of a word in
   a span is multiplied by; only where entities are marked. Each word is then a term once more for each of the spans that
-  it begins in: the head, the tail, the words between them, and those around (``tlm_search.model.spans``).
+  it begins in: the head, the tail, the words between them, and those around (``tlm_search.model.spans``). Where texts
+  are pairs there are no markers, and the two ``roles`` are those of a word in the first text and in the second.
 """
 
 from __future__ import annotations
@@ -39,15 +40,20 @@ from tlm_search.space.settings import HALF
 LinearWeights = dict[str, Tensor]  # by name, see above
 
 _WIDEST = 8  # keys of a bucket
-_ROLES = 5
+_SPANS, _TEXTS = 5, 2  # roles of a word: in a text with marked entities, and in a pair
 _FLOATS = ("idf", "coefficients", "intercept")
 _BASE, _PAIR, _SEED = 0xD1342543DE82EF95, 0xF1357AEA2E62A9C5, 0x2545F4914F6CDD1D  # odd, without a pattern
 _PLACES = 512  # characters of a word that have a power of their own
 _TINY = 1e-30
 
 
-def term_tables(pieces: Pieces, *, pairs: bool, markers: Markers | None = None) -> LinearWeights:
-    """Return the tensors that ``term_keys`` takes: those that the vocabulary gives; with roles where it has markers."""
+def term_tables(
+    pieces: Pieces, *, pairs: bool, markers: Markers | None = None, two_texts: bool = False
+) -> LinearWeights:
+    """Return the tensors that ``term_keys`` takes: those that the vocabulary gives.
+
+    With ``pairs`` of words, and with roles where there are ``markers`` or ``two_texts`` are read as a pair.
+    """
     tokens = zip(pieces.texts, pieces.begins.tolist(), strict=True)
     columns = [[_polynomial(text), len(text), int(begins)] for text, begins in tokens]
     powers = np.multiply.accumulate(np.array([1] + [_BASE] * (_PLACES - 1), np.uint64))
@@ -55,8 +61,10 @@ def term_tables(pieces: Pieces, *, pairs: bool, markers: Markers | None = None) 
     if pairs:
         tables["pair"] = _signed(np.array(_PAIR, np.uint64))
     if markers is not None:
-        tables["roles"] = _signed(np.array([_random(-1 - role) | 1 for role in range(_ROLES)], np.uint64))
+        tables["roles"] = _roles(_SPANS)
         tables["markers"] = torch.tensor(markers)
+    elif two_texts:
+        tables["roles"] = _roles(_TEXTS)
     return tables
 
 
@@ -93,11 +101,14 @@ def parameters_of(weights: LinearWeights) -> int:
     return sum(weights[name].numel() for name in _FLOATS)
 
 
-def term_keys(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def term_keys(
+    weights: LinearWeights, ids: Tensor, mask: Tensor | None, types: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the keys of the terms of each text, int64 ``(texts, kinds, length)``, and which of them are terms, bool.
 
-    ``ids`` int64 ``(texts, length)``; ``mask`` bool says which are tokens, None that all are. Terms of different kinds
-    are never the same: words, words in each role, pairs.
+    ``ids`` int64 ``(texts, length)``; ``mask`` bool says which are tokens, None that all are; ``types`` int64 are 1 for
+    the tokens of the second text of a pair, None where there is none. Terms of different kinds are never the same:
+    words, words in each role, pairs.
     """
     code, characters, begins = weights["pieces"][ids].unbind(-1)
     if mask is not None:
@@ -113,8 +124,12 @@ def term_keys(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> tuple
     kept = none.scatter_add(1, word, characters) > 1
     terms, are_terms = [keys.unsqueeze(1)], [kept.unsqueeze(1)]
     if "roles" in weights:
-        # Not the first span, which is the whole text.
-        spans = find_spans(ids, mask, cast(Markers, weights["markers"].unbind()))[:, 1:]
+        if "markers" in weights:
+            # Not the first span, which is the whole text.
+            spans = find_spans(ids, mask, cast(Markers, weights["markers"].unbind()))[:, 1:]
+        else:
+            second = none.bool() if types is None else types > 0
+            spans = torch.stack([~second, second], 1)
         inside = (spans & (starts > 0).unsqueeze(1)).long()
         inside = torch.zeros_like(inside).scatter_add(2, word.unsqueeze(1).expand_as(inside), inside)
         terms.append(keys.unsqueeze(1) * weights["roles"].unsqueeze(1))
@@ -164,13 +179,13 @@ def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
     return {name: torch.zeros(tuple(shapes[name]), dtype=kind) for name, kind in kinds.items()}
 
 
-def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the logarithms of the probabilities, ``(texts, labels)``; ``ids`` and ``mask`` as in ``term_keys``.
+def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None, types: Tensor | None = None) -> Tensor:
+    """Return the logarithms of the probabilities, ``(texts, labels)``; what is given is as in ``term_keys``.
 
     What the value of a term is, scikit-learn's ``TfidfVectorizer(sublinear_tf=True)`` says: (1 + ln count) x idf,
     divided by the length of the text's vector.
     """
-    keys, are_terms = term_keys(weights, ids, mask)
+    keys, are_terms = term_keys(weights, ids, mask, types)
     begin = weights["buckets"][keys & (weights["buckets"].shape[0] - 1)]
     offsets = torch.arange(_WIDEST, device=ids.device)
     hits = (weights["keys"][begin.unsqueeze(-1) + offsets] == keys.unsqueeze(-1)) & are_terms.unsqueeze(-1)
@@ -185,6 +200,10 @@ def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None) -> T
     length = (value * share).sum(1, keepdim=True).sqrt().clamp(min=_TINY)
     scores = ((share / length).unsqueeze(1) @ weights["coefficients"][term]).squeeze(1) + weights["intercept"]
     return scores.log_softmax(-1)
+
+
+def _roles(count: int) -> Tensor:
+    return _signed(np.array([_random(-1 - role) | 1 for role in range(count)], np.uint64))
 
 
 def _polynomial(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ class Tokens:
 
     ``ids``, ``positions`` and ``segments`` are int64 of shape ``(K, rows, length)``. A token sees the tokens of its row
     that have its segment number; segment 0 is padding. ``full`` says that each row is one text without padding.
-    ``sizes`` are the tokens of each member's own rows; the rest are empty rows, there for the companions.
+    ``sizes`` are the tokens of each member's own rows; the rest are empty rows, there for the companions. Where texts
+    are ``paired``, the positions of a second text are those of its tokens plus ``length``, the most that there are.
     """
 
     ids: Tensor
@@ -26,10 +27,12 @@ class Tokens:
     segments: Tensor
     full: bool
     sizes: tuple[int, ...]
+    paired: bool = False
 
     def each(self, change: Change) -> Tokens:
         """Return the rows with ``change`` made to each tensor."""
-        return Tokens(change(self.ids), change(self.positions), change(self.segments), self.full, self.sizes)
+        ids, positions, segments = change(self.ids), change(self.positions), change(self.segments)
+        return replace(self, ids=ids, positions=positions, segments=segments)
 
     def sees(self) -> Tensor | None:
         """Return which token sees which, bool ``(K x rows, 1, length, length)``; None where all see all."""

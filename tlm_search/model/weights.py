@@ -46,6 +46,15 @@ def initial_weights(
     return weights
 
 
+def place_table(weights: Weights) -> Tensor:
+    """Return what is added to a word in each place, ``(K, 2 x positions, width)``.
+
+    Those of first segments, then those of second ones.
+    """
+    positions, types = weights["embeddings.positions"], weights["embeddings.types"]
+    return torch.cat([positions + types[:, :1], positions + types[:, 1:]], dim=1)
+
+
 def rotation(width: int, seed: int) -> Tensor:
     """Draw an orthogonal matrix ``(width, width)``, each equally likely (Mezzadri 2007, arXiv math-ph/0609050)."""
     generator = torch.Generator().manual_seed(seed + 0x707)  # another stream than those of weights and classifiers

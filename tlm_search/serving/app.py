@@ -19,9 +19,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from starlette.exceptions import HTTPException
 
+from tlm_search.data.pairs import Pair, TextOrPair
 from tlm_search.serving.batching import Answers, Batcher, BusyError
 from tlm_search.serving.limits import BodyLimit
 
@@ -45,7 +46,9 @@ class Classifier(Protocol):
     def size(self) -> int: ...  # noqa: D102
     @property
     def length(self) -> int: ...  # noqa: D102
-    def answers(self, texts: Sequence[str]) -> Answers: ...  # noqa: D102
+    @property
+    def pairs(self) -> bool: ...  # noqa: D102
+    def answers(self, texts: Sequence[TextOrPair]) -> Answers: ...  # noqa: D102
 
 
 class Texts(BaseModel):
@@ -53,6 +56,31 @@ class Texts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     texts: Annotated[list[str], Field(max_length=MOST_TEXTS, examples=[["a text", "another text"]])]
+
+
+class TextPair(BaseModel):
+    """Two texts that are judged together; their order counts."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    text: Annotated[str, Field(examples=["a text"])]
+    text_pair: Annotated[str, Field(examples=["another text"])]
+
+
+class TextPairs(BaseModel):
+    """Pairs of texts to classify."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    texts: Annotated[list[TextPair], Field(max_length=MOST_TEXTS)]
+
+
+_ONE, _MANY = "one pair", "pairs"  # tags of the two bodies, which no message shows
+
+
+def _one_or_many(given: Any) -> str:
+    return _ONE if isinstance(given, dict) and "texts" not in given else _MANY
+
+
+PairOrPairs = Annotated[Annotated[TextPair, Tag(_ONE)] | Annotated[TextPairs, Tag(_MANY)], Discriminator(_one_or_many)]
 
 
 class Answer(BaseModel):
@@ -78,6 +106,7 @@ class Health(BaseModel):
     members: int
     labels: list[str]
     length: int
+    pairs: bool
 
 
 class Problem(BaseModel):
@@ -129,7 +158,7 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     async def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"error": _in_words(error)}, 422)
+        return JSONResponse({"error": _in_words(error, pairs=committee.pairs)}, 422)
 
     @app.exception_handler(BusyError)
     async def busy(_: Request, __: BusyError) -> JSONResponse:
@@ -139,14 +168,27 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
     async def unknown(_: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": f"{error.detail}; see /docs"}, error.status_code, error.headers)
 
-    @app.post("/predict", response_model=Predictions, responses=_NO_ANSWER)
-    async def predict(given: Texts) -> Response:
-        """Classify texts; those longer than the committee reads are cut, empty ones are answered too."""
-        if not given.texts:
+    async def answered(texts: Sequence[TextOrPair]) -> Response:
+        if not texts:
             return JSONResponse({"answers": []})
-        probabilities, disagreement = await batcher.answers(given.texts)
-        metrics.texts.inc(len(given.texts))
+        probabilities, disagreement = await batcher.answers(texts)
+        metrics.texts.inc(len(texts))
         return JSONResponse({"answers": _answers(committee.labels, probabilities, disagreement)})
+
+    route = app.post("/predict", name="predict", response_model=Predictions, responses=_NO_ANSWER)
+    if committee.pairs:
+
+        @route
+        async def predict_pairs(given: PairOrPairs) -> Response:
+            """Classify pairs of texts; of one that is too long the longer text is cut, empty ones are answered too."""
+            pairs = given.texts if isinstance(given, TextPairs) else [given]
+            return await answered([Pair(pair.text, pair.text_pair) for pair in pairs])
+    else:
+
+        @route
+        async def predict(given: Texts) -> Response:
+            """Classify texts; those longer than the committee reads are cut, empty ones are answered too."""
+            return await answered(given.texts)
 
     @app.get("/health")
     async def health() -> Health:
@@ -157,6 +199,7 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
             members=committee.size,
             labels=list(committee.labels),
             length=committee.length,
+            pairs=committee.pairs,
         )
 
     @app.get("/metrics", response_class=PlainTextResponse)
@@ -229,10 +272,13 @@ def _answers(labels: Sequence[str], probabilities: Any, disagreement: Any) -> li
     ]
 
 
-def _in_words(error: RequestValidationError) -> str:
+def _in_words(error: RequestValidationError, *, pairs: bool) -> str:
     """Say what is wrong, and where, without echoing what was sent."""
     reasons = []
     for found in error.errors()[:5]:
-        place = ".".join(str(part) for part in found["loc"] if part != "body")
+        place = ".".join(str(part) for part in found["loc"] if part not in ("body", _ONE, _MANY))
         reasons.append(f"{place}: {found['msg']}" if place else str(found["msg"]))
-    return f"{'; '.join(reasons)}. Send {json.dumps({'texts': ['a text']})} as application/json"
+    reads, example = "single texts", json.dumps({"texts": ["a text"]})
+    if pairs:
+        reads, example = "pairs of texts", json.dumps({"text": "a text", "text_pair": "another text"})
+    return f"{'; '.join(reasons)}. This committee reads {reads}. Send {example} as application/json"

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tlm_search.data.pairs import TextOrPair, characters_of
+
 
 class Answers(Protocol):
     """What is read of a committee's answers; ``tlm_search.export.committee.Answers`` is one."""
@@ -27,7 +29,7 @@ class BusyError(Exception):
 
 @dataclass(frozen=True)
 class _Waiting:
-    texts: Sequence[str]
+    texts: Sequence[TextOrPair]
     characters: int
     answer: asyncio.Future[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -41,7 +43,7 @@ class Batcher:
 
     def __init__(
         self,
-        answer: Callable[[Sequence[str]], Answers],
+        answer: Callable[[Sequence[TextOrPair]], Answers],
         *,
         most_texts: int,
         most_waiting: int,
@@ -62,13 +64,13 @@ class Batcher:
         """How many texts wait for their turn."""
         return sum(len(request.texts) for request in self._waiting)
 
-    async def answers(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    async def answers(self, texts: Sequence[TextOrPair]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return probabilities ``(texts, labels)`` and disagreement ``(texts,)``.
 
         Raises:
             BusyError: too many texts are waiting.
         """
-        characters = sum(map(len, texts))
+        characters = sum(map(characters_of, texts))
         held = sum(request.characters for request in self._waiting)
         if self.waiting + len(texts) > self._most_waiting or held + characters > self._most_characters:
             raise BusyError

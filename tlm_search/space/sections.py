@@ -34,6 +34,19 @@ def read_source(raw: Any) -> Any:
     return {"source": raw} if isinstance(raw, str) else raw
 
 
+def _text_columns(raw: Any) -> Any:
+    if raw is None or isinstance(raw, str):
+        return raw
+    if isinstance(raw, list | tuple) and all(isinstance(name, str) for name in raw) and len(raw) == len(set(raw)) == 2:
+        return tuple(raw)
+    raise refuse([Problem((), refusal(raw, "a column, or two for pairs, such as [premise, hypothesis]"))])
+
+
+TextColumns = Annotated[
+    Text | tuple[Text, Text], BeforeValidator(_text_columns, json_schema_input_type=str | tuple[str, str])
+]
+
+
 class CorpusSection(Section):
     """Unlabelled documents for pre-training. A bare text is the ``source``."""
 
@@ -107,6 +120,11 @@ class TokenizerSection(Section):
         return {**data, "vocabulary": None} if name is not None else data
 
 
+def columns_of_texts(text: str | tuple[str, str]) -> tuple[str, ...]:
+    """Return the names that a key ``text`` gives: one, or the two of pairs."""
+    return (text,) if isinstance(text, str) else text
+
+
 class UnlabelledSection(Section):
     """Texts of the task's kind without labels, for self-training. A bare text is the ``source``.
 
@@ -118,7 +136,9 @@ class UnlabelledSection(Section):
         default=None, description="configuration of a Hugging Face data set; the task's where the source is the task's"
     )
     split: Text | None = Field(default=None, description="split of a Hugging Face data set; the task's train_split")
-    text: Text | None = Field(default=None, description="column with the text; the task's when not given")
+    text: TextColumns | None = Field(
+        default=None, description="column with the text, or the two of a pair; the task's when not given"
+    )
     documents: Whole | None = Field(default=None, ge=1, description="use at most this many texts")
 
 
@@ -169,7 +189,10 @@ class TaskSection(Section):
         default="pydocs", min_length=1, description="pydocs, a local file or folder, or a Hugging Face id"
     )
     config: Text | None = Field(default=None, description="configuration of a Hugging Face data set")
-    text: Text = Field(default="text", description="column with the text")
+    text: TextColumns = Field(
+        default="text",
+        description="column with the text; or two, [premise, hypothesis], whose texts are read as a pair",
+    )
     label: Text = Field(default="label", description="column with the label")
     train_split: Text = Field(default="train", description="split that train and validation are cut from")
     test_split: Text = Field(
@@ -269,6 +292,39 @@ class TaskSection(Section):
         if self.metric in METRICS_OF_ONE_LABEL and self.positive is None:
             allowed = f"with positive: LABEL, whose {self.metric} it is; without, {', '.join(METRICS_OF_ALL_LABELS)}"
             raise refuse([Problem(("metric",), refusal(self.metric, allowed))])
+        return self
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The column with the texts, or the two with pairs."""
+        return columns_of_texts(self.text)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a row has two texts."""
+        return len(self.text_columns) > 1
+
+    @model_validator(mode="after")
+    def _with_pairs(self) -> Self:
+        unlabelled = None if self.unlabelled is None else self.unlabelled.text
+        if unlabelled is not None and len(columns_of_texts(unlabelled)) != len(self.text_columns):
+            allowed = f"as many columns as text of the task names, {len(self.text_columns)}"
+            columns = ", ".join(columns_of_texts(unlabelled))
+            raise refuse([Problem(("unlabelled", "text"), refusal(columns, allowed))])
+        if not self.pairs:
+            return self
+        others = {
+            "a file, a folder or a Hugging Face id; pydocs has no pairs": ("source", self.source == "pydocs"),
+            "auto; FewRel has no pairs": ("format", self.format == "fewrel"),
+            "prefixed; of pairs no entities can be marked": ("entities", self.entities == "marked"),
+        }
+        for allowed, (key, wrong) in others.items():
+            if wrong:
+                message = f"given {given(getattr(self, key))} together with two columns in text; allowed: {allowed}"
+                raise refuse([Problem((key,), message)])
+        if self.unlabelled is not None and self.unlabelled.source == "pydocs":
+            allowed = "a source of pairs; pydocs has none"
+            raise refuse([Problem(("unlabelled", "source"), refusal("pydocs", allowed))])
         return self
 
     @property

@@ -129,7 +129,13 @@ class ScoredBatch:
             targets.append(target[:size][inside])
         count = _count(targets)
         return ScoredBatch(
-            Tokens(ids.contiguous(), places.contiguous(), segments.contiguous(), tokens.full, sizes),
+            replace(
+                tokens,
+                ids=ids.contiguous(),
+                positions=places.contiguous(),
+                segments=segments.contiguous(),
+                sizes=sizes,
+            ),
             Read.of(read, rows=last - first, length=length, count=count),
             _filled(targets, count),
             self.scored,
@@ -169,7 +175,8 @@ def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad:
     """Lay the ``chosen`` texts ``(K, B)`` out in rows of ``length`` tokens.
 
     ``packed`` puts several texts into a row, first fit by falling length, so that next to nothing is padding; a text
-    still sees only itself and counts its positions from 0. Otherwise each text has a row.
+    still sees only itself and counts its positions from 0. Otherwise each text has a row. Positions of second segments
+    are ``length`` higher, as ``Tokens`` has them.
     """
     begins, sizes = texts.offsets[chosen], texts.offsets[chosen + 1] - texts.offsets[chosen]
     if packed:
@@ -201,9 +208,14 @@ def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad:
         ids[place : place + size] = source[begin : begin + size]
         positions[place : place + size] = steps[:size]
         segments[place : place + size] = text + 1
+    if texts.firsts is not None:
+        first = texts.firsts[chosen]
+        for place, end in zip((places_of_all + first).flat, (places_of_all + sizes).flat, strict=True):
+            positions[place:end] += length
     parts = torch.from_numpy(laid.reshape(3, members, rows, length))
     full = rows == chosen.shape[1] and bool(whole.all())
-    tokens = Tokens(parts[0], parts[1], parts[2], full=full, sizes=tuple((length * used).tolist()))
+    sizes_of_all = tuple((length * used).tolist())
+    tokens = Tokens(parts[0], parts[1], parts[2], full, sizes_of_all, paired=texts.firsts is not None)
     return TextBatch(tokens, list(places))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def finetune(
     # Words that no text has get no gradient: what weight decay does to them is done at once, at the end.
     markers = markers if settings.pooling == "spans" else None
     vocabulary, words = weights[_WORDS], np.union1d(texts.ids, [pad, *(markers or ())])
-    texts = TokenArray(np.searchsorted(words, texts.ids).astype(np.int32), texts.offsets)
+    texts = replace(texts, ids=np.searchsorted(words, texts.ids).astype(np.int32))
     pad = int(words.searchsorted(pad))
     markers = markers and Markers(*words.searchsorted(markers).tolist())
     weights[_WORDS] = vocabulary[:, words]
@@ -130,10 +131,14 @@ def predict(
         lengths = np.full_like(lengths, architecture.positions)  # to which each text is padded
     logits = np.empty((members, len(texts), weights["classifier.bias"].shape[-1]), np.float32)
     for chosen in batches(lengths, tokens=most):
-        ids, seen = rows(texts, chosen, pad=pad)
-        mask = None if seen.all() else torch.from_numpy(seen).to(device)
-        asked = torch.from_numpy(ids).to(device)
-        options: dict[str, Any] = {"pooling": pooling, "pad": pad, "markers": markers}
+        asked, seen, types = rows(texts, chosen, pad=pad).tensors()
+        options: dict[str, Any] = {
+            "pooling": pooling,
+            "pad": pad,
+            "markers": markers,
+            "types": None if types is None else types.to(device),
+        }
+        asked, mask = asked.to(device), None if seen.all() else seen.to(device)
         answers = [member_logits(stack, architecture, asked, mask, **options) for stack in stacks]
         logits[:, chosen] = torch.cat(answers).cpu().numpy()
     return logits

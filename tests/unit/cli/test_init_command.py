@@ -228,3 +228,19 @@ def test_bad_input(call, here, arguments, words):
     assert words in err
     assert "Traceback" not in err
     assert {file.name: file.read_bytes() for file in here.iterdir() if file.is_file()} == before
+
+
+def test_where_a_file_has_two_columns_of_texts_a_comment_shows_how_both_are_read(call, here):
+    rows = [(text, f"{i} of the {text}", f"note-{i}", label) for i, (text, label) in enumerate(_rows(0, 60))]
+    with (here / "pairs.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("premise", "the other: one", "code", "label"), *rows])
+    assert call("init", "--task", "pairs.csv", "--text", "the other: one", "mine.yaml")[0] == 0
+    written = (here / "mine.yaml").read_text()
+    line = '  # text: ["premise", "the other: one"]  # reads two columns, as a pair of texts\n'
+    assert f'  text: "the other: one"\n{line}' in written
+    assert load_space(here / "mine.yaml").task.text == "the other: one"
+    (here / "both.yaml").write_text(written.replace('  text: "the other: one"\n  # text', "  text"))
+    assert load_space(here / "both.yaml").task.text == ("premise", "the other: one")
+    _table(here / "single.csv", _rows(0, 60))
+    assert call("init", "--task", "single.csv", "single.yaml")[0] == 0
+    assert "as a pair of texts" not in (here / "single.yaml").read_text()

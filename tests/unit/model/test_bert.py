@@ -16,8 +16,10 @@ from transformers import (
     RobertaPreLayerNormForMaskedLM,
 )
 
+from tlm_search.data.tokens import TokenArray
 from tlm_search.model import attention, convolution
 from tlm_search.model.architecture import Architecture
+from tlm_search.model.batching import rows
 from tlm_search.model.bert import class_logits, encode, mlm_logits
 from tlm_search.model.hf import bert_config, from_transformers, to_transformers, with_every_layer
 from tlm_search.model.layers import EPSILON
@@ -25,6 +27,7 @@ from tlm_search.model.loss import mlm_losses
 from tlm_search.model.rows import Read, Tokens, gather
 from tlm_search.model.tied import UNSCORED
 from tlm_search.model.weights import Weights, classifier_weights, initial_weights
+from tlm_search.training.batches import assemble
 
 LABELS = tuple("abcde")
 SHAPES = [
@@ -76,6 +79,28 @@ def test_logits_equal_transformers(architecture: Architecture, members: int) -> 
             their_classes = classifier(input_ids=tokens.ids[member], attention_mask=attended).logits
         torch.testing.assert_close(masked[member][attended.bool()], theirs[attended.bool()], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(classes[member], their_classes, atol=1e-5, rtol=1e-4)
+
+
+def test_the_two_texts_of_a_pair_are_the_segments_of_transformers() -> None:
+    """Also where several pairs stand in a row."""
+    architecture = SHAPES[1]
+    weights, generator = stack(architecture, (0, 1)), np.random.default_rng(0)
+    lengths, firsts = np.array([3, 12, 5, 4, 6]), np.array([2, 7, 3, 2, 3])
+    ids = generator.integers(5, 70, lengths.sum()).astype(np.int32)
+    texts = TokenArray(ids, np.cumsum([0, *lengths]), firsts)
+    batch = assemble(texts, np.tile(np.arange(5), (2, 1)), length=12, packed=True, pad=0)
+    assert batch.tokens.ids.shape[1] < 5
+    classes = class_logits(weights, architecture, batch.tokens, batch.starts(), pooling="cls")
+    ids, mask, types = rows(texts, np.arange(5), pad=0).tensors()
+    for member in range(2):
+        classifier = BertForSequenceClassification(BertConfig(**bert_config(architecture, labels=LABELS))).eval()
+        state = to_transformers({name: value[member] for name, value in weights.items()})
+        classifier.load_state_dict(with_every_layer(state, architecture), strict=False)
+        with torch.no_grad():
+            theirs = classifier(input_ids=ids, attention_mask=mask.long(), token_type_ids=types).logits
+            one_segment = classifier(input_ids=ids, attention_mask=mask.long()).logits
+        torch.testing.assert_close(classes[member], theirs, atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(theirs, one_segment, atol=1e-2)
 
 
 def masked_losses(architecture: Architecture, share: float = 0.3) -> tuple[Weights, Tokens, Tensor, Tensor, Weights]:

@@ -1,5 +1,7 @@
 """What only answers equals the engine that trains, for every shape, padding and number of members."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tlm_search.data.markers import Markers
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
+from tlm_search.model.batching import rows as padded
 from tlm_search.model.bert import class_logits
 from tlm_search.model.inference import lookup_bytes, member_logits, split, vote, with_lookup
 from tlm_search.model.weights import classifier_weights, initial_weights
@@ -26,9 +29,10 @@ SHAPES = {
 MARKERS = Markers(25, 26, 27, 28)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "spans", "pairs"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_it_equals_the_engine(shape, pooling):
+    paired, pooling = pooling == "pairs", pooling.replace("pairs", "mean")
     plain = {"depth": 1, "heads": 2, "head_size": 4, "feed_forward": 12, "vocabulary": 30, "positions": 9}
     architecture = Architecture(**{**plain, **shape})
     seeds = (3, 4, 5)
@@ -42,6 +46,11 @@ def test_it_equals_the_engine(shape, pooling):
     texts = TokenArray(generator.integers(1, 30, lengths.sum()).astype(np.int32), np.cumsum([0, *lengths]))
     texts.ids[2:11] = [1, 25, 9, 26, 11, 27, 8, 28, 2]
     texts.ids[11:16] = [27, 7, 28, 6, 25]  # cut
+    types = None
+    if paired:
+        texts = replace(texts, firsts=np.array([1, 4, 2, 3, 3]))
+        types = torch.from_numpy(padded(texts, np.arange(5), pad=0).segments)
+        assert types.sum(1).tolist() == [1, 5, 3, 2, 0]
     chosen = np.arange(5)
     rows = assemble(texts, np.tile(chosen, (3, 1)), length=9, packed=False, pad=0)
     pools = {"pooling": pooling, "markers": MARKERS}
@@ -53,7 +62,7 @@ def test_it_equals_the_engine(shape, pooling):
         torch.testing.assert_close(together, expected, atol=1e-5, rtol=1e-5)
     ids, mask = rows.tokens.ids[0], rows.tokens.segments[0] > 0
     garbage = ids.where(mask, 17)  # what stands behind a text does not matter
-    options = {**pools, "pad": 0}
+    options = {**pools, "pad": 0, "types": types}
     found = member_logits(weights, architecture, garbage, mask, **options)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     alone = torch.cat(
@@ -67,6 +76,7 @@ def test_it_equals_the_engine(shape, pooling):
         torch.testing.assert_close(looked_up, expected, atol=1e-5, rtol=1e-5)
         added = sum(value.nbytes for name, value in members[0].items() if name not in weights)
         assert added == lookup_bytes(architecture, pooling=pooling)
+    options["types"] = None if types is None else types[2:4, :5]
     same = member_logits(weights, architecture, ids[2:4, :5], None, **options)
     torch.testing.assert_close(same, expected[:, 2:4], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(vote(found).exp(), expected.softmax(-1).mean(0), atol=1e-5, rtol=1e-5)

@@ -20,7 +20,11 @@ def answer(texts):
 
 @pytest.fixture
 def app():
-    return app_of(SimpleNamespace(labels=("a", "b"), size=1, length=8, answers=answer), name="made-up")
+    return made_up()
+
+
+def made_up(*, pairs=False):
+    return app_of(SimpleNamespace(labels=("a", "b"), size=1, length=8, pairs=pairs, answers=answer), name="made-up")
 
 
 def ask(app, *requests):
@@ -100,3 +104,53 @@ def test_the_description_is_of_what_is_sent(app):
     assert "HTTPValidationError" not in described["components"]["schemas"]
     described_kind = list(described["paths"]["/metrics"]["get"]["responses"]["200"]["content"])
     assert described_kind == [kind.partition(";")[0]] == ["text/plain"]
+
+
+PAIR = {"text": "a text", "text_pair": "another text"}
+
+
+def post(body):
+    return "POST", "/predict", json.dumps(body).encode()
+
+
+def test_one_pair_or_several_are_answered_by_a_committee_of_pairs():
+    *replies, (_, _, document, _), health, metrics = ask(
+        made_up(pairs=True),
+        *map(post, (PAIR, {"texts": [PAIR, PAIR]}, {"texts": []})),
+        ("GET", "/openapi.json", b""),
+        ("GET", "/health", b""),
+        METRICS,
+    )
+    assert [(reply[0], len(json.loads(reply[2])["answers"])) for reply in replies] == [(200, 1), (200, 2), (200, 0)]
+    schemas = json.loads(document)["components"]["schemas"]
+    assert set(schemas["TextPair"]["properties"]) == {"text", "text_pair"}
+    assert "TextPairs" in schemas
+    assert json.loads(health[2])["pairs"] is True
+    assert b"tlm_texts_total 3.0" in metrics[2]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"texts": ["a text"]}, "texts.0: Input should be a valid dictionary"),
+        ({"text": "a text"}, "text_pair: Field required"),
+        ({"text": "a text", "text_pair": 1}, "text_pair: Input should be a valid string"),
+        ({"texts": [{**PAIR, "more": 1}]}, "texts.0.more: Extra inputs are not permitted"),
+        ({"texts": [PAIR] * 257}, "at most 256 items"),
+        ([PAIR], "Input should be a valid dictionary"),
+        ("a text", "Input should be a valid dictionary"),
+    ],
+)
+def test_what_is_no_pair_is_refused_in_words(body, words):
+    ((status, _, reply, _),) = ask(made_up(pairs=True), post(body))
+    said = json.loads(reply)["error"]
+    assert status == 422
+    assert words in said
+    assert "This committee reads pairs of texts. Send " + json.dumps(PAIR) in said
+
+
+def test_a_pair_is_refused_by_a_committee_of_single_texts(app):
+    for body in (PAIR, {"texts": [PAIR]}):
+        ((status, _, reply, _),) = ask(app, post(body))
+        assert status == 422
+        assert 'This committee reads single texts. Send {"texts": ["a text"]}' in json.loads(reply)["error"]
