@@ -147,7 +147,7 @@ class Study:
         from tlm_search.export.choose import choose
         from tlm_search.search.distil import distil
 
-        chosen = choose(self.record, self.evidence, number=trial, size=size, cheapest=False)
+        chosen = choose(self.record, self.evidence, number=trial, size=size)
         announce = announce or _on_standard_error
         distil(self.record, chosen.trial, chosen.size, documents=documents, storage=storage, announce=announce)
         return Study(read_study(self.record.folder, storage))
@@ -162,7 +162,7 @@ class Study:
         onnx: bool = False,
         int8: bool = False,
     ) -> Exported:
-        """Write a committee to the new folder ``out``: the cheapest that matches the reference, else the best.
+        """Write a committee to the new folder ``out``: the best on validation.
 
         ``trial`` asks for that of another trial (-1 is the reference), ``size`` for its first members only. With
         ``student`` it is the best model on validation that was distilled, of any committee or of that one.

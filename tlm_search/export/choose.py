@@ -44,18 +44,16 @@ def choose(
     *,
     number: int | None = None,
     size: int | None = None,
-    cheapest: bool = True,
 ) -> Chosen:
     """Return the committee of trial ``number`` with ``size`` members (all, when not given).
 
-    Without ``number``, of the committees that keep to the study's constraints: the ``cheapest`` that matches the
-    reference, if that is wanted and there is one, else the best on validation; ``size`` then only changes how many of
-    its members are taken. Number -1 is the reference.
+    Without ``number``, of the committees that keep to the study's constraints, the best on validation; ``size`` then
+    only changes how many of its members are taken. Number -1 is the reference.
 
     Raises:
         ExportError: there is no such trial, it has no result, or fewer members; nothing keeps to the constraints.
     """
-    chosen = _best(record, evidence, cheapest=cheapest) if number is None else _asked(record, number)
+    chosen = _best(record, evidence) if number is None else _asked(record, number)
     if size is None:
         return chosen
     if not 1 <= size <= len(chosen.trial.members):
@@ -92,21 +90,18 @@ def choose_student(record: StudyRecord, *, number: int | None = None, size: int 
     return Chosen(best.result, 1, f"the best on validation of {plural(len(best.result.members), 'seed')}", best)
 
 
-def _best(record: StudyRecord, evidence: Evidence, *, cheapest: bool) -> Chosen:
-    for match in (True, False) if cheapest else (False,):
-        choices = select(
-            record.trials,
-            record.reference,
-            constraints=record.space.constraints,
-            match_reference=match,
-            top=1,
-            votes_of=evidence.votes_of,
-        ).choices
-        if choices:
-            trial = choices[0].candidate.trial
-            assert isinstance(trial, TrialRecord)
-            why = "the cheapest that matches the reference on validation" if match else "the best on validation"
-            return Chosen(trial, choices[0].candidate.size, why)
+def _best(record: StudyRecord, evidence: Evidence) -> Chosen:
+    choices = select(
+        record.trials,
+        record.reference,
+        constraints=record.space.constraints,
+        top=1,
+        votes_of=evidence.votes_of,
+    ).choices
+    if choices:
+        trial = choices[0].candidate.trial
+        assert isinstance(trial, TrialRecord)
+        return Chosen(trial, choices[0].candidate.size, "the best on validation")
     if record.in_state("complete"):
         raise ExportError(
             f"no committee of the study {record.name} keeps to its constraints "

@@ -119,6 +119,8 @@ def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) 
     if best is None:
         return left_out or ("The page fills as trials finish; write it again then.",)
     if best.reference is None:
+        if record.space.reference is None:
+            return left_out
         failed = record.reference is not None and record.reference.state == "failed"
         why = "The reference failed" if failed else "There is no finished reference"
         return (f"{why}, so there is nothing to compare with.", *left_out)
@@ -288,23 +290,27 @@ def _match_words(choice: Choice) -> str:
 def _next_commands(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> list[tuple[str, str]]:
     study = shlex.quote(record.name)
     commands = []
-    chosen = cheapest or best
-    if chosen is not None and record.space.trainer != "simulated":
-        commands.append(("take the committee out as files that load elsewhere", _export_command(record, chosen)))
+    if best is not None and record.space.trainer != "simulated":
+        purpose = f"take the best committee out as files that load elsewhere ({_reached(best.candidate)} on test)"
+        commands.append((purpose, _export_command(record, best, out="committee")))
+        if cheapest is not None and cheapest.confirmed_on_test and _key(cheapest) != _key(best):
+            purpose = f"or the cheapest that matches the reference ({_reached(cheapest.candidate)} on test)"
+            commands.append((purpose, _export_command(record, cheapest, out="cheapest")))
     finished = sum(len(record.in_state(state)) for state in ("complete", "pruned", "failed"))
     if best is None or finished < record.space.budget.trials:
         commands.append(("continue the study", run_command(record)))
-    if best is not None:
+    if best is not None and best.reference is not None:
         commands.append(
             ("list the committees that match, cheapest first", f"tlm-search best {study} --match-reference")
         )
+    if best is not None:
         commands.append(("look at the trials one by one", f"tlm-search dashboard {study}"))
     return commands
 
 
-def _export_command(record: StudyRecord, choice: Choice) -> str:
+def _export_command(record: StudyRecord, choice: Choice, *, out: str) -> str:
     words = ["tlm-search", "export", record.name, "--trial", str(choice.candidate.trial.number)]
-    return shlex.join([*words, "--size", str(choice.candidate.size), "--out", f"{record.name}-committee"])
+    return shlex.join([*words, "--size", str(choice.candidate.size), "--out", f"{record.name}-{out}"])
 
 
 def run_command(record: StudyRecord) -> str:

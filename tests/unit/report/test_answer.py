@@ -4,21 +4,58 @@ from dataclasses import replace
 
 import builders
 
-from tlm_search.report.answer import answer_of
+from tlm_search.committee.select import Difference
+from tlm_search.report.answer import _next_commands, answer_of
 from tlm_search.report.build import build_report
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.words import percent
 
 
-def test_the_first_command_takes_the_committee_out():
+def export_commands(answer):
+    return [(purpose, command) for purpose, command in answer.next_commands if " export " in command]
+
+
+def command(record, choice, out):
+    candidate = choice.candidate
+    return (
+        f"tlm-search export {record.name} --trial {candidate.trial.number} --size {candidate.size} "
+        f"--out {record.name}-{out}"
+    )
+
+
+def test_the_first_command_takes_the_best_committee_out():
     record = builders.study(reference_trial=builders.reference())
     answer = answer_of(record, Evidence(record, None))
-    chosen = (answer.cheapest or answer.best).candidate
+    assert answer.cheapest.candidate != answer.best.candidate
+    reached = percent(answer.best.candidate.test_accuracy)
     assert answer.next_commands[0] == (
-        "take the committee out as files that load elsewhere",
-        f"tlm-search export {record.name} --trial {chosen.trial.number} --size {chosen.size} "
-        f"--out {record.name}-committee",
+        f"take the best committee out as files that load elsewhere ({reached} on test)",
+        command(record, answer.best, "committee"),
     )
+
+
+def test_the_cheapest_that_matches_is_suggested_only_where_test_confirms_it():
+    record = builders.study(reference_trial=builders.reference())
+    answer = answer_of(record, Evidence(record, None))
+    reached = percent(answer.cheapest.candidate.test_accuracy)
+    second = (
+        f"or the cheapest that matches the reference ({reached} on test)",
+        command(record, answer.cheapest, "cheapest"),
+    )
+    for difference, confirmed in ((0.0, True), (-0.05, False)):
+        cheapest = replace(answer.cheapest, test_difference=Difference(difference, difference, difference, paired=True))
+        commands = _next_commands(record, answer.best, cheapest)
+        assert cheapest.confirmed_on_test is confirmed
+        assert (second in commands) is confirmed
+
+
+def test_a_study_without_a_reference_is_compared_with_none():
+    record = builders.study()
+    record = replace(record, space=record.space.model_copy(update={"reference": None}))
+    answer = answer_of(record, Evidence(record, None))
+    assert "reference" not in " ".join([answer.headline, *answer.verdict])
+    assert len(export_commands(answer)) == 1
+    assert not [command for _, command in answer.next_commands if "--match-reference" in command]
 
 
 def test_each_committee_is_placed_beside_the_interval_of_the_reference():
