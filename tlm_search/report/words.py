@@ -29,6 +29,7 @@ _SETTING_WORDS = {
     "initial_embeddings": "initial embeddings {}",
     "finetune_learning_rate": "fine-tuning rate {}",
     "finetune_epochs": "fine-tuning epochs {}",
+    "finetune_dropout": "dropout {}",
     "class_weights": "{} class weights",
     "self_training": "self-trained",
     "teachers": "{} teachers",
