@@ -55,7 +55,7 @@ def best(
         return
     from rich.console import Console
 
-    from tlm_search.report.answer import cost_words, linear_warning
+    from tlm_search.report.answer import cost_words, linear_warning, words_of_label
     from tlm_search.report.cautions import cautions, trials_of_each
     from tlm_search.report.words import plural
 
@@ -66,6 +66,8 @@ def best(
         if (warning := linear_warning(first, subject=subject)) is not None:
             console.print(warning, markup=False)
         console.print(table_of(record, selection.choices))
+        if (said := words_of_label(record, first.candidate, subject=subject)) is not None:
+            console.print(said, markup=False)
     elif not record.in_state("complete"):
         console.print(f"The study {record.name} has no complete trial yet.", markup=False)
     else:

@@ -250,6 +250,16 @@ def _judged(record: StudyRecord, candidate: Candidate) -> dict[str, str]:
     return facts
 
 
+def words_of_label(record: StudyRecord, candidate: Candidate, *, subject: str) -> str | None:
+    """Say what the ``subject`` has of the positive label on test, with intervals; None where no label is positive."""
+    said = []
+    for name in METRICS_OF_ONE_LABEL:
+        low, high = (candidate.row.get(key) for key in interval_keys("test", name))
+        if low is not None and high is not None:
+            said.append(f"{metric_words(name)} {_with_interval(candidate.row[f'test_{name}'], (low, high))}")
+    return f"Of {record.space.task.positive} on test, {subject} has {', '.join(said)}." if said else None
+
+
 def _exported(record: StudyRecord) -> str:
     return f"Test {_of_label(record.space.task.metric, record.space.task.positive)}, as exported"
 

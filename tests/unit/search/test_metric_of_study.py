@@ -61,6 +61,10 @@ def test_the_best_has_the_highest_on_validation_and_json_has_both(study):
     table = CliRunner().invoke(app, ["best", "test", *arguments[:-1]], catch_exceptions=False).stdout
     assert f"{100 * entries[0]['validation_metric']:.1f}" in table
     assert "F1" in table
+    words = " ".join(table.split())
+    for name in ("precision", "recall", "f1", "average_precision"):
+        reached = entries[0]["of_label"][name]["test"]
+        assert f"{name.replace('_', ' ').replace('f1', 'F1')} {100 * reached:.1f}% (" in words
 
 
 def test_paired_differences_are_those_of_the_metric(study):
