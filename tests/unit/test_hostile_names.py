@@ -70,7 +70,7 @@ def test_a_study_at_a_url_writes_nothing_elsewhere(
     run_without_ray(tmp_path, monkeypatch)(space_of(budget={"trials": 1}), studies=url)
     on("b")
     listing.append(str(tmp_path / "x") if place == "absolute" else place)
-    # What is hidden does not travel, and so neither does what begins with dots.
+    # Hidden files are not fetched, and names that begin with dots count as hidden.
     refused = pytest.raises(StoreError, match=r"cannot be fetched: .* is not the name of a file in it")
     with nullcontext() if "." in place else refused:
         find_study("test", url)

@@ -306,7 +306,7 @@ def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int)
 
 
 def _cut(tokens: Sequence[float], *, length: int, exact: bool) -> list[str]:
-    """Say how many texts of so many ``tokens`` are cut to ``length``, and how much of them; nothing where none is."""
+    """Say how many texts are cut to ``length``, and how much of them; ``tokens`` has the tokens of each text."""
     long = [count for count in tokens if count > length]
     if not long:
         return []

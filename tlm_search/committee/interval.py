@@ -58,8 +58,9 @@ def accuracy_interval(
 ) -> tuple[float, float]:
     """Return the 95% interval of the accuracy that other examples and other members of the same kind would show.
 
-    ``share`` holds, for each example, the share of committees that are right; or its part in another metric, which
-    ``metrics`` explains and which is the mean of so many ``texts`` in effect. The variance of its mean is
+    ``share`` holds, for each example, the share of committees that are right, or the example's part in another metric
+    (see ``metrics``). ``texts`` is the number of examples that such a metric rests on, in effect. The variance of the
+    mean is
 
         V = var(share) / n  +  V_members
 

@@ -157,8 +157,8 @@ def largest_part(metric: Metric, labels: Integers) -> float:
 def texts_that_count(metric: Metric, labels: Integers) -> float:
     """Return how many rows a metric is the mean of, in effect: of all labels fewer where some are rare.
 
-    Of one label these are its rows, of balanced accuracy and macro F1 the squared number of labels over the sum of the
-    labels' inverse numbers of rows: so many rows have the variance of a mean of the labels' shares that are alike.
+    For a metric of one label these are the label's rows. For balanced accuracy and macro F1 it is L^2 / sum(1 / n_l),
+    with L labels of n_l rows each: a share of that many rows varies as much as the mean of L equal shares, one a label.
     """
     if metric.name == "accuracy":
         return float(len(labels))

@@ -223,7 +223,7 @@ class _Work:
 
     @property
     def _named(self) -> dict[str, str | None]:
-        """What is read, by section."""
+        """The source that each section names."""
         named: dict[str, str | None] = {
             "corpus": self.corpus.source,
             "tokenizer": self.tokenizer.name,

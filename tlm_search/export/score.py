@@ -16,9 +16,10 @@ from tlm_search.data.pairs import TextOrPair, is_blank
 
 @dataclass(frozen=True)
 class LabelScore:
-    """What a committee does with one label, of which there are so many ``rows``.
+    """What a committee does with one label, which ``rows`` rows have.
 
-    ``precision`` is None where it never says the label, ``recall`` where no row has it, ``f1`` where both is so.
+    ``precision`` is None where the committee never says the label, ``recall`` where no row has it, ``f1`` where both
+    are None.
     """
 
     label: str

@@ -264,7 +264,7 @@ class _Path:
 
 
 def regression(passes: int, *, class_weights: str = "none") -> Any:
-    """Return a logistic regression that is fitted in so many passes, each fit starting from the one before.
+    """Return a logistic regression; each fit makes ``passes`` over the rows and starts from the fit before.
 
     ``class_weights`` is ``none``, or ``balanced``: all labels weigh alike.
     """

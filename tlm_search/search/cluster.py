@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 # Ray reads these when it is imported.
@@ -40,7 +40,6 @@ for _name, _value in QUIET.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
-from ray._private.node import Node  # noqa: E402
 from ray._private.services import canonicalize_bootstrap_address  # noqa: E402
 
 from tlm_search.errors import ClusterError, ResourceError, TlmSearchError  # noqa: E402
@@ -62,11 +61,12 @@ Address = tuple[str, int]
 def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], object]]:
     """Start Ray on this machine, or join the cluster at ``address``; leave it at the end.
 
-    What is yielded waits until Ray is there. On this machine it starts in a thread, where no Ctrl-C can break it.
+    Yields a function that waits until Ray is there. On this machine Ray starts in a thread, where no Ctrl-C can break
+    it.
 
     Raises:
         StudyError: there is no cluster at ``address``.
-        ClusterError: Ray does not start here; raised by what is yielded.
+        ClusterError: Ray does not start here; the function raises it.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Or the last lines of a dead raylet's log come on standard output.
@@ -78,11 +78,10 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
         finally:
             ray.shutdown()
         return
-    _start_no_idle_servers()
     with ThreadPoolExecutor(1, thread_name_prefix="start-ray") as pool:
         # "local": never a cluster that someone else has started on this machine.
         start = pool.submit(
-            ray.init,
+            _start,
             "local",
             num_cpus=available_cpus(),
             include_dashboard=False,
@@ -107,15 +106,22 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
             ray.shutdown()
 
 
-def _start_no_idle_servers() -> None:
-    """Leave out three processes of Ray's head: `ray.init` waits for them, and nobody here asks them anything.
+def _start(address: str, **options: Any) -> None:
+    """Start Ray without three processes of its head: `ray.init` waits for them, and nobody here asks them anything.
 
-    They are the dashboard's server, which runs even without a dashboard, the autoscaler, and what sends the logs of
-    workers to the driver. Each imports Python's half of Ray, which takes a second of a processor.
+    They are the dashboard's server, which runs even without a dashboard, the autoscaler, and the process that sends the
+    logs of workers to the driver. Each imports Python's half of Ray, which takes a second of a processor. Their names
+    are Ray's own and may change; then Ray starts as it likes. Whoever starts Ray later in this process gets all of it.
     """
-    for server in ("start_api_server", "start_monitor", "start_log_monitor"):
-        if hasattr(Node, server):  # the names are Ray's own and may change; then Ray starts as it likes
-            setattr(Node, server, lambda node, **options: None)
+    with ExitStack() as changed:
+        with suppress(ImportError):
+            from ray._private.node import Node
+
+            for server in ("start_api_server", "start_monitor", "start_log_monitor"):
+                if hasattr(Node, server):
+                    changed.callback(setattr, Node, server, getattr(Node, server))
+                    setattr(Node, server, lambda node, **options: None)
+        ray.init(address, **options)
 
 
 def machines() -> list[Machine]:

@@ -28,8 +28,8 @@ class Best:
 class Progress:
     """The state of a run. Members and tokens count this run; trials also what the study held before it.
 
-    ``metric`` is what the task is judged by. ``reference`` has the metrics of the chosen reference; of
-    ``reference_tries`` so many are ``reference_done``.
+    ``metric`` is what the task is judged by. ``reference`` has the metrics of the chosen reference;
+    ``reference_done`` counts the finished ones of ``reference_tries``.
     """
 
     total: int
