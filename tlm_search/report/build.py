@@ -59,7 +59,7 @@ def build_report(record: StudyRecord, evidence: Evidence) -> Report:
         "pretraining": pretraining,
         "overlap": tables.overlap_table(record, pretraining, evidence),
         "labels": inside.labels_table(record, votes),
-        "members": inside.members_table(record, best_first, evidence),
+        "members": inside.members_table(record, best_first[: inside.MAX_CONFIGURATIONS], evidence),
         "diversity": inside.diversity_table(votes),
         "calibration": inside.calibration_table(votes),
         "confusion": inside.confusion_table(record, votes),

@@ -83,6 +83,23 @@ def latex(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def standalone(figure: go.Figure) -> go.Figure:
+    """Return a copy of a figure that needs no page: a white ground, margins, and the legend beside it.
+
+    On the page the legend is a row of buttons.
+    """
+    paper = go.Figure(figure)
+    paper.for_each_trace(lambda trace: trace.update(visible=False), selector={"visible": "legendonly"})
+    return paper.update_layout(
+        margin={"l": 70, "r": 20, "t": 80 if figure.layout.annotations else 60, "b": 60},
+        title={"x": 0.02, "xanchor": "left"},
+        legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"},
+        showlegend=len({trace.legendgroup for trace in paper.data}) > 1,
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+    )
+
+
 def write_text(file: Path, text: str) -> None:
     """Write ``text`` by one rename, so that a reader never sees half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +111,7 @@ def write_text(file: Path, text: str) -> None:
 def _write_pictures(figures: Mapping[str, go.Figure], folder: Path, formats: Sequence[str]) -> None:
     import plotly.io
 
-    drawn = [_on_paper(figure) for figure in figures.values()]
+    drawn = [standalone(figure) for figure in figures.values()]
     heights = [int(figure.layout.height) + 60 for figure in drawn]
     paths = [str(folder / f"{name}.{kind}") for kind in formats for name in figures]
     try:
@@ -107,20 +124,6 @@ def _write_pictures(figures: Mapping[str, go.Figure], folder: Path, formats: Seq
             f"Kaleido could not draw the figures: {reason[0] if reason else type(error).__name__}",
             hint="It needs Chrome or Chromium; everything else of the report is written.",
         ) from error
-
-
-def _on_paper(figure: go.Figure) -> go.Figure:
-    """Return a figure with a white ground and, beside it, the legend that the page has as buttons."""
-    paper = go.Figure(figure)
-    paper.for_each_trace(lambda trace: trace.update(visible=False), selector={"visible": "legendonly"})
-    return paper.update_layout(
-        margin={"l": 70, "r": 20, "t": 80 if figure.layout.annotations else 60, "b": 60},
-        title={"x": 0.02, "xanchor": "left"},
-        legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"},
-        showlegend=len({trace.legendgroup for trace in paper.data}) > 1,
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-    )
 
 
 _TEX = {

@@ -33,7 +33,7 @@ MAX_CONFUSIONS = 10  # pairs of labels
 MAX_EXAMPLES = 6  # on each side
 
 _LABELS = ["label", "rows", "committee", "reference", "difference"]
-_MEMBERS = ["trial", "configuration", "member", "validation_accuracy", "test_accuracy", "test_cross_entropy"]
+_MEMBERS = ["trial", "configuration", "member", "digest", "validation_accuracy", "test_accuracy", "test_cross_entropy"]
 _DIVERSITY = ["size", "disagreement", "member_cross_entropy", "cross_entropy", "ambiguity", "test_calibration_error"]
 _CALIBRATION = ["committee", "size", "bin", "rows", "confidence", "accuracy", "calibration_error"]
 _CONFUSION = ["label", "said", "committee", "reference", "share"]
@@ -88,9 +88,9 @@ def labels_table(record: StudyRecord, votes: Votes | None) -> pd.DataFrame:
 
 
 def members_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: Evidence) -> pd.DataFrame:
-    """Return each member of the ``trials`` alone."""
+    """Return each member of the ``trials`` alone; a trial whose logits are not at hand is left out."""
     rows = []
-    for trial in trials[:MAX_CONFIGURATIONS]:
+    for trial in trials:
         votes = evidence.votes_of(trial)
         if votes is None:
             continue
@@ -99,7 +99,7 @@ def members_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: 
             on_validation = accuracy(votes.validation[place], votes.validation_labels)
             on_test = accuracy(votes.test[place], votes.test_labels)
             entropy = float(_surprise(softmax(votes.test[place]), votes.test_labels).mean())
-            rows.append((trial.number, name, place + 1, on_validation, on_test, entropy))
+            rows.append((trial.number, name, place + 1, trial.members[place], on_validation, on_test, entropy))
     return pd.DataFrame(rows, columns=_MEMBERS)
 
 

@@ -14,6 +14,7 @@ import difflib
 import errno
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ from tlm_search.search.record import StudyRecord, record_of
 from tlm_search.search.replica import FACTS, known_studies, pull, rename
 
 if TYPE_CHECKING:
+    import optuna
+
     from tlm_search.space.schema import Space
 
 STORE = ".store"
@@ -82,6 +85,28 @@ def read_study(folder: Path, storage: str | None = None) -> StudyRecord:
     from tlm_search.search.studies import open_study
 
     return record_of(open_study(folder, storage_url(folder, storage), name=study_name(folder)), folder)
+
+
+def optuna_copy(folder: Path, storage: str | None = None) -> optuna.Study:
+    """Return a copy of Optuna's study, with its trials and attributes, that lies in memory only.
+
+    Raises:
+        StudyError: the study cannot be read.
+    """
+    import optuna
+
+    from tlm_search.search.studies import open_study
+
+    study = open_study(folder, storage_url(folder, storage), name=study_name(folder))
+    copy = optuna.create_study(study_name=folder.name, directions=study.directions)
+    for key, value in study.user_attrs.items():
+        copy.set_user_attr(key, value)
+    if study.metric_names is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            copy.set_metric_names(study.metric_names)
+    copy.add_trials(study.get_trials(deepcopy=False))
+    return copy
 
 
 def study_name(folder: Path) -> str:
