@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,10 @@ def check_dashboard(process: subprocess.Popen[str]) -> None:
     assert len(detail["trials"]) == 7
     assert "members:**" in detail["trials"][0]["note"]["body"]
     assert detail["trials"][0]["intermediate_values"][0]["step"] == 1
+    for refused in ({"method": "DELETE"}, {"headers": {"Host": "elsewhere.example"}}):
+        with pytest.raises(urllib.error.HTTPError, match="403") as caught:
+            urllib.request.urlopen(urllib.request.Request(f"{studies}/{summary['study_id']}", **refused), timeout=20)
+        caught.value.close()
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
 

@@ -24,13 +24,16 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65_535)] = 8080,
     studies_dir: StudiesDir = STUDIES,
     storage: Annotated[str | None, typer.Option(help="The study's database by URL, if it has moved.")] = None,
+    writable: Annotated[
+        bool, typer.Option("--writable", help="Let the page write notes, and change or delete the study.")
+    ] = False,
 ) -> None:
     """Serve Optuna Dashboard for a study on 127.0.0.1 until Ctrl-C."""
     from tlm_search.search.dashboard import serve
     from tlm_search.search.folder import find_study, storage_url
 
     folder = find_study(study, studies_dir)
-    serve(folder, storage_url(folder, storage), port=port, draw=_draw, ready=_tell, problem=_warn)
+    serve(folder, storage_url(folder, storage), port=port, draw=_draw, writable=writable, ready=_tell, problem=_warn)
 
 
 def _draw(record: StudyRecord) -> tuple[Mapping[str, str], str]:

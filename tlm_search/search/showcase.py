@@ -11,7 +11,7 @@ import io
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -147,6 +147,10 @@ class _Artifacts(FileSystemArtifactStore):
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         self._folder.mkdir(exist_ok=True)
         super().write(artifact_id, content_body)
+
+    def remove(self, artifact_id: str) -> None:
+        with suppress(optuna.artifacts.exceptions.ArtifactNotFound):  # a report is in no file
+            super().remove(artifact_id)
 
 
 class _Nowhere:
