@@ -41,9 +41,10 @@ class Study:
     Plotly's, the same as on the page of the report. A figure or a table that the study has no data for yet raises
     UserError or is empty.
 
-    >>> study = Study.open("committee")  # doctest: +SKIP
-    >>> study.frontier().query("size == 4")[["configuration", "test_accuracy"]]  # doctest: +SKIP
-    >>> study.plot_frontier().show()  # doctest: +SKIP
+    Examples:
+        >>> study = Study.open("committee")
+        >>> study.frontier().query("size == 4")[["configuration", "test_accuracy"]]
+        >>> study.plot_frontier().show()
     """
 
     record: StudyRecord
@@ -112,7 +113,7 @@ class Study:
 
     @property
     def store(self) -> Store:
-        """The members of this study and of all beside it."""
+        """The store: the members of all studies of the same folder."""
         from tlm_search.members.shared_store import open_store
 
         return open_store(store_root(self.record.folder.parent))

@@ -1,4 +1,4 @@
-"""The whole way of a new user: a CSV, init, run, best, export, predict, serve, and the README's Python."""
+"""The whole way of a new user: a CSV, init, run, best, export, predict, serve, and the Python of README and docs."""
 
 import csv
 import json
@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README[README.index("<!-- python examples") :], flags=re.DOTALL)
+ROOT = Path(__file__).parents[2]
+README, EXAMPLES = (
+    re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+    for page in ("README.md", "docs/python.md")
+)
 PROGRAM = "from tlm_search.cli.main import main; main()"
 TEAMS = {
     "billing": ["invoice", "refund", "payment", "card", "price", "charged"],
@@ -80,9 +83,10 @@ def test_from_a_csv_to_a_server(tmp_path, call, monkeypatch):
     served = serve_and_ask(tmp_path, "winner", "my parcel arrived late")
     assert served["label"] == answer["label"]
     assert served["probability"] == pytest.approx(answer["probability"], abs=1e-4)
-    # The README's examples, on the same study: what is trained is there, so that nothing is trained.
+    # The examples of README and docs, on the same study, whose members are trained already.
     (tmp_path / "space.yaml").write_text((tmp_path / "studies" / "space" / "space.yaml").read_text())
-    assert len(EXAMPLES) == 2
+    assert EXAMPLES
+    assert set(README) <= set(EXAMPLES)
     alone = "import sys\nfor example in sys.argv[1:]:\n    exec(example, {})\n    print('---', flush=True)"
     ended = subprocess.run([sys.executable, "-c", alone, *EXAMPLES], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"

@@ -9,12 +9,14 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from tlm_search.cli.best import best
 from tlm_search.cli.dashboard import dashboard
@@ -36,11 +38,54 @@ from tlm_search.errors import InterruptedStudyError, TlmSearchError, UserError
 
 INTERRUPTED = 130
 
+# Command: what it does, in the words of `tlm-search --help`; the whole text is that of `tlm-search COMMAND --help`.
+_GROUPS: Mapping[str, Mapping[Callable[..., None] | typer.Typer, str]] = {
+    "Search": {
+        init: "write a space for your own data",
+        validate: "check a space, and say what it would cost",
+        run: "run or continue the study of a space",
+    },
+    "Look": {
+        status: "say how far a study is",
+        best: "list the best committees",
+        report: "write the report: a page, tables and figures",
+        dashboard: "open Optuna Dashboard, also while the study runs",
+        latency: "measure latency on this machine",
+        overlap: "compare the words of corpus and task",
+    },
+    "Take home": {
+        export: "write a committee to a folder that loads elsewhere",
+        distil: "train one model in place of a committee",
+        predict: "label texts with an exported committee",
+        serve: "answer HTTP requests with an exported committee",
+        push: "upload an exported committee to the Hugging Face hub",
+    },
+    "Keep house": {
+        store: "list, check and clean the trained members",
+        schema: "print the JSON Schema of a space",
+    },
+}
+
+
+class _Grouped(TyperGroup):
+    """Lists the commands by what they are for."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group."""
+        for group, commands in _GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(_name(command), words) for command, words in commands.items()])
+
+
+def _name(command: Callable[..., None] | typer.Typer) -> str:
+    return str(command.info.name) if isinstance(command, typer.Typer) else command.__name__
+
+
 app = typer.Typer(
     name="tlm-search",
+    cls=_Grouped,
     help="Find the committee of tiny, shallow language models that does the work of a deep one.",
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -58,13 +103,12 @@ def _no_command(
         typer.echo(context.get_help())
 
 
-_COMMANDS = (
-    *(run, init, validate, schema, status, best, report, distil, export),
-    *(predict, serve, push, dashboard, latency, overlap),
-)
-for _command in _COMMANDS:
-    app.command()(_command)
-app.add_typer(store, name="store")
+for _commands in _GROUPS.values():
+    for _command in _commands:
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name(_command))
+        else:
+            app.command()(_command)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DAMAGED = 1  # the exit code of `verify`: what the user typed was right
 
-app = typer.Typer(help="The trained members of all studies: list, check, remove.", no_args_is_help=True)
+app = typer.Typer(name="store", help="The trained members of all studies: list, check, remove.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

@@ -5,28 +5,27 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from tlm_search import errors
+from tlm_search.cli.main import app
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
-def test_help_lists_the_commands(call, arguments):
+def test_help_lists_each_command_once_in_a_group(call, arguments):
     code, out, _ = call(*arguments)
     assert code == 0
-    for name in (
-        "run",
-        "validate",
-        "schema",
-        "status",
-        "best",
-        "report",
-        "dashboard",
-        "init",
-        "latency",
-        "overlap",
-        "store",
-    ):
-        assert f"  {name} " in out
+    groups = out[out.index("\nSearch:") :]
+    listed = [line.split()[0] for line in groups.splitlines() if line.startswith("  ")]
+    assert sorted(listed) == sorted(typer.main.get_command(app).commands)
+
+
+def test_a_shell_completes_commands(tmp_path):
+    environment = {**os.environ, "COMP_WORDS": "tlm-search st", "COMP_CWORD": "1"}
+    environment["_TLM_SEARCH_COMPLETE"] = "complete_bash"
+    program = "import sys; sys.argv = ['tlm-search']; from tlm_search.cli.main import main; main()"
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["status", "store"]
 
 
 def test_version(call):
