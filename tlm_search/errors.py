@@ -13,7 +13,7 @@
     ├── TrainingError             one member could not be trained; its trial fails with this text
     │   ├── DivergedError         the loss is not a number, or does not come down
     │   └── OutOfMemoryError      the device has too little memory
-    ├── ClusterError              the Ray cluster died under a study; the same command continues it
+    ├── ClusterError              Ray did not start, or died under a study; the same command continues it
     ├── NoTrialSucceededError     the study ended without one finished trial; exit code 3
     └── InterruptedStudyError     Ctrl-C; exit code 130
 
@@ -103,7 +103,20 @@ class OutOfMemoryError(TrainingError):
 
 
 class ClusterError(TlmSearchError):
-    """The Ray cluster died while it ran a study; nothing is lost."""
+    """The Ray cluster did not start, or died while it ran a study; nothing is lost.
+
+    ``change`` says what to change before the next try, where that may help.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        change: str | None = None,
+        again: str = "run the same command again: it continues the study",
+    ) -> None:
+        super().__init__(message, hint=again if change is None else f"{change}; then {again}")
+        self.change = change
 
 
 class NoTrialSucceededError(TlmSearchError):

@@ -73,7 +73,7 @@ def run(
                 session.driver.check_result(continue_with=again)
                 raise
     except ClusterError as error:
-        raise ClusterError(error.message, hint=f"continue with: {again}") from error
+        raise ClusterError(error.message, change=error.change, again=f"continue with: {again}") from error
     except KeyboardInterrupt:
         raise InterruptedStudyError("the study was interrupted", hint=f"continue with: {again}") from None
     if session.interrupted:
@@ -114,7 +114,7 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
 
     from tlm_search.members.shared_store import open_store
     from tlm_search.remote.mount import shown
-    from tlm_search.report.answer import answer_of
+    from tlm_search.report.answer import CONTINUE, answer_of
     from tlm_search.report.evidence import Evidence
     from tlm_search.report.html import write_report
     from tlm_search.search.folder import read_study, store_root
@@ -138,6 +138,8 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     console.print(f"report: {page}{also}", markup=False)
     where = "" if studies_dir == STUDIES else f" --studies-dir {shlex.quote(masked(studies_dir))}"
     for purpose, command in answer.next_commands:
+        if session.driver.stopped is not None and purpose == CONTINUE:
+            continue  # the last line of the run says it, with the options of this run
         console.print(f"{purpose}:\n    {command}{where}", markup=False)
 
 

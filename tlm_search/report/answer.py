@@ -21,6 +21,8 @@ from tlm_search.report.words import compact, duration, interval, milliseconds, n
 from tlm_search.search.record import BaselineRecord, StudyRecord, TrialRecord
 from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
+CONTINUE = "continue the study"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -308,7 +310,7 @@ def _next_commands(record: StudyRecord, best: Choice | None, cheapest: Choice | 
             commands.append((purpose, _export_command(record, cheapest, out="cheapest")))
     finished = sum(len(record.in_state(state)) for state in ("complete", "pruned", "failed"))
     if best is None or finished < record.space.budget.trials:
-        commands.append(("continue the study", run_command(record)))
+        commands.append((CONTINUE, run_command(record)))
     if best is not None and best.reference is not None:
         commands.append(
             ("list the committees that match, cheapest first", f"tlm-search best {study} --match-reference")

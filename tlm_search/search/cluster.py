@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
+import sys
+import sysconfig
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 # Ray reads these when it is imported.
@@ -41,6 +46,7 @@ for _name, _value in QUIET.items():
 
 import ray  # noqa: E402
 from ray._private.services import canonicalize_bootstrap_address  # noqa: E402
+from ray.job_config import JobConfig  # noqa: E402
 
 from tlm_search.errors import ClusterError, ResourceError, TlmSearchError  # noqa: E402
 from tlm_search.search.machine import Machine, available_cpus, available_memory, check_reachable, no_cluster  # noqa: E402
@@ -52,6 +58,9 @@ _KNOCK_SECONDS = 5.0
 _DEAD_SECONDS = 2.0
 _HEAD_SECONDS = 30.0  # a joined head with a database behind it may come back; Ray itself waits a minute
 _UNWIND_SECONDS = 6.0  # ten seconds after its raylet Ray ends the process, silently
+# A socket's path has at most 107 bytes on Linux, 103 on macOS, and Ray adds this much to its folder.
+_LONGEST_FOLDER = 103 - len("/session_2026-12-31_23-59-59_123456_1234567_1/sockets/plasma_store")
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 Announce = Callable[[str], None]
 Address = tuple[str, int]
@@ -68,7 +77,7 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
         StudyError: there is no cluster at ``address``.
         ClusterError: Ray does not start here; the function raises it.
     """
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": _DriversPath()}
     # Or the last lines of a dead raylet's log come on standard output.
     ray._private.worker._worker_logs_enabled = False
     if address is not None:
@@ -78,13 +87,14 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
         finally:
             ray.shutdown()
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="start-ray") as pool:
+    with _folder(announce) as folder, ThreadPoolExecutor(1, thread_name_prefix="start-ray") as pool:
         # "local": never a cluster that someone else has started on this machine.
         start = pool.submit(
             _start,
             "local",
             num_cpus=available_cpus(),
             include_dashboard=False,
+            _temp_dir=str(folder),
             object_store_memory=OBJECT_STORE_BYTES,
             _memory=available_memory(),  # all of it, as trials are counted; by default what is free at the moment
             **quiet,
@@ -96,7 +106,8 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
             except Exception as error:  # Ray's are of no kind of their own: the raylet was killed, ports are taken ...
                 raise ClusterError(
                     f"Ray could not be started on this machine: {(str(error).splitlines() or ['no reason given'])[0]}",
-                    hint="run the same command again: it continues the study",
+                    change=f"free memory, and space in {folder}, or set RAY_TMPDIR to another folder with a short path "
+                    f"(Ray's logs are in {folder / 'session_latest' / 'logs'})",
                 ) from error
 
         try:
@@ -104,6 +115,57 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
         finally:
             start.exception()  # waits: what has only half started cannot be ended
             ray.shutdown()
+
+
+class _DriversPath(JobConfig):
+    """Lets workers import what the driver imports.
+
+    Ray puts the working folder before everything else on the path of its workers. A ``numpy.py`` there, or a clone of
+    this package, would then be imported by them alone.
+    """
+
+    def _serialize(self) -> str:
+        self._py_driver_sys_path = paths_of_workers(self._py_driver_sys_path, driver=sys.path)
+        serialized: str = super()._serialize()
+        return serialized
+
+
+def paths_of_workers(wanted: Sequence[str], *, driver: Sequence[str]) -> list[str]:
+    """Return the folders that a worker puts before its own path, the last first: those ``wanted`` that a driver has.
+
+    The folder of this package is one of them where the driver has it before the installed packages.
+    """
+    known = [str(Path(entry).absolute()) for entry in driver]
+    package, installed = str(Path(__file__).parents[2]), sysconfig.get_path("purelib")
+    first = known[: known.index(installed)] if installed in known else known
+    return [path for path in wanted if path in known] + ([package] if package in first else [])
+
+
+@contextmanager
+def _folder(announce: Announce) -> Iterator[Path]:
+    """Yield a folder for Ray's files in which the paths of its sockets are short enough.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    usual = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
+    if len(os.fsencode(usual)) <= _LONGEST_FOLDER:
+        yield usual
+        return
+    for place in _SHORT_FOLDERS:
+        with suppress(OSError):
+            short = Path(tempfile.mkdtemp(prefix="ray-", dir=place))
+            break
+    else:
+        raise ClusterError(
+            f"the path {usual} is too long for Ray's sockets, and none of {', '.join(_SHORT_FOLDERS)} can be written",
+            change=f"set RAY_TMPDIR to a folder of yours with at most {_LONGEST_FOLDER - len('/ray')} characters",
+        )
+    announce(f"the path {usual} is too long for Ray's sockets: Ray's files are in {short} during this run")
+    try:
+        yield short
+    finally:
+        shutil.rmtree(short, ignore_errors=True)
 
 
 def _start(address: str, **options: Any) -> None:
@@ -191,7 +253,6 @@ def _answers(address: Address) -> bool:
 def _death(who: str, address: Address) -> ClusterError:
     return ClusterError(
         f"Ray's {who} ({address[0]}:{address[1]}) died; what was finished is kept",
-        hint="run the same command again: it continues the study",
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from tlm_search.space.settings import Value
 
+ENVIRONMENT = "workers need the Python packages of the driver, from the same places: mend that"
+
 
 @dataclass(frozen=True)
 class Job:

@@ -7,6 +7,7 @@ hears of them first; the driver knows a job by Ray's trial id until it has ended
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from ray.tune.search import Searcher
 from tlm_search.search.driver import Driver
 from tlm_search.search.helping import Help
 from tlm_search.search.interrupts import Interrupts
-from tlm_search.search.job import Failure
+from tlm_search.search.job import ENVIRONMENT, Failure
 from tlm_search.search.shares import Shares
 from tlm_search.search.trial import Rung
 from tlm_search.search.tune_trainable import deliverable
@@ -71,7 +72,11 @@ class Hooks:
             if text:
                 self._logs.mkdir(parents=True, exist_ok=True)
                 (self._logs / f"worker-{key}.txt").write_text(text)
-            self._driver.on_lost(key, _reason(text))
+            failure = _broken_environment(text)
+            if failure is None:
+                self._driver.on_lost(key, _reason(text))
+            elif self._driver.runs(key):
+                self._driver.on_failure(key, failure)
 
     def fail(self, problem: Exception) -> None:
         """End the run with the first problem."""
@@ -147,6 +152,19 @@ class Forgetful(Callback):
         trial.metric_analysis.clear()
         trial.metric_n_steps.clear()
         trial.run_metadata.last_result = {}
+
+
+def _broken_environment(text: str) -> Failure | None:
+    """Return why a worker could not begin, where that is not its job's doing: no other would do better.
+
+    ``CommitteeTrial`` does nothing in its creation that can fail, and importing its module nothing either.
+    """
+    if "error raised in its creation task" not in text and "failed to import on the worker" not in text:
+        return None
+    last = text.strip().splitlines()[-1][:300]
+    files = re.findall(r'File "([^"]+)", line \d+', text)
+    where = f" (in {files[-1]})" if files else ""
+    return Failure(f"workers cannot start: {last}{where}", hint=ENVIRONMENT, of_user=True)
 
 
 def _reason(text: str) -> str:

@@ -19,9 +19,9 @@ from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer
 from tlm_search.remote.mount import mount, remote_at, shown
 from tlm_search.search.helping import Help, help_trial
-from tlm_search.search.job import Failure, Job
+from tlm_search.search.job import ENVIRONMENT, Failure, Job
 from tlm_search.search.trial import Rung, run_trial
-from tlm_search.search.workplace import Workplace
+from tlm_search.search.workplace import Code, Workplace
 
 _SHARED = "put --studies-dir on a folder that all nodes share, or at a URL such as s3://bucket/studies"
 _SERVER = "give every node the same server and credentials, for s3:// by FSSPEC_S3_ENDPOINT_URL and AWS_*"
@@ -61,6 +61,7 @@ class CommitteeTrial(tune.Trainable):
     def _begin(self) -> Iterator[Rung | Help]:
         place = self._workplace
         if self._store is None:
+            _check_code(place.code)
             self._store = _open_store(place)
         if self._trainer is None:
             self._trainer = place.make_trainer(gpus=self._gpus)
@@ -83,6 +84,12 @@ class CommitteeTrial(tune.Trainable):
             return Failure(error.message, hint=error.hint, of_user=True)
         if isinstance(error, TrainingError):
             return Failure(error.message, hint=error.hint)
+        if isinstance(error, ImportError):
+            return Failure(
+                f"a worker on {socket.gethostname()} cannot import what it needs: {error} (in {self._log(error)})",
+                hint=ENVIRONMENT,
+                of_user=True,
+            )
         return Failure(f"{type(error).__name__}: {error} (traceback in {self._log(error)})")
 
     def _log(self, error: Exception) -> str:
@@ -99,6 +106,21 @@ class CommitteeTrial(tune.Trainable):
         except (OSError, StoreError):
             return "no log: the folder cannot be written"
         return shown(where)
+
+
+def _check_code(driver: Code) -> None:
+    """Refuse to train with other code than the driver's: its members would bear names that are not theirs.
+
+    Raises:
+        UserError: this worker imported this package from elsewhere, and it is another one there.
+    """
+    here = Code.here()
+    if not here.is_that_of(driver):
+        raise UserError(
+            f"on the node {here.host}: a worker runs other code of tlm-search than the driver: {here.folder} "
+            f"instead of {driver.folder}",
+            hint="install the same version of tlm-search on every node, and leave no other one on the path of Python",
+        )
 
 
 def _open_store(place: Workplace) -> Store:

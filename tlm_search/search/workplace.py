@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tlm_search
 from tlm_search.committee.metrics import ACCURACY, Metric
 from tlm_search.members.train import Trainer
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code of this package that a process runs: on which ``host`` and in which ``folder`` it lies, its sha256."""
+
+    host: str
+    folder: str
+    sha256: str
+
+    @classmethod
+    def here(cls) -> Code:
+        """Return the code of this process."""
+        folder, digest = Path(tlm_search.__file__).resolve().parent, hashlib.sha256()
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
+        return cls(socket.gethostname(), str(folder), digest.hexdigest())
+
+    def is_that_of(self, other: Code) -> bool:
+        """Whether two processes run the same: the same files, or equal ones elsewhere."""
+        return (self.host, self.folder) == (other.host, other.folder) or self.sha256 == other.sha256
 
 
 @dataclass(frozen=True)
@@ -18,6 +42,7 @@ class Workplace:
     ``identity`` is the store's name. ``prunes`` says whether trials may be stopped before their last members.
     ``make_trainer`` takes the ``gpus`` of a worker. Where the studies are at a ``url``, which may hold a secret, the
     paths are those of the driver's machine; a worker has copies of its own. ``metric`` is what the task is judged by.
+    ``code`` is that of the driver.
     """
 
     seed: int
@@ -29,3 +54,4 @@ class Workplace:
     make_trainer: Callable[..., Trainer]
     url: str | None = field(default=None, repr=False)
     metric: Metric = ACCURACY
+    code: Code = field(default_factory=Code.here)

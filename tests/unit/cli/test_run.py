@@ -1,6 +1,7 @@
 """What a run shows at its end, with a loop in this process in the place of Ray."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -9,18 +10,30 @@ from driven import SEARCH, run_without_ray
 from tlm_search.search import tune
 
 
+class Said(NamedTuple):
+    out: str
+    err: str
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call):
+def said() -> list[Said]:
+    """What each ``run`` printed."""
+    return []
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call, said: list[Said]):
     """Run the study up to so many trials; Ctrl-C may come while the last of them ends."""
     document = {"trainer": "simulated", "pruner": "none", "search": SEARCH}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(document))
     run_without_ray(tmp_path, monkeypatch)
     drive = tune.run_driver
 
-    def run(trials: int, *, interrupted: bool = False) -> Path:
+    def run(trials: int, *options: str, interrupted: bool = False) -> Path:
         monkeypatch.setattr(tune, "run_driver", lambda *given, **options: drive(*given, **options) or interrupted)
         studies = ("--studies-dir", str(tmp_path / "studies"))
-        code, _, err = call("run", str(tmp_path / "space.yaml"), "--trials", str(trials), *studies)
+        code, out, err = call("run", str(tmp_path / "space.yaml"), "--trials", str(trials), *studies, *options)
+        said.append(Said(out, err))
         assert code == (130 if interrupted else 0), err
         return tmp_path / "studies" / "space" / "report.html"
 
@@ -34,3 +47,17 @@ def test_a_report_that_is_older_than_a_trial_is_written_again(run) -> None:
     assert run(3).read_text() != before
     written = page.stat().st_mtime_ns
     assert run(3).stat().st_mtime_ns == written
+
+
+def test_the_line_of_a_trial_shows_validation_and_not_test(run, said) -> None:
+    run(1)
+    line = next(line for line in said[-1].err.splitlines() if line.startswith("[1/1]"))
+    assert "validation accuracy 0." in line
+    assert "test" not in line
+
+
+def test_a_run_that_stops_says_once_how_to_continue(run, said) -> None:
+    run(1)
+    run(9, "--time-budget", "0.001s")
+    assert "continue the study" not in said[-1].out
+    assert said[-1].err.count("continue with: tlm-search run") == 1

@@ -1,4 +1,7 @@
+import sys
+import sysconfig
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +26,61 @@ def test_a_ray_that_does_not_start_is_said_in_one_line(monkeypatch: pytest.Monke
     )
     assert raised.value.hint is not None
     assert ended
+
+    assert "RAY_TMPDIR" in raised.value.hint  # the same command again would meet the same
+    assert "logs" in raised.value.hint
+
+
+@pytest.mark.parametrize(("characters", "short"), [(20, False), (80, True)])
+def test_a_long_path_of_temporary_files_gives_ray_a_short_folder(
+    monkeypatch: pytest.MonkeyPatch, characters: int, short: bool
+) -> None:
+    from ray._private.utils import validate_socket_filepath
+
+    from tlm_search.search import cluster as room
+
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/".ljust(characters, "x"))
+    lines: list[str] = []
+    with room._folder(lines.append) as folder:
+        assert folder.exists() == short
+        validate_socket_filepath(str(folder / "session_2026-11-30_18-05-59_527983_4194304_1/sockets/plasma_store"))
+    assert not folder.exists()
+    assert bool(lines) == short
+
+
+def test_a_long_path_without_any_short_one_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tlm_search.search import cluster as room
+
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/".ljust(80, "x"))
+    monkeypatch.setattr(room, "_SHORT_FOLDERS", ("/proc",))
+    with pytest.raises(ClusterError, match="too long") as raised, room.cluster(None, print):
+        pass
+    assert "set RAY_TMPDIR to a folder of yours with at most" in str(raised.value.hint)
+
+
+def test_workers_do_not_import_from_the_working_folder_unless_the_driver_does() -> None:
+    from tlm_search.search import cluster as room
+
+    installed = sysconfig.get_path("purelib")
+    package = str(Path(room.__file__).parents[2])
+    here = str(Path.cwd())
+    assert room.paths_of_workers([here], driver=["/usr/bin", installed]) == []
+    assert room.paths_of_workers([here], driver=["", installed]) == [here] + [package] * (package == here)
+    # A clone that the driver was told to use, and one that was installed as editable.
+    assert room.paths_of_workers([], driver=[package, installed]) == [package]
+    assert room.paths_of_workers([], driver=[installed, package]) == []
+
+
+def test_the_path_of_workers_is_what_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray adds the working folder when it connects, right before it serialises."""
+    from ray.core.generated.common_pb2 import JobConfig
+
+    from tlm_search.search import cluster as room
+
+    monkeypatch.setattr(sys, "path", [sysconfig.get_path("purelib")])
+    config = room._DriversPath()
+    config._py_driver_sys_path.extend([str(Path.cwd())])
+    assert list(JobConfig.FromString(config._serialize()).py_driver_sys_path) == []
 
 
 @pytest.mark.parametrize("fails", [False, True])

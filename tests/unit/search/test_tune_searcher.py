@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from driven import Bench, space_of
 
+from tlm_search.errors import UserError
 from tlm_search.search.interrupts import Interrupts
 from tlm_search.search.machine import Machine
 from tlm_search.search.shares import Shares
@@ -73,3 +74,43 @@ def test_what_ray_says_of_a_lost_worker_is_told_in_a_few_words(
     hooks.suggest("a")
     hooks.lose("a", f"Failure # 1 (occurred at noon)\n{text}\n" if text else "")
     assert f"{reason}; it is tried again" in place.lines[-1]
+
+
+CREATION = "The actor died because of an error raised in its creation task, ray::ResourceTrainable.__init__() (pid=9)"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            f'{CREATION}\n  File "/venv/pyarrow/__init__.py", line 59\n  File "/home/me/numpy.py", line 1\n'
+            "RuntimeError: my own numpy",
+            "workers cannot start: RuntimeError: my own numpy (in /home/me/numpy.py)",
+        ),
+        (
+            "RuntimeError: The actor with name CommitteeTrial failed to import on the worker. This may be because\n"
+            "ModuleNotFoundError: No module named 'tlm_search'",
+            "workers cannot start: ModuleNotFoundError: No module named 'tlm_search'",
+        ),
+    ],
+)
+def test_a_worker_that_cannot_begin_ends_the_run_and_costs_no_trial(
+    bench: Callable[..., Bench], text: str, reason: str, tmp_path: Path
+) -> None:
+    from tlm_search.search.tune_searcher import Hooks
+
+    place = bench()
+    driver = place.driver(5)
+    shares = Shares(place.space, [Machine(cpus=2, gpus=0, memory_gb=8)])
+    hooks = Hooks(driver, Interrupts(driver.stop), tmp_path / "logs", shares)
+    hooks.suggest("a")
+    hooks.suggest("b")
+    hooks.lose("a", text)
+    hooks.lose("b", text)
+    hooks.lose("c", text)  # one that had ended
+    assert driver.ended
+    assert driver.progress.finished == 0
+    with pytest.raises(UserError, match="workers cannot start") as raised:
+        driver.check_result(continue_with="tlm-search run x")
+    assert raised.value.message == reason
+    assert "then continue with: tlm-search run x" in str(raised.value.hint)

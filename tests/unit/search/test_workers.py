@@ -77,6 +77,38 @@ def test_a_store_folder_that_is_not_on_the_node_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / ".store").exists()
 
 
+def test_other_code_than_the_drivers_is_said_before_it_trains(tmp_path: Path) -> None:
+    store = Store(tmp_path / ".store")
+    store.check_writable()
+    place = replace(workplace(store), make_trainer=trainer_that_must_not_be_made)
+    failure = step(replace(place, code=replace(place.code, folder="/elsewhere/tlm_search", sha256="another")))
+    assert failure.of_user
+    assert "instead of /elsewhere/tlm_search" in failure.reason
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sha256": "edited since the driver began"}, {"folder": "/elsewhere"}, {"host": "another"}],
+    ids=["the same files", "equal files in another folder", "equal files on another node"],
+)
+def test_the_code_of_the_driver_is_taken(tmp_path: Path, change: dict[str, str]) -> None:
+    store = Store(tmp_path / ".store")
+    store.check_writable()
+    place = workplace(store)
+    assert isinstance(step(replace(place, code=replace(place.code, **change))), Rung)
+
+
+def test_a_package_that_a_worker_cannot_import_ends_the_run(tmp_path: Path) -> None:
+    def make_trainer(gpus: float) -> Any:
+        raise ModuleNotFoundError("No module named 'torch'")
+
+    store = Store(tmp_path / ".store")
+    store.check_writable()
+    failure = step(replace(workplace(store), make_trainer=make_trainer))
+    assert failure.of_user
+    assert "cannot import what it needs: No module named 'torch'" in failure.reason
+
+
 @pytest.mark.parametrize("used", [False, True], ids=["empty", "of other studies"])
 def test_another_folder_at_the_same_path_is_said(tmp_path: Path, used: bool) -> None:
     store = Store(tmp_path / ".store")
