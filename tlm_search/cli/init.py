@@ -133,6 +133,7 @@ def init(
 ) -> None:
     """Write a commented space for your own data, and say what was guessed; without --task, for the built-in data."""
     from tlm_search.errors import UserError
+    from tlm_search.files import writing
     from tlm_search.search.machine import this_machine
     from tlm_search.search.sizing import cpus_per_trial, suited
     from tlm_search.space.load import load_space
@@ -164,11 +165,8 @@ def init(
         sized = _sized(size, machine)
         space_of(size.scale, size.trials, sized)
         written = draft.read_text(encoding="utf-8")
-    try:
-        with out.open("x", encoding="utf-8") as file:
-            file.write(written)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}", hint="give another place") from error
+    with writing(UserError, out, otherwise="give another place"), out.open("x", encoding="utf-8") as file:
+        file.write(written)
     said = (*sketch.said, *_choices(sketch, size), sized)
     print("\n".join([*said, f"wrote {out}; next: tlm-search validate {out}, then tlm-search run {out}"]))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ import numpy as np
 
 from tlm_search.data import tokenizer
 from tlm_search.data.corpora import Corpus, load_corpus
-from tlm_search.data.folders import anew, folder_lock, write_text
 from tlm_search.data.losses import losses, unknown_tokens
 from tlm_search.data.markers import MARKERS
 from tlm_search.data.pairs import Pair, TextOrPair, parts_of
@@ -34,6 +34,7 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.data.unlabelled import Unlabelled, load_unlabelled, require_texts
 from tlm_search.digest import digest
 from tlm_search.errors import DataError, StoreError
+from tlm_search.files import held, new_folder, write_text, writing
 from tlm_search.remote import bundle
 from tlm_search.remote.mount import remote_at
 from tlm_search.space.sections import JUDGED_BY
@@ -77,7 +78,8 @@ def prepare(
     work = _Work(root, space.corpus, space.tokenizer, space.task, space.largest_pretrain_size(), progress, on_task)
     prepared = work.find()
     if prepared is None:
-        with folder_lock(root / _DATA / ".lock", progress):
+        waiting = partial(progress, "waiting for another process that prepares data")
+        with writing(StoreError, root / _DATA), held(root / _DATA / ".lock", waiting=waiting):
             prepared = work.find() or work.do()
     work.publish(prepared)
     return prepared
@@ -297,7 +299,7 @@ class _Work:
         decides = [_FORMAT, section, of_corpus, self._sources["tokenizer"], *(MARKERS if self._is_marked else ())]
         folder = f"tokenizers/{digest(decides)}"
         if not (self._cache / folder / _TOKENIZER).is_file():
-            with anew(self._cache / folder) as aside:
+            with _anew(self._cache / folder) as aside:
                 if self.tokenizer.name is not None:
                     self.progress(f"loading the tokenizer {self.tokenizer.name}")
                     tokenizer.copy_tokenizer(aside, self.tokenizer.name)
@@ -352,7 +354,7 @@ class _Work:
         if not _is_whole(self._cache / folder):
             texts = self._documents.documents
             self.progress(f"tokenising {len(texts)} documents")
-            with anew(self._cache / folder) as aside:
+            with _anew(self._cache / folder) as aside:
                 TokenArray.write(
                     aside, tokenizer.encode(loaded, texts, length=length), vocabulary=tokenizer.vocabulary_size(loaded)
                 )
@@ -371,7 +373,7 @@ class _Work:
             order = np.arange(len(documents))
             if selection is not None:
                 order = document_order(selection, documents, train, vocabulary=vocabulary, special=special.values())
-            with anew(self._cache / selected) as aside:
+            with _anew(self._cache / selected) as aside:
                 TokenArray.write(aside, (documents[number].tolist() for number in order[skip:]), vocabulary=vocabulary)
         return selected
 
@@ -382,7 +384,7 @@ class _Work:
         folder = f"tasks/{digest([_FORMAT, section, source, ids, length])}"
         if not all(_is_whole(self._cache / folder / part) for part in SPLITS):
             vocabulary = tokenizer.vocabulary_size(loaded)
-            with anew(self._cache / folder) as aside:
+            with _anew(self._cache / folder) as aside:
                 for part in SPLITS:
                     split = getattr(task, part)
                     (aside / part).mkdir()
@@ -429,7 +431,7 @@ class _Work:
             kept = kept[: section.documents]
             facts = {"available": read.available, "used": len(kept)}
             facts |= {"held_out": left_out, "repeated": read.repeated}
-            with anew(self._cache / folder) as aside:
+            with _anew(self._cache / folder) as aside:
                 TokenArray.write(
                     aside,
                     (found[number] for number in kept),
@@ -451,6 +453,14 @@ class _Work:
 
     def _rows(self, folder: str) -> TokenArray:
         return TokenArray.open(self._cache / folder)
+
+
+@contextmanager
+def _anew(folder: Path) -> Iterator[Path]:
+    """Give a folder to write the contents of ``folder`` into; remains of a damaged one go."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with new_folder(folder) as unfinished:
+        yield unfinished
 
 
 def _tuples(texts: TokenArray) -> Iterator[tuple[int, ...]]:

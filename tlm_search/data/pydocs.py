@@ -24,10 +24,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from tlm_search.data.duplicates import nearest_earlier
-from tlm_search.data.folders import write_text
 from tlm_search.data.prose import read_prose
 from tlm_search.digest import digest
-from tlm_search.errors import DataError
+from tlm_search.errors import DataError, StoreError
+from tlm_search.files import write_text, writing
 
 EXTRACTION = 1  # raised when the same packages would give other paragraphs
 MASK = "package"
@@ -87,7 +87,8 @@ def load_paragraphs(cache: Path) -> list[Paragraph]:
             hint="install the dependencies of tlm-search, or name another corpus",
         )
     lines = (json.dumps([item.text, item.package, item.held_out]) for item in found)
-    write_text(file, "\n".join(lines) + "\n")
+    with writing(StoreError, cache):
+        write_text(file, "\n".join(lines) + "\n")
     return found
 
 

@@ -15,13 +15,13 @@ from tlm_search.data import pydocs
 from tlm_search.data.columns import labels_of, texts_of
 from tlm_search.data.fewrel import NAMES, is_fewrel, read_fewrel
 from tlm_search.data.files import TEXT_COLUMN, files_below, json_of, kind_of, read_columns, read_json
-from tlm_search.data.folders import write_text
 from tlm_search.data.layout import Layout, layout_of, was_read_otherwise
 from tlm_search.data.pairs import TextOrPair, is_blank, joined
 from tlm_search.data.sampling import Labelled
 from tlm_search.data.tables import read_tables
 from tlm_search.digest import DIGEST_LENGTH, digest
-from tlm_search.errors import DataError
+from tlm_search.errors import DataError, StoreError
+from tlm_search.files import write_text, writing
 from tlm_search.space.sections import CorpusSection, columns_of_texts
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def source_fingerprint(source: str, cache: Path) -> str:
 
     Raises:
         DataError: a local file or folder is missing or cannot be read.
+        StoreError: ``cache`` cannot be written.
     """
     if source == PYDOCS:
         return pydocs.fingerprint()
@@ -67,7 +68,8 @@ def source_fingerprint(source: str, cache: Path) -> str:
     except OSError as error:
         raise DataError(f"{source}: it cannot be read: {error.strerror or error}") from error
     fingerprint = hashed.hexdigest()[:DIGEST_LENGTH]
-    write_text(record, json.dumps(fingerprint))
+    with writing(StoreError, cache):
+        write_text(record, json.dumps(fingerprint))
     return _named_anew(fingerprint, anew)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -23,11 +22,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from tlm_search.data.folders import sync
 from tlm_search.errors import ExportError
-from tlm_search.files import inside
+from tlm_search.files import beside, inside, put, unwritable
 
 FORMAT = 2
 CONFIG, LABELS, MODEL, CHECK = "config.json", "labels.json", "model.safetensors", "check.json"
@@ -48,24 +45,15 @@ def new_export(out: Path) -> Iterator[Path]:
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link, and the link is what is in the way
     _require_free(out)
-    aside = out.with_name(f".{out.name}.{uuid4().hex[:8]}.tmp")
-    with _told_to_end_is_an_exit():
+    with _told_to_end_is_an_exit(), beside(out) as unfinished:
         try:
-            aside.mkdir(parents=True)
-            yield aside
-            write_json(aside / MANIFEST, {"format": FORMAT, "files": _manifest(aside)})
-            for path in (*aside.rglob("*"), aside):
-                sync(path)
-            aside.replace(out)
-            sync(out.parent)
+            unfinished.mkdir(parents=True)
+            yield unfinished
+            write_json(unfinished / MANIFEST, {"format": FORMAT, "files": _manifest(unfinished)})
+            put(unfinished, out)
         except OSError as error:
             _require_free(out)  # another process may have been first
-            raise ExportError(
-                f"{out}: it cannot be written: {error.strerror or error}",
-                hint="choose another folder with --out, or make room there",
-            ) from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            raise unwritable(ExportError, out, error, otherwise="choose another folder with --out") from error
 
 
 @contextmanager

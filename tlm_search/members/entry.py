@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +56,7 @@ class Entry:
 
 
 def write_entry(folder: Path, kind: str, digest: str, document: Mapping[str, Any], arrays: Arrays) -> None:
-    """Write an entry into the new ``folder`` and sync its files to the disk.
+    """Write an entry into the new ``folder``.
 
     Raises:
         OSError: the folder cannot be written.
@@ -71,10 +70,7 @@ def write_entry(folder: Path, kind: str, digest: str, document: Mapping[str, Any
     index = f'{{"entry": {text}, "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"}}\n'
     folder.mkdir(parents=True)
     for name, data in {**files, INDEX: index.encode()}.items():
-        with (folder / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        (folder / name).write_bytes(data)
 
 
 def read_entry(folder: Path, kind: str, digest: str) -> Entry:

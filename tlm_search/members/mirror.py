@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tlm_search.errors import StoreError
+from tlm_search.files import beside, put, writing
 from tlm_search.members.entry import INDEX, DamagedError, Entry, checked_entry, entry_of
 from tlm_search.remote import bundle
 from tlm_search.remote.lease import Lease
@@ -149,9 +150,9 @@ class Mirror:
         for found in names:
             file = there.local(found, folder)
             if not file.exists():
-                unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-                if there.download(found, unfinished):
-                    unfinished.replace(file)
+                with beside(file) as unfinished:
+                    if there.download(found, unfinished):
+                        put(unfinished, file)
 
     def keep_scratch(self, name: str, folder: Path) -> None:
         """Copy what is in ``folder`` there, and remove what was there before."""
@@ -212,11 +213,10 @@ class Mirror:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / digest
             try:
-                if not bundle.fetch(self._place(kind, digest), copy):
-                    return f"{bundle.INDEX} is missing"
-                checked_entry(copy, kind, digest)
+                with writing(StoreError, folder, otherwise="choose another folder with TMPDIR"):
+                    if not bundle.fetch(self._place(kind, digest), copy):
+                        return f"{bundle.INDEX} is missing"
+                    checked_entry(copy, kind, digest)
             except (bundle.BrokenError, DamagedError) as problem:
                 return str(problem)
-            except OSError as error:
-                raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
         return None

@@ -8,7 +8,6 @@ that one member again. This store is a folder; ``shared_store`` has that of a UR
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
 import time
@@ -19,17 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlm_search.data.folders import sync
 from tlm_search.errors import StoreError
+from tlm_search.files import TAKEN, beside, held, put, unwritable
 from tlm_search.members.entry import INDEX, Arrays, DamagedError, Entry, checked_entry, read_entry, write_entry
-from tlm_search.members.locks import held
 from tlm_search.remote.mount import name_once
 
 __all__ = ["Arrays", "Entry", "Problem", "Store"]
 
 _DAMAGED, _LOCKS, _SCRATCH, _IDENTITY = "damaged", "locks", "scratch", "identity.txt"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 @dataclass(frozen=True)
@@ -90,15 +87,12 @@ class Store:
             ValueError: the document holds NaN or infinite numbers.
         """
         final = self._folder(kind, digest)
-        # A leading dot: readers and `entries` never take it for an entry.
-        unfinished = final.with_name(f".{digest}.{uuid.uuid4().hex}")
         try:
-            write_entry(unfinished, kind, digest, document, arrays)
-            entry = self._publish(unfinished, final, kind, digest)
+            with beside(final) as unfinished:
+                write_entry(unfinished, kind, digest, document, arrays)
+                entry = self._publish(unfinished, final, kind, digest)
         except OSError as error:
             raise self._unwritable(error) from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(self._scratch_folder(kind, digest), ignore_errors=True)
         return entry
 
@@ -219,16 +213,14 @@ class Store:
         """Rename into place, unless a whole entry of an earlier writer is there."""
         while True:
             try:
-                unfinished.rename(final)
+                put(unfinished, final)
             except OSError as error:
-                if error.errno not in _TAKEN:
+                if error.errno not in TAKEN:
                     raise
                 # Damaged: `read` moves it aside, and the next rename finds the place free.
                 if (winner := self.read(kind, digest)) is not None:
                     return winner
             else:
-                # The names inside it need no sync of their own: an entry that a power cut took one from is damaged.
-                sync(final.parent)
                 return read_entry(final, kind, digest)
 
     def _set_aside(self, folder: Path, kind: str, digest: str) -> Entry | None:
@@ -257,8 +249,7 @@ class Store:
             yield
 
     def _unwritable(self, error: OSError) -> StoreError:
-        hint = "free some space" if error.errno == errno.ENOSPC else "choose another folder with --studies-dir"
-        return StoreError(f"the store {self.root} cannot be written: {error.strerror or error}", hint=hint)
+        return unwritable(StoreError, f"the store {self.root}", error)
 
 
 def valid_name(name: str) -> str:

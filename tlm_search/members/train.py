@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import StoreError
+from tlm_search.files import HeldError
 from tlm_search.members.spec import LinearSpec, MemberSpec
 from tlm_search.members.store import Arrays, Entry, Store
-from tlm_search.remote.lease import HeldError
 
 KIND = "members"
 LINEAR = "linear"

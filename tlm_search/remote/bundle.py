@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from tlm_search.files import inside
+from tlm_search.files import inside, new_folder
 from tlm_search.remote.remote import Remote
 
 INDEX = "index.json"
@@ -56,9 +53,7 @@ def fetch(remote: Remote, target: Path) -> bool:
     data = remote.read(INDEX)
     if data is None:
         return False
-    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        unfinished.mkdir(parents=True)
+    with new_folder(target) as unfinished:
         for name, (sha256, _) in files_of(data).items():
             file = unfinished / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -66,15 +61,6 @@ def fetch(remote: Remote, target: Path) -> bool:
                 raise BrokenError(f"{name} is missing")
             if _sha256(file) != sha256:
                 raise BrokenError(f"{name} was changed after it was written")
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        try:
-            unfinished.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return True
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlm_search.errors import StoreError
+from tlm_search.files import HeldError
 from tlm_search.remote.heartbeat import repeated
 from tlm_search.remote.remote import Remote
 
@@ -34,10 +35,6 @@ class Timing:
 
 
 TIMING = Timing()
-
-
-class HeldError(Exception):
-    """Somebody else holds the lease, or a lock; the text says who, or which."""
 
 
 class Lease:

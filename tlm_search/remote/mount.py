@@ -12,10 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
-from filelock import FileLock
-
 from tlm_search.digest import digest
 from tlm_search.errors import StoreError
+from tlm_search.files import held, write_text, writing
 from tlm_search.remote import bundle
 from tlm_search.remote.remote import Remote
 
@@ -55,14 +54,9 @@ def mount(url: str) -> Path:
     # Without the password, which may change.
     folder = _cache() / digest([str(remote), *servers])[:16]
     if folder not in _mounted:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        place = f"the folder {folder} for copies of {remote}"
+        with writing(StoreError, place, otherwise=f"choose another with {CACHE_VARIABLE}"):
             name_once(folder / _PLACE)
-        except OSError as error:
-            raise StoreError(
-                f"the folder {folder} for copies of {remote} cannot be written: {error.strerror or error}",
-                hint=f"choose another with {CACHE_VARIABLE}",
-            ) from error
         remote.folders()  # asks once whether it can be reached at all
         _mounted[folder] = remote
     return folder
@@ -100,14 +94,14 @@ def at_hand(folder: Path) -> Path:
     if remote is None:
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with (
+            writing(StoreError, folder, otherwise=f"choose another place with {CACHE_VARIABLE}"),
+            held(folder.with_name(f".{folder.name}.lock")),
+        ):
             if not folder.is_dir():
                 bundle.fetch(remote, folder)
     except bundle.BrokenError as error:
         raise StoreError(f"{remote} is damaged: {error}", hint="remove it there; the next run makes it anew") from error
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be written: {error.strerror or error}", hint="make room there") from error
     return folder
 
 
@@ -119,11 +113,9 @@ def name_once(file: Path) -> None:
     """
     if file.exists():
         return
-    with FileLock(file.with_name(f".{file.name}.lock"), fallback_to_soft=False):
+    with held(file.with_name(f".{file.name}.lock")):
         if not file.exists():
-            unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-            unfinished.write_text(uuid.uuid4().hex)
-            unfinished.replace(file)
+            write_text(file, uuid.uuid4().hex)
 
 
 def _cache() -> Path:

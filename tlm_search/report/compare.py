@@ -9,12 +9,13 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from tlm_search.errors import StudyError
+from tlm_search.files import write_text, writing
 from tlm_search.members.store import Store
 from tlm_search.report.answer import summary_line, what_matching_means
 from tlm_search.report.build import Report, build_report
 from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.files import DEFAULT, check_formats, write_files, write_text
+from tlm_search.report.files import DEFAULT, check_formats, write_files
 from tlm_search.report.frames import Cell, Column, Frame, cells, claims_frame
 from tlm_search.report.frontier_figures import best_of, frontier_figure
 from tlm_search.report.html import fill, notes_of
@@ -47,16 +48,12 @@ def write_comparison(
     by_name = {name: _joined(studies, name) for name in ("frontiers", "tradeoffs", "saturation", "claims")}
     drawn = _figures(studies)
     answers = _answers(studies)
-    try:
+    with writing(StudyError, f"the report in {out}", otherwise="choose another folder with --out"):
         if "md" in formats:
             write_text(out / "report.md", f"# {' beside '.join(names)}\n\n{table_lines(answers)}\n")
         if "html" in formats:
             write_text(out / "report.html", _page(studies, drawn, answers))
         write_files(by_name, drawn, out, formats=formats)
-    except OSError as error:
-        raise StudyError(
-            f"the report cannot be written into {out}: {error.strerror or error}", hint="Name another with --out."
-        ) from error
     return out / "report.html" if "html" in formats else out
 
 

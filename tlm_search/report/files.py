@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from tlm_search.errors import UserError
+from tlm_search.files import write_text
 
 FORMATS = ("html", "csv", "tex", "md", "png", "svg")
 DEFAULT = ("html", "csv", "tex", "md")
@@ -98,14 +98,6 @@ def standalone(figure: go.Figure) -> go.Figure:
         paper_bgcolor="white",
         plot_bgcolor="white",
     )
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write ``text`` by one rename, so that a reader never sees half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)
 
 
 def _write_pictures(figures: Mapping[str, go.Figure], folder: Path, formats: Sequence[str]) -> None:

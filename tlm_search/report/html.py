@@ -20,6 +20,7 @@ from plotly.offline import get_plotlyjs
 
 from tlm_search.committee.metrics import metric_words
 from tlm_search.errors import StudyError
+from tlm_search.files import write_text, writing
 from tlm_search.members.store import Store
 from tlm_search.report import insight
 from tlm_search.report.answer import rows_sentence, run_command, summary_line, what_matching_means
@@ -27,7 +28,7 @@ from tlm_search.report.build import Report, build_report
 from tlm_search.report.cite import bibtex
 from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.files import DEFAULT, check_formats, pictures_are_possible, write_files, write_text
+from tlm_search.report.files import DEFAULT, check_formats, pictures_are_possible, write_files
 from tlm_search.report.frames import (
     Frame,
     claims_frame,
@@ -64,16 +65,12 @@ def write_report(record: StudyRecord, store: Store | None, out: Path, *, formats
     check_formats(formats)
     evidence = Evidence(record, store)
     report = build_report(record, evidence)
-    try:
+    with writing(StudyError, f"the report in {out}", otherwise="choose another folder with --out"):
         if "md" in formats:
             write_text(out / "report.md", markdown(record, report))
         if "html" in formats:
             write_text(out / "report.html", render(record, report))
         write_files(report.tables, report.figures, out, formats=formats)
-    except OSError as error:
-        raise StudyError(
-            f"the report cannot be written into {out}: {error.strerror or error}", hint="Make the folder writable."
-        ) from error
     return out / "report.html" if "html" in formats else out
 
 

@@ -140,6 +140,8 @@ class _RedisJournal(BaseJournalBackend):
 
 
 def _open_tables(url: URL) -> RDBStorage:
+    if url.get_backend_name() == _SQLITE and is_missing(url.render_as_string()):
+        Path(url.database or "").touch()  # with the mode of the umask: SQLite lets only its user write
     # A connection that the server closed overnight is opened again instead of failing a trial.
     storage = RDBStorage(url.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
     engine: Engine = storage.engine

@@ -11,7 +11,6 @@ Where the studies are at a URL, the same lies there, and these folders are its c
 from __future__ import annotations
 
 import difflib
-import errno
 import json
 import os
 import warnings
@@ -22,6 +21,7 @@ from urllib.parse import quote, unquote
 
 import yaml
 
+from tlm_search import files
 from tlm_search.errors import StudyError
 from tlm_search.passwords import masked
 from tlm_search.remote.mount import remote_at, shown, studies_folder
@@ -149,7 +149,7 @@ def write_folder(folder: Path, space: Space, *, name: str, storage: str | None) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         document = yaml.safe_dump({**space.to_document(), "name": folder.name}, sort_keys=False, allow_unicode=True)
-        _write_whole(folder / _SPACE, f"# What this study runs, every default included.\n{document}")
+        _write_new(folder / _SPACE, f"# What this study runs, every default included.\n{document}")
         _write_facts(folder, name=name, storage=storage)
     except OSError as error:
         raise unwritable(folder, error) from error
@@ -193,11 +193,8 @@ def move_aside(folder: Path, storage: str | None) -> Path:
 
 def unwritable(folder: Path, error: OSError) -> StudyError:
     """Return the error for a folder that cannot be written."""
-    mend = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it a folder that you can write"
-    return StudyError(
-        f"the study folder {folder} cannot be written: {error.strerror or error}",
-        hint=f"{mend} and run the same command again, which continues; or choose another --studies-dir",
-    )
+    otherwise = "choose another --studies-dir; then run the same command again, which continues"
+    return files.unwritable(StudyError, f"the study folder {folder}", error, otherwise=otherwise)
 
 
 def _is_taken(folder: Path) -> bool:
@@ -226,19 +223,14 @@ def _facts(folder: Path) -> Mapping[str, Any]:
 
 def _write_facts(folder: Path, *, name: str, storage: str | None) -> None:
     facts = {"name": name, "storage": _recorded(storage)}
-    _write_whole(folder / FACTS, json.dumps(facts, indent=2) + "\n")
+    _write_new(folder / FACTS, json.dumps(facts, indent=2) + "\n")
 
 
 def _recorded(storage: str | None) -> str | None:
     return None if storage is None else masked(storage)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    if path.exists() and path.read_text() == text:
-        return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+def _write_new(path: Path, text: str) -> None:
+    # What is the same need not be sent to a URL again.
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        files.write_text(path, text)

@@ -11,14 +11,13 @@ import os
 import signal
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-import filelock
-
 from tlm_search.errors import StudyError
-from tlm_search.remote.lease import HeldError, Lease
-from tlm_search.remote.mount import place_of, remote_at
+from tlm_search.files import HeldError, beside, held, put, writing
+from tlm_search.remote.lease import Lease
+from tlm_search.remote.mount import CACHE_VARIABLE, place_of, remote_at
 from tlm_search.remote.remote import Remote
 
 JOURNAL, FACTS = "journal.log", "study.json"
@@ -126,16 +125,11 @@ def copying(folder: Path) -> Iterator[None]:
     if remote_at(folder) is None:
         yield
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder.with_name(f".{folder.name}.copy"), fallback_to_soft=False)
-        lock.acquire()
-    except OSError as error:
-        raise StudyError(f"the copy {folder} cannot be written: {error.strerror or error}") from error
-    try:
+    with ExitStack() as locks:
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(held(folder.with_name(f".{folder.name}.copy")))
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -188,7 +182,7 @@ def _move(root: Remote, name: str, new_name: str) -> None:
 def _pull(folder: Path, remote: Remote) -> None:
     pieces = _pieces(remote)
     journal = folder / JOURNAL
-    try:
+    with _writing(folder), beside(journal) as replacement:
         whole = journal.read_bytes() if journal.is_file() else b""
         if _is_extension(whole, pieces, remote) and (folder / FACTS).is_file() and pieces:
             if len(whole) < _end(pieces):
@@ -197,13 +191,14 @@ def _pull(folder: Path, remote: Remote) -> None:
             return
         _fetch_files(folder, remote)
         if pieces:
-            replacement = journal.with_name(f".{JOURNAL}.{uuid.uuid4().hex}")
             _append(replacement, 0, pieces, remote)
             if whole and not _is_extension(whole, pieces, remote):
                 journal.rename(journal.with_name(f"{JOURNAL}.{uuid.uuid4().hex[:8]}.aside"))
-            replacement.replace(journal)
-    except OSError as error:
-        raise StudyError(f"the copy {folder} cannot be written: {error.strerror or error}") from error
+            put(replacement, journal)
+
+
+def _writing(folder: Path) -> AbstractContextManager[None]:
+    return writing(StudyError, f"the copy {folder}", otherwise=f"choose another place with {CACHE_VARIABLE}")
 
 
 def _is_extension(whole: bytes, pieces: dict[int, int], remote: Remote) -> bool:
@@ -254,12 +249,9 @@ def _fetch_files(folder: Path, remote: Remote) -> None:
     for name in sorted(names, key=lambda name: name == FACTS):
         path = remote.local(name, folder)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
+        with beside(path) as unfinished:
             if remote.download(name, unfinished):
-                unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+                put(unfinished, path)
 
 
 def _travels(name: str) -> bool:
@@ -268,9 +260,8 @@ def _travels(name: str) -> bool:
 
 
 def _is_driven(folder: Path) -> bool:
-    lock = filelock.FileLock(folder / DRIVER_LOCK, fallback_to_soft=False)
     try:
-        with lock.acquire(timeout=0):
+        with held(folder / DRIVER_LOCK, wait=False):
             return False
-    except filelock.Timeout:
+    except HeldError:
         return True

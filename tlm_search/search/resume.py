@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-import filelock
 from optuna.trial import TrialState
 
 from tlm_search.errors import StudyError
+from tlm_search.files import Lock, write_text
 from tlm_search.search.folder import unwritable
 from tlm_search.search.optuna_study import Ledger
 from tlm_search.search.replica import DRIVER, DRIVER_LOCK, JOURNAL, Sender, copying, leased
@@ -34,23 +34,23 @@ def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: Non
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / DRIVER_LOCK, fallback_to_soft=False)
+        lock = Lock(folder / DRIVER_LOCK)
         with copying(folder):
-            lock.acquire(timeout=0)
-    except filelock.Timeout:
+            is_mine = lock.acquire(wait=False)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if not is_mine:
         raise StudyError(
             f"the study {folder.name} is being run by {_holder(folder)}",
             hint=f"wait for it or stop it; `tlm-search status {folder}` shows how far it is",
-        ) from None
-    except OSError as error:
-        raise unwritable(folder, error) from error
+        )
     try:
         facts = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": datetime.now().isoformat(timespec="seconds"),
         }
-        (folder / DRIVER).write_text(json.dumps(facts) + "\n")
+        write_text(folder / DRIVER, json.dumps(facts) + "\n")
         mend_journal(folder / JOURNAL)
     except OSError as error:
         lock.release()

@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import filelock
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.engine import Engine
 
 from tlm_search.digest import digest
 from tlm_search.errors import StudyError
+from tlm_search.files import Lock
 from tlm_search.remote.heartbeat import repeated
 from tlm_search.search.databases import connect_redis, is_redis, lost, sql_url
 
@@ -66,12 +66,10 @@ class _Lock(Protocol):
 
 class _FileLock:
     def __init__(self, file: Path) -> None:
-        self._lock = filelock.FileLock(file, thread_local=False)
+        self._lock = Lock(file)
 
     def acquire(self) -> bool:
-        with suppress(filelock.Timeout):
-            self._lock.acquire(timeout=0)
-        return self._lock.is_locked
+        return self._lock.acquire(wait=False)
 
     def renew(self) -> None:
         """Do nothing: it lasts as long as its process."""

@@ -18,6 +18,7 @@ from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from tlm_search.files import write_text
 from tlm_search.search.driver import Driver
 from tlm_search.search.helping import Help
 from tlm_search.search.interrupts import Interrupts
@@ -70,8 +71,7 @@ class Hooks:
         """Tell the driver that a worker died, with what Ray knows of it."""
         with self._writing():
             if text:
-                self._logs.mkdir(parents=True, exist_ok=True)
-                (self._logs / f"worker-{key}.txt").write_text(text)
+                write_text(self._logs / f"worker-{key}.txt", text)
             failure = _broken_environment(text)
             if failure is None:
                 self._driver.on_lost(key, _reason(text))

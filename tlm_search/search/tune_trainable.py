@@ -14,6 +14,7 @@ from ray import tune
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import StoreError, TrainingError, UserError
+from tlm_search.files import write_text
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer
@@ -99,8 +100,7 @@ class CommitteeTrial(tune.Trainable):
         where = logs / f"{self._job.title.replace(' ', '-')}.txt"
         text = "".join(traceback.format_exception(error))
         try:
-            where.parent.mkdir(parents=True, exist_ok=True)
-            where.write_text(text)
+            write_text(where, text)
             if (remote := remote_at(where.parent)) is not None:
                 remote.write(where.name, text.encode())
         except (OSError, StoreError):

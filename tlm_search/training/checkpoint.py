@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tlm_search.files import beside, put
 from tlm_search.training.batches import Orders
 
 _PATTERN = "checkpoint-*.safetensors"
@@ -148,16 +148,11 @@ class Checkpoint:
 
     def _replace(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         older = list(self.folder.glob(_PATTERN))
-        unfinished = self.folder / f".checkpoint.{os.getpid()}"
-        try:
+        with beside(self.folder / "checkpoint") as unfinished:
             # Straight from where they lie: a copy in memory would be as large as the training itself.
             save_file(tensors, unfinished, metadata)
             new = self.folder / f"checkpoint-{_sha256(unfinished)}.safetensors"
-            with unfinished.open("rb") as file:
-                os.fsync(file.fileno())
-            unfinished.replace(new)
-        finally:
-            unfinished.unlink(missing_ok=True)
+            put(unfinished, new)
         for path in older:
             if path != new:
                 path.unlink(missing_ok=True)

@@ -121,7 +121,7 @@ def test_a_bad_task_costs_nothing(tmp_path: Path, space_of: SpaceOf) -> None:
 
 def test_a_store_that_cannot_be_written(tmp_path: Path, space_of: SpaceOf) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StoreError, match="cannot write"):
+    with pytest.raises(StoreError, match="cannot be written"):
         prepare(space_of(), tmp_path / "file" / "store")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tlm_search.errors import StoreError
+from tlm_search.files import HeldError
 from tlm_search.members.store import Store
-from tlm_search.remote.lease import HeldError
 
 DIGEST = "0123abcd"
 DOCUMENT = {"metrics": {"accuracy": 0.5}, "seconds": 4.0, "labels": ["a", "b"]}

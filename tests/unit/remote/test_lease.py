@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from tlm_search.remote.lease import HeldError, Lease, Timing
+from tlm_search.files import HeldError
+from tlm_search.remote.lease import Lease, Timing
 from tlm_search.remote.remote import Remote
 
 QUICK = Timing(lease=0.3, renew=0.02, look=0.01)
