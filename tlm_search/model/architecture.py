@@ -1,4 +1,4 @@
-"""The shape of a member, and what follows from it: parameters and floating-point operations. No torch here."""
+"""The shape of a member, its parameters and floating-point operations. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Architecture:
 
     @property
     def weighted_layers(self) -> int:
-        """How many layers have weights; layer i has those of layer i modulo this."""
+        """The number of layers with weights of their own; layer i uses those of layer i modulo this number."""
         return 1 if self.shared_layers else self.depth
 
     @property
     def is_bert(self) -> bool:
-        """Whether BERT as ``transformers`` has it computes the same."""
+        """Whether BERT in ``transformers`` can compute this shape."""
         return not self.convolution_layers and self.normalisation == "post"
 
     @classmethod
@@ -60,7 +60,7 @@ class Architecture:
             vocabulary=vocabulary,
             positions=positions,
             convolution_layers=layers,
-            # Without a convolution its kernel and channels mean nothing: one shape, one digest.
+            # Without a convolution, kernel and channels have no meaning: one shape has one digest.
             kernel=(int(tokens), int(across)) if layers else (3, 3),
             channels=int(settings["convolution_channels"]) if layers else 0,
             normalisation=str(settings["normalisation"]),
@@ -80,7 +80,7 @@ class Architecture:
         return embeddings + self.weighted_layers * layer + last + self._convolution_parameters()
 
     def pooled_width(self, pooling: str) -> int:
-        """Return the size of what the pooler reads: of ``spans`` the means side by side."""
+        """Return the size of the pooler's input; for ``spans`` the means of all spans are concatenated."""
         return self.width * (SPANS if pooling == "spans" else 1)
 
     def classifier_parameters(self, labels: int, *, pooling: str = "cls") -> int:
@@ -93,8 +93,8 @@ class Architecture:
 
         A multiply-add is 2. ``scored`` positions pass through the masked-language-model head, which scores ``words``,
         by default the whole vocabulary (Kaplan et al. 2020, appendix B, with the attention products and the head
-        counted in full). Every layer counts for every token, also
-        where the engine computes the last one only for what is read of it.
+        counted in full). Every layer counts for every token, although the
+        engine computes the last layer only where its output is read.
         """
         h, f = self.width, self.feed_forward
         layer = 2 * (4 * h * h + 2 * h * f) + 4 * tokens * h
@@ -104,7 +104,7 @@ class Architecture:
     def serving_flops(self, tokens: float, *, pooling: str) -> float:
         """Floating-point operations of the encoder for one answer, as ``tlm_search.model.inference`` computes it.
 
-        With ``cls`` pooling the last layer is computed for the first of the ``tokens`` alone, without keys and values.
+        With ``cls`` pooling the last layer is computed for the first token alone, without keys and values.
         """
         if pooling != "cls":
             return self.forward_flops(tokens)

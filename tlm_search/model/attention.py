@@ -1,4 +1,4 @@
-"""Attention of stacked members: for all tokens, or for the few whose states are read of the last layer."""
+"""Attention of stacked members: for all tokens, or only for the tokens of the last layer that are read."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ UNITS_PER_QUERY = 4
 def attend(
     weights: Weights, name: str, architecture: Architecture, hidden: Tensor, tokens: Tokens, mask: Tensor | None
 ) -> Tensor:
-    """Return what attention mixes for all ``hidden`` states, ``(K, rows x length, width)``.
+    """Return the attention output of all ``hidden`` states, ``(K, rows x length, width)``.
 
-    ``mask`` bool ``(K x rows, 1, length, length)`` says what each one sees, None all.
+    ``mask`` bool ``(K x rows, 1, length, length)`` says which tokens each one sees; None means all.
     """
     members, rows, length = tokens.ids.shape
     shape = (members * rows, length, 3, architecture.heads, architecture.head_size)
@@ -34,7 +34,7 @@ def attend(
 def attend_from(
     weights: Weights, name: str, architecture: Architecture, hidden: Tensor, tokens: Tokens, read: Read
 ) -> Tensor:
-    """Return what attention mixes for the places that are ``read``, ``(K, n, width)``, from all ``hidden`` states."""
+    """Return the attention output at the places that are ``read``, ``(K, n, width)``, from all ``hidden`` states."""
     members, rows, length = tokens.ids.shape
     asking = gather(hidden, read.grid.flatten(1)).view(*read.grid.shape, architecture.width)
     few = read.grid.shape[-1] * UNITS_PER_QUERY <= architecture.head_size
@@ -48,7 +48,7 @@ def _attend_with_keys(
     weights: Weights, name: str, architecture: Architecture, asking: Tensor, hidden: Tensor, mask: Tensor | None
 ) -> Tensor:
     width, heads = architecture.width, (architecture.heads, architecture.head_size)
-    # split, not slices, whose gradients would be two copies with zeros.
+    # split, not slices: the gradients of slices would be two copies with zeros.
     of_query, of_both = torch.split(weights[f"{name}.attention.qkv.weight"], [width, 2 * width], dim=1)
     query_bias, both_bias = torch.split(weights[f"{name}.attention.qkv.bias"], [width, 2 * width], dim=1)
     query = affine(asking.flatten(1, 2), of_query, query_bias).view(-1, asking.shape[2], *heads).transpose(1, 2)
@@ -60,12 +60,12 @@ def _attend_with_keys(
 def attend_without_keys(
     weights: Weights, name: str, architecture: Architecture, asking: Tensor, hidden: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """Return what attention mixes for ``asking`` ``(K, rows, q, width)`` from ``hidden`` ``(K, rows, length, width)``.
+    """Return the attention output of ``asking`` ``(K, rows, q, width)`` over ``hidden`` ``(K, rows, length, width)``.
 
-    ``mask`` bool ``(K x rows, 1, q, length)`` says what each one sees, None all. For the few queries q of a row neither
-    keys nor values are needed: the scores q (W x + b) are (q W) x plus what is equal for all tokens, and the mean of
-    the values is the value of the mean. That takes 2 x heads x q multiply-adds a token and unit of width, instead of
-    2 x width.
+    ``mask`` bool ``(K x rows, 1, q, length)`` says which tokens each query sees; None means all. A few queries q per
+    row need neither keys nor values: the scores q (W x + b) equal (q W) x plus a constant over the tokens, and the mean
+    of the values is the value of the mean. This takes 2 x heads x q multiply-adds per token and unit of width, instead
+    of 2 x width.
     """
     members, rows, count, width = asking.shape
     heads, size = architecture.heads, architecture.head_size

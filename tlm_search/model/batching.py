@@ -1,4 +1,4 @@
-"""Texts that are only answered: those of like length in one forward pass, as padded rows."""
+"""Padded batches for inference: texts of similar length share a forward pass."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BATCH_TOKENS = 2048
 
 
 def batches(lengths: NDArray[np.int64], *, tokens: int = BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:
-    """Yield the texts of each forward pass, those of like length together, at most ``tokens`` with their padding."""
+    """Yield the texts of each forward pass: similar lengths together, at most ``tokens`` tokens with padding."""
     order = np.argsort(lengths, kind="stable")
     first = 0
     while first < len(order):
-        # Sorted: the last text of a batch is its longest.
+        # The texts are sorted: the last of a batch is its longest.
         sizes = np.maximum(1, lengths[order[first : first + tokens]])
         count = max(1, int(np.searchsorted(sizes * np.arange(1, len(sizes) + 1), tokens, side="right")))
         yield order[first : first + count]
@@ -40,7 +40,7 @@ class Rows(NamedTuple):
     segments: NDArray[np.int64] | None
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the same as tensors."""
+        """Return the rows as tensors."""
         segments = None if self.segments is None else torch.from_numpy(self.segments)
         return torch.from_numpy(self.ids), torch.from_numpy(self.mask), segments
 

@@ -2,14 +2,14 @@
 
 Every weight has a leading member dimension: a linear layer is ``(K, out, in)``, an embedding ``(K, rows, width)``. The
 members never mix: member k of a stack computes what it would compute alone. K = 1 takes the plain kernels, which are
-faster than batched ones of batch 1. Weights stay in fp32; activations have the ``precision`` that ``encode`` is given,
-and each layer rounds its weights to that of its input.
+faster than batched ones of batch 1. Weights stay in fp32. ``encode`` is given the ``precision`` of the activations, and
+each layer rounds its weights to the precision of its input.
 
-The mathematics is that of BERT (Devlin et al. 2019) as ``transformers`` has it: post-norm layers, learned positions,
-exact GELU, output embeddings tied to the input's. Where it is asked for, layers are pre-norm with a last norm behind
-them (Xiong et al. 2020, arXiv 2002.04745), or share one set of weights (Lan et al. 2020, arXiv 1909.11942). Dropout
-acts on the embeddings and on the outputs of attention, feed-forward and pooler, not on attention probabilities, where
-it would forbid the fused kernels.
+The model is BERT (Devlin et al. 2019) as in ``transformers``: post-norm layers, learned positions, exact GELU, tied
+input and output embeddings. Optionally, layers are pre-norm with a final norm (Xiong et al. 2020, arXiv 2002.04745), or
+share one set of weights (Lan et al. 2020, arXiv 1909.11942). Dropout acts on the embeddings and on the outputs of
+attention, feed-forward and pooler. It does not act on attention probabilities, because the fused kernels do not allow
+it.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def encode(
     training: bool = False,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return hidden states of the last layer in ``precision``: those ``read``, ``(K, n, width)``, or all.
+    """Return the hidden states of the last layer in ``precision``: those ``read``, ``(K, n, width)``, or all.
 
-    What is not read is not computed. ``lookup`` is how words are looked up, where it is not the plain way.
+    States that are not read are not computed. ``lookup`` replaces the plain lookup of words.
     In ``training`` the convolutions' batch norm takes the batch's statistics, otherwise the running ones.
     """
     drop = dropout or _keep
@@ -80,7 +80,7 @@ def mlm_logits(weights: Weights, hidden: Tensor) -> Tensor:
 
 
 def mlm_transform(weights: Weights, hidden: Tensor) -> Tensor:
-    """Return what the head's output layer reads, ``(K, n, width)``."""
+    """Return the input of the head's output layer, ``(K, n, width)``."""
     return normalise(F.gelu(linear(hidden, weights, "mlm.transform")), weights, "mlm.norm")
 
 
@@ -98,9 +98,9 @@ def class_logits(
 ) -> Tensor:
     """Return class logits ``(K, texts, labels)`` of the texts that begin at ``starts``.
 
-    ``pooling`` is ``cls`` (the first token), ``mean`` (of the text's tokens) or ``spans`` (the means of those that the
-    ``markers`` tell, side by side); all pass through BERT's pooler, a linear layer and tanh. The rest is as in
-    ``encode``.
+    ``pooling`` is ``cls`` (the first token), ``mean`` (of the text's tokens) or ``spans`` (the means of the spans that
+    ``markers`` define, concatenated). All pass through BERT's pooler, a linear layer and tanh. The other arguments are
+    those of ``encode``.
     """
     read = starts if pooling == "cls" else None
     hidden = encode(
@@ -128,7 +128,7 @@ def _embed(weights: Weights, tokens: Tokens, lookup: Lookup) -> Tensor:
 
 
 def _text_means(hidden: Tensor, tokens: Tokens, starts: Read) -> Tensor:
-    """Return the mean over each text's tokens, ``(K, texts, width)``: those that its first token sees."""
+    """Return the mean over the tokens of each text, ``(K, texts, width)``: the tokens that its first token sees."""
     members, rows, length = tokens.ids.shape
     states, mask = hidden.view(members * rows, length, -1), starts.sees(tokens)
     if mask is None:
@@ -140,7 +140,7 @@ def _text_means(hidden: Tensor, tokens: Tokens, starts: Read) -> Tensor:
 
 
 def _span_means(hidden: Tensor, tokens: Tokens, starts: Read, markers: Markers) -> Tensor:
-    """Return the means over each text's spans side by side, ``(K, texts, 6 x width)``."""
+    """Return the means over the spans of each text, concatenated: ``(K, texts, 6 x width)``."""
     members, rows, length = tokens.ids.shape
     states, mask = hidden.view(members * rows, length, -1), starts.sees(tokens)
     # (K x rows, texts of a row, 6, length)

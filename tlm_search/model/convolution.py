@@ -1,11 +1,11 @@
 """The convolution front end of the BERT-1 variants (arXiv 2507.14871): an extra first layer before the transformer.
 
-The embeddings of a text are one image of one channel, tokens x width. Then n times [convolution 'same', batch norm,
-GELU], a 1x1 convolution back to one channel, batch norm, GELU. No residual, and padding is part of the image: every
-text is padded to the full length, so that its result does not depend on its neighbours. In training, on a GPU, and
-where many texts are answered, channels lie last in memory, as vector units and tensor cores take them, and members
-follow each other; elsewhere K members are K groups of one convolution. The convolutions have no bias: the batch norm
-behind them removes it, and Adam would make its gradient, which is rounding, into a drift of the running mean.
+The embeddings of a text are an image of one channel, tokens x width. Then come n times [convolution 'same', batch norm,
+GELU], a 1x1 convolution back to one channel, batch norm and GELU. There is no residual. Padding is part of the image,
+so every text is padded to the full length, and its result does not depend on its neighbours. In training, on a GPU, and
+for many texts, channels are last in memory, which suits vector units and tensor cores, and members are computed one
+after another. Elsewhere K members are K groups of one convolution. The convolutions have no bias: the batch norm after
+them removes it, and Adam would turn the rounding errors of its gradient into a drift of the running mean.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def forward(image: Tensor, weights: dict[str, Tensor], architecture: Architectur
 
 
 def folded(weights: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """Return one member's weights for many texts at once: each batch norm is part of its convolution.
+    """Return one member's weights for inference on many texts, with each batch norm folded into its convolution.
 
-    With the running statistics it is a scale and a shift of each channel; ``forward`` then has channels last.
+    With running statistics a batch norm is a scale and a shift of each channel; ``forward`` then has channels last.
     """
     kernels, biases = {}, {}
     for layer in range(architecture.convolution_layers + 1):
@@ -88,7 +88,7 @@ def _gelu_of_channels_last(value: Tensor) -> Tensor:
 
 
 def _convolved(image: Tensor, kernel: Tensor, *, groups: int, bias: Tensor | None = None) -> Tensor:
-    """Convolve as 'same' does; torch's own warns on even kernels, for which it makes a copy too."""
+    """Convolve with 'same' padding. Torch's own warns about even kernels, and copies its input for them."""
     high, wide = kernel.shape[2] - 1, kernel.shape[3] - 1
     padding = (high // 2, wide // 2)
     if high % 2 or wide % 2:

@@ -1,7 +1,7 @@
-"""How much memory training takes, before it is begun: an estimate from the shapes alone. No torch here.
+"""Estimate the memory of a training from its shapes alone. This module does not import torch.
 
-``benchmarks/growth.py`` measures beside it. It is meant to be a little too high rather than too low; what trials then
-take corrects it (``tlm_search.search.shares``).
+The estimate should be a little too high rather than too low. ``benchmarks/growth.py`` compares it with measurements,
+and the memory that trials take corrects it (``tlm_search.search.shares``).
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ PROCESS_BYTES = 400e6  # an interpreter with torch, and what its kernels take at
 
 
 class Phase(NamedTuple):
-    """A phase of training: ``texts`` of a batch, the share of their tokens that is ``scored``, and among which words.
+    """A phase of training: ``texts`` per batch, and the share of their tokens that is ``scored``.
 
-    With a ``sampled`` softmax the words are those that the batch scores. ``pooled`` is how many means the pooler reads.
+    With a ``sampled`` softmax the head scores only the words of the batch. ``pooled`` is the number of means that the
+    pooler reads.
     """
 
     texts: int
@@ -50,7 +51,7 @@ class Phase(NamedTuple):
         return self.texts * shape.forward_flops(shape.positions, scored=scored, words=self.words(shape))
 
     def words(self, shape: Architecture) -> float:
-        """Return how many words the head scores at most for each token."""
+        """Return the largest number of words that the head scores for a token."""
         scored = self.scored * self.texts * shape.positions
         return min(scored, shape.vocabulary) if self.sampled else shape.vocabulary
 
@@ -60,7 +61,7 @@ def stack_bytes(
 ) -> float:
     """Return the bytes that training ``members`` with complete ``settings`` adds to a process, or takes of a GPU.
 
-    ``pieces`` are those that a batch is computed in where memory is short.
+    ``pieces`` is the number of parts in which a batch is computed.
     """
     shape = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
     return max(
@@ -70,7 +71,7 @@ def stack_bytes(
 
 
 def phases_of_settings(settings: Mapping[str, Value]) -> list[Phase]:
-    """Return what the members of complete ``settings`` are trained in, students too, the pre-training last."""
+    """Return the phases of training of complete ``settings``, with those of students; pre-training is last."""
     phases = [Phase.finetuning(int(settings["finetune_batch_size"]), str(settings["pooling"]))]
     if settings["self_training"]:
         phases.append(Phase.finetuning(int(settings["student_batch_size"]), str(settings["pooling"])))
@@ -89,7 +90,7 @@ def counting_bytes(settings: Mapping[str, Value], *, vocabulary: int) -> float:
 
 
 def members_that_fit(shape: Architecture, phases: Sequence[Phase], *, memory: float, most: int) -> int:
-    """Return how many stacked members, at least 1 and at most so many, ``memory`` bytes hold in training."""
+    """Return how many of ``members`` can be stacked in ``memory`` bytes; at least 1."""
 
     def fits(members: int) -> bool:
         sizes = (_phase_bytes(shape, phase, members=members) for phase in phases)

@@ -1,8 +1,8 @@
-"""Weights of one member to and from the names of ``transformers``' BERT, so that either side loads the other's.
+"""Convert the weights of one member to and from the names of ``transformers``' BERT.
 
-A member's file in the store carries these names: where ``Architecture.is_bert`` and each layer has its own weights, it
-is a ``BertForMaskedLM`` or ``BertForSequenceClassification`` as it lies. Weights that layers share stand there once, as
-layer 0. The convolution's weights keep their own names (``convolution.*``).
+A member's file in the store has these names. With ``Architecture.is_bert``, and if each layer has its own weights, the
+file is a ``BertForMaskedLM`` or ``BertForSequenceClassification``. Weights that layers share are stored once, as layer
+0. The weights of a convolution have names of their own (``convolution.*``).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Value = TypeVar("Value")
 
 
 def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return one member's weights (no member dimension) under ``transformers``' names; tied weights stand once."""
+    """Return one member's weights (no member dimension) under ``transformers``' names; tied weights once."""
     renamed: dict[str, Tensor] = {}
     for ours, theirs in _names(weights):
         if isinstance(theirs, str):
@@ -54,7 +54,7 @@ def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_transformers(state: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """Return one member's weights from a state of ``transformers``; what it does not hold (a head) is left out.
+    """Return one member's weights from a state of ``transformers``. A head that the state lacks is left out.
 
     Raises:
         ValueError: the state is not of this architecture.
@@ -79,7 +79,7 @@ def from_transformers(state: Mapping[str, Tensor], architecture: Architecture) -
 
 
 def with_every_layer(state: Mapping[str, Value], architecture: Architecture) -> dict[str, Value]:
-    """Return a member's state under ``transformers``' names with every layer, those that share weights too."""
+    """Return a member's state under ``transformers``' names, with shared weights repeated for every layer."""
     repeated = {
         name.replace(_SHARED, f"bert.encoder.layer.{layer}.", 1): value
         for layer in range(1, architecture.depth if architecture.shared_layers else 1)

@@ -1,12 +1,12 @@
-"""Stacked members that only answer: rows of one text each, and no work whose result nobody reads.
+"""Inference of stacked members: one text per row, and only the work whose result is read.
 
-The same mathematics as ``tlm_search.model.bert`` without dropout, in a form that ONNX can trace. With [CLS] pooling the
-last layer is computed for the first token alone, whose one query makes keys and values unnecessary: the layer costs
-2 x heads x width multiply-adds a token instead of 12 x width^2.
+This is ``tlm_search.model.bert`` without dropout, in a form that ONNX can trace. With [CLS] pooling the last layer is
+computed for the first token alone. Its single query needs neither keys nor values, so the layer costs 2 x heads x width
+multiply-adds per token instead of 12 x width^2.
 
-Where every token counts, the queries, keys and values of the first layer can be looked up: what enters it is the layer
-norm of a word and a place, and but for the norm's scale, one number a token, a linear layer of that is the sum of what
-it makes of the word and of the place. That is a quarter of the products of a layer.
+With other pooling, the queries, keys and values of the first layer can be looked up. The layer's input is the layer
+norm of a word plus a position. Up to the norm's scale, one number per token, a linear layer of it is the sum of a term
+of the word and a term of the position, and both are tables. This saves a quarter of the products of a layer.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def member_logits(
 ) -> Tensor:
     """Return the class logits ``(K, texts, labels)`` of K members for the same texts.
 
-    ``ids`` int64 ``(texts, length)`` are padded on the right; ``mask`` bool of the same shape says which are tokens,
-    None that all are. What stands behind the tokens never changes an answer. ``markers`` are for the pooling ``spans``.
-    ``types`` int64 of that shape are 1 for the tokens of the second text of a pair, else 0; None where all are 0.
+    ``ids`` int64 ``(texts, length)`` are padded on the right. ``mask`` bool of the same shape says which are tokens;
+    None means all. Padding never changes an answer. ``markers`` are for the pooling ``spans``. ``types`` int64 of that
+    shape are 1 for the tokens of the second text of a pair, else 0; None means all 0.
     """
     if architecture.convolution_layers:
         if types is not None:
@@ -74,14 +74,14 @@ def vote(logits: Tensor) -> Tensor:
 
 
 def split(weights: Mapping[str, Tensor], architecture: Architecture) -> list[Weights]:
-    """Return each member's own weights, with a member dimension of 1, as many texts are answered with them."""
+    """Return the weights of each member alone, with a member dimension of 1, prepared for many texts."""
     members = next(iter(weights.values())).shape[0]
     alone = [{name: value[k : k + 1] for name, value in weights.items()} for k in range(members)]
     return [convolution.folded(one, architecture) for one in alone] if architecture.convolution_layers else alone
 
 
 def lookup_bytes(architecture: Architecture, *, pooling: str) -> int:
-    """Return the bytes that ``with_lookup`` adds to a member; 0 where there is nothing to look up."""
+    """Return the bytes that ``with_lookup`` adds to a member; 0 if it adds no tables."""
     whole_layers = architecture.depth - 1 if pooling == "cls" else architecture.depth
     if not whole_layers or not architecture.is_bert:
         return 0
@@ -89,15 +89,15 @@ def lookup_bytes(architecture: Architecture, *, pooling: str) -> int:
 
 
 def is_lookup_worth(architecture: Architecture, *, members: int, tokens: int, pooling: str) -> bool:
-    """Say whether looking the first layer up is worth its tables: for more tokens than these have rows."""
+    """Return whether the tables of the first layer pay: for more tokens than the tables have rows."""
     size = members * lookup_bytes(architecture, pooling=pooling)
     return tokens > architecture.vocabulary and 0 < size <= LOOKUP_BYTES
 
 
 def with_lookup(weights: Weights) -> Weights:
-    """Return one member's weights with what the first layer makes of each word and of each place.
+    """Return one member's weights with tables of the first layer's projections of each word and each position.
 
-    That costs as much as the projection of as many tokens as there are words.
+    This costs as much as projecting one token for each word of the vocabulary.
     """
     scale, shift = weights["embeddings.norm.weight"], weights["embeddings.norm.bias"]
     projection = weights["layers.0.attention.qkv.weight"].transpose(1, 2)
@@ -181,7 +181,7 @@ def _first(weights: Weights, name: str, architecture: Architecture, hidden: Tens
 
 
 def _rest(weights: Weights, name: str, architecture: Architecture, hidden: Tensor, mixed: Tensor) -> Tensor:
-    """Return what a layer makes of ``hidden`` ``(K, n, width)`` and what its attention ``mixed`` from the values."""
+    """Return the output of a layer for ``hidden`` ``(K, n, width)`` and the output ``mixed`` of its attention."""
     seen = linear(mixed, weights, f"{name}.attention.out")
     hidden = behind(hidden + seen, weights, architecture, f"{name}.attention.norm")
     read = before(hidden, weights, architecture, f"{name}.norm")

@@ -1,4 +1,4 @@
-"""How long a committee takes to answer, measured on this machine."""
+"""Measure how long a committee takes to answer on this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Answer = Callable[[], object]
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one call: the median, and what 95 of 100 calls do not exceed."""
+    """Milliseconds of one call: the median and the 95th percentile."""
 
     p50_ms: float
     p95_ms: float
@@ -114,10 +114,10 @@ def committee_answer(
 def transformers_answer(
     architecture: Architecture, *, labels: int, attention: Literal["eager", "sdpa"], texts: int = 1, device: str = "cpu"
 ) -> Callable[[], Tensor]:
-    """Return the same call on one classifier as plain ``transformers`` has it.
+    """Return the same call for one classifier in plain ``transformers``.
 
     Raises:
-        ValueError: the architecture has a convolution, which ``transformers`` has not.
+        ValueError: the architecture has a convolution, which ``transformers`` does not have.
     """
     if architecture.convolution_layers:
         raise ValueError("transformers has no BERT with a convolution")
@@ -143,7 +143,7 @@ def _timed_ms(answer: Answer) -> float:
 
 
 def machine(device: str = "cpu") -> dict[str, object]:
-    """Name what a latency was measured on: processor or GPU, threads, torch."""
+    """Return the hardware and software of a measurement: processor or GPU, threads, torch."""
     name = torch.cuda.get_device_name() if device != "cpu" else _processor()
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
 

@@ -1,4 +1,4 @@
-"""Linear layers and layer norms of stacked members, which never mix."""
+"""Linear layers and layer norms of stacked members."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def affine(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return ``value @ weight.T + bias`` of each member, in the precision of ``value`` ``(K, n, in)``."""
     weight, bias = _rounded(weight, value.dtype), bias.to(value.dtype)
     if weight.shape[0] == 1:
-        # squeeze, not [0]: the gradient of an index is a zeroed copy.
+        # squeeze, not [0]: the gradient of an index is a copy filled with zeros.
         return F.linear(value.squeeze(0), weight.squeeze(0), bias.squeeze(0)).unsqueeze(0)
     if not torch.is_grad_enabled():  # for one text, calling _Stacked takes a quarter as long as the product
         return _product(value, weight, bias)
@@ -36,7 +36,7 @@ def _product(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class _Stacked(torch.autograd.Function):
-    """A linear layer of several members, whose gradients come in the order of memory, as the fused optimiser reads."""
+    """A linear layer of several members with contiguous gradients, as the fused optimiser reads them."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -77,10 +77,10 @@ def normalise(value: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor
 
 
 def before(value: Tensor, weights: Mapping[str, Tensor], architecture: Architecture, name: str) -> Tensor:
-    """Return what attention, a feed-forward or a head reads of ``value``: normalised where layers are pre-norm."""
+    """Return the input of attention, feed-forward or a head: ``value``, normalised if layers are pre-norm."""
     return normalise(value, weights, name) if architecture.normalisation == "pre" else value
 
 
 def behind(value: Tensor, weights: Mapping[str, Tensor], architecture: Architecture, name: str) -> Tensor:
-    """Return what attention or a feed-forward leaves of ``value``: normalised where layers are post-norm."""
+    """Return the output of attention or feed-forward: ``value``, normalised if layers are post-norm."""
     return normalise(value, weights, name) if architecture.normalisation == "post" else value

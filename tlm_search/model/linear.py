@@ -1,10 +1,10 @@
-"""A linear classifier on words (TF-IDF) as tensors, which answers from token ids alone: the same as scikit-learn's.
+"""A linear classifier on words (TF-IDF) as tensors. From token ids it gives the same answers as scikit-learn.
 
-A word is put together from its tokens; words of one character count for nothing. Its key is a polynomial of its
-characters modulo 2^64, so that it does not matter into which tokens it was cut. Two words of a vocabulary have the same
-key with a probability of about 2^-60. Terms are words and, where the model has them, pairs of words that follow each
-other. They are looked up in buckets of their last bits, and counted by comparing all terms of a text and a kind with
-each other: no loop over texts, so that it can be traced.
+A word is put together from its tokens; words of one character are left out. The key of a word is a polynomial of its
+characters modulo 2^64, so it does not depend on how the word was cut into tokens. Two words of a vocabulary have the
+same key with a probability of about 2^-60. Terms are words and, in some models, pairs of adjacent words. A term is
+looked up in a bucket by its last bits. Terms are counted by comparing all terms of a text with each other, without a
+loop over texts, so that the model can be traced.
 
 The tensors:
 
@@ -50,7 +50,7 @@ _TINY = 1e-30
 def term_tables(
     pieces: Pieces, *, pairs: bool, markers: Markers | None = None, two_texts: bool = False
 ) -> LinearWeights:
-    """Return the tensors that ``term_keys`` takes: those that the vocabulary gives.
+    """Return the tensors for ``term_keys``, made from the vocabulary.
 
     With ``pairs`` of words, and with roles where there are ``markers`` or ``two_texts`` are read as a pair.
     """
@@ -76,7 +76,7 @@ def with_terms(
     coefficients: NDArray[np.floating],
     intercept: NDArray[np.floating],
 ) -> LinearWeights:
-    """Return the tensors of a model whose terms have these different ``keys``.
+    """Return the tensors of a model whose terms have these distinct ``keys``.
 
     ``idf`` is ``(terms,)``, ``coefficients`` ``(terms, labels)``, ``intercept`` ``(labels,)``.
     """
@@ -106,15 +106,15 @@ def term_keys(
 ) -> tuple[Tensor, Tensor]:
     """Return the keys of the terms of each text, int64 ``(texts, kinds, length)``, and which of them are terms, bool.
 
-    ``ids`` int64 ``(texts, length)``; ``mask`` bool says which are tokens, None that all are; ``types`` int64 are 1 for
-    the tokens of the second text of a pair, None where there is none. Terms of different kinds are never the same:
-    words, words in each role, pairs.
+    ``ids`` are int64 ``(texts, length)``. ``mask`` bool says which are tokens; None means all. ``types`` int64 are 1
+    for the tokens of the second text of a pair; None if texts are no pairs. The kinds are words, words in each role,
+    and pairs of words; terms of different kinds never have the same key.
     """
     code, characters, begins = weights["pieces"][ids].unbind(-1)
     if mask is not None:
         characters = characters * mask
     within = (characters > 0).long()
-    # A token goes on with a word unless its mark says that it begins one, or one of the two is no part of a word.
+    # A token continues a word unless it is marked as a beginning, or one of the two is not part of a word.
     starts = 1 - within * F.pad(within[:, :-1], (1, 0)) * (1 - begins)
     word = starts.cumsum(1) - 1
     none = torch.zeros_like(ids)
@@ -125,7 +125,7 @@ def term_keys(
     terms, are_terms = [keys.unsqueeze(1)], [kept.unsqueeze(1)]
     if "roles" in weights:
         if "markers" in weights:
-            # Not the first span, which is the whole text.
+            # Without the first span, which is the whole text.
             spans = find_spans(ids, mask, cast(Markers, weights["markers"].unbind()))[:, 1:]
         else:
             second = none.bool() if types is None else types > 0
@@ -142,9 +142,9 @@ def term_keys(
 
 
 def _pairs(keys: Tensor, kept: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the keys of each two words that follow each other, ``(texts, length)``, and which of them there are.
+    """Return the keys of all pairs of adjacent words, ``(texts, length)``, and which of them exist.
 
-    Words that are not ``kept`` are passed over.
+    Words that are not ``kept`` are skipped.
     """
     packed = torch.zeros_like(keys).scatter_add(1, (kept.cumsum(1) - 1).clamp(min=0), keys * kept)
     number = torch.arange(1, 1 + keys.shape[1], device=keys.device)
@@ -157,20 +157,20 @@ def with_share(weights: LinearWeights, share: float) -> LinearWeights:
 
 
 def share_of(weights: LinearWeights) -> Tensor:
-    """Return the share ``()`` of the votes that a model has beside a committee's members."""
+    """Return the share ``()`` of a model in the votes of a committee."""
     return weights.get("share", torch.tensor(HALF))
 
 
 def mixture(members: Tensor, linear: Tensor, share: Tensor) -> Tensor:
-    """Return the logarithm of what ``members`` and a ``linear`` model say together, which has a ``share`` of the votes.
+    """Return the logarithm of the weighted mean of ``members`` and a ``linear`` model, whose weight is ``share``.
 
-    All are logarithms of probabilities, ``(texts, labels)``; the share is ``()``.
+    Both are logarithms of probabilities, ``(texts, labels)``; the share is ``()``.
     """
     return torch.logaddexp(members + (1 - share).log(), linear + share.log())
 
 
 def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
-    """Return tensors of these ``shapes`` by name, which hold nothing yet.
+    """Return tensors of these ``shapes`` by name, for a state to be loaded into.
 
     Raises:
         KeyError: a shape is missing.
@@ -180,10 +180,10 @@ def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
 
 
 def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None, types: Tensor | None = None) -> Tensor:
-    """Return the logarithms of the probabilities, ``(texts, labels)``; what is given is as in ``term_keys``.
+    """Return the logarithms of the probabilities, ``(texts, labels)``; the arguments are those of ``term_keys``.
 
-    What the value of a term is, scikit-learn's ``TfidfVectorizer(sublinear_tf=True)`` says: (1 + ln count) x idf,
-    divided by the length of the text's vector.
+    The value of a term is that of scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``: (1 + ln count) x idf, divided
+    by the length of the text's vector.
     """
     keys, are_terms = term_keys(weights, ids, mask, types)
     begin = weights["buckets"][keys & (weights["buckets"].shape[0] - 1)]
@@ -195,7 +195,7 @@ def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None, type
     count = same.sum(-1).flatten(1).clamp(min=1).to(weights["idf"].dtype)
     known, term = known.flatten(1), term.flatten(1)
     value = known * (1 + count.log()) * weights["idf"][term]
-    # Each of a term's occurrences stands for its part of the value.
+    # Each occurrence of a term gets its part of the value.
     share = value / count
     length = (value * share).sum(1, keepdim=True).sqrt().clamp(min=_TINY)
     scores = ((share / length).unsqueeze(1) @ weights["coefficients"][term]).squeeze(1) + weights["intercept"]
@@ -215,7 +215,7 @@ def _polynomial(text: str) -> int:
 
 
 def _random(number: int) -> int:
-    """Return a number without a pattern for each ``number``: SplitMix64 (Steele, Lea and Flood 2014)."""
+    """Return a hash of each ``number``: SplitMix64 (Steele, Lea and Flood 2014)."""
     state = (_SEED + number * 0x9E3779B97F4A7C15) % 2**64
     state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64

@@ -18,10 +18,9 @@ def mlm_losses(
 ) -> Tensor:
     """Return each member's sum of cross-entropies ``(K,)`` for its ``hidden`` states ``(K, n, width)``.
 
-    It is multiplied with the member's own of the ``shares`` ``(K,)``, such as one through the number of targets: there
-    are gradients of the sum of all members' losses as they are returned, and of no other function of them. ``targets``
-    ``(K, n)`` are UNSCORED where there is nothing to predict. ``words`` are those that looked up the tokens which
-    ``hidden`` comes from, if any did.
+    Each sum is multiplied by the member's own of the ``shares`` ``(K,)``, such as 1 / number of targets. Gradients
+    exist only for the plain sum of the returned losses. ``targets`` ``(K, n)`` are UNSCORED where nothing is predicted.
+    ``words`` is the object that looked up the tokens of ``hidden``, if one did.
     """
     head = (mlm_transform(weights, hidden), weights["embeddings.words"], weights["mlm.bias"])
     return linear_cross_entropy(*head, targets, shares, words)
@@ -30,9 +29,9 @@ def mlm_losses(
 def sampled_mlm_losses(
     weights: Weights, hidden: Tensor, targets: Tensor, shares: Tensor, candidates: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Return each member's sum of cross-entropies as ``mlm_losses`` does, over a few words instead of all.
+    """Return each member's sum of cross-entropies like ``mlm_losses``, over candidates instead of all words.
 
-    ``candidates`` are the ids ``(K, c)`` of these words and offsets ``(K, c)``, which are subtracted from their logits.
+    ``candidates`` are the ids ``(K, c)`` of words, and offsets ``(K, c)`` that are subtracted from their logits.
     ``targets`` ``(K, n)`` are indices of candidates, or UNSCORED.
     """
     ids, offsets = candidates
@@ -44,7 +43,7 @@ def sampled_mlm_losses(
 def class_losses(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return each member's sum of cross-entropies ``(K,)`` of ``logits`` ``(K, n, classes)``.
 
-    With ``weights`` ``(classes,)`` each is multiplied with that of its target.
+    With ``weights`` ``(classes,)`` each cross-entropy is multiplied by the weight of its target.
     """
     options: dict[str, Any] = {"ignore_index": UNSCORED, "reduction": "none"}
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), weight=weights, **options)

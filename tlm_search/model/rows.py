@@ -1,4 +1,4 @@
-"""Rows of tokens, each holding one or several texts, and the places in them whose last hidden states are read."""
+"""Rows of tokens with one or several texts each, and the places whose last hidden states are read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Tokens:
 
     ``ids``, ``positions`` and ``segments`` are int64 of shape ``(K, rows, length)``. A token sees the tokens of its row
     that have its segment number; segment 0 is padding. ``full`` says that each row is one text without padding.
-    ``sizes`` are the tokens of each member's own rows; the rest are empty rows, there for the companions. Where texts
-    are ``paired``, the positions of a second text are those of its tokens plus ``length``, the most that there are.
+    ``sizes`` are the tokens of each member's own rows; the other rows are empty, since other members have more. If
+    texts are ``paired``, the positions of a second text are shifted by ``length``, the number of positions of a row.
     """
 
     ids: Tensor
@@ -30,18 +30,18 @@ class Tokens:
     paired: bool = False
 
     def each(self, change: Change) -> Tokens:
-        """Return the rows with ``change`` made to each tensor."""
+        """Return the rows with ``change`` applied to each tensor."""
         ids, positions, segments = change(self.ids), change(self.positions), change(self.segments)
         return replace(self, ids=ids, positions=positions, segments=segments)
 
     def sees(self) -> Tensor | None:
-        """Return which token sees which, bool ``(K x rows, 1, length, length)``; None where all see all."""
+        """Return which token sees which, bool ``(K x rows, 1, length, length)``; None if all see all."""
         return None if self.full else _same(self.segments, self.segments)
 
 
 @dataclass(frozen=True)
 class Read:
-    """The places of a last layer that are read: nothing else of it need be computed.
+    """The places of the last layer that are read; only these are computed.
 
     ``places`` int64 ``(K, n)`` are among a member's ``rows x length`` tokens; of member k the first ``sizes[k]`` are
     its own, the rest fill up. Attention goes by rows: ``grid`` ``(K, rows, q)`` holds the places of each row, filled up
@@ -55,14 +55,14 @@ class Read:
 
     @classmethod
     def of(cls, places: Sequence[np.ndarray], *, rows: int, length: int, count: int | None = None) -> Read:
-        """Lay out each member's ``places``, filled up to ``count``, or to what the member with the most has."""
+        """Lay out each member's ``places``, padded to ``count``, or to the largest number of a member."""
         sizes = np.array([len(own) for own in places])
         everywhere = np.concatenate([own + member * rows * length for member, own in enumerate(places)])
         return cls.among(everywhere, sizes, rows=rows, length=length, count=count or max(1, int(sizes.max())))
 
     @classmethod
     def among(cls, places: np.ndarray, sizes: np.ndarray, *, rows: int, length: int, count: int) -> Read:
-        """Lay out ``places`` among all members' tokens, of which ``sizes`` are each one's, filled up to ``count``."""
+        """Lay out ``places`` among the tokens of all members, padded to ``count``; ``sizes`` is the number of each."""
         members = len(sizes)
         row, at = places // length, read_at(sizes, count)
         in_row = np.bincount(row, minlength=members * rows)
@@ -82,7 +82,7 @@ class Read:
         return cls(torch.from_numpy(stacked), tuple(sizes.tolist()), torch.from_numpy(grid), torch.from_numpy(slots))
 
     def each(self, change: Change) -> Read:
-        """Return the places with ``change`` made to each tensor."""
+        """Return the places with ``change`` applied to each tensor."""
         return Read(change(self.places), self.sizes, change(self.grid), change(self.slots))
 
     def sees(self, tokens: Tokens) -> Tensor | None:

@@ -1,7 +1,7 @@
 """The spans of a text with two marked entities, whose means a classifier reads side by side.
 
 Sources: Baldini Soares et al. 2019 (arXiv 1906.03158), entity markers; Wu and He 2019 (arXiv 1905.08284), R-BERT, which
-reads the means of the entities beside the sentence.
+reads the means of the entities and the sentence.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ AROUND = 4  # tokens to the left of the first entity, and to the right of the la
 def find_spans(ids: Tensor, mask: Tensor | None, markers: Markers) -> Tensor:
     """Return which tokens belong to each of six spans, bool ``(..., 6, length)``.
 
-    ``ids`` ``(..., length)`` are rows of tokens; ``mask`` bool ``(..., length)`` says which of a row are the text's
-    own, None that all are. Their leading dimensions may be any that broadcast, so that one row can hold several texts.
+    ``ids`` ``(..., length)`` are rows of tokens. ``mask`` bool ``(..., length)`` says which tokens of a row belong to
+    the text; None means all. Leading dimensions broadcast, so one row can hold several texts.
 
     The spans are the whole text, the head entity, the tail entity, the tokens between the two, four tokens to the left
-    of the first entity and four to the right of the last one. Either entity may come first. Markers belong to the whole
-    text alone. Where a span's marker is missing, as where a text is cut, the span is empty; of a marker that occurs
-    twice the first one counts.
+    of the first entity and four to the right of the last one. Either entity may come first. Markers belong only to the
+    whole text. If the marker of a span is missing, because the text was cut, the span is empty. If a marker occurs
+    twice, the first one counts.
     """
     mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     length = ids.shape[-1]
@@ -31,7 +31,7 @@ def find_spans(ids: Tensor, mask: Tensor | None, markers: Markers) -> Tensor:
     places = torch.arange(length, device=ids.device)
 
     def first(found: Tensor) -> Tensor:
-        """Return the first place that is ``found``, ``(..., 1)``; the length where none is."""
+        """Return the first place that is ``found``, ``(..., 1)``; the length if none is."""
         # Not where(), whose number would be copied to a GPU, which no graph can record.
         return places.masked_fill(~found, length).amin(-1, keepdim=True)
 
@@ -50,6 +50,6 @@ def find_spans(ids: Tensor, mask: Tensor | None, markers: Markers) -> Tensor:
 
 
 def span_shares(spans: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what each token contributes to the mean of its span: of an empty span nothing, so that its mean is 0."""
+    """Return the weight of each token in the mean of its span. The mean of an empty span is 0."""
     shares = spans.to(dtype)
     return shares / shares.sum(-1, keepdim=True).clamp(min=1)

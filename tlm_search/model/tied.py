@@ -1,9 +1,9 @@
-"""The table of words, which a member looks its tokens up in and multiplies with to predict the masked ones.
+"""The tied word table: tokens are looked up in it, and masked tokens are predicted by multiplying with it.
 
-The logits are the largest thing in the training of a tiny BERT. Their gradient is known as soon as they are, so both
-live only for as long as one block of rows takes, and no block has more than ``LOGITS_BYTES`` of them (as Wijmans et
-al. 2024, arXiv 2411.09009, do for large models on GPUs). The gradient of the table is next: it comes from both ends,
-and is summed where the head has left it instead of as two tables of which one is nearly empty.
+The logits are the largest tensor in the training of a tiny BERT. Their gradient is known as soon as they are, so both
+exist only for one block of rows, and no block has more than ``LOGITS_BYTES`` of them (as Wijmans et al. 2024, arXiv
+2411.09009, do for large models on GPUs). The gradient of the table is the next largest. It comes from both ends, and is
+summed in place instead of as two tables, one of them almost empty.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _EVEN = 8  # numbers of bf16 in 16 bytes
 
 
 class TiedWords:
-    """What one training keeps of its words: memory that each update uses again, where the allocator would not.
+    """The word table's memory in one training, reused by each update.
 
-    The gradient of the table lies there, too, until the next loss is computed. A GPU's allocator needs no help; and
-    what a graph writes to must be its own.
+    It also holds the gradient of the table until the next loss is computed. On a GPU nothing is reused: its allocator
+    needs no help, and a CUDA graph must own the memory that it writes.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -38,14 +38,13 @@ class TiedWords:
     def lookup(self, table: Tensor, ids: Tensor) -> Tensor:
         """Return the rows ``ids`` ``(K, n)`` of ``table`` ``(K, words, width)``: ``(K, n, width)``.
 
-        The gradient of the table waits for it: what they lead to has to be judged by ``linear_cross_entropy`` with the
-        same words.
+        The gradient of the table is completed by ``linear_cross_entropy``, which must be called with the same words.
         """
         apply: Callable[..., Tensor] = _Lookup.apply
         return apply(table, ids, self)
 
     def empty(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Return a tensor of ``shape`` with whatever is in it; the last one of this ``name`` is overwritten."""
+        """Return an uninitialised tensor of ``shape``; it overwrites the last one of this ``name``."""
         if not self._keeps:
             return torch.empty(*shape, dtype=like.dtype, device=like.device)
         size, held = math.prod(shape), self._held.get(name)
@@ -65,8 +64,9 @@ def linear_cross_entropy(
     """Return each member's sum of the cross-entropies of ``hidden @ table.T + bias``, times its share: ``(K,)``.
 
     ``hidden`` is ``(K, n, width)`` and decides the precision; ``targets`` ``(K, n)`` may be UNSCORED; ``shares`` are
-    ``(K,)``. Only of their plain sum are there gradients: with the shares in the small factors of the products, the
-    largest gradient is written once. That of the table waits for what ``words`` looked up, where they are given.
+    ``(K,)``. Gradients exist only for the plain sum of the losses: the shares go into the small factors of the
+    products, so that the largest gradient is written once. With ``words`` the gradient of the table also has that of
+    the lookup.
     """
     apply: Callable[..., Tensor] = _LinearCrossEntropy.apply
     return apply(hidden, table, bias, targets, shares, words)
@@ -102,7 +102,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx.deferred, words = words is not None, words or TiedWords(hidden.device.type)
         scored = (targets != UNSCORED).to(hidden.dtype)
         weights = (scored * shares[:, None])[..., None]
-        # Unscored rows are struck out of the small factors of each product, never of the logits.
+        # Unscored rows are zeroed in the small factor of each product, never in the logits.
         factors = torch.mul(hidden, weights, out=torch.empty_like(hidden))
         of_hidden, of_table, of_bias = torch.empty_like(hidden), words.new_gradient(table), torch.zeros_like(bias)
         chances = torch.empty(targets.shape, device=hidden.device)
@@ -110,7 +110,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for parts in zip(*given, chances, of_hidden, of_table, of_bias, strict=True):
             _score(_Member(*parts), words)
         ctx.gradients = of_hidden.mul_(weights), None if ctx.deferred else of_table, of_bias.mul_(shares[:, None])
-        # Not logsumexp, which takes ten times as long on a CPU; a loss above 87 is given as 87.
+        # Not logsumexp, which takes ten times as long on a CPU. A loss above 87 becomes 87.
         return -(chances.clamp_(min=_SMALLEST).log_() * weights[..., 0]).sum(1)
 
     @staticmethod
@@ -121,7 +121,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Member:
-    """One member's part of what is given, and of what is wanted: the chance of each target, and the gradients."""
+    """One member's inputs and outputs: the probability of each target, and the gradients."""
 
     hidden: Tensor
     table: Tensor
@@ -136,10 +136,10 @@ class _Member:
 
 
 def _score(own: _Member, words: TiedWords) -> None:
-    """Set what is wanted of a member; the gradient of its bias is zero before."""
+    """Compute the outputs of a member; the gradient of its bias must be zero before."""
     hidden, (count, width) = own.hidden, own.table.shape
     exact, step = own.table.dtype == hidden.dtype, max(1, LOGITS_BYTES // (4 * count))
-    # The fast kernels of a GPU take rows of whole 16 bytes only: words that nobody can say fill the table up.
+    # The fast kernels of a GPU take rows of whole 16 bytes only: pad the table with words of probability 0.
     unused = -count % _EVEN if hidden.is_cuda and not exact else 0
     table = own.table if exact else _copied(own.table, words.empty("table", (count + unused, width), hidden))
     offset = F.pad(own.bias.to(hidden.dtype), (0, unused), value=-math.inf)

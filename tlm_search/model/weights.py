@@ -1,7 +1,7 @@
-"""Fresh weights of members, one seed each, as BERT draws them.
+"""Initial weights of members, one seed each, drawn as BERT draws them.
 
-Normal with BERT's standard deviation at BERT's width, growing as 1 / sqrt(width) below it: at width 16 to 64 and 0.02
-the layers pass so little on that a [CLS] classifier cannot even fit its training split.
+They are normal, with BERT's standard deviation of 0.02 at BERT's width, and a larger one, as 1 / sqrt(width), below it.
+With 0.02 at widths from 16 to 64 the layers pass on so little that a [CLS] classifier cannot fit its training split.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def initial_weights(
 ) -> Weights:
     """Draw fresh encoders with masked-language-model heads, one per seed.
 
-    ``word_vectors`` ``(vocabulary, width)`` take the places of rows of the embedding tables, each member's turned by a
-    rotation of its own; where they are zero the fresh row stays.
+    ``word_vectors`` ``(vocabulary, width)`` replace rows of the embedding tables, rotated differently for each member.
+    A row of zeros leaves the random row.
     """
 
     def draw(seed: int) -> Weights:
         return _initial_member(architecture, torch.Generator().manual_seed(seed))
 
-    # A generator draws in one thread; the others draw other members meanwhile.
+    # A generator draws in one thread, so members are drawn in parallel.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         members = list(pool.map(draw, seeds))
     weights = {name: torch.stack([member[name] for member in members]) for name in members[0]}
@@ -47,16 +47,16 @@ def initial_weights(
 
 
 def place_table(weights: Weights) -> Tensor:
-    """Return what is added to a word in each place, ``(K, 2 x positions, width)``.
+    """Return the vector that is added to a word at each position, ``(K, 2 x positions, width)``.
 
-    Those of first segments, then those of second ones.
+    The positions of the first segment come before those of the second.
     """
     positions, types = weights["embeddings.positions"], weights["embeddings.types"]
     return torch.cat([positions + types[:, :1], positions + types[:, 1:]], dim=1)
 
 
 def rotation(width: int, seed: int) -> Tensor:
-    """Draw an orthogonal matrix ``(width, width)``, each equally likely (Mezzadri 2007, arXiv math-ph/0609050)."""
+    """Draw a uniform random orthogonal matrix ``(width, width)`` (Mezzadri 2007, arXiv math-ph/0609050)."""
     generator = torch.Generator().manual_seed(seed + 0x707)  # another stream than those of weights and classifiers
     drawn = torch.empty(width, width, dtype=torch.float64).normal_(generator=generator)
     basis, triangle = torch.linalg.qr(drawn)
@@ -71,7 +71,7 @@ def classifier_weights(
     width, pooled = architecture.width, architecture.pooled_width(pooling)
     members = []
     for seed in seeds:
-        # Another stream than the encoder's, so that the two do not share their first numbers.
+        # Another stream than the encoder's, so that they do not begin with the same numbers.
         generator = torch.Generator().manual_seed(seed + 0x5EED)
         members.append(
             {
@@ -114,7 +114,7 @@ def _initial_member(architecture: Architecture, generator: torch.Generator) -> W
 
 
 def initial_std(width: int) -> float:
-    """Return the standard deviation of fresh weights."""
+    """Return the standard deviation of initial weights."""
     return INITIAL_STD * math.sqrt(INITIAL_WIDTH / width)
 
 

@@ -1,7 +1,7 @@
 """A local folder as objects: files under names that hold their sha256, and an index, which is created last.
 
-So the first finished writer wins, and a later one never changes what it wrote; a reader sees all of a folder or
-nothing, and takes nothing that is not as it was written.
+The first writer to finish wins, and no later writer changes its files. A reader sees the whole folder or nothing, and
+checks every file against its sha256.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Files = Mapping[str, tuple[str, int]]
 
 
 class BrokenError(Exception):
-    """A folder is there, but not as it was written."""
+    """A folder exists and does not match its index."""
 
 
 def publish(remote: Remote, folder: Path) -> bool:
-    """Write the files of ``folder``; False when another writer was first, whose files stay.
+    """Write the files of ``folder``. Return False if another writer was first; its files stay.
 
     Raises:
         StoreError: the remote cannot be written.
@@ -41,12 +41,12 @@ def publish(remote: Remote, folder: Path) -> bool:
 
 
 def fetch(remote: Remote, target: Path) -> bool:
-    """Write the folder to the new local folder ``target``; False where there is none.
+    """Download the folder to the new local folder ``target``. Return False if the remote has none.
 
-    It appears whole or not at all; if another process was first, its folder stays.
+    ``target`` appears whole or not at all. If another process was first, its folder stays.
 
     Raises:
-        BrokenError: it is not as it was written.
+        BrokenError: a file does not match the index.
         StoreError: the remote cannot be read.
         OSError: ``target`` cannot be written.
     """
@@ -65,7 +65,7 @@ def fetch(remote: Remote, target: Path) -> bool:
 
 
 def remove(remote: Remote) -> None:
-    """Remove a folder, whole or not: its index first, so that no reader begins with it."""
+    """Remove a folder, whole or not. The index goes first, so that no reader begins with it."""
     remote.remove(INDEX, *remote.list())
 
 
@@ -92,7 +92,7 @@ def files_of(index: bytes) -> Files:
 
 
 def objects_of(files: Files) -> dict[str, str]:
-    """Return under which names the files are kept."""
+    """Return the names of the objects that hold the files."""
     return {name: _object(name, sha256) for name, (sha256, _) in files.items()}
 
 

@@ -1,4 +1,4 @@
-"""Something that is done every few seconds beside the work, such as a sign of life."""
+"""Repeat an action every few seconds while a block runs, such as a sign of life."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def repeated(act: Callable[[], bool], *, seconds: float, name: str, at_once: bool = False) -> Iterator[None]:
-    """Call ``act`` every so many ``seconds`` of the block, in a thread ``name``, for as long as it returns True.
+    """Call ``act`` every ``seconds`` while the block runs, in a thread called ``name``, until it returns False.
 
-    The first call is after the first ``seconds``, or ``at_once``.
+    The first call comes after ``seconds``, or immediately with ``at_once``.
     """
     ended = threading.Event()
 

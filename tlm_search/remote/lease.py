@@ -1,9 +1,9 @@
-"""The right to do something, kept in a remote: it ends by itself when its holder dies, whatever the clocks say.
+"""A lock in a remote that ends by itself when its holder dies. It needs no common clock.
 
-A lease is a row of numbered objects; who created the last one holds it. The holder rewrites its object every few
-seconds. Who waits watches that object by a clock of its own, and creates the next number once it says that it was
-released, or has not changed for the time of the lease. Creation is exclusive, so one waiter wins; a holder that was
-only slow sees the next number and knows that it has lost.
+A lease is a row of numbered objects. The process that created the last one holds the lease, and rewrites its object
+every few seconds. A waiting process watches that object by its own clock. It creates the next number when the object
+says that it was released, or has not changed for the time of the lease. Creation is exclusive, so one waiter wins. A
+holder that was only slow sees the next number and knows that it has lost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tlm_search.remote.remote import Remote
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds: without a change a lease ends, a holder rewrites it, and who waits looks again."""
+    """Seconds after which an unchanged lease ends, a holder rewrites it, and a waiting process looks again."""
 
     lease: float = 20.0
     renew: float = 4.0
@@ -40,8 +40,8 @@ TIMING = Timing()
 class Lease:
     """The lease ``name`` in ``remote``.
 
-    ``place`` names where this process holds a local lock of the same meaning: a lease that is left from the same place
-    is a dead process's, and taken at once.
+    ``place`` names the folder in which this process holds the local lock that guards the lease. A lease left from the
+    same place belongs to a dead process, and is taken at once.
     """
 
     def __init__(self, remote: Remote, name: str, *, place: str, timing: Timing | None = None) -> None:
@@ -55,10 +55,10 @@ class Lease:
         }
 
     def acquire(self, *, wait: bool, waiting: Callable[[str], None] = lambda holder: None) -> None:
-        """Take the lease once it is free; ``waiting`` is told who has it, as soon as that is known.
+        """Wait until the lease is free, and take it. ``waiting`` is told who holds it as soon as that is known.
 
         Raises:
-            HeldError: it is held by somebody who gives signs of life, and ``wait`` is False.
+            HeldError: a living process holds it, and ``wait`` is False.
             StoreError: the remote cannot be used.
         """
         watched: tuple[int, bytes] | None = None
@@ -95,7 +95,7 @@ class Lease:
 
     @contextmanager
     def kept(self, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Renew it until the end of the block, and release it; ``lost`` is called, once, when somebody else took it."""
+        """Renew the lease until the block ends, then release it. If another process took it, call ``lost`` once."""
         beats, gone = itertools.count(1), False
 
         def renew() -> bool:
@@ -119,7 +119,7 @@ class Lease:
                     self._remote.remove(*(self._object(number) for number in older))
 
     def _judge(self, number: int, content: bytes | None) -> tuple[bool, str]:
-        """Say whether the last object leaves the lease free, and who wrote it."""
+        """Return whether the last object leaves the lease free, and who wrote it."""
         facts = _read(content)
         free = not number or facts.get("released") or facts.get("place") == self._place
         return bool(free), str(facts.get("holder"))

@@ -1,7 +1,7 @@
-"""Studies at a URL, worked on in a folder of this machine: which folder is the copy of what.
+"""Studies at a URL: which local folder is the copy of which URL.
 
-All rooms work on local folders, as they always do: with memory-mapped tokens, the kernel's locks and renames. A URL is
-mounted on a folder of the cache once in a process; who has to fetch or to send something asks ``remote_at`` of a path.
+All rooms work on local folders, with memory-mapped tokens, the kernel's locks and renames. A process mounts a URL on a
+folder of its cache once. Code that fetches or sends something calls ``remote_at`` with a path.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def mount(url: str) -> Path:
 
 
 def remote_at(path: Path) -> Remote | None:
-    """Return the remote of which ``path`` is the copy; None for a path that is a copy of nothing."""
+    """Return the remote that ``path`` is a copy of; None for a path outside of all copies."""
     for folder in (path, *path.parents):
         if folder in _mounted:
             return _mounted[folder].below(path.relative_to(folder).as_posix()) if path != folder else _mounted[folder]
@@ -71,13 +71,13 @@ def remote_at(path: Path) -> Remote | None:
 
 
 def shown(path: Path) -> str:
-    """Return where ``path`` is, for people: its URL without secrets, or the path."""
+    """Return the name of ``path`` for messages: its URL without secrets, or the path."""
     remote = remote_at(path)
     return str(path if remote is None else remote)
 
 
 def place_of(path: Path) -> str:
-    """Name this machine and the mounted folder of ``path``: the reach of a kernel's lock in it."""
+    """Name this machine and the mounted folder of ``path``; kernel locks hold within it."""
     for folder in (path, *path.parents):
         if folder in _mounted:
             return f"{(folder / _PLACE).read_text()} {_boot()}"
@@ -85,10 +85,10 @@ def place_of(path: Path) -> str:
 
 
 def at_hand(folder: Path) -> Path:
-    """Return ``folder``; where it is a copy and not yet here, it is fetched.
+    """Return ``folder``. If it is a copy and not yet here, fetch it first.
 
     Raises:
-        StoreError: it cannot be fetched, or is not as it was written.
+        StoreError: it cannot be fetched, or is damaged.
     """
     remote = None if folder.is_dir() else remote_at(folder)
     if remote is None:
@@ -106,7 +106,7 @@ def at_hand(folder: Path) -> Path:
 
 
 def name_once(file: Path) -> None:
-    """Write a random name into ``file`` unless it has one; nobody ever reads half of it.
+    """Write a random name into ``file`` unless it has one. No reader sees half of it.
 
     Raises:
         OSError: it cannot be written.

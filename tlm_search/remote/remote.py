@@ -1,10 +1,10 @@
 """Objects at an fsspec URL (``s3://bucket/studies``): read, written, created once. Its errors become ours.
 
-Endpoints and credentials are fsspec's matter: its configuration (``FSSPEC_S3_ENDPOINT_URL``) and the variables of the
-store (``AWS_ACCESS_KEY_ID``). A URL may hold a secret, so it is shown masked, and written nowhere.
+fsspec finds endpoints and credentials: in its configuration (``FSSPEC_S3_ENDPOINT_URL``) and in the variables of the
+object store (``AWS_ACCESS_KEY_ID``). A URL may hold a secret, so it is shown masked, and written nowhere.
 
-``create`` is atomic and exclusive where the file system has that: S3 and Google Cloud Storage do, by a condition that
-the server checks. Elsewhere fsspec looks first and then writes: two that create in the same instant may both succeed.
+On S3 and Google Cloud Storage ``create`` is atomic and exclusive: the server checks the condition. On other file
+systems fsspec looks first and then writes, so two processes that create in the same instant may both succeed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _PAUSE_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Listed:
-    """An object in a listing; ``modified`` is in seconds since 1970 by the server's clock, where it tells."""
+    """An object in a listing. ``modified`` is in seconds since 1970 by the server's clock, None if it does not say."""
 
     size: int
     modified: float | None
 
 
 class Remote:
-    """The objects below ``url``; names in it are relative, with slashes.
+    """The objects below ``url``. Names are relative to it, with slashes.
 
     Every method raises ``StoreError`` when the URL cannot be used.
     """
@@ -54,7 +54,7 @@ class Remote:
                 f"{url} needs a Python package that is not here: {error}",
                 hint=f"{_EXTRAS.get(protocol, f'install fsspec with its package for {protocol}://')}, on every machine",
             ) from error
-        except Exception as error:  # what is wrong with a URL or a configuration, each file system says otherwise
+        except Exception as error:  # each file system has its own errors for a wrong URL or configuration
             raise _failure(self._url, "used", error) from None
         self._root = root.rstrip("/")
 
@@ -63,17 +63,17 @@ class Remote:
 
     @property
     def url(self) -> str:
-        """The URL with its secrets, to travel to another process; not to be shown or stored."""
+        """The URL with its secrets, for another process. Never show or store it."""
         return self._url
 
     @property
     def endpoint(self) -> str | None:
-        """The server, where it is not in the URL."""
+        """The server, if the URL does not name it."""
         endpoint = getattr(self._fs, "endpoint_url", None)
         return None if endpoint is None else str(endpoint)
 
     def local(self, name: str, folder: Path) -> Path:
-        """Return where the listed object ``name`` belongs in the local ``folder``.
+        """Return the path of the listed object ``name`` in the local ``folder``.
 
         Raises:
             StoreError: its name could lead out of the folder.
@@ -81,7 +81,7 @@ class Remote:
         try:
             return inside(folder, name)
         except ValueError as error:
-            hint = "somebody who can write there made it; remove it there"
+            hint = "someone with write access made it; remove it there"
             raise StoreError(f"{self} cannot be fetched: {error}", hint=hint) from error
 
     def below(self, name: str) -> Remote:
@@ -91,14 +91,14 @@ class Remote:
         return below
 
     def read(self, name: str) -> bytes | None:
-        """Return an object's bytes; None where there is none."""
+        """Return an object's bytes; None if it does not exist."""
         with self._told("read"), suppress(FileNotFoundError, IsADirectoryError):
             data: bytes = self._fs.cat_file(self._path(name))
             return data
         return None
 
     def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Return the bytes of those of ``names`` that are there, read at the same time where that is possible."""
+        """Return the bytes of those ``names`` that exist, read in parallel if the file system can."""
         if not names:
             return {}
         with self._told("read"):
@@ -124,7 +124,7 @@ class Remote:
         return {}
 
     def folders(self, prefix: str = "") -> tuple[str, ...]:
-        """Return the names right below ``prefix`` that have objects below them."""
+        """Return the names directly below ``prefix`` that have objects below them."""
         with self._told("read"), suppress(FileNotFoundError):
             self._fs.invalidate_cache()
             listed = self._fs.ls(self._path(prefix).rstrip("/"), detail=True)
@@ -132,12 +132,12 @@ class Remote:
         return ()
 
     def write(self, name: str, data: bytes) -> None:
-        """Write an object, in place of the one before."""
+        """Write an object; replace it if it exists."""
         with self._told("written"), self._parent(name) as path:
             self._fs.pipe_file(path, data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write an object where there is none; False where there is one already, of other bytes."""
+        """Write a new object. Return False if one with other bytes exists."""
         for attempt in range(_TRIES):
             try:
                 with self._told("written"), self._parent(name) as path:
@@ -155,7 +155,7 @@ class Remote:
         raise AssertionError("unreachable")
 
     def remove(self, *names: str) -> None:
-        """Remove objects; a missing one is no error."""
+        """Remove objects. A missing one is no error."""
         for name in names:
             with self._told("written"), suppress(FileNotFoundError):
                 self._fs.rm_file(self._path(name))
@@ -166,7 +166,7 @@ class Remote:
             self._fs.put_file(str(file), path)
 
     def download(self, name: str, file: Path) -> bool:
-        """Write an object to the local ``file``; False where there is none.
+        """Write an object to the local ``file``. Return False if it does not exist.
 
         Raises:
             OSError: the file cannot be written.
@@ -186,7 +186,7 @@ class Remote:
 
     @contextmanager
     def _parent(self, name: str) -> Iterator[str]:
-        """Give the path to write to; a missing bucket is an error, a missing folder is made."""
+        """Return the path to write to. A missing folder is made; a missing bucket is an error."""
         protocol = self._fs.protocol
         if not _FLAT & {protocol, *(protocol if isinstance(protocol, tuple) else ())}:
             self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)

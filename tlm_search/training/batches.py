@@ -1,4 +1,4 @@
-"""Texts to rows of tokens: packing, masking and orders, drawn by each member's own generator."""
+"""Lay texts out in rows of tokens: batch order, packing and masking, drawn by each member's own generator."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TextBatch:
-    """B texts for each of K members: their ``tokens`` and the ``places`` where each text starts."""
+    """B texts for each of K members: their ``tokens``, and the ``places`` at which each text starts."""
 
     tokens: Tokens
     places: Sequence[Ints]
 
     def starts(self) -> Read:
-        """Return the first token of each text as what is read."""
+        """Return the batch with the first token of each text to be read."""
         rows, length = self.tokens.ids.shape[1:]
         return Read.of(self.places, rows=rows, length=length)
 
@@ -38,24 +38,24 @@ class Candidates:
     """The words among which a sampled softmax finds the target.
 
     ``ids`` int64 ``(K, c)`` are words; ``offsets`` float32 ``(K, c)`` are taken from their logits: the logarithm of the
-    chance that the word is a candidate, infinite for entries that only fill up.
+    probability that the word is a candidate. It is infinite for padding entries.
     """
 
     ids: Tensor
     offsets: Tensor
 
     def each(self, change: Change) -> Candidates:
-        """Return the candidates with ``change`` made to each tensor."""
+        """Return the candidates with ``change`` applied to each tensor."""
         return Candidates(change(self.ids), change(self.offsets))
 
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """Rows of tokens, the places that are ``read``, and ``targets``: ``(K, n)``, UNSCORED fills up.
+    """Rows of tokens, the places that are ``read``, and ``targets`` ``(K, n)``, padded with UNSCORED.
 
-    The targets are masked tokens, or the labels of the texts that start there. ``scored`` ``(K,)`` is how many each
-    member's loss is the mean of, also where this is only a piece of the batch. With ``candidates`` a target is an index
-    of one of them.
+    The targets are masked tokens, or the labels of the texts that start there. ``scored`` ``(K,)`` is the number of
+    targets in the whole batch, of which each member's loss is the mean, even if this is only a piece of the batch. With
+    ``candidates`` a target is the index of one of them.
     """
 
     tokens: Tokens
@@ -66,14 +66,14 @@ class ScoredBatch:
 
     @property
     def shape(self) -> Shape:
-        """What batches must have in common for the same kernels to compute them."""
+        """The shape; the same kernels compute all batches of one shape."""
         candidates = 0 if self.candidates is None else self.candidates.ids.shape[1]
         return Shape(
             self.tokens.full, self.tokens.ids.shape[1], self.read.grid.shape[2], self.targets.shape[1], candidates
         )
 
     def filled(self, shape: Shape) -> ScoredBatch:
-        """Return the batch in a ``shape`` that holds it: with empty rows, queries nobody reads, UNSCORED targets."""
+        """Return the batch padded to a larger ``shape``: with empty rows, unread queries and UNSCORED targets."""
         own, tokens, read = self.shape, self.tokens, self.read
         if shape == own:
             return self
@@ -94,7 +94,7 @@ class ScoredBatch:
         )
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Return all that differs between two batches of one shape, those of 8 bytes a number first."""
+        """Return all tensors that differ between batches of one shape, those of 8 bytes a number first."""
         parts: list[Tensor] = []
 
         def collect(part: Tensor) -> Tensor:
@@ -105,13 +105,13 @@ class ScoredBatch:
         return tuple(parts)
 
     def each(self, change: Change) -> ScoredBatch:
-        """Return the batch with ``change`` made to each tensor."""
+        """Return the batch with ``change`` applied to each tensor."""
         tokens, read, targets = self.tokens.each(change), self.read.each(change), change(self.targets)
         candidates = None if self.candidates is None else self.candidates.each(change)
         return ScoredBatch(tokens, read, targets, change(self.scored), candidates)
 
     def split(self, pieces: int) -> list[ScoredBatch]:
-        """Cut the rows into at most so many ``pieces``, whose losses add up to that of the batch."""
+        """Cut the rows into at most ``pieces`` batches, whose losses add up to that of the whole."""
         if pieces == 1:
             return [self]
         rows, length = self.tokens.ids.shape[1:]
@@ -144,10 +144,10 @@ class ScoredBatch:
 
 
 class Orders:
-    """The texts of each update, ``(K, <= batch_size)``: each member's own shuffle of all texts in every epoch.
+    """Yields the texts of each update, ``(K, <= batch_size)``: each member shuffles all texts anew in every epoch.
 
-    ``epoch`` and ``next`` say which text comes next in the current ``order`` ``(K, texts)``; with the state of the
-    ``generators`` they are all that decides what follows.
+    ``epoch`` and ``next`` say which text comes next in the current ``order`` ``(K, texts)``. Together with the state of
+    the ``generators`` they decide everything that follows.
     """
 
     def __init__(self, texts: int, *, batch_size: int, epochs: int, generators: Sequence[np.random.Generator]) -> None:
@@ -157,7 +157,7 @@ class Orders:
 
     @property
     def updates(self) -> int:
-        """How many batches there are in all."""
+        """The number of batches of all epochs."""
         return self.epochs * -(-self.texts // self.batch_size)
 
     def __iter__(self) -> Iterator[Ints]:
@@ -174,9 +174,9 @@ class Orders:
 def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad: int) -> TextBatch:
     """Lay the ``chosen`` texts ``(K, B)`` out in rows of ``length`` tokens.
 
-    ``packed`` puts several texts into a row, first fit by falling length, so that next to nothing is padding; a text
-    still sees only itself and counts its positions from 0. Otherwise each text has a row. Positions of second segments
-    are ``length`` higher, as ``Tokens`` has them.
+    With ``packed`` several texts share a row (first fit by falling length), so that almost nothing is padding. A text
+    still attends only to itself and counts its positions from 0. Without it each text has a row of its own. Positions
+    of second segments are ``length`` higher, as in ``Tokens``.
     """
     begins, sizes = texts.offsets[chosen], texts.offsets[chosen + 1] - texts.offsets[chosen]
     if packed:
@@ -204,7 +204,7 @@ def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad:
         np.nonzero(rest)[1].tolist(),
         strict=True,
     ):
-        # Slices, where indices would be one for each token.
+        # Slices: indices would take one number for each token.
         ids[place : place + size] = source[begin : begin + size]
         positions[place : place + size] = steps[:size]
         segments[place : place + size] = text + 1
@@ -230,7 +230,7 @@ def mask(
 ) -> ScoredBatch:
     """Choose tokens to be predicted, as BERT does: 80% become the mask, 10% a random token, 10% stay.
 
-    ``special`` tokens and padding are never chosen. Each member draws for itself; the rest is done for all at once.
+    ``special`` tokens and padding are never chosen. Each member draws from its own generator.
     """
     tokens = batch.tokens
     members, rows, length = tokens.ids.shape
@@ -265,11 +265,12 @@ def mask(
 
 
 def with_candidates(batch: ScoredBatch, chances: NDArray[np.float64]) -> ScoredBatch:
-    """Return a masked ``batch`` whose targets are looked for among the targets of the member's own batch.
+    """Return a masked ``batch`` with the targets of the member's own batch as the candidates of its softmax.
 
-    ``chances`` ``(vocabulary,)`` say how often each word is a target. A word is a candidate when at least one of the n
-    targets of the batch is that word: with the chance 1 - (1 - p)^n, whose logarithm corrects its logit (Jean et al.
-    2015, "On using very large target vocabulary for neural machine translation", arXiv 1412.2007).
+    ``chances`` ``(vocabulary,)`` is the probability p that a target is a given word. A word is a candidate if at least
+    one of the n targets of the batch is that word, with probability 1 - (1 - p)^n. The logarithm of this is subtracted
+    from its logit (Jean et al. 2015, "On using very large target vocabulary for neural machine translation", arXiv
+    1412.2007).
     """
     found, wanted = [], batch.targets.numpy().copy()
     for own in wanted:
@@ -286,15 +287,15 @@ def with_candidates(batch: ScoredBatch, chances: NDArray[np.float64]) -> ScoredB
 
 
 def label(batch: TextBatch, labels: Ints) -> ScoredBatch:
-    """Score each text by its label; ``labels`` are ``(K, B)``."""
+    """Return the batch with the labels ``(K, B)`` of its texts as targets."""
     return ScoredBatch(batch.tokens, batch.starts(), torch.from_numpy(labels), _scored(labels))
 
 
 def _first_fit(sizes: Ints, length: int) -> Ints:
-    """Return where each text starts, its row times ``length`` plus its column."""
+    """Return the start of each text: its row times ``length`` plus its column."""
     order = np.argsort(-sizes, kind="stable")
-    full = int((sizes == length).sum())  # they come first, and nothing fits behind them
-    found, free = list(range(0, full * length, length)), list[int]()  # the room that each further row has left
+    full = int((sizes == length).sum())  # they come first, and nothing fits after them
+    found, free = list(range(0, full * length, length)), list[int]()  # the free places of each further row
     for size in sizes[order[full:]].tolist():
         row = 0
         for room in free:

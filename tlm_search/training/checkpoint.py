@@ -1,8 +1,8 @@
-"""Checkpoints inside a long training: whatever decides how it goes on, in one file that names its own sha256.
+"""Checkpoints of a long training, in one file that holds its own sha256.
 
-On a CPU a training that goes on from a checkpoint ends with the very bits of one that was never interrupted: the
-weights, the optimiser's moments, the order of the texts and all random states are in it. A GPU adds up gradients in an
-order of its own each time, so there it ends where another run would. A file that is not whole is not used. No pickle.
+A checkpoint holds the weights, the optimiser's moments, the order of the texts and all random states. On a CPU a
+training that goes on from it ends with the same bits as one that was never interrupted. A GPU sums gradients in another
+order each time, so there it ends like any other run. A damaged file is not used. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of AdamW, and of Muon
 
 @dataclass
 class Snapshot:
-    """A training at one moment: what ``engine.train`` changes from update to update."""
+    """The state that ``engine.train`` changes from update to update."""
 
     weights: Mapping[str, Tensor]
     parameters: Mapping[str, Tensor]
@@ -42,18 +42,18 @@ class Snapshot:
 
 
 class Keeper(Protocol):
-    """What ``engine.train`` asks after each update."""
+    """Saves and restores a training; ``engine.train`` calls it after each update."""
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Set ``snapshot`` to what was kept, if anything was."""
+        """Set ``snapshot`` to the saved state, if one was saved."""
         ...
 
     def is_due(self) -> bool:
-        """Say whether the training is to be kept now."""
+        """Return whether it is time to save."""
         ...
 
     def save(self, snapshot: Snapshot) -> None:
-        """Keep it."""
+        """Save the snapshot."""
         ...
 
 
@@ -64,9 +64,9 @@ Keeping = Callable[[Orders, Sequence[torch.Generator]], Keeper]
 class Checkpoint:
     """The checkpoint of one training below ``folder``, written about every ``seconds``.
 
-    ``key`` names the training: a checkpoint of another one is not used. ``facts`` are stored beside it, see
-    ``saved_facts``. ``orders`` and the ``dropouts`` generators are those that the training draws from; they are set
-    when it goes on. ``saved`` is called when a new one is in the folder.
+    ``key`` names the training; a checkpoint of another training is not used. ``facts`` are stored with it, see
+    ``saved_facts``. The training draws from ``orders`` and the ``dropouts`` generators; ``restore`` sets them.
+    ``saved`` is called after each new checkpoint.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def is_due(self) -> bool:
-        """Say whether so many seconds have passed since the last one."""
+        """Return whether ``seconds`` have passed since the last checkpoint."""
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, snapshot: Snapshot) -> None:
-        """Write the ``snapshot`` in place of the one before; a disk that takes no more costs only the checkpoint."""
+        """Replace the checkpoint by ``snapshot``. On a full disk only the checkpoint is lost."""
         states = {name: snapshot.optimiser.state[value] for name, value in snapshot.parameters.items()}
         tensors = {
             **{f"weights.{name}": value for name, value in snapshot.weights.items()},
@@ -118,7 +118,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Set ``snapshot``, orders and generators to what was saved, where there is something to go on from."""
+        """Set ``snapshot``, orders and generators to the saved state, if there is one."""
         for path in self.folder.glob(_PATTERN):
             with suppress(OSError, SafetensorError):
                 if _sha256(path) == path.stem.removeprefix("checkpoint-"):
@@ -159,7 +159,7 @@ class Checkpoint:
 
 
 def saved_facts(folder: Path) -> dict[str, Any]:
-    """Return the facts of the checkpoint in ``folder``, from its header alone; empty where there is none."""
+    """Return the facts of the checkpoint in ``folder``; empty if there is none. Reads only its header."""
     for path in folder.glob(_PATTERN):
         with suppress(OSError, ValueError, KeyError):
             return _facts(path)

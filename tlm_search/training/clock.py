@@ -1,4 +1,4 @@
-"""Clocks that stand in for what keeps checkpoints, and note when the updates of a training end."""
+"""Clocks that take the place of a checkpoint, and note when the updates of a training end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MEDIAN_WARMUP = 6  # where only a median counts: by then the first is
 
 
 class UpdateClock:
-    """Stands in for what keeps checkpoints, and notes when each update ends.
+    """Takes the place of a checkpoint, and notes when each update ends.
 
     The ``warmup`` updates, and the one after them, are not counted.
     """
@@ -27,12 +27,12 @@ class UpdateClock:
 
     @property
     def updates(self) -> int:
-        """How many updates count."""
+        """The number of updates that count."""
         return len(self.ends) - 1 - self.warmup
 
     @property
     def seconds(self) -> float:
-        """How long they took together."""
+        """The seconds that they took together."""
         return self.ends[-1] - self.ends[self.warmup]
 
     def seconds_per_update(self) -> float:
@@ -40,7 +40,7 @@ class UpdateClock:
         return self.seconds / self.updates
 
     def start_seconds(self) -> float:
-        """Return what the training took beyond its updates; on a CPU that is next to nothing, and not measured."""
+        """Return the seconds beyond the updates; on a CPU almost none, so this is 0."""
         return 0.0
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -56,7 +56,7 @@ class UpdateClock:
 
 
 class GpuClock(UpdateClock):
-    """Lets the GPU note when updates end: the host, which is some updates ahead, need not wait for it."""
+    """Lets the GPU note when updates end, so that the host, which is some updates ahead, does not wait."""
 
     def __init__(self, *, warmup: int = GPU_WARMUP) -> None:
         super().__init__(warmup=warmup)
@@ -65,16 +65,16 @@ class GpuClock(UpdateClock):
 
     @property
     def seconds(self) -> float:
-        """How long they took together."""
+        """The seconds that they took together."""
         return _seconds(self._events[self.warmup], self._events[-1])
 
     def seconds_per_update(self) -> float:
-        """Return the median of those that count: a few among them record graphs, as the first of any training do."""
+        """Return the median of those that count; a few among them record graphs and take longer."""
         counted = self._events[self.warmup :]
         return statistics.median(_seconds(one, other) for one, other in pairwise(counted))
 
     def start_seconds(self) -> float:
-        """Return what all updates up to now took beyond their usual time: most of it records graphs."""
+        """Return the seconds that all updates took beyond their usual time; most of them record graphs."""
         assert self._begin is not None, "a training has begun"
         everything = _seconds(self._begin, self._events[-1])
         return max(0.0, everything - len(self._events) * self.seconds_per_update())

@@ -1,13 +1,13 @@
-"""Word vectors from counts, from which members can start in place of a random embedding table.
+"""Word vectors from co-occurrence counts: a start of the embedding table instead of random numbers.
 
 How often two words stand near each other in one document becomes positive pointwise mutual information, and its
 truncated singular value decomposition becomes vectors (Levy and Goldberg 2014, "Neural word embedding as implicit
 matrix factorization"; context counts are smoothed as in Levy, Goldberg and Dagan 2015). The decomposition is by
 subspace iteration from a random start (Halko, Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4).
 
-The counts are one dense matrix of words and contexts, which becomes the information in place: the products of the
-decomposition are then faster than with a sparse one. Contexts are the most frequent words, at most ``COUNTED_CONTEXTS``
-and so few that the matrix has at most ``COUNTED_CELLS`` cells, which is 1 GiB. The corpus is read in blocks.
+The counts are one dense matrix of words and contexts, and are turned into mutual information in place. Products with
+it are faster than with a sparse matrix. Contexts are the most frequent words: at most ``COUNTED_CONTEXTS``, and no more
+than fit into ``COUNTED_CELLS`` cells, which is 1 GiB. The corpus is read in blocks.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ def word_vectors(
     window: int = WINDOW,
     power: float = POWER,
 ) -> Floats:
-    """Return a vector for each word, ``(vocabulary, width)``; zeros for words of which ``corpus`` says nothing.
+    """Return a vector for each word, ``(vocabulary, width)``; zeros for words that ``corpus`` does not have.
 
-    The ``special`` tokens get no vectors and are no contexts. ``window`` is in tokens to each side. The vectors have
-    mean zero; then each gets the length that a fresh row of an embedding table has. Where the corpus has fewer
-    independent directions than ``width`` the last columns are zero. Equal corpora give equal bits on one machine, for
-    any number of threads.
+    The ``special`` tokens get no vectors and are no contexts. ``window`` is in tokens to each side. The vectors are
+    centred, then scaled to the length of a fresh row of an embedding table. If the corpus has fewer independent
+    directions than ``width``, the last columns are zero. Equal corpora give equal bits on one machine, for any number
+    of threads.
     """
     table = np.zeros((vocabulary, width), np.float32)
     words = _by_frequency(corpus, vocabulary, special)
     if not len(words):
         return table
     contexts = min(COUNTED_CONTEXTS, max(1, COUNTED_CELLS // len(words)), len(words))
-    # Of its own, so that it goes back to the system also where the C library keeps what was freed.
+    # A mapping of its own goes back to the system even if the C library keeps freed memory.
     memory = mmap.mmap(-1, 4 * len(words) * contexts)
     counts = np.frombuffer(memory, np.uint32).reshape(len(words), contexts)
     neighbours = _count(counts, corpus, words, vocabulary=vocabulary, window=window)
@@ -96,15 +96,15 @@ def _blocks(corpus: TokenArray) -> Iterator[TokenArray]:
 
 
 def _count(counts: NDArray[np.uint32], corpus: TokenArray, words: Ints, *, vocabulary: int, window: int) -> Ints:
-    """Add up how often each of ``words`` stands within ``window`` tokens of each context, the first of the words.
+    """Count how often each of ``words`` stands within ``window`` tokens of each context; contexts are the first words.
 
-    Return how many neighbours each has, contexts or not.
+    Return the number of neighbours of each word, contexts or not.
     """
     rank, contexts = np.full(vocabulary, -1), counts.shape[1]
     rank[words] = np.arange(len(words))
     cells, neighbours = counts.reshape(-1), np.zeros(len(words), np.int64)
     for block in _blocks(corpus):
-        # So much space between the texts that no word reaches into another one.
+        # The gap keeps the window of a word inside its own text.
         ranks = np.full(len(block.ids) + window * len(block), -1)
         ranks[np.arange(len(block.ids)) + window * np.repeat(np.arange(len(block)), block.lengths())] = rank[block.ids]
         for distance in range(1, window + 1):
@@ -113,7 +113,7 @@ def _count(counts: NDArray[np.uint32], corpus: TokenArray, words: Ints, *, vocab
             frequent, rare = np.minimum(one[both], other[both]), np.maximum(one[both], other[both])
             for part in (frequent, rare):
                 neighbours += np.bincount(part, minlength=len(words))
-            # The rarer word's row, the other's column: half of the counts, and near each other in memory.
+            # Row of the rarer word, column of the other: half of the counts, near each other in memory.
             counted = frequent < contexts
             np.add.at(cells, rare[counted] * contexts + frequent[counted], np.uint32(1))
     _mirror(counts[:contexts])
@@ -121,7 +121,7 @@ def _count(counts: NDArray[np.uint32], corpus: TokenArray, words: Ints, *, vocab
 
 
 def _mirror(square: NDArray[np.uint32]) -> None:
-    """Add the transpose, in place; all is below the diagonal or on it."""
+    """Add the transpose in place; all counts lie on or below the diagonal."""
     for first in range(0, len(square), _SIDE):
         own = slice(first, first + _SIDE)
         square[own, own] += square[own, own].T.copy()
@@ -146,7 +146,7 @@ def _to_information(counts: NDArray[np.uint32], neighbours: Ints, power: float) 
             value = np.log(counts[rows], dtype=np.float32)
             value -= of_words[rows, None]
             value -= of_contexts
-            # Two that never meet have minus infinity, words without neighbours what is not a number.
+            # Two words that never meet have minus infinity, words without neighbours NaN.
             np.fmax(value, 0, out=information[rows])
     return information
 
@@ -164,7 +164,7 @@ def _left_vectors(matrix: Tensor, width: int) -> Floats:
         left, values = left[:, :width], values[:width]
         values = torch.where(values > _SMALL * values.max(), values, 0)
         vectors = basis @ left * values.sqrt()
-    # Each vector's sign is free: the largest entry is to be positive.
+    # The sign of a singular vector is arbitrary: make its largest entry positive.
     largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
     signed: Floats = (vectors * torch.where(largest < 0, -1.0, 1.0)).numpy()
     return signed

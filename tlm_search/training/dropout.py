@@ -1,4 +1,4 @@
-"""Dropout of stacked members, each of which draws for itself."""
+"""Dropout of stacked members; each member draws from its own generator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tlm_search.model.bert import Dropout
 
 
 def dropout(probability: float, generators: Sequence[torch.Generator], *, most: int) -> Dropout | None:
-    """Return dropout that draws each member's mask from its own generator; None where nothing is dropped.
+    """Return dropout that draws each member's mask from its own generator; None for a rate of 0.
 
     ``most`` is the largest number of places that a member uses of a value.
     """
@@ -31,7 +31,7 @@ def dropout(probability: float, generators: Sequence[torch.Generator], *, most: 
         return keep
 
     def kept_on_gpu(value: Tensor) -> Tensor:
-        # As many draws for every value: a graph knows no other number, and no member draws by its companions' sizes.
+        # The same number of draws for every value: a CUDA graph needs it, and the other members' sizes must not matter.
         width, places = value.shape[-1], max(most, value.shape[1])
         draws = torch.empty(len(generators), -(-places * width // 4), dtype=torch.int64, device=value.device)
         for row, generator in zip(draws, generators, strict=True):

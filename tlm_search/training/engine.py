@@ -1,4 +1,4 @@
-"""One loop for both objectives: forward, backward, clip, optimiser, for K members at once, each as if it were alone."""
+"""The training loop of both objectives: forward, backward, clip, optimiser, for K independent members at once."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ RECORDED_LOSSES = 100  # points of a stored loss curve
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How a stack is trained: peak learning rate and weight decay, share of warm-up, number of updates.
+    """How a stack is trained: peak learning rate, weight decay, share of warm-up, number of updates.
 
-    ``schedule`` says what follows the warm-up, by the names of ``transformers``.
+    ``schedule`` is what follows the warm-up, by its name in ``transformers``.
     """
 
     learning_rate: float
@@ -49,19 +49,19 @@ class Optimisation:
         return self.learning_rate * min((update + 1) / rise, left)
 
     def decay(self) -> float:
-        """Return what all updates leave of a weight that gets no gradient, as a share of it."""
+        """Return the share of a weight that remains after all updates if it never gets a gradient."""
         return math.prod(1 - self.rate(update) * self.weight_decay for update in range(self.updates))
 
 
 @dataclass(frozen=True)
 class Course:
-    """What a training leaves: each member's loss curve, (update, mean loss since the last point), and seconds."""
+    """The log of a training: each member's loss curve, (update, mean loss since the last point), and the seconds."""
 
     losses: tuple[tuple[tuple[int, float], ...], ...]
     seconds: float
 
     def broken(self, member: int) -> int | None:
-        """Return the first update of a member's curve at which the loss is not a number; None where all are."""
+        """Return the first update at which a member's loss is NaN or infinite; None if there is none."""
         return next((update for update, loss in self.losses[member] if not math.isfinite(loss)), None)
 
 
@@ -77,12 +77,11 @@ def train(
 ) -> Course:
     """Train the stacked ``weights`` in place.
 
-    ``batches`` gives each update's batch in one or several pieces; ``loss`` returns each member's share of its loss in
-    a piece, shape ``(K,)``, and the pieces' losses add up. The gradient of the members' sum is each member's own
-    gradient, since members share nothing. A member whose loss is not a number spoils only itself; its curve says so.
-    ``dropouts`` are the generators that ``loss`` draws from; ``most_rows`` says up to how many rows batches may be
-    filled up with empty ones, None that they may not. With a ``keeper`` the training goes on from where it was
-    left.
+    ``batches`` yields each update's batch in one or several pieces. ``loss`` returns each member's share of its loss in
+    a piece, shape ``(K,)``; the losses of the pieces add up. Members share no weights, so the gradient of their summed
+    loss is each member's own. A member whose loss is NaN spoils only itself, and its curve shows it. ``loss`` draws
+    from the generators ``dropouts``. ``most_rows`` is the number of rows up to which batches may be padded with empty
+    ones; None forbids it. With a ``keeper`` the training goes on from its last checkpoint.
     """
     trained = {name: value for name, value in weights.items() if not name.endswith(STATISTICS)}
     device = next(iter(trained.values())).device
@@ -117,7 +116,7 @@ def train(
             break
         if keeper is not None and keeper.is_due():
             keeper.save(snapshot)
-    curves = _curves(snapshot.losses)  # for which a GPU has to have done all that it was given
+    curves = _curves(snapshot.losses)  # which waits until the GPU has done all that it was given
     return Course(curves, earlier + time.perf_counter() - begin)
 
 
@@ -132,7 +131,7 @@ def _differentiate(
         losses = loss({**weights, **leaves}, piece)
         parts = torch.autograd.grad(losses.sum(), list(leaves.values()))
         if not sums:
-            # The fused optimiser reads gradients in memory order; those of batched products can come transposed. The
+            # The fused optimiser reads gradients in memory order, but those of batched products can be transposed. The
             # next piece's may take the memory of these.
             sums = [_in_order(part, copy=len(pieces) > 1) for part in parts]
         else:
@@ -151,7 +150,7 @@ def _clip(gradients: Sequence[Tensor]) -> None:
     norms = torch._foreach_norm([part for own in members for part in own])
     lengths = torch.stack(norms).view(len(members), -1).norm(dim=1)
     for own, share in zip(members, (GRADIENT_NORM / (lengths + 1e-6)).clamp(max=1.0).unbind(), strict=True):
-        # As torch clips: a GPU takes all of them in one kernel.
+        # The formula of torch.nn.utils.clip_grad_norm_; a GPU takes all of them in one kernel.
         torch._foreach_mul_(own, share)
 
 

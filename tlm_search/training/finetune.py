@@ -1,4 +1,4 @@
-"""Fine-tuning of stacked members for sequence classification, and their logits on the splits that judge them."""
+"""Fine-tuning of stacked members for sequence classification, and their logits on validation and test."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def finetune(
     """Train one classifier per seed, starting from ``pretrained`` encoders or from fresh ones.
 
     ``labels`` are indices below ``classes``, one a text, or probabilities ``(texts, classes)``, with which the
-    cross-entropy is then taken. ``markers`` are for the pooling ``spans``. ``pretrained`` is left as it was.
-    ``keeping`` makes what keeps checkpoints of it.
+    cross-entropy is then taken. ``markers`` are for the pooling ``spans``. ``pretrained`` is not changed.
+    ``keeping`` makes the checkpoints of the training.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
@@ -57,7 +57,7 @@ def finetune(
     encoder = initial_weights(architecture, seeds) if pretrained is None else pretrained
     weights = {name: value.clone() for name, value in encoder.items() if not name.startswith("mlm.")}
     weights.update(classifier_weights(architecture, classes, seeds, pooling=settings.pooling))
-    # Words that no text has get no gradient: what weight decay does to them is done at once, at the end.
+    # Words that no text has get no gradient: their weight decay is applied at the end, in one step.
     markers = markers if settings.pooling == "spans" else None
     vocabulary, words = weights[_WORDS], np.union1d(texts.ids, [pad, *(markers or ())])
     texts = replace(texts, ids=np.searchsorted(words, texts.ids).astype(np.int32))
@@ -98,9 +98,10 @@ def finetune(
 
 
 def balanced_weights(labels: Ints | NDArray[np.float32], classes: int) -> NDArray[np.float32]:
-    """Return a weight for each class: the mean number of texts of a class over its own. Texts then weigh 1 on average.
+    """Return a weight for each class: the mean number of texts per class over its own number.
 
-    Classes without a text have the weight 0 and do not count. The formula is scikit-learn's.
+    A text then has the weight 1 on average. A class without texts has the weight 0 and does not count. This is
+    scikit-learn's formula.
     """
     counts = np.bincount(labels, minlength=classes)
     there = counts > 0
@@ -121,7 +122,7 @@ def predict(
     members, device, lengths = len(weights["classifier.bias"]), weights["classifier.bias"].device, texts.lengths()
     stacks, most = [weights], GPU_TOKENS
     if device.type == "cpu":
-        # One after another: a member alone takes the plain kernels, which suit large batches.
+        # One member after another: alone it takes the plain kernels, which suit large batches.
         stacks, most = split(weights, architecture), BATCH_TOKENS
         if pooling == "cls" and architecture.depth == 1:
             most *= 4  # of which next to nothing but the embeddings is computed

@@ -1,8 +1,7 @@
-"""Updates on a GPU: recorded once for each shape of a batch, then repeated by one call.
+"""Updates on a GPU as CUDA graphs: recorded once for each shape of a batch, then replayed by one call.
 
-An update of a tiny model is a few hundred kernels of a few microseconds: started one by one from Python they take
-several times as long as they run. As a CUDA graph they follow each other without it. The next batch is laid out
-meanwhile.
+An update of a tiny model is a few hundred kernels of a few microseconds. Python takes several times as long to start
+them one by one. A graph starts them without Python, which lays out the next batch meanwhile.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ class _Recorded:
 class Graphs:
     """Calls ``update`` on batches that lie on the host.
 
-    Batches are filled up to a few shapes, with at most ``most_rows`` rows where it is given. The first of a shape is
-    computed kernel by kernel, and the second records a graph. Kernel by kernel go batches in several pieces, where
-    memory is short, and all where no graph can be recorded, of which a warning tells. ``generators`` are those that
-    ``update`` draws from. What ``update`` changes has to lie on ``device``, and to stay in its place.
+    Batches are padded to a few shapes, with at most ``most_rows`` rows if it is given. The first batch of a shape is
+    computed kernel by kernel, and the second records the graph. Batches in several pieces, which are used if memory is
+    short, are always computed kernel by kernel; so are all batches if no graph can be recorded, with a warning.
+    ``update`` draws from ``generators``. The tensors that it changes must lie on ``device`` and stay in place.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Graphs:
         self._ends: deque[torch.cuda.Event] = deque()
 
     def __call__(self, pieces: Sequence[ScoredBatch]) -> Tensor:
-        """Return each member's loss, ``(K,)``, when the update is queued."""
+        """Queue the update of a batch, and return each member's loss ``(K,)``."""
         if len(self._ends) == _AHEAD:
             self._ends.popleft().synchronize()
         recorded = None
@@ -71,7 +70,7 @@ class Graphs:
         return losses
 
     def _graph_of(self, batch: ScoredBatch) -> _Recorded | None:
-        """Return the graph that computes ``batch``, which it reads already; None where there is none."""
+        """Return the graph that computes ``batch``, already copied to where the graph reads it; None if it has none."""
         shape = batch.shape
         recorded = self._recorded.get(shape)
         if recorded is not None:
@@ -106,7 +105,7 @@ class Graphs:
         return _Recorded(graph, memory, losses)
 
     def _moved(self, batch: ScoredBatch) -> tuple[ScoredBatch, Tensor]:
-        """Return the batch on the device, and the memory in which it lies there."""
+        """Return the batch on the device, and the memory that holds it there."""
         memory = _laid_out(batch).to(self.device, non_blocking=True)
         parts = iter(torch.split(memory, [len(_words(part)) for part in batch.tensors()]))
         return batch.each(lambda part: next(parts).view(part.dtype).view(part.shape)), memory
@@ -115,7 +114,7 @@ class Graphs:
 def _laid_out(batch: ScoredBatch) -> Tensor:
     """Return all tensors of ``batch`` one after another in pinned memory.
 
-    From there the copy to the device is queued; from any other the host would wait for all that was queued before.
+    The copy from pinned memory to the device is queued. From other memory the host would wait for all earlier work.
     """
     words = [_words(part) for part in batch.tensors()]
     return torch.cat(words, out=torch.empty(sum(map(len, words)), dtype=torch.int32, pin_memory=True))

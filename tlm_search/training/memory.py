@@ -1,4 +1,4 @@
-"""How the process keeps its memory while it trains, or answers many texts, on a CPU."""
+"""Memory of a process that trains, or answers many texts, on a CPU."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what tensors free for the next ones, instead of giving it back to the system.
+    """Let the C library keep freed memory for the next tensors, instead of returning it to the system.
 
-    Each step frees and takes the same large blocks again. Given back, each of their pages is zeroed anew at its first
-    touch, which took longer than the arithmetic on them (BERT-1 of width 768 on 2 cores: a cast of the vocabulary 23
-    ms instead of 11). Peak memory stays, it is only not given back before the process ends. No-op without glibc.
+    Each step frees and takes the same large blocks again. A block that was returned is zeroed again page by page, which
+    took longer than the arithmetic on it (BERT-1 of width 768 on 2 cores: a cast of the vocabulary 23 ms instead of
+    11). Peak memory stays the same; it is returned when the process ends. Does nothing without glibc.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,7 +1,7 @@
-"""How stacked weights follow their gradients: AdamW, or Muon for the matrices of the layers.
+"""Optimisers of stacked weights: AdamW, or Muon for the matrices of the layers.
 
-Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) moves a matrix along its momentum made orthogonal. Its step
-is scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so that rates and weight decays serve both.
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) moves a matrix along its orthogonalised momentum. The step
+is scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so the same rates and weight decays suit both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def optimiser_of(
     kind, device = Muon if name == "muon" else torch.optim.AdamW, next(iter(trained.values())).device
     if device.type == "cpu":
         return kind(trained.items(), lr=learning_rate, weight_decay=weight_decay, fused=True)
-    # A step that a graph repeats reads its rate on the device.
+    # A step in a CUDA graph reads its rate from the device.
     rate = torch.tensor(learning_rate, device=device)
     return kind(trained.items(), lr=rate, weight_decay=weight_decay, fused=True, capturable=True)
 
@@ -42,9 +42,9 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, but for the layers' matrices ``(K, out, in)``; each member's are made orthogonal by themselves.
+    """Muon for the layers' matrices ``(K, out, in)``, each orthogonalised on its own; AdamW for all other weights.
 
-    Queries, keys and values are three matrices, though they lie in one.
+    Queries, keys and values count as three matrices, though they are stored as one.
     """
 
     @torch.no_grad()
@@ -63,7 +63,7 @@ class Muon(torch.optim.AdamW):
             size = group["lr"] * ADAMW_SIZE * math.sqrt(max(matrices.shape[1:]))
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             weight.sub_(orthogonalised(matrices).view_as(weight) * size)
-            weight.grad = None  # AdamW passes over what has none
+            weight.grad = None  # AdamW skips weights without a gradient
         return super().step(closure)
 
 

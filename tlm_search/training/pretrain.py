@@ -36,9 +36,9 @@ def pretrain(
 ) -> tuple[Weights, Course]:
     """Pre-train one encoder with its head per seed on all texts of ``corpus``.
 
-    ``special`` gives the ids of pad, cls, sep and mask. The embedding tables start from ``word_vectors``, as
-    ``initial_weights`` takes them; with no epochs that is all. The weights have a leading member dimension. ``keeping``
-    makes what keeps checkpoints of it.
+    ``special`` has the ids of pad, cls, sep and mask. The embedding tables start from ``word_vectors`` (see
+    ``initial_weights``); with 0 epochs nothing else is done. The returned weights have a leading member dimension.
+    ``keeping`` makes the checkpoints of the training.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
@@ -101,6 +101,6 @@ def pretrain(
 
 
 def _chances(corpus: TokenArray, vocabulary: int) -> NDArray[np.float64]:
-    """Return the share of the corpus's tokens that each word is, never 0 or 1."""
+    """Return the share of each word in the tokens of the corpus, never 0 or 1."""
     counts = np.bincount(np.asarray(corpus.ids), minlength=vocabulary) + 1.0
     return np.asarray(counts / (counts.sum() + 1))

@@ -1,4 +1,4 @@
-"""How members are trained: the settings of the two objectives. No torch here, so that specs can carry them."""
+"""The settings of both trainings. This module does not import torch, so that specs can hold them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Precision = Literal["float32", "bfloat16"]
 class Pretraining:
     """Masked-language-model pre-training; ``tlm_search.space.settings`` says what each setting means.
 
-    With no epochs it is the initial weights.
+    With 0 epochs the initial weights are its result.
     """
 
     epochs: int
@@ -47,11 +47,11 @@ class Finetuning:
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a training is computed; nothing of it is meant to make a better or worse member.
+    """Where and how a training is computed. None of it should make a member better or worse.
 
-    ``precision`` is that of activations, weights stay in fp32. ``pieces`` is how many parts a batch is computed in,
-    one after the other, where memory is short: dropout is then drawn in another order, and a convolution's batch norm
-    takes the statistics of a part.
+    ``precision`` is that of activations; weights stay in fp32. ``pieces`` is the number of parts in which a batch is
+    computed, one after another, if memory is short. Dropout is then drawn in another order, and the batch norm of a
+    convolution takes the statistics of a part.
     """
 
     device: str = "cpu"

@@ -1,7 +1,7 @@
-"""The few shapes that batches are filled up to, so that few graphs compute all of them.
+"""The few shapes that batches are padded to, so that few CUDA graphs compute all of them.
 
-A graph is recorded for a shape once filling its batches up to another has cost as much as recording one: so a shape
-costs at most twice what it would if all its batches were known before (Karlin et al. 1988, Algorithmica 3).
+A graph is recorded for a shape when padding its batches to another shape has cost as much as recording would. A shape
+then costs at most twice what it would if all batches were known in advance (Karlin et al. 1988, Algorithmica 3).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Shape:
     candidates: int = 0
 
     def holds(self, other: Shape) -> bool:
-        """Say whether ``other`` can be filled up to this."""
+        """Return whether ``other`` can be padded to this shape."""
         return (
             self.full <= other.full
             and self.rows >= other.rows
@@ -41,13 +41,13 @@ class Shape:
         )
 
     def excess(self, other: Shape) -> float:
-        """Return by what share an update of this shape takes longer than one of ``other``, at most."""
+        """Return the largest share by which an update of this shape takes longer than one of ``other``."""
         queries = math.sqrt(math.sqrt(self.queries / other.queries))  # of which little depends
         candidates = self.candidates / max(1, other.candidates)
         return max(self.rows / other.rows, self.places / other.places, queries, candidates) - 1
 
     def roomy(self, most_rows: int | None) -> Shape:
-        """Return the shape with room for batches that differ by chance: of as many texts, with other masks."""
+        """Return a larger shape that holds batches of as many texts with other masks."""
         rows = self.rows if most_rows is None else min(most_rows, self.rows + math.ceil(self.rows * _MORE_ROWS))
         queries = math.ceil(self.queries * (1 + _MORE_QUERIES))
         places = math.ceil(self.places + _MORE_DEVIATIONS * math.sqrt(self.places))
@@ -62,9 +62,9 @@ class Shape:
 
 
 class Shapes:
-    """Chooses the shape that each batch is filled up to, among no more than ``most``.
+    """Chooses the shape that each batch is padded to, among at most ``most``.
 
-    Rows are added up to ``most_rows``; none where that is None.
+    Rows are added up to ``most_rows``; none if it is None.
     """
 
     def __init__(self, most: int, *, most_rows: int | None) -> None:
@@ -73,7 +73,7 @@ class Shapes:
         self._owed: defaultdict[Shape, float] = defaultdict(float)
 
     def choose(self, shape: Shape) -> Shape:
-        """Return a known shape that holds ``shape``, or one that is known from now on; ``shape`` if there are most."""
+        """Return a known shape that holds ``shape``, else a new one; ``shape`` itself if ``most`` are known."""
         holding = [known for known in self._known if known.holds(shape) and self._may_have(known.rows, shape)]
         if holding:
             best = min(holding, key=lambda known: (known.excess(shape), known.queries, not known.full))

@@ -1,4 +1,4 @@
-"""How fast this processor trains a member: measured on a few updates, to choose the precision and to predict times."""
+"""Measure a few updates on this processor, to choose the precision and to predict times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tlm_search.training.settings import Execution, Finetuning, Precision, Pretr
 Objective = Literal["pretraining", "finetuning"]
 
 WORTHWHILE = 0.9  # bf16 has to take less than this share of the time of fp32
-HOPELESS = 3.0  # a small product in bf16 that takes more than so many times that in fp32 tells enough
+HOPELESS = 3.0  # times that of fp32: if a small product in bf16 takes longer, nothing more is measured
 LEAST_FLOPS = 6e7  # of an update's forward pass; below, calls cost more than the arithmetic
 MOST_TOKENS, MOST_FLOPS = 2048, 5e10  # of an update that is timed to choose: more takes long, and chooses the same
 _TIMED, _TURNS = 3, 2
@@ -38,7 +38,7 @@ _ALL: tuple[Precision, ...] = get_args(Precision)
 
 @dataclass(frozen=True)
 class Load:
-    """What an update has to do, as far as its time goes: ``texts`` of full length.
+    """The work of an update: ``texts`` of full length.
 
     ``masked`` is the share of their tokens that pre-training predicts, among the words of its ``softmax``; ``pooling``
     is that of fine-tuning.
@@ -52,7 +52,7 @@ class Load:
 
     @classmethod
     def of(cls, architecture: Architecture, settings: Pretraining | Finetuning) -> Load:
-        """Return about what ``settings`` load an update with: nearly equal settings are to be measured once."""
+        """Return the load of ``settings``, rounded, so that nearly equal settings are measured once."""
         if isinstance(settings, Pretraining):
             masked = max(1, round(20 * settings.masking_probability)) / 20
             one = cls("pretraining", 1, masked=masked, softmax=settings.softmax)
@@ -68,20 +68,20 @@ class Load:
 
 
 def faster_precision(architecture: Architecture, load: Load, device: str = "cpu", *, members: int = 1) -> Precision:
-    """Return the precision in which ``device`` trains ``architecture`` faster; takes a few updates in each.
+    """Return the precision in which ``device`` trains ``architecture`` faster, after a few updates in each.
 
-    fp32 where bf16 is not clearly faster. On a CPU so many ``members`` are stacked: alone narrow ones wait for calls as
-    long in either precision.
+    It is fp32 unless bf16 is clearly faster. On a CPU ``members`` members are stacked: a narrow one alone spends its
+    time on calls, in either precision.
     """
     if not can_gain(architecture, load, device, members=members):
         return "float32"
     seconds, threads = dict.fromkeys(_ALL, math.inf), torch.get_num_threads()
     if device != "cpu":
         return _clearly_faster(_seconds_on_gpu(architecture, load, device, members=GPU_MEMBERS))
-    # One thread, and its own time: so that other work on the machine does not decide.
+    # One thread, and its own CPU time, so that other work on the machine does not decide.
     torch.set_num_threads(1)
     try:
-        # Without instructions for it bf16 is emulated, a hundred times as slow: the updates would take minutes.
+        # A processor without bf16 instructions emulates it, a hundred times slower: the updates would take minutes.
         if seconds_per_product("bfloat16") > HOPELESS * seconds_per_product("float32"):
             return "float32"
         for precision in _ALL * _TURNS:
@@ -94,7 +94,7 @@ def faster_precision(architecture: Architecture, load: Load, device: str = "cpu"
 
 
 def _seconds_on_gpu(architecture: Architecture, load: Load, device: str, *, members: int) -> Mapping[Precision, float]:
-    """Return the seconds of an update in each precision, of as many ``members`` as memory is there for."""
+    """Return the seconds of an update in each precision, for as many ``members`` as fit into memory."""
     seconds = dict.fromkeys(_ALL, math.inf)
     try:
         for precision in _ALL * _TURNS:
@@ -122,13 +122,13 @@ def _clearly_faster(seconds: Mapping[Precision, float]) -> Precision:
 
 
 def can_gain(architecture: Architecture, load: Load, device: str = "cpu", *, members: int = 1) -> bool:
-    """Say whether bf16 may help: not where an update is too small, nor on a GPU before Ampere, which has none."""
+    """Return whether bf16 may help: not if an update is too small, nor on a GPU before Ampere, which has none."""
     enough = members * load.flops(architecture) >= LEAST_FLOPS
     return enough and (device == "cpu" or torch.cuda.get_device_capability() >= (8, 0))
 
 
 def seconds_per_product(precision: Precision) -> float:
-    """Return the least seconds of this thread that a product of two small matrices took, of a few."""
+    """Return the least CPU seconds of a few products of two small matrices."""
     one = torch.ones(_SIDE, _SIDE, dtype=getattr(torch, precision))
     taken = []
     for _ in range(_TIMED):
@@ -146,7 +146,7 @@ def seconds_per_update(
     precision: Precision = "float32",
     clock: UpdateClock | None = None,
 ) -> float:
-    """Return the least seconds that one update took on a CPU, of a few."""
+    """Return the least seconds of a few updates on a CPU."""
     clock = clock or UpdateClock()
     time_updates(architecture, load, updates=_TIMED + 1, members=members, precision=precision, clock=clock)
     return float(np.diff(clock.ends).min())
@@ -162,7 +162,7 @@ def time_updates(
     precision: Precision = "float32",
     device: str = "cpu",
 ) -> None:
-    """Train ``members`` stacked members on made-up texts of full length; ``clock`` notes when each update ends."""
+    """Train ``members`` stacked members on made-up texts of full length. ``clock`` notes when each update ends."""
     length, count = architecture.positions, load.texts * updates
     ids = np.random.default_rng(0).integers(len(_SPECIAL), architecture.vocabulary, count * length)
     made_up = TokenArray(ids.astype(np.int32), np.arange(count + 1) * length)
