@@ -8,6 +8,10 @@ Two members cannot tell how much others would differ: that the two agree says ne
 where members differ by some points of accuracy, too wide where they are equal, and too narrow where they differ by ten.
 No prior on the difference that was tried serves all three (``studies/LOG.md``): the cells of the other two stand apart.
 
+A search takes the best of many configurations on validation, and of equal ones the luckiest, whose very members are
+then tested. It is counted how often the interval of what a search chose holds the truth, for the members of the search
+and for members with fresh seeds, as a confirmation trains them.
+
 Of a committee and a reference that meet the same texts, on few of which only one is right, it is counted how often the
 paired interval holds the true difference, and how often the committee would be said to match (2.5% where it is worse by
 just more than the margin).
@@ -22,16 +26,19 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.committee.frontier import frontier
+from tlm_search.committee.frontier import frontier, right_shares
 from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.metrics import Metric, Named, interval_keys
+from tlm_search.committee.pool import pool_of
 from tlm_search.committee.select import MARGIN
 from tlm_search.committee.vote import softmax
+from tlm_search.search.confirm import FEW_MEMBERS
 from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
 LEAST, MOST = 0.92, 0.98
@@ -97,6 +104,11 @@ COMMITTEES, THEIR_ROWS = 200, 20_000  # of which the truth of another metric is 
 TEXTS = (40, 100, 200, 1000)
 # Shares of the texts that only the committee has right, and only the reference.
 ONE_IS_RIGHT = ((0.0, 0.021), (0.01, 0.031), (0.05, 0.071), (0.02, 0.02))
+# What searches choose from: configurations whose members aim at one of these signals each.
+KINDS = {"alike": (2.0,), "different": (1.8, 1.9, 2.0, 2.1, 2.2)}
+SEARCHES = tuple((kind, many, members) for kind in KINDS for many in (10, 40) for members in (1, 4))
+SEARCHED = World("search", members=4, rows=1000, signal=2.0, difficulty=1.0, skill=0.15, noise=1.0)
+VALIDATION_ROWS = 500
 
 
 def logits_of(
@@ -200,13 +212,104 @@ def paired(texts: int, only_committee: float, only_reference: float, *, simulati
     return Paired(texts, only_committee, only_reference, held / simulations, matched / simulations)
 
 
+@dataclass(frozen=True)
+class Searched:
+    """How often intervals of the chosen committee held the truth, and how far its accuracy was above it on average.
+
+    ``search`` is of the members that were chosen, ``fresh`` of members with fresh seeds.
+    """
+
+    kind: str
+    configurations: int
+    members: int
+    search_coverage: float
+    search_bias: float
+    fresh_coverage: float
+    fresh_bias: float
+    fresh_width: float
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A configuration, as a study keeps it."""
+
+    number: int
+    frontier: tuple[dict[str, float], ...]
+    state: str = "complete"
+    params: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Mapping[str, float]:
+        return {"number": self.number}
+
+
+def searched(kind: str, many: int, members: int, *, simulations: int, seed: int = 0, draws: int = DRAWS) -> Searched:
+    """Simulate searches over ``many`` configurations with so many ``members`` each."""
+    random = np.random.default_rng(seed)
+    world = replace(SEARCHED, members=members)
+    signals = np.resize(KINDS[kind], many)
+    truths = {signal: true_metrics(replace(world, signal=signal), random, draws=draws) for signal in KINDS[kind]}
+    held, above, width = np.zeros((2, simulations)), np.zeros((2, simulations)), np.zeros(simulations)
+    for simulation in range(simulations):
+        texts = [random.normal(size=(rows, CLASSES)) * world.difficulty for rows in (VALIDATION_ROWS, world.rows)]
+        skills = random.normal(size=(many, members)) * world.skill
+        trials = [_tried(i, _votes(texts[0], signals[i] + skills[i], world, random)) for i in range(many)]
+        chosen = pool_of(trials, None).best()[0]
+        place, size = chosen.trial.number, chosen.size
+        again = random.normal(size=max(size, FEW_MEMBERS)) * world.skill
+        for which, theirs in enumerate((skills[place], again)):
+            test = _votes(texts[1], signals[place] + theirs, world, random)
+            labels = np.zeros(world.rows, dtype=np.int64)
+            row = frontier(test[:, :1], test, labels[:1], labels)[size - 1]
+            truth = truths[signals[place]][size - 1]
+            held[which, simulation] = row["test_low"] <= truth <= row["test_high"]
+            above[which, simulation] = row["test_accuracy"] - truth
+            width[simulation] = row["test_high"] - row["test_low"]
+    coverages, biases = held.mean(axis=1), above.mean(axis=1)
+    return Searched(kind, many, members, *map(float, (coverages[0], biases[0], coverages[1], biases[1], width.mean())))
+
+
+def _votes(
+    texts: NDArray[np.float64], signals: NDArray[np.float64], world: World, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw the logits (members, rows, classes) of members that aim at these signals; the first label is true."""
+    logits = texts + random.normal(size=(len(signals), *texts.shape)) * world.noise
+    logits[:, :, 0] += signals[:, None]
+    return logits
+
+
+def _tried(number: int, validation: NDArray[np.float64]) -> _Tried:
+    """Return a configuration with what it reaches on validation, which is all that a choice looks at."""
+    labels, sizes = np.zeros(validation.shape[1], dtype=np.int64), range(1, len(validation) + 1)
+    reached = right_shares(validation, labels, sizes=list(sizes)).mean(axis=1)
+    unknown = dict.fromkeys(("test_accuracy", "validation_low", "validation_high", "test_low", "test_high"), np.nan)
+    rows = ({"size": size, "validation_accuracy": float(reached[size - 1]), **unknown} for size in sizes)
+    return _Tried(number, tuple(rows))
+
+
+def _line(row: Searched) -> str:
+    return (
+        f"best of {row.configurations} {row.kind} configurations of {row.members}: members of the search "
+        f"{100 * row.search_bias:+.1f} points, coverage {row.search_coverage:6.1%}; fresh seeds "
+        f"{100 * row.fresh_bias:+.1f} points, coverage {row.fresh_coverage:6.1%}, width {100 * row.fresh_width:.1f}"
+    )
+
+
 def main() -> int:
     """Print the coverage of each world and committee size, and how many are within the target; then of differences."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--simulations", type=int, default=500)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--choice", action="store_true", help="of chosen committees alone")
     arguments = parser.parse_args()
     started = time.perf_counter()
+    chosen = [searched(*search, simulations=arguments.simulations) for search in SEARCHES]
+    if arguments.choice:
+        print(
+            json.dumps([asdict(row) for row in chosen], indent=2) if arguments.json else "\n".join(map(_line, chosen))
+        )
+        return 0
     results = [row for world in (*WORLDS, *OTHER_METRICS) for row in coverage(world, simulations=arguments.simulations)]
     pairs = [paired(texts, *apart, simulations=arguments.simulations) for texts in TEXTS for apart in ONE_IS_RIGHT]
     seconds = time.perf_counter() - started
@@ -218,6 +321,7 @@ def main() -> int:
             "seconds": seconds,
             "rows": rows,
             "paired": [asdict(row) for row in pairs],
+            "searches": [asdict(row) for row in chosen],
         }
         print(json.dumps(document, indent=2))
     else:
@@ -232,6 +336,7 @@ def main() -> int:
                 f"{row.texts:4d} texts, only the committee right on {row.only_committee:.1%}, only the reference on "
                 f"{row.only_reference:.1%}: coverage {row.coverage:6.1%}, said to match {row.matched:6.1%}"
             )
+        print("\n".join(map(_line, chosen)))
         counts = ", ".join(f"{count} {said or 'within 92% to 98%'}" for said, count in Counter(verdicts).most_common())
         print(f"{len(results)} cells: {counts}; {seconds:.0f} s", file=sys.stderr)
     return 0

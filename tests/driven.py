@@ -93,7 +93,7 @@ class Bench:
             if job is None:
                 break
             try:
-                settings, seed = job.settings, self.space.seed
+                settings, seed = job.settings, job.seed(self.space.seed)
                 at = {"data": self.data, "store": self.store, "trainer": self.trainer}
                 rungs = run_trial(settings, seed=seed, metric=metric_of(self.space.task, self.data.labels), **at)
                 go_on, size = True, 0

@@ -264,6 +264,7 @@ class Study:
             max_parameters=max_parameters,
             top=top,
             votes_of=self.evidence.votes_of,
+            confirmed=self.record.confirmed,
         )
 
     def distil(

@@ -49,6 +49,7 @@ def best(
         max_parameters=max_parameters,
         top=top,
         votes_of=evidence.votes_of,
+        confirmed=record.confirmed,
     )
     if json_:
         print(json.dumps([choice.to_document() for choice in selection.choices], indent=2))
@@ -57,6 +58,7 @@ def best(
 
     from tlm_search.report.answer import cost_words, linear_warning, words_of_label
     from tlm_search.report.cautions import cautions, trials_of_each
+    from tlm_search.report.confirmation import confirmation_words
     from tlm_search.report.words import plural
 
     console = Console(highlight=False)
@@ -74,6 +76,8 @@ def best(
         console.print("No configuration is left.", markup=False)
     for reason in selection.reasons:
         console.print(reason, markup=False)
+    if selection.choices and (said := confirmation_words(record, selection.choices[0])) is not None:
+        console.print(said, markup=False)
     if selection.choices and (reference := selection.choices[0].reference) is not None:
         best_of_all = selection.choices[0].candidate
         costs = cost_words(best_of_all, reference)

@@ -50,6 +50,7 @@ def summarise(record: StudyRecord, votes_of: VotesOf, changed: Sequence[str] = (
         constraints=record.space.constraints,
         top=1,
         votes_of=votes_of,
+        confirmed=record.confirmed,
     )
     choice = next(iter(selection.choices), None)
     return {
@@ -102,6 +103,10 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
         )
     if best is not None:
         lines.append(f"best       trial {best['trial']}, {best['committee_size']} members: {_in_words(best)}")
+        if best["confirmed_test_metric"] is not None:
+            low, high = best["confirmed_test_metric_interval"]
+            reached = f"{best['confirmed_test_metric']:.4f} ({low:.4f} to {high:.4f})"
+            lines.append(f"confirmed  trained once more with fresh seeds: test {reached}")
     elif trials["complete"]:
         lines.append("best       none: no committee keeps to the constraints of the study")
     lines += [f"failed     trial {failure['trial']}: {failure['error']}" for failure in summary["failures"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,8 @@ def accuracy_interval(
     by_example = float(share.var()) / max(examples - 1, 1)
     variance, quantile = by_example, NORMAL_QUANTILE
     if members is not None and members.freedom == 1:
-        variance = (_half_width_of_two(by_example, members) / NORMAL_QUANTILE) ** 2
+        half = _half_width_by_prior(by_example, members, models=members.freedom + 1)
+        variance = (half / NORMAL_QUANTILE) ** 2
     elif members is not None and members.variance > 0:
         variance = by_example + members.variance
         from scipy.special import stdtrit  # takes a third of a second, which the driver of a study does not need
@@ -134,12 +136,33 @@ def redrawn(
     return np.asarray(random.multinomial(rows, counts / rows, size=RESAMPLES) @ values / rows)
 
 
-def _half_width_of_two(by_example: float, members: Spread) -> float:
-    """Return h such that the truth lies within h of the mean with 95% of the posterior, on both sides together."""
+def seed_half_width(models: Spread) -> float:
+    """Return h: with 95% of the posterior a single model lies within h of the mean of such models, texts aside.
+
+    ``models.raw`` is the mean square of single models around the mean of their kind. The prior on their standard
+    deviation is that of ``accuracy_interval``; with many degrees of freedom it plays no part.
+    """
+    return _half_width_by_prior(0.0, models, models=1)
+
+
+def widened(mean: float, low: float, high: float, *, half_width: float) -> tuple[float, float]:
+    """Return the interval of a metric with another, independent source of error of this half width, within 0..1.
+
+    Source: Zou and Donner 2008, "Construction of confidence limits about effect measures" (the distances of the limits
+    from the mean add by their squares).
+    """
+    return max(mean - math.hypot(mean - low, half_width), 0.0), min(mean + math.hypot(high - mean, half_width), 1.0)
+
+
+def _half_width_by_prior(by_example: float, members: Spread, *, models: int) -> float:
+    """Return h such that the truth lies within h of the mean with 95% of the posterior, on both sides together.
+
+    ``members`` is the spread of the mean of so many ``models``.
+    """
     from scipy.special import ndtr
 
     quantiles = (np.arange(PRIOR_POINTS) + 0.5) / PRIOR_POINTS
-    of_members = (PRIOR_SCALE * np.tan(np.pi / 2 * quantiles)) ** 2 / (members.freedom + 1)
+    of_members = (PRIOR_SCALE * np.tan(np.pi / 2 * quantiles)) ** 2 / models
     expected = members.noise + of_members
     log_likelihood = -members.freedom / 2 * (np.log(expected) + members.raw / expected)
     weights = np.exp(log_likelihood - log_likelihood.max())

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.committee.candidates import Candidate, Trial, whole
+from tlm_search.committee.candidates import Candidate, Trial, candidates, whole
 from tlm_search.committee.frontier import right_share
 from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.metrics import ACCURACY, Metric, interval_keys, largest_part, metric_words
@@ -47,6 +47,7 @@ class Votes:
 
 
 VotesOf = Callable[[Trial], Votes | None]
+Confirmed = Callable[[int, int], Trial | None]  # of the number of a trial and a size: what fresh seeds reached
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ class Choice:
     To the linear ``baseline`` it stands as ``baseline_difference`` says, on test. ``exported_test_accuracy``
     and ``exported_test_metric`` are those of the members that ``export`` takes, the first ones, where the candidate's
     are means over all committees of its size (None without logits).
+
+    Where the committee was trained once more with fresh seeds, all figures on test are of those members, which nothing
+    has chosen: those of the ``candidate``, of a ``reference`` that was confirmed too, and the differences. What the
+    search saw is then ``in_search``.
     """
 
     candidate: Candidate
@@ -90,6 +95,7 @@ class Choice:
     baseline_difference: Difference | None = None
     exported_test_accuracy: float | None = None
     exported_test_metric: float | None = None
+    in_search: Choice | None = None
 
     @property
     def matches_reference(self) -> bool | None:
@@ -108,7 +114,8 @@ class Choice:
 
     def to_document(self) -> dict[str, Any]:
         """Return the entry that ``best --json`` prints."""
-        candidate = self.candidate
+        searched = self.in_search or self
+        candidate, reference = searched.candidate, searched.reference
         return {
             "trial": candidate.trial.number,
             "params": dict(candidate.trial.params),
@@ -116,14 +123,28 @@ class Choice:
             **judged(candidate.row),
             "latency_ms": candidate.latency_ms,
             "parameters": candidate.parameters,
-            "reference_accuracy": None if self.reference is None else self.reference.test_accuracy,
+            "reference_accuracy": None if reference is None else reference.test_accuracy,
             "baseline_accuracy": None if self.baseline is None else self.baseline.test_accuracy,
-            "reference_metric": None if self.reference is None else self.reference.test_metric,
+            "reference_metric": None if reference is None else reference.test_metric,
             "baseline_metric": None if self.baseline is None else self.baseline.test_metric,
             "matches_reference": self.matches_reference,
             "beats_baseline": self.beats_baseline,
             "exported_test_accuracy": self.exported_test_accuracy,
             "exported_test_metric": self.exported_test_metric,
+            **self._confirmed_figures(),
+        }
+
+    def _confirmed_figures(self) -> dict[str, Any]:
+        """Return the figures on test of the members with fresh seeds; None where there are none."""
+        figures = {} if self.in_search is None else judged(self.candidate.row)
+        names = ("test_accuracy", "test_accuracy_interval", "test_metric", "test_metric_interval")
+        reference = None
+        if self.in_search is not None and self.reference != self.in_search.reference:
+            reference = self.reference
+        return {
+            **{f"confirmed_{name}": figures.get(name) for name in names},
+            "confirmed_reference_accuracy": None if reference is None else reference.test_accuracy,
+            "confirmed_reference_metric": None if reference is None else reference.test_metric,
         }
 
 
@@ -174,6 +195,7 @@ def select(
     max_parameters: float | None = None,
     top: int = 10,
     votes_of: VotesOf = lambda _: None,
+    confirmed: Confirmed = lambda number, size: None,
 ) -> Selection:
     """Choose at most ``top`` configurations, one committee size each.
 
@@ -211,9 +233,9 @@ def select(
             named = metric_words(choices[0].candidate.metric)
             reasons.append(f"Chosen by the highest validation {named}; the test set played no part.")
     if choices:
-        reasons += _verdict(choices[0])
         choices = [_with_exported(linear.judge_baseline(choice), votes_of) for choice in choices]
-        reasons += [*_linear_verdict(choices[0]), *_exported_words(choices[0])]
+        choices = [_with_confirmed(choice, confirmed, votes_of) for choice in choices]
+        reasons += [*_verdict(choices[0]), *_linear_verdict(choices[0]), *_exported_words(choices[0])]
     return Selection(tuple(choices), tuple(reasons))
 
 
@@ -289,12 +311,48 @@ def _with_exported(choice: Choice, votes_of: VotesOf) -> Choice:
     return replace(choice, exported_test_accuracy=reached[0], exported_test_metric=reached[1])
 
 
+def _with_confirmed(choice: Choice, confirmed: Confirmed, votes_of: VotesOf) -> Choice:
+    """Replace the figures on test by those of fresh seeds, if the study has them."""
+
+    def again(candidate: Candidate | None) -> Candidate | None:
+        trial = None if candidate is None else confirmed(candidate.trial.number, candidate.size)
+        return None if candidate is None or trial is None else candidates(trial)[candidate.size - 1]
+
+    chosen = choice.candidate
+    fresh = again(chosen)
+    if fresh is None:
+        return choice
+    judged = _Comparison(again(choice.reference) or choice.reference, votes_of).judge(fresh)
+    judged = _Comparison(choice.baseline, votes_of).judge_baseline(judged)
+    on_test = {name: value for name, value in fresh.row.items() if name.startswith("test_")}
+    answer = replace(
+        chosen,
+        test_metric=fresh.test_metric,
+        test_interval=fresh.test_interval,
+        row={**chosen.row, **on_test},
+    )
+    return replace(
+        choice,
+        candidate=answer,
+        in_search=choice,
+        reference=judged.reference,
+        # None of the fresh members is exported, so that none of them has to do by itself.
+        test_difference=_of_all(judged.test_difference),
+        baseline_difference=_of_all(judged.baseline_difference),
+    )
+
+
+def _of_all(difference: Difference | None) -> Difference | None:
+    return None if difference is None else replace(difference, exported=None)
+
+
 def _exported_words(choice: Choice) -> list[str]:
-    size, members = choice.candidate.size, len(choice.candidate.trial.frontier)
+    searched = (choice.in_search or choice).candidate
+    size, members = searched.size, len(searched.trial.frontier)
     if size == members or choice.exported_test_metric is None:
         return []
     return [
-        f"Its {100 * choice.candidate.test_metric:.1f}% on test are the mean over committees of {size} of its "
+        f"Its {100 * searched.test_metric:.1f}% on test are the mean over committees of {size} of its "
         f"{members} members; the first {size}, which are exported, have {100 * choice.exported_test_metric:.1f}%."
     ]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.candidates import candidates
 from tlm_search.committee.interval import accuracy_interval
+from tlm_search.committee.metrics import metric_words
 from tlm_search.committee.vote import accuracy, calibration_error, cross_entropy, macro_f1
 from tlm_search.data.account import unused_words
 from tlm_search.data.markers import EXAMPLE, Markers
@@ -316,10 +317,23 @@ def _results(facts: Facts) -> str:
     )
     return (
         f"## Results\n\n| | |\n|---|---|\n{table}\n\n"
-        f"These are the figures of these very members. {few}{_beside_linear(facts)}"
+        f"These are the figures of these very members. {few}{_confirmed(facts)}{_beside_linear(facts)}"
         "It was chosen on validation, so that its accuracy there is a little too high; test chose nothing. "
         "The calibration error is the mean gap of confidence and accuracy over 15 bins. Latency is that of PyTorch on "
         "the machine that ran the trial."
+    )
+
+
+def _confirmed(facts: Facts) -> str:
+    """Say what such a committee reaches that nothing has chosen, which is what others can expect."""
+    chosen = facts.chosen
+    again = None if chosen.student is not None else facts.record.confirmed(chosen.trial.number, chosen.size)
+    if again is None:
+        return ""
+    fresh = candidates(again)[chosen.size - 1]
+    return (
+        "The search chose them, and of equal ones the luckiest: trained once more with fresh seeds, such a committee "
+        f"has a test {metric_words(fresh.metric)} of {percent(fresh.test_metric)} ({interval(*fresh.test_interval)}). "
     )
 
 

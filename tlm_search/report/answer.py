@@ -14,6 +14,7 @@ from tlm_search.committee.metrics import interval_keys, metric_words
 from tlm_search.committee.select import MARGIN, Choice, select
 from tlm_search.data.account import account_of, account_words
 from tlm_search.report.cautions import Caution, cautions, trials_of_each
+from tlm_search.report.confirmation import confirmation_words
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.ranking import pool_of_study
 from tlm_search.report.tables import baseline_words, configuration_words
@@ -50,13 +51,16 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
         constraints=record.space.constraints,
         top=1,
         votes_of=evidence.votes_of,
+        confirmed=record.confirmed,
     )
     best = next(iter(choose().choices), None)
     cheapest = None
     if best is not None and best.reference is not None:
         cheapest = next(iter(choose(match_reference=True).choices), None)
     # Where a linear model is as good, nothing is more worth knowing.
-    sentences = (_headline(record, best, cheapest), *_verdict(record, best, cheapest))
+    sentences = [_headline(record, best, cheapest), *_verdict(record, best, cheapest)]
+    if best is not None and (said := confirmation_words(record, best)) is not None:
+        sentences.append(said)
     warning = None if best is None else linear_warning(best)
     headline, *verdict = sentences if warning is None else (warning, *sentences)
     return Answer(
@@ -188,7 +192,10 @@ def _table(record: StudyRecord, best: Choice | None, cheapest: Choice | None) ->
         columns["Cheapest that matches"] = _facts(record, cheapest.candidate, cheapest)
     reference = None if record.reference is None else whole(record.reference)
     if reference is not None:
-        columns["Reference"] = _facts(record, reference, None)
+        again = reference if best is None or best.reference is None else best.reference
+        columns["Reference"] = _facts(record, again, None)
+        if again != reference:
+            columns["Reference"]["In the search"] = _with_interval(reference.test_metric, reference.test_interval)
         if (alone := _one_of(reference)) is not None:
             columns["One model of it"] = _facts(record, alone, None)
     if record.baseline is not None and columns:
@@ -210,6 +217,7 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         "Members": number(candidate.size),
         "Configuration": configuration_words(record, trial, nuisance=True) or "all settings are fixed",
         **_judged(record, candidate),
+        "In the search": "",
         _exported(record): "",
         "Latency": milliseconds(candidate.latency_ms),
         "Parameters": compact(candidate.parameters),
@@ -219,6 +227,9 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         "Matches the reference": "",
         "Above the linear model": "",
     }
+    if choice is not None and (searched := choice.in_search) is not None:
+        before = searched.candidate
+        facts["In the search"] = _with_interval(before.test_metric, before.test_interval)
     if choice is not None and candidate.size < len(trial.frontier):
         facts[_exported(record)] = percent(choice.exported_test_metric)
     if choice is not None and (above := choice.baseline_difference) is not None:

@@ -11,15 +11,18 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tlm_search.committee.metrics import metric_words
+from tlm_search.committee.pool import count_of
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
+from tlm_search.search.confirm import Confirmations
 from tlm_search.search.helping import Help, Helpers, helps, parts_of
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.optuna_study import Asked, Ledger
 from tlm_search.search.progress import Best, progress_of
-from tlm_search.search.record import REFERENCE, attributes_of
+from tlm_search.search.record import REFERENCE, REFERENCE_NUMBER, attributes_of, record_of
 from tlm_search.search.reference_tries import ReferenceTries
 from tlm_search.search.trial import Rung
 from tlm_search.space.objectives import BEATS_REFERENCE
@@ -60,18 +63,17 @@ class Driver:
         self.progress = progress_of(ledger.trials, ledger.space.objectives[0], ledger.noted(REFERENCE), total=trials)
         self.progress.metric = self._space.task.metric
         self._reference = ReferenceTries(ledger, self._space)
+        self._confirmations = Confirmations(ledger)
+        self._planned = False
         self._choose_reference()
+        self._plan_confirmations()
 
     @property
     def ended(self) -> bool:
         """Whether no further job will come."""
         if self.stopped is not None:
             return True
-        if self._reference.unfinished:
-            return False
-        if self.progress.finished >= self.progress.total:
-            return True
-        return not self._running and self._ledger.exhausted
+        return self._search_is_over and not self._confirmations.unfinished
 
     def runs(self, key: str) -> bool:
         """Whether a job of this name was handed out and has not ended."""
@@ -89,6 +91,8 @@ class Driver:
         self.progress.first_job = self.progress.first_job or time.monotonic()
         if (number := self._reference.begin()) is not None:
             return self._start(key, self._reference_job(number))
+        if (wanted := self._confirmations.begin()) is not None:
+            return self._start(key, Job(None, wanted.settings, confirms=wanted.number))
         if self._all_handed_out:
             voting = {name: (r.job, r.rung.size if r.rung else 0) for name, r in self._running.items()}
             return self._helpers.begin(key, voting)
@@ -103,7 +107,7 @@ class Driver:
         running.rung = rung
         self._look_at_clock()
         if running.asked is None:
-            return self._on_reference_rung(key, rung)
+            return self._on_other_rung(key, rung)
         value = rung.metrics.get(self._space.objectives[0].metric)
         if value is not None and not math.isfinite(value):
             self.on_failure(key, Failure(f"{self._space.objectives[0].metric} is {value} at {rung.size} members"))
@@ -142,6 +146,9 @@ class Driver:
             self.stopped, self._last_failure = failure.reason, failure
             self._interrupt(key, failure.reason)
             return
+        if running.job.confirms is not None:
+            self._finish_confirmation(key, None, f"failed: {failure.reason}; the next run tries it again")
+            return
         if running.asked is None:
             attributes = {**attributes_of(running.job.settings, running.rung), "error": failure.reason}
             self._finish_reference(key, attributes, f"failed: {failure.reason}")
@@ -161,8 +168,11 @@ class Driver:
             self._helpers.end(key, died=True)
             return
         running = self._running[key]
-        asked = running.asked
-        attempt = self._reference.deaths(running.job.reference_try) if asked is None else 1 + asked.attempt
+        asked, confirms = running.asked, running.job.confirms
+        if confirms is not None:
+            attempt = self._confirmations.deaths(confirms)
+        else:
+            attempt = self._reference.deaths(running.job.reference_try) if asked is None else 1 + asked.attempt
         if attempt >= MOST_ATTEMPTS:
             self.on_failure(key, Failure(f"{reason}, {attempt} times"))
             return
@@ -200,6 +210,14 @@ class Driver:
         return self._failures_in_a_row >= self._space.budget.failures_in_a_row
 
     @property
+    def _search_is_over(self) -> bool:
+        if self._reference.unfinished:
+            return False
+        if self.progress.finished >= self.progress.total:
+            return True
+        return self._ledger.exhausted and not self.progress.running
+
+    @property
     def _all_handed_out(self) -> bool:
         live = sum(running.asked is not None for running in self._running.values())
         enough = self.progress.finished + live >= self.progress.total
@@ -216,21 +234,25 @@ class Driver:
         return Job(None, settings, reference_try=number, reference_tries=self._reference.count)
 
     def _start(self, key: str, job: Job, asked: Asked | None = None) -> Job:
-        if asked is None:
-            self.progress.reference_running += 1
-        else:
+        if asked is not None:
             self.progress.running += 1
+        elif job.confirms is None:
+            self.progress.reference_running += 1
         trials = min(self.progress.total - self.progress.finished, self.progress.running + self._ledger.left)
-        jobs = self._reference.at_once if self._waits_for_reference else int(trials) + self._reference.unfinished
+        others = self._reference.unfinished + self._confirmations.unfinished
+        jobs = self._reference.at_once if self._waits_for_reference else int(trials) + others
         job = replace(job, parts=parts_of(self._space, places=self.places, jobs=jobs))
         self._running[key] = _Running(job, asked)
         return job
 
-    def _on_reference_rung(self, key: str, rung: Rung) -> bool:
+    def _on_other_rung(self, key: str, rung: Rung) -> bool:
         if rung.done:
-            self._finish_reference(
-                key, attributes_of(self._running[key].job.settings, rung), self._words(rung.metrics), rung.metrics
-            )
+            job = self._running[key].job
+            attributes, words = attributes_of(job.settings, rung), self._words(rung.metrics)
+            if job.confirms is None:
+                self._finish_reference(key, attributes, words, rung.metrics)
+            else:
+                self._finish_confirmation(key, attributes, words)
             return False
         if self.stopped is not None:
             self._interrupt(key, self.stopped)
@@ -273,6 +295,7 @@ class Driver:
         self.progress.running -= 1
         setattr(self.progress, state, getattr(self.progress, state) + 1)
         self._announce(f"[{self.progress.finished}/{self.progress.total}] {running.job.title}: {words}")
+        self._plan_confirmations()
 
     def _finish_reference(
         self, key: str, attributes: Mapping[str, Any], words: str, metrics: Mapping[str, float] | None = None
@@ -284,6 +307,24 @@ class Driver:
             self.progress.reference = metrics
         self._announce(f"{job.title}: {words}")
         self._choose_reference()
+        self._plan_confirmations()
+
+    def _plan_confirmations(self) -> None:
+        """Once the search is over, choose what is trained once more with fresh seeds."""
+        if self._planned or not self._search_is_over:
+            return
+        self._planned = True
+        for planned in self._confirmations.plan(record_of(self._ledger.study, Path())):
+            committee = f"trial {planned.number} was chosen with {count_of(planned.size, 'member')}"
+            whose = "the reference" if planned.number == REFERENCE_NUMBER else committee
+            took = f"about {planned.seconds:.0f} s of training"
+            self._announce(f"{whose}, trained once more with fresh seeds to confirm it: {took}")
+
+    def _finish_confirmation(self, key: str, attributes: Mapping[str, Any] | None, words: str) -> None:
+        job = self._running.pop(key).job
+        assert job.confirms is not None
+        self._confirmations.end(job.confirms, attributes)
+        self._announce(f"{job.title}: {words}")
 
     def _choose_reference(self) -> None:
         if (chosen := self._reference.choose()) is not None:
@@ -296,6 +337,9 @@ class Driver:
     def _interrupt(self, key: str, reason: str, *, attempt: int | None = None) -> None:
         running = self._running.pop(key)
         self._announce(f"{running.job.title}: {reason}; it is tried again")
+        if running.job.confirms is not None:
+            self._confirmations.put_back(running.job.confirms)
+            return
         if running.asked is None:
             self._reference.put_back(running.job.reference_try)
             self.progress.reference_running -= 1

@@ -6,18 +6,21 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tlm_search.search.record import REFERENCE_NUMBER
 from tlm_search.space.settings import Value
 
 ENVIRONMENT = "workers need the Python packages of the driver, from the same places: mend that"
+FRESH_SEED = 2**32  # added to the seed of a study; no study may have such a one, so no trial has these members
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial, or a try of the reference, that a worker runs next. ``number`` is None for the reference.
+    """A trial, a try of the reference, or a confirmation that a worker runs next; only a trial has a ``number``.
 
     ``settings`` are complete. A worker that is ``helping`` trains members that nobody has begun; to leave some for it,
     the job is done in ``parts``. ``attempt`` names this attempt at the job, its helpers' work included. The reference
-    has ``reference_tries``, of which this is number ``reference_try``, from 1.
+    has ``reference_tries``, of which this is number ``reference_try``, from 1. A confirmation trains committees of the
+    trial that it ``confirms`` (-1: the reference) with fresh seeds.
     """
 
     number: int | None
@@ -27,15 +30,23 @@ class Job:
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
     reference_try: int = 1
     reference_tries: int = 1
+    confirms: int | None = None
+
+    def seed(self, study: int) -> int:
+        """Return the seed that the job's members are numbered from, where that of the study is ``study``."""
+        return study if self.confirms is None else study + FRESH_SEED
 
     @property
     def title(self) -> str:
         """The job's name in messages and log files."""
-        name = self._reference if self.number is None else f"trial {self.number}"
+        name = self._others if self.number is None else f"trial {self.number}"
         return f"helper of {name}" if self.helping else name
 
     @property
-    def _reference(self) -> str:
+    def _others(self) -> str:
+        if self.confirms is not None:
+            whose = "the reference" if self.confirms == REFERENCE_NUMBER else f"trial {self.confirms}"
+            return f"confirmation of {whose}"
         return "reference" if self.reference_tries == 1 else f"reference {self.reference_try} of {self.reference_tries}"
 
 

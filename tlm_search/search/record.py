@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from tlm_search.committee.interval import widened
+from tlm_search.committee.metrics import interval_keys
 from tlm_search.errors import StudyError
 from tlm_search.space.schema import Space
 from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
@@ -26,17 +29,19 @@ if TYPE_CHECKING:
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
-REFERENCE_NUMBER, STUDENT_NUMBER, BASELINE_NUMBER = -1, -2, -3
+REFERENCE_NUMBER, STUDENT_NUMBER, BASELINE_NUMBER, CONFIRMATION_NUMBER = -1, -2, -3, -4
 REFERENCE, REFERENCE_TRY = "reference", "reference try "  # attributes of a study; a number from 1 ends the second
 BASELINE = "baseline"  # the attribute in which a study keeps its linear baseline
-STUDENT = "student"  # begins the name of the attribute in which a study keeps the students of a committee
+# These begin the names of the attributes in which a study keeps the students, and the confirmation, of a committee.
+STUDENT, CONFIRMATION = "student", "confirmation"
 _DEFAULTS = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
+SEED_SPREAD = "seed_spread"  # the attribute that has, by metric, what the seed of a single model changes
 IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the sampler looks at
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial, the reference (``number`` -1), students of a committee (-2), or the linear baseline (-3).
+    """One trial, the reference (``number`` -1), students (-2), the linear baseline (-3), or a confirmation (-4).
 
     ``settings`` are complete, ``params`` only what was searched. ``values`` follow the study's objectives. ``metrics``
     are those of the whole committee; ``frontier`` holds one record per committee size. ``members`` are digests in the
@@ -90,6 +95,18 @@ class StudentRecord:
 
 
 @dataclass(frozen=True)
+class ConfirmationRecord:
+    """Committees of ``size`` of the trial with number ``trial`` (-1: the reference), trained with fresh seeds.
+
+    ``result`` has at least so many members, which no choice has seen.
+    """
+
+    trial: int
+    size: int
+    result: TrialRecord
+
+
+@dataclass(frozen=True)
 class BaselineRecord(TrialRecord):
     """The linear model on the same rows, as a committee of one member; its digest names an entry of kind ``baselines``.
 
@@ -110,6 +127,8 @@ class StudyRecord:
     Where several trials choose the reference, ``reference_tries`` are those that have ended, in their order, and
     ``reference`` is the best of them, None until all have ended. In older studies, and with one trial, they are empty.
     ``baseline`` is None where the space leaves it out, in studies of versions without it, and where it failed.
+    Intervals of trials with one member count test texts alone, unless the study ``counts_seeds``: then those of other
+    seeds too, as far as members of its committees differ.
     """
 
     name: str
@@ -125,12 +144,26 @@ class StudyRecord:
     students: tuple[StudentRecord, ...] = ()
     reference_tries: tuple[TrialRecord, ...] = ()
     baseline: BaselineRecord | None = None
+    confirmations: tuple[ConfirmationRecord, ...] = ()
+    counts_seeds: bool = False
 
     @property
     def everything_run(self) -> tuple[TrialRecord, ...]:
-        """All results that name members: trials, every try of the reference, students."""
+        """All results that name members: trials, every try of the reference, students, confirmations."""
+        students = [student.result for student in self.students]
+        confirmed = [confirmation.result for confirmation in self.confirmations]
+        return (*self.everything_searched, *students, *confirmed)
+
+    @property
+    def everything_searched(self) -> tuple[TrialRecord, ...]:
+        """The results of the search: trials and every try of the reference."""
         reference = () if self.reference is None else (self.reference,)
-        return (*self.trials, *(self.reference_tries or reference), *(student.result for student in self.students))
+        return (*self.trials, *(self.reference_tries or reference))
+
+    def confirmed(self, number: int, size: int) -> TrialRecord | None:
+        """Return what a committee of a trial (-1: the reference) reaches with fresh seeds; None where it is unknown."""
+        found = (entry.result for entry in self.confirmations if (entry.trial, entry.size) == (number, size))
+        return next(found, None)
 
     def numbered(self, number: int) -> TrialRecord | None:
         """Return the trial with this number, -1 for the reference; None where there is none."""
@@ -155,7 +188,7 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
             hint="Name a folder that `tlm-search run` wrote.",
         )
     space = Space.from_document(attributes["space"])
-    return StudyRecord(
+    record = StudyRecord(
         name=study.study_name,
         folder=folder,
         space=space,
@@ -171,7 +204,9 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
         students=_students(attributes),
         reference_tries=_reference_tries(attributes),
         baseline=None if space.baseline == "none" else _baseline(attributes.get(BASELINE)),
+        confirmations=_confirmations(attributes),
     )
+    return _counting_seeds(record, attributes.get(SEED_SPREAD))
 
 
 def trial_of(trial: FrozenTrial) -> TrialRecord:
@@ -263,6 +298,45 @@ def _students(attributes: Mapping[str, Any]) -> tuple[StudentRecord, ...]:
         for value in kept
     )
     return tuple(sorted(students, key=lambda student: (student.trial, student.size, student.documents)))
+
+
+def _confirmations(attributes: Mapping[str, Any]) -> tuple[ConfirmationRecord, ...]:
+    return tuple(
+        ConfirmationRecord(
+            value["trial"],
+            value["size"],
+            TrialRecord(number=CONFIRMATION_NUMBER, state="complete", **_results(value)),
+        )
+        for name, value in attributes.items()
+        if name.startswith(f"{CONFIRMATION} ")
+    )
+
+
+def _counting_seeds(record: StudyRecord, spread: Mapping[str, Any] | None) -> StudyRecord:
+    """Widen the intervals of single models by what another seed changes, by metric."""
+    if spread is None:
+        return record
+    half_widths = {name: value for name, value in spread.items() if name != "of"}
+
+    def of(trial: TrialRecord) -> TrialRecord:
+        if len(trial.members) != 1 or len(trial.frontier) != 1:
+            return trial
+        row, metrics = dict(trial.frontier[0]), dict(trial.metrics)
+        for split, (name, half_width) in product(("validation", "test"), half_widths.items()):
+            low, high = interval_keys(split, name)
+            if row.get(low) is not None:
+                row[low], row[high] = widened(row[f"{split}_{name}"], row[low], row[high], half_width=half_width)
+                metrics |= {f"test_{name}_low": row[low], f"test_{name}_high": row[high]} if split == "test" else {}
+        return replace(trial, frontier=(row,), metrics=metrics)
+
+    return replace(
+        record,
+        trials=tuple(map(of, record.trials)),
+        reference=None if record.reference is None else of(record.reference),
+        reference_tries=tuple(map(of, record.reference_tries)),
+        confirmations=tuple(replace(entry, result=of(entry.result)) for entry in record.confirmations),
+        counts_seeds=True,
+    )
 
 
 def _results(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,9 +38,11 @@ from tlm_search.search.machine import check_reachable, this_machine
 from tlm_search.search.optuna_study import Ledger
 from tlm_search.search.prior import import_trials
 from tlm_search.search.progress import Progress
+from tlm_search.search.record import record_of
 from tlm_search.search.replica import Sender, pull
 from tlm_search.search.resume import close_running, driver_lock
 from tlm_search.search.shares import Shares
+from tlm_search.search.spread import note_seed_spread
 from tlm_search.search.storages import open_storage
 from tlm_search.search.studies import create_study, open_study
 from tlm_search.search.study_lock import study_lock
@@ -160,7 +162,8 @@ def _run_locked(
     ledger.watchers.append(lambda trial: sender.send_journal())
     driver = Driver(ledger, trials=space.budget.trials, seconds=space.budget.seconds, announce=announce)
     if driver.ended:
-        return Session(folder, driver, worked=compared, interrupted=False)
+        seeds = note_seed_spread(ledger, record_of(ledger.study, folder), data, store)
+        return Session(folder, driver, worked=compared or seeds, interrupted=False)
     announce("starting Ray")
     from tlm_search.search.tune import run_driver
 
@@ -178,6 +181,8 @@ def _run_locked(
     )
     with show(driver.progress):
         interrupted = run_driver(driver, workplace, space, address=address, announce=announce)
+    if not interrupted:
+        note_seed_spread(ledger, record_of(ledger.study, folder), data, store)
     return Session(folder, driver, worked=True, interrupted=interrupted)
 
 

@@ -72,7 +72,7 @@ class CommitteeTrial(tune.Trainable):
         begin = help_trial if self._job.helping else partial(run_trial, prunable=prunable, metric=place.metric)
         return begin(
             self._job.settings,
-            seed=place.seed,
+            seed=self._job.seed(place.seed),
             data=data,
             store=self._store,
             trainer=self._trainer,

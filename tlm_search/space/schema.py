@@ -52,7 +52,7 @@ from tlm_search.space.sections import (
 from tlm_search.space.settings import Value
 
 _NOT_IDENTITY = frozenset(
-    {"name", "description", "points", "import_from", "tracking", "resources", "budget", "baseline"}
+    {"name", "description", "points", "import_from", "tracking", "resources", "budget", "baseline", "confirm"}
 )
 
 
@@ -154,6 +154,11 @@ class Space(Section):
     tracking: Annotated[
         tuple[Tracker, ...], BeforeValidator(_texts, json_schema_input_type=Tracker | list[Tracker])
     ] = Field(default=(), description="where finished trials are also logged, one run each")
+    confirm: Annotated[Whole, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="1: after the search the chosen committee, and a reference of one or two models, are trained once "
+        "more with fresh seeds; 0: not; when not given, where that takes at most a tenth of the study",
+    )
     resources: ResourcesSection = Field(default=ResourcesSection(), description="what a trial takes of the machine")
     budget: BudgetSection = Field(default=BudgetSection(), description="when the study ends")
 

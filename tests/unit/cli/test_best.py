@@ -59,6 +59,12 @@ def test_json_is_the_list_of_the_contract(study):
         "beats_baseline",
         "exported_test_accuracy",
         "exported_test_metric",
+        "confirmed_test_accuracy",
+        "confirmed_test_accuracy_interval",
+        "confirmed_test_metric",
+        "confirmed_test_metric_interval",
+        "confirmed_reference_accuracy",
+        "confirmed_reference_metric",
     ]
     assert entries[0]["params"]["heads"] == 8
     low, high = entries[0]["test_accuracy_interval"]

@@ -47,3 +47,12 @@ def test_paired_intervals_hold_the_true_difference_and_few_that_are_worse_match(
     row = benchmark.paired(texts, 0.01, 0.031, simulations=200)
     assert row.coverage >= 0.9
     assert row.matched <= 0.06  # 27% at 40 texts before a row of either extreme was added
+
+
+def test_chosen_members_are_lucky_and_fresh_ones_are_not(benchmark):
+    row = benchmark.searched("alike", 10, 1, simulations=60, draws=50_000)
+    assert row.search_bias > 0.015
+    assert row.search_coverage < 0.8
+    # 60 simulations at 95%: below 83% once in a thousand
+    assert row.fresh_coverage >= 0.83
+    assert abs(row.fresh_bias) < 0.01

@@ -30,6 +30,12 @@ KEYS = [
     "beats_baseline",
     "exported_test_accuracy",
     "exported_test_metric",
+    "confirmed_test_accuracy",
+    "confirmed_test_accuracy_interval",
+    "confirmed_test_metric",
+    "confirmed_test_metric_interval",
+    "confirmed_reference_accuracy",
+    "confirmed_reference_metric",
 ]
 
 

@@ -1,0 +1,76 @@
+"""How much single models of a study differ by their seeds: what its own members say of a model that stands alone.
+
+The interval of one model, such as the reference, cannot tell what another seed would have given. The members of the
+study's committees can: those of a configuration differ in nothing but their seeds. No Ray, no Optuna here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tlm_search.committee.frontier import right_share
+from tlm_search.committee.interval import Spread, member_spread, seed_half_width
+from tlm_search.committee.metrics import Metric, metric_of
+from tlm_search.committee.pool import pool_of
+from tlm_search.committee.vote import Integers
+from tlm_search.data.prepared import LABELS, PreparedData
+from tlm_search.digest import digest
+from tlm_search.members.simulated import simulated_labels
+from tlm_search.members.store import Store
+from tlm_search.members.train import KIND
+from tlm_search.search.record import SEED_SPREAD, StudyRecord
+from tlm_search.search.reference_tries import Notes
+
+MOST_CONFIGURATIONS = 8  # the best on validation; worse ones differ more, and say less of what is shown
+
+
+def note_seed_spread(notes: Notes, record: StudyRecord, data: PreparedData, store: Store) -> bool:
+    """Note by how much the seed of a model changes its metrics on test, unless that is known; return whether it was.
+
+    It is the mean square of single members around the mean of their configuration, over the best configurations and
+    what was confirmed. Nothing is noted where no configuration has two members.
+    """
+    committees = _committees(record)
+    noted, name = notes.noted(SEED_SPREAD), digest([list(members) for members in committees])
+    if not committees or (noted is not None and noted["of"] == name):
+        return False
+    metric, labels = metric_of(record.space.task, data.labels), _test_labels(record, data)
+    found = [logits for members in committees if (logits := _logits(members, store)) is not None]
+    if not found:
+        return False
+    spreads = {of: _pooled(found, labels, replace(metric, name=of)) for of in metric.with_interval}
+    notes.note(SEED_SPREAD, {"of": name, **{of: seed_half_width(spread) for of, spread in spreads.items()}})
+    return True
+
+
+def _committees(record: StudyRecord) -> list[tuple[str, ...]]:
+    pool = pool_of(record.trials, record.reference, constraints=record.space.constraints)
+    best = [candidate.trial.number for candidate in pool.best()[:MOST_CONFIGURATIONS]]
+    members = [trial.members for trial in record.trials if trial.number in best]
+    members += [entry.result.members for entry in record.confirmations]
+    return [digests for digests in members if len(digests) > 1]
+
+
+def _logits(members: Sequence[str], store: Store) -> np.ndarray | None:
+    entries = [store.read(KIND, member) for member in members]
+    return None if None in entries else np.stack([e.arrays("logits")["test"] for e in entries if e is not None])
+
+
+def _pooled(committees: Iterable[np.ndarray], labels: Integers, metric: Metric) -> Spread:
+    spreads = []
+    for logits in committees:
+        parts = [right_share(member[None], labels, size=1, metric=metric) for member in logits]
+        spreads.append(member_spread(np.stack(parts), scale=1 / (len(logits) - 1)))
+    freedom = sum(spread.freedom for spread in spreads)
+    raw, noise = (sum(getattr(s, part) * s.freedom for s in spreads) / freedom for part in ("raw", "noise"))
+    return Spread(raw, noise, freedom)
+
+
+def _test_labels(record: StudyRecord, data: PreparedData) -> Integers:
+    if record.space.trainer == "simulated":
+        return simulated_labels(data)[1]
+    labels: Integers = np.load(data.folder("test") / LABELS)
+    return labels
