@@ -162,7 +162,8 @@ def space_of(contest: Contest, sampler: str, pruner: str, seed: int) -> Space:
     if not isinstance(search["convolution_layers"], dict):
         del search["convolution_channels"]
     contenders = {"sampler": dict(SAMPLERS[sampler]), "pruner": dict(PRUNERS[pruner])}
-    return Space.from_document({**document, **contest.changes, **contenders, "search": search, "seed": seed})
+    more = {"seed": seed, "confirm": 0}  # a table has no other members
+    return Space.from_document({**document, **contest.changes, **contenders, "search": search, **more})
 
 
 def replay(contest: Contest, space: Space, *, trials: int) -> Outcome:

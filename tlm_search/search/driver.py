@@ -311,7 +311,7 @@ class Driver:
 
     def _plan_confirmations(self) -> None:
         """Once the search is over, choose what is trained once more with fresh seeds."""
-        if self._planned or not self._search_is_over:
+        if self._planned or self._space.confirm == 0 or not self._search_is_over:
             return
         self._planned = True
         for planned in self._confirmations.plan(record_of(self._ledger.study, Path())):

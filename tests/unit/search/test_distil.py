@@ -117,8 +117,10 @@ def test_a_study_with_students_goes_on_to_exactly_its_trials(run: Run) -> None:
     assert session.driver.progress.finished == 6
     after = opened(session).record
     assert len(after.trials) == 6
-    assert after.trials[:3] == before.trials
-    assert (after.students, after.reference) == (before.students, before.reference)
+    # Not whole records: the interval of a single model counts other seeds, of which more members tell more.
+    for old, new in zip((*before.trials, before.reference), (*after.trials[:3], after.reference), strict=True):
+        assert (new.number, new.params, new.members, new.values) == (old.number, old.params, old.members, old.values)
+    assert after.students == before.students
     assert not run(6).worked
 
 
