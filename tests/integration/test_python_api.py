@@ -1,6 +1,9 @@
 """The Python API on a simulated study: the same names and numbers as the commands and the page."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import optuna
 import pandas as pd
@@ -127,3 +130,12 @@ def _data(figure):
 def _data_on_page(report, name):
     traces = json.loads((report / "figures" / f"{name}.json").read_text())["data"]
     return [{key: value for key, value in trace.items() if key != "visible"} for trace in traces]
+
+
+def test_the_example_reads_the_study(folder, tmp_path):
+    example = Path(__file__).parents[2] / "examples" / "read_study.py"
+    command = [sys.executable, str(example), str(folder), "--out", str(tmp_path / "figures")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "of the variance" in said
+    assert "width 64" in said
+    assert sorted(file.name for file in (tmp_path / "figures").iterdir()) == ["edf.html", "slice.html"]
