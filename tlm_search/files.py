@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ from tlm_search.errors import UserError
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 ELSEWHERE = "choose another folder with --studies-dir"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 _Kind = TypeVar("_Kind", bound=UserError)
@@ -183,6 +186,16 @@ def inside(folder: Path, name: str) -> Path:
     if not isinstance(name, str) or "\0" in name or {"", ".", ".."} & set(name.split("/")):
         raise ValueError(f"{name!r} is not the name of a file in it")
     return folder / name
+
+
+def is_plain(name: str) -> bool:
+    """Tell whether a name can be given to a command and printed: no dash first, and no character that controls.
+
+    Those end a line, ring, or change the direction in which a terminal writes what follows.
+    """
+    return not name.startswith("-") and not any(
+        unicodedata.category(character) in _CONTROLS or character in _DIRECTIONS for character in name
+    )
 
 
 def _open(file: Path) -> int:

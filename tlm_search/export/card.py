@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,19 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.export.choose import Chosen
 from tlm_search.members.spec import share_of_linear
 from tlm_search.model.architecture import Architecture
+from tlm_search.report.places import source_name
 from tlm_search.report.tables import baseline_words
-from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
+from tlm_search.report.words import (
+    compact,
+    duration,
+    interval,
+    milliseconds,
+    number,
+    percent,
+    plain_text,
+    plural,
+    points,
+)
 from tlm_search.search.record import StudyRecord
 from tlm_search.space.settings import HALF
 
@@ -156,10 +166,11 @@ def _opening(facts: Facts) -> str:
     shared = ", whose layers share their weights" if shape.shared_layers else ""
     labels = json.dumps(list(facts.data.labels), ensure_ascii=False)
     return (
-        f"# {_inline(facts.record.name)}\n\n"
+        f"# {plain_text(facts.record.name)}\n\n"
         f"A text classifier: {kind}. {which} is a BERT of depth {shape.depth}, width {shape.width}, "
         f"{plural(shape.heads, 'head')}{convolution}{norms}{shared}. It is {facts.chosen.name} of a search by "
-        f"`tlm-search`, chosen as: {facts.chosen.why}.{_learned(facts)}\n\nLabels:\n\n```json\n{labels}\n```"
+        f"`tlm-search`, chosen as: {plain_text(facts.chosen.why)}.{_learned(facts)}\n\n"
+        f"Labels:\n\n```json\n{labels}\n```"
     )
 
 
@@ -281,9 +292,9 @@ def _training(facts: Facts) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in first["versions"].items() if value)
     lines.append(
         f"- Cost of all members: {duration(facts.cost('seconds'))} and {compact(facts.cost('flops'))} FLOPs on "
-        f"{_inline(str(first['machine']['device']))}. {more}"
+        f"{plain_text(str(first['machine']['device']))}. {more}"
     )
-    lines.append(f"- Versions: {_inline(versions)}.")
+    lines.append(f"- Versions: {plain_text(versions)}.")
     return "## Training\n\n" + "\n".join(lines)
 
 
@@ -349,12 +360,6 @@ def _beside_linear(facts: Facts) -> str:
 
 
 def _source(name: str) -> str:
-    """Name a source; of a path only its last part, which tells nothing of the machine."""
-    path = PurePath(name)
-    local = path.is_absolute() or name.startswith(("~", ".")) or bool(path.suffix) or len(path.parts) > 2
-    return f"`{_inline(path.name if local else name)}`"
-
-
-def _inline(text: str) -> str:
-    """Return ``text`` as it can stand in a line of Markdown."""
-    return " ".join(text.replace("`", "'").replace("|", "/").split())
+    """Name a source as code; of a path only its last part, which tells nothing of the machine."""
+    words = source_name(name).replace("`", "'").split()
+    return f"`{' '.join(words)}`"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tlm_search.errors import ExportError
-from tlm_search.files import beside, inside, put, unwritable
+from tlm_search.files import beside, inside, is_plain, put, unwritable
 
 FORMAT = 2
 CONFIG, LABELS, MODEL, CHECK = "config.json", "labels.json", "model.safetensors", "check.json"
@@ -41,10 +41,15 @@ def new_export(out: Path) -> Iterator[Path]:
     Otherwise nothing is left of it, also when this process is told to end meanwhile.
 
     Raises:
-        ExportError: ``out`` is a file or holds something, or the place cannot be written.
+        ExportError: ``out`` is a file or holds something, has a name to trip over, or the place cannot be written.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link, and the link is what is in the way
     _require_free(out)
+    if not is_plain(out.name):
+        raise ExportError(
+            f"--out {out.name!r} begins with a dash or has a control character",
+            hint="choose another name for the folder",
+        )
     with _told_to_end_is_an_exit(), beside(out) as unfinished:
         try:
             unfinished.mkdir(parents=True)

@@ -66,6 +66,17 @@ def write_onnx(committee: Committee, file: Path) -> None:
             external_data=False,
             verbose=False,
         )
+    _forget_where_it_was_made(file)
+
+
+def _forget_where_it_was_made(file: Path) -> None:
+    """Remove the stack trace of each node: it names the folders of this machine."""
+    import onnx
+
+    model = onnx.load(file)
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.ClearField("metadata_props")
+    onnx.save(model, file)
 
 
 def write_int8(source: Path, file: Path) -> None:

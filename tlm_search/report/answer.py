@@ -16,6 +16,7 @@ from tlm_search.data.account import account_of, account_words
 from tlm_search.report.cautions import Caution, cautions, trials_of_each
 from tlm_search.report.confirmation import confirmation_words
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.places import source_name
 from tlm_search.report.ranking import pool_of_study
 from tlm_search.report.tables import baseline_words, configuration_words
 from tlm_search.report.words import compact, duration, interval, milliseconds, number, percent, plural, points
@@ -70,7 +71,7 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
         cheapest=cheapest,
         table=_table(record, best, cheapest),
         next_commands=tuple(_next_commands(record, best, cheapest)),
-        cautions=cautions(record, evidence.changed_sources()),
+        cautions=cautions(record, list(map(source_name, evidence.changed_sources()))),
     )
 
 

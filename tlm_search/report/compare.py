@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tlm_search.report.frames import Cell, Column, Frame, cells, claims_frame
 from tlm_search.report.frontier_figures import best_of, frontier_figure
 from tlm_search.report.html import fill, notes_of
 from tlm_search.report.markdown import table_lines
+from tlm_search.report.places import public, source_name
 from tlm_search.report.style import COLOURS, colours_of, finish, log_axis, plain
 from tlm_search.report.words import bounds, interval, judged_by, metric_words, percent, plural
 from tlm_search.search.record import REFERENCE_NUMBER, StudyRecord
@@ -42,7 +44,7 @@ def write_comparison(
     check_formats(formats)
     names = _names(records)
     studies = {
-        name: (record, build_report(record, Evidence(record, store_of(record))))
+        name: (record, build_report(public(record), Evidence(record, store_of(record))))
         for name, record in zip(names, records, strict=True)
     }
     by_name = {name: _joined(studies, name) for name in ("frontiers", "tradeoffs", "saturation", "claims")}
@@ -60,8 +62,9 @@ def write_comparison(
 def _names(records: Sequence[StudyRecord]) -> list[str]:
     """Return a name for each study: its own, with its folder where two are alike."""
     plainly = [record.name for record in records]
+    common = os.path.commonpath([record.folder for record in records])
     return [
-        name if plainly.count(name) == 1 else f"{name} ({record.folder})"
+        name if plainly.count(name) == 1 else f"{name} ({record.folder.relative_to(common)})"
         for name, record in zip(plainly, records, strict=True)
     ]
 
@@ -87,7 +90,7 @@ def _page(studies: Studies, drawn: Mapping[str, go.Figure], answers: Frame) -> s
         drawn,
         names=list(studies),
         summaries=[f"{name}: {summary_line(record)}" for name, (record, _) in studies.items()],
-        notes=[f"{name}: {note}" for name, (record, _) in studies.items() for note in notes_of(record)],
+        notes=[f"{name}: {note}" for name, (record, _) in studies.items() for note in notes_of(public(record))],
         sections=[(name, title) for name, (title, shown) in there.items() if shown],
         headlines=[(name, report.answer.headline) for name, (_, report) in studies.items()],
         answers_table=answers,
@@ -137,7 +140,7 @@ def _facets(studies: Studies) -> dict[str, go.Figure]:
         shown = frontiers["trial"].drop_duplicates().tolist()[:FACET_LINES]
         rows = frontiers[frontiers["trial"].isin([*shown, REFERENCE_NUMBER])]
         figure = frontier_figure(rows, colours_of(frontiers), listed=FACET_LINES)
-        figure.update_layout(title={"text": f"Task {tasks[name]}: {name}" if several else name})
+        figure.update_layout(title={"text": f"Task {source_name(tasks[name])}: {name}" if several else name})
         figures[f"study_{list(studies).index(name)}"] = figure, rows
     low = min(float(rows["test_metric_low"].min()) for _, rows in figures.values())
     high = max(float(rows["test_metric_high"].max()) for _, rows in figures.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from tlm_search.committee.candidates import candidates, configurations
 from tlm_search.digest import canonical_json
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.places import source_name
 from tlm_search.report.words import describe, pretraining_words
 from tlm_search.search.record import TrialRecord
 from tlm_search.space.settings import SETTINGS
@@ -63,11 +63,11 @@ class Families:
     def task(self) -> str:
         """The task in words: source, labels, texts."""
         section = self.record.space.task
-        source = Path(section.source).name if Path(section.source).exists() else section.source
         rows = self.record.data.get("rows", {})
         trained = f"{rows.get('train', 0):,} training texts"
         if section.train_per_label is not None:
             trained = f"{section.train_per_label:,} texts each"
+        source = source_name(section.source)
         return f"{source}: {len(self.record.labels)} labels, {trained}, {rows.get('test', 0):,} test texts"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,6 +17,8 @@ from tlm_search.files import write_text
 FORMATS = ("html", "csv", "tex", "md", "png", "svg")
 DEFAULT = ("html", "csv", "tex", "md")
 PICTURES = ("png", "svg")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 MAX_TEX_ROWS = 60  # a table of a paper is shorter; all rows are in the CSV
 PICTURE_WIDTH, PICTURE_SCALE = 1100, 2
 
@@ -58,7 +62,7 @@ def write_files(
             (out / folder).mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         if "csv" in formats:
-            write_text(out / "tables" / f"{name}.csv", table.to_csv(index=False))
+            write_text(out / "tables" / f"{name}.csv", safe_cells(table).to_csv(index=False))
         if "tex" in formats:
             write_text(out / "tables" / f"{name}.tex", latex(table))
     if "html" in formats:
@@ -66,6 +70,15 @@ def write_files(
             write_text(out / "figures" / f"{name}.json", figure.to_json())
     if figures and any(name in PICTURES for name in formats):
         _write_pictures(figures, out / "figures", [name for name in PICTURES if name in formats])
+
+
+def safe_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Put an apostrophe before texts that a spreadsheet would compute; numbers stay numbers."""
+    safe = table.rename(columns=_safe_cell)
+    for name in safe.columns:
+        if pd.api.types.is_object_dtype(safe[name]) or pd.api.types.is_string_dtype(safe[name]):
+            safe[name] = safe[name].map(_safe_cell)
+    return safe
 
 
 def latex(table: pd.DataFrame) -> str:
@@ -116,6 +129,11 @@ def _write_pictures(figures: Mapping[str, go.Figure], folder: Path, formats: Seq
             f"Kaleido could not draw the figures: {reason[0] if reason else type(error).__name__}",
             hint="It needs Chrome or Chromium; everything else of the report is written.",
         ) from error
+
+
+def _safe_cell(value: Any) -> Any:
+    is_formula = isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
 
 
 _TEX = {

@@ -43,6 +43,7 @@ from tlm_search.report.frames import (
 from tlm_search.report.frontier_figures import LISTED
 from tlm_search.report.inside import confusions_table
 from tlm_search.report.markdown import ACCURACIES, markdown
+from tlm_search.report.places import public, public_space
 from tlm_search.report.students import students_frame
 from tlm_search.report.words import duration, percent, plural, points
 from tlm_search.search.record import StudyRecord
@@ -63,7 +64,7 @@ def write_report(record: StudyRecord, store: Store | None, out: Path, *, formats
         UserError: pictures are asked for and what draws them is not installed.
     """
     check_formats(formats)
-    evidence = Evidence(record, store)
+    evidence, record = Evidence(record, store), public(record)
     report = build_report(record, evidence)
     with writing(StudyError, f"the report in {out}", otherwise="choose another folder with --out"):
         if "md" in formats:
@@ -120,7 +121,7 @@ def render(record: StudyRecord, report: Report) -> str:
         unlisted=_unlisted(report.tables["frontiers"]),
         pictures=pictures_are_possible(),
         pictures_command=shlex.join(["tlm-search", "report", record.name, "--format", "png,svg"]),
-        space_yaml=yaml.safe_dump(record.space.to_document(), sort_keys=False, allow_unicode=True),
+        space_yaml=yaml.safe_dump(public_space(record), sort_keys=False, allow_unicode=True),
     )
 
 

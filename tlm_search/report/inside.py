@@ -30,7 +30,6 @@ from tlm_search.search.record import StudyRecord, TrialRecord
 
 MAX_CONFIGURATIONS = 6
 MAX_CONFUSIONS = 10  # pairs of labels
-MAX_EXAMPLES = 6  # on each side
 
 _LABELS = ["label", "rows", "committee", "reference", "difference"]
 _MEMBERS = ["trial", "configuration", "member", "digest", "validation_accuracy", "test_accuracy", "test_cross_entropy"]
@@ -168,8 +167,9 @@ def confusions_table(confusion: pd.DataFrame) -> pd.DataFrame:
 def examples_table(record: StudyRecord, votes: Votes | None, evidence: Evidence) -> pd.DataFrame:
     """Return the test texts on which committee and reference differ most in the probability of the label.
 
-    First those where the committee is the better one, then the others. ``text`` is what the members saw: the stored
-    tokens, decoded; empty where there are none.
+    First those where the committee is the better one, then the others, on each side as many as the space's
+    ``report: {examples: N}`` says. ``text`` is what the members saw: the stored tokens, decoded; empty where there are
+    none.
     """
     if votes is None or votes.reference is None:
         return pd.DataFrame(columns=_EXAMPLES)
@@ -177,8 +177,9 @@ def examples_table(record: StudyRecord, votes: Votes | None, evidence: Evidence)
     places = np.arange(len(votes.labels))
     ours, theirs = committee[places, votes.labels], votes.reference[places, votes.labels]
     order = np.argsort(theirs - ours, kind="stable")
-    chosen = [int(row) for row in order[:MAX_EXAMPLES] if ours[row] > theirs[row]]
-    chosen += [int(row) for row in order[::-1][:MAX_EXAMPLES] if ours[row] < theirs[row]]
+    most = record.space.report.examples
+    chosen = [int(row) for row in order[:most] if ours[row] > theirs[row]]
+    chosen += [int(row) for row in order[::-1][:most] if ours[row] < theirs[row]]
     texts = evidence.test_texts(chosen)
     said, said_reference = committee.argmax(axis=-1), votes.reference.argmax(axis=-1)
     rows = [

@@ -16,6 +16,7 @@ from tlm_search.report.frames import (
     saturation_frame,
 )
 from tlm_search.report.students import students_frame
+from tlm_search.report.words import plain_text
 from tlm_search.search.record import StudyRecord
 from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
 
@@ -31,16 +32,16 @@ def markdown(record: StudyRecord, report: Report) -> str:
     answer = report.answer
     configurations, caption = configurations_frame(record, report.tables["trials"])
     parts = [
-        f"# {_text(record.name)}",
-        _text(summary_line(record)),
-        _text(rows_sentence(record)),
-        f"## {_text(answer.headline)}",
-        *(_text(sentence) for sentence in answer.verdict),
-        *(f"> {_text(caution.words)}" for caution in answer.cautions),
+        f"# {plain_text(record.name)}",
+        plain_text(summary_line(record)),
+        plain_text(rows_sentence(record)),
+        f"## {plain_text(answer.headline)}",
+        *(plain_text(sentence) for sentence in answer.verdict),
+        *(f"> {plain_text(caution.words)}" for caution in answer.cautions),
         _answer_table(answer.table),
-        _text(what_matching_means(metric_words(record.space.task.metric))),
+        plain_text(what_matching_means(metric_words(record.space.task.metric))),
         "## Configurations",
-        _text(caption) + ".",
+        plain_text(caption) + ".",
         table_lines(configurations),
     ]
     for title, frame in (
@@ -74,12 +75,5 @@ def table_lines(frame: Frame) -> str:
 def _lines(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(
-        "| " + " | ".join(cell if line is lines[1] else _text(cell) for cell in line) + " |" for line in lines
+        "| " + " | ".join(cell if line is lines[1] else plain_text(cell) for cell in line) + " |" for line in lines
     )
-
-
-def _text(text: str) -> str:
-    """Keep a text from being read as Markdown or HTML, and in its cell."""
-    for character, escaped in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(character, escaped)
-    return text

@@ -12,6 +12,7 @@ import pandas as pd
 from tlm_search.committee.metrics import metric_words as of_metric
 
 NONE = "–"
+_MARKDOWN = str.maketrans({**{character: f"\\{character}" for character in "\\`*[]|"}, "&": "&amp;", "<": "&lt;"})
 
 _SETTING_WORDS = {
     "depth": "depth {}",
@@ -56,6 +57,11 @@ _METRIC_WORDS = {
     "training_flops": "training cost (FLOPs)",
     "training_seconds": "training time (s)",
 }
+
+
+def plain_text(text: str) -> str:
+    """Keep a text from being read as Markdown or HTML, in one line."""
+    return " ".join(text.translate(_MARKDOWN).split())
 
 
 def percent(value: float | None, *, digits: int = 1) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_serializer, field_validator
 
 from tlm_search.digest import digest
+from tlm_search.files import is_plain
 from tlm_search.space import checks
 from tlm_search.space.conditions import active, condition_problems, searched_in_order, with_implied
 from tlm_search.space.entries import read_search, read_settings
@@ -44,6 +45,7 @@ from tlm_search.space.section import Problem, Section, Text, Whole, problems_of,
 from tlm_search.space.sections import (
     BudgetSection,
     CorpusSection,
+    ReportSection,
     ResourcesSection,
     TaskSection,
     TokenizerSection,
@@ -52,7 +54,7 @@ from tlm_search.space.sections import (
 from tlm_search.space.settings import Value
 
 _NOT_IDENTITY = frozenset(
-    {"name", "description", "points", "import_from", "tracking", "resources", "budget", "baseline", "confirm"}
+    {"name", "description", "points", "import_from", "tracking", "resources", "budget", "baseline", "confirm", "report"}
 )
 
 
@@ -161,12 +163,14 @@ class Space(Section):
     )
     resources: ResourcesSection = Field(default=ResourcesSection(), description="what a trial takes of the machine")
     budget: BudgetSection = Field(default=BudgetSection(), description="when the study ends")
+    report: ReportSection = Field(default=ReportSection(), description="what the report shows of the data")
 
     @field_validator("name")
     @classmethod
     def _folder_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[^\s./\\\0][^/\\\0\n]{0,99}", name):
-            raise refuse([Problem((), refusal(name, "a folder's name: up to 100 characters, no slash, no dot first"))])
+        if not is_plain(name) or not re.fullmatch(r"[^\s./\\][^/\\]{0,99}", name):
+            allowed = "a folder's name: up to 100 characters, no slash, no control character, no dot or dash first"
+            raise refuse([Problem((), refusal(name, allowed))])
         return name
 
     @field_validator("search")

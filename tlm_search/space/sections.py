@@ -388,6 +388,17 @@ class BudgetSection(Section):
         return None if self.time is None else parse_seconds(self.time)
 
 
+class ReportSection(Section):
+    """What the report shows."""
+
+    examples: Whole = Field(
+        default=6,
+        ge=0,
+        le=100,
+        description="test texts that the report shows on each side, where committee and reference differ most; 0: none",
+    )
+
+
 def parse_seconds(time: str) -> float | None:
     """Return the seconds of a time such as ``90s``, ``30m``, ``1.5h`` or ``1d``; None if it is not one."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", time.strip())

@@ -2,12 +2,14 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from finished import finished_study
 
+import tlm_search
 from tlm_search.errors import ExportError
 from tlm_search.export.choose import choose
 from tlm_search.export.committee import Committee
@@ -54,6 +56,15 @@ def test_the_graphs_equal_the_committee(tmp_path, settings):
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"| test accuracy of `{ONNX_INT8}` |" in card
     assert set(json.loads((tmp_path / "out" / "manifest.json").read_text())["files"]) >= {ONNX, ONNX_INT8}
+
+
+def test_a_graph_names_no_folder_of_the_machine_that_made_it(tmp_path):
+    finished = finished_study(tmp_path)
+    export(finished, tmp_path / "out", onnx=True, int8=True)
+    ours = str(Path(tlm_search.__file__).parent)
+    for file in (path for path in (tmp_path / "out").rglob("*") if path.is_file()):
+        for folder in (ours, str(Path.home()), sys.prefix, str(tmp_path)):
+            assert folder.encode() not in file.read_bytes(), file.name
 
 
 def test_a_graph_that_cannot_be_run_is_one_message_and_nothing_is_written(finished, tmp_path, monkeypatch):

@@ -11,6 +11,8 @@ from tlm_search.committee.candidates import whole
 from tlm_search.committee.select import Choice
 from tlm_search.report import inside
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.frames import examples_frame
+from tlm_search.space.sections import ReportSection
 
 LABELS = np.arange(18) % 3
 
@@ -83,6 +85,15 @@ def test_calibration_weighs_up_to_the_expected_calibration_error(study, votes):
         gaps = (rows["confidence"] - rows["accuracy"]).abs() * rows["rows"]
         assert rows["rows"].sum() == 18
         assert gaps.sum() / 18 == pytest.approx(rows["calibration_error"].iloc[0])
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_a_space_says_how_many_texts_a_report_shows(study, votes, evidence, most):
+    space = study.record.space.model_copy(update={"report": ReportSection(examples=most)})
+    table = inside.examples_table(replace(study.record, space=space), votes, evidence)
+    better = table["committee_on_label"] > table["reference_on_label"]
+    assert (better.sum(), (~better).sum()) == (most, most)
+    assert len(examples_frame(table).rows) == 2 * most  # none: the page has no table of them
 
 
 def test_the_examples_differ_most_and_show_the_texts_that_were_read(study, votes, evidence):
