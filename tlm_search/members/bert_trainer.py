@@ -22,7 +22,7 @@ from tlm_search.members.linear import fit_linear, linear_weights
 from tlm_search.members.measured import measured
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
-from tlm_search.members.spec import LinearSpec, MemberSpec, PretrainSpec, Teaching
+from tlm_search.members.spec import MemberSpec, PretrainSpec, Teaching
 from tlm_search.members.stacks import phases_of, stack_size
 from tlm_search.members.store import Arrays, Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
@@ -100,9 +100,13 @@ class BertTrainer:
             hint="lower the batch size, the width or the number of trials at once",
         )
 
-    def fit_linear(self, spec: LinearSpec, *, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
-        """Fit the linear model of ``spec`` on the CPU."""
-        return fit_linear(spec, data=data)
+    def fit_linear(self, spec: MemberSpec, *, store: Store, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
+        """Fit the linear model of a hybrid on the CPU."""
+        assert spec.linear is not None
+        if spec.linear.teaching is None:
+            return fit_linear(spec.linear, data=data)
+        lesson = self._lesson(spec, store, data)
+        return fit_linear(spec.linear, data=data, taught=(lesson.texts, lesson.labels.argmax(axis=1)))
 
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the true labels of the validation and of the test split."""

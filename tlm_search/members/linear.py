@@ -43,8 +43,12 @@ _DIGITS = 9  # cross-entropies that differ by less are equal
 Terms = tuple[NDArray[np.int64], NDArray[np.int64]]  # of each term that occurs: the text's number, and the key
 
 
-def fit_linear(spec: LinearSpec, *, data: PreparedData) -> tuple[dict[str, Any], Arrays]:
+def fit_linear(
+    spec: LinearSpec, *, data: PreparedData, taught: tuple[TokenArray, NDArray[np.int64]] | None = None
+) -> tuple[dict[str, Any], Arrays]:
     """Fit the linear model of ``spec``: its document and its arrays, as the store keeps them.
+
+    It learns the training texts and their labels, or the texts ``taught`` and the label that teachers give to each.
 
     Of words alone and of words with word pairs, and of three strengths of the regularisation, what is most accurate on
     validation is taken, of equal ones what has the lower cross-entropy. Pairs are passed over where a fit would take
@@ -59,6 +63,8 @@ def fit_linear(spec: LinearSpec, *, data: PreparedData) -> tuple[dict[str, Any],
     began = time.perf_counter()
     texts = {split: TokenArray.open(data.folder(split)) for split in ("train", "validation", "test")}
     labels = {split: np.load(data.folder(split) / "labels.npy") for split in texts}
+    if taught is not None:
+        texts["train"], labels["train"] = taught
     if len(np.unique(labels["train"])) < 2:
         raise TrainingError("the linear model cannot be fitted: all training texts have one label", hint=_HINT)
     pieces = pieces_of(open_tokenizer(data.folder("tokenizer")), special=data.special.values())

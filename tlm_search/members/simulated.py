@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.data.prepared import PreparedData
-from tlm_search.members.spec import LinearSpec, MemberSpec
+from tlm_search.members.spec import MemberSpec
 from tlm_search.members.store import Arrays, Store
 from tlm_search.members.train import TrainedMember
 
@@ -38,16 +38,17 @@ class SimulatedTrainer:
         """Draw the members' logits."""
         return tuple(self._draw(spec, data) for spec in specs)
 
-    def fit_linear(self, spec: LinearSpec, *, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
+    def fit_linear(self, spec: MemberSpec, *, store: Store, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
         """Draw logits that err on other texts than the members do."""
-        generator = np.random.default_rng(int(spec.digest, 16))
+        assert spec.linear is not None
+        generator = np.random.default_rng(int(spec.linear.digest, 16))
         logits = {}
         for split, labels in zip(("validation", "test"), self.labels(data), strict=True):
             noise = generator.normal(size=(ROWS, len(data.labels)))
             logits[split] = (noise + _LINEAR_SIGNAL * np.eye(len(data.labels))[labels]).astype(np.float32)
         parameters = (_LINEAR_TERMS + 1) * len(data.labels) + _LINEAR_TERMS
         costs = {"seconds": 0.1, "flops": 1e9, "parameters": parameters}
-        return {"spec": spec.to_document(), "labels": list(data.labels), **costs}, {"logits": logits}
+        return {"spec": spec.linear.to_document(), "labels": list(data.labels), **costs}, {"logits": logits}
 
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return labels that are the same in every study with as many classes."""

@@ -68,7 +68,7 @@ class Teaching:
         return digest({"schema": SCHEMA, **self.to_document()})
 
 
-_PLAIN: Mapping[str, Any] = {"marked": False, "class_weights": "none"}
+_PLAIN: Mapping[str, Any] = {"marked": False, "class_weights": "none", "teaching": None}
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class LinearSpec:
     """A linear model on the words of a task, which ``task`` and ``tokenizer`` name by their fingerprints.
 
     Where the task's entities are ``marked``, words count by their role too. ``class_weights`` are those of fine-tuning.
+    With a ``teaching`` it learns what a committee answers, not the labels.
     """
 
     task: str
@@ -83,10 +84,12 @@ class LinearSpec:
     labels: int
     marked: bool = False
     class_weights: str = "none"
+    teaching: Teaching | None = None
 
     def to_document(self) -> dict[str, Any]:
         """Return the spec as JSON."""
-        return {"schema": LINEAR_SCHEMA, **without_defaults(asdict(self), _PLAIN)}
+        teaching = None if self.teaching is None else self.teaching.to_document()
+        return {"schema": LINEAR_SCHEMA, **without_defaults({**asdict(self), "teaching": teaching}, _PLAIN)}
 
     @cached_property
     def digest(self) -> str:
@@ -224,7 +227,7 @@ def students(
     """Return the students of ``teachers``, which start from what ``members`` start from, one for each of them.
 
     They learn the mean probabilities of the teachers on the training texts and the unlabelled ones, whose fingerprint
-    is ``unlabelled``, with the settings of students.
+    is ``unlabelled``, with the settings of students. So does their linear model where ``student_linear`` says so.
     """
     teaching = Teaching(tuple(teacher.digest for teacher in teachers), unlabelled=unlabelled)
 
@@ -236,7 +239,10 @@ def students(
             learning_rate=float(settings["student_learning_rate"]),
             class_weights="none",
         )
-        return replace(member, settings=finetuning, teaching=teaching)
+        linear = member.linear
+        if linear is not None and settings["student_linear"] == "teachers":
+            linear = replace(linear, class_weights="none", teaching=teaching)
+        return replace(member, settings=finetuning, teaching=teaching, linear=linear)
 
     return tuple(map(student, members))
 

@@ -51,8 +51,8 @@ class Trainer(Protocol):
         """
         ...
 
-    def fit_linear(self, spec: LinearSpec, *, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
-        """Return the document and the arrays of the linear model of ``spec``, as the store keeps them."""
+    def fit_linear(self, spec: MemberSpec, *, store: Store, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
+        """Return the document and the arrays of the linear model of a hybrid, as the store keeps them."""
         ...
 
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -168,8 +168,7 @@ def _hybrid(spec: MemberSpec, plain: Entry, *, store: Store, data: PreparedData,
     entry = store.read(KIND, spec.digest)
     if entry is not None:
         return entry
-    assert spec.linear is not None
-    linear = _linear(spec.linear, store=store, data=data, trainer=trainer)
+    linear = _linear(spec, store=store, data=data, trainer=trainer)
     own, others = plain.arrays("logits"), linear.arrays("logits")
     logits = {
         split: mixed_logits(own[split], others[split], share=spec.linear_share) for split in ("validation", "test")
@@ -182,13 +181,16 @@ def _hybrid(spec: MemberSpec, plain: Entry, *, store: Store, data: PreparedData,
     return store.write(KIND, spec.digest, document, {"logits": logits})
 
 
-def _linear(spec: LinearSpec, *, store: Store, data: PreparedData, trainer: Trainer) -> Entry:
-    entry = store.read(LINEAR, spec.digest)
+def _linear(spec: MemberSpec, *, store: Store, data: PreparedData, trainer: Trainer) -> Entry:
+    """Return the linear model of a hybrid, from the store or fitted now."""
+    assert spec.linear is not None
+    name = spec.linear.digest
+    entry = store.read(LINEAR, name)
     if entry is None:
-        with store.lock(LINEAR, spec.digest):
-            entry = store.read(LINEAR, spec.digest)
+        with store.lock(LINEAR, name):
+            entry = store.read(LINEAR, name)
             if entry is None:
-                entry = store.write(LINEAR, spec.digest, *trainer.fit_linear(spec, data=data))
+                entry = store.write(LINEAR, name, *trainer.fit_linear(spec, store=store, data=data))
     return entry
 
 

@@ -37,6 +37,7 @@ _SETTING_WORDS = {
     "student_learning_rate": "students' rate {}",
     "student_epochs": "students' epochs {}",
     "student_batch_size": "students' batch size {}",
+    "student_linear": "linear model learns from {}",
     "linear_member": "with a linear model",
     "linear_share": "{} of the votes linear",
 }

@@ -217,10 +217,14 @@ def committee_costs(
 ) -> dict[str, float]:
     """Return parameters, floating-point operations and seconds of training of all members, trained now or before.
 
-    The linear model of hybrids counts once, and so does what members share with their ``teachers``.
+    The linear model of hybrids counts once, and so does what members share with their ``teachers``. These have another
+    linear model where that of the members learns from them.
     """
     one = spec.architecture.classifier_parameters(spec.labels, pooling=spec.settings.pooling)
-    linear = members[0].linear or {"parameters": 0, "flops": 0.0, "seconds": 0.0}
+    nothing = {"parameters": 0, "flops": 0.0, "seconds": 0.0}
+    linear = [members[0].linear or nothing]
+    if teachers and spec.linear is not None and spec.linear.teaching is not None:
+        linear.append(teachers[0].linear or nothing)
     training = {
         "training_flops": sum(member.training_flops for member in members),
         "training_seconds": sum(member.seconds for member in members),
@@ -228,9 +232,9 @@ def committee_costs(
     if teachers:
         training = training_costs(members, teachers)
     return {
-        "parameters": float(linear["parameters"] + len(members) * one),
-        "training_flops": linear["flops"] + training["training_flops"],
-        "training_seconds": linear["seconds"] + training["training_seconds"],
+        "parameters": float(linear[0]["parameters"] + len(members) * one),
+        "training_flops": sum(model["flops"] for model in linear) + training["training_flops"],
+        "training_seconds": sum(model["seconds"] for model in linear) + training["training_seconds"],
     }
 
 

@@ -141,6 +141,14 @@ _ALL = (
     Setting("committee_size", "committee", int, 1, "members that vote", 1, 1_000),
     Setting("self_training", "committee", int, 0, "rounds of self-training on the task's unlabelled texts", 0, 1),
     Setting("teachers", "committee", int, 4, "members that label the texts of self-training", 1, 64),
+    Setting(
+        "student_linear",
+        "committee",
+        str,
+        "labels",
+        "what the linear model that votes with students learns: the labels, or what their teachers answer",
+        choices=("labels", "teachers"),
+    ),
     Setting("linear_member", "committee", bool, False, "a linear model on words votes too"),
     Setting("linear_share", "committee", float, HALF, "share of the votes that the linear model has", 0.01, 0.99),
 )
@@ -149,7 +157,7 @@ SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}
 # What matters only where another setting has a value: both by name.
 ONLY_WITH: Mapping[str, tuple[str, Value]] = {
     **dict.fromkeys(
-        ("student_epochs", "student_batch_size", "student_learning_rate", "teachers"),
+        ("student_epochs", "student_batch_size", "student_learning_rate", "student_linear", "teachers"),
         ("self_training", 1),
     ),
     "linear_share": ("linear_member", True),

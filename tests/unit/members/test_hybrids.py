@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from test_train import CountingTrainer, specs_of
+from test_train import FAST, CountingTrainer, specs_of
 
 from tlm_search.data import wordpiece
 from tlm_search.data.markers import MARKERS
@@ -24,7 +24,7 @@ from tlm_search.members.spec import LinearSpec, MemberSpec, Teaching, parts_of_h
 from tlm_search.members.store import Store
 from tlm_search.members.teaching import teach
 from tlm_search.members.train import KIND, LINEAR, obtain, train_if_free
-from tlm_search.search.trial import trial_specs
+from tlm_search.search.trial import run_trial, trial_specs
 from tlm_search.space.settings import complete
 
 LENGTH = 12
@@ -197,8 +197,9 @@ def test_nothing_is_trained_twice(data: PreparedData, monkeypatch: pytest.Monkey
     fits: list[LinearSpec] = []
     fit = trainer.fit_linear
 
-    def counted(spec: LinearSpec, **where: Any) -> Any:
-        fits.append(spec)
+    def counted(spec: MemberSpec, **where: Any) -> Any:
+        assert spec.linear is not None
+        fits.append(spec.linear)
         return fit(spec, **where)
 
     monkeypatch.setattr(trainer, "fit_linear", counted)
@@ -214,6 +215,38 @@ def test_nothing_is_trained_twice(data: PreparedData, monkeypatch: pytest.Monkey
     assert len(fits) == 1
     assert [member.digest for member in second.members] == [spec.digest for spec in hybrids]
     np.testing.assert_array_equal(second.members[0].test_logits, again.members[0].test_logits)
+
+
+def test_the_linear_model_of_students_learns_what_the_teachers_say(worded: PreparedData) -> None:
+    """It is fitted on training and unlabelled texts; where it learns from labels it is the one of the teachers."""
+    texts, _ = texts_of(60, 9)
+    encode = wordpiece.wordpiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]).encode
+    rows = TokenArray.write(worded.root / "unlabelled", [encode(text).ids for text in texts], vocabulary=40)
+    data = replace(
+        worded, unlabelled="unlabelled", unlabelled_texts={"used": 60}, unlabelled_fingerprint=rows.fingerprint()
+    )
+    store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
+    at = {"seed": 0, "data": data, "store": store, "trainer": trainer}
+    given = {**FAST, "committee_size": 1, "teachers": 1, "linear_member": True, "self_training": 1}
+    reached = {}
+    for learns in ("labels", "teachers"):
+        settings = complete({**given, "student_linear": learns})
+        (student,) = trial_specs(settings, seed=0, data=data, trainer=trainer)
+        (rung,) = run_trial(settings, **at)
+        assert student.linear is not None
+        entry = store.read(LINEAR, student.linear.digest)
+        assert entry is not None
+        reached[learns] = student, student.linear, entry, rung.metrics["training_seconds"]
+    (one, of_teacher, _, seconds), (other, own, entry, more) = reached["labels"], reached["teachers"]
+    assert one.plain == other.plain
+    (teacher,) = trial_specs(complete({**given, "self_training": 0}), seed=0, data=data, trainer=trainer)
+    assert of_teacher == teacher.linear != own
+    assert entry.document["spec"]["teaching"]["teachers"] == [teacher.digest]
+    assert more - seconds == pytest.approx(entry.document["seconds"]), "that of the teacher is counted too"
+    lesson = teach(other, store=store, data=data, device="cpu")
+    assert len(lesson.texts) == data.rows["train"] + 60
+    _, expected = fit_linear(own, data=data, taught=(lesson.texts, lesson.labels.argmax(1)))
+    np.testing.assert_array_equal(entry.arrays("logits")["test"], expected["logits"]["test"])
 
 
 def test_helpers_of_hybrids_train_the_plain_members(data: PreparedData) -> None:
