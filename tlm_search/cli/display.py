@@ -1,22 +1,28 @@
-"""What a run shows while it runs: a live panel on a terminal, plain lines elsewhere; always on standard error."""
+"""What a run shows while it runs: bars on a terminal, a line now and then elsewhere; always on standard error."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from tlm_search.search.progress import duration
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tlm_search.search.progress import Progress
+    from tlm_search.search.activity import Activity
+    from tlm_search.search.progress import Progress, Running
 
 _REFRESHES_PER_SECOND = 2
+_FIRST_LINE_SECONDS, _LINE_SECONDS = 5.0, 30.0
+_BAR = 30  # columns
+_MOST_JOBS = 8  # rows of what runs now
 
 
 class Display:
-    """Tells of events by ``announce``, and of the state by the panel that ``show`` keeps below them."""
+    """Tells of events by ``announce``, and of the state by what ``show`` keeps below them, or by lines."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -32,9 +38,19 @@ class Display:
 
     @contextmanager
     def show(self, progress: Progress) -> Iterator[None]:
-        """Keep a panel of ``progress`` on a terminal; elsewhere the announced lines are enough."""
+        """Keep a panel of ``progress`` on a terminal; elsewhere print a line of it every 30 seconds."""
         if not self._console.is_terminal:
-            yield
+            from tlm_search.remote.heartbeat import repeated
+
+            lines = Lines(progress)
+
+            def tell() -> bool:
+                if (line := lines.due()) is not None:
+                    self.announce(line)
+                return True
+
+            with repeated(tell, seconds=1.0, name="display"):
+                yield
             return
         from rich.live import Live
 
@@ -50,21 +66,84 @@ class Display:
             yield
 
 
+class Lines:
+    """When a line is due without a terminal: soon after the start, then every 30 seconds, by the progress's clock."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._next = progress.now() + _FIRST_LINE_SECONDS
+
+    def due(self) -> str | None:
+        """Return the line that is to be printed now; None if none is."""
+        now = self._progress.now()
+        if now < self._next:
+            return None
+        self._next = now + _LINE_SECONDS
+        return line(self._progress)
+
+
+def line(progress: Progress) -> str:
+    """Write the state of a run in one line."""
+    jobs = [f"{title} {', '.join(words)}" for title, words, _ in rows_of_jobs(progress)]
+    parts = [
+        f"trials {trials_in_words(progress)}",
+        *(jobs or [idle_in_words(progress)]),
+        f"members {members_in_words(progress)}",
+        f"best {best_in_words(progress)}",
+    ]
+    return f"[{time_in_words(progress)}] {'; '.join(parts)}"
+
+
 def panel(progress: Progress) -> Table:
     """Lay out the state of a run."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
+    from rich.text import Text
+
+    def with_bar(done: float, total: float, words: str) -> Table:
+        row = Table.grid(padding=(0, 2))
+        row.add_row(ProgressBar(total=max(1, total), completed=done, width=_BAR), Text(words))
+        return row
 
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
+    table.add_column(style="dim", no_wrap=True)
     table.add_column()
-    bar = ProgressBar(total=max(1, progress.total), completed=progress.finished, width=30)
-    line = Table.grid(padding=(0, 2))
-    line.add_row(bar, trials_in_words(progress), time_in_words(progress))
-    table.add_row("trials", line)
+    table.add_row("trials", with_bar(progress.finished, progress.total, trials_in_words(progress)))
+    jobs = rows_of_jobs(progress)
+    for title, words, told in jobs:
+        done, total = (0, 1) if told is None else (told.update, told.updates)
+        table.add_row(Text(title), with_bar(done, total, ", ".join(words)))
+    if not jobs:
+        table.add_row("now", idle_in_words(progress))
     table.add_row("members", members_in_words(progress))
     table.add_row("best", best_in_words(progress))
+    table.add_row("time", time_in_words(progress))
     return table
+
+
+def rows_of_jobs(progress: Progress) -> list[tuple[str, Sequence[str], Activity | None]]:
+    """Return of each job, and of its helpers, its title, what it does in words, and what was told of it."""
+    rows: list[tuple[str, Sequence[str], Activity | None]] = []
+    for job in list(progress.jobs.values()):
+        if job.activities:
+            rows += [(told.title, activity_in_words(told, members=job.members), told) for told in job.activities]
+        else:
+            rows.append((job.title, (_begun_in_words(job),), None))
+    more = len(rows) - _MOST_JOBS
+    return rows if more <= 0 else [*rows[:_MOST_JOBS], ("", (f"and {more} more",), None)]
+
+
+def activity_in_words(activity: Activity, *, members: int | None = None) -> tuple[str, ...]:
+    """Say what a worker trains: the phase, which of so many ``members``, and the update."""
+    first, last = activity.members
+    which = f"member {first}" if first == last else f"members {first} to {last}"
+    of = "" if members is None else f" of {members}"
+    return activity.phase, f"{which}{of}", f"update {activity.update:,} of {activity.updates:,}"
+
+
+def idle_in_words(progress: Progress) -> str:
+    """Say why no job runs."""
+    return "Ray is starting" if progress.first_job is None else "no trial runs"
 
 
 def trials_in_words(progress: Progress) -> str:
@@ -76,36 +155,43 @@ def trials_in_words(progress: Progress) -> str:
 
 def time_in_words(progress: Progress) -> str:
     """Say the time that passed, and the time left where it can be told."""
-    left = progress.seconds_left
-    return duration(progress.seconds) + ("" if left is None else f", about {duration(left)} left")
+    passed, left = duration(progress.seconds), progress.left
+    if left is None or not left.seconds:
+        return passed
+    return f"{passed}, about {duration(left.seconds)} left ({duration(left.low)} to {duration(left.high)})"
 
 
 def members_in_words(progress: Progress) -> str:
     """Say how many members were trained and reused, and how fast."""
     words = f"{progress.trained} trained, {progress.reused} reused"
-    return words if not progress.tokens else f"{words}, {progress.tokens_per_second:,.0f} tokens/s"
+    return words if not progress.tokens_per_second else f"{words}, {progress.tokens_per_second:,.0f} tokens/s"
 
 
 def best_in_words(progress: Progress) -> str:
-    """Say what the best trial reaches beside the reference."""
-    best = progress.best
-    words = "none yet" if best is None else f"trial {best.trial}: {_judged(best.metrics, progress.metric)}"
+    """Say what the best trial reaches on validation, beside the linear baseline and the reference."""
+    from tlm_search.committee.metrics import metric_words
+
+    best, metric = progress.best, progress.metric
+    parts = [
+        "none yet"
+        if best is None
+        else f"trial {best.trial}: validation {metric_words(metric)} {_reached(best.metrics, metric)}"
+    ]
+    if progress.baseline is not None:
+        parts.append(f"linear baseline {_reached(progress.baseline, metric)}")
     if progress.reference is not None:
-        return f"{words}; reference: {_judged(progress.reference, progress.metric)}"
-    if progress.reference_tries > 1 and progress.reference_done < progress.reference_tries:
-        return f"{words}; {progress.reference_done} of {progress.reference_tries} tries of the reference done"
-    return f"{words}; the reference is in training" if progress.reference_running else words
+        parts.append(f"reference {_reached(progress.reference, metric)}")
+    elif progress.reference_tries > 1 and progress.reference_done < progress.reference_tries:
+        parts.append(f"{progress.reference_done} of {progress.reference_tries} tries of the reference done")
+    elif progress.reference_running:
+        parts.append("the reference is in training")
+    return "; ".join(parts)
 
 
-def duration(seconds: float) -> str:
-    """Write a time as 45 s, 3:20 min or 2:05 h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02} h"
+def _begun_in_words(job: Running) -> str:
+    members = "one member" if job.members == 1 else f"{job.members} members"
+    return f"begins, {members}" if not job.voting else f"{job.voting} of {members} vote"
 
 
-def _judged(metrics: Mapping[str, float], metric: str) -> str:
-    return f"validation {metrics[f'validation_{metric}']:.4f}, test {metrics[f'test_{metric}']:.4f}"
+def _reached(metrics: Mapping[str, float], metric: str) -> str:
+    return f"{metrics[f'validation_{metric}']:.4f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tlm_search.committee.select import VotesOf
+    from tlm_search.search.activity import Activity
     from tlm_search.search.record import BaselineRecord, StudentRecord, StudyRecord
 
 _FAILURES_SHOWN = 5
@@ -27,16 +29,22 @@ def status(
     """Show trials by state, members trained and reused, the best so far, and why trials failed."""
     from tlm_search.members.shared_store import open_store
     from tlm_search.report.evidence import Evidence
+    from tlm_search.search.activity import activities
     from tlm_search.search.folder import find_study, read_study, store_root
 
     record = read_study(find_study(study, studies_dir))
     evidence = Evidence(record, open_store(store_root(record.folder.parent)))
-    summary = summarise(record, evidence.votes_of, evidence.changed_sources())
+    summary = summarise(record, evidence.votes_of, evidence.changed_sources(), activities(record.folder, fresh=True))
     print(json.dumps(summary, indent=2) if json_ else "\n".join(lines_of(summary)))
 
 
-def summarise(record: StudyRecord, votes_of: VotesOf, changed: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what ``status --json`` prints; ``votes_of`` is that of ``select``, ``changed`` names sources of data."""
+def summarise(
+    record: StudyRecord, votes_of: VotesOf, changed: Sequence[str] = (), told: Sequence[Activity] = ()
+) -> dict[str, Any]:
+    """Return what ``status --json`` prints; ``votes_of`` is that of ``select``, ``changed`` names sources of data.
+
+    ``told`` is what workers told just now.
+    """
     from tlm_search.committee.select import select
     from tlm_search.data.account import account_of
     from tlm_search.remote.mount import shown
@@ -66,6 +74,7 @@ def summarise(record: StudyRecord, votes_of: VotesOf, changed: Sequence[str] = (
             "trained": sum(trial.trained for trial in record.everything_run),
             "reused": sum(trial.reused for trial in record.everything_run),
         },
+        "now": [asdict(activity) for activity in told],
         "rows": account_of(record.data),
         "changed_sources": list(changed),
         "students": [_student(student) for student in record.students],
@@ -78,8 +87,10 @@ def summarise(record: StudyRecord, votes_of: VotesOf, changed: Sequence[str] = (
 
 def lines_of(summary: dict[str, Any]) -> list[str]:
     """Write a summary for people."""
+    from tlm_search.cli.display import activity_in_words
     from tlm_search.data.account import account_words
     from tlm_search.data.prepare import changed_words
+    from tlm_search.search.activity import Activity
 
     trials, members, best = summary["trials"], summary["members"], summary["best"]
     finished = trials["complete"] + trials["pruned"] + trials["failed"]
@@ -89,6 +100,9 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
         f"trials     {finished} of {summary['budget']} finished: {states}",
         f"members    {members['trained']} trained, {members['reused']} reused",
     ]
+    for document in summary["now"]:
+        activity = Activity(**document)
+        lines.append(f"now        {', '.join((activity.title, *activity_in_words(activity)))}")
     if summary["rows"] is not None:
         lines.append(f"rows       {account_words(summary['rows'])}")
     if summary["changed_sources"]:

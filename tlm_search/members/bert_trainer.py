@@ -26,7 +26,16 @@ from tlm_search.members.spec import MemberSpec, PretrainSpec, Teaching
 from tlm_search.members.stacks import phases_of, stack_size
 from tlm_search.members.store import Arrays, Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
-from tlm_search.members.train import PIECES, TrainedMember, linear_entry
+from tlm_search.members.train import (
+    FINETUNING,
+    PIECES,
+    PRETRAINING,
+    Step,
+    Tell,
+    TrainedMember,
+    linear_entry,
+    silent,
+)
 from tlm_search.members.word_vectors import obtain_vectors, vectors_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import Phase
@@ -35,7 +44,7 @@ from tlm_search.model.latency import machine, measure_latency_ms
 from tlm_search.model.weights import Weights
 from tlm_search.training.batches import Orders
 from tlm_search.training.checkpoint import Checkpoint, saved_facts
-from tlm_search.training.engine import Course
+from tlm_search.training.engine import Course, Watch
 from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
@@ -56,6 +65,7 @@ class BertTrainer:
         self.threads = threads
         self.share = share
         self.checkpoint_seconds = checkpoint_seconds
+        self.tell: Tell = silent
         self._lesson_of: tuple[Teaching, Lesson] | None = None  # the last one: it may be large
         torch.set_num_threads(threads)
         keep_freed_memory()
@@ -134,6 +144,15 @@ class BertTrainer:
         document = measured(LATENCY, {**key, "machine": where}, measure, machine=where, store=store)
         return float(document["latency_ms"])
 
+    def _watch(self, phase: str, seeds: Sequence[int], tokens: int) -> Watch:
+        """Return what tells of each update of a training that reads so many ``tokens`` for each of its members."""
+        seeds = tuple(seeds)
+
+        def watch(update: int, updates: int) -> None:
+            self.tell(Step(phase, seeds, update, updates, len(seeds) * tokens * update // updates))
+
+        return watch
+
     def _precision(self, spec: PretrainSpec | MemberSpec, store: Store) -> Precision:
         stack = self.stack(spec)
         return measured_precision(spec.architecture, spec.settings, stack=stack, device=self.device, store=store)
@@ -146,6 +165,7 @@ class BertTrainer:
         pad, markers = data.special["pad"], Markers.of(data.special)
         encoders, entries, tokens = self._pretrained([s.pretrained for s in specs if s.pretrained], store, data, pieces)
         lesson = self._lesson(first, store, data)
+        finetuned = first.settings.epochs * int(lesson.texts.offsets[-1])
         weights, course = finetune(
             first.architecture,
             first.settings,
@@ -157,6 +177,7 @@ class BertTrainer:
             seeds=seeds,
             pretrained=encoders,
             execution=Execution(self.device, self._precision(first, store), pieces),
+            watch=self._watch(FINETUNING, seeds, finetuned),
         )
         _check(course, seeds, "fine-tuning", "finetune_learning_rate")
         logits = {
@@ -170,7 +191,6 @@ class BertTrainer:
             )
             for split in ("validation", "test")
         }
-        finetuned = first.settings.epochs * int(lesson.texts.offsets[-1])
         phase = phases_of(first)[0]
         flops = lesson.flops + _training_flops(first.architecture, lesson.texts, first.settings.epochs, phase)
         trained = []
@@ -244,6 +264,7 @@ class BertTrainer:
                 saved=partial(store.keep_scratch, PRETRAINED, first.digest),
             )
 
+        tokens = first.settings.epochs * int(corpus.offsets[-1])
         weights, course = pretrain(
             first.architecture,
             first.settings,
@@ -253,8 +274,8 @@ class BertTrainer:
             word_vectors=None if vectors is None else vectors_of(vectors),
             execution=Execution(self.device, precision, pieces),
             keeping=keeping,
+            watch=self._watch(PRETRAINING, seeds, tokens),
         )
-        tokens = first.settings.epochs * int(corpus.offsets[-1])
         flops = _training_flops(first.architecture, corpus, first.settings.epochs, phases_of(first)[-1])
         entries = {}
         for index, spec in enumerate(specs):

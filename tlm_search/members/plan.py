@@ -180,7 +180,7 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
     points = [*space.points[: space.budget.trials], *[{}] * (space.budget.trials - len(space.points))]
     drawn = (_members(space.settings(draw(space, generator, point)), sizes) for point in points)
     expected = _cost(chain(reference_members, *drawn), sizes, clock)
-    trials = [_committee_cost(space.settings(params), sizes, clock) for params in corners(space)]
+    trials = [committee_cost(space.settings(params), sizes, clock) for params in corners(space)]
     return Plan(
         at_least=_extreme(min, trials) + reference,
         expected=expected,
@@ -243,7 +243,8 @@ def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[Member
     return [*teachers, *students(members, teachers, settings, unlabelled="unlabelled")]
 
 
-def _committee_cost(settings: Mapping[str, Value], sizes: DataSizes, clock: Seconds | None) -> Cost:
+def committee_cost(settings: Mapping[str, Value], sizes: DataSizes, clock: Seconds | None = None) -> Cost:
+    """Return the cost of one trial, or of a try of the reference, if nothing of it is in the store."""
     return _cost(_members(settings, sizes), sizes, clock)
 
 

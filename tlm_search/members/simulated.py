@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.spec import MemberSpec
 from tlm_search.members.store import Arrays, Store
-from tlm_search.members.train import TrainedMember
+from tlm_search.members.train import FINETUNING, Step, Tell, TrainedMember, silent
 
 ROWS = 200  # texts in each split
 _LINEAR_SIGNAL, _LINEAR_TERMS = 1.2, 5_000
@@ -25,6 +25,8 @@ _BASELINE_SIGNAL, _BASELINE_SEED = 0.6, 1
 
 class SimulatedTrainer:
     """A ``Trainer`` that draws logits instead of training."""
+
+    tell: Tell = staticmethod(silent)
 
     def stack(self, spec: MemberSpec) -> int:
         """Draw one by one."""
@@ -75,6 +77,7 @@ class SimulatedTrainer:
         )
         costs = {"seconds": flops / 1e12, "tokens": rows * data.length, "flops": flops, "losses": [[1, 1.0]]}
         document = {"spec": spec.to_document(), "labels": list(data.labels), "finetuning": costs, "pretraining": None}
+        self.tell(Step(FINETUNING, (spec.seed,), 1, 1, rows * data.length))
         return TrainedMember(spec, document, {"logits": logits}, tokens=rows * data.length)
 
 

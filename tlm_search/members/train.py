@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from tlm_search.members.store import Arrays, Entry, Store
 
 KIND = "members"
 LINEAR = "linear"
+PRETRAINING, FINETUNING = "pre-training", "fine-tuning"  # phases, as people are told of them
 PIECES = 4  # that each batch is computed in where memory was too short for all of it
 _HELPED = "helped"  # in a member's document: the attempt for which a helper trained it
 
@@ -32,8 +33,28 @@ class TrainedMember:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Step:
+    """How far one training of the members with these ``seeds`` is: ``update`` of ``updates``, ``tokens`` up to now."""
+
+    phase: str
+    seeds: Sequence[int]
+    update: int
+    updates: int
+    tokens: int
+
+
+Tell = Callable[[Step], None]
+
+
+def silent(step: Step) -> None:
+    """Tell nobody."""
+
+
 class Trainer(Protocol):
-    """Whatever turns specs into members: the real engine, or a simulation of it."""
+    """Whatever turns specs into members: the real engine, or a simulation of it; ``tell`` hears of each update."""
+
+    tell: Tell
 
     def stack(self, spec: MemberSpec) -> int:
         """Return how many members such as ``spec`` are trained at once."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from typing import Any
 from tlm_search.committee.metrics import metric_words
 from tlm_search.committee.pool import count_of
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
+from tlm_search.search.activity import Activity
 from tlm_search.search.confirm import Confirmations
 from tlm_search.search.helping import Help, Helpers, helps, parts_of
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.optuna_study import Asked, Ledger
-from tlm_search.search.progress import Best, progress_of
-from tlm_search.search.record import REFERENCE, REFERENCE_NUMBER, attributes_of, record_of
+from tlm_search.search.progress import Best, Running, duration, progress_of
+from tlm_search.search.record import BASELINE, REFERENCE, REFERENCE_NUMBER, attributes_of, record_of
 from tlm_search.search.reference_tries import ReferenceTries
 from tlm_search.search.trial import Rung
 from tlm_search.space.objectives import BEATS_REFERENCE
@@ -48,11 +49,14 @@ class Driver:
         trials: int,
         seconds: float | None = None,
         announce: Callable[[str], None] = lambda line: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._space = ledger.space
         self._announce = announce
-        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._now = now
+        self._deadline = None if seconds is None else now() + seconds
+        self._said: set[str] = set()  # of the time budget, each once
         self._running: dict[str, _Running] = {}
         self._helpers = Helpers(wanted=helps(self._space))
         self._proposals = ledger.proposals()
@@ -62,6 +66,8 @@ class Driver:
         self.stopped: str | None = None
         self.progress = progress_of(ledger.trials, ledger.space.objectives[0], ledger.noted(REFERENCE), total=trials)
         self.progress.metric = self._space.task.metric
+        self.progress.baseline = (ledger.noted(BASELINE) or {}).get("metrics")
+        self.progress.now, self.progress.started = now, now()
         self._reference = ReferenceTries(ledger, self._space)
         self._confirmations = Confirmations(ledger)
         self._planned = False
@@ -74,6 +80,31 @@ class Driver:
         if self.stopped is not None:
             return True
         return self._search_is_over and not self._confirmations.unfinished
+
+    def look(self, told: Sequence[Activity]) -> None:
+        """Take what the workers ``told``, and say where the time budget cannot be kept. Any thread may call it."""
+        self.progress.places = self.places
+        self.progress.look(told)
+        if self._deadline is None:
+            return
+        jobs = list(self.progress.jobs.values())
+        if jobs and self._now() >= self._deadline:
+            self._say_once("end", f"the time is used up; what is in training ends first: {self._rests(jobs)}")
+            return
+        for job in jobs:
+            rest = self.progress.rest(job)
+            if job.reference and job.activities and rest is not None and self._now() + 0.8 * rest > self._deadline:
+                late = "the time budget is too short for what is trained to its end"
+                self._say_once(job.title, f"{late}: {self._rests([job])}")
+
+    def _say_once(self, what: str, words: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            self._announce(words)
+
+    def _rests(self, jobs: Sequence[Running]) -> str:
+        rests = [(job.title, self.progress.rest(job)) for job in jobs]
+        return ", ".join(title if rest is None else f"{title} (about {duration(rest)} more)" for title, rest in rests)
 
     def runs(self, key: str) -> bool:
         """Whether a job of this name was handed out and has not ended."""
@@ -88,7 +119,7 @@ class Driver:
         self._look_at_clock()
         if self.stopped is not None:
             return None
-        self.progress.first_job = self.progress.first_job or time.monotonic()
+        self.progress.first_job = self.progress.first_job or self._now()
         if (number := self._reference.begin()) is not None:
             return self._start(key, self._reference_job(number))
         if (wanted := self._confirmations.begin()) is not None:
@@ -105,6 +136,7 @@ class Driver:
         running = self._running[key]
         self._count(running, rung)
         running.rung = rung
+        self.progress.jobs[key].voting = rung.size
         self._look_at_clock()
         if running.asked is None:
             return self._on_other_rung(key, rung)
@@ -243,6 +275,8 @@ class Driver:
         jobs = self._reference.at_once if self._waits_for_reference else int(trials) + others
         job = replace(job, parts=parts_of(self._space, places=self.places, jobs=jobs))
         self._running[key] = _Running(job, asked)
+        of_reference = asked is None and job.confirms in (None, REFERENCE_NUMBER)
+        self.progress.jobs[key] = Running(job.title, job.attempt, job.settings, of_reference, self._now())
         return job
 
     def _on_other_rung(self, key: str, rung: Rung) -> bool:
@@ -289,6 +323,7 @@ class Driver:
 
     def _finish(self, key: str, state: str, words: str) -> None:
         running = self._running.pop(key)
+        self.progress.end(key, tells=state != "failed")
         if state != "failed":
             self._failures_in_a_row = 0
         self.progress.finished += 1
@@ -301,6 +336,7 @@ class Driver:
         self, key: str, attributes: Mapping[str, Any], words: str, metrics: Mapping[str, float] | None = None
     ) -> None:
         job = self._running.pop(key).job
+        self.progress.end(key, tells="error" not in attributes)
         self.progress.reference_running -= 1
         self._reference.end(job.reference_try, attributes)
         if self._reference.count == 1:
@@ -322,6 +358,7 @@ class Driver:
 
     def _finish_confirmation(self, key: str, attributes: Mapping[str, Any] | None, words: str) -> None:
         job = self._running.pop(key).job
+        self.progress.end(key, tells=attributes is not None)
         assert job.confirms is not None
         self._confirmations.end(job.confirms, attributes)
         self._announce(f"{job.title}: {words}")
@@ -336,6 +373,7 @@ class Driver:
 
     def _interrupt(self, key: str, reason: str, *, attempt: int | None = None) -> None:
         running = self._running.pop(key)
+        self.progress.end(key, tells=False)
         self._announce(f"{running.job.title}: {reason}; it is tried again")
         if running.job.confirms is not None:
             self._confirmations.put_back(running.job.confirms)
@@ -355,5 +393,5 @@ class Driver:
         return f"validation {metric_words(metric)} {metrics[f'validation_{metric}']:.4f}"
 
     def _look_at_clock(self) -> None:
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self._deadline is not None and self._now() >= self._deadline:
             self.stop("the time is used up")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tlm_search.members.train import PRETRAINING
+from tlm_search.search.activity import Activity
+from tlm_search.search.outlook import Left, Outlook, Taken
 from tlm_search.search.record import IMPORTED_FROM
 from tlm_search.space.objectives import Objective
+from tlm_search.space.settings import Value
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
+
+_REMEMBERED = 50  # jobs that ended last: later ones find more in the store
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,30 @@ class Best:
 
 
 @dataclass
+class Running:
+    """A job that a worker has, since ``began``; of ``members``, of which ``voting`` vote already."""
+
+    title: str
+    attempt: str
+    settings: Mapping[str, Value]
+    reference: bool
+    began: float
+    voting: int = 0
+    activities: Sequence[Activity] = ()
+
+    @property
+    def members(self) -> int:
+        """How many members it has in all."""
+        return int(self.settings["committee_size"])
+
+
+@dataclass
 class Progress:
     """The state of a run. Members and tokens count this run; trials also what the study held before it.
 
-    ``metric`` is what the task is judged by. ``reference`` has the metrics of the chosen reference;
-    ``reference_done`` counts the finished ones of ``reference_tries``.
+    ``metric`` is what the task is judged by. ``reference`` has the metrics of the chosen reference, ``baseline`` those
+    of the linear model; ``reference_done`` counts the finished ones of ``reference_tries``. ``jobs`` are those that run
+    now, ``ended`` the last that did; ``places`` says for how many at once there is room. Times are those of ``now``.
     """
 
     total: int
@@ -44,34 +69,72 @@ class Progress:
     tokens: int = 0
     best: Best | None = None
     reference: Mapping[str, float] | None = None
+    baseline: Mapping[str, float] | None = None
     reference_running: int = 0
     reference_done: int = 0
     reference_tries: int = 0
-    started: float = field(default_factory=time.monotonic)
-    finished_before: int = 0
+    now: Callable[[], float] = time.monotonic
+    started: float = field(default=-1.0)
     first_job: float | None = None
+    places: int = 1
+    jobs: dict[str, Running] = field(default_factory=dict)
+    ended: deque[Taken] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    outlook: Outlook = field(default_factory=Outlook)
+
+    def __post_init__(self) -> None:
+        if self.started < 0:
+            self.started = self.now()
 
     @property
     def seconds(self) -> float:
         """Seconds since the run began."""
-        return time.monotonic() - self.started
+        return self.now() - self.started
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens trained on, by second since the first trial began."""
-        return self.tokens / self._working_seconds if self.tokens else 0.0
+        """Tokens that all workers train on in a second now; where none has told, the mean since the first job began."""
+        told = [activity.tokens_per_second for job in list(self.jobs.values()) for activity in job.activities]
+        if told or not self.tokens:
+            return sum(told)
+        return self.tokens / max(1e-9, self.now() - (self.first_job or self.started))
 
     @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the last trial, if the next ones take as long as those of this run; None before the first."""
-        done = self.finished - self.finished_before
-        if not done:
-            return None
-        return self._working_seconds / done * max(0, self.total - self.finished)
+    def left(self) -> Left | None:
+        """The time left until the last trial; None while nothing is known of it."""
+        trials = self.total - self.finished - self.running
+        tries = self.reference_tries - self.reference_done - self.reference_running
+        return self.outlook.left(self._all_taken(), trials=max(0, trials), tries=max(0, tries), places=self.places)
 
-    @property
-    def _working_seconds(self) -> float:
-        return max(1e-9, time.monotonic() - (self.first_job or self.started))
+    def rest(self, job: Running) -> float | None:
+        """Return the seconds that a job still takes; None while nothing is known of them."""
+        return self.outlook.rest(self._taken(job), self._all_taken())
+
+    def look(self, told: Sequence[Activity]) -> None:
+        """Take what the workers told; of jobs that ended meanwhile nothing."""
+        for job in list(self.jobs.values()):
+            job.activities = [activity for activity in told if activity.attempt == job.attempt]
+
+    def end(self, key: str, *, tells: bool) -> None:
+        """Forget a job; say whether it ``tells`` how long others take, as those do that neither failed nor died."""
+        job = self.jobs.pop(key)
+        if tells:
+            done = job.voting / job.members
+            self.ended.append(Taken(job.settings, job.reference, self.now() - job.began, done, over=True))
+
+    def _all_taken(self) -> list[Taken]:
+        return [*self.ended, *(self._taken(job) for job in list(self.jobs.values()))]
+
+    def _taken(self, job: Running) -> Taken:
+        done = job.voting / job.members
+        for activity in job.activities:
+            if activity.title == job.title:  # and no helper
+                first, last = activity.members
+                pretrains = activity.phase == PRETRAINING
+                phase_done = activity.update / activity.updates
+                at = self.outlook.done(job.settings, phase_done, first=first, last=last, pretrains=pretrains)
+                done = max(done, at)
+        # It has not ended.
+        return Taken(job.settings, job.reference, self.now() - job.began, min(done, 0.99))
 
 
 def progress_of(
@@ -92,7 +155,6 @@ def progress_of(
     return Progress(
         total=total,
         finished=counts.total(),
-        finished_before=counts.total(),
         complete=counts["COMPLETE"],
         pruned=counts["PRUNED"],
         failed=counts["FAIL"],
@@ -100,3 +162,13 @@ def progress_of(
         # One that failed after its first rung has metrics too, of a part of its committee.
         reference=None if reference is None or "error" in reference else reference["metrics"],
     )
+
+
+def duration(seconds: float) -> str:
+    """Write a time as 45 s, 3:20 min or 2:05 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import platform
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.sampling import Task
 from tlm_search.data.simulated import simulated_data
+from tlm_search.members.plan import DataSizes
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import trainer_named
+from tlm_search.remote.heartbeat import repeated
 from tlm_search.remote.mount import remote_at, shown, studies_folder
+from tlm_search.search.activity import EVERY_SECONDS, activities, forget
 from tlm_search.search.baseline import note_baseline
 from tlm_search.search.driver import Driver
 from tlm_search.search.folder import (
@@ -36,6 +40,7 @@ from tlm_search.search.folder import (
 from tlm_search.search.identity import check_same_data, check_same_space
 from tlm_search.search.machine import check_reachable, this_machine
 from tlm_search.search.optuna_study import Ledger
+from tlm_search.search.outlook import Outlook, costs_of
 from tlm_search.search.prior import import_trials
 from tlm_search.search.progress import Progress
 from tlm_search.search.record import record_of
@@ -84,6 +89,7 @@ def run_study(
     Raises:
         UserError: something that the user can mend; results stay as they were.
     """
+    began = time.monotonic()
     studies_dir = studies_folder(studies_dir)
     folder = studies_dir / space.name
     if address is None:
@@ -112,7 +118,7 @@ def run_study(
             pass  # nobody drives it
         announce(f"the old study is now {shown(move_aside(folder, storage))}")
     with driving(folder, storage, announce) as sender:
-        return _run_locked(space, folder, store, data, read, storage, address, announce, show, sender)
+        return _run_locked(space, folder, store, data, read, storage, address, announce, show, sender, began)
 
 
 @contextmanager
@@ -146,6 +152,7 @@ def _run_locked(
     announce: Announce,
     show: Show,
     sender: Sender,
+    began: float,
 ) -> Session:
     name = study_name(folder)
     ledger = Ledger(create_study(folder, space, storage, name=name), space)
@@ -160,7 +167,12 @@ def _run_locked(
     read.clear()  # the raw texts may be large, and a study long
     sender.send()
     ledger.watchers.append(lambda trial: sender.send_journal())
-    driver = Driver(ledger, trials=space.budget.trials, seconds=space.budget.seconds, announce=announce)
+    # The time budget is that of the whole run: reading the data counts.
+    seconds = space.budget.seconds and space.budget.seconds - (time.monotonic() - began)
+    driver = Driver(ledger, trials=space.budget.trials, seconds=seconds, announce=announce)
+    driver.progress.started = began
+    if space.trainer != "simulated":
+        driver.progress.outlook = Outlook(partial(costs_of, space, DataSizes.of_data(data)))
     if driver.ended:
         seeds = note_seed_spread(ledger, record_of(ledger.study, folder), data, store)
         return Session(folder, driver, worked=compared or seeds, interrupted=False)
@@ -179,8 +191,17 @@ def _run_locked(
         metric=metric_of(space.task, data.labels),
         make_trainer=partial(trainer_named, space.trainer, cpus=space.resources.cpus_per_trial),
     )
-    with show(driver.progress):
-        interrupted = run_driver(driver, workplace, space, address=address, announce=announce)
+    forget(folder)
+
+    def look() -> bool:
+        driver.look(activities(folder))
+        return True
+
+    try:
+        with show(driver.progress), repeated(look, seconds=EVERY_SECONDS, name="progress"):
+            interrupted = run_driver(driver, workplace, space, address=address, announce=announce)
+    finally:
+        forget(folder)
     if not interrupted:
         note_seed_spread(ledger, record_of(ledger.study, folder), data, store)
     return Session(folder, driver, worked=True, interrupted=interrupted)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 
 from tlm_search.errors import ResourceError
@@ -97,14 +98,15 @@ def cpus_per_trial(machine: Machine) -> int:
 
 def _seconds(space: Space, machine: Machine, labels: int, train_rows: int) -> float:
     sizes = replace(DataSizes.of_space(space), labels=labels, train_rows=train_rows)
-    costs = plan(space, sizes)
-    operations, update = _GPU if machine.gpus else _CORE
-    if not machine.gpus:
-        operations *= space.resources.cpus_per_trial**_THREADS_GAIN
-
-    def seconds(cost: Cost) -> float:
-        return cost.flops / operations + cost.updates * update
-
-    shares = Shares(space, [machine])
+    costs, shares = plan(space, sizes), Shares(space, [machine])
+    seconds = partial(guessed_seconds, space=space, gpus=bool(machine.gpus))
     wall = wall_seconds(costs, space, concurrent=shares.concurrent(), stacked=shares.least_stacked(), seconds=seconds)
     return wall["expected"]
+
+
+def guessed_seconds(cost: Cost, *, space: Space, gpus: bool) -> float:
+    """Guess the seconds of a cost, one trial after another, with what ``space`` gives each of a machine."""
+    operations, update = _GPU if gpus else _CORE
+    if not gpus:
+        operations *= space.resources.cpus_per_trial**_THREADS_GAIN
+    return cost.flops / operations + cost.updates * update

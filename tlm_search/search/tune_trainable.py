@@ -19,9 +19,10 @@ from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import Trainer
 from tlm_search.remote.mount import mount, remote_at, shown
+from tlm_search.search.activity import Teller, folder_of
 from tlm_search.search.helping import Help, help_trial
 from tlm_search.search.job import ENVIRONMENT, Failure, Job
-from tlm_search.search.trial import Rung, run_trial
+from tlm_search.search.trial import SEEDS_PER_STUDY, Rung, run_trial
 from tlm_search.search.workplace import Code, Workplace
 
 _SHARED = "put --studies-dir on a folder that all nodes share, or at a URL such as s3://bucket/studies"
@@ -44,10 +45,19 @@ class CommitteeTrial(tune.Trainable):
         self._job = Job(**json.loads(new_config["job"]))
         self._gpus = float(new_config["share"]["gpus"])  # Ray reuses a worker for trials of equal shares only
         self._steps: Iterator[Rung | Help] | None = None
+        place = self._workplace
+        first_seed = self._job.seed(place.seed) * SEEDS_PER_STUDY
+        self._teller = Teller(folder_of(place.logs.parent), self._job, first_seed=first_seed)
         return True
 
     def step(self) -> dict[str, Any]:
         """Train the members up to the next rung; or one of a trial that is helped."""
+        result = self._step()
+        if result["done"]:
+            self._teller.end()
+        return result
+
+    def _step(self) -> dict[str, Any]:
         try:
             if self._steps is None:
                 self._steps = self._begin()
@@ -66,6 +76,7 @@ class CommitteeTrial(tune.Trainable):
             self._store = _open_store(place)
         if self._trainer is None:
             self._trainer = place.make_trainer(gpus=self._gpus)
+        self._trainer.tell = self._teller
         data = PreparedData.from_document(place.data, self._store.root)
         # No pruner looks at the reference.
         prunable = place.prunes and self._job.number is not None

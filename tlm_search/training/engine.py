@@ -18,6 +18,7 @@ from tlm_search.training.graphs import Graphs
 from tlm_search.training.optimiser import optimiser_of, set_rate
 
 Loss = Callable[[Weights, ScoredBatch], Tensor]
+Watch = Callable[[int, int], None]  # is told after each update: how many were done, and of how many
 
 GRADIENT_NORM = 1.0  # each member's gradient is cut to this length
 RECORDED_LOSSES = 100  # points of a stored loss curve
@@ -74,6 +75,7 @@ def train(
     dropouts: Sequence[torch.Generator] = (),
     most_rows: int | None = None,
     keeper: Keeper | None = None,
+    watch: Watch = lambda update, updates: None,
 ) -> Course:
     """Train the stacked ``weights`` in place.
 
@@ -81,7 +83,8 @@ def train(
     a piece, shape ``(K,)``; the losses of the pieces add up. Members share no weights, so the gradient of their summed
     loss is each member's own. A member whose loss is NaN spoils only itself, and its curve shows it. ``loss`` draws
     from the generators ``dropouts``. ``most_rows`` is the number of rows up to which batches may be padded with empty
-    ones; None forbids it. With a ``keeper`` the training goes on from its last checkpoint.
+    ones; None forbids it. With a ``keeper`` the training goes on from its last checkpoint. ``watch`` is told
+    of each update.
     """
     trained = {name: value for name, value in weights.items() if not name.endswith(STATISTICS)}
     device = next(iter(trained.values())).device
@@ -112,6 +115,7 @@ def train(
         losses = run(pieces)
         snapshot.losses.append(losses)
         snapshot.seconds = earlier + time.perf_counter() - begin
+        watch(update + 1, optimisation.updates)
         if update % 100 == 0 and not losses.isfinite().any():
             break
         if keeper is not None and keeper.is_due():

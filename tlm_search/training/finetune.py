@@ -22,7 +22,7 @@ from tlm_search.model.weights import Weights, classifier_weights, initial_weight
 from tlm_search.training.batches import Ints, Orders, ScoredBatch, assemble, label
 from tlm_search.training.checkpoint import Keeping
 from tlm_search.training.dropout import dropout
-from tlm_search.training.engine import Course, Optimisation, train
+from tlm_search.training.engine import Course, Optimisation, Watch, train
 from tlm_search.training.settings import Execution, Finetuning
 
 GPU_TOKENS = 32_768  # of one forward pass without gradients on a GPU
@@ -42,12 +42,13 @@ def finetune(
     pretrained: Weights | None,
     execution: Execution | None = None,
     keeping: Keeping | None = None,
+    watch: Watch = lambda update, updates: None,
 ) -> tuple[Weights, Course]:
     """Train one classifier per seed, starting from ``pretrained`` encoders or from fresh ones.
 
     ``labels`` are indices below ``classes``, one a text, or probabilities ``(texts, classes)``, with which the
     cross-entropy is then taken. ``markers`` are for the pooling ``spans``. ``pretrained`` is not changed.
-    ``keeping`` makes the checkpoints of the training.
+    ``keeping`` makes the checkpoints of the training; ``watch`` is told of each update.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
@@ -90,7 +91,14 @@ def finetune(
     keeper = None if keeping is None else keeping(orders, dropouts)
     most_rows = settings.batch_size if packed else None
     course = train(
-        weights, labelled(), loss, optimisation=optimisation, dropouts=dropouts, most_rows=most_rows, keeper=keeper
+        weights,
+        labelled(),
+        loss,
+        optimisation=optimisation,
+        dropouts=dropouts,
+        most_rows=most_rows,
+        keeper=keeper,
+        watch=watch,
     )
     vocabulary = vocabulary.to(device).mul_(optimisation.decay())
     vocabulary[:, words] = weights[_WORDS]

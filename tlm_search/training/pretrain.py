@@ -19,7 +19,7 @@ from tlm_search.training import batches
 from tlm_search.training.batches import Orders, ScoredBatch
 from tlm_search.training.checkpoint import Keeping
 from tlm_search.training.dropout import dropout
-from tlm_search.training.engine import Course, Optimisation, train
+from tlm_search.training.engine import Course, Optimisation, Watch, train
 from tlm_search.training.settings import Execution, Pretraining
 
 
@@ -33,12 +33,13 @@ def pretrain(
     word_vectors: NDArray[np.float32] | None = None,
     execution: Execution | None = None,
     keeping: Keeping | None = None,
+    watch: Watch = lambda update, updates: None,
 ) -> tuple[Weights, Course]:
     """Pre-train one encoder with its head per seed on all texts of ``corpus``.
 
     ``special`` has the ids of pad, cls, sep and mask. The embedding tables start from ``word_vectors`` (see
     ``initial_weights``); with 0 epochs nothing else is done. The returned weights have a leading member dimension.
-    ``keeping`` makes the checkpoints of the training.
+    ``keeping`` makes the checkpoints of the training; ``watch`` is told of each update.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
@@ -95,7 +96,14 @@ def pretrain(
     keeper = None if keeping is None else keeping(orders, dropouts)
     most_rows = settings.batch_size if packed else None
     course = train(
-        weights, masked(), loss, optimisation=optimisation, dropouts=dropouts, most_rows=most_rows, keeper=keeper
+        weights,
+        masked(),
+        loss,
+        optimisation=optimisation,
+        dropouts=dropouts,
+        most_rows=most_rows,
+        keeper=keeper,
+        watch=watch,
     )
     return weights, course
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import builders
 
 from tlm_search.cli.status import lines_of, summarise
+from tlm_search.search.activity import Activity
 
 
 def test_the_best_keeps_to_the_constraints_and_none_that_does_is_said():
@@ -55,3 +56,12 @@ def test_the_rows_of_the_task_are_a_key_and_a_line():
     assert old["rows"] == {"available": None, **rows, "dropped": {}}
     assert "rows       70 train, 14 validation, 15 test" in lines_of(old)
     assert summarise(replace(record, data={}), lambda _: None)["rows"] is None
+
+
+def test_what_is_trained_now_is_a_key_and_a_line():
+    told = Activity("reference", "x", "pre-training", (1, 1), 812, 2813, 12_300.0)
+    summary = summarise(builders.study([]), lambda _: None, told=[told])
+    [document] = summary["now"]
+    assert document["update"] == 812
+    assert "now        reference, pre-training, member 1, update 812 of 2,813" in lines_of(summary)
+    assert summarise(builders.study([]), lambda _: None)["now"] == []

@@ -164,3 +164,17 @@ def test_on_a_gpu_as_many_members_are_stacked_as_its_share_holds(
     (spec,) = specs_of(data, trainer, range(1), width=512, head_size=64)
     assert trainer.stack(spec) == stacked
     assert shares == ([share] if share < 1 else [])
+
+
+def test_each_update_is_told_with_the_tokens_up_to_it(data: PreparedData, tmp_path: Path) -> None:
+    trainer, steps = BertTrainer(threads=1, device="cpu"), []
+    trainer.tell = steps.append
+    specs = specs_of(data, trainer, range(2), **PRETRAINING)
+    obtained = obtain(specs, store=Store(tmp_path), data=data, trainer=trainer, stack=2)
+    by_phase = {phase: [step for step in steps if step.phase == phase] for phase in ("pre-training", "fine-tuning")}
+    for told in by_phase.values():
+        assert [step.update for step in told] == list(range(1, told[0].updates + 1))
+        assert {step.seeds for step in told} == {(0, 1)}
+        assert [step.tokens for step in told] == sorted(step.tokens for step in told)
+    assert by_phase["pre-training"][0].updates == 10
+    assert sum(told[-1].tokens for told in by_phase.values()) == obtained.tokens

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from optuna.trial import TrialState
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.search import optuna_study
+from tlm_search.search.activity import Activity
 from tlm_search.search.driver import MOST_ATTEMPTS, Driver
 from tlm_search.search.job import Failure
 from tlm_search.search.samplers import next_sampler
@@ -335,6 +337,36 @@ class TestStopping:
         assert driver.stopped == "the time is used up"
         assert states(driver) == []
         driver.check_result(continue_with="x")
+
+    def test_a_reference_that_is_longer_than_the_time_budget_is_said(self, bench: MakeBench) -> None:
+        now = [0.0]
+        place = bench(reference=REFERENCE)
+        driver = place.driver(4, seconds=100.0, now=lambda: now[0])
+        job = driver.next_job("a")
+        assert job is not None
+        driver.look([])
+        assert place.lines == []
+        now[0] = 50.0  # a quarter of it is done
+        told = Activity(job.title, job.attempt, "pre-training", (1, 1), 50, 100, 1.0)
+        for _ in range(2):
+            driver.look([told])
+        now[0] = 110.0
+        for _ in range(2):
+            driver.look([replace(told, update=99)])
+        assert place.lines == [
+            "the time budget is too short for what is trained to its end: reference (about 2:30 min more)",
+            "the time is used up; what is in training ends first: reference (about 1:52 min more)",
+        ]
+        assert driver.next_job("b") is None
+        assert driver.stopped == "the time is used up"
+
+    def test_the_time_budget_is_not_talked_of_where_it_suffices(self, bench: MakeBench) -> None:
+        place = bench(reference=REFERENCE)
+        driver = place.driver(4, seconds=1000.0, now=lambda: 50.0)
+        job = driver.next_job("a")
+        assert job is not None
+        driver.look([Activity(job.title, job.attempt, "pre-training", (1, 1), 50, 100, 1.0)])
+        assert place.lines == []
 
     def test_what_runs_is_closed_when_its_runner_is_gone(self, bench: MakeBench) -> None:
         driver = bench(reference=REFERENCE).driver(4)
