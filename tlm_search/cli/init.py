@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,11 +136,13 @@ def init(
     from tlm_search.errors import UserError
     from tlm_search.files import writing
     from tlm_search.search.machine import this_machine
-    from tlm_search.search.sizing import cpus_per_trial, suited
+    from tlm_search.search.sizing import MOST_SECONDS, MUCH_LONGER, cpus_per_trial, suited
     from tlm_search.space.load import load_space
 
     if out.exists():
         raise UserError(f"{out} is already there", hint="give another name, or remove it")
+    if not out.parent.is_dir():
+        raise UserError(f"{out} cannot be written: there is no folder {out.parent}", hint="give another place")
     if task is None and (text or label or corpus or test or validation):
         raise UserError(
             "--text, --label, --corpus, --test and --validation go with --task",
@@ -161,8 +164,13 @@ def init(
             draft.write_text(filled, encoding="utf-8")
             return load_space(draft)
 
-        size = suited(machine, space_of, documents=sketch.documents, labels=sketch.labels, train_rows=sketch.train_rows)
-        sized = _sized(size, machine)
+        facts = {"documents": sketch.documents, "labels": sketch.labels, "train_rows": sketch.train_rows}
+        size = suited(machine, space_of, **facts)
+        seconds = _measured(space_of(size.scale, size.trials))
+        if seconds is not None and seconds > MUCH_LONGER * max(size.seconds, MOST_SECONDS):
+            size = suited(machine, space_of, slower=seconds / size.seconds, **facts)
+            seconds = _measured(space_of(size.scale, size.trials))
+        sized = _sized(size, seconds, machine)
         space_of(size.scale, size.trials, sized)
         written = draft.read_text(encoding="utf-8")
     with writing(UserError, out, otherwise="give another place"), out.open("x", encoding="utf-8") as file:
@@ -345,14 +353,26 @@ def _choices(sketch: _Sketch, size: Suited) -> list[str]:
     ]
 
 
-def _sized(size: Suited, machine: Machine) -> str:
+def _measured(space: Space) -> float | None:
+    """Return how many seconds the study takes here, as ``validate --time`` says it; None where that is not known."""
+    from tlm_search.cli.validate import timed
+    from tlm_search.errors import UserError
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return timed(space, folder).wall_seconds["expected"]
+    except UserError as error:  # as of data that are too few: whoever runs the space is told what to change in it
+        print(f"the time was not measured: {error.message}", file=sys.stderr)
+        return None
+
+
+def _sized(size: Suited, seconds: float | None, machine: Machine) -> str:
     from tlm_search.cli.validate import duration
     from tlm_search.report.words import plural
 
     gpus = f", {plural(int(machine.gpus), 'GPU')}" if machine.gpus else ""
-    return (
-        f"Sized for {plural(int(machine.cpus), 'core')}{gpus} and {machine.memory_gb:.0f} GB of memory: about "
-        f"{duration(size.seconds)}, a guess; tlm-search validate --time measures."
+    return f"Sized for {plural(int(machine.cpus), 'core')}{gpus} and {machine.memory_gb:.0f} GB of memory: about " + (
+        f"{duration(size.seconds)}, a guess." if seconds is None else f"{duration(seconds)}, by updates timed here."
     )
 
 

@@ -1,6 +1,7 @@
 """How large a study suits a machine and a corpus: a ladder of scales, and a guess at the time that each would take.
 
-Nothing is measured here, so that the same machine always gets the same study; ``tlm-search validate --time`` measures.
+Nothing is measured here, so that the same machine gets the same study. Whoever has measured it says how wrong the guess
+was.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tlm_search.search.shares import Shares
 from tlm_search.space.schema import Space
 
 MOST_SECONDS = 30 * 60.0  # of a study that is suggested
+MUCH_LONGER = 1.25  # times what was guessed, or half an hour: then another size is suggested
 # Operations a second, as ``plan`` counts them, and seconds an update takes besides: of a core what the trials of the
 # main job took (studies/recorded/committee); of a GPU a guess on the safe side.
 _CORE, _GPU = (22e9, 4e-3), (5e12, 4e-3)
@@ -59,13 +61,19 @@ class Suited:
 
 
 def suited(
-    machine: Machine, space_of: Callable[[Scale, int], Space], *, documents: int, labels: int, train_rows: int
+    machine: Machine,
+    space_of: Callable[[Scale, int], Space],
+    *,
+    documents: int,
+    labels: int,
+    train_rows: int,
+    slower: float = 1.0,
 ) -> Suited:
     """Return the largest scale, then the most trials, that are guessed to take at most half an hour on ``machine``.
 
     ``space_of`` gives the study of a scale and a number of trials; the corpus has ``documents``, and the task
     ``train_rows`` and ``labels``. Scales that need more memory than there is are left out. Where all scales would take
-    longer than half an hour, it is the smallest.
+    longer than half an hour, it is the smallest. The machine was seen to be ``slower`` than guessed so many times.
 
     Raises:
         ResourceError: even the smallest needs more memory than there is.
@@ -74,12 +82,13 @@ def suited(
         for trials in (_MANY, _ENOUGH):
             if scale.least_documents <= documents:
                 try:
-                    seconds = _seconds(space_of(scale, trials), machine, labels, train_rows)
+                    seconds = slower * _seconds(space_of(scale, trials), machine, labels, train_rows)
                 except ResourceError:
                     continue
                 if seconds <= MOST_SECONDS:
                     return Suited(scale, trials, seconds)
-    return Suited(SCALES[0], _FEW, _seconds(space_of(SCALES[0], _FEW), machine, labels, train_rows))
+    seconds = slower * _seconds(space_of(SCALES[0], _FEW), machine, labels, train_rows)
+    return Suited(SCALES[0], _FEW, seconds)
 
 
 def finetuning(train_rows: int) -> tuple[int, int]:

@@ -3,12 +3,14 @@
 import csv
 import json
 import shlex
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tlm_search.data.prepare import prepare
+from tlm_search.errors import DataError
 from tlm_search.search.machine import Machine
 from tlm_search.space.load import load_space
 
@@ -29,6 +31,43 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("\n\n".join(text for _, text, _ in rows) * 2)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def timings(monkeypatch):
+    """What measuring says of one study after the other: seconds, 600 where nothing is left, or an error."""
+    given: list[float | Exception] = []
+
+    def timed(space, studies_dir):
+        seconds = given.pop(0) if given else 600.0
+        if isinstance(seconds, Exception):
+            raise seconds
+        return SimpleNamespace(wall_seconds={"expected": seconds})
+
+    monkeypatch.setattr("tlm_search.cli.validate.timed", timed)
+    return given
+
+
+def test_the_time_is_measured(call, here):
+    assert "about 10 min, by updates timed here." in call("init", "--task", "rows.csv", "mine.yaml")[1]
+    assert "about 10 min, by updates timed here." in (here / "mine.yaml").read_text()
+
+
+def test_a_slow_machine_gets_a_smaller_study(call, here, timings):
+    timings[:] = [10 * 3600.0, 1200.0]
+    slow = call("init", "--task", "rows.csv", "slow.yaml")[1]
+    usual = call("init", "--task", "rows.csv", "usual.yaml")[1]
+    assert "about 20 min" in slow
+    trials = [load_space(here / name).budget.trials for name in ("slow.yaml", "usual.yaml")]
+    assert trials[0] < trials[1] or slow.split("width")[1] != usual.split("width")[1]
+
+
+def test_what_cannot_be_measured_is_a_guess(call, here, timings):
+    timings[:] = [DataError("the corpus has fewer documents than pretrain_size")]
+    code, out, err = call("init", "--task", "rows.csv", "mine.yaml")
+    assert code == 0
+    assert "a guess." in out
+    assert "not measured: the corpus has fewer documents" in err
 
 
 @pytest.mark.parametrize(
@@ -181,7 +220,8 @@ def test_a_large_file_is_judged_on_a_bounded_number_of_rows(call, here, monkeypa
     assert (task.validation, task.test) == (20, 20)
 
 
-def test_the_study_suits_the_machine_and_says_so(call, here, monkeypatch):
+def test_the_study_suits_the_machine_and_says_so(call, here, monkeypatch, timings):
+    timings[:] = [900.0, 300.0]
     found = {}
     for machine in (Machine(1, 0, 2.0), Machine(32, 2, 256.0, 80.0)):
         monkeypatch.setattr("tlm_search.search.machine.this_machine", lambda *, with_gpus, here=machine: here)
