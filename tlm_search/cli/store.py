@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tlm_search.members.store import Store
     from tlm_search.search.garbage import Garbage
 
+_NAMED = 5  # folders in a sentence
 DAMAGED = 1  # the exit code of `verify`: what the user typed was right
 
 app = typer.Typer(name="store", help="The trained members of all studies: list, check, remove.", no_args_is_help=True)
@@ -83,7 +84,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, only say what would go.")] = False,
     json_: Json = False,
 ) -> None:
-    """Remove members, and all that only they need, and baselines, where no study in --studies-dir refers to them."""
+    """Remove members, and all that only they need, and baselines, that no study with this store refers to."""
     from tlm_search.search.garbage import find_garbage, remove_garbage
 
     store = _store(studies_dir)
@@ -180,6 +181,7 @@ def _document(store: Store, garbage: Garbage, leftovers: int | None) -> dict[str
         "studies": list(garbage.studies),
         "unfinished": list(garbage.unfinished),
         "unreadable": list(garbage.unreadable),
+        "unknown": [{"kind": kind, "name": name} for kind, name in garbage.unknown],
         "entries": [{"kind": kind, "digest": name, "bytes": size} for (kind, name), size in garbage.entries.items()],
         "bytes": garbage.size_bytes,
         "kept": dict(garbage.kept),
@@ -198,6 +200,10 @@ def _lines(garbage: Garbage, leftovers: int | None) -> list[str]:
             "All pre-trained weights, word vectors and soft labels stay: a damaged member does not tell its own "
             "(tlm-search store verify)."
         )
+    if garbage.unknown:
+        named = ", ".join(f"{kind}/{name}" for kind, name in garbage.unknown[:_NAMED])
+        more = f" and {len(garbage.unknown) - _NAMED} more" if len(garbage.unknown) > _NAMED else ""
+        lines.append(f"No whole entries of this store, so they stay (tlm-search store verify): {named}{more}.")
     if garbage.unfinished and garbage.entries:
         lines.append(
             f"Unfinished: {', '.join(garbage.unfinished)}. What an unfinished trial has trained so far is among the "

@@ -179,7 +179,7 @@ class Mirror:
             with suppress(bundle.BrokenError):
                 objects = bundle.objects_of(bundle.files_of(index)).values() if index else ()
                 needed |= {f"{place}/{name}" for name in (bundle.INDEX, *objects)}
-        unneeded = {match.string for match in entries} - needed
+        unneeded = {match.string for match in entries if bundle.is_object(match.string)} - needed
         leftovers = unneeded | {name for name in old if name.startswith((f"{_LOCKS}/", f"{_SCRATCH}/"))}
         self._remote.remove(*sorted(leftovers))
         return len(leftovers)

@@ -26,6 +26,9 @@ from tlm_search.remote.mount import name_once
 __all__ = ["Arrays", "Entry", "Problem", "Store"]
 
 _DAMAGED, _LOCKS, _SCRATCH, _IDENTITY = "damaged", "locks", "scratch", "identity.txt"
+# What this program names so; a file system has names of its own, and so have people.
+_UNFINISHED = re.compile(r"\.[0-9a-f]{8,}\.[0-9a-f]{12,32}(\.tmp)?")
+_LEFT = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{8,}(-[0-9a-f]{8})?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -125,6 +128,10 @@ class Store:
             with suppress(DamagedError, OSError):
                 yield read_entry(folder, kind, folder.name)
 
+    def own(self, kind: str) -> set[str]:
+        """Return the digests of the entries that this program wrote here, by what they say of themselves; no links."""
+        return {entry.digest for entry in self.entries(kind) if not entry.folder.is_symlink()}
+
     def sizes(self, kind: str) -> dict[str, int]:
         """Return the bytes that each entry of ``kind`` takes on the disk, by digest; broken ones are there too."""
         return {folder.name: _bytes_below(folder) for folder in self._folders(kind)}
@@ -168,8 +175,10 @@ class Store:
         Younger ones stay, because their writer may be alive on another machine.
         """
         newest = time.time() - older_than_seconds
-        unfinished = [f for kind in self.kinds() for f in (self.root / kind).glob(".*")]
-        rest = [f for part in (_SCRATCH, _DAMAGED) for f in (self.root / part).glob("*")]
+        unfinished = [
+            f for kind in self.kinds() for f in (self.root / kind).glob(".*") if _UNFINISHED.fullmatch(f.name)
+        ]
+        rest = [f for part in (_SCRATCH, _DAMAGED) for f in (self.root / part).glob("*") if _LEFT.fullmatch(f.name)]
         old = [folder for folder in unfinished + rest if _modified(folder) <= newest]
         for folder in old:
             shutil.rmtree(folder, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -94,6 +95,12 @@ def files_of(index: bytes) -> Files:
 def objects_of(files: Files) -> dict[str, str]:
     """Return the names of the objects that hold the files."""
     return {name: _object(name, sha256) for name, (sha256, _) in files.items()}
+
+
+def is_object(name: str) -> bool:
+    """Tell whether ``publish`` gives a name like this one; whatever else lies there is somebody's."""
+    last = name.rpartition("/")[2]
+    return last == INDEX or re.fullmatch(r"[0-9a-f]{64}-.+", last) is not None
 
 
 def _index(files: Files) -> bytes:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tlm_search.files import beside
+from tlm_search.files import write_text
 from tlm_search.members.train import Step
 from tlm_search.search.job import Job
 
@@ -85,12 +85,8 @@ class Teller:
     def _write(self, activity: Activity) -> None:
         # A disk that is full, or not there, costs only the display. Whoever reads meanwhile sees the old file whole.
         with suppress(OSError):
-            if not self._path.parent.parent.is_dir():
-                return
-            self._path.parent.mkdir(exist_ok=True)
-            with beside(self._path) as unfinished:
-                unfinished.write_text(json.dumps(asdict(activity)))
-                unfinished.replace(self._path)  # without fsync: after a power cut nobody asks for it
+            if self._path.parent.parent.is_dir():
+                write_text(self._path, json.dumps(asdict(activity)))
 
 
 def activities(study: Path, *, fresh: bool = False) -> list[Activity]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import sys
 import sysconfig
@@ -49,6 +48,7 @@ from ray._private.services import canonicalize_bootstrap_address  # noqa: E402
 from ray.job_config import JobConfig  # noqa: E402
 
 from tlm_search.errors import ClusterError, ResourceError, TlmSearchError  # noqa: E402
+from tlm_search.search.leftovers import claim, remove_leftovers, temporary_folder  # noqa: E402
 from tlm_search.search.machine import Machine, available_cpus, available_memory, check_reachable, no_cluster  # noqa: E402
 
 OBJECT_STORE_BYTES = 100 * 2**20  # only small results travel through it; Ray's default is a third of the memory
@@ -150,22 +150,23 @@ def _folder(announce: Announce) -> Iterator[Path]:
     """
     usual = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
     if len(os.fsencode(usual)) <= _LONGEST_FOLDER:
+        remove_leftovers(usual)
         yield usual
         return
-    for place in _SHORT_FOLDERS:
-        with suppress(OSError):
-            short = Path(tempfile.mkdtemp(prefix="ray-", dir=place))
-            break
-    else:
-        raise ClusterError(
-            f"the path {usual} is too long for Ray's sockets, and none of {', '.join(_SHORT_FOLDERS)} can be written",
-            change=f"set RAY_TMPDIR to a folder of yours with at most {_LONGEST_FOLDER - len('/ray')} characters",
-        )
-    announce(f"the path {usual} is too long for Ray's sockets: Ray's files are in {short} during this run")
-    try:
+    remove_leftovers(*map(Path, _SHORT_FOLDERS))
+    with ExitStack() as stack:
+        for place in _SHORT_FOLDERS:
+            with suppress(OSError):
+                short = stack.enter_context(temporary_folder(Path(place)))
+                break
+        else:
+            raise ClusterError(
+                f"the path {usual} is too long for Ray's sockets, and none of {', '.join(_SHORT_FOLDERS)} can be "
+                "written",
+                change=f"set RAY_TMPDIR to a folder of yours with at most {_LONGEST_FOLDER - len('/ray')} characters",
+            )
+        announce(f"the path {usual} is too long for Ray's sockets: Ray's files are in {short} during this run")
         yield short
-    finally:
-        shutil.rmtree(short, ignore_errors=True)
 
 
 def _start(address: str, **options: Any) -> None:
@@ -183,7 +184,10 @@ def _start(address: str, **options: Any) -> None:
                 if hasattr(Node, server):
                     changed.callback(setattr, Node, server, getattr(Node, server))
                     setattr(Node, server, lambda node, **options: None)
-        ray.init(address, **options)
+        there: Any = ray.init(address, **options)
+        if "_temp_dir" in options:
+            with suppress(OSError, KeyError, TypeError):
+                claim(Path(there.address_info["session_dir"]))
 
 
 def machines() -> list[Machine]:

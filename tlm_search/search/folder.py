@@ -26,7 +26,8 @@ from tlm_search.errors import StudyError
 from tlm_search.passwords import masked
 from tlm_search.remote.mount import remote_at, shown, studies_folder
 from tlm_search.search.record import StudyRecord, record_of
-from tlm_search.search.replica import FACTS, known_studies, pull, rename
+from tlm_search.search.replica import DRIVER_LOCK, FACTS, JOURNAL, known_studies, pull, rename
+from tlm_search.search.sharing import register
 
 if TYPE_CHECKING:
     import optuna
@@ -61,6 +62,7 @@ def find_study(study: str, studies_dir: Path | str) -> Path:
     for folder in (studies_dir / study, Path(study)):
         pull(folder)
         if is_study(folder):
+            register(store_root(folder.resolve().parent))
             return folder.resolve()
     names = sorted({*(facts.parent.name for facts in studies_dir.glob(f"*/{FACTS}")), *known_studies(studies_dir)})
     near = difflib.get_close_matches(study, names, n=1)
@@ -74,6 +76,19 @@ def find_study(study: str, studies_dir: Path | str) -> Path:
 def is_study(folder: Path) -> bool:
     """Whether a study was begun in ``folder``."""
     return (folder / FACTS).is_file()
+
+
+def require_study(folder: Path) -> None:
+    """Refuse to move a folder aside that a run did not make.
+
+    Raises:
+        StudyError: it holds something, and none of it is of a study.
+    """
+    ours = (FACTS, JOURNAL, DRIVER_LOCK)
+    if folder.exists() and not any((folder / name).is_file() for name in ours) and any(folder.iterdir()):
+        raise StudyError(
+            f"{shown(folder)} is no study, so --fresh leaves it where it is", hint="give the study another --name"
+        )
 
 
 def read_study(folder: Path, storage: str | None = None) -> StudyRecord:

@@ -25,6 +25,7 @@ from tlm_search.search.folder import is_study, read_study, store_root
 from tlm_search.search.record import StudyRecord
 from tlm_search.search.replica import JOURNAL, known_studies, pull
 from tlm_search.search.resume import driver_lock
+from tlm_search.search.sharing import sharing
 
 _MEMBERS, _PRETRAINED, _SOFT_LABELS, _LINEAR = "members", "pretrained", "soft_labels", "linear"
 KINDS = (_MEMBERS, _PRETRAINED, WORD_VECTORS, _SOFT_LABELS, _LINEAR, _BASELINES)
@@ -36,6 +37,7 @@ class Garbage:
 
     ``entries`` maps (kind, digest) to bytes, ``kept`` a kind to how many entries of it are needed. ``unfinished`` are
     the studies with trials that began and did not end: what those have trained so far is not yet in any record.
+    ``unknown`` are folders, as (kind, name), that are no whole entries of this store; they stay.
     ``unreadable`` are needed members that are damaged; what they are made of and learned is not known, so no
     pre-trained weights, word vectors or soft labels are garbage then, and where there are hybrids no members.
     """
@@ -45,6 +47,7 @@ class Garbage:
     entries: Mapping[tuple[str, str], int]
     kept: Mapping[str, int]
     unreadable: tuple[str, ...]
+    unknown: tuple[tuple[str, str], ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -53,13 +56,13 @@ class Garbage:
 
 
 def find_garbage(studies_dir: Path) -> Garbage:
-    """Read every study below ``studies_dir`` and return what their store holds beyond it; nothing is changed.
+    """Read every study that uses the store of ``studies_dir``, and return what it holds beyond; nothing is changed.
 
     Raises:
         StudyError: a study cannot be read, so what it needs is not known.
     """
     store = open_store(store_root(studies_dir))
-    records = [_read(folder) for folder in study_folders(studies_dir)]
+    records = [_read(folder) for folder in _studies_of_store(studies_dir)]
     needed: dict[str, set[str]] = {_MEMBERS: {digest for record in records for digest in _members(record)}}
     needed[_BASELINES] = {name for record in records if record.baseline for name in record.baseline.members}
     stored = {kind: store.sizes(kind) for kind in KINDS}
@@ -76,12 +79,15 @@ def find_garbage(studies_dir: Path) -> Garbage:
         # A hybrid, which there are where there is a linear model, does not tell its plain member either.
         for kind in KINDS if stored[_LINEAR] else (_PRETRAINED, WORD_VECTORS, _SOFT_LABELS):
             needed[kind] |= stored[kind].keys()
+    own = {kind: store.own(kind) for kind in KINDS}
+    unneeded = [(kind, name) for kind in KINDS for name in stored[kind] if name not in needed[kind]]
     return Garbage(
-        studies=tuple(record.folder.name for record in records),
-        unfinished=tuple(r.folder.name for r in records if r.in_state("running") or r.in_state("waiting")),
-        entries={
-            (kind, name): size for kind in KINDS for name, size in stored[kind].items() if name not in needed[kind]
-        },
+        studies=tuple(_called(record.folder, studies_dir) for record in records),
+        unfinished=tuple(
+            _called(r.folder, studies_dir) for r in records if r.in_state("running") or r.in_state("waiting")
+        ),
+        entries={(kind, name): stored[kind][name] for kind, name in unneeded if name in own[kind]},
+        unknown=tuple((kind, name) for kind, name in unneeded if name not in own[kind]),
         kept={kind: len(stored[kind].keys() & needed[kind]) for kind in KINDS},
         unreadable=tuple(sorted(unreadable)),
     )
@@ -96,15 +102,23 @@ def remove_garbage(studies_dir: Path) -> tuple[Garbage, int]:
     """
     store = open_store(store_root(studies_dir))
     with ExitStack() as locks:
-        locked = study_folders(studies_dir)
+        locked = _studies_of_store(studies_dir)
         for folder in locked:
             locks.enter_context(driver_lock(folder))
         garbage = find_garbage(studies_dir)
-        if garbage.studies != tuple(folder.name for folder in locked):
+        if garbage.studies != tuple(_called(folder, studies_dir) for folder in locked):
             raise StudyError("a study was begun meanwhile; nothing was removed", hint="try again when it has ended")
         for kind, name in garbage.entries:
             store.remove(kind, name)
     return garbage, store.sweep()
+
+
+def _studies_of_store(studies_dir: Path) -> tuple[Path, ...]:
+    return tuple(folder for shares in sharing(store_root(studies_dir)) for folder in study_folders(shares))
+
+
+def _called(folder: Path, studies_dir: Path) -> str:
+    return folder.name if folder.parent == studies_dir.resolve() else str(folder)
 
 
 def study_folders(studies_dir: Path) -> tuple[Path, ...]:

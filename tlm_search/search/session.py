@@ -31,6 +31,7 @@ from tlm_search.search.folder import (
     is_study,
     logs_of,
     move_aside,
+    require_study,
     storage_url,
     store_root,
     study_name,
@@ -47,6 +48,7 @@ from tlm_search.search.record import record_of
 from tlm_search.search.replica import Sender, pull
 from tlm_search.search.resume import close_running, driver_lock
 from tlm_search.search.shares import Shares
+from tlm_search.search.sharing import register
 from tlm_search.search.spread import note_seed_spread
 from tlm_search.search.storages import open_storage
 from tlm_search.search.studies import create_study, open_study
@@ -98,6 +100,9 @@ def run_study(
     else:
         check_reachable(address)
     pull(folder)
+    if fresh:
+        require_study(folder)
+    register(store_root(studies_dir))
     storage = storage_url(folder, storage)
     begun = open_study(folder, storage, name=study_name(folder)) if is_study(folder) and not fresh else None
     if begun is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from tlm_search.errors import TlmSearchError
 from tlm_search.search.cluster import cluster, machines, watched
 from tlm_search.search.driver import Driver
 from tlm_search.search.interrupts import REASON, Interrupts
+from tlm_search.search.leftovers import remove_leftovers, temporary_folder
 from tlm_search.search.machine import this_machine
 from tlm_search.search.shares import Shares
 from tlm_search.search.workplace import Workplace
@@ -43,14 +43,14 @@ def run_driver(
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     interrupts = Interrupts(driver.stop, announce)
     hooks: Hooks | None = None
-    scratch = Path(tempfile.mkdtemp(prefix="tlm-search-"))
+    remove_leftovers(Path(tempfile.gettempdir()))
 
     def collapse(error: TlmSearchError) -> None:
         assert hooks is not None
         hooks.fail(error)
         interrupts.collapse()
 
-    try:
+    with temporary_folder() as scratch:
         with interrupts.heard(), suppress(KeyboardInterrupt):
             with interrupts.put_off():
                 # Before Ray starts: its processes give up where they get too little of a busy processor.
@@ -74,5 +74,3 @@ def run_driver(
         if hooks is not None and hooks.problem is not None:
             raise hooks.problem
         return interrupts.count > 0
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

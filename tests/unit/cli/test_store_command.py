@@ -1,6 +1,8 @@
 """`store ls`, `verify` and `gc` on simulated studies with their stores."""
 
 import json
+import os
+from contextlib import nullcontext
 
 import pytest
 from driven import REFERENCE, SEARCH, Bench, space_of
@@ -155,6 +157,95 @@ def test_gc_keeps_what_hybrids_are_made_of(call, tmp_path):
     orphan(place.store)
     gc(call, place, "--yes")
     assert names(place.store) == everything | {"0" * 32}
+
+
+@pytest.fixture
+def linked(tmp_path, call):
+    """Return a function: it makes a folder of studies with a link to the store of ``bench``, and a study in it."""
+
+    def make(bench, *, parts=False):
+        theirs = tmp_path / "theirs"
+        theirs.mkdir()
+        if parts:
+            (theirs / ".store").mkdir()
+            (theirs / ".store" / "members").symlink_to(bench.store.root / "members")
+        else:
+            (theirs / ".store").symlink_to(bench.store.root)
+        other = Bench(theirs, space_of(seed=7))
+        other.drive(2)
+        write_folder(theirs / "study", other.space, name="study", storage=None)
+        assert call("status", "study", "--studies-dir", str(theirs))[0] == 0  # whoever opens it registers it
+        return other
+
+    return make
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_gc_asks_the_studies_that_have_a_link_to_the_store(call, bench, linked, parts):
+    linked(bench, parts=parts)
+    needed = names(bench.store)
+    orphan(bench.store)
+    assert "2 studies read" in gc(call, bench, "--yes")
+    assert names(bench.store) == needed
+
+
+def test_gc_through_a_link_asks_the_studies_of_the_store_itself(call, bench, linked):
+    other = linked(bench)
+    needed = names(bench.store)
+    orphan(bench.store)
+    assert str(bench.folder / "study") in json.loads(gc(call, other, "--json"))["studies"]
+    assert "2 studies read" in gc(call, other, "--yes")
+    assert names(bench.store) == needed
+
+
+@pytest.mark.parametrize("harm", ["away", "parts", "journal", "driven"])
+def test_gc_refuses_where_others_cannot_be_asked(call, bench, linked, harm):
+    other = linked(bench, parts=harm == "parts")
+    orphan(bench.store)
+    before = names(bench.store)
+    if harm == "away":
+        other.folder.rename(bench.folder / "renamed")
+    if harm == "journal":
+        (other.folder / "study" / "journal.log").write_text("{}\n")
+    where = other.folder if harm == "parts" else bench.folder
+    with driver_lock(other.folder / "study") if harm == "driven" else nullcontext():
+        code, out, err = call("store", "gc", "--studies-dir", str(where), "--yes")
+    assert (code, out) == (2, "")
+    assert "theirs" in err
+    assert "Traceback" not in err
+    assert names(bench.store) == before
+    if harm == "away":  # the message says what to do
+        for file in (bench.store.root / "studies").iterdir():
+            file.unlink()
+        gc(call, bench, "--yes")
+
+
+def test_gc_forgets_a_folder_that_uses_another_store_now(call, bench, linked):
+    other = linked(bench)
+    (other.folder / ".store").unlink()
+    assert "1 study read" in gc(call, bench, "--yes")
+
+
+def test_gc_removes_only_what_this_program_made(call, bench, tmp_path):
+    needed = names(bench.store)
+    members = bench.store.root / "members"
+    for folder in ("backup", "0" * 32, ".snapshot", ".nfs000012"):  # a person's, one that is damaged, a file system's
+        (members / folder).mkdir()
+        (members / folder / "file").touch()
+    (members / ("1" * 32)).symlink_to(members / min(needed))
+    (bench.store.root / "scratch").mkdir(exist_ok=True)
+    (bench.store.root / "scratch" / "notes").mkdir()
+    for path in bench.store.root.rglob("*"):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    out = gc(call, bench, "--yes")
+    assert "so they stay" in out
+    assert "members/backup" in out
+    assert {path.name for path in members.iterdir()} == {
+        *needed, "backup", "0" * 32, "1" * 32, ".snapshot", ".nfs000012"
+    }  # fmt: skip
+    assert (bench.store.root / "scratch" / "notes").exists()
+    unknown = json.loads(gc(call, bench, "--json"))["unknown"]
+    assert {"kind": "members", "name": "backup"} in unknown
 
 
 @pytest.mark.parametrize("harm", ["journal", "lost", "driven"])

@@ -139,14 +139,15 @@ def test_removing_and_sweeping(store, url: str) -> None:
     store("a").write("members", DIGEST, {}, arrays())
     with store("a").lock("members", DIGEST):
         pass
-    Remote(url).write(".store/members/ffff/unfinished-logits.safetensors", b"x")
+    Remote(url).write(f".store/members/ffff/{'0' * 64}-logits.safetensors", b"x")  # of an unfinished entry
+    Remote(url).write(".store/members/backup/theirs.txt", b"x")
     assert store("b").kinds() == ("members",)
     assert store("b").sweep() == 0
     assert store("b").sweep(older_than_seconds=-1) == 2  # the released lock and the unfinished file
     assert store("b").read("members", DIGEST) is not None
     store("b").remove("members", DIGEST)
     assert store("c").read("members", DIGEST) is None
-    assert not objects(url)
+    assert list(objects(url)) == [".store/members/backup/theirs.txt"]
 
 
 def test_a_lock_of_a_dead_machine_ends(store, on: On, hasty: None, url: str) -> None:

@@ -139,8 +139,8 @@ def test_removing(store: Store) -> None:
 
 def test_sweeping_removes_only_what_is_old(store: Store) -> None:
     store.write("members", DIGEST, DOCUMENT, logits())
-    (store.root / "members" / ".old.unfinished").mkdir()
-    store.scratch("members", "ffff")
+    (store.root / "members" / f".{DIGEST}.0123456789ab.tmp").mkdir()
+    store.scratch("members", "ffffffff")
     assert store.sweep() == 0
     assert store.sweep(older_than_seconds=-1) == 2
     assert store.read("members", DIGEST) is not None

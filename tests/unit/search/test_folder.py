@@ -153,6 +153,21 @@ def test_fresh_moves_the_old_study_aside(tmp_path: Path, run: Callable[..., sess
     assert read(tmp_path, "test.2").space.seed == 1
 
 
+@pytest.mark.parametrize("kept", ["their work", "nothing", "a killed start"])
+def test_fresh_moves_nothing_but_studies(tmp_path: Path, run: Callable[..., session.Session], kept: str) -> None:
+    folder = tmp_path / "studies" / "test"
+    folder.mkdir(parents=True)
+    if kept == "their work":
+        (folder / "thesis.tex").touch()
+        with pytest.raises(StudyError, match="is no study"):
+            run(space(), fresh=True)
+        assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+        return
+    if kept == "a killed start":
+        (folder / "driver.lock").touch()
+    assert run(space(), fresh=True).worked
+
+
 def test_a_relative_database_stays_where_it_was_made(
     tmp_path: Path, run: Callable[..., session.Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:

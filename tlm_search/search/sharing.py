@@ -1,0 +1,56 @@
+"""Which folders of studies use a store: where one has a link to another's, what its studies need must stay there."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from tlm_search.digest import digest
+from tlm_search.errors import StudyError
+from tlm_search.files import write_text
+
+_USERS = "studies"
+
+
+def register(store: Path) -> None:
+    """Note in a store that lies elsewhere that the studies beside the link ``store`` use it, if it can be written."""
+    studies_dir = store.parent.resolve()
+    for home in _homes(store):
+        file = home / _USERS / f"{digest(str(studies_dir))}.txt"
+        if home.parent != studies_dir and not file.exists():
+            with suppress(OSError):  # to read a study needs no right to write; to train says what is the matter
+                write_text(file, f"{studies_dir}\n")
+
+
+def sharing(store: Path) -> tuple[Path, ...]:
+    """Return the folders of studies that use ``store``: first the one that it is in.
+
+    Raises:
+        StudyError: a folder that has used it cannot be asked, or parts of the store are links to other stores.
+    """
+    studies_dir = store.parent.resolve()
+    home, *others = _homes(store)
+    if others:
+        raise StudyError(
+            f"parts of the store {store} are links to {', '.join(map(str, others))}",
+            hint="nothing was removed; run this command in the folder of the studies in which the linked store lies",
+        )
+    found = [studies_dir]
+    if (home.parent / store.name).resolve() == home:
+        found.append(home.parent)
+    for file in sorted((home / _USERS).glob("*.txt")):
+        folder = Path(file.read_text(encoding="utf-8").rstrip("\n"))
+        if not folder.is_dir():
+            raise StudyError(
+                f"the studies in {folder} use this store, and that folder is not here",
+                hint=f"nothing was removed; run this command where that folder is, or remove {file} if it is gone",
+            )
+        if home in _homes(folder / store.name):
+            found.append(folder)
+    return tuple(dict.fromkeys(found))
+
+
+def _homes(store: Path) -> list[Path]:
+    """Return where the entries of the store lie, all links followed: in one folder, unless its parts are links."""
+    parts = [part for part in store.iterdir() if part.is_symlink()] if store.is_dir() else []
+    return list(dict.fromkeys([store.resolve(), *(part.resolve().parent for part in parts)]))
