@@ -33,12 +33,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.committee.frontier import frontier, right_shares
-from tlm_search.committee.interval import paired_interval
-from tlm_search.committee.metrics import Metric, Named, interval_keys
+from tlm_search.committee.interval import accuracy_interval, paired_interval, seed_half_width, widened
+from tlm_search.committee.metrics import ACCURACY, Metric, Named, interval_keys
 from tlm_search.committee.pool import pool_of
 from tlm_search.committee.select import MARGIN
 from tlm_search.committee.vote import softmax
 from tlm_search.search.confirm import FEW_MEMBERS
+from tlm_search.search.spread import pooled
 from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
 LEAST, MOST = 0.92, 0.98
@@ -109,6 +110,7 @@ KINDS = {"alike": (2.0,), "different": (1.8, 1.9, 2.0, 2.1, 2.2)}
 SEARCHES = tuple((kind, many, members) for kind in KINDS for many in (10, 40) for members in (1, 4))
 SEARCHED = World("search", members=4, rows=1000, signal=2.0, difficulty=1.0, skill=0.15, noise=1.0)
 VALIDATION_ROWS = 500
+SINGLES = tuple((*study, skill) for study in ((1, 4), (8, 2), (8, 4)) for skill in (0.0, 0.15, 0.3))
 
 
 def logits_of(
@@ -288,11 +290,51 @@ def _tried(number: int, validation: NDArray[np.float64]) -> _Tried:
     return _Tried(number, tuple(rows))
 
 
+@dataclass(frozen=True)
+class Single:
+    """How often the interval of one model held the truth of its kind: of texts ``alone``, and with ``seeds``.
+
+    What seeds change is estimated from so many ``committees`` of so many ``members`` of the same study.
+    """
+
+    committees: int
+    members: int
+    skill: float
+    alone: float
+    seeds: float
+
+
+def single(committees: int, members: int, skill: float, *, simulations: int, seed: int = 0) -> Single:
+    """Simulate a reference of one model beside committees whose members differ by their seeds as it does."""
+    random = np.random.default_rng(seed)
+    world = replace(SEARCHED, members=members, skill=skill)
+    truth = float(true_metrics(replace(world, members=1), random, draws=DRAWS // 5)[0])
+    held = np.zeros((2, simulations))
+    for simulation in range(simulations):
+        texts = random.normal(size=(world.rows, CLASSES)) * world.difficulty
+        skills = world.signal + random.normal(size=(committees, members)) * skill
+        labels = np.zeros(world.rows, dtype=np.int64)
+        half = seed_half_width(pooled([_votes(texts, theirs, world, random) for theirs in skills], labels, ACCURACY))
+        alone = _votes(texts, world.signal + random.normal(size=1) * skill, world, random)
+        right = (alone[0].argmax(axis=-1) == labels).astype(np.float64)
+        bounds = accuracy_interval(right)
+        wider = widened(float(right.mean()), *bounds, half_width=half)
+        held[:, simulation] = [low <= truth <= high for low, high in (bounds, wider)]
+    return Single(committees, members, skill, *map(float, held.mean(axis=1)))
+
+
 def _line(row: Searched) -> str:
     return (
         f"best of {row.configurations} {row.kind} configurations of {row.members}: members of the search "
         f"{100 * row.search_bias:+.1f} points, coverage {row.search_coverage:6.1%}; fresh seeds "
         f"{100 * row.fresh_bias:+.1f} points, coverage {row.fresh_coverage:6.1%}, width {100 * row.fresh_width:.1f}"
+    )
+
+
+def _line_of_single(row: Single) -> str:
+    return (
+        f"one model beside {row.committees} committees of {row.members}, skill {row.skill:g}: coverage by texts alone "
+        f"{row.alone:6.1%}, with what seeds change {row.seeds:6.1%}"
     )
 
 
@@ -305,10 +347,11 @@ def main() -> int:
     arguments = parser.parse_args()
     started = time.perf_counter()
     chosen = [searched(*search, simulations=arguments.simulations) for search in SEARCHES]
+    alone = [single(*kind, simulations=arguments.simulations) for kind in SINGLES]
     if arguments.choice:
-        print(
-            json.dumps([asdict(row) for row in chosen], indent=2) if arguments.json else "\n".join(map(_line, chosen))
-        )
+        document = {"searches": [asdict(row) for row in chosen], "singles": [asdict(row) for row in alone]}
+        lines = "\n".join((*map(_line, chosen), *map(_line_of_single, alone)))
+        print(json.dumps(document, indent=2) if arguments.json else lines)
         return 0
     results = [row for world in (*WORLDS, *OTHER_METRICS) for row in coverage(world, simulations=arguments.simulations)]
     pairs = [paired(texts, *apart, simulations=arguments.simulations) for texts in TEXTS for apart in ONE_IS_RIGHT]
@@ -322,6 +365,7 @@ def main() -> int:
             "rows": rows,
             "paired": [asdict(row) for row in pairs],
             "searches": [asdict(row) for row in chosen],
+            "singles": [asdict(row) for row in alone],
         }
         print(json.dumps(document, indent=2))
     else:
@@ -336,7 +380,7 @@ def main() -> int:
                 f"{row.texts:4d} texts, only the committee right on {row.only_committee:.1%}, only the reference on "
                 f"{row.only_reference:.1%}: coverage {row.coverage:6.1%}, said to match {row.matched:6.1%}"
             )
-        print("\n".join(map(_line, chosen)))
+        print("\n".join((*map(_line, chosen), *map(_line_of_single, alone))))
         counts = ", ".join(f"{count} {said or 'within 92% to 98%'}" for said, count in Counter(verdicts).most_common())
         print(f"{len(results)} cells: {counts}; {seconds:.0f} s", file=sys.stderr)
     return 0

@@ -41,7 +41,7 @@ def note_seed_spread(notes: Notes, record: StudyRecord, data: PreparedData, stor
     found = [logits for members in committees if (logits := _logits(members, store)) is not None]
     if not found:
         return False
-    spreads = {of: _pooled(found, labels, replace(metric, name=of)) for of in metric.with_interval}
+    spreads = {of: pooled(found, labels, replace(metric, name=of)) for of in metric.with_interval}
     notes.note(SEED_SPREAD, {"of": name, **{of: seed_half_width(spread) for of, spread in spreads.items()}})
     return True
 
@@ -59,7 +59,11 @@ def _logits(members: Sequence[str], store: Store) -> np.ndarray | None:
     return None if None in entries else np.stack([e.arrays("logits")["test"] for e in entries if e is not None])
 
 
-def _pooled(committees: Iterable[np.ndarray], labels: Integers, metric: Metric) -> Spread:
+def pooled(committees: Iterable[np.ndarray], labels: Integers, metric: Metric) -> Spread:
+    """Return the mean square of single members, by logits (members, rows, classes), around the mean of their committee.
+
+    Its noise is what the texts alone put into it.
+    """
     spreads = []
     for logits in committees:
         parts = [right_share(member[None], labels, size=1, metric=metric) for member in logits]
