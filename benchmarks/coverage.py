@@ -38,7 +38,7 @@ from tlm_search.committee.metrics import ACCURACY, Metric, Named, interval_keys
 from tlm_search.committee.pool import pool_of
 from tlm_search.committee.select import MARGIN
 from tlm_search.committee.vote import softmax
-from tlm_search.search.confirm import FEW_MEMBERS
+from tlm_search.search.confirm import FRESH_MEMBERS
 from tlm_search.search.spread import pooled
 from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
@@ -259,7 +259,7 @@ def searched(kind: str, many: int, members: int, *, simulations: int, seed: int 
         trials = [_tried(i, _votes(texts[0], signals[i] + skills[i], world, random)) for i in range(many)]
         chosen = pool_of(trials, None).best()[0]
         place, size = chosen.trial.number, chosen.size
-        again = random.normal(size=max(size, FEW_MEMBERS)) * world.skill
+        again = random.normal(size=max(size, FRESH_MEMBERS)) * world.skill
         for which, theirs in enumerate((skills[place], again)):
             test = _votes(texts[1], signals[place] + theirs, world, random)
             labels = np.zeros(world.rows, dtype=np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tlm_search.committee.candidates import Candidate, configurations
 from tlm_search.committee.select import Choice
 from tlm_search.report.words import duration, interval, percent
-from tlm_search.search.confirm import FEW_MEMBERS, confirmations, training_seconds
+from tlm_search.search.confirm import FRESH_MEMBERS, confirmations, training_seconds
 from tlm_search.search.record import StudyRecord
 
 
@@ -16,7 +16,7 @@ def confirmation_words(record: StudyRecord, choice: Choice) -> str | None:
     """
     chosen = choice.candidate
     if choice.in_search is not None:
-        mean = f", the mean of {FEW_MEMBERS} models" if chosen.size == 1 else ""
+        mean = f", the mean of {FRESH_MEMBERS} models" if chosen.size == 1 else ""
         words = (
             f"Trained once more with fresh seeds, which nothing has chosen, it reaches {_reached(chosen)} on test"
             f"{mean}; in the search it had {_reached(choice.in_search.candidate)}"

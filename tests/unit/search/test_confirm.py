@@ -44,7 +44,7 @@ def test_the_choice_and_a_single_reference_are_trained_once_more_with_seeds_that
     assert reference is not None
     assert {entry.trial for entry in found.confirmations} == {best.trial.number, -1}
     assert committee.settings == {**best.trial.settings, "committee_size": len(committee.members)}
-    assert len(committee.members) == max(best.size, 3)
+    assert len(committee.members) == max(best.size, 4)
     assert seeds(place, committee.members) == [1000 * FRESH_SEED + i for i in range(len(committee.members))]
     assert seeds(place, reference.members) == [1000 * FRESH_SEED]
     searched = {digest for trial in found.everything_searched for digest in trial.members}
