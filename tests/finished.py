@@ -11,10 +11,11 @@ import numpy as np
 from tlm_search.committee.frontier import frontier
 from tlm_search.data import wordpiece
 from tlm_search.data.markers import HEAD, MARKERS, TAIL
-from tlm_search.data.pairs import Pair
+from tlm_search.data.pairs import Line, Pair
 from tlm_search.data.tokenizer import (
     add_markers,
     encode,
+    encode_lines,
     encode_pairs,
     marker_ids,
     open_tokenizer,
@@ -44,10 +45,12 @@ class Finished:
     logits: np.ndarray
 
 
-def finished_study(root: Path, *, marked: bool = False, pairs: bool = False, **settings) -> Finished:
+def finished_study(
+    root: Path, *, marked: bool = False, pairs: bool = False, context: dict | None = None, **settings
+) -> Finished:
     """A study with ``settings`` of its own; ``marked`` texts begin with two entities between markers.
 
-    The second text of ``pairs`` is a text of the next label.
+    The second text of ``pairs`` is a text of the next label; with a ``context`` it is a line, the first its context.
     """
     store = Store(root / ".store")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -70,11 +73,11 @@ def finished_study(root: Path, *, marked: bool = False, pairs: bool = False, **s
         if marked:
             texts[split] = [_marked(text) for text in texts[split]]
         encoded, firsts = encode(tokenizer, texts[split], length=LENGTH), None
-        if pairs:
-            texts[split] = [
-                Pair(*both) for both in zip(texts[split], [*texts[split][1:], texts[split][0]], strict=True)
-            ]
-            encoded, firsts = zip(*encode_pairs(tokenizer, texts[split], length=LENGTH), strict=True)
+        if pairs or context:
+            kind, encoded_as = (Line, encode_lines) if context else (Pair, encode_pairs)
+            both = zip(texts[split], [*texts[split][1:], texts[split][0]], strict=True)
+            texts[split] = [kind(*text) for text in both]
+            encoded, firsts = zip(*encoded_as(tokenizer, texts[split], length=LENGTH), strict=True)
         TokenArray.write(store.root / split, encoded, vocabulary=vocabulary, firsts=firsts)
         np.save(store.root / split / "labels.npy", labels)
     data = builders.prepared_data(
@@ -87,7 +90,8 @@ def finished_study(root: Path, *, marked: bool = False, pairs: bool = False, **s
         tokenizer_fingerprint=tokenizer_fingerprint(store.root / "tokenizer"),
         corpus_name="/home/someone/texts",
         task_name="/home/someone/tickets.csv",
-        pairs=pairs,
+        pairs=pairs or context is not None,
+        context=context,
     )
     full = complete({**SHAPE, "pretrain_size": 0, "committee_size": 3, **settings})
     specs = committee_specs(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tlm_search.data.sampling import Labelled
     from tlm_search.export.committee import Committee
     from tlm_search.export.score import Score
+    from tlm_search.space.sections import ContextSection
 
 CHUNK = 4096  # texts at once: enough to put those of like length together, little to hold
 _READ_BYTES = 2**20
@@ -58,7 +59,8 @@ def predict(
 ) -> None:
     """Print the label of each text, its probability, and the share of members that disagree, as the texts come.
 
-    Where the committee reads pairs, two arguments are one, or a line with a tab between the two texts.
+    Where the committee reads pairs, two arguments are one, or a line with a tab between the two texts. Where it reads
+    lines in context, two arguments are the context and the line; in a file or on standard input they are the lines.
     With --label: accuracy, macro F1, figures of each label and the largest confusions.
     """
     if texts and file is not None:
@@ -80,7 +82,9 @@ def predict(
         _score(committee, file, names=names, label=label, json_=json_)
         return
     given: Iterable[Sequence[TextOrPair]]
-    if committee.pairs:
+    if committee.context is not None and not texts:
+        given = _lines(committee.context, file, names[0], committee.columns)
+    elif committee.pairs:
         given = _pairs(texts, file, names, committee.columns)
     else:
         column, known = names[0], committee.columns
@@ -118,7 +122,8 @@ def _names(committee: Committee, given: Sequence[str]) -> Sequence[str]:
     Raises:
         UserError: as many are given as the committee does not read.
     """
-    reads, wanted, usual = ("pairs of", 2, list(_PLAIN)) if committee.pairs else ("single", 1, _PLAIN[0])
+    two = committee.pairs and committee.context is None
+    reads, wanted, usual = ("pairs of", 2, list(_PLAIN)) if two else ("single", 1, _PLAIN[0])
     if given and len(given) != wanted:
         raise UserError(
             f"this committee reads {reads} texts, and --text names {len(given)} column{'s' * (len(given) > 1)}",
@@ -156,6 +161,33 @@ def _pairs(
         first, second = (chunks_of(file, name, columns) for name in names)
         for chunks in zip(first, second, strict=True):
             yield [Pair(*both) for both in zip(*chunks, strict=True)]
+
+
+def _lines(
+    context: ContextSection, file: Path | None, name: str, columns: Mapping[str, Any]
+) -> Iterator[Sequence[TextOrPair]]:
+    """Yield the lines of a table, of a text file or of standard input, each in its ``context``, in their order there.
+
+    Raises:
+        UserError: the lines have no columns, and the context needs one.
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    from tlm_search.data.context import LinesBefore
+    from tlm_search.data.files import kind_of
+
+    if file is None or kind_of(file) == "text":
+        if context.columns:
+            raise UserError(
+                f"{'standard input' if file is None else file} has no columns, and the study read the contexts of its "
+                f"lines by {', '.join(map(repr, context.columns))}",
+                hint="name a table with these columns: --file F",
+            )
+        before = LinesBefore(context.rows)
+        for chunk in chunks_of_input() if file is None else chunks_of(file, name, columns):
+            yield [before.followed_by(text) for text in chunk]
+    else:
+        lines = _read(file, [name], columns, context)[0]
+        yield from (lines[begin : begin + CHUNK] for begin in range(0, len(lines), CHUNK))
 
 
 def _pair(line: str, number: int) -> Pair:
@@ -209,7 +241,7 @@ def _score(committee: Committee, file: Path, *, names: Sequence[str], label: str
     """
     from tlm_search.export.score import score
 
-    rows = _labelled(file, names, label, committee.columns)
+    rows = _labelled(file, names, label, committee.columns, committee.context)
     chunks = (rows.texts[begin : begin + CHUNK] for begin in range(0, len(rows.texts), CHUNK))
     answers = (answer for chunk in chunks for answer in _found(committee, chunk))
     predicted: list[str] = []
@@ -229,15 +261,14 @@ def _score(committee: Committee, file: Path, *, names: Sequence[str], label: str
         _print_score(scored(), file)
 
 
-def _labelled(file: Path, names: Sequence[str], label: str, columns: Mapping[str, Any]) -> Labelled:
+def _labelled(
+    file: Path, names: Sequence[str], label: str, columns: Mapping[str, Any], context: ContextSection | None
+) -> Labelled:
     """Read texts and labels as a study reads them.
 
     Raises:
         DataError: as ``_score`` says.
     """
-    from tlm_search.data.columns import NoColumnError, labels_of, texts_of
-    from tlm_search.data.files import read_columns
-    from tlm_search.data.pairs import joined
     from tlm_search.data.sampling import Labelled
     from tlm_search.errors import DataError
 
@@ -247,16 +278,47 @@ def _labelled(file: Path, names: Sequence[str], label: str, columns: Mapping[str
             f"{file}: column {label!r} is given as the text and as the label",
             hint="name two columns with --text COLUMN and --label COLUMN",
         )
-    try:
-        read = read_columns(file, [*names, label])
-    except NoColumnError as error:
-        raise DataError(error.message, hint=_columns_hint(columns, "text", "label")) from error
-    texts = joined([texts_of(read[name], name, str(file)) for name in names])
-    rows = Labelled(texts, labels_of(read[label], label, str(file)))
+    texts, labels = _read(file, names, columns, context, label=label)
+    rows = Labelled(texts, labels)
     if not any(rows.labels):
         lack = f"column {label!r} has no label in any of {len(rows.texts):,} rows" if rows.texts else "it has no rows"
         raise DataError(f"{file}: {lack}", hint="a score needs texts and their true labels")
     return rows
+
+
+def _read(
+    file: Path,
+    names: Sequence[str],
+    columns: Mapping[str, Any],
+    context: ContextSection | None,
+    *,
+    label: str | None = None,
+) -> tuple[Sequence[TextOrPair], list[str]]:
+    """Return the texts of a table as a study reads them, in their ``context`` where it has one, and their labels.
+
+    Raises:
+        DataError: the table is missing, damaged, or lacks a column.
+    """
+    from tlm_search.data.columns import NoColumnError, labels_of, texts_of
+    from tlm_search.data.context import read_log
+    from tlm_search.data.files import read_columns
+    from tlm_search.data.pairs import joined
+    from tlm_search.errors import DataError
+
+    of_context = () if context is None else context.columns
+    wanted = [*names, *of_context, *([] if label is None else [label])]
+    try:
+        read = read_columns(file, list(dict.fromkeys(wanted)))
+    except NoColumnError as error:
+        hint = _columns_hint(columns, "text", *([] if label is None else ["label"]))
+        if of_context:
+            hint += f"; a line's context needs the columns {', '.join(map(repr, of_context))} of the study"
+        raise DataError(error.message, hint=hint) from error
+    of_columns = [texts_of(read[name], name, str(file)) for name in names]
+    labels = [] if label is None else labels_of(read[label], label, str(file))
+    if context is None:
+        return joined(of_columns), labels
+    return read_log(context, of_columns[0], read, str(file)).lines, labels
 
 
 def _text_column(file: Path, name: str) -> str:

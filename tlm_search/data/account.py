@@ -13,6 +13,7 @@ REASONS = {
     "repeated": "repeated",
     "two_labels": "with the same text under two labels",
     "held_out": "that validation or test has too",
+    "border": "between two parts, which only the contexts of the later part have",
     "other_label": "of other labels than the most frequent ones that are kept",
     "not_drawn": "not drawn",
 }

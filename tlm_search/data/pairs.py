@@ -13,6 +13,15 @@ class Pair(NamedTuple):
     second: str
 
 
+class Line(Pair):
+    """A line of a log with the lines before it.
+
+    ``first`` holds these, the oldest first, with a line feed between two; it is empty where none is before.
+    """
+
+    __slots__ = ()
+
+
 TextOrPair = str | Pair
 
 
@@ -21,9 +30,14 @@ def parts_of(text: TextOrPair) -> tuple[str, ...]:
     return (text,) if isinstance(text, str) else tuple(text)
 
 
+def own_parts(text: TextOrPair) -> tuple[str, ...]:
+    """Return what a row adds to the texts of a task: the one text, the two of a pair, of a line without its context."""
+    return text[1:] if isinstance(text, Line) else parts_of(text)
+
+
 def is_blank(text: TextOrPair) -> bool:
-    """Say whether nothing but white space is in a text, or in one of a pair."""
-    return any(not part or part.isspace() for part in parts_of(text))
+    """Say whether nothing but white space is in a text, or in one of a pair. A line's context may be empty."""
+    return any(not part or part.isspace() for part in own_parts(text))
 
 
 def characters_of(text: TextOrPair) -> int:

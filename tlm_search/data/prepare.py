@@ -17,7 +17,7 @@ from tlm_search.data import tokenizer
 from tlm_search.data.corpora import Corpus, load_corpus
 from tlm_search.data.losses import losses, unknown_tokens
 from tlm_search.data.markers import MARKERS
-from tlm_search.data.pairs import Pair, TextOrPair, parts_of
+from tlm_search.data.pairs import Line, Pair, TextOrPair, own_parts
 from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerprint
 from tlm_search.data.pruning import prune_tokenizer
 from tlm_search.data.sampling import Task
@@ -190,6 +190,7 @@ class _Work:
             account=facts.get("account", {}),
             sources=self._of_source,
             pairs=self.task.pairs,
+            context=None if self.task.context is None else self.task.context.model_dump(mode="json"),
             **unlabelled,
         )
         write_text(self._note, json.dumps(prepared.to_document(), indent=1))
@@ -308,7 +309,7 @@ class _Work:
                     if self.tokenizer.min_count:
                         texts, least = self._documents.documents, self.tokenizer.min_count
                         self.progress(f"leaving what {len(texts)} documents and the task use {least} times")
-                        both = (texts, [part for text in task.train.texts for part in parts_of(text)])
+                        both = (texts, [part for text in task.train.texts for part in own_parts(text)])
                         prune_tokenizer(aside, both, length=self.tokenizer.length, min_count=least)
                 else:
                     texts = self._documents.documents
@@ -404,7 +405,12 @@ class _Work:
         length = self.tokenizer.length
         if not self.task.pairs:
             return tokenizer.encode(loaded, [text for text in texts if isinstance(text, str)], length=length), None
-        rows = list(tokenizer.encode_pairs(loaded, [text for text in texts if isinstance(text, Pair)], length=length))
+        if self.task.context is not None:
+            lines = [text for text in texts if isinstance(text, Line)]
+            rows = list(tokenizer.encode_lines(loaded, lines, length=length))
+        else:
+            pairs = [text for text in texts if isinstance(text, Pair)]
+            rows = list(tokenizer.encode_pairs(loaded, pairs, length=length))
         return [ids for ids, _ in rows], [first for _, first in rows]
 
     def _read_unlabelled(self, task: Task) -> Unlabelled | None:

@@ -28,6 +28,7 @@ _LATER: Mapping[str, Any] = {
     "account": {},
     "sources": {},
     "pairs": False,
+    "context": None,
 }
 
 
@@ -43,7 +44,8 @@ class PreparedData:
     out: ``held_out`` ones, which validation or test has, and ``repeated`` ones. ``account`` is the ``RowAccount`` of
     the task's rows as JSON, and ``sources`` the fingerprint of each source that was read; both are empty where the data
     were prepared before there was one. ``special`` are the ids of the special tokens by their roles, those of the
-    markers by their texts where the task's entities are marked. ``pairs`` says that the task's texts are pairs.
+    markers by their texts where the task's entities are marked. ``pairs`` says that the task's texts are pairs,
+    and ``context`` is the ``ContextSection`` as JSON where they are lines of a log with those before them.
     """
 
     root: Path
@@ -71,6 +73,7 @@ class PreparedData:
     account: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     pairs: bool = False
+    context: Mapping[str, Any] | None = None
 
     def folder(self, part: str) -> Path:
         """Return the folder of ``part``: tokenizer, corpus, train, validation, test or unlabelled.

@@ -1,6 +1,7 @@
 """From labelled texts to train, validation and test: seeded, without a text in two of them, and each row accounted for.
 
-A task uses all rows, in the proportions of their labels, or the same number of rows of each label.
+A task uses all rows, in the proportions of their labels, or the same number of rows of each label. Lines of a log are
+split by group and time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tlm_search.data.account import RowAccount
-from tlm_search.data.pairs import Pair, TextOrPair, is_blank, parts_of
+from tlm_search.data.pairs import Line, Pair, TextOrPair, is_blank, own_parts
 from tlm_search.errors import DataError
 from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, TrainSection
 
@@ -28,10 +29,15 @@ _DRAWN = ("test", "validation")  # before train
 
 @dataclass(frozen=True)
 class Labelled:
-    """Texts, or pairs of them, with their labels as the user wrote them; empty where a row lacks one."""
+    """Texts, or pairs of them, with their labels as the user wrote them; empty where a row lacks one.
+
+    Of lines in context also their ``groups``, empty without groups, and the rows in the ``order`` of time.
+    """
 
     texts: Sequence[TextOrPair]
     labels: Sequence[str]
+    groups: Sequence[str] = ()
+    order: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,15 @@ class Task:
     account: RowAccount | None = None
 
     def held_out(self) -> frozenset[str]:
-        """Return the ``likeness`` of each text of validation and test; of pairs also that of each of the two."""
+        """Return the ``likeness`` of each text of validation and test; of pairs also that of each of the two.
+
+        Of a log these are the lines that train does not have: the same line comes again and again.
+        """
         texts = self.validation.texts + self.test.texts
-        return frozenset(map(likeness, [*texts, *(part for text in texts for part in parts_of(text))]))
+        parts = frozenset(likeness(part) for text in texts for part in own_parts(text))
+        if any(isinstance(text, Line) for text in texts):
+            return parts.difference(likeness(part) for text in self.train.texts for part in own_parts(text))
+        return parts.union(map(likeness, texts))
 
 
 def split_task(
@@ -72,12 +84,15 @@ def split_task(
     Test comes from ``held_out``, or without it from ``data``; validation from ``validation``, from ``held_out`` where
     ``validation_held_out``, or else from ``data``. So fewer training texts leave validation and test as they are.
     Empty and repeated texts of ``data`` are passed over, and those that validation or test has (letter case and white
-    space do not count).
+    space do not count). Of lines in context only the empty ones are, and some where two parts meet.
 
     Raises:
-        DataError: one label only, fewer texts of a label than asked for, or a label without a text to train on.
+        DataError: one label only, fewer texts of a label than asked for, a label without a text to train on, or fewer
+            groups of lines than parts.
     """
     names = _names(section, data)
+    if section.context is not None:
+        return _in_context(section, section.context.rows, data, names, validation, held_out)
     if section.per_label is not None:
         return _balanced(section, section.per_label, data, names, held_out, validation_held_out=validation_held_out)
     return _as_they_are(section, data, names, validation, held_out, validation_held_out=validation_held_out)
@@ -149,12 +164,151 @@ def _as_they_are(
     )
     of_train.require_each()
     share = 0.5 if validation_held_out else DEFAULT_SHARE  # the two parts share what is held out
-    wanted = {part: _wanted(section, part, pools.get(part, of_train), share) for part in _DRAWN if part not in splits}
+    drawn = [part for part in _DRAWN if part not in splits]
+    wanted = {part: _wanted(section, part, pools.get(part, of_train).rows, share) for part in drawn}
     for number, part in enumerate(_DRAWN):
         if part in wanted:
             splits[part] = _split(pools.get(part, of_train).draw(wanted[part], part), seed=[section.seed, number])
     splits["train"] = _split(of_train.draw_train(section.train), seed=[section.seed, len(_DRAWN)])
     return _task(section, names, splits, [data, validation, held_out], dropped)
+
+
+def _in_context(
+    section: TaskSection,
+    reach: int,
+    data: Labelled,
+    names: tuple[str, ...],
+    validation: Labelled | None,
+    held_out: Labelled | None,
+) -> Task:
+    """Split lines by group and time: the last groups are test, those before validation; without groups the last lines.
+
+    Repeated lines are left in: how often a line comes is what a log says. Without groups the ``reach`` lines before the
+    first one of test, and of validation, are in no part: so no part has lines of another one in its contexts.
+    """
+    dropped: Counter[str] = Counter()
+    splits: dict[str, Split] = {}
+    for part, own in (("test", held_out), ("validation", validation)):
+        if own is not None:
+            splits[part] = _last_of(section, part, _whole(section, part, own, names, (), dropped))
+    rows_by_time = _usable(data, names, dropped)
+    wanted = {part: _wanted(section, part, len(rows_by_time), DEFAULT_SHARE) for part in _DRAWN if part not in splits}
+    divide = _by_group if data.groups else _by_time
+    divided = divide(section, reach, data, rows_by_time, wanted)
+    place = {name: index for index, name in enumerate(names)}
+    for part in wanted:
+        rows = divided[part]
+        splits[part] = Split(tuple(data.texts[row] for row in rows), tuple(place[data.labels[row]] for row in rows))
+    of_train: dict[str, list[TextOrPair]] = {name: [] for name in names}
+    for row in divided["train"]:
+        of_train[data.labels[row]].append(data.texts[row])
+    _require_labels(section, of_train, {part: splits[part] for part in wanted}, names)
+    splits["train"] = _split(
+        _Pool(section, of_train, number=0).draw_train(section.train), seed=[section.seed, len(_DRAWN)]
+    )
+    if border := len(rows_by_time) - sum(map(len, divided.values())):
+        dropped["border"] = border
+    return _task(section, names, splits, [data, validation, held_out], dropped)
+
+
+def _last_of(section: TaskSection, part: str, whole: Split) -> Split:
+    """Return the last rows of a split of its own, as many as ``part`` asks for; all where it does not say.
+
+    Raises:
+        DataError: it has fewer.
+    """
+    if getattr(section, part) is None:
+        return whole
+    number, most = _wanted(section, part, len(whole.texts), 1), len(whole.texts)
+    if number > most:
+        raise DataError(
+            f"task {section.source}: {part} asks for {number:,} rows, but there are {most:,}",
+            hint=f"ask for fewer with {part}: ROWS_OR_SHARE",
+        )
+    return Split(whole.texts[-number:], whole.labels[-number:])
+
+
+def _usable(data: Labelled, names: Collection[str], dropped: Counter[str]) -> list[int]:
+    """Return the rows with a text and one of the labels ``names``, by time; count the others."""
+    rows = []
+    for row in data.order:
+        if is_blank(data.texts[row]):
+            dropped["no_text"] += 1
+        elif not data.labels[row]:
+            dropped["no_label"] += 1
+        elif data.labels[row] not in names:
+            dropped["other_label"] += 1
+        else:
+            rows.append(row)
+    return rows
+
+
+def _by_time(
+    section: TaskSection, reach: int, data: Labelled, rows: Sequence[int], wanted: Mapping[str, int]
+) -> dict[str, Sequence[int]]:
+    """Divide ``rows``, which are by time, into the last ``wanted`` ones and train; ``reach`` lines lie between two."""
+    time_of = {row: time for time, row in enumerate(data.order)}
+    divided: dict[str, Sequence[int]] = {}
+    for part, number in wanted.items():
+        if number >= len(rows):
+            between = f" before the {reach} lines of its contexts" if divided else ""
+            raise DataError(
+                f"task {section.source}: {part} asks for {number:,} lines, but {len(rows):,} are left{between}, and "
+                "train needs some",
+                hint=f"ask for fewer with {part}: ROWS_OR_SHARE, or give more lines",
+            )
+        rows, divided[part] = rows[:-number], rows[-number:]
+        border = time_of[divided[part][0]] - reach
+        rows = [row for row in rows if time_of[row] < border]
+    return {**divided, "train": rows}
+
+
+def _by_group(
+    section: TaskSection, reach: int, data: Labelled, rows: Sequence[int], wanted: Mapping[str, int]
+) -> dict[str, Sequence[int]]:
+    """Divide ``rows`` by whole groups, in the order in which these begin, into about the last ``wanted`` and train."""
+    of_group: dict[str, list[int]] = {}
+    for row in rows:
+        of_group.setdefault(data.groups[row], []).append(row)
+    left = list(of_group)
+    if len(left) <= len(wanted):
+        assert section.context is not None
+        raise DataError(
+            f"task {section.source}: column {section.context.group!r} has {len(left)} groups with lines to use, fewer "
+            f"than the parts {', '.join(('train', *wanted))}, and a group is never divided",
+            hint="leave group out of the context, so that time alone divides the lines, or name files with test_source "
+            "and validation_source",
+        )
+    divided: dict[str, Sequence[int]] = {}
+    for others, (part, number) in zip(range(len(wanted), 0, -1), wanted.items(), strict=True):
+        chosen: list[int] = []
+        while len(left) > others and (not chosen or 2 * (number - len(chosen)) >= len(of_group[left[-1]])):
+            chosen += of_group[left.pop()]
+        divided[part] = chosen
+    return {**divided, "train": [row for group in left for row in of_group[group]]}
+
+
+def _require_labels(
+    section: TaskSection,
+    of_train: Mapping[str, Sequence[TextOrPair]],
+    parts: Mapping[str, Split],
+    names: Sequence[str],
+) -> None:
+    """Refuse a split in time that leaves no line of a label to train on, or none of the positive one to judge by.
+
+    Raises:
+        DataError: which label, and where.
+    """
+    lacking = [("train", name) for name, texts in of_train.items() if not texts]
+    for part, split in parts.items():
+        lacking += [(part, name) for i, name in enumerate(names) if name == section.positive and i not in split.labels]
+    if lacking:
+        part, name = lacking[0]
+        raise DataError(
+            f"task {section.source}: {part} has no line of the label {name!r}; lines are split by group and time",
+            hint="give validation and test another share, name files of your own with test_source and "
+            "validation_source, or keep the most frequent labels only with labels: N",
+        )
 
 
 def _task(
@@ -195,7 +349,9 @@ def _whole(
             labels.append(place[label])
     source = getattr(section, f"{part}_source") or section.source
     where = f"task {source}: {part}"
-    if lacking:
+    if section.context is not None:
+        dropped["no_label"] += len(lacking)  # they are context for others
+    elif lacking:
         raise DataError(
             f"{where}: {len(lacking):,} of {len(data.texts):,} rows have no label, the first is row {lacking[0]:,}",
             hint=f"all rows of {part} are used as they are: label these, or take them out",
@@ -287,14 +443,14 @@ class _Pool:
         return rows
 
 
-def _wanted(section: TaskSection, part: str, pool: _Pool, share: float) -> int:
-    """Return how many rows ``part`` asks for. Where the space does not say, it is a bounded ``share`` of the pool."""
+def _wanted(section: TaskSection, part: str, rows: int, share: float) -> int:
+    """Return how many of ``rows`` the ``part`` asks for. Where the space does not say, it is a bounded ``share``."""
     asked: float | int | None = getattr(section, part)
     if isinstance(asked, int):
         return asked
     if asked is not None:
-        return max(1, round(asked * pool.rows))
-    return min(MOST_OF_DEFAULT_SHARE, max(1, round(share * pool.rows)))
+        return max(1, round(asked * rows))
+    return min(MOST_OF_DEFAULT_SHARE, max(1, round(share * rows)))
 
 
 def stratified(counts: Sequence[int], rows: int, *, least: Sequence[int], most: Sequence[int]) -> list[int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlm_search.data import pydocs
 from tlm_search.data.columns import labels_of, texts_of
+from tlm_search.data.context import read_log
 from tlm_search.data.fewrel import NAMES, is_fewrel, read_fewrel
 from tlm_search.data.files import TEXT_COLUMN, files_below, json_of, kind_of, read_columns, read_json
 from tlm_search.data.layout import Layout, layout_of, was_read_otherwise
@@ -273,7 +274,7 @@ def load_validation(section: TaskSection, cache: Path) -> Labelled | None:
     if section.validation_source is not None:
         return _labelled(section, section.validation_source, cache, section.train_split)[0]
     place = local_place(section.source)
-    where, columns = f"task {section.source}", [*section.text_columns, section.label]
+    where, columns = f"task {section.source}", section.columns
     if _VALIDATION_SPLIT in (section.train_split, section.test_split) or section.format == "fewrel":
         return None
     if place is None:
@@ -292,7 +293,7 @@ def load_validation(section: TaskSection, cache: Path) -> Labelled | None:
 def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tuple[Labelled, Labelled | None]:
     """Return the texts of ``split``, or of a single file, and those of the test split, if there are splits."""
     place = local_place(source)
-    columns = [*section.text_columns, section.label]
+    columns = section.columns
     where = f"task {source}"
     if place is not None and not place.is_dir():
         value = read_json(place) if section.format == "fewrel" else json_of(place)
@@ -365,9 +366,13 @@ def _hub_columns(split: Any, columns: Sequence[str], where: str, **which: int | 
 
 
 def _as_labelled(section: TaskSection, read: Mapping[str, list[Any]], where: str) -> Labelled:
-    """Pair texts with labels as text; both are empty where a row lacks them."""
-    texts = _texts(read, section.text_columns, where)
-    return Labelled(texts, labels_of(read[section.label], section.label, where))
+    """Pair texts, in context where the task has one, with labels as text; both are empty where a row lacks them."""
+    labels = labels_of(read[section.label], section.label, where)
+    if section.context is None:
+        return Labelled(_texts(read, section.text_columns, where), labels)
+    (column,) = section.text_columns
+    log = read_log(section.context, texts_of(read[column], column, where), read, where)
+    return Labelled(log.lines, labels, log.groups, log.order)
 
 
 def _texts(read: Mapping[str, list[Any]], columns: Sequence[str], where: str) -> Sequence[TextOrPair]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlm_search.data import wordpiece
 from tlm_search.data.markers import MARKERS
-from tlm_search.data.pairs import Pair
+from tlm_search.data.pairs import Line, Pair
 from tlm_search.data.sources import local_place
 from tlm_search.digest import DIGEST_LENGTH
 from tlm_search.errors import DataError
@@ -163,6 +163,26 @@ def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[Pair], *, length: int) ->
     while batch := list(islice(remaining, _PAIRS)):
         for encoding in tokenizer.encode_batch_fast([tuple(pair) for pair in batch]):
             yield encoding.ids, encoding.type_ids.count(0)
+
+
+def encode_lines(tokenizer: Tokenizer, lines: Sequence[Line], *, length: int) -> Iterator[tuple[list[int], int]]:
+    """Yield the ids of each line behind its context, as ``encode_pairs`` does.
+
+    What has more than ``length`` tokens loses the oldest ones of the context. A line that does not fit alone is cut at
+    its end.
+    """
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    remaining, most = iter(lines), _MOST * length
+    while batch := list(islice(remaining, _PAIRS)):
+        contexts = tokenizer.encode_batch_fast([line.first[-most:] for line in batch])
+        alone = tokenizer.encode_batch_fast([_start(line.second, most, most) for line in batch])
+        for before, line in zip(contexts, alone, strict=True):
+            begin, *words, end = line.ids
+            words = words[: length - 3]
+            room = length - 3 - len(words)
+            context = before.ids[1:-1][-room:] if room else []
+            yield [begin, *context, end, *words, end], len(context) + 2
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], *, length: int) -> Iterator[list[int]]:

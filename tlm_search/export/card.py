@@ -149,6 +149,23 @@ _PAIRED = (
 )
 
 
+_IN_CONTEXT = (
+    "It reads a line of a log behind the lines before it{group}, at most {rows}, the oldest first, with a line feed "
+    "between two: `[CLS] context [SEP] line [SEP]` with `token_type_ids` 0 and 1. What is too long loses the oldest "
+    'tokens of the context, in `transformers` with `truncation="only_first"`, which refuses a line that leaves no room '
+    "for its context. `tlm-search predict DIR --file LOG.csv` reads the contexts from the file."
+)
+
+
+def _two_texts(data: PreparedData) -> list[str]:
+    """Say how two texts are read, where they are."""
+    if data.context is None:
+        return [_PAIRED] if data.pairs else []
+    group = data.context["group"]
+    of_group = "" if group is None else f" of the same {plain_text(group)}"
+    return [_IN_CONTEXT.format(group=of_group, rows=data.context["rows"])]
+
+
 def _opening(facts: Facts) -> str:
     shape, size = facts.architecture, len(facts.documents)
     kind = (
@@ -205,26 +222,28 @@ def _self_trained(facts: Facts) -> str:
 
 def _loading(facts: Facts) -> str:
     why_not = no_members_because(facts.architecture, facts.documents[0]["spec"]["settings"]["pooling"])
-    given, one, words = '["a text", "another text"]', '"a text"', '"a text"'
+    given, one, words, cut = '["a text", "another text"]', '"a text"', '"a text"', "True"
     if facts.data.pairs:
         given, words = '[("a text", "another text")]', '"a text" "another text"'
         one = '{"text": "a text", "text_pair": "another text"}'
+    if facts.data.context is not None:
+        cut = '"only_first"'
     lines = [
         "## How to load it",
         *([] if Markers.of(facts.data.special) is None else [_MARKED]),
-        *([_PAIRED] if facts.data.pairs else []),
+        *_two_texts(facts.data),
         "```python\nfrom tlm_search import SoftCommittee\n\n"
         'committee = SoftCommittee.from_pretrained("DIR")\n'
         f"committee.probabilities({given})  # (texts, labels), in the order of labels.json\n```",
         "It is a model of `transformers`, which loads it without remote code once `tlm_search` is imported:\n\n"
         "```python\nimport tlm_search\nfrom transformers import pipeline\n\n"
-        f'pipeline("text-classification", "DIR")({one}, truncation=True)\n```',
+        f'pipeline("text-classification", "DIR")({one}, truncation={cut})\n```',
         f"On the command line: `tlm-search predict DIR {words}`.",
     ]
     if why_not is None:
         lines.append(
             "Each member alone needs nothing but `transformers`:\n\n```python\nfrom transformers import pipeline\n\n"
-            f'pipeline("text-classification", "DIR/members/0")({one}, truncation=True)\n```'
+            f'pipeline("text-classification", "DIR/members/0")({one}, truncation={cut})\n```'
         )
         if facts.linear is not None:
             lines.append("The linear model is not among them: it is a part of the committee alone.")

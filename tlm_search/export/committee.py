@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from tlm_search.data.columns import valid_unicode
 from tlm_search.data.markers import Markers
-from tlm_search.data.pairs import Pair, TextOrPair
-from tlm_search.data.tokenizer import encode, encode_pairs, open_tokenizer
+from tlm_search.data.pairs import Line, Pair, TextOrPair
+from tlm_search.data.tokenizer import encode, encode_lines, encode_pairs, open_tokenizer
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
 from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, damaged, read_json, verified
@@ -28,6 +28,7 @@ from tlm_search.model.hf import from_transformers
 from tlm_search.model.inference import is_lookup_worth, member_logits, split, with_lookup
 from tlm_search.model.linear import LinearWeights, linear_logits, share_of
 from tlm_search.model.weights import Weights
+from tlm_search.space.sections import ContextSection
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -55,7 +56,8 @@ class Committee:
     ``length`` is the number of tokens that a text is cut to, ``expected`` the contents of ``check.json``. ``markers``
     are the ids of the markers where texts have marked entities. A ``linear`` model has a share of the votes.
     ``columns`` names the columns ``text``, two of pairs, and ``label`` of the study's task; empty where it had none, or
-    in an export of before. Where it reads ``pairs``, each text is a `Pair`, or two texts in a tuple or list.
+    in an export of before. Where it reads ``pairs``, each text is a `Pair`, or two texts in a tuple or list. Where it
+    has a ``context``, the first of these are the lines before the second, the oldest first.
     """
 
     weights: Weights
@@ -70,6 +72,7 @@ class Committee:
     linear: LinearWeights | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     pairs: bool = False
+    context: ContextSection | None = None
 
     @classmethod
     def load(cls, folder: Path | str) -> Committee:
@@ -131,6 +134,7 @@ class Committee:
             linear=linear,
             columns=dict(config.get("columns") or {}),
             pairs=bool(config.get("pairs")),
+            context=ContextSection.model_validate(config["context"]) if config.get("context") else None,
         )
 
     @property
@@ -160,8 +164,11 @@ class Committee:
         if self.pairs:
             if isinstance(texts, str) or not all(map(_is_pair, texts)):
                 raise TypeError("this committee reads pairs: texts must be a sequence of (text, text_pair), two str")
-            pairs = [Pair(*map(valid_unicode, text)) for text in texts]
-            rows_of_ids = list(encode_pairs(self.tokenizer, pairs, length=self.length))
+            both = [tuple(map(valid_unicode, text)) for text in texts]
+            if self.context is None:
+                rows_of_ids = list(encode_pairs(self.tokenizer, [Pair(*text) for text in both], length=self.length))
+            else:
+                rows_of_ids = list(encode_lines(self.tokenizer, [Line(*text) for text in both], length=self.length))
             sequences = [ids for ids, _ in rows_of_ids]
             firsts = np.array([first for _, first in rows_of_ids], np.int64)
         else:

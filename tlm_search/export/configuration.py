@@ -17,7 +17,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     ``markers`` are the ids of ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]`` where texts have marked entities. ``linear``
     has the shapes of the linear model's tensors where one votes too. ``columns`` names the columns ``text`` and
     ``label`` of the study's task. ``pairs`` says that texts are read in twos, whose segments
-    ``token_type_ids`` tell.
+    ``token_type_ids`` tell; ``context`` that they are lines of a log, behind those before them.
     Defaults exist because ``transformers`` makes empty configurations to compare with.
     """
 
@@ -34,6 +34,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         linear: Mapping[str, Sequence[int]] | None = None,
         columns: Mapping[str, Any] | None = None,
         pairs: bool = False,
+        context: Mapping[str, Any] | None = None,
         **others: Any,
     ) -> None:
         self.architecture = dict(architecture or {})
@@ -45,6 +46,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.linear = None if linear is None else {name: list(shape) for name, shape in linear.items()}
         self.columns = None if columns is None else dict(columns)
         self.pairs = pairs
+        self.context = None if context is None else dict(context)
         super().__init__(**others)
 
     def labels(self) -> list[str]:

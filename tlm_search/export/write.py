@@ -188,6 +188,7 @@ def _config(entries: Sequence[Entry], data: PreparedData) -> dict[str, Any]:
         "dtype": "float32",
         **({} if markers is None else {"markers": list(markers)}),
         **({"pairs": True} if data.pairs else {}),
+        **({} if data.context is None else {"context": dict(data.context)}),
         **_label_settings(data.labels),
     }
 
@@ -289,6 +290,8 @@ def _write_tokenizer(data: PreparedData, folder: Path) -> None:
     sides: dict[str, Any] = {"padding_side": "right", "truncation_side": "right"}
     if data.pairs:  # some tokenizers keep the segments to themselves otherwise
         sides["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    if data.context is not None:  # the oldest lines of the context go first
+        sides["truncation_side"] = "left"
     write_json(folder / _TOKENIZER_CONFIG, {**settings, "model_max_length": data.length, **sides})
 
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.data.pairs import Pair, TextOrPair, characters_of, parts_of
+from tlm_search.data.pairs import Line, Pair, TextOrPair, characters_of, parts_of
 from tlm_search.data.prepared import SPLITS
 from tlm_search.digest import digest, without_defaults
 from tlm_search.members.entry import Entry
@@ -357,7 +357,15 @@ def _has_roles(text: TextOrPair) -> bool:
 
 def _cut(texts: Sequence[TextOrPair]) -> list[TextOrPair]:
     longest = max(_MOST_CHARACTERS // max(len(texts), 1), 1)
-    return [text[:longest] if isinstance(text, str) else Pair(*(part[:longest] for part in text)) for text in texts]
+
+    def cut(text: TextOrPair) -> TextOrPair:
+        if isinstance(text, str):
+            return text[:longest]
+        if isinstance(text, Line):
+            return Line(text.first[-longest:], text.second[:longest])
+        return Pair(*(part[:longest] for part in text))
+
+    return [cut(text) for text in texts]
 
 
 def _fingerprint(split: Split) -> str:

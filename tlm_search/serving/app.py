@@ -180,7 +180,7 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
 
         @route
         async def predict_pairs(given: PairOrPairs) -> Response:
-            """Classify pairs of texts; of one that is too long the longer text is cut, empty ones are answered too."""
+            """Classify pairs of texts, or lines behind their contexts; what is too long is cut, as in the study."""
             pairs = given.texts if isinstance(given, TextPairs) else [given]
             return await answered([Pair(pair.text, pair.text_pair) for pair in pairs])
     else:

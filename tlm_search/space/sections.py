@@ -178,6 +178,27 @@ def _label(raw: Any) -> Any:
     return str(raw) if type(raw) is int else raw  # labels are texts; YAML reads 1 as a number
 
 
+class ContextSection(Section):
+    """Each text is a line of a log, which is read with the lines before it."""
+
+    rows: Whole = Field(ge=1, le=512, description="how many lines before it; those nearest to it are cut last")
+    group: Text | None = Field(
+        default=None,
+        min_length=1,
+        description="column of what lines belong together, such as a host or a session; whole groups are of one part",
+    )
+    time: Text | None = Field(
+        default=None,
+        min_length=1,
+        description="column of the times, numbers or ISO; when not given the rows are in the order of time",
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it names."""
+        return tuple(column for column in (self.group, self.time) if column is not None)
+
+
 class TaskSection(Section):
     """Labelled texts, split once into train, validation and test. A bare text is the ``source``.
 
@@ -194,6 +215,9 @@ class TaskSection(Section):
         description="column with the text; or two, [premise, hypothesis], whose texts are read as a pair",
     )
     label: Text = Field(default="label", description="column with the label")
+    context: ContextSection | None = Field(
+        default=None, description="texts are lines of a log; each is read with the lines before it"
+    )
     train_split: Text = Field(default="train", description="split that train and validation are cut from")
     test_split: Text = Field(
         default="test", description="split that test is cut from; without one it is cut from train"
@@ -241,7 +265,7 @@ class TaskSection(Section):
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # What came later is there only where it was chosen: what was named before keeps its name.
         absent: dict[str, Any] = dict.fromkeys((*_AS_THEY_ARE, *_PER_LABEL))
-        absent |= {"entities": "prefixed", "unlabelled": None, "metric": "accuracy", "positive": None}
+        absent |= {"entities": "prefixed", "unlabelled": None, "metric": "accuracy", "positive": None, "context": None}
         return without_defaults(write(self), absent)
 
     @property
@@ -300,9 +324,15 @@ class TaskSection(Section):
         return columns_of_texts(self.text)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read, each once."""
+        of_context = () if self.context is None else self.context.columns
+        return tuple(dict.fromkeys((*self.text_columns, self.label, *of_context)))
+
+    @property
     def pairs(self) -> bool:
-        """Whether a row has two texts."""
-        return len(self.text_columns) > 1
+        """Whether a row has two texts: two columns, or a line and its context."""
+        return len(self.text_columns) > 1 or self.context is not None
 
     @model_validator(mode="after")
     def _with_pairs(self) -> Self:
@@ -311,7 +341,7 @@ class TaskSection(Section):
             allowed = f"as many columns as text of the task names, {len(self.text_columns)}"
             columns = ", ".join(columns_of_texts(unlabelled))
             raise refuse([Problem(("unlabelled", "text"), refusal(columns, allowed))])
-        if not self.pairs:
+        if len(self.text_columns) == 1:
             return self
         others = {
             "a file, a folder or a Hugging Face id; pydocs has no pairs": ("source", self.source == "pydocs"),
@@ -325,6 +355,32 @@ class TaskSection(Section):
         if self.unlabelled is not None and self.unlabelled.source == "pydocs":
             allowed = "a source of pairs; pydocs has none"
             raise refuse([Problem(("unlabelled", "source"), refusal("pydocs", allowed))])
+        return self
+
+    @model_validator(mode="after")
+    def _with_context(self) -> Self:
+        if self.context is None:
+            return self
+        others = {
+            "text": (len(self.text_columns) > 1, "one column; of a line the context is the first text of a pair"),
+            "source": (self.source == "pydocs", "a file, a folder or a Hugging Face id; pydocs has no lines in order"),
+            "format": (self.format == "fewrel", "auto; the rows of FewRel have no order"),
+            "entities": (self.entities == "marked", "prefixed; of lines no entities can be marked"),
+            "unlabelled": (self.unlabelled is not None, "no unlabelled texts, whose contexts nobody reads"),
+            **{
+                key: (getattr(self, key) is not None, "train, validation and test; lines are split by group and time")
+                for key in _PER_LABEL
+            },
+        }
+        for key, (wrong, allowed) in others.items():
+            if wrong:
+                message = f"given {given(getattr(self, key))} together with context; allowed: {allowed}"
+                raise refuse([Problem((key,), message)])
+        for key in ("group", "time"):
+            column = getattr(self.context, key)
+            if column in (*self.text_columns, self.label):
+                allowed = "another column than those of text and label"
+                raise refuse([Problem(("context", key), refusal(column, allowed))])
         return self
 
     @property

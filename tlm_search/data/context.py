@@ -1,0 +1,104 @@
+"""Lines of a log, each with the lines before it: of the same group, in the order of time. No torch here."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tlm_search.data.columns import labels_of
+from tlm_search.data.pairs import Line
+from tlm_search.errors import DataError
+
+if TYPE_CHECKING:
+    from tlm_search.space.sections import ContextSection
+
+
+class LinesBefore:
+    """Remembers the last ``rows`` lines of each group."""
+
+    def __init__(self, rows: int) -> None:
+        self._of_group: dict[str, deque[str]] = defaultdict(partial(deque, maxlen=rows))
+
+    def followed_by(self, text: str, group: str = "") -> Line:
+        """Return the next line of ``group`` with those before it, and remember it."""
+        before = self._of_group[group]
+        line = Line("\n".join(before), text)
+        before.append(text)
+        return line
+
+
+@dataclass(frozen=True)
+class Log:
+    """The rows of a table in their order there; ``groups`` is empty without groups. ``order`` has the rows by time."""
+
+    lines: Sequence[Line]
+    groups: Sequence[str]
+    order: Sequence[int]
+
+
+def read_log(context: ContextSection, texts: Sequence[str], read: Mapping[str, Sequence[Any]], where: str) -> Log:
+    """Put each text of a table behind the ``context.rows`` texts before it; ``read`` has the columns that it names.
+
+    Raises:
+        DataError: a row has no group or no time, or times that cannot be put in order.
+    """
+    groups = () if context.group is None else _groups(read[context.group], context.group, where)
+    order = range(len(texts)) if context.time is None else _by_time(read[context.time], context.time, where)
+    before, lines = LinesBefore(context.rows), [Line("", "")] * len(texts)
+    for row in order:
+        lines[row] = before.followed_by(texts[row], groups[row] if groups else "")
+    return Log(lines, groups, order)
+
+
+def _groups(values: Sequence[Any], column: str, where: str) -> list[str]:
+    groups = labels_of(values, column, where)
+    if "" in groups:
+        lacking = groups.index("")
+        raise DataError(
+            f"{where}: {groups.count(''):,} of {len(groups):,} rows have no group in column {column!r}, the first is "
+            f"row {lacking + 1:,}",
+            hint="write a group into each row, or leave group out of the context",
+        )
+    return groups
+
+
+def _by_time(values: Sequence[Any], column: str, where: str) -> list[int]:
+    """Return the rows by time; of equal times the row that comes first in the file."""
+    moments = [_moment(value) for value in values]
+    for row, (kind, _) in enumerate(moments):
+        if not kind or kind != moments[0][0]:
+            wrong = f"a {kind}, where row 1 has a {moments[0][0]}" if kind else "neither a number nor an ISO time"
+            raise DataError(
+                f"{where}: row {row + 1:,}: column {column!r} holds {values[row]!r}: {wrong}",
+                hint="write all times in one way, such as 2026-11-30T18:00:00; or leave time out of the context, where "
+                "the rows are in the order of time",
+            )
+    return sorted(range(len(moments)), key=lambda row: moments[row][1])
+
+
+def _moment(value: Any) -> tuple[str, Any]:
+    """Return what kind of time a value is, empty for none, with what puts times of this kind in order."""
+    if isinstance(value, str):
+        value = _number_or_time(value.strip())
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "number", value
+    if isinstance(value, float | Decimal):
+        return ("number", value) if math.isfinite(value) else ("", None)
+    if isinstance(value, datetime):
+        return ("time without a zone" if value.tzinfo is None else "time of a zone"), value
+    return ("date", value) if isinstance(value, date) else ("", None)
+
+
+def _number_or_time(text: str) -> Any:
+    for read in (int, float, datetime.fromisoformat):
+        try:
+            return read(text)
+        except ValueError:
+            pass
+    return None
