@@ -154,8 +154,9 @@ class Study:
         Trials that differ only in their committee size share their members, so the largest of them stands for all.
 
         Columns: ``trial`` (-1 is the reference), ``configuration``, ``member`` (1 is the first), ``digest`` (its name
-        in the store), ``validation_accuracy``, ``test_accuracy``, ``test_cross_entropy`` (nats). This reads the logits
-        of all members; a trial whose members are not in the store is left out.
+        in the store), ``metric`` (that of the task) with ``validation_metric`` and ``test_metric``,
+        ``validation_accuracy``, ``test_accuracy``, ``test_cross_entropy`` (nats). This reads the logits of all
+        members; a trial whose members are not in the store is left out.
         """
         from tlm_search.report.inside import members_table
         from tlm_search.report.ranking import ranked
@@ -166,8 +167,8 @@ class Study:
     def claims(self) -> pd.DataFrame:
         """Return a row for each claim and open question of the paper: what this study says about it.
 
-        Columns: ``claim``, ``effect`` with ``low`` and ``high`` (95% interval; shares), ``seeds`` (members of the
-        smaller side), ``verdict``, ``measured_on``.
+        Columns: ``claim``, ``metric``, ``effect`` with ``low`` and ``high`` (95% interval; shares), ``seeds`` (members
+        of the smaller side; missing where the very models of the answer are compared), ``verdict``, ``measured_on``.
         """
         return self._report.tables["claims"]
 

@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from tlm_search.committee.select import Choice
     from tlm_search.search.record import StudyRecord
 
-UNSURE = "unsure"
-
 
 def best(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
     match_reference: Annotated[
-        bool, typer.Option("--match-reference", help="Only committees that match the reference, cheapest first.")
+        bool, typer.Option("--match-reference", help="Only what matches the reference on validation, cheapest first.")
     ] = False,
     max_latency_ms: Annotated[float | None, typer.Option(min=0, help="Leave out slower committees.")] = None,
     max_parameters: Annotated[float | None, typer.Option(min=0, help="Leave out larger committees.")] = None,
@@ -56,6 +54,7 @@ def best(
         return
     from rich.console import Console
 
+    from tlm_search.committee.verdict import IN_A_WORD, UNSURE
     from tlm_search.report.answer import cost_words, linear_warning, words_of_label
     from tlm_search.report.cautions import cautions, trials_of_each
     from tlm_search.report.confirmation import confirmation_words
@@ -86,8 +85,10 @@ def best(
         console.print(trials, markup=False)
     for caution in cautions(record, evidence.changed_sources()):
         console.print(caution.words, markup=False)
-    if any(_matches(choice) == UNSURE for choice in selection.choices):
-        console.print(f"{UNSURE}: it matches on validation, where it was chosen, but the test set does not confirm it.")
+    if any(choice.reference_verdict == UNSURE for choice in selection.choices):
+        console.print(
+            f"{IN_A_WORD[UNSURE]}: on test its interval lies on both sides of the margin, so the study cannot tell."
+        )
 
 
 def table_of(record: StudyRecord, choices: Sequence[Choice]) -> Table:
@@ -137,8 +138,6 @@ def _numbers(candidate: Candidate) -> list[str]:
 
 
 def _matches(choice: Choice) -> str:
-    if choice.matches_reference is None:
-        return ""
-    if not choice.matches_reference:
-        return "no"
-    return "yes" if choice.confirmed_on_test else UNSURE
+    from tlm_search.committee.verdict import IN_A_WORD
+
+    return "" if choice.reference_verdict is None else IN_A_WORD[choice.reference_verdict]

@@ -28,18 +28,20 @@ def export(
     studies_dir: StudiesDir = STUDIES,
 ) -> None:
     """Write a committee as files that load elsewhere: weights, tokenizer, labels, model card."""
+    from tlm_search.committee.metrics import metric_words
     from tlm_search.report.words import interval, percent, plural, points
     from tlm_search.study import Study
 
     found = Study.open(study, studies_dir=studies_dir)
     exported = found.export(out, trial=trial, size=size, student=student, onnx=onnx, int8=int8)
-    chosen = exported.facts.chosen
-    mean, low, high = exported.facts.accuracy("test")
+    facts = exported.facts
+    chosen = facts.chosen
+    mean, low, high = facts.reached("test", facts.metric.name)
     what = f"{plural(chosen.size, 'member')} of {chosen.name}" if chosen.student is None else chosen.name
     print(f"{what} ({chosen.why})")
-    print(f"test accuracy {percent(mean)} ({interval(low, high)})")
-    print(f"largest difference from the study's test probabilities {exported.facts.difference:.1g}")
-    for graph in exported.facts.graphs:
+    print(f"test {metric_words(facts.metric.name)} {percent(mean)} (95% interval over texts {interval(low, high)})")
+    print(f"largest difference from the study's test probabilities {facts.difference:.1g}")
+    for graph in facts.graphs:
         change, low, high = graph.change
         changed = f"{points(change)} ({points(low)} to {points(high)}) against torch"
         print(f"{graph.name}: test accuracy {percent(graph.accuracy)}, {changed}; probabilities {graph.difference:.1g}")

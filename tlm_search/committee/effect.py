@@ -22,7 +22,7 @@ Rows = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference of accuracies with its 95% interval, and the number of seeds of the side that has fewest."""
+    """A difference of a metric with its 95% interval, and the number of seeds of the side that has fewest."""
 
     mean: float
     low: float
@@ -32,7 +32,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Side:
-    """What one side of a comparison adds: to the accuracy on each row, and how it varies with its ``seeds``.
+    """What one side of a comparison adds: to the metric on each row, and how it varies with its ``seeds``.
 
     ``estimated``: the variance over seeds is taken as it was estimated, not drawn from what the mean square allows.
     """
@@ -75,7 +75,7 @@ def committee(logits: Floats, labels: Integers, metric: Metric = ACCURACY) -> Si
     return jackknifed(right, len(logits))
 
 
-def gain_of_doubling(logits: Floats, labels: Integers) -> Side:
+def gain_of_doubling(logits: Floats, labels: Integers, metric: Metric = ACCURACY) -> Side:
     """Return the vote of all members minus the mean vote of committees of half of them.
 
     The halves are up to eight windows of the circle of members, evenly spaced, so that each member counts as often.
@@ -88,13 +88,13 @@ def gain_of_doubling(logits: Floats, labels: Integers) -> Side:
     probabilities = softmax(logits)
     half = max(len(logits) // 2, 1)
 
-    def right(members: NDArray[np.intp]) -> Rows:
-        return np.asarray(probabilities[members].mean(axis=0).argmax(axis=-1) == labels, dtype=np.float64)
+    def parts(members: NDArray[np.intp]) -> Rows:
+        return np.asarray(parts_of_votes(probabilities[members].mean(axis=0, keepdims=True), labels, metric)[0])
 
     def gain(members: NDArray[np.intp]) -> Rows:
         starts = np.unique(np.linspace(0, len(members), min(len(members), MOST_GROUPS), endpoint=False).astype(int))
-        halves = [right(np.roll(members, -start)[: min(half, len(members))]) for start in starts]
-        return np.asarray(right(members) - np.mean(halves, axis=0))
+        halves = [parts(np.roll(members, -start)[: min(half, len(members))]) for start in starts]
+        return np.asarray(parts(members) - np.mean(halves, axis=0))
 
     return replace(jackknifed(gain, len(logits)), estimated=len(logits) >= MOST_GROUPS)
 

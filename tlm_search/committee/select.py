@@ -18,6 +18,7 @@ from tlm_search.committee.frontier import right_share
 from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.metrics import ACCURACY, Metric, interval_keys, largest_part, metric_words
 from tlm_search.committee.pool import Pool, count_of, pool_of
+from tlm_search.committee.verdict import DOES_THE_WORK, HOLDS, IS_ABOVE, Verdict, verdict_of, weaker
 from tlm_search.space.objectives import Constraint
 from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
@@ -64,14 +65,10 @@ class Difference:
     paired: bool
     exported: Difference | None = None
 
-    def matches(self, *, margin: float = MARGIN) -> bool:
-        """Tell whether the committee, and the one that is exported, is not worse by more than ``margin``."""
-        return self.low >= -margin and (self.exported is None or self.exported.matches(margin=margin))
-
-    @property
-    def is_above(self) -> bool:
-        """Whether the committee, and the one that is exported, is surely better."""
-        return self.low > 0 and (self.exported is None or self.exported.is_above)
+    def verdict(self, *, margin: float = 0.0) -> Verdict:
+        """Tell whether the committee, and the one that is exported, is better, or not worse by more than ``margin``."""
+        own = verdict_of(self.low, self.high, margin=margin)
+        return own if self.exported is None else weaker(own, self.exported.verdict(margin=margin))
 
 
 @dataclass(frozen=True)
@@ -98,19 +95,30 @@ class Choice:
     in_search: Choice | None = None
 
     @property
-    def matches_reference(self) -> bool | None:
+    def matches_on_validation(self) -> bool | None:
         """Whether it matches the reference on validation, where it was chosen; None without a reference."""
-        return None if self.validation_difference is None else self.validation_difference.matches()
+        difference = self.validation_difference
+        return None if difference is None else difference.verdict(margin=MARGIN) == HOLDS
 
     @property
-    def confirmed_on_test(self) -> bool | None:
-        """Whether it matches the reference on test too, which played no part in the choice."""
-        return None if self.test_difference is None else self.test_difference.matches()
+    def reference_verdict(self) -> Verdict | None:
+        """Whether it does the work of the reference on test, which played no part in the choice; None without one."""
+        return None if self.test_difference is None else self.test_difference.verdict(margin=MARGIN)
+
+    @property
+    def baseline_verdict(self) -> Verdict | None:
+        """Whether it is better than the linear model on test; None without a baseline."""
+        return None if self.baseline_difference is None else self.baseline_difference.verdict()
+
+    @property
+    def matches_reference(self) -> bool | None:
+        """Whether ``reference_verdict`` holds."""
+        return None if self.reference_verdict is None else self.reference_verdict == HOLDS
 
     @property
     def beats_baseline(self) -> bool | None:
-        """Whether it is surely better than the linear model on the test texts; None without a baseline."""
-        return None if self.baseline_difference is None else self.baseline_difference.is_above
+        """Whether ``baseline_verdict`` holds."""
+        return None if self.baseline_verdict is None else self.baseline_verdict == HOLDS
 
     def to_document(self) -> dict[str, Any]:
         """Return the entry that ``best --json`` prints."""
@@ -129,6 +137,8 @@ class Choice:
             "baseline_metric": None if self.baseline is None else self.baseline.test_metric,
             "matches_reference": self.matches_reference,
             "beats_baseline": self.beats_baseline,
+            "reference_verdict": self.reference_verdict,
+            "baseline_verdict": self.baseline_verdict,
             "exported_test_accuracy": self.exported_test_accuracy,
             "exported_test_metric": self.exported_test_metric,
             **self._confirmed_figures(),
@@ -200,7 +210,8 @@ def select(
     """Choose at most ``top`` configurations, one committee size each.
 
     Without ``match_reference``: the size with the highest metric on validation (the smaller where equal), the best
-    configuration first. With it: the smallest size that matches the reference, the cheapest configuration first.
+    configuration first. With it: the smallest size that matches the reference on validation, the cheapest
+    configuration first.
     ``constraints`` are those of the study; they, ``max_latency_ms`` and ``max_parameters`` leave out candidates as
     ``pool_of`` says.
 
@@ -211,8 +222,8 @@ def select(
     made from those of the two metrics (Newcombe 1998, "Interval estimation for the difference between independent
     proportions"), which is wider because it does not know that both met the same rows.
 
-    The linear ``baseline`` plays no part in the choice. What was chosen beats it when the same interval of the
-    difference on test lies above 0.
+    Test plays no part in the choice: whether what was chosen does the work of the reference, and whether it is better
+    than the linear ``baseline``, are the verdicts of the same intervals on test.
     """
     rival = None if reference is None else whole(reference)
     pool = pool_of(
@@ -239,6 +250,21 @@ def select(
     return Selection(tuple(choices), tuple(reasons))
 
 
+def standing_of(
+    candidate: Candidate,
+    reference: Trial | None,
+    *,
+    baseline: Trial | None,
+    votes_of: VotesOf = lambda _: None,
+    confirmed: Confirmed = lambda number, size: None,
+) -> Choice:
+    """Return how a committee stands to the reference and the baseline, whoever chose it; as `select` does."""
+    rivals = (None if rival is None else whole(rival) for rival in (reference, baseline))
+    deep, linear = (_Comparison(rival, votes_of) for rival in rivals)
+    choice = _with_exported(linear.judge_baseline(deep.judge(candidate)), votes_of)
+    return _with_confirmed(choice, confirmed, votes_of)
+
+
 class _Comparison:
     """Judges candidates against a rival, the reference or the baseline, each split of each candidate once."""
 
@@ -263,7 +289,7 @@ class _Comparison:
     def matches(self, candidate: Candidate) -> bool:
         """Compare on validation alone."""
         difference = self._difference(candidate, "validation")
-        return difference is not None and difference.matches()
+        return difference is not None and difference.verdict(margin=MARGIN) == HOLDS
 
     def _difference(self, candidate: Candidate, split: Split) -> Difference | None:
         if self.reference is None:
@@ -420,17 +446,15 @@ def _match_reason(choices: Sequence[Choice], cost: str, *, metric: str) -> str:
 
 
 def _verdict(choice: Choice) -> list[str]:
-    if choice.reference is None or choice.test_difference is None:
+    if choice.reference_verdict is None or choice.test_difference is None:
         return []
-    confirmed = "matches" if choice.confirmed_on_test else "does not surely match"
-    return [_on_test(choice, f"{confirmed} the reference", choice.test_difference)]
+    return [_on_test(choice, f"{DOES_THE_WORK[choice.reference_verdict]} the reference", choice.test_difference)]
 
 
 def _linear_verdict(choice: Choice) -> list[str]:
-    if choice.baseline_difference is None:
+    if choice.baseline_verdict is None or choice.baseline_difference is None:
         return []
-    above = "is above" if choice.beats_baseline else "is not surely above"
-    return [_on_test(choice, f"{above} the linear model", choice.baseline_difference)]
+    return [_on_test(choice, f"{IS_ABOVE[choice.baseline_verdict]} the linear model", choice.baseline_difference)]
 
 
 def _on_test(choice: Choice, stands: str, difference: Difference) -> str:

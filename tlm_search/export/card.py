@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.candidates import candidates
 from tlm_search.committee.interval import accuracy_interval
-from tlm_search.committee.metrics import metric_words
-from tlm_search.committee.vote import accuracy, calibration_error, cross_entropy, macro_f1
+from tlm_search.committee.metrics import Metric, metric_of, metric_words, parts_of_votes, texts_that_count
+from tlm_search.committee.select import Choice
+from tlm_search.committee.vote import calibration_error, cross_entropy, macro_f1
 from tlm_search.data.account import unused_words
 from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.export.choose import Chosen
 from tlm_search.members.spec import share_of_linear
 from tlm_search.model.architecture import Architecture
+from tlm_search.report.answer import standing_sentences
 from tlm_search.report.places import source_name
-from tlm_search.report.tables import baseline_words
 from tlm_search.report.words import (
     compact,
     duration,
@@ -58,7 +59,7 @@ class Facts:
     ``documents`` are the members' in the store; ``probabilities`` ``(rows, labels)`` are the committee's and ``labels``
     ``(rows,)`` the true ones, by split; ``difference`` is the largest one between the probabilities that the exported
     committee gives on the test texts and those of the study. ``linear`` is the linear model's document where one
-    votes too.
+    votes too. ``standing`` says how the committee stands to the reference and the linear model of the study.
     """
 
     record: StudyRecord
@@ -71,6 +72,7 @@ class Facts:
     difference: float
     graphs: tuple[Graph, ...] = ()
     linear: Mapping[str, Any] | None = None
+    standing: Choice | None = None
 
     @property
     def parameters(self) -> int:
@@ -80,10 +82,16 @@ class Facts:
         )
         return len(self.documents) * one + (0 if self.linear is None else int(self.linear["parameters"]))
 
-    def accuracy(self, split: str) -> tuple[float, float, float]:
-        """Return the accuracy on ``split`` of these very members, and its 95% interval over texts."""
-        right = self.probabilities[split].argmax(axis=-1) == self.labels[split]
-        return accuracy(self.probabilities[split], self.labels[split]), *accuracy_interval(right.astype(np.float64))
+    def reached(self, split: str, name: str = "accuracy") -> tuple[float, float, float]:
+        """Return a metric on ``split`` of these very members, and its 95% interval over texts."""
+        labels, metric = self.labels[split], replace(self.metric, name=name)
+        parts = parts_of_votes(self.probabilities[split][None], labels, metric)[0]
+        return float(parts.mean()), *accuracy_interval(parts, texts=texts_that_count(metric, labels))
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that the task is judged by."""
+        return metric_of(self.record.space.task, self.data.labels)
 
     def cost(self, name: str) -> float:
         """Return the ``seconds`` or ``flops`` of training all members, pre-training and linear model included."""
@@ -129,7 +137,7 @@ tags: [tiny-language-models, ensemble, bert]
 _LIMITS = """## Limits
 
 - It knows the labels above and no others: every text gets one of them, an empty or foreign one too.
-- The accuracy is that on texts of the task; on other texts it may be far lower, and the probabilities too sure.
+- The results are those on texts of the task; on other texts they may be far worse, and the probabilities too sure.
 - Whatever is one-sided in the corpus or the labels, the committee has learned.
 - Licence: see the first lines of this page; the licences of the corpus and of the task may bind you.
 
@@ -319,13 +327,15 @@ def _training(facts: Facts) -> str:
 
 def _results(facts: Facts) -> str:
     test, labels = facts.probabilities["test"], facts.labels["test"]
+    judged = dict.fromkeys((facts.metric.name, "accuracy"))
     rows = [
-        (f"{split} accuracy (95% interval over texts)", f"{percent(mean)} ({interval(low, high)})")
+        (f"{split} {metric_words(name)} (95% interval over texts)", f"{percent(mean)} ({interval(low, high)})")
+        for name in judged
         for split in ("validation", "test")
-        for mean, low, high in [facts.accuracy(split)]
+        for mean, low, high in [facts.reached(split, name)]
     ]
+    rows += [] if "macro_f1" in judged else [("test macro F1", f"{macro_f1(test, labels):.3f}")]
     rows += [
-        ("test macro F1", f"{macro_f1(test, labels):.3f}"),
         ("test cross-entropy", f"{cross_entropy(test, labels):.3f} nats"),
         ("test calibration error", percent(calibration_error(test, labels))),
         ("latency of one text of full length", milliseconds(facts.latency_ms())),
@@ -347,8 +357,10 @@ def _results(facts: Facts) -> str:
     )
     return (
         f"## Results\n\n| | |\n|---|---|\n{table}\n\n"
-        f"These are the figures of these very members. {few}{_confirmed(facts)}{_beside_linear(facts)}"
-        "It was chosen on validation, so that its accuracy there is a little too high; test chose nothing. "
+        "These are the figures of these very members: an interval over texts does not count that others could have "
+        f"been trained, as those of `tlm-search best` and of the report do. {few}{_confirmed(facts)}{_standing(facts)}"
+        f"It was chosen on validation, so that its {metric_words(facts.metric.name)} there is a little too high; test "
+        "chose nothing. "
         "The calibration error is the mean gap of confidence and accuracy over 15 bins. Latency is that of PyTorch on "
         "the machine that ran the trial."
     )
@@ -367,15 +379,13 @@ def _confirmed(facts: Facts) -> str:
     )
 
 
-def _beside_linear(facts: Facts) -> str:
-    baseline = facts.record.baseline
-    if baseline is None:
+def _standing(facts: Facts) -> str:
+    """Say how it stands to the reference and the linear model, by the verdicts of the report and of ``best``."""
+    if facts.standing is None:
         return ""
-    linear = candidates(baseline)[0]
-    return (
-        f"A linear model (logistic regression, {baseline_words(baseline)}), fitted to the same training texts, reaches "
-        f"{percent(linear.test_accuracy)} ({interval(*linear.test_interval)}) on the same test texts. "
-    )
+    subject = "it" if facts.standing.in_search is None else "such a committee"
+    said = standing_sentences(facts.record, facts.standing, subject=subject)
+    return "".join(f"{sentence} " for sentence in said)
 
 
 def _source(name: str) -> str:

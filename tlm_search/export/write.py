@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from tlm_search.committee.candidates import candidates
 from tlm_search.committee.interval import paired_interval
+from tlm_search.committee.select import Choice, standing_of
 from tlm_search.committee.vote import soft_vote
 from tlm_search.data.markers import HEAD, TAIL, Markers
 from tlm_search.data.pairs import Pair, TextOrPair
@@ -49,7 +52,8 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config, with_every_layer
 from tlm_search.model.layers import EPSILON
 from tlm_search.model.linear import with_share
-from tlm_search.search.record import StudyRecord
+from tlm_search.report.evidence import Evidence
+from tlm_search.search.record import REFERENCE_NUMBER, StudyRecord
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -106,6 +110,7 @@ def export_committee(
         tokenizer = open_tokenizer(folder)
         committee = Committee.of(config, weights, tokenizer, labels=data.labels, expected={})
         facts = _facts(record, chosen, data, entries, committee, None if linear is None else linear.document)
+        facts = replace(facts, standing=_standing(record, store, chosen))
         if not facts.difference <= _MOST_DIFFERENCE:
             raise ExportError(
                 f"the committee does not answer as it did in the study: probabilities differ by {facts.difference:.2g}",
@@ -266,6 +271,16 @@ def _facts(
         difference=float(np.abs(answers - probabilities["test"]).max()),
         linear=linear,
     )
+
+
+def _standing(record: StudyRecord, store: Store, chosen: Chosen) -> Choice:
+    """Compare with the reference, unless it is the reference, and with the linear model."""
+    candidate = candidates(chosen.trial)[chosen.size - 1]
+    deep = None if chosen.trial.number == REFERENCE_NUMBER else record.reference
+    standing = partial(standing_of, baseline=record.baseline, votes_of=Evidence(record, store).votes_of)
+    if chosen.student is not None:
+        return standing(candidate, deep)
+    return standing(candidate, deep, confirmed=record.confirmed)
 
 
 def _write_tokenizer(data: PreparedData, folder: Path) -> None:

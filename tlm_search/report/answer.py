@@ -11,7 +11,8 @@ import pandas as pd
 
 from tlm_search.committee.candidates import Candidate, candidates, configurations, whole
 from tlm_search.committee.metrics import interval_keys, metric_words
-from tlm_search.committee.select import MARGIN, Choice, select
+from tlm_search.committee.select import MARGIN, Choice, Difference, select
+from tlm_search.committee.verdict import DOES_THE_WORK, FAILS, HOLDS, IN_A_WORD, IS_ABOVE, Verdict
 from tlm_search.data.account import account_of, account_words
 from tlm_search.report.cautions import Caution, cautions, trials_of_each
 from tlm_search.report.confirmation import confirmation_words
@@ -57,9 +58,10 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
     best = next(iter(choose().choices), None)
     cheapest = None
     if best is not None and best.reference is not None:
-        cheapest = next(iter(choose(match_reference=True).choices), None)
+        # Chosen on validation; where test does not confirm it, it is no answer.
+        cheapest = next((choice for choice in choose(match_reference=True).choices if choice.matches_reference), None)
     # Where a linear model is as good, nothing is more worth knowing.
-    sentences = [_headline(record, best, cheapest), *_verdict(record, best, cheapest)]
+    sentences = [_headline(record, best), *_verdict(record, best, cheapest)]
     if best is not None and (said := confirmation_words(record, best)) is not None:
         sentences.append(said)
     warning = None if best is None else linear_warning(best)
@@ -76,25 +78,60 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
 
 
 def linear_warning(choice: Choice, *, subject: str = "the best committee") -> str | None:
-    """Return the sentence that comes first where a committee is not above the linear model; None where it is.
+    """Return the sentence that comes first where a committee is not shown to be above the linear model.
 
-    None too without a linear model. Whether it is above is what ``Choice.beats_baseline`` says.
+    None where it is, and without a linear model.
     """
-    baseline, difference = choice.baseline, choice.baseline_difference
-    if baseline is None or difference is None or choice.beats_baseline:
+    baseline, difference, verdict = choice.baseline, choice.baseline_difference, choice.baseline_verdict
+    if baseline is None or difference is None or verdict is None or verdict == HOLDS:
         return None
-    linear, committee = percent(baseline.test_metric), _reached(choice.candidate)
-    span = f"{points(difference.mean)} points, {points(difference.low)} to {points(difference.high)}"
-    if difference.mean > 0:
-        return (
-            f"{subject[0].upper()}{subject[1:]} is not surely better than a linear model: {committee} on test against "
-            f"{linear} for TF-IDF and logistic regression ({span})."
-        )
-    grade = "better" if difference.high < 0 else "as good"
+    span, linear, ours = difference_words(difference), percent(baseline.test_metric), _reached(choice.candidate)
+    if verdict == FAILS:
+        reach = f"TF-IDF and logistic regression reach {linear} on test"
+        return f"A linear model is better: {reach}, {subject} {ours} ({span})."
     return (
-        f"A linear model is {grade}: TF-IDF and logistic regression reach {linear} on test, {subject} {committee} "
-        f"({span})."
+        f"{_capital(subject)} {IS_ABOVE[verdict]} a linear model: {ours} on test, TF-IDF and logistic regression "
+        f"{linear} ({span})."
     )
+
+
+def reference_sentence(choice: Choice, *, subject: str) -> str | None:
+    """Say whether ``subject``, which was compared, does the work of the reference; None without one."""
+    if choice.reference is None or choice.reference_verdict is None:
+        return None
+    depth, size = number(choice.reference.trial.settings.get("depth")), choice.reference.size
+    models = f"{size} models of " if size > 1 else ""
+    return f"{_capital(subject)} {DOES_THE_WORK[choice.reference_verdict]} the reference of {models}depth {depth}."
+
+
+def difference_words(difference: Difference) -> str:
+    """Write a difference with its interval, and that of the first members where these are others."""
+    words = f"{points(difference.mean)} points, 95% interval {points(difference.low)} to {points(difference.high)}"
+    if (first := difference.exported) is None:
+        return words
+    return f"{words}; its first members, which are exported, {difference_words(first)}"
+
+
+def standing_sentences(record: StudyRecord, choice: Choice, *, subject: str = "it") -> list[str]:
+    """Say how a committee stands to the reference and to the linear model, of those that the study has."""
+    said = []
+    compared, difference = reference_sentence(choice, subject=subject), choice.test_difference
+    if compared is not None and difference is not None and choice.reference is not None:
+        reach = f"which reaches {_reached(choice.reference)} on the same test texts"
+        said.append(f"{compared[:-1]}, {reach} ({difference_words(difference)}).")
+    above, verdict = choice.baseline_difference, choice.baseline_verdict
+    if record.baseline is not None and choice.baseline is not None and above is not None and verdict is not None:
+        model = f"a linear model (logistic regression, {baseline_words(record.baseline)})"
+        reach = f"which reaches {_reached(choice.baseline)} on the same test texts"
+        said.append(
+            f"{_capital(subject)} {IS_ABOVE[verdict]} {model}, fitted to the same training texts, {reach} "
+            f"({difference_words(above)})."
+        )
+    return said
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _reached(candidate: Candidate) -> str:
@@ -103,22 +140,13 @@ def _reached(candidate: Candidate) -> str:
     return percent(candidate.test_metric) + named
 
 
-def _headline(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> str:
+def _headline(record: StudyRecord, best: Choice | None) -> str:
     if best is None:
         finished = any(configurations(record.trials))
         return f"No committee {'keeps to the constraints of the study' if finished else 'has finished'} yet."
-    chosen = best if best.matches_reference else cheapest or best
-    committee = _committee_words(chosen.candidate)
-    if chosen.reference is None:
-        return f"The best committee so far is {committee}: {_reached(chosen.candidate)} on test."
-    depth, size = number(chosen.reference.trial.settings.get("depth")), chosen.reference.size
-    reference = f"the reference of {f'{size} models of ' if size > 1 else ''}depth {depth}"
-    if not chosen.matches_reference:
-        return f"No shallow committee is shown to match {reference} yet."
-    committee = committee[0].upper() + committee[1:]
-    if chosen.confirmed_on_test:
-        return f"{committee} does the work of {reference}."
-    return f"{committee} matches {reference} on validation, but not surely on test."
+    committee = _committee_words(best.candidate)
+    compared = reference_sentence(best, subject=committee)
+    return compared or f"The best committee so far is {committee}: {_reached(best.candidate)} on test."
 
 
 def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> tuple[str, ...]:
@@ -131,19 +159,17 @@ def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) 
         failed = record.reference is not None and record.reference.state == "failed"
         why = "The reference failed" if failed else "There is no finished reference"
         return (f"{why}, so there is nothing to compare with.", *left_out)
-    if cheapest is None:
-        sentences = [f"The best, {_comparison_words(best)}"]
-    elif _key(cheapest) == _key(best):
-        sentences = [f"It {_comparison_words(best, subject=False)} No cheaper committee matches."]
-    else:
-        sentences = [
-            f"The best, {_comparison_words(best)}",
-            f"The cheapest that matches, {_comparison_words(cheapest)}",
-        ]
+    sentences = [f"It {_comparison_words(best)}"]
+    if cheapest is not None and _key(cheapest) != _key(best):
+        cheaper = f"A cheaper one{' also' if best.matches_reference else ''} does the work of it: "
+        sentences.append(f"{cheaper}{_committee_words(cheapest.candidate)} {_comparison_words(cheapest)}")
+    elif cheapest is not None:
+        sentences.append("No cheaper committee is shown to do so.")
     alone = _one_of(best.reference)
     if alone is not None:
-        reached = f"{percent(alone.test_metric)} ({interval(*alone.test_interval)})"
-        sentences.append(f"One model of the reference alone reaches {reached}; the claims compare with it.")
+        sentences.append(
+            f"One model of the reference alone reaches {_with_interval(alone.test_metric, alone.test_interval)}."
+        )
     if (trials := trials_of_each(record)) is not None:
         sentences.append(trials)
     return (*sentences, *left_out)
@@ -156,14 +182,13 @@ def _one_of(reference: Candidate) -> Candidate | None:
     return candidates(trial)[0] if reference.size > 1 else None
 
 
-def _comparison_words(choice: Choice, *, subject: bool = True) -> str:
+def _comparison_words(choice: Choice) -> str:
     reference, difference = choice.reference, choice.test_difference
     assert reference is not None
     assert difference is not None
     return (
-        f"{_committee_words(choice.candidate) + ', ' if subject else ''}"
-        f"reaches {_reached(choice.candidate)} on test against {percent(reference.test_metric)}, "
-        f"at {cost_words(choice.candidate, reference)}."
+        f"reaches {_reached(choice.candidate)} on test against {percent(reference.test_metric)} "
+        f"({difference_words(difference)}), at {cost_words(choice.candidate, reference)}."
     )
 
 
@@ -234,15 +259,11 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
     if choice is not None and candidate.size < len(trial.frontier):
         facts[_exported(record)] = percent(choice.exported_test_metric)
     if choice is not None and (above := choice.baseline_difference) is not None:
-        span = f"{points(above.mean)} points ({points(above.low)} to {points(above.high)})"
-        facts["Above the linear model"] = f"{'yes' if choice.beats_baseline else 'not shown'}, {span}"
+        facts["Above the linear model"] = f"{_word(choice.baseline_verdict)}, {_with_span(above)}"
     if choice is not None and (difference := choice.test_difference) is not None:
         facts["Beside the reference"] = _place_words(candidate, choice.reference)
-        span = f"{points(difference.low)} to {points(difference.high)}"
-        facts["Difference on test"] = (
-            f"{points(difference.mean)} points ({span}{', paired' if difference.paired else ''})"
-        )
-        facts["Matches the reference"] = _match_words(choice)
+        facts["Difference on test"] = _with_span(difference)
+        facts["Matches the reference"] = _word(choice.reference_verdict)
     return facts
 
 
@@ -305,10 +326,13 @@ def _place_words(candidate: Candidate, reference: Candidate | None) -> str:
     return f"{place} its interval"
 
 
-def _match_words(choice: Choice) -> str:
-    if not choice.matches_reference:
-        return "not shown"
-    return "yes, on validation and test" if choice.confirmed_on_test else "on validation; not shown on test"
+def _with_span(difference: Difference) -> str:
+    span = f"{points(difference.low)} to {points(difference.high)}"
+    return f"{points(difference.mean)} points ({span}{', paired' if difference.paired else ''})"
+
+
+def _word(verdict: Verdict | None) -> str:
+    return "" if verdict is None else IN_A_WORD[verdict]
 
 
 def _next_commands(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> list[tuple[str, str]]:
@@ -317,7 +341,7 @@ def _next_commands(record: StudyRecord, best: Choice | None, cheapest: Choice | 
     if best is not None and record.space.trainer != "simulated":
         purpose = f"take the best committee out as files that load elsewhere ({_reached(best.candidate)} on test)"
         commands.append((purpose, _export_command(record, best, out="committee")))
-        if cheapest is not None and cheapest.confirmed_on_test and _key(cheapest) != _key(best):
+        if cheapest is not None and _key(cheapest) != _key(best):
             purpose = f"or the cheapest that matches the reference ({_reached(cheapest.candidate)} on test)"
             commands.append((purpose, _export_command(record, cheapest, out="cheapest")))
     finished = sum(len(record.in_state(state)) for state in ("complete", "pruned", "failed"))
@@ -344,14 +368,14 @@ def run_command(record: StudyRecord) -> str:
 
 
 def what_matching_means(metric: str = "accuracy") -> str:
-    """Say when a committee counts as matching."""
+    """Say when a committee counts as doing the work of the reference, and what the intervals count."""
     return (
-        f"A committee matches where the 95% interval of its {metric} minus the reference's does not go below "
-        f"{points(-MARGIN)} points. Committees are chosen on validation; the test set only confirms. The interval of "
+        "A committee matches the reference, or does its work, where the 95% interval of their difference on test does "
+        f"not go below {points(-MARGIN)} points. It does not where all of the interval lies below that; else it is "
+        "unsure. Committees are chosen on validation, so test is fair to all. The interval of "
         f"{'an' if metric[0] == 'a' else 'a'} {metric} counts the test texts and that other members could have been "
         "trained; a paired difference is that of these very members on the same texts. Fewer members than were "
-        "trained count as the mean over such committees, and match only where the first of them, which are exported, "
-        "do so too."
+        "trained count as the mean over such committees; the first of them, which are exported, have to pass as well."
     )
 
 

@@ -28,6 +28,7 @@ from tlm_search.report.frames import provenance_table
 from tlm_search.report.ranking import eligible
 from tlm_search.report.students import mark_students, students_table
 from tlm_search.report.style import Colours, colours_of
+from tlm_search.report.words import judged_by
 from tlm_search.search.record import StudyRecord
 from tlm_search.space.parameters import Range
 
@@ -69,7 +70,7 @@ def build_report(record: StudyRecord, evidence: Evidence) -> Report:
         "reference_tries": reference_tries_table(record),
         "outcomes": tables.outcomes_table(record),
         "committees": committees_table(record, evidence),
-        "claims": claims(record, evidence),
+        "claims": claims(record, evidence, answer.best),
         "provenance": provenance_table(record, evidence.provenance()),
     }
     return Report(answer=answer, tables=by_name, figures=_figures(record, by_name))
@@ -118,7 +119,7 @@ def _pretraining(by_name: Tables, colours: Colours) -> Figures:
     if pretraining["pretraining_loss"].notna().sum() > 1:
         drawn["loss"] = figures.loss_figure(pretraining, colours)
     if overlap["gain"].notna().sum() > 1:
-        drawn["overlap"] = figures.overlap_figure(overlap)
+        drawn["overlap"] = figures.overlap_figure(overlap, judged_by(pretraining))
     return drawn
 
 

@@ -15,7 +15,7 @@ from tlm_search.report.words import number
 from tlm_search.search.folder import is_study, read_study
 from tlm_search.search.record import StudyRecord, TrialRecord
 
-OVERLAPS = "Overlap with the task helps: accuracy after text of high minus of low overlap"
+OVERLAPS = "Overlap with the task helps: text of high minus text of low overlap"
 WEIGHTED = "Open: does frequency-weighted overlap choose better text than plain overlap?"
 SPECIFIC = (
     f"Open: does little text chosen for the task do the work of more random text (within {100 * MARGIN:g} points)?"
@@ -85,11 +85,11 @@ def specific(studies: Sequence[Families]) -> Row:
         )
     # The most that little text can do: the largest step in size, then the best selection on validation.
     study, small, large, little, much = max(pairs, key=lambda pair: (pair[2] / pair[1], alone(pair[3])))
-    first, second = study.right(little), random.right(much)
+    first, second = study.parts(little), random.parts(much)
     if first is None or second is None or first.shape[1] != second.shape[1]:
         return missing(SPECIFIC, "the members' logits are not at hand")
     seeds = min(len(first), len(second))
-    found = effect(singles(first[:seeds] - second[:seeds]))
+    found = effect(singles(first[:seeds] - second[:seeds]), largest=study.largest(little))
     words = f"{study.record.space.corpus.selection}, {number(small)} texts against {number(large)} random ones"
     return judged(SPECIFIC, found, f"{words}; {study.words(little)}", margin=MARGIN)
 
@@ -107,11 +107,12 @@ def _compared(claim: str, first: Families, second: Families, words: str) -> Row:
     if not common:
         return missing(claim, "the two studies share no architecture that both pre-trained on as much text")
     trial, other = common[-1]
-    ours, theirs = first.right(trial), second.right(other)
+    ours, theirs = first.parts(trial), second.parts(other)
     if ours is None or theirs is None or ours.shape[1] != theirs.shape[1]:
         return missing(claim, "the members' logits are not at hand")
     seeds = min(len(ours), len(theirs))
-    return judged(claim, effect(singles(ours[:seeds] - theirs[:seeds])), f"{words}; {first.words(trial)}")
+    found = effect(singles(ours[:seeds] - theirs[:seeds]), largest=first.largest(trial))
+    return judged(claim, found, f"{words}; {first.words(trial)}")
 
 
 def _alike(first: Families, second: Families | None) -> list[tuple[dict[int, TrialRecord], dict[int, TrialRecord]]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
+from tlm_search.committee.metrics import metric_words as of_metric
 from tlm_search.errors import StudyError
 from tlm_search.files import write_text, writing
 from tlm_search.members.store import Store
@@ -79,9 +80,10 @@ def _joined(studies: Studies, table: str) -> pd.DataFrame:
 def _page(studies: Studies, drawn: Mapping[str, go.Figure], answers: Frame) -> str:
     claims, differences = _claims(studies), _differences(studies)
     costs = [cost for cost in COSTS if cost in drawn]
+    metric = " or ".join(dict.fromkeys(of_metric(record.space.task.metric) for record, _ in studies.values()))
     there = {
-        "frontier": ("Accuracy by committee size", "together" in drawn),
-        "cost": ("Accuracy and cost", bool(costs)),
+        "frontier": (f"{metric[0].upper()}{metric[1:]} by committee size", "together" in drawn),
+        "cost": (f"{metric[0].upper()}{metric[1:]} and cost", bool(costs)),
         "claims": ("The claims", bool(claims.rows)),
         "differences": ("How the studies differ", bool(differences.rows)),
     }
@@ -94,7 +96,8 @@ def _page(studies: Studies, drawn: Mapping[str, go.Figure], answers: Frame) -> s
         sections=[(name, title) for name, (title, shown) in there.items() if shown],
         headlines=[(name, report.answer.headline) for name, (_, report) in studies.items()],
         answers_table=answers,
-        matching=what_matching_means(),
+        metric=metric,
+        matching=what_matching_means(metric),
         facets=[name for name in drawn if name.startswith("study_")],
         tasks=len({record.data.get("task_name") for record, _ in studies.values()}),
         costs=costs,
@@ -236,10 +239,12 @@ def _fronts(reports: Mapping[str, Report], cost: str, colours: Mapping[str, str]
 
 def _claims(studies: Studies) -> Frame:
     frames = {name: claims_frame(report.tables["claims"]) for name, (_, report) in studies.items()}
+    metrics = {record.space.task.metric for record, _ in studies.values()}
     by_claim: dict[str, dict[str, str]] = {}
     for name, frame in frames.items():
+        of = frame.columns[2].title if len(metrics) > 1 else ""
         for claim, verdict, effect, span, *_ in frame.rows:
-            measured = f": {effect.text} ({span.text})" if span.value != "" else ""
+            measured = f": {effect.text}{f' {of}' if of else ''} ({span.text})" if span.value != "" else ""
             by_claim.setdefault(claim.text, {})[name] = verdict.text + measured
     columns = [Column("claim", False), *(Column(name, False) for name in studies)]
     return Frame(columns, [cells([claim, *(said.get(n, "") for n in studies)]) for claim, said in by_claim.items()])

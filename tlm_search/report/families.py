@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.committee.candidates import candidates, configurations
+from tlm_search.committee.candidates import Trial, candidates, configurations
+from tlm_search.committee.metrics import largest_part, parts_of_votes
+from tlm_search.committee.vote import softmax
 from tlm_search.digest import canonical_json
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.places import source_name
@@ -15,7 +17,7 @@ from tlm_search.report.words import describe, pretraining_words
 from tlm_search.search.record import TrialRecord
 from tlm_search.space.settings import SETTINGS
 
-Right = NDArray[np.float64]
+Parts = NDArray[np.float64]
 
 
 class Families:
@@ -43,17 +45,26 @@ class Families:
         more = [reference] if reference is not None and reference.state == "complete" and reference.frontier else []
         return [*configurations(self.record.trials), *more]
 
-    def right(self, trial: TrialRecord) -> Right | None:
-        """Return where each member is right on test, (members, rows); None without logits."""
+    def parts(self, trial: Trial) -> Parts | None:
+        """Return the part of each test row in each member's metric, (members, rows); None without logits.
+
+        The mean over the rows is the metric of the task; of accuracy a part is 1 where the member is right, else 0.
+        """
         votes = self.evidence.votes_of(trial)
-        return None if votes is None else (votes.test.argmax(axis=-1) == votes.test_labels).astype(np.float64)
+        return None if votes is None else parts_of_votes(softmax(votes.test), votes.test_labels, votes.metric)
+
+    def largest(self, trial: Trial) -> float:
+        """Return the most by which a test row can change the metric of a ``trial`` that has logits."""
+        votes = self.evidence.votes_of(trial)
+        assert votes is not None
+        return largest_part(votes.metric, votes.test_labels)
 
     def depth_of_reference(self) -> float:
         """Return the depth of the reference; infinite where there is none."""
         reference = self.record.reference
         return float("inf") if reference is None else float(reference.settings.get("depth", float("inf")))
 
-    def words(self, trial: TrialRecord, *, sizes: Iterable[int] = ()) -> str:
+    def words(self, trial: Trial, *, sizes: Iterable[int] = ()) -> str:
         """Say the architecture, the pre-training and the task."""
         names = ["depth", "width", *(["convolution_layers"] if trial.settings.get("convolution_layers") else [])]
         given = list(sizes) or [_pretrain_size(trial)]
@@ -94,5 +105,5 @@ def _shape_names() -> list[str]:
     return [name for name, setting in SETTINGS.items() if setting.part == "architecture"]
 
 
-def _pretrain_size(trial: TrialRecord) -> int:
+def _pretrain_size(trial: Trial) -> int:
     return int(trial.settings.get("pretrain_size", 0))

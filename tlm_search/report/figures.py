@@ -105,7 +105,7 @@ def _shade(figure: go.Figure, costs: pd.Series, *, most: float | None, least: fl
 
 
 def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure:
-    """Draw the accuracy of a single member against the size of pre-training; lines join what is else equal."""
+    """Draw the test metric of a single member against the size of pre-training; lines join what is else equal."""
     figure = go.Figure()
     sizes = sorted(pretraining["pretrain_size"].unique())
     place_of = {size: place for place, size in enumerate(sizes)}
@@ -115,7 +115,7 @@ def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure
     figure.add_scatter(
         # A gap between pairs: one trace for all lines.
         x=[x for rows in joined for x in [*(place_of[s] for s in rows["pretrain_size"]), None]],
-        y=[y for rows in joined for y in [*rows["test_accuracy"], None]],
+        y=[y for rows in joined for y in [*rows["test_metric"], None]],
         name="all else equal",
         legendgroup="all else equal",
         mode="lines",
@@ -125,7 +125,7 @@ def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure
     )
     figure.add_scatter(
         x=[place_of[size] for size in drawn["pretrain_size"]],
-        y=drawn["test_accuracy"],
+        y=drawn["test_metric"],
         name="configuration",
         legendgroup="configuration",
         mode="markers",
@@ -133,7 +133,7 @@ def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure
         text=[_pretraining_facts(row) for row in drawn.to_dict("records")],
         hovertemplate="%{text}<extra></extra>",
     )
-    finish(figure, "Single members by size of pre-training", "documents of pre-training", "test accuracy")
+    finish(figure, "Single members by size of pre-training", "documents of pre-training", f"test {judged_by(drawn)}")
     figure.update_xaxes(
         tickvals=list(range(len(sizes))),
         ticktext=["none" if size == 0 else number(size) for size in sizes],
@@ -143,12 +143,12 @@ def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure
 
 
 def loss_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure:
-    """Draw the accuracy of a single member against its loss of masked-language modelling."""
+    """Draw the test metric of a single member against its loss of masked-language modelling."""
     known = pretraining[pretraining["pretraining_loss"].notna()]
     figure = go.Figure()
     figure.add_scatter(
         x=known["pretraining_loss"],
-        y=known["test_accuracy"],
+        y=known["test_metric"],
         name="configuration",
         legendgroup="configuration",
         mode="markers",
@@ -159,11 +159,11 @@ def loss_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure:
         hovertemplate="%{text}<extra></extra>",
     )
     title = "Single members by their pre-training loss"
-    return finish(figure, title, "MLM loss (nats per token)", "test accuracy")
+    return finish(figure, title, "MLM loss (nats per token)", f"test {judged_by(known)}")
 
 
-def overlap_figure(overlap: pd.DataFrame) -> go.Figure:
-    """Draw the gain of pre-training against the share of the task that its text holds."""
+def overlap_figure(overlap: pd.DataFrame, metric: str = "accuracy") -> go.Figure:
+    """Draw the gain of pre-training, in points of ``metric``, against the share of the task that its text holds."""
     known = overlap[overlap["gain"].notna()]
     figure = go.Figure()
     for name, column, colour, symbol in (
@@ -186,7 +186,7 @@ def overlap_figure(overlap: pd.DataFrame) -> go.Figure:
             ],
             hovertemplate="%{text}<extra></extra>",
         )
-    finish(figure, "Gain of pre-training by overlap", "share of the task that the text holds", "test accuracy gained")
+    finish(figure, "Gain of pre-training by overlap", "share of the task that the text holds", f"test {metric} gained")
     figure.update_xaxes(tickformat=".1%")
     figure.update_yaxes(tickformat="+.1%")
     return figure
@@ -208,8 +208,7 @@ def _pretraining_facts(row: Mapping[Any, Any]) -> str:
     gain = row["gain"]
     lines = [
         f"<b>{plain(row['configuration'])}</b>",
-        f"one member: {percent(row['test_accuracy'])} on test, "
-        f"95% interval {interval(row['test_low'], row['test_high'])}",
+        f"one member: {percent(row['test_metric'])} on test, 95% interval {interval(*bounds(row))}",
     ]
     if gain is not None and gain == gain:
         lines.append(f"{100 * gain:+.1f} points against no pre-training, all else equal")

@@ -8,7 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from tlm_search.report.words import compact, duration, interval, judged_by, milliseconds, number, percent, points
+from tlm_search.report.words import (
+    compact,
+    duration,
+    interval,
+    judged_by,
+    metric_words,
+    milliseconds,
+    number,
+    percent,
+    points,
+)
 from tlm_search.search.record import StudyRecord
 from tlm_search.search.trial import SEEDS_PER_STUDY
 
@@ -88,7 +98,11 @@ def pairs_frame(pretraining: pd.DataFrame) -> tuple[Frame, str]:
     """Return the configurations that have a twin without pre-training, best on validation first, and a caption."""
     pairs = pretraining[pretraining["gain"].notna()]
     paired = pairs.head(MAX_PAIRS)
-    caption = "Single members on test, all else equal; best on validation first"
+    better = int((pairs["gain"] > 0).sum())
+    caption = (
+        f"Test {judged_by(pretraining)} of single members in pairs that differ in nothing but pre-training, with "
+        f"settings that were chosen for neither side: {better} of {len(pairs):,} gain; best on validation first"
+    )
     if len(pairs) > len(paired):
         caption += f". The first {len(paired)} of {len(pairs):,}; all are in tables/pretraining.csv"
     columns = [Column("configuration", False)]
@@ -96,8 +110,8 @@ def pairs_frame(pretraining: pd.DataFrame) -> tuple[Frame, str]:
     rows = [
         [
             Cell(row["configuration"], row["configuration"]),
-            _cell(row["test_accuracy"] - row["gain"], percent),
-            _cell(row["test_accuracy"], percent),
+            _cell(row["test_metric"] - row["gain"], percent),
+            _cell(row["test_metric"], percent),
             _cell(row["gain"], points),
         ]
         for row in paired.to_dict("records")
@@ -169,9 +183,10 @@ def overlap_frame(overlap: pd.DataFrame) -> Frame:
 
 
 def claims_frame(claims: pd.DataFrame) -> Frame:
-    """Return the claims with their effects in points."""
+    """Return the claims with their effects in points of the task's metric."""
     columns = [Column("claim", False), Column("verdict", False)]
-    columns += [Column(title, True) for title in ("effect", "95% interval", "seeds")]
+    judged = str(claims["metric"].iloc[0])
+    columns += [Column(title, True) for title in (f"points of {metric_words(judged)}", "95% interval", "seeds")]
     columns += [Column("measured on", False)]
     rows = []
     for row in claims.to_dict("records"):
@@ -181,7 +196,7 @@ def claims_frame(claims: pd.DataFrame) -> Frame:
             [
                 Cell(str(row["claim"]), str(row["claim"])),
                 Cell(str(row["verdict"]), str(row["verdict"])),
-                _cell(row["effect"], points),
+                _cell(row["effect"], points if row["metric"] == judged else percent),  # a share of the latency
                 Cell(span, "" if span == low else row["low"]),
                 _cell(row["seeds"], number),
                 Cell(str(row["measured_on"]), str(row["measured_on"])),

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from tlm_search.committee.metrics import metric_words
+from tlm_search.committee.verdict import FAILS, HOLDS
 from tlm_search.errors import StudyError
 from tlm_search.files import write_text, writing
 from tlm_search.members.store import Store
@@ -26,6 +27,7 @@ from tlm_search.report import insight
 from tlm_search.report.answer import rows_sentence, run_command, summary_line, what_matching_means
 from tlm_search.report.build import Report, build_report
 from tlm_search.report.cite import bibtex
+from tlm_search.report.claims import HELPS
 from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.files import DEFAULT, check_formats, pictures_are_possible, write_files
@@ -45,6 +47,7 @@ from tlm_search.report.inside import confusions_table
 from tlm_search.report.markdown import ACCURACIES, markdown
 from tlm_search.report.places import public, public_space
 from tlm_search.report.students import students_frame
+from tlm_search.report.verdicts import LEAST_SEEDS, NOT_MEASURED
 from tlm_search.report.words import duration, percent, plural, points
 from tlm_search.search.record import StudyRecord
 
@@ -106,7 +109,7 @@ def render(record: StudyRecord, report: Report) -> str:
         committees_table=frame_of(report.tables["committees"], percents=ACCURACIES),
         claims_table=claims_frame(report.tables["claims"]),
         bibtex=bibtex(record),
-        pretraining_sentence=_pretraining_sentence(report.tables["pretraining"]),
+        pretraining_sentence=_pretraining_sentence(report.tables["claims"], metric_words(record.space.task.metric)),
         pairs_table=pairs,
         pairs_caption=pairs_caption,
         committee_sentence=_committee_sentence(report),
@@ -202,20 +205,17 @@ def _unlisted(frontiers: pd.DataFrame) -> str:
     return f" These are the best {LISTED} of {known:,}; all are in tables/frontiers.csv." if known > LISTED else ""
 
 
-def _pretraining_sentence(pretraining: pd.DataFrame) -> str:
-    gains = pretraining["gain"].dropna()
-    if len(gains):
-        better = int((gains > 0).sum())
-        return (
-            f"In {better} of {plural(len(gains), 'pair')} that differ in nothing but pre-training, the pre-trained "
-            f"members are better; on average by {points(float(gains.mean()))} points of test accuracy."
-        )
-    means = pretraining.groupby(pretraining["pretrain_size"] > 0)["test_accuracy"].mean()
-    if len(means) < 2:
-        return "All configurations of this study are alike in whether they are pre-trained."
+def _pretraining_sentence(claims: pd.DataFrame, metric: str) -> str:
+    """Say what the claim about pre-training says, and nothing else."""
+    [claim] = claims[claims["claim"] == HELPS].to_dict("records")
+    if claim["verdict"] == NOT_MEASURED:
+        return f"Whether pre-training helps is not measured: {claim['measured_on']}."
+    says = {HOLDS: "Pre-training helps", FAILS: "Pre-training harms"}
+    few = f" It takes {LEAST_SEEDS} seeds." if claim["seeds"] < LEAST_SEEDS else ""
     return (
-        f"Pre-trained members reach {percent(float(means[True]))} on average, others {percent(float(means[False]))}. "
-        "No two configurations differ in nothing but pre-training, so other settings are part of that difference."
+        f"{says.get(claim['verdict'], 'This study cannot tell whether pre-training helps')}: single members with it "
+        f"have {points(claim['effect'])} points of test {metric} ({points(claim['low'])} to {points(claim['high'])}) "
+        f"against those without, both with the settings that are best for them on validation.{few}"
     )
 
 

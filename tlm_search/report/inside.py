@@ -14,7 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tlm_search.committee.frontier import right_share
-from tlm_search.committee.select import Choice
+from tlm_search.committee.metrics import parts_of_votes
+from tlm_search.committee.select import SPLITS, Choice, Split
+from tlm_search.committee.select import Votes as Judged
 from tlm_search.committee.vote import (
     CALIBRATION_BINS,
     SMALLEST_PROBABILITY,
@@ -32,7 +34,8 @@ MAX_CONFIGURATIONS = 6
 MAX_CONFUSIONS = 10  # pairs of labels
 
 _LABELS = ["label", "rows", "committee", "reference", "difference"]
-_MEMBERS = ["trial", "configuration", "member", "digest", "validation_accuracy", "test_accuracy", "test_cross_entropy"]
+_MEMBERS = ["trial", "configuration", "member", "digest", "metric", "validation_metric", "test_metric"]
+_MEMBERS += ["validation_accuracy", "test_accuracy", "test_cross_entropy"]
 _DIVERSITY = ["size", "disagreement", "member_cross_entropy", "cross_entropy", "ambiguity", "test_calibration_error"]
 _CALIBRATION = ["committee", "size", "bin", "rows", "confidence", "accuracy", "calibration_error"]
 _CONFUSION = ["label", "said", "committee", "reference", "share"]
@@ -98,8 +101,16 @@ def members_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: 
             on_validation = accuracy(votes.validation[place], votes.validation_labels)
             on_test = accuracy(votes.test[place], votes.test_labels)
             entropy = float(_surprise(softmax(votes.test[place]), votes.test_labels).mean())
-            rows.append((trial.number, name, place + 1, trial.members[place], on_validation, on_test, entropy))
+            judged = (_alone(votes, split, place) for split in SPLITS)
+            of = trial.number, name, place + 1, trial.members[place]
+            rows.append((*of, votes.metric.name, *judged, on_validation, on_test, entropy))
     return pd.DataFrame(rows, columns=_MEMBERS)
+
+
+def _alone(votes: Judged, split: Split, member: int) -> float:
+    """Return the metric of one member."""
+    logits, labels = votes.of(split)
+    return float(parts_of_votes(softmax(logits[member : member + 1]), labels, votes.metric).mean())
 
 
 def diversity_table(votes: Votes | None) -> pd.DataFrame:

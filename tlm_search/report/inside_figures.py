@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from tlm_search.report.style import COLOURS, GREY, REFERENCE_COLOUR, Colours, finish, plain
-from tlm_search.report.words import percent, plural
+from tlm_search.report.words import judged_by, percent, plural
 
 LONGEST = 20  # characters of a label beside an axis
 MAX_LABELS = 30  # more cannot be read in a matrix
@@ -49,14 +49,14 @@ def members_figure(members: pd.DataFrame, frontiers: pd.DataFrame, colours: Colo
     names = {trial: f"#{trial}" for trial in trials}
     alone = "single members"
     figure.add_scatter(
-        x=members["test_accuracy"],
+        x=members["test_metric"],
         y=[names[trial] for trial in members["trial"]],
         name=alone,
         legendgroup=alone,
         mode="markers",
         marker={"size": 9, "opacity": 0.6, "color": [colours.get(int(trial), GREY) for trial in members["trial"]]},
         text=[
-            f"<b>{plain(row['configuration'])}</b><br>member {row['member']} alone: {percent(row['test_accuracy'])}"
+            f"<b>{plain(row['configuration'])}</b><br>member {row['member']} alone: {percent(row['test_metric'])}"
             for row in members.to_dict("records")
         ],
         hovertemplate="%{text}<extra></extra>",
@@ -64,7 +64,7 @@ def members_figure(members: pd.DataFrame, frontiers: pd.DataFrame, colours: Colo
     whole = frontiers[frontiers["trial"].isin(trials)].groupby("trial", sort=False).tail(1)
     together = "committee of all"
     figure.add_scatter(
-        x=whole["test_accuracy"],
+        x=whole["test_metric"],
         y=[names[trial] for trial in whole["trial"]],
         name=together,
         legendgroup=together,
@@ -75,12 +75,12 @@ def members_figure(members: pd.DataFrame, frontiers: pd.DataFrame, colours: Colo
         },
         text=[
             f"<b>{plain(row['configuration'])}</b><br>{plural(int(row['size']), 'member')}: "
-            f"{percent(row['test_accuracy'])}"
+            f"{percent(row['test_metric'])}"
             for row in whole.to_dict("records")
         ],
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
-    finish(figure, "Single members and their committee", "test accuracy", "")
+    finish(figure, "Single members and their committee", f"test {judged_by(members)}", "")
     figure.update_xaxes(tickformat=".0%")
     order = [names[trial] for trial in trials]
     figure.update_yaxes(tickformat="", type="category", categoryorder="array", categoryarray=order[::-1])

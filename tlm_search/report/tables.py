@@ -196,18 +196,18 @@ def _judged_trial(trial: TrialRecord, metric: str) -> dict[str, Any]:
 
 
 def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
-    """Return single-member accuracy by size of pre-training: one row per configuration, best on validation first.
+    """Return what single members reach by size of pre-training: one row per configuration, best on validation first.
 
     Single members compare where committees differ in size. ``pair`` is equal where all else is equal;
-    ``gain`` is the accuracy minus that of the configuration of the pair without pre-training. ``pretraining_loss`` is
+    ``gain`` is the metric minus that of the configuration of the pair without pre-training. ``pretraining_loss`` is
     in nats per masked token, for the best configurations.
     """
     trials = sorted(configurations(record.trials), key=lambda trial: -best_validation(trial))
-    without = {_pair(trial): trial.frontier[0]["test_accuracy"] for trial in trials if not _pretrain_size(trial)}
+    without = {_pair(trial): candidates(trial)[0].test_metric for trial in trials if not _pretrain_size(trial)}
     pairs = {key: place for place, key in enumerate(dict.fromkeys(_pair(trial) for trial in trials))}
     rows = []
     for rank, trial in enumerate(trials):
-        single, size = trial.frontier[0], _pretrain_size(trial)
+        single, size = candidates(trial)[0], _pretrain_size(trial)
         base = without.get(_pair(trial)) if size else None
         rows.append(
             {
@@ -215,15 +215,14 @@ def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
                 "configuration": label_of(record, trial),
                 "pair": pairs[_pair(trial)],
                 "pretrain_size": size,
-                "test_accuracy": single["test_accuracy"],
-                "test_low": single["test_low"],
-                "test_high": single["test_high"],
-                "gain": None if base is None else single["test_accuracy"] - base,
+                **_judged(single),
+                **{name: single.row[name] for name in ACCURACIES},
+                "gain": None if base is None else single.test_metric - base,
                 "pretraining_loss": evidence.pretraining_loss(trial) if size and rank < MAX_LOSSES else None,
             }
         )
-    columns = ["trial", "configuration", "pair", "pretrain_size", "test_accuracy", "test_low", "test_high", "gain"]
-    table = pd.DataFrame(rows, columns=[*columns, "pretraining_loss"])
+    columns = ["trial", "configuration", "pair", "pretrain_size", *JUDGED, *ACCURACIES, "gain", "pretraining_loss"]
+    table = pd.DataFrame(rows, columns=columns)
     return table.astype({"gain": "float64", "pretraining_loss": "float64"})
 
 

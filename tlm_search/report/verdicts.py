@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tlm_search.committee.effect import Effect
+from tlm_search.committee.select import Difference
+from tlm_search.committee.verdict import UNSURE, verdict_of
+from tlm_search.report.words import points
 
-HOLDS, FAILS, UNSURE = "holds", "does not hold", "cannot tell at this scale"
+NOT_MEASURED = "not measured"
 LEAST_SEEDS = 3  # fewer say next to nothing about others
 
 
@@ -24,16 +27,18 @@ class Row:
 
 
 def judged(claim: str, found: Effect, measured_on: str, *, margin: float = 0.0) -> Row:
-    """Return the row of an effect that was measured; it holds where its interval lies above ``-margin``."""
-    verdict = UNSURE
-    if found.seeds >= LEAST_SEEDS:
-        # Zero is no effect, however sure it is.
-        above = found.low > 0 if margin == 0 else found.low >= -margin
-        below = found.high < -margin
-        verdict = HOLDS if above else FAILS if below else UNSURE
+    """Return the row of an effect over seeds; fewer than ``LEAST_SEEDS`` cannot tell, however large it is."""
+    verdict = verdict_of(found.low, found.high, margin=margin) if found.seeds >= LEAST_SEEDS else UNSURE
     return Row(claim, found.mean, found.low, found.high, found.seeds, verdict, measured_on)
+
+
+def of_these_models(claim: str, found: Difference, measured_on: str, *, margin: float = 0.0) -> Row:
+    """Return the row of a difference of the very models that the answer compares: with its verdict, and no seeds."""
+    if (first := found.exported) is not None:
+        measured_on += f"; its first members, which are exported, {points(first.mean)}, from {points(first.low)}"
+    return Row(claim, found.mean, found.low, found.high, None, found.verdict(margin=margin), measured_on)
 
 
 def missing(claim: str, what: str) -> Row:
     """Return the row of a claim to which the study has nothing to say, because of ``what``."""
-    return Row(claim, None, None, None, None, UNSURE, f"not measured: {what}")
+    return Row(claim, None, None, None, None, NOT_MEASURED, what)

@@ -156,7 +156,7 @@ def describe(settings: Mapping[str, Any], names: Iterable[str]) -> str:
 
 def metric_words(name: str) -> str:
     """Return the name of a metric as an axis shows it."""
-    return _METRIC_WORDS.get(name, name.replace("_", " "))
+    return _METRIC_WORDS.get(name, of_metric(name))
 
 
 def judged_by(table: pd.DataFrame) -> str:

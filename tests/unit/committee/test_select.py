@@ -6,7 +6,8 @@ import pytest
 
 from tlm_search.committee.candidates import candidates, configurations
 from tlm_search.committee.frontier import frontier
-from tlm_search.committee.select import MARGIN, Difference, Votes, select
+from tlm_search.committee.select import MARGIN, Choice, Difference, Votes, select
+from tlm_search.committee.verdict import FAILS, HOLDS, UNSURE
 
 ROWS = 1000
 KEYS = [
@@ -28,6 +29,8 @@ KEYS = [
     "baseline_metric",
     "matches_reference",
     "beats_baseline",
+    "reference_verdict",
+    "baseline_verdict",
     "exported_test_accuracy",
     "exported_test_metric",
     "confirmed_test_accuracy",
@@ -115,7 +118,7 @@ def test_the_cheapest_that_matches_comes_first(deep):
     trials = [trial(0, **STRONG), trial(1, **WEAK), trial(2, **{**STRONG, "depth": 2})]
     selection = select(trials, deep, match_reference=True)
     assert 1 not in numbers(selection)
-    assert all(choice.matches_reference for choice in selection.choices)
+    assert all(choice.matches_on_validation for choice in selection.choices)
     costs = [choice.candidate.parameters for choice in selection.choices]
     assert costs == sorted(costs)
     best = select(trials, deep).choices[0].candidate
@@ -204,12 +207,12 @@ def test_fewer_members_match_only_where_the_first_which_are_exported_do_too(deep
         selection = select([only], perfect, match_reference=True, votes_of=lambda t: of[t.number])
         [choice] = selection.choices
         assert choice.candidate.size == matching
-        assert choice.confirmed_on_test
+        assert choice.matches_reference
         single = select(
             [only], perfect, max_parameters=only.metrics["parameters"] / 4, votes_of=lambda t: of[t.number]
         ).choices[0]
         assert single.validation_difference.low >= -MARGIN
-        assert single.matches_reference is (matching == 1)
+        assert single.matches_on_validation is single.matches_reference is (matching == 1)
 
 
 def test_only_so_many_configurations_are_read(deep, monkeypatch):
@@ -227,9 +230,31 @@ def test_only_so_many_configurations_are_read(deep, monkeypatch):
     assert [choice.test_difference.paired for choice in selection.choices] == [True, True, False, False]
 
 
-@pytest.mark.parametrize(("low", "matches"), [(-MARGIN, True), (-MARGIN - 1e-6, False), (0.01, True)])
-def test_the_lower_end_decides_whether_it_matches(low, matches):
-    assert Difference(0.0, low, 0.1, paired=True).matches() is matches
+@pytest.mark.parametrize(
+    ("low", "high", "matches", "is_above"),
+    [
+        (-MARGIN, 0.1, HOLDS, UNSURE),
+        (-MARGIN - 1e-6, 0.1, UNSURE, UNSURE),
+        (0.01, 0.1, HOLDS, HOLDS),
+        (0.0, 0.0, HOLDS, UNSURE),
+        (-0.1, -0.01, UNSURE, FAILS),
+        (-0.1, -MARGIN - 1e-6, FAILS, FAILS),
+    ],
+)
+def test_the_ends_of_the_interval_decide_the_verdict(low, high, matches, is_above):
+    difference = Difference(0.0, low, high, paired=True)
+    assert (difference.verdict(margin=MARGIN), difference.verdict()) == (matches, is_above)
+    certain = Difference(0.0, 0.05, 0.1, paired=True, exported=difference)
+    assert (certain.verdict(margin=MARGIN), certain.verdict()) == (matches, is_above)
+
+
+def test_test_alone_gives_the_verdict_and_validation_the_choice():
+    good, bad = (Difference(mean, mean - 0.01, mean + 0.01, paired=True) for mean in (0.1, -0.1))
+    candidate = candidates(trial(0))[0]
+    for on_validation, on_test, verdict in ((good, bad, FAILS), (bad, good, HOLDS)):
+        choice = Choice(candidate, candidate, on_validation, on_test)
+        assert (choice.matches_on_validation, choice.reference_verdict) == (on_validation is good, verdict)
+        assert choice.to_document()["matches_reference"] is (verdict == HOLDS)
 
 
 def test_selection_of_two_thousand_trials_is_fast(deep):

@@ -153,8 +153,8 @@ def test_the_card_names_the_accuracy_of_the_linear_model(finished, exported, tmp
     export(replace(finished, record=replace(finished.record, baseline=linear)), tmp_path / "out", number=0)
     card = (tmp_path / "out" / "README.md").read_text()
     accuracy = f"{100 * linear.metrics['test_accuracy']:.1f}%"
-    assert "A linear model (logistic regression, TF-IDF of words, C = 10), fitted to the same training texts" in card
-    assert f"reaches {accuracy} (" in card
+    assert "a linear model (logistic regression, TF-IDF of words, C = 10), fitted to the same training texts" in card
+    assert f"which reaches {accuracy} on the same test texts (" in card
 
 
 @pytest.mark.parametrize(("epochs", "start"), [(0, "word vectors from the counts of the first"), (3, "the first")])

@@ -200,11 +200,14 @@ def test_the_table_of_configurations_is_cut_and_says_so(record, monkeypatch):
 
 def test_pairs_are_not_chosen_by_what_they_gain_on_test():
     rows = [(f"#{place}", 0.5, (place - 20) / 100) for place in range(30)]
-    table = pd.DataFrame([*rows, ("alone", 0.5, None)], columns=["configuration", "test_accuracy", "gain"])
+    table = pd.DataFrame([*rows, ("alone", 0.5, None)], columns=["configuration", "test_metric", "gain"])
+    table["metric"] = "macro_f1"
     frame, caption = pairs_frame(table)
     assert [row[0].text for row in frame.rows] == [f"#{place}" for place in range(10)]
     assert caption.endswith("best on validation first. The first 10 of 30; all are in tables/pretraining.csv")
-    assert "of" not in pairs_frame(table.head(3))[1]
+    assert caption.startswith("Test macro F1 of single members")
+    assert "9 of 30 gain" in caption
+    assert "The first" not in pairs_frame(table.head(3))[1]
 
 
 def test_provenance_names_data_versions_and_seed(record):
