@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _REFRESHES_PER_SECOND = 2
 _FIRST_LINE_SECONDS, _LINE_SECONDS = 5.0, 30.0
-_BAR = 30  # columns
+_BAR = 20  # columns: with the words beside it a row fits into 100 or so
 _MOST_JOBS = 8  # rows of what runs now
 
 
@@ -143,7 +143,7 @@ def activity_in_words(activity: Activity, *, members: int | None = None) -> tupl
 
 def idle_in_words(progress: Progress) -> str:
     """Say why no job runs."""
-    return "Ray is starting" if progress.first_job is None else "no trial runs"
+    return "starting Ray" if progress.first_job is None else "no trial runs"
 
 
 def trials_in_words(progress: Progress) -> str:

@@ -4,7 +4,8 @@ Where the studies are at a URL, the same lies there, and these folders are its c
 
 ::
 
-    studies/NAME/   study.json space.yaml journal.log driver.lock logs/ report.html tables/ figures/
+    studies/NAME/   study.json space.yaml journal.log driver.lock logs/ report.html tables/ figures/, and while it runs
+                    .now/, where workers say what they train
     studies/.store/ the members of all studies
 """
 

@@ -41,7 +41,7 @@ def shown(progress: Progress) -> str:
 def test_the_panel_before_anything_ran() -> None:
     text = shown(Progress(total=20))
     assert "0/20" in text
-    assert "Ray is starting" in text
+    assert "starting Ray" in text
     assert "none yet" in text
     assert "left" not in text
 
@@ -96,7 +96,7 @@ def test_the_panel_of_a_run() -> None:
     assert "time 1:10 min, about" in text
     assert " left (" in text
     bars = {row.split("━")[0].strip(): row.count("━") for row in shown(progress).splitlines()}
-    assert (bars["trials"], bars["reference"]) == (15, 30 * 812 // 2813)
+    assert (bars["trials"], bars["reference"]) == (room._BAR // 2, room._BAR * 812 // 2813)
 
 
 def test_many_jobs_do_not_fill_the_screen() -> None:
@@ -115,7 +115,7 @@ def test_a_line_every_thirty_seconds() -> None:
         if (text := lines.due()) is not None:
             due.append((clock() - 1000, text))
     assert [seconds for seconds, _ in due] == [5, 35, 65, 95]
-    assert due[0][1] == "[5 s] trials 0/2; Ray is starting; members 0 trained, 0 reused; best none yet"
+    assert due[0][1] == "[5 s] trials 0/2; starting Ray; members 0 trained, 0 reused; best none yet"
 
 
 def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
