@@ -107,7 +107,9 @@ def _reaches(study: Families, best: Choice | None) -> Row:
     if best is None or best.reference is None:
         return missing(REACHES, _nothing_to_compare(best))
     if best.reference.size == 1:
-        return missing(REACHES, f"the reference is one model, and it takes {LEAST_SEEDS} (reference: committee_size)")
+        return missing(
+            REACHES, f"the reference is one model, and it takes {LEAST_SEEDS}: committee_size in its section"
+        )
     votes, deep = study.evidence.votes_of(best.candidate.trial), study.parts(best.reference.trial)
     if votes is None or deep is None:
         return missing(REACHES, "the members' logits are not at hand")

@@ -196,13 +196,17 @@ def claims_frame(claims: pd.DataFrame) -> Frame:
             [
                 Cell(str(row["claim"]), str(row["claim"])),
                 Cell(str(row["verdict"]), str(row["verdict"])),
-                _cell(row["effect"], points if row["metric"] == judged else percent),  # a share of the latency
+                _cell(row["effect"], points if row["metric"] == judged else _of_latency),
                 Cell(span, "" if span == low else row["low"]),
                 _cell(row["seeds"], number),
                 Cell(str(row["measured_on"]), str(row["measured_on"])),
             ]
         )
     return Frame(columns, rows)
+
+
+def _of_latency(share: float | None) -> str:
+    return points(None) if share is None else f"{percent(share)} of the latency"
 
 
 def provenance_table(record: StudyRecord, of_members: Mapping[str, Any]) -> pd.DataFrame:

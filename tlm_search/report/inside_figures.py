@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -11,12 +12,19 @@ from tlm_search.report.style import COLOURS, GREY, REFERENCE_COLOUR, Colours, fi
 from tlm_search.report.words import judged_by, percent, plural
 
 LONGEST = 20  # characters of a label beside an axis
-MAX_LABELS = 30  # more cannot be read in a matrix
+MAX_LABELS = 30  # more cannot be read in a figure
 
 
 def label_figure(per_label: pd.DataFrame) -> go.Figure:
-    """Draw the test accuracy on each label, of the committee and of the reference."""
-    rows = per_label.sort_values("difference")
+    """Draw the test accuracy on each label, of the committee and of the reference.
+
+    Of more than ``MAX_LABELS`` these are the labels on which the two differ most, at both ends.
+    """
+    rows, title = per_label.sort_values("difference", kind="stable"), "Test accuracy by label"
+    if len(rows) > MAX_LABELS:
+        half = MAX_LABELS // 2
+        title += f": the {half} of {len(rows)} where the committee gains most, and the {half} where least"
+        rows = pd.concat([rows.head(half), rows.tail(half)])
     figure = go.Figure()
     for name, column, colour, symbol in (
         ("reference", "reference", REFERENCE_COLOUR, "diamond"),
@@ -35,9 +43,10 @@ def label_figure(per_label: pd.DataFrame) -> go.Figure:
             ],
             hovertemplate="%{text}<extra>" + name + "</extra>",
         )
-    finish(figure, "Test accuracy by label", "test accuracy", "")
+    finish(figure, title, "test accuracy", "")
     figure.update_xaxes(tickformat=".0%")
-    figure.update_yaxes(tickformat="", type="category", **_ticks(rows["label"].tolist()))
+    places = {"range": [-0.7, len(rows) - 0.3]}  # Plotly would leave room for a tenth more of them
+    figure.update_yaxes(tickformat="", type="category", **places, **_ticks(rows["label"].tolist()))
     figure.update_layout(height=max(260, 90 + 24 * len(rows)))
     return figure
 
@@ -188,6 +197,9 @@ def confusion_figure(confusion: pd.DataFrame) -> go.Figure:
 
 
 def _ticks(labels: Sequence[str]) -> dict[str, list[str]]:
-    """Return the ticks of an axis of labels; long ones are cut, so that they leave room for the data."""
-    cut = [label if len(label) <= LONGEST else label[: LONGEST - 1] + "…" for label in labels]
-    return {"tickvals": [plain(label) for label in labels], "ticktext": [plain(label) for label in cut]}
+    """Return the ticks of an axis of labels; long ones are cut in their middle, unless two would then look alike."""
+    half = (LONGEST - 1) // 2
+    cut = [label if len(label) <= LONGEST else f"{label[: LONGEST - 1 - half]}…{label[-half:]}" for label in labels]
+    seen = Counter(cut)
+    shown = [short if seen[short] == 1 else label for short, label in zip(cut, labels, strict=True)]
+    return {"tickvals": [plain(label) for label in labels], "ticktext": [plain(label) for label in shown]}

@@ -15,6 +15,7 @@ from tlm_search.report.compare import write_comparison
 from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.html import write_report
+from tlm_search.report.inside_figures import MAX_LABELS
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 DRAWN = ".main-svg .trace path, .main-svg .point, .main-svg .hm image, .main-svg .lines path"
@@ -47,6 +48,23 @@ def compared(study, stored_study, tmp_path_factory):
     stores = {study.record.name: study.store, "other": other.store}
     out = tmp_path_factory.mktemp("compared")
     return write_comparison([study.record, other.record], lambda record: stores[record.name], out)
+
+
+@pytest.fixture(scope="module")
+def many_labels(stored_study, tmp_path_factory):
+    """A study of 77 labels, some of them long and alike but for their ends, and of long texts."""
+    names = ("card_arrival", "transfer_not_received_by_recipient", "balance_not_updated_after_cheque_or_cash_deposit")
+    out = tmp_path_factory.mktemp("many-labels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builders, "CLASSES", 77)
+        builders._frontier.cache_clear()
+        trials = [builders.trial(0, heads=8, committee_size=4), builders.trial(1, pretrain_size=4000, committee_size=4)]
+        stored = stored_study(out, trials, name="many-labels", labels=[f"{names[i % 3]}_{i}" for i in range(77)])
+        text = f"{'where is my card ? ' * 12}{'x' * 90}"
+        patch.setattr(Evidence, "test_texts", lambda self, rows: dict.fromkeys(rows, text))
+        page = write_report(stored.record, stored.store, out / "page")
+    builders._frontier.cache_clear()
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +125,32 @@ def test_a_phone_in_the_dark_shows_all_of_it(open_page, written, tmp_path):
     picture(opened, "report_390", tmp_path)
 
 
+# What is wider than the box that it is in; a table of many columns of numbers may be scrolled, by its first column.
+CUT = """() => [...document.querySelectorAll('.scroll, .next dd, pre, .chip span, p, h1, h2, h3')]
+    .filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth && getComputedStyle(e).display !== 'inline')
+    .filter(e => !e.querySelector('#configurations-table') && !e.classList.contains('unseen'))
+    .map(e => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 60)}`)"""
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
+def test_a_page_of_many_labels_is_readable_and_nothing_is_cut(open_page, many_labels, tmp_path, width, dark):
+    opened = open_page(many_labels, width=width, dark=dark)
+    expect_clean(opened)
+    page = opened.page
+    assert page.evaluate(CUT) == []
+    ticks = page.evaluate("[...document.querySelectorAll('#figure-labels .ytick text')].map(t => t.textContent)")
+    assert len(ticks) == len(set(ticks)) == MAX_LABELS
+    figure = page.locator(".figure", has=page.locator("#figure-labels"))
+    assert f"the {MAX_LABELS // 2} of 77 where the committee gains most" in figure.inner_text()
+    assert figure.bounding_box()["height"] < 1200
+    assert len(pd.read_csv(many_labels.parent / "tables" / "labels.csv")) == 77
+    row = page.locator(".texts tbody tr").first
+    assert row.bounding_box()["height"] < (400 if width > 640 else 600)
+    if width < 640:
+        assert row.locator("td").first.evaluate("e => getComputedStyle(e, '::before').content") == '"label: "'
+    picture(opened, f"many_labels_{width}", tmp_path)
+
+
 def brightness(page):
     return sum(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"))
 
@@ -118,7 +162,7 @@ def test_studies_side_by_side_are_drawn(open_page, compared, tmp_path):
         wait_until(opened.page, "innerWidth === document.querySelector('html').clientWidth")
         expect_clean(opened)
         picture(opened, f"compared_{width}", tmp_path)
-    assert "other: best committee" in opened.page.inner_text("main")
+    assert "other: best committee" in opened.page.text_content("main")
     assert HOSTILE in opened.page.inner_text("h1")
 
 
