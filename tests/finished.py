@@ -8,7 +8,9 @@ from pathlib import Path
 import builders
 import numpy as np
 
+from tlm_search.committee.calibration import fit_calibration
 from tlm_search.committee.frontier import frontier
+from tlm_search.committee.vote import soft_vote
 from tlm_search.data import wordpiece
 from tlm_search.data.markers import HEAD, MARKERS, TAIL
 from tlm_search.data.pairs import Line, Pair
@@ -37,12 +39,18 @@ SHAPE = {"depth": 1, "width": 16, "head_size": 8, "feed_forward": 2, "finetune_e
 
 @dataclass(frozen=True)
 class Finished:
-    """A study, its store, and its test texts and stored test logits ``(members, rows, labels)``."""
+    """A study, its store, its test texts, and the stored logits ``(members, rows, labels)`` of test and validation."""
 
     record: StudyRecord
     store: Store
     texts: list[str]
     logits: np.ndarray
+    validation: np.ndarray
+
+    def answers(self, size: int = 3) -> np.ndarray:
+        """What the first ``size`` members say of the test texts: their vote, calibrated on validation."""
+        labels = np.arange(self.validation.shape[1]) % len(LABELS)
+        return fit_calibration(soft_vote(self.validation[:size]), labels).of(soft_vote(self.logits[:size]))
 
 
 def finished_study(
@@ -110,7 +118,11 @@ def finished_study(
     failed = TrialRecord(number=1, state="failed", settings=full, error="DivergedError")
     record = builders.study([trial, failed], folder=root / "tiny", name="tiny")
     return Finished(
-        StudyRecord(**{**vars(record), "labels": LABELS, "data": data.to_document()}), store, texts["test"], test
+        StudyRecord(**{**vars(record), "labels": LABELS, "data": data.to_document()}),
+        store,
+        texts["test"],
+        test,
+        validation,
     )
 
 

@@ -15,18 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tlm_search.committee.calibration import BIASED, Bias, fit_bias
 from tlm_search.committee.interval import Spread, accuracy_interval, member_spread
-from tlm_search.committee.metrics import ACCURACY, Metric, Named, interval_keys, texts_that_count
+from tlm_search.committee.metrics import ACCURACY, Metric, Named, interval_keys, most_texts, texts_that_count
 from tlm_search.committee.vote import (
     CALIBRATION_BINS,
     SMALLEST_PROBABILITY,
     Floats,
     Integers,
     calibration_bin,
+    soft_vote,
     softmax,
 )
 
 MAX_SUBSETS = 32
+Biases = Sequence[NDArray[np.float64] | None]  # of each size, (rows or 1, classes)
 BLOCK = 100_000  # votes (committees x rows) that are scored at once: the arrays stay in the processor's cache
 
 
@@ -55,7 +58,9 @@ def frontier(
     ``macro_f1``, ``cross_entropy`` and ``calibration_error``, where a label is positive also of its metrics; the 95%
     interval ``low``, ``high`` of the accuracy, and ``<name>_low``, ``<name>_high`` of the other metrics that have one;
     ``subset_low``, ``subset_high``, between which 95% of the subsets have the metric on test; and, unless it is
-    accuracy, the name of the ``metric``.
+    accuracy, the name of the ``metric``. Where a ``bias`` of each label helps that (``fit_bias``), it is there too, and
+    all committees of the size name labels with it, which is fitted on the first so many members, those that are
+    exported. Cross-entropy and calibration error are those of the vote as it is.
 
     The interval is that of a committee of this size whose members are trained anew, on new examples:
     ``accuracy_interval`` with the variance over members V(k). V(1) is that of the mean of K single members, V(K) the
@@ -70,9 +75,15 @@ def frontier(
     members = len(test_logits)
     weights = [_subsets(members, size, seed=seed, most=max_subsets) for size in range(1, members + 1)]
     names = metric.with_interval
+    biases = [
+        first_bias(validation_logits, validation_labels, size=1 + place, metric=metric) for place in range(members)
+    ]
     splits = {
-        "validation": (_scores(validation_logits, weights, validation_labels, metric, names), validation_labels),
-        "test": (_scores(test_logits, weights, test_labels, metric, names), test_labels),
+        split: (_scores(logits, weights, labels, metric, names, biases=_on(biases, split)), labels)
+        for split, logits, labels in (
+            ("validation", validation_logits, validation_labels),
+            ("test", test_logits, test_labels),
+        )
     }
     records = []
     for size in range(1, members + 1):
@@ -81,33 +92,59 @@ def frontier(
             at = scores[size - 1]
             record |= {f"{split}_{name}": float(values.mean()) for name, values in at.values.items()}
             for name in names:
-                texts = texts_that_count(replace(metric, name=name), labels)
-                bounds = _interval([score.parts[name] for score in scores], size, texts=texts)
+                bounds = _interval([score.parts[name] for score in scores], size, replace(metric, name=name), labels)
                 record |= dict(zip(interval_keys(split, name), bounds, strict=True))
         of_subsets = splits["test"][0][size - 1].values[metric.name]
         low, high = np.quantile(of_subsets, (0.025, 0.975))
         record |= {"subset_low": float(low), "subset_high": float(high), "subsets": len(of_subsets)}
+        if (bias := biases[size - 1]) is not None:
+            record["bias"] = bias.of_labels.tolist()
         records.append(record if metric.name == "accuracy" else {**record, "metric": metric.name})
     return records
 
 
+def first_bias(logits: Floats, labels: Integers, *, size: int, metric: Metric) -> Bias | None:
+    """Return the bias of the committees of ``size``, fitted on what the first so many members say of validation."""
+    return None if metric.name not in BIASED else fit_bias(soft_vote(logits[:size]), labels, metric)
+
+
+def alone_on_validation(logits: Floats, labels: Integers, metric: Metric) -> float:
+    """Return the metric on validation of one member with these logits (rows, classes), as ``frontier`` has it."""
+    bias = first_bias(logits[None], labels, size=1, metric=metric)
+    added = None if bias is None else bias.on("validation")
+    return float(right_share(logits[None], labels, size=1, metric=metric, bias=added).mean())
+
+
 def right_share(
-    logits: Floats, labels: Integers, *, size: int, metric: Metric = ACCURACY, seed: int = 0
+    logits: Floats,
+    labels: Integers,
+    *,
+    size: int,
+    metric: Metric = ACCURACY,
+    seed: int = 0,
+    bias: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Return for each row the share of the committees of ``size`` that are right, (rows,).
 
     Of another ``metric`` it is the row's mean part. ``logits`` (members, rows, classes) are those of all members; the
-    committees are those of ``frontier``, so the mean over the rows is its accuracy, or metric, of this size.
+    committees are those of ``frontier``, so the mean over the rows is its accuracy, or metric, of this size. They name
+    labels with a ``bias`` (rows or 1, classes), where there is one.
     """
-    return np.asarray(right_shares(logits, labels, sizes=[size], metric=metric, seed=seed)[0])
+    return np.asarray(right_shares(logits, labels, sizes=[size], metric=metric, seed=seed, biases=[bias])[0])
 
 
 def right_shares(
-    logits: Floats, labels: Integers, *, sizes: Sequence[int], metric: Metric = ACCURACY, seed: int = 0
+    logits: Floats,
+    labels: Integers,
+    *,
+    sizes: Sequence[int],
+    metric: Metric = ACCURACY,
+    seed: int = 0,
+    biases: Biases = (),
 ) -> NDArray[np.float64]:
     """Return ``right_share`` of several sizes, (sizes, rows), in one pass over the members."""
     weights = [_subsets(len(logits), size, seed=seed, most=MAX_SUBSETS) for size in sizes]
-    scores = _scores(logits, weights, labels, metric, (metric.name,))
+    scores = _scores(logits, weights, labels, metric, (metric.name,), biases=biases)
     return np.stack([score.parts[metric.name].mean(axis=0) for score in scores])
 
 
@@ -138,18 +175,31 @@ def _subsets(members: int, size: int, *, seed: int, most: int) -> NDArray[np.flo
     return weights
 
 
+def _on(biases: Sequence[Bias | None], split: str) -> Biases:
+    return [None if bias is None else bias.on(split) for bias in biases]
+
+
 def _scores(
-    logits: Floats, weights: list[NDArray[np.float64]], labels: Integers, metric: Metric, names: Sequence[str]
+    logits: Floats,
+    weights: list[NDArray[np.float64]],
+    labels: Integers,
+    metric: Metric,
+    names: Sequence[str],
+    *,
+    biases: Biases = (),
 ) -> list[_Scores]:
     """Score the committees of each size; ``weights`` has one array per size, ``names`` are metrics to have parts of."""
     rows = logits.shape[1]
     by_class = np.ascontiguousarray(softmax(logits).transpose(2, 0, 1))  # (classes, members, rows)
     of_label = by_class[labels, :, np.arange(rows)].T  # (members, rows)
-    stacked = np.concatenate(weights)
     step = max(BLOCK // rows, 1)
+    # Sizes with a bias of their own are scored one after the other, others together.
+    biased = any(bias is not None for bias in biases)
+    groups = list(zip(weights, biases, strict=True)) if biased else [(np.concatenate(weights), None)]
     blocks = [
-        _score_block(by_class, of_label, stacked[start : start + step], labels, metric, names)
-        for start in range(0, len(stacked), step)
+        _score_block(by_class, of_label, group[start : start + step], labels, metric, names, bias=bias)
+        for group, bias in groups
+        for start in range(0, len(group), step)
     ]
     values, parts = (
         {name: np.concatenate([getattr(block, kind)[name] for block in blocks]) for name in getattr(blocks[0], kind)}
@@ -175,16 +225,26 @@ def _score_block(
     labels: Integers,
     metric: Metric,
     names: Sequence[str],
+    *,
+    bias: NDArray[np.float64] | None,
 ) -> _Scores:
     """Score a few committees in one pass over the classes; no array of committees x rows x classes is made."""
     classes, _, rows = by_class.shape
     committees = len(weights)
     confidence = weights @ by_class[0]
-    predicted = np.zeros(confidence.shape, dtype=np.int32)
+    likeliest = np.zeros(confidence.shape, dtype=np.int32)
+    predicted, factors = likeliest, None
+    if bias is not None:
+        predicted, factors = likeliest.copy(), np.exp(bias.T)
+        largest = confidence * factors[0]
     for index in range(1, classes):
         probability = weights @ by_class[index]
-        np.copyto(predicted, index, where=probability > confidence)
+        np.copyto(likeliest, index, where=probability > confidence)
         np.maximum(confidence, probability, out=confidence)
+        if factors is not None:
+            probability *= factors[index]
+            np.copyto(predicted, index, where=probability > largest)
+            np.maximum(largest, probability, out=largest)
     said = np.maximum(weights @ of_label, SMALLEST_PROBABILITY)
     positive = None if metric.positive is None else weights @ by_class[metric.positive]
     named = Named(predicted, positive, labels, classes)
@@ -192,19 +252,20 @@ def _score_block(
     values = {name: named.values(replace(metric, name=name)) for name in metric.measured}
     place = calibration_bin(confidence) + np.arange(committees)[:, None] * CALIBRATION_BINS
     gaps = np.bincount(
-        place.ravel(), weights=(confidence - named.right).ravel(), minlength=committees * CALIBRATION_BINS
+        place.ravel(), weights=(confidence - (likeliest == labels)).ravel(), minlength=committees * CALIBRATION_BINS
     )
     values["cross_entropy"] = -np.log(said).mean(axis=1)
     values["calibration_error"] = np.abs(gaps.reshape(committees, -1)).sum(axis=1) / rows
     return _Scores(values, parts)
 
 
-def _interval(parts: list[NDArray[np.float64]], size: int, *, texts: float) -> tuple[float, float]:
+def _interval(parts: list[NDArray[np.float64]], size: int, metric: Metric, labels: Integers) -> tuple[float, float]:
     """Return the interval of a metric of committees of ``size``; ``parts`` has those of each size 1..K."""
     members = len(parts)
     share = parts[size - 1].mean(axis=0)
+    counted = {"texts": texts_that_count(metric, labels), "most_texts": most_texts(metric, labels)}
     if members == 1:
-        return accuracy_interval(share, texts=texts)
+        return accuracy_interval(share, **counted)
     alone = member_spread(parts[0], scale=1 / (members * (members - 1)))
     whole = member_spread(parts[members - 2], scale=(members - 1) / members)
     near = (1 / size - 1 / members) / (1 - 1 / members)  # 1 at a single member, 0 at the whole committee
@@ -213,4 +274,4 @@ def _interval(parts: list[NDArray[np.float64]], size: int, *, texts: float) -> t
         noise=near * alone.noise + (1 - near) * whole.noise,
         freedom=members - 1,
     )
-    return accuracy_interval(share, spread, texts=texts)
+    return accuracy_interval(share, spread, **counted)

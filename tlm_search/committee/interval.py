@@ -55,13 +55,17 @@ def member_spread(right: NDArray[np.float64], *, scale: float) -> Spread:
 
 
 def accuracy_interval(
-    share: NDArray[np.float64], members: Spread | None = None, *, texts: float | None = None
+    share: NDArray[np.float64],
+    members: Spread | None = None,
+    *,
+    texts: float | None = None,
+    most_texts: float = math.inf,
 ) -> tuple[float, float]:
     """Return the 95% interval of the accuracy that other examples and other members of the same kind would show.
 
     ``share`` holds, for each example, the share of committees that are right, or the example's part in another metric
-    (see ``metrics``). ``texts`` is the number of examples that such a metric rests on, in effect. The variance of the
-    mean is
+    (see ``metrics``). ``texts`` is the number of examples that such a metric rests on, in effect, ``most_texts`` the
+    most that the interval takes for them. The variance of the mean is
 
         V = var(share) / n  +  V_members
 
@@ -94,7 +98,7 @@ def accuracy_interval(
         quantile = float(stdtrit(max(variance**2 / uncertainty, SMALLEST_FREEDOM), 0.975))
     binomial = mean * (1 - mean)
     effective = float(texts or examples) if variance <= 0 or binomial <= 0 else binomial / variance
-    return _wilson(mean, effective, quantile)
+    return _wilson(mean, min(effective, most_texts), quantile)
 
 
 def paired_interval(

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tlm_search.committee.calibration import Calibration, fit_calibration
 from tlm_search.committee.candidates import Candidate, Trial, candidates, whole
-from tlm_search.committee.frontier import right_share
+from tlm_search.committee.frontier import first_bias, right_share
 from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.metrics import ACCURACY, Metric, interval_keys, largest_part, metric_words
 from tlm_search.committee.pool import Pool, count_of, pool_of
 from tlm_search.committee.verdict import DOES_THE_WORK, HOLDS, IS_ABOVE, Verdict, verdict_of, weaker
+from tlm_search.committee.vote import soft_vote
 from tlm_search.space.objectives import Constraint
 from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
@@ -30,17 +32,35 @@ MAX_PAIRED = 50  # configurations whose logits are read: what is further down is
 
 @dataclass(frozen=True)
 class Votes:
-    """Logits (members, rows, classes) of one configuration, and the labels (rows,) and metric they are judged by."""
+    """Logits (members, rows, classes) of one configuration, and the labels (rows,) and metric they are judged by.
+
+    ``biases`` holds the bias of each label, by the sizes of committees that have one (see ``frontier``).
+    """
 
     validation: NDArray[np.floating]
     test: NDArray[np.floating]
     validation_labels: NDArray[np.integer]
     test_labels: NDArray[np.integer]
     metric: Metric = ACCURACY
+    biases: Mapping[int, Sequence[float]] = field(default_factory=dict)
 
     def of(self, split: Split) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
         """Return logits and labels of one split."""
         return getattr(self, split), getattr(self, f"{split}_labels")
+
+    def bias(self, split: Split, *, size: int) -> NDArray[np.float64] | None:
+        """Return what committees of ``size`` add to their log-probabilities, (rows or 1, classes), or None."""
+        if size not in self.biases:
+            return None
+        if split == "test":
+            return np.asarray(self.biases[size])[None]
+        bias = first_bias(self.validation, self.validation_labels, size=size, metric=self.metric)
+        return None if bias is None else bias.on(split)
+
+    def calibration(self, *, size: int) -> Calibration:
+        """Return that of the committee of the first ``size`` members, as ``export`` fits it."""
+        said = soft_vote(self.validation[:size])
+        return fit_calibration(said, self.validation_labels, self.biases.get(size, ()))
 
     def first(self, size: int) -> Votes:
         """Return those of the first ``size`` members alone."""
@@ -330,8 +350,7 @@ def _with_exported(choice: Choice, votes_of: VotesOf) -> Choice:
         reached = accuracy, exact.get(f"test_{metric}", candidate.test_metric)
     elif (votes := votes_of(candidate.trial)) is not None:
         first = votes.first(candidate.size)
-        of_accuracy = replace(first, metric=ACCURACY)
-        reached = float(_right(of_accuracy, "test").mean()), float(_right(first, "test").mean())
+        reached = float(_right(replace(first, metric=ACCURACY), "test").mean()), float(_right(first, "test").mean())
     if reached is None:
         return choice
     return replace(choice, exported_test_accuracy=reached[0], exported_test_metric=reached[1])
@@ -417,7 +436,8 @@ def _cost(candidate: Candidate, name: str) -> float:
 def _right(votes: Votes, split: Split, *, size: int | None = None) -> NDArray[np.float64]:
     """Return for each row the share of committees of ``size`` (of all members, when not given) that are right."""
     logits, labels = votes.of(split)
-    return right_share(logits, labels, size=size or len(logits), metric=votes.metric)
+    size = size or len(logits)
+    return right_share(logits, labels, size=size, metric=votes.metric, bias=votes.bias(split, size=size))
 
 
 def _metric(candidate: Candidate, split: Split) -> tuple[float, float, float]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tlm_search.committee.calibration import Calibration
 from tlm_search.committee.candidates import candidates
 from tlm_search.committee.interval import accuracy_interval
-from tlm_search.committee.metrics import Metric, metric_of, metric_words, parts_of_votes, texts_that_count
+from tlm_search.committee.metrics import Metric, metric_of, metric_words, most_texts, parts_of_votes, texts_that_count
 from tlm_search.committee.select import Choice
 from tlm_search.committee.vote import calibration_error, cross_entropy, macro_f1
 from tlm_search.data.account import unused_words
@@ -56,10 +58,11 @@ class Graph:
 class Facts:
     """What the card is written from.
 
-    ``documents`` are the members' in the store; ``probabilities`` ``(rows, labels)`` are the committee's and ``labels``
-    ``(rows,)`` the true ones, by split; ``difference`` is the largest one between the probabilities that the exported
-    committee gives on the test texts and those of the study. ``linear`` is the linear model's document where one
-    votes too. ``standing`` says how the committee stands to the reference and the linear model of the study.
+    ``documents`` are the members' in the store; ``votes`` ``(rows, labels)`` are the committee's probabilities before
+    its ``calibration`` and ``labels`` ``(rows,)`` the true ones, by split; ``difference`` is the largest one between
+    the probabilities that the exported committee gives on the test texts and those of the study. ``linear`` is the
+    linear model's document where one votes too. ``standing`` says how the committee stands to the reference and the
+    linear model of the study.
     """
 
     record: StudyRecord
@@ -67,7 +70,8 @@ class Facts:
     data: PreparedData
     documents: Sequence[Mapping[str, Any]]
     architecture: Architecture
-    probabilities: Mapping[str, NDArray[np.floating]]
+    votes: Mapping[str, NDArray[np.floating]]
+    calibration: Calibration
     labels: Mapping[str, NDArray[np.integer]]
     difference: float
     graphs: tuple[Graph, ...] = ()
@@ -82,11 +86,19 @@ class Facts:
         )
         return len(self.documents) * one + (0 if self.linear is None else int(self.linear["parameters"]))
 
+    @cached_property
+    def probabilities(self) -> Mapping[str, NDArray[np.float64]]:
+        """The committee's calibrated probabilities, by split."""
+        return {split: self.calibration.of(votes) for split, votes in self.votes.items()}
+
     def reached(self, split: str, name: str = "accuracy") -> tuple[float, float, float]:
         """Return a metric on ``split`` of these very members, and its 95% interval over texts."""
         labels, metric = self.labels[split], replace(self.metric, name=name)
-        parts = parts_of_votes(self.probabilities[split][None], labels, metric)[0]
-        return float(parts.mean()), *accuracy_interval(parts, texts=texts_that_count(metric, labels))
+        # As in the study, texts are ranked by the vote itself.
+        said = (self.votes if name == "average_precision" else self.probabilities)[split]
+        parts = parts_of_votes(said[None], labels, metric)[0]
+        texts, most = texts_that_count(metric, labels), most_texts(metric, labels)
+        return float(parts.mean()), *accuracy_interval(parts, texts=texts, most_texts=most)
 
     @property
     def metric(self) -> Metric:
@@ -328,6 +340,9 @@ def _training(facts: Facts) -> str:
 def _results(facts: Facts) -> str:
     test, labels = facts.probabilities["test"], facts.labels["test"]
     judged = dict.fromkeys((facts.metric.name, "accuracy"))
+    before, after = (
+        (cross_entropy(said, labels), calibration_error(said, labels)) for said in (facts.votes["test"], test)
+    )
     rows = [
         (f"{split} {metric_words(name)} (95% interval over texts)", f"{percent(mean)} ({interval(low, high)})")
         for name in judged
@@ -336,8 +351,8 @@ def _results(facts: Facts) -> str:
     ]
     rows += [] if "macro_f1" in judged else [("test macro F1", f"{macro_f1(test, labels):.3f}")]
     rows += [
-        ("test cross-entropy", f"{cross_entropy(test, labels):.3f} nats"),
-        ("test calibration error", percent(calibration_error(test, labels))),
+        ("test cross-entropy", f"{after[0]:.3f} nats (before calibration {before[0]:.3f})"),
+        ("test calibration error", f"{percent(after[1])} (before calibration {percent(before[1])})"),
         ("latency of one text of full length", milliseconds(facts.latency_ms())),
         ("parameters of all members", f"{facts.parameters:,}"),
         ("largest difference from the study's test probabilities", f"{facts.difference:.1g}"),
@@ -361,8 +376,23 @@ def _results(facts: Facts) -> str:
         f"been trained, as those of `tlm-search best` and of the report do. {few}{_confirmed(facts)}{_standing(facts)}"
         f"It was chosen on validation, so that its {metric_words(facts.metric.name)} there is a little too high; test "
         "chose nothing. "
-        "The calibration error is the mean gap of confidence and accuracy over 15 bins. Latency is that of PyTorch on "
-        "the machine that ran the trial."
+        f"The calibration error is the mean gap of confidence and accuracy over 15 bins. {_calibrated(facts)}"
+        "Latency is that of PyTorch on the machine that ran the trial."
+    )
+
+
+def _calibrated(facts: Facts) -> str:
+    temperature, bias = facts.calibration.temperature, facts.calibration.bias
+    added = ""
+    if bias:
+        of_labels = ", ".join(
+            f"{plain_text(label)} {value:+.2f}" for label, value in zip(facts.data.labels, bias, strict=True) if value
+        )
+        named = metric_words(facts.record.space.task.metric)
+        added = f" after a bias is added, which raises {named} and moves what is named: {of_labels}"
+    return (
+        f"Its answers are calibrated on validation: log-probabilities are divided by the temperature {temperature:.3g}"
+        f"{added}. "
     )
 
 

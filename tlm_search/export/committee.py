@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from tlm_search.committee.calibration import UNCALIBRATED, Calibration
 from tlm_search.data.columns import valid_unicode
 from tlm_search.data.markers import Markers
 from tlm_search.data.pairs import Line, Pair, TextOrPair
@@ -25,7 +27,7 @@ from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, damaged, read
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.batching import batches, rows
 from tlm_search.model.hf import from_transformers
-from tlm_search.model.inference import is_lookup_worth, member_logits, split, with_lookup
+from tlm_search.model.inference import calibrated, is_lookup_worth, member_logits, split, with_lookup
 from tlm_search.model.linear import LinearWeights, linear_logits, share_of
 from tlm_search.model.weights import Weights
 from tlm_search.space.sections import ContextSection
@@ -42,7 +44,7 @@ TOLERANCE = 1e-3  # between machines; on one machine the answers agree to 1e-6
 class Answers:
     """``probabilities`` (texts, labels) float32; ``disagreement`` (texts,) float32.
 
-    The disagreement is the share of members whose own vote differs from the committee's.
+    The disagreement is the share of members whose own vote, with the bias of the committee, differs from its own.
     """
 
     probabilities: NDArray[np.float32]
@@ -57,7 +59,8 @@ class Committee:
     are the ids of the markers where texts have marked entities. A ``linear`` model has a share of the votes.
     ``columns`` names the columns ``text``, two of pairs, and ``label`` of the study's task; empty where it had none, or
     in an export of before. Where it reads ``pairs``, each text is a `Pair`, or two texts in a tuple or list. Where it
-    has a ``context``, the first of these are the lines before the second, the oldest first.
+    has a ``context``, the first of these are the lines before the second, the oldest first. ``calibration`` is the last
+    step of an answer; an export of before has none.
     """
 
     weights: Weights
@@ -73,6 +76,7 @@ class Committee:
     columns: Mapping[str, Any] = field(default_factory=dict)
     pairs: bool = False
     context: ContextSection | None = None
+    calibration: Calibration = UNCALIBRATED
 
     @classmethod
     def load(cls, folder: Path | str) -> Committee:
@@ -135,6 +139,7 @@ class Committee:
             columns=dict(config.get("columns") or {}),
             pairs=bool(config.get("pairs")),
             context=ContextSection.model_validate(config["context"]) if config.get("context") else None,
+            calibration=calibration_of(config, labels=len(labels)),
         )
 
     @property
@@ -194,8 +199,9 @@ class Committee:
             # As the study votes: in float32 two members that are sure of different labels would be equally sure.
             votes = self._logits(ids, mask, types, singles).double().softmax(-1)
             said = self._together(votes, ids, mask, types)
+            own = votes.log() + votes.new_tensor(bias) if (bias := self.calibration.bias) else votes
             probabilities[chosen] = _rounded(said).numpy()
-            disagreement[chosen] = (votes.argmax(-1) != said.argmax(-1)).float().mean(0).numpy()
+            disagreement[chosen] = (own.argmax(-1) != said.argmax(-1)).float().mean(0).numpy()
 
         if threads == 1:
             for chosen in batches(texts.lengths()):
@@ -221,11 +227,13 @@ class Committee:
     def _together(
         self, votes: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None
     ) -> torch.Tensor:
-        members = votes.mean(0)
-        if self.linear is None:
-            return members
-        linear = linear_logits(self.linear, ids, mask, types).to(members.dtype).exp()
-        return members.lerp(linear, share_of(self.linear).to(members))
+        said = votes.mean(0)
+        if self.linear is not None:
+            linear = linear_logits(self.linear, ids, mask, types).to(said.dtype).exp()
+            said = said.lerp(linear, share_of(self.linear).to(said))
+        if self.calibration == UNCALIBRATED:
+            return said
+        return calibrated(said.log(), self.calibration.temperature, self.calibration.bias).exp()
 
     def _logits(
         self,
@@ -289,6 +297,21 @@ def without_linear(weights: Mapping[str, torch.Tensor]) -> tuple[Weights, Linear
     """Return the members' tensors, and those of the linear model where there is one, without the beginning."""
     linear = {name.removeprefix(LINEAR): value for name, value in weights.items() if name.startswith(LINEAR)}
     return {name: value for name, value in weights.items() if not name.startswith(LINEAR)}, linear or None
+
+
+def calibration_of(config: Mapping[str, Any], *, labels: int) -> Calibration:
+    """Return the calibration that a configuration holds; one that changes nothing where it holds none.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no calibration of so many labels.
+    """
+    given = config.get("calibration")
+    if given is None:
+        return UNCALIBRATED
+    temperature, bias = float(given["temperature"]), tuple(map(float, given["bias"]))
+    if not (0 < temperature < math.inf and all(map(math.isfinite, bias)) and len(bias) in (0, labels)):
+        raise ValueError(f"a temperature of {temperature:g} and a bias of {len(bias)} labels, not {labels}")
+    return Calibration(temperature, bias)
 
 
 def markers_of(config: Mapping[str, Any]) -> Markers | None:

@@ -17,7 +17,8 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     ``markers`` are the ids of ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]`` where texts have marked entities. ``linear``
     has the shapes of the linear model's tensors where one votes too. ``columns`` names the columns ``text`` and
     ``label`` of the study's task. ``pairs`` says that texts are read in twos, whose segments
-    ``token_type_ids`` tell; ``context`` that they are lines of a log, behind those before them.
+    ``token_type_ids`` tell; ``context`` that they are lines of a log, behind those before them. ``calibration`` has the
+    ``temperature`` and the ``bias`` of each label, an empty list where none is added.
     Defaults exist because ``transformers`` makes empty configurations to compare with.
     """
 
@@ -35,6 +36,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         columns: Mapping[str, Any] | None = None,
         pairs: bool = False,
         context: Mapping[str, Any] | None = None,
+        calibration: Mapping[str, Any] | None = None,
         **others: Any,
     ) -> None:
         self.architecture = dict(architecture or {})
@@ -47,6 +49,7 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.columns = None if columns is None else dict(columns)
         self.pairs = pairs
         self.context = None if context is None else dict(context)
+        self.calibration = None if calibration is None else dict(calibration)
         super().__init__(**others)
 
     def labels(self) -> list[str]:

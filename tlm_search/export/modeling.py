@@ -20,20 +20,28 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from tlm_search.data.pairs import TextOrPair
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.errors import ExportError
-from tlm_search.export.committee import LINEAR, Answers, Committee, architecture_of, markers_of, without_linear
+from tlm_search.export.committee import (
+    LINEAR,
+    Answers,
+    Committee,
+    architecture_of,
+    calibration_of,
+    markers_of,
+    without_linear,
+)
 from tlm_search.export.configuration import CommitteeConfig
 from tlm_search.export.folder import CHECK, MANIFEST, verified
 from tlm_search.model.convolution import STATISTICS
-from tlm_search.model.inference import member_logits, vote
+from tlm_search.model.inference import calibrated, member_logits, vote
 from tlm_search.model.linear import empty, linear_logits, mixture, share_of
 from tlm_search.model.weights import Weights, classifier_weights, initial_weights
 
 
 @dataclass
 class SoftCommitteeOutput(SequenceClassifierOutput):
-    """``logits`` ``(texts, labels)`` are the logarithms of the committee's probabilities: their softmax is the vote.
+    """``logits`` ``(texts, labels)`` are the logarithms of the committee's calibrated probabilities.
 
-    ``member_logits`` are ``(texts, members, labels)``.
+    Their softmax is what it answers. ``member_logits`` are ``(texts, members, labels)``.
     """
 
     member_logits: Tensor | None = None
@@ -58,6 +66,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         super().__init__(config)
         self.architecture = architecture_of(config.architecture)
         self._markers = markers_of(config.to_dict())
+        self._calibration = calibration_of(config.to_dict(), labels=len(config.labels()))
         self._places: list[tuple[str, nn.Module, str]] = []
         for name, value in _fresh(config).items():
             self._place(name, value)
@@ -110,6 +119,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         logits = vote(members)
         if linear is not None:
             logits = mixture(logits, linear_logits(linear, input_ids, mask, types), share_of(linear).to(logits))
+        logits = calibrated(logits, self._calibration.temperature, self._calibration.bias)
         loss = None if labels is None else F.nll_loss(logits, labels.view(-1))
         output = SoftCommitteeOutput(loss=loss, logits=logits, member_logits=members.transpose(0, 1))
         return output.to_tuple() if return_dict is False else output

@@ -2,8 +2,8 @@
 
 Inputs ``input_ids`` and ``attention_mask``, int64 ``(batch, length)``, and ``token_type_ids`` of that shape where the
 committee reads pairs; outputs ``logits`` ``(batch, labels)``, the
-logarithms of the committee's probabilities, and ``member_logits`` ``(batch, members, labels)``. Batch and length are
-free, up to the members' positions.
+logarithms of the committee's calibrated probabilities, and ``member_logits`` ``(batch, members, labels)``, with the
+bias of the calibration where there is one. Batch and length are free, up to the members' positions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
 from tlm_search.export.committee import Answers, Committee
 from tlm_search.model.batching import batches, rows
-from tlm_search.model.inference import member_logits, vote
+from tlm_search.model.inference import calibrated, member_logits, vote
 from tlm_search.model.linear import linear_logits, mixture, share_of
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class _Graph(nn.Module):
             "pad": committee.pad,
             "markers": committee.markers,
         }
-        self._architecture = committee.architecture
+        self._architecture, self._calibration = committee.architecture, committee.calibration
         self._parts: list[dict[str, str]] = []  # of the members, and of the linear model where there is one
         for part in (committee.weights, committee.linear) if committee.linear else (committee.weights,):
             names = {name: f"part{len(self._parts)}_{name.replace('.', '_')}" for name in part}
@@ -169,7 +169,9 @@ class _Graph(nn.Module):
         said = vote(logits)
         if linear:
             said = mixture(said, linear_logits(linear[0], input_ids, mask, token_type_ids), share_of(linear[0]))
-        return said, logits.transpose(0, 1)
+        if bias := self._calibration.bias:
+            logits = logits + logits.new_tensor(bias)
+        return calibrated(said, self._calibration.temperature, bias), logits.transpose(0, 1)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from tlm_search.committee.calibration import Calibration, fit_calibration
 from tlm_search.committee.candidates import candidates
 from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.select import Choice, standing_of
@@ -97,7 +99,9 @@ def export_committee(
         entries = [_entry(store, KIND, digest, chosen) for digest in chosen.members]
         states = [_state(store, entry, chosen) for entry in entries]
         linear = _linear(store, entries[0], chosen)
-        config = _config(entries, data) | _columns(record)
+        probabilities, labels = _study_said(record, entries, data)
+        calibration = _calibration(chosen, probabilities["validation"], labels["validation"])
+        config = _config(entries, data) | _columns(record) | {"calibration": asdict(calibration)}
         architecture = architecture_of(config["architecture"])
         why_not = no_members_because(architecture, config["pooling"])
         tensors = [{name: torch.from_numpy(value) for name, value in state.items()} for state in states]
@@ -109,8 +113,20 @@ def export_committee(
         _write_tokenizer(data, folder)
         tokenizer = open_tokenizer(folder)
         committee = Committee.of(config, weights, tokenizer, labels=data.labels, expected={})
-        facts = _facts(record, chosen, data, entries, committee, None if linear is None else linear.document)
-        facts = replace(facts, standing=_standing(record, store, chosen))
+        answers = committee.answers_to_tokens(TokenArray.open(data.folder("test"))).probabilities
+        facts = Facts(
+            record=record,
+            chosen=chosen,
+            data=data,
+            documents=[entry.document for entry in entries],
+            architecture=architecture,
+            votes=probabilities,
+            calibration=calibration,
+            labels=labels,
+            difference=float(np.abs(answers - calibration.of(probabilities["test"])).max()),
+            linear=None if linear is None else linear.document,
+            standing=_standing(record, store, chosen),
+        )
         if not facts.difference <= _MOST_DIFFERENCE:
             raise ExportError(
                 f"the committee does not answer as it did in the study: probabilities differ by {facts.difference:.2g}",
@@ -242,14 +258,10 @@ def _write_graphs(
     return tuple(graphs)
 
 
-def _facts(
-    record: StudyRecord,
-    chosen: Chosen,
-    data: PreparedData,
-    entries: Sequence[Entry],
-    committee: Committee,
-    linear: Mapping[str, Any] | None,
-) -> Facts:
+def _study_said(
+    record: StudyRecord, entries: Sequence[Entry], data: PreparedData
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.integer]]]:
+    """Return the vote of the stored logits (rows, classes), and the true labels (rows,), by split."""
     logits = [entry.arrays("logits") for entry in entries]
     probabilities = {part: soft_vote(np.stack([own[part] for own in logits])) for part in ("validation", "test")}
     try:
@@ -259,18 +271,12 @@ def _facts(
             f"the labels of the study {record.name} cannot be read from the store {data.root}: {error}",
             hint="tlm-search store verify says what is damaged",
         ) from error
-    answers = committee.answers_to_tokens(TokenArray.open(data.folder("test"))).probabilities
-    return Facts(
-        record=record,
-        chosen=chosen,
-        data=data,
-        documents=[entry.document for entry in entries],
-        architecture=committee.architecture,
-        probabilities=probabilities,
-        labels=labels,
-        difference=float(np.abs(answers - probabilities["test"]).max()),
-        linear=linear,
-    )
+    return probabilities, labels
+
+
+def _calibration(chosen: Chosen, said: NDArray[np.float64], labels: NDArray[np.integer]) -> Calibration:
+    """Return the calibration of a committee from what it ``said`` on validation; the bias is that of its figures."""
+    return fit_calibration(said, labels, chosen.trial.frontier[chosen.size - 1].get("bias", ()))
 
 
 def _standing(record: StudyRecord, store: Store, chosen: Chosen) -> Choice:

@@ -12,7 +12,7 @@ of the word and a term of the position, and both are tables. This saves a quarte
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +71,16 @@ def member_logits(
 def vote(logits: Tensor) -> Tensor:
     """Return the logarithm of the mean of the members' softmax outputs, ``(texts, labels)``."""
     return logits.log_softmax(-1).logsumexp(0) - math.log(logits.shape[0])
+
+
+def calibrated(logits: Tensor, temperature: float, bias: Sequence[float]) -> Tensor:
+    """Return the logarithms of the calibrated probabilities of these, ``(texts, labels)``.
+
+    It is ``tlm_search.committee.calibration`` on tensors; a temperature of 1 without a bias changes nothing.
+    """
+    if bias:
+        logits = logits + logits.new_tensor(bias)
+    return (logits / temperature).log_softmax(-1) if bias or temperature != 1 else logits
 
 
 def split(weights: Mapping[str, Tensor], architecture: Architecture) -> list[Weights]:

@@ -48,7 +48,7 @@ class Evidence:
             return None
         kept = self._kept
         kind = BASELINES if isinstance(trial, BaselineRecord) else KIND
-        votes = kept.pop(trial.members) if trial.members in kept else self._read_votes(trial.members, kind)
+        votes = kept.pop(trial.members) if trial.members in kept else self._read_votes(trial, kind)
         kept[trial.members] = votes
         if len(kept) > MAX_KEPT:
             del kept[next(iter(kept))]
@@ -109,11 +109,11 @@ class Evidence:
                 }
         return {}
 
-    def _read_votes(self, members: tuple[str, ...], kind: str) -> Votes | None:
-        if self._labels is None or not members:
+    def _read_votes(self, trial: TrialRecord, kind: str) -> Votes | None:
+        if self._labels is None or not trial.members:
             return None
         logits = []
-        for digest in members:
+        for digest in trial.members:
             entry = self._member(digest, kind)
             if entry is None:
                 return None
@@ -123,7 +123,8 @@ class Evidence:
         if (validation.shape[1], test.shape[1]) != (len(validation_labels), len(test_labels)):
             return None
         metric = metric_of(self.record.space.task, self.record.labels)
-        return Votes(validation, test, validation_labels, test_labels, metric)
+        biases = {row["size"]: row["bias"] for row in trial.frontier if "bias" in row}
+        return Votes(validation, test, validation_labels, test_labels, metric, biases)
 
     @cached_property
     def _kept(self) -> dict[tuple[str, ...], Votes | None]:

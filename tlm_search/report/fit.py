@@ -82,7 +82,8 @@ def _bounds(trial: TrialRecord, evidence: Evidence) -> tuple[float | None, float
     if votes is None:
         return None, None
     sizes = [row["size"] for row in trial.frontier]
-    shares = right_shares(votes.validation, votes.validation_labels, sizes=sizes, metric=votes.metric)
+    biases = [votes.bias("validation", size=size) for size in sizes]
+    shares = right_shares(votes.validation, votes.validation_labels, sizes=sizes, metric=votes.metric, biases=biases)
     low, high = np.quantile(next_gain(_resamples(shares.shape[1]) @ shares.T), (0.025, 0.975))
     return float(low), float(high)
 

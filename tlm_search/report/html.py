@@ -113,6 +113,7 @@ def render(record: StudyRecord, report: Report) -> str:
         pairs_table=pairs,
         pairs_caption=pairs_caption,
         committee_sentence=_committee_sentence(report),
+        calibration_sentence=_calibration_sentence(report),
         members_sentence=_members_sentence(record),
         boundaries_table=_boundaries_frame(report.tables["boundaries"]),
         reference_tries_table=frame_of(report.tables["reference_tries"], percents=ACCURACIES),
@@ -229,6 +230,20 @@ def _committee_sentence(report: Report) -> str:
         f"{percent(last['disagreement'])} of the test texts on average. A member alone has a cross-entropy of "
         f"{last['member_cross_entropy']:.3f} nats; because they err apart, the vote has {last['ambiguity']:.3f} less: "
         f"{last['cross_entropy']:.3f}."
+    )
+
+
+def _calibration_sentence(report: Report) -> str:
+    """Say what calibration, fitted on validation, changes on test; nothing without logits."""
+    calibration = report.tables["calibration"].drop_duplicates("committee")
+    if calibration.empty:
+        return ""
+    whole = calibration[calibration["size"] == calibration["size"].max()]
+    before, after = whole.iloc[0], whole.iloc[1]
+    return (
+        "Calibrated on validation, as it is exported, it has a calibration error on test of "
+        f"{percent(after['calibration_error'])} (before {percent(before['calibration_error'])}) and a cross-entropy of "
+        f"{after['cross_entropy']:.3f} nats (before {before['cross_entropy']:.3f})."
     )
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tlm_search.committee.calibration import Calibration
 from tlm_search.committee.frontier import right_share
 from tlm_search.committee.metrics import parts_of_votes
 from tlm_search.committee.select import SPLITS, Choice, Split
@@ -23,6 +25,7 @@ from tlm_search.committee.vote import (
     accuracy,
     calibration_bin,
     calibration_error,
+    cross_entropy,
     soft_vote,
     softmax,
 )
@@ -37,7 +40,7 @@ _LABELS = ["label", "rows", "committee", "reference", "difference"]
 _MEMBERS = ["trial", "configuration", "member", "digest", "metric", "validation_metric", "test_metric"]
 _MEMBERS += ["validation_accuracy", "test_accuracy", "test_cross_entropy"]
 _DIVERSITY = ["size", "disagreement", "member_cross_entropy", "cross_entropy", "ambiguity", "test_calibration_error"]
-_CALIBRATION = ["committee", "size", "bin", "rows", "confidence", "accuracy", "calibration_error"]
+_CALIBRATION = ["committee", "size", "bin", "rows", "confidence", "accuracy", "calibration_error", "cross_entropy"]
 _CONFUSION = ["label", "said", "committee", "reference", "share"]
 _EXAMPLES = ["row", "text", "label", "committee_says", "committee_on_label", "reference_says", "reference_on_label"]
 
@@ -46,18 +49,21 @@ _EXAMPLES = ["row", "text", "label", "committee_says", "committee_on_label", "re
 class Votes:
     """What committee and reference say about the test rows: probabilities (members, rows, classes) and (rows, classes).
 
-    ``logits`` are those of all members of the committee's trial.
+    ``logits`` are those of all members of the committee's trial, ``bias`` what its committees of this size add to their
+    log-probabilities. The ``reference`` is calibrated.
     """
 
     logits: NDArray[np.floating]
     members: NDArray[np.float64]
     reference: NDArray[np.float64] | None
     labels: NDArray[np.integer]
+    calibration: Calibration
+    bias: NDArray[np.float64] | None
 
-    @property
+    @cached_property
     def committee(self) -> NDArray[np.float64]:
-        """The committee's probabilities, (rows, classes)."""
-        return np.asarray(self.members.mean(axis=0))
+        """The committee's calibrated probabilities, (rows, classes)."""
+        return self.calibration.of(self.members.mean(axis=0))
 
 
 def votes_of(choice: Choice | None, evidence: Evidence) -> Votes | None:
@@ -66,11 +72,14 @@ def votes_of(choice: Choice | None, evidence: Evidence) -> Votes | None:
     if choice is None or ours is None:
         return None
     theirs = None if choice.reference is None else evidence.votes_of(choice.reference.trial)
+    size = choice.candidate.size
     return Votes(
         logits=ours.test,
-        members=softmax(ours.test[: choice.candidate.size]),
-        reference=None if theirs is None else soft_vote(theirs.test),
+        members=softmax(ours.test[:size]),
+        reference=None if theirs is None else theirs.calibration(size=len(theirs.test)).of(soft_vote(theirs.test)),
         labels=ours.test_labels,
+        calibration=ours.calibration(size=size),
+        bias=ours.bias("test", size=size),
     )
 
 
@@ -78,7 +87,7 @@ def labels_table(record: StudyRecord, votes: Votes | None) -> pd.DataFrame:
     """Return the accuracy on each label, of the committee (mean over committees of its size) and of the reference."""
     if votes is None or votes.reference is None:
         return pd.DataFrame(columns=_LABELS)
-    share = right_share(votes.logits, votes.labels, size=len(votes.members))
+    share = right_share(votes.logits, votes.labels, size=len(votes.members), bias=votes.bias)
     right_reference = votes.reference.argmax(axis=-1) == votes.labels
     rows = []
     for index, name in enumerate(record.labels):
@@ -138,14 +147,18 @@ def diversity_table(votes: Votes | None) -> pd.DataFrame:
 
 
 def calibration_table(votes: Votes | None) -> pd.DataFrame:
-    """Return confidence and accuracy by bin of confidence, of 1, 2, 4, ... members and of the reference."""
-    rows: list[tuple[str, int, int, int, float, float, float]] = []
+    """Return confidence and accuracy by bin of confidence, of 1, 2, 4, ... members before calibration.
+
+    Then those of all members after it, and of the reference after its own.
+    """
+    rows: list[tuple[str, int, int, int, float, float, float, float]] = []
     if votes is not None:
         for size in _doublings(len(votes.members)):
             name = "1 member" if size == 1 else f"{size} members"
             rows += [(name, size, *bin_) for bin_ in _bins(votes.members[:size].mean(axis=0), votes.labels)]
+        rows += [(f"{name}, calibrated", size, *bin_) for bin_ in _bins(votes.committee, votes.labels)]
         if votes.reference is not None:
-            rows += [("reference", 0, *bin_) for bin_ in _bins(votes.reference, votes.labels)]
+            rows += [("reference, calibrated", 0, *bin_) for bin_ in _bins(votes.reference, votes.labels)]
     return pd.DataFrame(rows, columns=_CALIBRATION)
 
 
@@ -220,17 +233,17 @@ def _doublings(members: int) -> list[int]:
 
 def _bins(
     probabilities: NDArray[np.float64], labels: NDArray[np.integer]
-) -> list[tuple[int, int, float, float, float]]:
+) -> list[tuple[int, int, float, float, float, float]]:
     confidence = probabilities.max(axis=-1)
     right = probabilities.argmax(axis=-1) == labels
     bins = calibration_bin(confidence)
-    error = calibration_error(probabilities, labels)
+    errors = calibration_error(probabilities, labels), cross_entropy(probabilities, labels)
     found = []
     for index in range(CALIBRATION_BINS):
         inside = bins == index
         if inside.any():
             found.append(
-                (index, int(inside.sum()), float(confidence[inside].mean()), float(right[inside].mean()), error)
+                (index, int(inside.sum()), float(confidence[inside].mean()), float(right[inside].mean()), *errors)
             )
     return found
 

@@ -128,7 +128,10 @@ def diversity_figure(diversity: pd.DataFrame) -> go.Figure:
 
 
 def calibration_figure(calibration: pd.DataFrame) -> go.Figure:
-    """Draw accuracy against confidence, by size of the committee; on the diagonal confidence is right."""
+    """Draw accuracy against confidence, by size of the committee, before and after calibration.
+
+    On the diagonal confidence is right.
+    """
     figure = go.Figure()
     figure.add_scatter(
         x=[0, 1], y=[0, 1], name="as sure as right", legendgroup="as sure as right", mode="lines",
@@ -137,7 +140,7 @@ def calibration_figure(calibration: pd.DataFrame) -> go.Figure:
     names = calibration["committee"].drop_duplicates().tolist()
     for place, name in enumerate(names):
         rows = calibration[calibration["committee"] == name]
-        reference = name == "reference"
+        reference = rows["size"].iloc[0] == 0
         colour = REFERENCE_COLOUR if reference else COLOURS[place % len(COLOURS)]
         error = float(rows["calibration_error"].iloc[0])
         figure.add_scatter(

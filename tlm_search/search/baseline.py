@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tlm_search.committee.frontier import frontier, right_share
+from tlm_search.committee.calibration import BIASED
+from tlm_search.committee.frontier import alone_on_validation, frontier
 from tlm_search.committee.metrics import ACCURACY, Metric, metric_of, metric_words
 from tlm_search.data.prepare import read_task
 from tlm_search.data.prepared import LABELS, PreparedData
@@ -81,13 +82,13 @@ def obtain_baseline(
         ValueError: the training texts have one label, or no features.
         StoreError: the store cannot be read or written.
     """
-    judged_by = None if metric == ACCURACY else [metric.name, metric.positive]
+    judged_by = None if metric == ACCURACY else _judged_by(metric)
     name = baseline_digest(task, judged_by=judged_by, class_weights=class_weights)
     with store.lock(KIND, name):
         entry = store.read(KIND, name)
         if entry is None:
             announce(f"fitting the linear baseline to {len(task.train.texts)} texts")
-            fit = fit_baseline(task, score=partial(_score, metric), class_weights=class_weights)
+            fit = fit_baseline(task, score=partial(alone_on_validation, metric=metric), class_weights=class_weights)
             logits = {part: fit.model.log_probabilities(getattr(task, part).texts) for part in ("validation", "test")}
             facts = {
                 "features": fit.model.features,
@@ -116,7 +117,7 @@ def attributes_of(entry: Entry) -> dict[str, Any]:
 
 
 def _simulated(data: PreparedData, store: Store, metric: Metric) -> Entry:
-    judged_by = [] if metric == ACCURACY else [[metric.name, metric.positive]]
+    judged_by = [] if metric == ACCURACY else [_judged_by(metric)]
     name = digest(["simulated baseline", len(data.labels), *judged_by])
     entry = store.read(KIND, name)
     if entry is None:
@@ -133,8 +134,8 @@ def _class_weights(space: Space) -> tuple[str, ...]:
     return tuple(str(value) for value in (weights.choices if isinstance(weights, Choices) else (weights,)))
 
 
-def _score(metric: Metric, logits: Any, labels: Any) -> float:
-    return float(right_share(logits[None], labels, size=1, metric=metric).mean())
+def _judged_by(metric: Metric) -> list[Any]:
+    return [metric.name, metric.positive, *(["bias"] if metric.name in BIASED else [])]
 
 
 def _frontier(logits: Mapping[str, Any], labels: Mapping[str, Any], metric: Metric) -> list[dict[str, Any]]:

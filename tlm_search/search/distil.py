@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from tlm_search.committee.frontier import right_share
+from tlm_search.committee.frontier import alone_on_validation
 from tlm_search.committee.metrics import Metric, metric_of
 from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import UserError
@@ -126,11 +125,11 @@ def _rung(
     """Return what the students reach, as a trial of them would have it."""
     validation_labels, test_labels = trainer.labels(data)
 
-    def on_validation(logits: Any) -> float:
-        return float(right_share(logits[None], validation_labels, size=1, metric=metric).mean())
-
     # The best first: it is the one to take home, and the figures do not depend on the order.
-    members = sorted(obtained.members, key=lambda member: -on_validation(member.validation_logits))
+    members = sorted(
+        obtained.members,
+        key=lambda member: -alone_on_validation(member.validation_logits, validation_labels, metric),
+    )
     records = committee_frontier(members, validation_labels, test_labels, metric=metric)
     for record in records:
         record["latency_ms"] = trainer.latency_ms(spec, members=record["size"], store=store)

@@ -14,7 +14,6 @@ import pytest
 import torch
 from finished import LABELS, LENGTH, SHAPE, finished_study
 
-from tlm_search.committee.vote import soft_vote
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokenizer import encode, open_tokenizer
 from tlm_search.data.tokens import TokenArray
@@ -37,7 +36,7 @@ def export(finished, out, **choice):
 def test_the_committee_equals_the_vote_of_the_stored_logits(finished, exported):
     committee = Committee.load(exported)
     answers = committee.answers(finished.texts)
-    expected = soft_vote(finished.logits)
+    expected = finished.answers()
     assert answers.probabilities.dtype == np.float32
     np.testing.assert_allclose(answers.probabilities, expected, atol=1e-4)
     np.testing.assert_allclose(committee.answers(finished.texts, threads=2).probabilities, expected, atol=1e-4)
@@ -56,7 +55,7 @@ def test_members_without_a_form_in_transformers_are_left_out_and_the_card_says_w
     card = (tmp_path / "out" / "README.md").read_text()
     assert "There is no folder `members/`" in card
     assert "by their mean over the 3 members that were trained" in card
-    committee, expected = Committee.load(tmp_path / "out"), soft_vote(finished.logits[:2])
+    committee, expected = Committee.load(tmp_path / "out"), finished.answers(2)
     np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-4)
     # As many texts are answered: one member after the other, the first layer looked up, without its tables if large.
     monkeypatch.setattr("tlm_search.export.committee.STACKED_TOKENS", 0)
@@ -86,7 +85,7 @@ def test_layers_that_share_their_weights_are_repeated_for_a_plain_bert(tmp_path)
     finished = finished_study(tmp_path, depth=3, layer_weights="shared")
     assert export(finished, tmp_path / "out", number=0, size=2).plain_members
     found = Committee.load(tmp_path / "out").probabilities(finished.texts)
-    np.testing.assert_allclose(found, soft_vote(finished.logits[:2]), atol=1e-4)
+    np.testing.assert_allclose(found, finished.answers(2), atol=1e-4)
     tokenizer = open_tokenizer(tmp_path / "out")
     model = BertForSequenceClassification.from_pretrained(tmp_path / "out" / "members" / "1").eval()
     ids = torch.tensor(list(encode(tokenizer, finished.texts[:1], length=LENGTH)))
@@ -131,7 +130,7 @@ def test_members_that_learned_other_data_are_not_exported(finished, tmp_path):
     root = shutil.copytree(finished.store.root, tmp_path / "store")
     texts = [text.tolist() for text in TokenArray.open(root / "test")]
     TokenArray.write(root / "test", texts[::-1], vocabulary=100)
-    moved = type(finished)(finished.record, type(finished.store)(root), finished.texts, finished.logits)
+    moved = replace(finished, store=type(finished.store)(root))
     with pytest.raises(ExportError, match="does not answer as it did in the study: probabilities differ by 0"):
         export(moved, tmp_path / "out", number=0)
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
@@ -199,7 +198,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_behind(finished, tmp_path):
     gone = type(trial)(**{**vars(trial), "members": ("0" * 32,)})
     study = type(finished.record)(**{**vars(finished.record), "trials": (gone,)})
     with pytest.raises(ExportError, match="is not in the store"):
-        export(type(finished)(study, finished.store, [], finished.logits), tmp_path / "out", number=0)
+        export(replace(finished, record=study), tmp_path / "out", number=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
     (tmp_path / "empty").mkdir()
     export(finished, tmp_path / "empty", number=0, size=1)
@@ -239,7 +238,7 @@ export("told")"""
 def test_damaged_data_are_one_message_and_nothing_is_written(finished, tmp_path, name, damage, message):
     root = shutil.copytree(finished.store.root, tmp_path / "store")
     (root / name).write_bytes(damage((root / name).read_bytes()))
-    moved = type(finished)(finished.record, type(finished.store)(root), finished.texts, finished.logits)
+    moved = replace(finished, store=type(finished.store)(root))
     with pytest.raises(ExportError, match=message):
         export(moved, tmp_path / "out", number=0)
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
@@ -314,7 +313,7 @@ def test_a_committee_that_reads_spans_carries_its_markers(tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "`The [E1] cat [/E1] sat on the [E2] mat [/E2].`" in card
     assert "There is no folder `members/`: `BertForSequenceClassification` does not pool marked entities apart." in card
-    committee, expected = Committee.load(tmp_path / "out"), soft_vote(finished.logits)
+    committee, expected = Committee.load(tmp_path / "out"), finished.answers()
     assert committee.check() < 1e-5
     assert any("[E1]" in text for text in committee.expected["texts"])
     np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-5)

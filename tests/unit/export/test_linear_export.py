@@ -10,7 +10,6 @@ import torch
 from finished import LABELS, finished_study
 from safetensors.numpy import load_file
 
-from tlm_search.committee.vote import soft_vote
 from tlm_search.errors import ExportError
 from tlm_search.export.choose import choose
 from tlm_search.export.committee import Committee
@@ -44,7 +43,7 @@ def folder(hybrids, tmp_path_factory):
 
 def test_it_gives_the_answers_of_the_study(hybrids, folder):
     committee = Committee.load(folder)
-    expected = soft_vote(hybrids.logits)
+    expected = hybrids.answers()
     answers = committee.answers(hybrids.texts)
     np.testing.assert_allclose(answers.probabilities, expected, atol=1e-5)
     np.testing.assert_allclose(committee.answers(hybrids.texts, threads=2).probabilities, expected, atol=1e-5)
@@ -72,7 +71,7 @@ def test_transformers_loads_it_with_its_linear_model(hybrids, folder, tmp_path):
 
     from tlm_search import SoftCommittee
 
-    expected = soft_vote(hybrids.logits)
+    expected = hybrids.answers()
     classify = pipeline("text-classification", str(folder))
     for batch_size in (1, 5):
         found = classify(hybrids.texts, truncation=True, top_k=None, batch_size=batch_size)

@@ -8,7 +8,6 @@ from finished import LABELS, finished_study
 from typer.testing import CliRunner
 
 from tlm_search.cli.main import app
-from tlm_search.committee.vote import soft_vote
 from tlm_search.data.pairs import Pair
 from tlm_search.export.choose import choose
 from tlm_search.export.committee import Committee
@@ -34,7 +33,7 @@ def folder(study, tmp_path_factory):
 def test_it_answers_as_the_study_did(study, folder):
     from tlm_search import SoftCommittee
 
-    expected = soft_vote(study.logits)
+    expected = study.answers()
     committee = Committee.load(folder)
     for found in (
         committee.probabilities(study.texts),
@@ -56,7 +55,7 @@ def test_a_graph_takes_the_segments(study, folder, tmp_path):
     assert [item.name for item in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
     tokens = committee.tokens(study.texts)
     found = onnx_answers(session, tokens, labels=3, pad=0).probabilities
-    np.testing.assert_allclose(found, soft_vote(study.logits), atol=1e-5)
+    np.testing.assert_allclose(found, study.answers(), atol=1e-5)
 
 
 def test_pipelines_take_text_and_text_pair(study, folder):
@@ -69,7 +68,7 @@ def test_pipelines_take_text_and_text_pair(study, folder):
         by_label = [{answer["label"]: answer["score"] for answer in row} for row in found]
         return [[row[label] for label in LABELS] for row in by_label]
 
-    np.testing.assert_allclose(asked(folder, study.texts), soft_vote(study.logits), atol=1e-5)
+    np.testing.assert_allclose(asked(folder, study.texts), study.answers(), atol=1e-5)
 
 
 def test_a_member_alone_reads_pairs_in_plain_transformers(tmp_path):

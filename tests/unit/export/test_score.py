@@ -12,6 +12,7 @@ from finished import LABELS, SHAPE
 from typer.testing import CliRunner
 
 from tlm_search.cli.main import app
+from tlm_search.committee.calibration import UNCALIBRATED
 from tlm_search.committee.select import select
 from tlm_search.committee.vote import soft_vote
 from tlm_search.data.prepare import prepare
@@ -212,7 +213,7 @@ def test_members_that_are_sure_of_different_labels_vote_as_in_the_study(exported
     logits[0, 0], logits[1, 2], logits[2:] = 30, 40, 0
     weights = {**committee.weights, "classifier.weight": torch.zeros_like(committee.weights["classifier.weight"])}
     weights["classifier.bias"] = torch.from_numpy(logits).view_as(committee.weights["classifier.bias"])
-    sure = replace(committee, weights=weights)
+    sure = replace(committee, weights=weights, calibration=UNCALIBRATED)
     tokens = TokenArray(np.array([2, 3], np.int32), np.array([0, 2]))
     expected = soft_vote(logits[:, None])
     found = sure.answers_to_tokens(tokens).probabilities

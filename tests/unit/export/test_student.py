@@ -35,7 +35,9 @@ def test_an_exported_student_answers_as_the_store_says(taught, tmp_path):
     committee = Committee.load(tmp_path / "out")
     assert committee.size == 1
     assert committee.check() < 1e-5
-    np.testing.assert_allclose(committee.probabilities(finished.texts), softmax(stored["test"]), atol=1e-4)
+    np.testing.assert_allclose(
+        committee.probabilities(finished.texts), committee.calibration.of(softmax(stored["test"])), atol=1e-4
+    )
     assert exported.plain_members
     assert (tmp_path / "out" / "members" / "0" / "model.safetensors").is_file()
     card = (tmp_path / "out" / "README.md").read_text()
@@ -108,4 +110,6 @@ def test_students_of_a_committee_that_reads_spans_read_them_too(tmp_path):
     stored = study.store.read("members", student.result.members[0]).arrays("logits")
     committee = Committee.load(tmp_path / "out")
     assert committee.pooling == "spans"
-    np.testing.assert_allclose(committee.probabilities(finished.texts), softmax(stored["test"]), atol=1e-4)
+    np.testing.assert_allclose(
+        committee.probabilities(finished.texts), committee.calibration.of(softmax(stored["test"])), atol=1e-4
+    )

@@ -80,11 +80,24 @@ def test_numbers_are_those_of_the_logits(study, votes, evidence):
 
 def test_calibration_weighs_up_to_the_expected_calibration_error(study, votes):
     table = inside.calibration_table(votes)
-    assert table["committee"].drop_duplicates().tolist() == ["1 member", "2 members", "3 members", "reference"]
+    assert table["committee"].drop_duplicates().tolist() == [
+        "1 member",
+        "2 members",
+        "3 members",
+        "3 members, calibrated",
+        "reference, calibrated",
+    ]
     for _, rows in table.groupby("committee"):
         gaps = (rows["confidence"] - rows["accuracy"]).abs() * rows["rows"]
         assert rows["rows"].sum() == 18
         assert gaps.sum() / 18 == pytest.approx(rows["calibration_error"].iloc[0])
+    entropy = {name: rows["cross_entropy"].iloc[0] for name, rows in table.groupby("committee")}
+    for name, said in (
+        ("3 members", softmax(study.logits).mean(axis=0)),
+        ("3 members, calibrated", study.answers()),
+        ("reference, calibrated", study.answers(1)),
+    ):
+        assert entropy[name] == pytest.approx(-np.log(said[np.arange(18), LABELS]).mean())
 
 
 @pytest.mark.parametrize("most", [0, 1])
@@ -98,9 +111,8 @@ def test_a_space_says_how_many_texts_a_report_shows(study, votes, evidence, most
 
 def test_the_examples_differ_most_and_show_the_texts_that_were_read(study, votes, evidence):
     table = inside.examples_table(study.record, votes, evidence)
-    probabilities = softmax(study.logits)
     rows = np.arange(18)
-    difference = probabilities.mean(axis=0)[rows, LABELS] - probabilities[0][rows, LABELS]
+    difference = study.answers()[rows, LABELS] - study.answers(1)[rows, LABELS]
     better = table[table["committee_on_label"] > table["reference_on_label"]]
     assert better["row"].iloc[0] == difference.argmax()
     worse = table[table["committee_on_label"] < table["reference_on_label"]]
