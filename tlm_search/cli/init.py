@@ -71,7 +71,7 @@ reference:
   finetune_dropout: 0.1
   trials: 4
 
-objectives: [validation_accuracy, latency_ms]            # the first goes up, the second down
+objectives: {objectives:<44} # the first goes up, the second down
 sampler: {{name: tpe, n_startup_trials: 6}}
 resources: {resources:<45} # as many trials at once as fit
 budget: {{trials: {trials}}}
@@ -111,6 +111,7 @@ class _Sketch:
     account: str
     pair: tuple[str, str] | None
     said: tuple[str, ...]
+    metric_because: str = ""
 
 
 def init(
@@ -228,6 +229,7 @@ def _of_files(
     what: Path,
     cache: Path,
 ) -> _Sketch:
+    from tlm_search.committee.metrics import metric_words
     from tlm_search.data.account import account_words
     from tlm_search.data.corpora import load_corpus
     from tlm_search.data.guess import guess_task, vocabulary_of
@@ -262,6 +264,8 @@ def _of_files(
     assert read.account is not None
     account = account_words(read.account.to_document())
     rarest = min(guess.counts, key=lambda name: guess.counts[name])
+    judged_by, because = _metric(guess.counts)
+    section |= judged_by
     return _Sketch(
         what=_quoted(what.name),
         corpus=source,
@@ -276,13 +280,28 @@ def _of_files(
         "different texts.",
         account=f"{account}.",
         pair=guess.pair,
+        metric_because=because,
         said=(
             *([f"files      {files.said}"] if files.said else []),
             *_guesses(guess, account),
+            *([f"metric     {metric_words(judged_by['metric'])}: {because}"] if judged_by else []),
             f"corpus     {source['source']}, {len(documents):,} documents",
             *_lost(read, documents, vocabulary=vocabulary, length=guess.length),
         ),
     )
+
+
+def _metric(counts: Mapping[str, int]) -> tuple[dict[str, str], str]:
+    """Return the keys of a task that is judged by more than accuracy, and why; nothing where no label is rare.
+
+    A label is rare with less than a quarter of the rows that it would have if all labels had as many.
+    """
+    rarest = min(counts, key=lambda name: counts[name])
+    share = counts[rarest] / sum(counts.values())
+    if 4 * share * len(counts) >= 1:
+        return {}, ""
+    because = f"{_quoted(rarest)} has {share:.1%} of the texts; accuracy would hardly tell whether it is found"
+    return ({"metric": "f1", "positive": rarest} if len(counts) == 2 else {"metric": "macro_f1"}), because
 
 
 def _corpus(place: Path) -> dict[str, Any]:
@@ -408,13 +427,14 @@ def _filled(sketch: _Sketch, out: Path, scale: Scale, *, trials: int, sized: str
         reference_rate=f"{1e-3 * slower:g}",
         widest=max(scale.widths),
         resources=f"{{{resources}}}",
+        objectives=f"[validation_{sketch.task.get('metric', 'accuracy')}, latency_ms]",
         trials=trials,
     )
 
 
 def _task_lines(sketch: _Sketch) -> Iterator[str]:
     for key, value in sketch.task.items():
-        yield f"  {key}: {_scalar(value)}"
+        yield f"  {key}: {_scalar(value)}" + (f"  # {sketch.metric_because}" if key == "metric" else "")
         if key == "text" and sketch.pair is not None:
             yield f"  # text: [{', '.join(map(_quoted, sketch.pair))}]  # reads two columns, as a pair of texts"
 

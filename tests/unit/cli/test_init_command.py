@@ -284,3 +284,24 @@ def test_where_a_file_has_two_columns_of_texts_a_comment_shows_how_both_are_read
     _table(here / "single.csv", _rows(0, 60))
     assert call("init", "--task", "single.csv", "single.yaml")[0] == 0
     assert "as a pair of texts" not in (here / "single.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("shares", "metric", "positive"),
+    [
+        ({"it: #1": 12, "no": 200}, "f1", "it: #1"),
+        ({"a": 100, "b": 80, "c": 12}, "macro_f1", None),
+        ({"a": 100, "b": 40}, "accuracy", None),
+    ],
+)
+def test_where_a_label_is_rare_a_metric_that_counts_it_is_suggested(call, here, shares, metric, positive):
+    labels = [label for label, count in shares.items() for _ in range(count)]
+    _table(here / "train.csv", [(text, label) for (text, _), label in zip(_rows(0, len(labels)), labels, strict=True)])
+    code, out, err = call("init", "--task", "train.csv", "mine.yaml")
+    assert (code, err) == (0, "")
+    space = load_space(here / "mine.yaml")
+    assert (space.task.metric, space.task.positive) == (metric, positive)
+    assert space.objectives[0].metric == f"validation_{metric}"
+    written = (here / "mine.yaml").read_text()
+    why = "accuracy would hardly tell whether it is found"
+    assert (why in written, why in out) == ((False, False) if metric == "accuracy" else (True, True))
