@@ -108,6 +108,7 @@ def timed(space: Space, studies_dir: str) -> Timing:
     from tlm_search.members.plan import DataSizes, plan
     from tlm_search.members.shared_store import open_store
     from tlm_search.remote.mount import studies_folder
+    from tlm_search.search.baseline import class_weights_of
     from tlm_search.search.folder import store_root
     from tlm_search.search.forecast import jobs_of, wall_seconds
     from tlm_search.search.helping import parts_of
@@ -126,6 +127,7 @@ def timed(space: Space, studies_dir: str) -> Timing:
     root = store_root(studies_folder(studies_dir))
     data = prepare(space, root, progress=lambda step: print(step, file=sys.stderr))
     metric_of(space.task, data.labels)  # refuses a label that the data do not have
+    class_weights_of(space, data.labels)
     print("timing a few updates of each kind of training", file=sys.stderr)
     from tlm_search.members.pace import Pace
 

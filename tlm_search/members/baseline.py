@@ -33,6 +33,7 @@ from tlm_search.data.pairs import Line, Pair, TextOrPair, characters_of, parts_o
 from tlm_search.data.prepared import SPLITS
 from tlm_search.digest import digest, without_defaults
 from tlm_search.members.entry import Entry
+from tlm_search.training.settings import scaled_weights
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -229,7 +230,8 @@ class _Path:
         self.size = self._rows.nnz
         self.is_too_large = self.size * self._labels > LONG_PASS
         self._held_out = self._vectoriser.transform(task.validation.texts)
-        self._model = regression(passes_of(self._rows, self._labels), class_weights=class_weights)
+        weights = of_classes(class_weights, self._train, self._labels)
+        self._model = regression(passes_of(self._rows, self._labels), weights=weights)
 
     def strengths(self) -> Iterator[float]:
         """Yield the strengths that are worth a try, as the fits before tell."""
@@ -263,16 +265,22 @@ class _Path:
         return self._scores[-1], Linear(self._features, names, frequencies, weights, intercepts)
 
 
-def regression(passes: int, *, class_weights: str = "none") -> Any:
+def of_classes(class_weights: str, labels: NDArray[np.integer], classes: int) -> dict[int, float] | str | None:
+    """Return class weights as scikit-learn takes them; ``labels`` are those of the training texts."""
+    if class_weights in ("none", "balanced"):
+        return None if class_weights == "none" else class_weights
+    return dict(enumerate(scaled_weights(class_weights, np.bincount(labels, minlength=classes)).tolist()))
+
+
+def regression(passes: int, *, weights: dict[int, float] | str | None = None) -> Any:
     """Return a logistic regression; each fit makes ``passes`` over the rows and starts from the fit before.
 
-    ``class_weights`` is ``none``, or ``balanced``: all labels weigh alike.
+    ``weights`` are those of ``of_classes``.
     """
     from sklearn.linear_model import LogisticRegression
 
     # Stochastic average gradient (Schmidt, Le Roux and Bach 2017): its work follows the words that the rows have, that
     # of L-BFGS all features times all labels, forty times as much where there are 64 labels.
-    weights = None if class_weights == "none" else class_weights
     return LogisticRegression(solver="sag", max_iter=passes, warm_start=True, random_state=0, class_weight=weights)
 
 

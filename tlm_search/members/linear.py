@@ -28,6 +28,7 @@ from tlm_search.members.baseline import (
     MOST_COEFFICIENTS,
     STRENGTHS,
     of_all_labels,
+    of_classes,
     passes_of,
     regression,
 )
@@ -69,6 +70,7 @@ def fit_linear(
         raise TrainingError("the linear model cannot be fitted: all training texts have one label", hint=_HINT)
     pieces = pieces_of(open_tokenizer(data.folder("tokenizer")), special=data.special.values())
     markers, pad = Markers.of(data.special), data.special["pad"]
+    weighed = of_classes(spec.class_weights, labels["train"], spec.labels)
     best, chosen, flops = (-1.0, 0.0), {}, 0.0
     for pairs in (False, True):
         tables = term_tables(pieces, pairs=pairs, markers=markers, two_texts=data.pairs)
@@ -78,7 +80,7 @@ def fit_linear(
         if pairs and known.nnz * spec.labels > LONG_PASS:
             break
         asked = _matrix(validation, keys, idf, len(texts["validation"]))
-        model = regression(passes_of(known, spec.labels), class_weights=spec.class_weights)
+        model = regression(passes_of(known, spec.labels), weights=weighed)
         for strength in STRENGTHS:
             coefficients, intercept = _fitted(model, known, labels["train"], strength, spec.labels)
             flops += 4.0 * known.nnz * spec.labels * int(np.max(model.n_iter_))

@@ -22,7 +22,7 @@ from tlm_search.members.stacks import phases_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.space.parameters import Choices, Searched
 from tlm_search.space.schema import Space
-from tlm_search.space.settings import Value
+from tlm_search.space.settings import CLASS_WEIGHTS, Value
 
 TRAINING_PASSES = 3  # a backward pass is two forward passes of work
 _LABELS_ASSUMED = 10
@@ -226,7 +226,8 @@ def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[Member
     """Return what a trial trains: its members; with self-training teachers, then students."""
     # No fingerprints, and seeds from 0: here members need only differ where those of the study do. A linear model takes
     # seconds once, and hybrids are no other trainings than plain members.
-    settings = {**settings, "linear_member": False}
+    # Weights of labels take no time, and the labels' names are not known here.
+    settings = {**settings, "linear_member": False, CLASS_WEIGHTS: "none"}
     members = committee_specs(
         settings,
         vocabulary=sizes.vocabulary,

@@ -15,15 +15,16 @@ from tlm_search.data.prepare import read_task
 from tlm_search.data.prepared import LABELS, PreparedData
 from tlm_search.data.sampling import Task
 from tlm_search.digest import digest
-from tlm_search.errors import StoreError, UserError
+from tlm_search.errors import DataError, StoreError, UserError
 from tlm_search.members.baseline import KIND, UNWEIGHTED, baseline_digest, fit_baseline
 from tlm_search.members.simulated import simulated_baseline, simulated_labels
 from tlm_search.members.store import Entry, Store
 from tlm_search.search.optuna_study import Ledger
 from tlm_search.search.record import BASELINE
 from tlm_search.search.trial import metrics_of
-from tlm_search.space.parameters import Choices
+from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.schema import Space
+from tlm_search.space.settings import CLASS_WEIGHTS, weights_of_labels
 
 Announce = Callable[[str], None]
 
@@ -47,7 +48,7 @@ def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task |
         else:
             task = task or read_task(space, store.root, progress=announce)
             _check_same_rows(task, data)
-            weights = _class_weights(space)
+            weights = class_weights_of(space, data.labels)
             entry = obtain_baseline(task, store=store, metric=metric, class_weights=weights, announce=announce)
         attributes = attributes_of(entry)
     except Exception as error:  # memory, sources that are gone, what scikit-learn says of strange texts
@@ -128,10 +129,22 @@ def _simulated(data: PreparedData, store: Store, metric: Metric) -> Entry:
     return entry
 
 
-def _class_weights(space: Space) -> tuple[str, ...]:
-    """Return those that a member of the study may have."""
-    weights = space.search.get("class_weights", "none")
-    return tuple(str(value) for value in (weights.choices if isinstance(weights, Choices) else (weights,)))
+def class_weights_of(space: Space, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return those that a member of the study may have, for these ``labels``.
+
+    Raises:
+        DataError: weights lack a label, or have one that the data do not have.
+    """
+    given = space.search.get(CLASS_WEIGHTS, "none")
+    values = given.choices if isinstance(given, Choices) else (given,)
+    of_reference = (space.reference_settings() or {}).get(CLASS_WEIGHTS, "none")
+    try:
+        weights_of_labels(of_reference, labels)
+        return tuple(weights_of_labels(value, labels) for value in values if not isinstance(value, Range))
+    except ValueError as error:
+        raise DataError(
+            f"search.class_weights: {error}", hint=f"the labels of the data are: {', '.join(labels)}"
+        ) from error
 
 
 def _judged_by(metric: Metric) -> list[Any]:

@@ -25,7 +25,7 @@ from tlm_search.members.train import trainer_named
 from tlm_search.remote.heartbeat import repeated
 from tlm_search.remote.mount import remote_at, shown, studies_folder
 from tlm_search.search.activity import EVERY_SECONDS, activities, forget
-from tlm_search.search.baseline import note_baseline
+from tlm_search.search.baseline import class_weights_of, note_baseline
 from tlm_search.search.driver import Driver
 from tlm_search.search.folder import (
     is_study,
@@ -116,6 +116,7 @@ def run_study(
     if begun is not None and space.trainer != "simulated":  # whose data are made of the space
         check_same_data(begun, data)
     metric_of(space.task, data.labels)  # refuse a label that the data do not have, before a study is there
+    class_weights_of(space, data.labels)
     if data.account:
         announce(f"task: {account_words(data.account)}")
     if fresh and folder.exists():

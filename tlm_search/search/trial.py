@@ -19,7 +19,7 @@ from tlm_search.digest import digest
 from tlm_search.members.spec import MemberSpec, committee_specs, settings_of_teachers, students
 from tlm_search.members.store import Store
 from tlm_search.members.train import MemberResult, Trainer, obtain
-from tlm_search.space.settings import Value
+from tlm_search.space.settings import CLASS_WEIGHTS, Value, weights_of_labels
 
 if TYPE_CHECKING:
     from tlm_search.committee.vote import Integers
@@ -152,7 +152,7 @@ def trial_specs(
     teachers = teacher_specs(settings, seed=seed, data=data, trainer=trainer)
     first = seed * SEEDS_PER_STUDY
     members = committee_specs(
-        settings,
+        {**settings, CLASS_WEIGHTS: weights_of_labels(settings[CLASS_WEIGHTS], data.labels)},
         vocabulary=data.vocabulary,
         positions=data.length,
         labels=len(data.labels),

@@ -5,6 +5,7 @@ What is wrong raises pydantic's ``ValidationError`` with every problem, so that 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from tlm_search.space.parameters import Choices, Parameter, Range, Role, exact, steps_between
 from tlm_search.space.section import Problem, given, is_number, problems_of, refusal, refuse, unknown
-from tlm_search.space.settings import SETTINGS, Setting, Value
+from tlm_search.space.settings import CLASS_WEIGHTS, SETTINGS, Setting, Value, weights_text
 
 
 def read_value(setting: Setting, raw: Any) -> Value:
@@ -25,6 +26,8 @@ def read_value(setting: Setting, raw: Any) -> Value:
     """
     if setting.name == "convolution_kernel":
         raw = _kernel(raw)
+    if setting.name == CLASS_WEIGHTS and (weights := _weights(raw)) is not None:
+        return weights_text(weights)
     if setting.kind is str:
         if setting.choices and isinstance(raw, str) and raw not in setting.choices:
             raise ValueError(unknown("value", raw, setting.choices))
@@ -99,7 +102,7 @@ def read_parameter(setting: Setting, raw: Any) -> Parameter:
     """
     if isinstance(raw, Choices | Range):
         raw = raw.model_dump()
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, Mapping) or (setting.name == CLASS_WEIGHTS and not ({"choices", "value"} & set(raw))):
         if isinstance(raw, list) and setting.kind is not str:
             raise refuse([Problem((), f"{refusal(raw, _allowed(setting))}, or {{choices: {given(raw)}}}")])
         return _entry_value(setting, raw, ())
@@ -231,6 +234,16 @@ def _when(raw: Any, problems: list[Problem]) -> dict[str, tuple[Value, ...]]:
                     problems.append(Problem(("when", name, i), str(error)))
             when[name] = tuple(values)
     return when
+
+
+def _weights(raw: Any) -> Mapping[str, Any] | None:
+    """Return class weights by label, as a mapping or the text that stands for one; None of another value."""
+    if isinstance(raw, str) and raw.startswith("{"):
+        try:
+            raw = json.loads(raw)
+        except ValueError:
+            return None
+    return raw if isinstance(raw, Mapping) and raw else None
 
 
 def _kernel(raw: Any) -> Any:

@@ -13,7 +13,7 @@ from tlm_search.space.reference import MOST_TRIALS, TRIALS
 from tlm_search.space.samplers import PRUNERS, SAMPLERS
 from tlm_search.space.schema import Space
 from tlm_search.space.section import given
-from tlm_search.space.settings import SETTINGS, Setting
+from tlm_search.space.settings import CLASS_WEIGHTS, SETTINGS, Setting
 from tlm_search.space.variants import KEY as VARIANTS
 
 Schema = dict[str, Any]
@@ -94,6 +94,10 @@ def _value(setting: Setting) -> Schema:
         side = {"type": "integer", "minimum": 1, "maximum": 99}
         pair = {"type": "array", "items": side, "minItems": 2, "maxItems": 2}
         return {"anyOf": [side, pair, {"type": "string", "pattern": f"^{setting.pattern}$"}]}
+    if setting.name == CLASS_WEIGHTS:
+        weight = {"type": "number", "exclusiveMinimum": 0}
+        weights = {"type": "object", "minProperties": 1, "additionalProperties": weight}
+        return {"anyOf": [{"enum": list(setting.choices)}, weights]}
     if setting.kind is str:
         return {"enum": list(setting.choices)}
     if setting.kind is bool:

@@ -6,9 +6,11 @@ from others (the width, the size of a head) is derived here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Value = bool | int | float | str
 Part = Literal["architecture", "pretraining", "finetuning", "committee"]
@@ -32,6 +34,8 @@ class Setting:
         """Say in words which values the setting takes."""
         if self.kind is bool:
             return "true or false"
+        if self.name == CLASS_WEIGHTS:
+            return "none, balanced, or a number above 0 for each label, such as {spam: 5, ham: 1}"
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.pattern:
@@ -40,6 +44,7 @@ class Setting:
         return f"{noun} from {self.low:g} to {self.high:g}"
 
 
+CLASS_WEIGHTS = "class_weights"
 HALF = 0.5  # of the votes: the share of a linear model that nobody set
 _ALL = (
     Setting("depth", "architecture", int, 1, "transformer layers", 1, 96),
@@ -128,11 +133,12 @@ _ALL = (
     Setting("finetune_warmup", "finetuning", float, 0.06, "share of updates in which the rate rises", 0, 1),
     Setting("finetune_dropout", "finetuning", float, 0.1, "dropout of all layers and the pooler", 0, 0.9),
     Setting(
-        "class_weights",
+        CLASS_WEIGHTS,
         "finetuning",
         str,
         "none",
-        "balanced: texts of a label count the more in the loss, the rarer it is in train; all labels weigh alike",
+        "balanced: texts of a label count the more in the loss, the rarer it is in train; all labels weigh alike. A "
+        "mapping has how much a text of each label counts",
         choices=("none", "balanced"),
     ),
     Setting("student_epochs", "finetuning", int, 3, "passes of a student over all its texts", 1, 10_000),
@@ -163,6 +169,41 @@ ONLY_WITH: Mapping[str, tuple[str, Value]] = {
     "linear_share": ("linear_member", True),
 }
 ROLES = ("scientific", "nuisance", "fixed")
+
+
+def weights_text(given: Mapping[Any, Any]) -> str:
+    """Return class weights by label as the text that stands for them: JSON, with the labels in alphabetical order.
+
+    Raises:
+        ValueError: a label is no text, or a weight no number above 0.
+    """
+    weights = {}
+    for label, weight in given.items():
+        if type(label) not in (str, int):  # YAML reads 1 as a number, and yes as true
+            raise ValueError(f"given the label {label!r}, which YAML does not read as text; allowed: it in quotes")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise ValueError(f"given {weight!r} for the label {str(label)!r}; allowed: a number above 0")
+        weights[str(label)] = float(weight)
+    return json.dumps(dict(sorted(weights.items())), ensure_ascii=False)
+
+
+def weights_of_labels(class_weights: Value, labels: Sequence[str]) -> str:
+    """Return ``class_weights`` with a list in place of a mapping, in the order of the task's ``labels``.
+
+    Raises:
+        ValueError: the mapping lacks a label, or has one that the task does not have.
+    """
+    text = str(class_weights)
+    if not text.startswith("{"):
+        return text
+    weights = json.loads(text)
+    absent = [label for label in labels if label not in weights]
+    foreign = [label for label in weights if label not in labels]
+    if absent or foreign:
+        problems = [f"no weight for {', '.join(map(repr, absent))}"] if absent else []
+        problems += [f"the task has no label {', '.join(map(repr, foreign))}"] if foreign else []
+        raise ValueError("; ".join(problems))
+    return json.dumps([weights[label] for label in labels])
 
 
 def complete(given: Mapping[str, Value]) -> dict[str, Value]:

@@ -23,7 +23,7 @@ from tlm_search.training.batches import Ints, Orders, ScoredBatch, assemble, lab
 from tlm_search.training.checkpoint import Keeping
 from tlm_search.training.dropout import dropout
 from tlm_search.training.engine import Course, Optimisation, Watch, train
-from tlm_search.training.settings import Execution, Finetuning
+from tlm_search.training.settings import Execution, Finetuning, scaled_weights
 
 GPU_TOKENS = 32_768  # of one forward pass without gradients on a GPU
 _WORDS = "embeddings.words"
@@ -68,8 +68,8 @@ def finetune(
     weights = {name: value.to(device) for name, value in weights.items()}
     probabilities = torch.from_numpy(labels).to(device) if labels.ndim == 2 else None
     balance: Tensor | None = None
-    if settings.class_weights == "balanced" and probabilities is None:
-        balance = torch.from_numpy(balanced_weights(labels, classes)).to(device)
+    if settings.class_weights != "none" and probabilities is None:
+        balance = torch.from_numpy(class_weights(settings.class_weights, labels, classes)).to(device)
     targets = np.arange(len(texts)) if labels.ndim == 2 else np.asarray(labels, np.int64)
     orders = Orders(len(texts), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
@@ -105,13 +105,15 @@ def finetune(
     return {**weights, _WORDS: vocabulary}, course
 
 
-def balanced_weights(labels: Ints | NDArray[np.float32], classes: int) -> NDArray[np.float32]:
-    """Return a weight for each class: the mean number of texts per class over its own number.
+def class_weights(given: str, labels: Ints | NDArray[np.float32], classes: int) -> NDArray[np.float32]:
+    """Return a weight for each class, so that texts weigh 1 on average: ``balanced``, or in proportion to a list.
 
-    A text then has the weight 1 on average. A class without texts has the weight 0 and does not count. This is
-    scikit-learn's formula.
+    Balanced is the mean number of texts of a class over its own, which is scikit-learn's formula. Classes without a
+    text do not count; their balanced weight is 0.
     """
     counts = np.bincount(labels, minlength=classes)
+    if given != "balanced":
+        return scaled_weights(given, counts).astype(np.float32)
     there = counts > 0
     return np.where(there, len(labels) / (there.sum() * np.maximum(counts, 1)), 0).astype(np.float32)
 

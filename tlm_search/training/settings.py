@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def scaled_weights(given: str, counts: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return the class weights of a list, as JSON, scaled so that texts weigh 1 on average; classes have ``counts``."""
+    weights = np.array(json.loads(given), np.float64)
+    return np.asarray(weights * counts.sum() / (weights @ counts))
+
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -32,7 +43,7 @@ class Pretraining:
 class Finetuning:
     """Fine-tuning of the whole member; ``pooling`` is ``cls``, ``mean`` or ``spans``.
 
-    ``class_weights`` is ``none`` or ``balanced``; soft labels have none.
+    ``class_weights`` is ``none``, ``balanced``, or a list of a number for each class, as JSON; soft labels have none.
     """
 
     pooling: str

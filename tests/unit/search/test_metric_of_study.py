@@ -102,3 +102,29 @@ def test_a_label_that_the_data_do_not_have_is_refused_before_a_study_is_there(tm
 def test_members_are_shared_with_a_study_by_accuracy(tmp_path):
     plain, other = Bench(tmp_path, space_of()), Bench(tmp_path, space_of(task=TASK))
     assert plain.data == other.data
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ({"label 0": 2, "label 9": 1}, r"no weight for 'label 1'.*the task has no label 'label 9'"),
+        ({"choices": ["none", {"label 0": 2}]}, "no weight for 'label 1'"),
+    ],
+)
+def test_class_weights_of_other_labels_are_refused_before_a_study_is_there(tmp_path, monkeypatch, weights, words):
+    run = run_without_ray(tmp_path, monkeypatch)
+    with pytest.raises(DataError, match=words) as caught:
+        run(space_of(search={**SEARCH, "class_weights": weights}))
+    assert "label 0, label 1" in caught.value.hint
+    assert not (tmp_path / "studies" / "test").exists()
+
+
+def test_class_weights_by_label_are_those_of_the_members(tmp_path, monkeypatch):
+    run = run_without_ray(tmp_path, monkeypatch)
+    labels = {f"label {index}": index + 1.0 for index in range(4)}
+    run(space_of(search={**SEARCH, "class_weights": labels}, budget={"trials": 1}))
+    record = read_study(tmp_path / "studies" / "test")
+    store = open_store(store_root(record.folder.parent))
+    [trial] = record.in_state("complete")
+    member = store.read("members", trial.members[0])
+    assert member.document["spec"]["settings"]["class_weights"] == "[1.0, 2.0, 3.0, 4.0]"

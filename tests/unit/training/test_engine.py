@@ -30,7 +30,7 @@ from tlm_search.model.weights import classifier_weights, initial_weights
 from tlm_search.training import batches
 from tlm_search.training.dropout import dropout
 from tlm_search.training.engine import Optimisation, train
-from tlm_search.training.finetune import balanced_weights, finetune, predict
+from tlm_search.training.finetune import class_weights, finetune, predict
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Pretraining
 
@@ -406,7 +406,7 @@ def test_fine_tuning_equals_that_of_the_whole_table(pooling: str) -> None:
 
 def test_balanced_class_weights_make_labels_weigh_alike() -> None:
     labels = np.repeat([0, 1, 3], [90, 24, 6])  # nobody has label 2
-    weights = balanced_weights(labels, 4)
+    weights = class_weights("balanced", labels, 4)
     assert weights.tolist() == pytest.approx([120 / (3 * 90), 120 / (3 * 24), 0, 120 / (3 * 6)])
     assert weights[labels].mean() == pytest.approx(1)
     logits, targets = torch.randn(2, 5, 4, generator=torch.manual_seed(0)), torch.tensor([[0, 3, 1, -100, 0], [3] * 5])
@@ -415,6 +415,14 @@ def test_balanced_class_weights_make_labels_weigh_alike() -> None:
     assert found[1] == pytest.approx(float(plain) * weights[3])
     whole = torch.nn.functional.cross_entropy(logits[0], targets[0], weight=given, reduction="sum")
     assert found[0] == pytest.approx(float(whole))
+
+
+def test_given_class_weights_keep_their_proportions_and_texts_weigh_1_on_average() -> None:
+    labels = np.repeat([0, 1], [90, 30])
+    weights = class_weights("[1.0, 5.0]", labels, 2)
+    assert weights[1] == pytest.approx(5 * weights[0])
+    assert weights[labels].mean() == pytest.approx(1)
+    assert class_weights("[2, 10]", labels, 2).tolist() == weights.tolist()
 
 
 def test_with_balanced_class_weights_a_rare_label_is_said_with_more_confidence() -> None:
