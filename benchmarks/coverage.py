@@ -99,6 +99,8 @@ OTHER_METRICS = tuple(
         ("30 of 1,000", 4, 1000, 4.0, "precision", RARE),
         ("30 of 1,000", 4, 1000, 4.0, "recall", RARE),
         ("30 of 1,000", 4, 1000, 4.0, "average_precision", RARE),
+        ("90 of 3,000", 4, 3000, 4.0, "average_precision", RARE),
+        ("one member", 1, 1000, 4.0, "average_precision", RARE),
     )
 )
 COMMITTEES, THEIR_ROWS = 200, 20_000  # of which the truth of another metric is the mean

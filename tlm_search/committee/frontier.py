@@ -194,8 +194,9 @@ def _scores(
     of_label = by_class[labels, :, np.arange(rows)].T  # (members, rows)
     step = max(BLOCK // rows, 1)
     # Sizes with a bias of their own are scored one after the other, others together.
-    biased = any(bias is not None for bias in biases)
-    groups = list(zip(weights, biases, strict=True)) if biased else [(np.concatenate(weights), None)]
+    groups: list[tuple[NDArray[np.float64], NDArray[np.float64] | None]] = [(np.concatenate(weights), None)]
+    if any(bias is not None for bias in biases):
+        groups = list(zip(weights, biases, strict=True))
     blocks = [
         _score_block(by_class, of_label, group[start : start + step], labels, metric, names, bias=bias)
         for group, bias in groups
@@ -263,9 +264,9 @@ def _interval(parts: list[NDArray[np.float64]], size: int, metric: Metric, label
     """Return the interval of a metric of committees of ``size``; ``parts`` has those of each size 1..K."""
     members = len(parts)
     share = parts[size - 1].mean(axis=0)
-    counted = {"texts": texts_that_count(metric, labels), "most_texts": most_texts(metric, labels)}
+    texts, most = texts_that_count(metric, labels), most_texts(metric, labels)
     if members == 1:
-        return accuracy_interval(share, **counted)
+        return accuracy_interval(share, texts=texts, most_texts=most)
     alone = member_spread(parts[0], scale=1 / (members * (members - 1)))
     whole = member_spread(parts[members - 2], scale=(members - 1) / members)
     near = (1 / size - 1 / members) / (1 - 1 / members)  # 1 at a single member, 0 at the whole committee
@@ -274,4 +275,4 @@ def _interval(parts: list[NDArray[np.float64]], size: int, metric: Metric, label
         noise=near * alone.noise + (1 - near) * whole.noise,
         freedom=members - 1,
     )
-    return accuracy_interval(share, spread, **counted)
+    return accuracy_interval(share, spread, texts=texts, most_texts=most)

@@ -89,7 +89,7 @@ def test_the_report_has_it_on_its_axes_and_in_its_words(study):
     assert {"Test accuracy", "Test recall of label 2"} <= set(report.answer.table.index)
     page, text = render(record, report), markdown(record, report)
     assert "F1 by committee size" in page
-    assert "A committee matches where the 95% interval of its F1" in text
+    assert "F1 counts the test texts" in text
 
 
 def test_a_label_that_the_data_do_not_have_is_refused_before_a_study_is_there(tmp_path, monkeypatch):
