@@ -95,7 +95,7 @@ def test_the_score_is_the_test_figure_of_the_study(studied, tmp_path, size):
     found = scored(tmp_path / "out", "--file", test, "--label", "team")
     assert (found["rows"], found["scored"], record.data["rows"]["test"]) == (rows, rows, rows)
     assert (found["without_text"], found["without_label"], found["unknown_labels"]) == (2, 0, {})
-    assert (found["accuracy"], *found["accuracy_interval"]) == written.facts.accuracy("test")
+    assert (found["accuracy"], *found["accuracy_interval"]) == written.facts.reached("test")
     (trial,) = record.trials
     # `best` and the report name the members that are exported where other figures are a mean over committees.
     of_size = replace(
