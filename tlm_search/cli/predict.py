@@ -349,7 +349,8 @@ def _print_score(found: Score, file: Path) -> None:
     ]
     said = [
         f"rows      {'; '.join([f'{found.scored:,} of {found.rows:,} in {file} are scored', *lacking])}",
-        f"accuracy  {percent(found.accuracy)} ({interval(*found.accuracy_interval)}), {found.right:,} are right",
+        f"accuracy  {percent(found.accuracy)} (95% interval over texts {interval(*found.accuracy_interval)}), "
+        f"{found.right:,} are right",
         f"macro F1  {found.macro_f1:.3f}",
     ]
     if found.unknown_labels:
