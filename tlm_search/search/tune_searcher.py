@@ -162,6 +162,8 @@ def _broken_environment(text: str) -> Failure | None:
     if "error raised in its creation task" not in text and "failed to import on the worker" not in text:
         return None
     last = text.strip().splitlines()[-1][:300]
+    if last.startswith("ray.exceptions."):  # a node that held what the worker needs died: another attempt may do better
+        return None
     files = re.findall(r'File "([^"]+)", line \d+', text)
     where = f" (in {files[-1]})" if files else ""
     return Failure(f"workers cannot start: {last}{where}", hint=ENVIRONMENT, of_user=True)

@@ -59,6 +59,10 @@ DIED = "The actor died unexpectedly before finishing this task.\n\tclass_name: C
             "its worker was killed because the memory was full",
         ),
         ("", "its worker died"),
+        (
+            "The actor died because of an error raised in its creation task\nray.exceptions.OwnerDiedError: Failed to",
+            "its worker died: ray.exceptions.OwnerDiedError: Failed to",
+        ),
         ("No such thing\nthe last line", "its worker died: the last line"),
     ],
 )
