@@ -14,10 +14,11 @@ from tlm_search.committee.candidates import candidates, configurations
 from tlm_search.committee.effect import committee, effect, gain_of_doubling, singles, slope, steepest
 from tlm_search.committee.metrics import largest_part
 from tlm_search.committee.select import MARGIN, Choice
-from tlm_search.committee.verdict import FAILS, HOLDS
+from tlm_search.committee.verdict import UNSURE, verdict_of
 from tlm_search.report.claims_of_text import overlaps, siblings, specific, weighted
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.families import Families, alone, differing, widest
+from tlm_search.report.faster import WORTH, latency_saved
 from tlm_search.report.tables import baseline_words
 from tlm_search.report.verdicts import LEAST_SEEDS, Row, judged, missing, of_these_models
 from tlm_search.report.words import describe, milliseconds, plural
@@ -29,7 +30,7 @@ HELPS = "Pre-training helps: single members with it minus without"
 GROWS = "More pre-training helps more: single members, per doubling of the text"
 DOES_WORK = f"The best committee does the work of the reference (within {100 * MARGIN:g} points)"
 REACHES = f"Trained anew, the best committee reaches one deep model (within {100 * MARGIN:g} points)"
-FASTER = "The best committee answers faster than one deep model: latency saved"
+FASTER = f"The best committee answers faster than one deep model: latency saved (more than {100 * WORTH:g}%)"
 BEATS_LINEAR = "The best committee is above a linear model of TF-IDF and logistic regression"
 LARGER = "Open: is the largest committee better than one of half its size?"
 SHAPES = "Open: is the best shallow architecture better than the next?"
@@ -39,8 +40,9 @@ def claims(record: StudyRecord, evidence: Evidence, best: Choice | None) -> pd.D
     """Return a row for each claim and open question: `COLUMNS`. ``best`` is the committee of the answer.
 
     ``effect``, ``low`` and ``high`` (its 95% interval) are shares: differences of the ``metric`` on test, for the
-    latency the share saved, which has no interval. A claim holds where the interval lies above 0 (not below -2 points
-    where it says so), does not hold where it lies below, and cannot be told otherwise, or with fewer than three seeds.
+    latency the share saved (see `latency_saved`). A claim holds where the interval lies above 0 (not below -2 points,
+    or above 5%, where it says so), does not hold where it lies below, and cannot be told otherwise, or with fewer than
+    three seeds.
     ``seeds`` counts the members of the side with fewest; it is missing where the rows are about the very models of the
     answer. ``measured_on`` says which configuration it was, or what the study lacks.
 
@@ -55,7 +57,7 @@ def claims(record: StudyRecord, evidence: Evidence, best: Choice | None) -> pd.D
         overlaps([study, *beside]),
         _does_work(study, best),
         _reaches(study, best),
-        _faster(best),
+        _faster(study, best),
         _beats_linear(study, best),
         _larger(study),
         _shapes(study),
@@ -110,23 +112,30 @@ def _reaches(study: Families, best: Choice | None) -> Row:
         return missing(
             REACHES, f"the reference is one model, and it takes {LEAST_SEEDS}: committee_size in its section"
         )
-    votes, deep = study.evidence.votes_of(best.candidate.trial), study.parts(best.reference.trial)
+    chosen = best.candidate
+    # Where the committee was trained once more, those members, which nothing has chosen.
+    trial = study.record.confirmed(chosen.trial.number, chosen.size) or chosen.trial
+    votes, deep = study.evidence.votes_of(trial), study.parts(best.reference.trial)
     if votes is None or deep is None:
         return missing(REACHES, "the members' logits are not at hand")
-    ours = committee(votes.test[: best.candidate.size], votes.test_labels, votes.metric)
+    ours = committee(votes.test[: chosen.size], votes.test_labels, votes.metric)
     found = effect(ours, singles(deep), largest=largest_part(votes.metric, votes.test_labels))
     return judged(REACHES, found, _beside_reference(study, best), margin=MARGIN)
 
 
-def _faster(best: Choice | None) -> Row:
+def _faster(study: Families, best: Choice | None) -> Row:
     if best is None or best.reference is None:
         return missing(FASTER, _nothing_to_compare(best))
     ours, of_one = best.candidate.latency_ms, candidates(best.reference.trial)[0].latency_ms
     if ours is None or not of_one:
         return missing(FASTER, "the latency of the two was not measured")
-    saved = 1 - ours / of_one
-    measured_on = f"{milliseconds(ours)} against {milliseconds(of_one)}, one text on this machine; no interval"
-    return Row(FASTER, saved, None, None, None, HOLDS if saved > 0 else FAILS, measured_on)
+    measured_on = f"{milliseconds(ours)} against {milliseconds(of_one)}, one text on this machine"
+    found = latency_saved(study.record, ours, of_one)
+    if found is None:
+        measured_on += "; no interval, since no committee was measured at three sizes or more"
+        return Row(FASTER, 1 - ours / of_one, None, None, None, UNSURE, measured_on)
+    verdict = verdict_of(found.low - WORTH, found.high - WORTH)
+    return Row(FASTER, found.mean, found.low, found.high, None, verdict, measured_on)
 
 
 def _beats_linear(study: Families, best: Choice | None) -> Row:

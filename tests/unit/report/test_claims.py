@@ -114,7 +114,23 @@ def test_a_committee_against_the_reference(skill, verdict):
     faster = table.loc[room.FASTER]
     assert faster["effect"] == pytest.approx(1 - 0.3 * members / 3.0)
     assert faster["verdict"] == HOLDS
-    assert pd.isna(faster["low"])
+    assert faster["low"] == pytest.approx(faster["effect"])  # these latencies lie on a line
+
+
+@pytest.mark.parametrize(
+    ("of_one", "sizes", "verdict"),
+    [(3.0, 8, HOLDS), (2.45, 8, UNSURE), (2.0, 8, FAILS), (3.0, 2, UNSURE)],
+)
+def test_faster_has_a_margin_and_an_interval(of_one, sizes, verdict):
+    deep = timed(builders.reference(), of_one=of_one)
+    [trial] = at_sizes(4000, members=sizes)
+    scattered = tuple(
+        {**row, "latency_ms": 0.3 * row["size"] * (1.01 if row["size"] % 2 else 0.99)} for row in trial.frontier
+    )
+    trial = replace(trial, frontier=scattered, metrics={**trial.metrics, "latency_ms": scattered[-1]["latency_ms"]})
+    row = verdicts(study(trial, reference=deep), lambda _: 1.4).loc[room.FASTER]
+    assert row["verdict"] == verdict
+    assert bool(row["low"] < row["effect"] < row["high"]) is (sizes == 8)
 
 
 @pytest.mark.parametrize(("skill", "verdict"), [(0.4, HOLDS), (2.6, FAILS)])
