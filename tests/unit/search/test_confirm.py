@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driven import REFERENCE, SEARCH, Bench, Killed, space_of
+from driven import REFERENCE, SEARCH, Bench, Killed, run_without_ray, space_of
+from machines import On
 
 from tlm_search.cli.status import lines_of, summarise
 from tlm_search.committee.candidates import candidates
@@ -18,9 +19,11 @@ from tlm_search.report.evidence import Evidence
 from tlm_search.report.words import percent
 from tlm_search.search.confirm import confirmations, training_seconds
 from tlm_search.search.driver import Driver
+from tlm_search.search.folder import read_study
 from tlm_search.search.job import FRESH_SEED
 from tlm_search.search.record import StudyRecord, record_of
 from tlm_search.space.schema import Space
+from tlm_search.study import Study
 
 MakeBench = Callable[..., Bench]
 WIDE = {**SEARCH, "finetune_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -200,3 +203,18 @@ def test_the_page_and_the_commands_say_both_figures_or_what_the_interval_does_no
     [said] = [sentence for sentence in sentences if "not that this is the best of" in sentence]
     assert "`confirm: 1`" in said
     assert "confirmed" not in "\n".join(lines_of(summarise(unconfirmed, evidence.votes_of)))
+
+
+def test_a_study_in_a_database_and_one_at_a_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: On, url: str
+) -> None:
+    run, space = run_without_ray(tmp_path, monkeypatch), space_of(confirm=1, budget={"trials": 2})
+    in_database = read_study(run(space, storage=f"sqlite:///{tmp_path}/study.db").folder)
+    on("a")
+    run(space, studies=url)
+    on("b")
+    elsewhere = Study.open("test", studies_dir=url)
+    [there], [here] = elsewhere.record.confirmations, in_database.confirmations
+    assert there.result.members == here.result.members
+    assert elsewhere.best(top=1).choices[0].in_search is not None
+    assert not run(space, studies=url).worked
