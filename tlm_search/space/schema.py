@@ -156,8 +156,10 @@ class Space(Section):
     tracking: Annotated[
         tuple[Tracker, ...], BeforeValidator(_texts, json_schema_input_type=Tracker | list[Tracker])
     ] = Field(default=(), description="where finished trials are also logged, one run each")
-    confirm: Annotated[Whole, Field(ge=0, le=1)] | None = Field(
+    confirm: Whole | None = Field(
         default=None,
+        ge=0,
+        le=1,
         description="1: after the search the chosen committee, and a reference of one or two models, are trained once "
         "more with fresh seeds; 0: not; when not given, where that takes at most a tenth of the study",
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from driven import REFERENCE, SEARCH, Bench, Killed, run_without_ray, space_of
 from machines import On
+from pydantic import ValidationError
 
 from tlm_search.cli.status import lines_of, summarise
 from tlm_search.committee.candidates import candidates
@@ -176,6 +177,8 @@ def test_the_answer_has_the_figures_of_the_confirmation(bench: MakeBench) -> Non
 def test_the_key_is_no_part_of_a_studys_identity() -> None:
     plain, asked = space_of(), space_of(confirm=1)
     assert plain.digest == asked.digest
+    with pytest.raises(ValidationError, match="given 2; allowed: a whole number from 0 to 1 or null"):
+        space_of(confirm=2)
     assert Space.from_document({k: v for k, v in plain.to_document().items() if k != "confirm"}) == plain
 
 
