@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from tlm_search.members.store import Store
@@ -74,6 +76,24 @@ def descendants(driver: int) -> Iterator[tuple[int, list[str]]]:
         if parent in family:
             family.add(pid)
             yield pid, command.split("\0")
+
+
+def listening(pids: Iterable[int]) -> set[IPv4Address | IPv6Address]:
+    """Return the addresses on which any of the processes accepts TCP connections."""
+    sockets = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(OSError):
+                sockets.add(str(descriptor.readlink()))
+    found: set[IPv4Address | IPv6Address] = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                words = bytes.fromhex(fields[1].partition(":")[0])
+                address = ip_address(b"".join(words[first : first + 4][::-1] for first in range(0, len(words), 4)))
+                found.add(getattr(address, "ipv4_mapped", None) or address)
+    return found
 
 
 def faults_of(folder: Path, trials: int) -> list[str]:

@@ -8,11 +8,12 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from killing import Process, Start, descendants, finish, kill_child, kill_worker, lines_until, start_command
+from killing import Process, Start, descendants, finish, kill_child, kill_worker, lines_until, listening, start_command
 from nodes import wait_until
 
 from tlm_search.members.store import Store
@@ -177,10 +178,12 @@ def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, sta
 def test_a_killed_worker_costs_no_trial(tmp_path: Path, start: Start) -> None:
     process = start("run", "space.yaml", "--trials", "60")  # enough that it is still at work
     lines_until(process, "[4/60]")
-    commands = [" ".join(command) for _, command in descendants(process.pid)]
+    family = dict(descendants(process.pid))
+    commands = [" ".join(command) for command in family.values()]
     assert any("/raylet" in command for command in commands)
     idle = ("dashboard/dashboard.py", "_private/monitor.py", "_private/log_monitor.py")
     assert not [command for command in commands if any(server in command for server in idle)]
+    assert listening([process.pid, *family]) == {IPv4Address("127.0.0.1")}
     assert kill_worker(process.pid)
     code, _, err = finish(process)
     assert code == 0, err

@@ -87,7 +87,11 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
         finally:
             ray.shutdown()
         return
-    with _folder(announce) as folder, ThreadPoolExecutor(1, thread_name_prefix="start-ray") as pool:
+    with (
+        _token(),
+        _folder(announce) as folder,
+        ThreadPoolExecutor(1, thread_name_prefix="start-ray") as pool,
+    ):
         # "local": never a cluster that someone else has started on this machine.
         start = pool.submit(
             _start,
@@ -170,24 +174,59 @@ def _folder(announce: Announce) -> Iterator[Path]:
 
 
 def _start(address: str, **options: Any) -> None:
-    """Start Ray without three processes of its head: `ray.init` waits for them, and nobody here asks them anything.
+    """Start Ray for this machine alone: on the loopback, and without three processes of its head.
 
-    They are the dashboard's server, which runs even without a dashboard, the autoscaler, and the process that sends the
-    logs of workers to the driver. Each imports Python's half of Ray, which takes a second of a processor. Their names
-    are Ray's own and may change; then Ray starts as it likes. Whoever starts Ray later in this process gets all of it.
+    Ray's processes run whatever they are sent, and would listen on all interfaces. Ray itself stays on the loopback
+    where it makes no clusters of several machines, as on macOS.
+
+    The three are the dashboard's server, which runs even without a dashboard, the autoscaler, and the process that
+    sends the logs of workers to the driver. `ray.init` waits for them, and nobody here asks them anything. Each imports
+    Python's half of Ray, which takes a second of a processor.
+
+    All these names are Ray's own and may change; then Ray starts as it likes. Whoever starts Ray later in this process
+    gets all of it.
     """
     with ExitStack() as changed:
+
+        def change(owner: object, name: str, value: object) -> None:
+            if hasattr(owner, name):
+                changed.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, value)
+
         with suppress(ImportError):
+            from ray._private import ray_constants
             from ray._private.node import Node
 
+            change(ray_constants, "ENABLE_RAY_CLUSTER", False)
             for server in ("start_api_server", "start_monitor", "start_log_monitor"):
-                if hasattr(Node, server):
-                    changed.callback(setattr, Node, server, getattr(Node, server))
-                    setattr(Node, server, lambda node, **options: None)
+                change(Node, server, lambda node, **options: None)
         there: Any = ray.init(address, **options)
         if "_temp_dir" in options:
             with suppress(OSError, KeyError, TypeError):
                 claim(Path(there.address_info["session_dir"]))
+
+
+@contextmanager
+def _token() -> Iterator[None]:
+    """Let Ray's processes obey only who knows the token in ~/.ray, which Ray makes where there is none.
+
+    Ray does so by itself from 2.59 on. RAY_AUTH_MODE, where it is set, decides.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        yield
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    _read_settings()
+    try:
+        yield
+    finally:  # or the next cluster that this process joins would be sent it
+        os.environ.pop("RAY_AUTH_MODE", None)
+        _read_settings()
+
+
+def _read_settings() -> None:
+    """Let Ray read its variables again, which it does once."""
+    ray._raylet.Config.initialize("")
 
 
 def machines() -> list[Machine]:

@@ -22,6 +22,7 @@ from tlm_search.members.plan import DataSizes
 from tlm_search.members.shared_store import open_store
 from tlm_search.members.store import Store
 from tlm_search.members.train import trainer_named
+from tlm_search.passwords import masked
 from tlm_search.remote.heartbeat import repeated
 from tlm_search.remote.mount import remote_at, shown, studies_folder
 from tlm_search.search.activity import EVERY_SECONDS, activities, forget
@@ -45,7 +46,7 @@ from tlm_search.search.outlook import Outlook, costs_of
 from tlm_search.search.prior import import_trials
 from tlm_search.search.progress import Progress
 from tlm_search.search.record import record_of
-from tlm_search.search.replica import Sender, pull
+from tlm_search.search.replica import FACTS, Sender, pull
 from tlm_search.search.resume import close_running, driver_lock
 from tlm_search.search.shares import Shares
 from tlm_search.search.sharing import register
@@ -103,7 +104,10 @@ def run_study(
     if fresh:
         require_study(folder)
     register(store_root(studies_dir))
-    storage = storage_url(folder, storage)
+    named, storage = storage, storage_url(folder, storage)
+    if storage is not None and named is None and is_study(folder):
+        # The folder may be somebody else's, and what it names is written to.
+        announce(f"the study is kept in {masked(storage)}, which its {FACTS} names")
     begun = open_study(folder, storage, name=study_name(folder)) if is_study(folder) and not fresh else None
     if begun is not None:
         check_same_space(begun, space)

@@ -1,3 +1,4 @@
+import os
 import sys
 import sysconfig
 from contextlib import nullcontext
@@ -85,6 +86,7 @@ def test_the_path_of_workers_is_what_ray_is_told(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_ray_is_left_as_it_was_for_whoever_starts_it_next(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    from ray._private import ray_constants, services
     from ray._private.node import Node
 
     from tlm_search.search import cluster as room
@@ -92,9 +94,11 @@ def test_ray_is_left_as_it_was_for_whoever_starts_it_next(monkeypatch: pytest.Mo
     names = ("start_api_server", "start_monitor", "start_log_monitor")
     before = {name: getattr(Node, name) for name in names}
     during = {}
+    clusters = ray_constants.ENABLE_RAY_CLUSTER
 
     def init(address: str, **options: object) -> None:
         during.update({name: getattr(Node, name) for name in names})
+        assert services.get_node_ip_address() == "127.0.0.1"
         if fails:
             raise RuntimeError(address)
 
@@ -103,3 +107,23 @@ def test_ray_is_left_as_it_was_for_whoever_starts_it_next(monkeypatch: pytest.Mo
         room._start("local", num_cpus=1)
     assert not [name for name in names if during[name] is before[name]]
     assert {name: getattr(Node, name) for name in names} == before
+    assert clusters == ray_constants.ENABLE_RAY_CLUSTER
+
+
+@pytest.mark.parametrize("mode", [None, "disabled"])
+def test_ray_asks_for_a_token_unless_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch, mode: str | None) -> None:
+    from ray._raylet import AuthenticationMode, get_authentication_mode
+
+    from tlm_search.search import cluster as room
+
+    seen = []
+    monkeypatch.setattr(room.ray, "init", lambda *arguments, **options: seen.append(get_authentication_mode()))
+    monkeypatch.setattr(room.ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    with room.cluster(None, print) as there:
+        there()
+    assert seen == [AuthenticationMode.TOKEN if mode is None else AuthenticationMode.DISABLED]
+    assert os.environ.get("RAY_AUTH_MODE") == mode
+    assert get_authentication_mode() == AuthenticationMode.DISABLED

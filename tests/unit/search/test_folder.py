@@ -199,6 +199,16 @@ def test_a_relative_database_stays_in_its_folder_whatever_its_name(
     assert {path.name for path in tmp_path.iterdir()} == {name, "studies"}
 
 
+def test_a_run_says_which_database_the_folder_names(tmp_path: Path, run: Callable[..., session.Session]) -> None:
+    """A folder that somebody else made can name any."""
+    lines: list[str] = []
+    url = f"sqlite:///{tmp_path}/study.db"
+    run(space(), storage=url, announce=lines.append)
+    assert not [line for line in lines if "study.json" in line]
+    assert not run(space(), announce=lines.append).worked
+    assert f"the study is kept in {url}, which its study.json names" in lines
+
+
 def test_reading_makes_no_database_and_says_where_it_looked(
     tmp_path: Path, run: Callable[..., session.Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
