@@ -24,6 +24,7 @@ def serve(
         import uvicorn
 
         from tlm_search.serving.app import app_of
+        from tlm_search.serving.connections import BoundedConnection
     except ImportError as error:
         raise UserError(
             f"serve needs a package that is not installed: {error.name}", hint="pip install 'tlm-search[serve]'"
@@ -37,7 +38,7 @@ def serve(
     committee.check()
     listener = _listener(host, port)
     app = app_of(committee, name=folder.resolve().name)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(app, http=BoundedConnection, log_level="warning", timeout_graceful_shutdown=5)
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {folder} at http://{shown}:{listener.getsockname()[1]} (Ctrl-C ends)", file=sys.stderr, flush=True)
     with listener:

@@ -19,7 +19,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
 from tlm_search.data.pairs import Pair, TextOrPair
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 4 * 2**20  # of a body
+MOST_HELD = 32 * 2**20  # bytes of the bodies of all requests that have no answer yet
+BODY_SECONDS = 60.0  # in which a body has to arrive
 MOST_TEXTS = 256  # of a request, and of a batch
 MOST_WAITING = 4096  # texts that wait for their turn
 MOST_CHARACTERS = 64 * 2**20  # of them all: long ones may not fill the memory before they are that many
@@ -51,25 +54,34 @@ class Classifier(Protocol):
     def answers(self, texts: Sequence[TextOrPair]) -> Answers: ...  # noqa: D102
 
 
-class Texts(BaseModel):
+class _Sent(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_other_keys(cls, given: Any) -> Any:
+        """Refuse other keys once and unnamed: a body can hold 350,000 of them, or one of megabytes."""
+        if isinstance(given, dict) and not given.keys() <= cls.model_fields.keys():
+            raise PydanticCustomError("other_keys", f"Other keys than {', '.join(cls.model_fields)} are not permitted")
+        return given
+
+
+class Texts(_Sent):
     """Texts to classify."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     texts: Annotated[list[str], Field(max_length=MOST_TEXTS, examples=[["a text", "another text"]])]
 
 
-class TextPair(BaseModel):
+class TextPair(_Sent):
     """Two texts that are judged together; their order counts."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     text: Annotated[str, Field(examples=["a text"])]
     text_pair: Annotated[str, Field(examples=["another text"])]
 
 
-class TextPairs(BaseModel):
+class TextPairs(_Sent):
     """Pairs of texts to classify."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     texts: Annotated[list[TextPair], Field(max_length=MOST_TEXTS)]
 
 
@@ -99,9 +111,13 @@ class Predictions(BaseModel):
 
 
 class Health(BaseModel):
-    """The server answers, and this is what it serves."""
+    """What is served, and whether it answers: ``status`` is ``ok`` or ``failed``.
+
+    ``failed_batches`` counts the batches of texts since the start that the committee could not answer.
+    """
 
     status: str
+    failed_batches: int
     model: str
     members: int
     labels: list[str]
@@ -117,12 +133,13 @@ class Problem(BaseModel):
 
 _NO_ANSWER: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The body cannot be read."},
+    408: {"model": Problem, "description": "The body does not arrive."},
     413: {"model": Problem, "description": "The body is too long."},
     422: {"model": Problem, "description": "The body is not what is asked for."},
     500: {"model": Problem, "description": "The committee failed."},
     503: {
         "model": Problem,
-        "description": "Too many texts are waiting; the header Retry-After says when to try again.",
+        "description": "Too much is waiting; the header Retry-After says when to try again.",
     },
 }
 
@@ -153,7 +170,7 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
         docs_url=None,  # FastAPI's own pages load their scripts from the network
         redoc_url=None,
     )
-    app.add_middleware(BodyLimit, most_bytes=MOST_BYTES)
+    app.add_middleware(BodyLimit, most_bytes=MOST_BYTES, most_held=MOST_HELD, seconds=BODY_SECONDS)
     app.add_middleware(_Counted, metrics=metrics)
 
     @app.exception_handler(RequestValidationError)
@@ -190,11 +207,14 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
             """Classify texts; those longer than the committee reads are cut, empty ones are answered too."""
             return await answered(given.texts)
 
-    @app.get("/health")
-    async def health() -> Health:
-        """Say that the server answers, and what it serves."""
+    @app.get("/health", responses={503: {"model": Health, "description": "The server answers no texts any more."}})
+    async def health(response: Response) -> Health:
+        """Say whether the server answers, and what it serves."""
+        if batcher.ended:
+            response.status_code = 503
         return Health(
-            status="ok",
+            status="failed" if batcher.ended else "ok",
+            failed_batches=batcher.failed,
             model=name,
             members=committee.size,
             labels=list(committee.labels),

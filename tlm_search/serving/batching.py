@@ -23,6 +23,9 @@ class Answers(Protocol):
     def disagreement(self) -> NDArray[np.float32]: ...  # noqa: D102
 
 
+_ENDED = "nobody answers any more"
+
+
 class BusyError(Exception):
     """More texts are waiting than the server takes."""
 
@@ -38,7 +41,8 @@ class Batcher:
     """Answers requests in the order of their arrival, at most ``most_texts`` texts at once.
 
     ``answer`` runs in one thread of its own, so that the server goes on listening. ``most_waiting`` texts of
-    ``most_characters`` in all may wait; ``observe`` is told the number of texts of each batch.
+    ``most_characters`` in all may wait; ``observe`` is told the number of texts of each batch. ``failed`` counts the
+    batches without an answer; once ``ended``, none will be answered.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class Batcher:
         self._most_characters = most_characters
         self._observe = observe
         self._waiting: list[_Waiting] = []
+        self.failed = 0
+        self.ended = False
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="committee")
 
@@ -69,7 +75,10 @@ class Batcher:
 
         Raises:
             BusyError: too many texts are waiting.
+            RuntimeError: nobody answers any more.
         """
+        if self.ended:
+            raise RuntimeError(_ENDED)
         characters = sum(map(characters_of, texts))
         held = sum(request.characters for request in self._waiting)
         if self.waiting + len(texts) > self._most_waiting or held + characters > self._most_characters:
@@ -86,18 +95,26 @@ class Batcher:
             while True:
                 await self._arrived.wait()
                 batch = self._next()
-                texts = [text for request in batch for text in request.texts]
-                self._observe(len(texts))
                 try:
-                    answers = await loop.run_in_executor(self._thread, self._answer, texts)
+                    texts = [text for request in batch for text in request.texts]
+                    self._observe(len(texts))
+                    _hand_out(batch, await loop.run_in_executor(self._thread, self._attempt, texts))
                 except Exception as error:
-                    for request in batch:
-                        if not request.answer.done():
-                            request.answer.set_exception(error)
-                else:
-                    _hand_out(batch, answers)
+                    self.failed += 1
+                    _fail(batch, error)
         finally:
+            self.ended = True
+            _fail(self._waiting, RuntimeError(_ENDED))
             self._thread.shutdown(wait=False)
+
+    def _attempt(self, texts: Sequence[TextOrPair]) -> Answers:
+        try:
+            return self._answer(texts)
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                raise
+            # Such as a panic of the tokenizer: it would end the loop, and a future takes no StopIteration.
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _next(self) -> list[_Waiting]:
         """Take the requests of the next batch; the first is taken however large it is."""
@@ -112,6 +129,12 @@ class Batcher:
         if not self._waiting:
             self._arrived.clear()
         return batch
+
+
+def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
+    for request in batch:
+        if not request.answer.done():
+            request.answer.set_exception(error)
 
 
 def _hand_out(batch: Sequence[_Waiting], answers: Answers) -> None:

@@ -1,7 +1,8 @@
-"""A bound on what a client may send, kept while the body arrives and not after it."""
+"""Bounds on what clients may send, kept while the bodies arrive and not after it."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -15,48 +16,95 @@ _READ_AND_DROPPED = 64 * 2**20  # bytes: a client that still sends when it is re
 class BodyLimit:
     """ASGI middleware that answers 413 to a body of more than ``most_bytes``, announced or not.
 
-    What is too long is read to its end without being kept, so that the client learns why it was refused; only from one
-    that sends without end the server turns away.
+    The bodies of all requests that have no answer yet hold at most ``most_held`` bytes: one that does not fit is
+    answered 503, and one that has not arrived after ``seconds`` 408. What is refused for its length is read to its end
+    without being kept, so that the client learns why; only from one that sends without end the server turns away.
     """
 
-    def __init__(self, app: ASGIApp, *, most_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, most_bytes: int, most_held: int, seconds: float) -> None:
         self._app = app
         self._most = most_bytes
+        self._most_held = most_held
+        self._seconds = seconds
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its whole body, or refuse it as soon as it is too long."""
+        """Pass the request on with its whole body, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        body = _Body(self._most)
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > _READ_AND_DROPPED:
-            await self._refuse(send)
+            await _refuse(send, *body.too_long)
             return
-        body, received, more = bytearray(), 0, True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":  # the client is gone
+        try:
+            if not await self._read(body, receive):
                 return
-            part = message.get("body", b"")
-            received += len(part)
-            if received > self._most:
-                body.clear()
-            else:
-                body += part
-            more = message.get("more_body", False) and received <= _READ_AND_DROPPED
-        if received > self._most:
-            await self._refuse(send)
-            return
-        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+            if body.refusal is not None:
+                await _refuse(send, *body.refusal)
+                return
+            whole: list[Message] = [{"type": "http.request", "body": body.taken(), "more_body": False}]
 
-        async def again() -> Message:
-            return whole.pop() if whole else await receive()
+            async def again() -> Message:
+                return whole.pop() if whole else await receive()
 
-        await self._app(scope, again, send)
+            await self._app(scope, again, send)
+        finally:
+            self._held -= body.held
 
-    async def _refuse(self, send: Send) -> None:
-        body = json.dumps({"error": f"the body is longer than {self._most:,} bytes"}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        # What may still be on its way is not read: the connection ends here.
-        await send({"type": "http.response.start", "status": 413, "headers": [*headers, (b"connection", b"close")]})
-        await send({"type": "http.response.body", "body": body})
+    async def _read(self, body: _Body, receive: Receive) -> bool:
+        """Read the body, or why it is refused; return whether the client is still there."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return False
+                    self._held -= body.held
+                    body.add(message.get("body", b""), room=self._most_held - self._held)
+                    self._held += body.held
+                    more = message.get("more_body", False) and body.received <= _READ_AND_DROPPED
+        except TimeoutError:
+            body.refusal = (408, f"the body did not arrive within {self._seconds:g} seconds")
+        return True
+
+
+class _Body:
+    """A body as it arrives, until it is refused."""
+
+    def __init__(self, most: int) -> None:
+        self.too_long = (413, f"the body is longer than {most:,} bytes")
+        self.refusal: tuple[int, str] | None = None
+        self.received = self.held = 0
+        self._most = most
+        self._content = bytearray()
+
+    def add(self, part: bytes, *, room: int) -> None:
+        self.received += len(part)
+        if self.received > self._most:
+            self.refusal = self.too_long
+        elif self.refusal is None and self.held + len(part) > room:
+            self.refusal = (503, "the server holds too many bodies")
+        if self.refusal is None:
+            self._content += part
+            self.held += len(part)
+        else:
+            self._content.clear()
+            self.held = 0
+
+    def taken(self) -> bytes:
+        """Return the whole body; it is held once, by whoever takes it."""
+        content, self._content = bytes(self._content), bytearray()
+        return content
+
+
+async def _refuse(send: Send, status: int, reason: str) -> None:
+    body = json.dumps({"error": reason}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 503:
+        headers.append((b"retry-after", b"1"))
+    # What may still be on its way is not read: the connection ends here.
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": body})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tlm_search.serving.app import MOST_BYTES, app_of
+from tlm_search.serving.batching import Batcher
 
 
 def answer(texts):
@@ -23,7 +24,7 @@ def app():
     return made_up()
 
 
-def made_up(*, pairs=False):
+def made_up(*, pairs=False, answer=answer):
     return app_of(SimpleNamespace(labels=("a", "b"), size=1, length=8, pairs=pairs, answers=answer), name="made-up")
 
 
@@ -47,7 +48,7 @@ def ask(app, *requests):
         }  # fmt: skip
         try:
             await app(scope, receive, send)
-        except RuntimeError as error:
+        except Exception as error:
             raised = error
         kind = dict(sent[0]["headers"])[b"content-type"].decode()
         return sent[0]["status"], kind, b"".join(part.get("body", b"") for part in sent[1:]), raised
@@ -76,6 +77,50 @@ def test_a_committee_that_fails_is_json_and_counted_and_told_to_the_log(app):
     assert b"tlm_predict_seconds_count 2.0" in metrics[2]
 
 
+class Panic(BaseException):
+    """As pyo3 raises where Rust panics."""
+
+
+@pytest.mark.parametrize("error", [Panic, KeyboardInterrupt, SystemExit, StopIteration, asyncio.CancelledError])
+def test_a_committee_that_panics_answers_500_and_goes_on(error):
+    def panic(texts):
+        if "panic" in texts:
+            raise error("no entry found for key")
+        return answer(texts)
+
+    app = made_up(answer=panic)
+    failed, again, health = ask(app, predict("panic"), predict("a text"), ("GET", "/health", b""))
+    assert (failed[0], list(json.loads(failed[2])), again[0]) == (500, ["error"], 200)
+    assert f"{error.__name__}: no entry found for key" in str(failed[3])
+    assert (health[0], json.loads(health[2])["status"], json.loads(health[2])["failed_batches"]) == (200, "ok", 1)
+
+
+def test_answers_that_do_not_fit_the_texts_are_a_failure_too():
+    app = made_up(answer=lambda texts: SimpleNamespace(probabilities=None, disagreement=None))
+    failed, health = ask(app, predict("a text"), ("GET", "/health", b""))
+    assert (failed[0], health[0], json.loads(health[2])["failed_batches"]) == (500, 200, 1)
+
+
+def test_health_knows_that_nobody_answers_any_more(monkeypatch):
+    """Whatever ends the worker, nobody waits for it."""
+
+    def end(self):
+        raise MemoryError
+
+    monkeypatch.setattr(Batcher, "_next", end)
+    waited, later, health = ask(made_up(), predict("a text"), predict("a text"), ("GET", "/health", b""))
+    assert (waited[0], later[0], health[0], json.loads(health[2])["status"]) == (500, 500, 503, "failed")
+
+
+def test_a_refusal_does_not_echo_what_was_sent(app):
+    for body in ({"k" * 2**20: 1}, {f"key {i}": 1 for i in range(1000)}, {"texts": [{"k" * 2**20: 1}]}):
+        for served in (app, made_up(pairs=True)):
+            ((status, _, reply, _),) = ask(served, post(body))
+            assert status == 422
+            assert len(reply) < 500
+            assert b"kkk" not in reply
+
+
 def test_what_is_refused_before_it_is_read_counts_for_its_path(app):
     long = b" " * (MOST_BYTES + 1)
     requests = [("POST", "/predict", long), ("POST", "/made-up", long), ("GET", "/predict", b""), METRICS]
@@ -95,7 +140,7 @@ def test_the_description_is_of_what_is_sent(app):
     *replies, (_, _, document, _), (_, kind, _, _) = ask(app, *requests, ("GET", "/openapi.json", b""), METRICS)
     described = json.loads(document)
     responses = described["paths"]["/predict"]["post"]["responses"]
-    assert set(responses) == {"200", "503", *(str(reply[0]) for reply in replies)}
+    assert set(responses) == {"200", "408", "503", *(str(reply[0]) for reply in replies)}
     error = described["components"]["schemas"]["Problem"]
     assert {name: field["type"] for name, field in error["properties"].items()} == {"error": "string"}
     for status, _, body, _ in replies:
@@ -135,7 +180,7 @@ def test_one_pair_or_several_are_answered_by_a_committee_of_pairs():
         ({"texts": ["a text"]}, "texts.0: Input should be a valid dictionary"),
         ({"text": "a text"}, "text_pair: Field required"),
         ({"text": "a text", "text_pair": 1}, "text_pair: Input should be a valid string"),
-        ({"texts": [{**PAIR, "more": 1}]}, "texts.0.more: Extra inputs are not permitted"),
+        ({"texts": [{**PAIR, "more": 1}]}, "texts.0: Other keys than text, text_pair are not permitted"),
         ({"texts": [PAIR] * 257}, "at most 256 items"),
         ([PAIR], "Input should be a valid dictionary"),
         ("a text", "Input should be a valid dictionary"),

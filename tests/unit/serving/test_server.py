@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -32,8 +33,7 @@ def folder(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serving(folder):
-    program = "from tlm_search.cli.main import main; main()"
+def serving(folder, program="from tlm_search.cli.main import main; main()"):
     command = [sys.executable, "-c", program, "serve", str(folder), "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
@@ -98,7 +98,8 @@ def test_requests_that_come_together_get_their_own_answers(url, folder):
         ({"texts": "one text"}, 422, "texts: Input should be a valid list"),
         ({"texts": [1]}, 422, "texts.0: Input should be a valid string"),
         ({"texts": [None]}, 422, "texts.0"),
-        ({"text": ["a"]}, 422, "texts: Field required"),
+        ({}, 422, "texts: Field required"),
+        ({"text": ["a"]}, 422, "Other keys than texts are not permitted"),
         ({"texts": ["a"] * 257}, 422, "at most 256 items"),
         ([], 422, "Input should be"),
         (b"no json", 422, "JSON"),
@@ -138,6 +139,28 @@ def test_other_paths_metrics_and_the_page(url):
     page = get(url, "/docs")
     assert "<title>tlm-search serve</title>" in page
     assert "//" not in page.split("<script>")[0]  # nothing comes from elsewhere
+
+
+def test_clients_that_only_connect_do_not_keep_others_out(folder):
+    """Few descriptors and little patience, so that the test needs little of them."""
+    program = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+from tlm_search.serving import connections
+connections.HEAD_SECONDS = 2
+from tlm_search.cli.main import main; main()
+"""
+    with serving(folder, program) as (_, url), contextlib.ExitStack() as opened:
+        place = urlsplit(url)
+        silent = [opened.enter_context(socket.create_connection((place.hostname, place.port))) for _ in range(150)]
+        for client in silent[:50]:
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n")  # a head without an end
+        answer = silent[-1].recv(1000)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 1" in answer
+        assert answer.endswith(b'{"error": "too many connections are open"}')
+        assert silent[0].recv(1000) == b""  # it has waited long enough
+        assert healthy(url)
 
 
 def test_ctrl_c_ends_it(folder):
