@@ -133,7 +133,7 @@ def test_an_entry_with_such_a_file_is_damaged(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_manifest_with_such_a_name_is_damage(name: str, tmp_path: Path) -> None:
-    files = dict.fromkeys(("config.json", "labels.json", "model.safetensors", "check.json"), b"{}")
+    files = dict.fromkeys(("config.json", "labels.json", "model.safetensors", "check.json", "tokenizer.json"), b"{}")
     for file, data in files.items():
         (tmp_path / file).write_bytes(data)
     facts: dict[str, Any] = {f: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for f, d in files.items()}

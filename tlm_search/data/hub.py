@@ -79,7 +79,9 @@ def load_hub_tokenizer(name: str) -> Any:
 
         try:
             place = str(Path(name).expanduser()) if is_local else name
-            return AutoTokenizer.from_pretrained(place, use_fast=True, local_files_only=not reachable)
+            # Never code that comes with it; not given, transformers asks whether to run it.
+            options = {"use_fast": True, "local_files_only": not reachable, "trust_remote_code": False}
+            return AutoTokenizer.from_pretrained(place, **options)
         except (OSError, ValueError, KeyError, ImportError) as error:
             if not is_local and not reachable:
                 raise _missing("tokenizer", name) from error

@@ -13,29 +13,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tlm_search.committee.calibration import UNCALIBRATED, Calibration
 from tlm_search.data.columns import valid_unicode
 from tlm_search.data.markers import Markers
 from tlm_search.data.pairs import Line, Pair, TextOrPair
-from tlm_search.data.tokenizer import encode, encode_lines, encode_pairs, open_tokenizer
+from tlm_search.data.tokenizer import encode, encode_lines, encode_pairs, open_tokenizer, vocabulary_size
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
-from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, damaged, read_json, verified
+from tlm_search.export.fit import LINEAR, architecture_of, require_fit
+from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, as_damage, read_json, verified
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.batching import batches, rows
 from tlm_search.model.hf import from_transformers
 from tlm_search.model.inference import calibrated, is_lookup_worth, member_logits, split, with_lookup
-from tlm_search.model.linear import LinearWeights, linear_logits, share_of
+from tlm_search.model.linear import LinearWeights, linear_logits, require_values, share_of
 from tlm_search.model.weights import Weights
 from tlm_search.space.sections import ContextSection
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-LINEAR = "linear."  # begins the names of the linear model's tensors
 STACKED_TOKENS = 512  # up to here all members in one pass are faster than one after the other
 TOLERANCE = 1e-3  # between machines; on one machine the answers agree to 1e-6
 
@@ -87,17 +86,14 @@ class Committee:
         """
         folder = Path(folder)
         config = verified(folder)
-        try:
+        with as_damage(folder, "the tokenizer cannot be read"):
             tokenizer = open_tokenizer(folder)
-        except Exception as error:  # what tokenizers raises has no class of its own
-            raise damaged(folder, f"the tokenizer cannot be read: {error}") from error
-        try:
-            weights = load_file(folder / MODEL)
-            return cls.of(
-                config, weights, tokenizer, labels=read_json(folder, LABELS), expected=read_json(folder, CHECK)
-            )
-        except (KeyError, ValueError, TypeError, OSError, SafetensorError) as error:
-            raise damaged(folder, f"{CONFIG} and {MODEL} do not fit: {error}") from error
+        labels, expected = read_json(folder, LABELS), read_json(folder, CHECK)
+        with as_damage(folder, f"{CONFIG} and {MODEL} do not fit"):
+            committee = cls.of(config, load_file(folder / MODEL), tokenizer, labels=labels, expected=expected)
+        with as_damage(folder, "the tokenizer does not fit the members"):
+            committee.try_tokenizer()
+        return committee
 
     @classmethod
     def of(
@@ -114,20 +110,18 @@ class Committee:
         Raises:
             KeyError, TypeError, ValueError: they do not fit each other.
         """
-        architecture = architecture_of(config["architecture"])
+        if not isinstance(labels, list | tuple):
+            raise TypeError(f"{LABELS} holds no list")
+        require_fit(config, {name: tuple(value.shape) for name, value in weights.items()}, labels=len(labels))
         weights, linear = without_linear(weights)
-        shapes = {} if linear is None else {name: list(value.shape) for name, value in linear.items()}
-        if shapes != {name: list(shape) for name, shape in (config.get("linear") or {}).items()}:
-            raise ValueError(f"a linear model with tensors of {shapes or 'nothing'}")
-        if linear is not None and linear["coefficients"].shape[1] != len(labels):
-            raise ValueError(f"a linear model of {linear['coefficients'].shape[1]} labels, not {len(labels)}")
-        found = tuple(weights["classifier.weight"].shape)
-        if found != (len(config["members"]), len(labels), architecture.width):
-            raise ValueError(f"output layers of {found}, not {(len(config['members']), len(labels))}")
+        if not all(value.is_floating_point() for value in weights.values()):
+            raise TypeError("weights that are no floating-point numbers")
+        if linear is not None:
+            require_values(linear)
         markers = markers_of(config)
         return cls(
             weights=weights,
-            architecture=architecture,
+            architecture=architecture_of(config["architecture"]),
             pooling=str(config["pooling"]),
             labels=tuple(map(str, labels)),
             length=int(config["length"]),
@@ -255,7 +249,7 @@ class Committee:
         try:
             expected = np.asarray(self.expected["probabilities"], np.float32)
             difference = float(np.abs(self.probabilities(self.expected["texts"]) - expected).max())
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # a file that somebody else may have made
             raise ExportError(f"{CHECK} does not fit the committee: {error}", hint="export it again") from error
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -263,6 +257,15 @@ class Committee:
                 hint="compare the versions of torch and tokenizers with those in README.md",
             )
         return difference
+
+    def try_tokenizer(self) -> None:
+        """Tokenise words of all kinds; raises ValueError, or what the tokenizer does, where members cannot read it."""
+        words = ["", "a", "\U0010fffd", "a \u2603 " * self.length]
+        lengths = self.tokens([Pair(word, word) for word in words] if self.pairs else words).lengths()
+        if lengths.min() < 1 or lengths.max() > self.length:
+            raise ValueError(f"it makes {lengths.min()} to {lengths.max()} tokens of a text, not 1 to {self.length}")
+        if vocabulary_size(self.tokenizer) > self.architecture.vocabulary:
+            raise ValueError(f"it has ids beyond the {self.architecture.vocabulary} of the members")
 
     @cached_property
     def _singles(self) -> list[Weights]:
@@ -285,12 +288,6 @@ def _rounded(probabilities: torch.Tensor) -> torch.Tensor:
 
 def _is_pair(text: object) -> bool:
     return isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
-
-
-def architecture_of(document: Mapping[str, Any]) -> Architecture:
-    """Rebuild a shape from its document."""
-    tokens, across = document["kernel"]
-    return Architecture(**{**document, "kernel": (int(tokens), int(across))})
 
 
 def without_linear(weights: Mapping[str, torch.Tensor]) -> tuple[Weights, LinearWeights | None]:

@@ -28,7 +28,20 @@ from tlm_search.files import beside, inside, is_plain, put, unwritable
 
 FORMAT = 2
 CONFIG, LABELS, MODEL, CHECK = "config.json", "labels.json", "model.safetensors", "check.json"
-CARD, MANIFEST = "README.md", "manifest.json"
+CARD, MANIFEST, TOKENIZER = "README.md", "manifest.json", "tokenizer.json"
+# What some loader may read. Other files, such as a licence or notes, its owner may add.
+_LOADABLE = (
+    "*.json",
+    "*.safetensors",
+    "*.bin",
+    "*.pt",
+    "*.onnx",
+    "*.py",
+    "*.jinja",
+    "*.model",
+    "vocab.txt",
+    "merges.txt",
+)
 ONNX, ONNX_INT8 = "model.onnx", "model.int8.onnx"
 MODEL_TYPE = "tlm-search-committee"
 _EXPORT_AGAIN = "export it again: tlm-search export STUDY --out DIR"
@@ -107,9 +120,9 @@ def verified(folder: Path) -> Mapping[str, Any]:
         )
     try:
         files = {str(name): (str(fact["sha256"]), int(fact["bytes"])) for name, fact in manifest["files"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise damaged(folder, f"{MANIFEST} does not list its files") from error
-    for name in (CONFIG, LABELS, MODEL, CHECK):
+    for name in (CONFIG, LABELS, MODEL, CHECK, TOKENIZER, *_loadable(folder)):
         if name not in files:
             raise damaged(folder, f"{MANIFEST} does not name {name}")
     for name, (sha256, size) in files.items():
@@ -130,6 +143,17 @@ def read_json(folder: Path, name: str) -> Any:
         return json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(folder, f"{name} is not readable") from error
+
+
+@contextmanager
+def as_damage(folder: Path, reason: str) -> Iterator[None]:
+    """Say as an ExportError what is raised where an export is read: its folder may be made to break its reader."""
+    try:
+        yield
+    except (ExportError, KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # a panic of the tokenizer is no Exception
+        raise damaged(folder, f"{reason}: {error}") from error
 
 
 def damaged(folder: Path, reason: str) -> ExportError:
@@ -155,6 +179,15 @@ def _manifest(folder: Path) -> dict[str, dict[str, object]]:
     return {
         file.relative_to(folder).as_posix(): {"sha256": _sha256(file), "bytes": file.stat().st_size} for file in files
     }
+
+
+def _loadable(folder: Path) -> Iterator[str]:
+    """Yield the files that some loader may read, such as settings of a tokenizer; hidden ones are the hub's own."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        loadable = any(name.match(pattern) for pattern in _LOADABLE) and not name.parts[0].startswith(".")
+        if loadable and path.is_file() and str(name) != MANIFEST:
+            yield name.as_posix()
 
 
 def _verify(folder: Path, name: str, sha256: str, size: int) -> None:

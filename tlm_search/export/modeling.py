@@ -20,17 +20,10 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from tlm_search.data.pairs import TextOrPair
 from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.errors import ExportError
-from tlm_search.export.committee import (
-    LINEAR,
-    Answers,
-    Committee,
-    architecture_of,
-    calibration_of,
-    markers_of,
-    without_linear,
-)
+from tlm_search.export.committee import Answers, Committee, calibration_of, markers_of, without_linear
 from tlm_search.export.configuration import CommitteeConfig
-from tlm_search.export.folder import CHECK, MANIFEST, verified
+from tlm_search.export.fit import LINEAR, architecture_of, require_fit, shapes_in
+from tlm_search.export.folder import CHECK, CONFIG, MANIFEST, MODEL, as_damage, read_json, verified
 from tlm_search.model.convolution import STATISTICS
 from tlm_search.model.inference import calibrated, member_logits, vote
 from tlm_search.model.linear import empty, linear_logits, mixture, share_of
@@ -84,7 +77,9 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         folder = _local(pretrained_model_name_or_path, options)
         if (folder / MANIFEST).exists() or (folder / CHECK).exists():
             verified(folder)
-        model = super().from_pretrained(folder, *arguments, **options)
+        if (folder / MODEL).is_file():  # else it is in several, which save_pretrained wrote
+            _require_fit(folder)
+        model = super().from_pretrained(folder, *arguments, **{**options, "trust_remote_code": False})
         if (folder / "tokenizer.json").is_file():
             model.tokenizer = open_tokenizer(folder)
         return model
@@ -179,6 +174,15 @@ def _fresh(config: CommitteeConfig) -> Weights:
     linear = {} if config.linear is None else empty(config.linear)
     members = {name: value for name, value in {**encoder, **classifier}.items() if not name.startswith("mlm.")}
     return members | {f"{LINEAR}{name}": value for name, value in linear.items()}
+
+
+def _require_fit(folder: Path) -> None:
+    """Raise ExportError where the configuration is not of the tensors: memory is taken for what it says."""
+    config = read_json(folder, CONFIG)
+    with as_damage(folder, f"{CONFIG} and {MODEL} do not fit"):
+        labels = [config["id2label"][str(index)] for index in range(len(config["id2label"]))]
+        require_fit(config, shapes_in(folder / MODEL), labels=len(labels))
+        markers_of(config)
 
 
 def _local(name: Any, options: Mapping[str, Any]) -> Path:

@@ -30,7 +30,8 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import ExportError
 from tlm_search.export.card import Facts, Graph, card, no_members_because
 from tlm_search.export.choose import Chosen
-from tlm_search.export.committee import LINEAR, Committee, architecture_of, stacked
+from tlm_search.export.committee import Committee, stacked
+from tlm_search.export.fit import LINEAR, architecture_of
 from tlm_search.export.folder import (
     CARD,
     CHECK,

@@ -179,6 +179,33 @@ def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
     return {name: torch.zeros(tuple(shapes[name]), dtype=kind) for name, kind in kinds.items()}
 
 
+def require_shapes(shapes: Mapping[str, tuple[int, ...]], *, vocabulary: int, labels: int) -> None:
+    """Refuse tensors that are no model of so many tokens and ``labels``.
+
+    Raises:
+        ValueError: one is missing, or of another shape.
+    """
+    (terms,), (buckets,) = shapes.get("idf", (0,)), shapes.get("buckets", (0,))
+    expected: dict[str, tuple[int, ...]] = {
+        "pieces": (vocabulary, 3), "powers": (_PLACES,), "buckets": (max(1, 1 << (buckets.bit_length() - 1)),),
+        "keys": (terms + _WIDEST,), "idf": (terms,), "coefficients": (terms, labels), "intercept": (labels,),
+    }  # fmt: skip
+    optional = {"share": (), "pair": (), "markers": (4,), "roles": (_SPANS if "markers" in shapes else _TEXTS,)}
+    expected |= {name: shape for name, shape in optional.items() if name in shapes}
+    wrong = [name for name in sorted({*shapes, *expected}) if shapes.get(name) != expected.get(name)]
+    if wrong or terms < 1:
+        raise ValueError(
+            f"the linear model's {wrong[0][:80] if wrong else 'idf'} does not fit {terms} terms, {labels} labels"
+        )
+
+
+def require_values(weights: LinearWeights) -> None:
+    """Refuse a model whose buckets begin outside of its keys, or that has no share of the votes; raises ValueError."""
+    buckets, share = weights["buckets"], float(share_of(weights))
+    if int(buckets.min()) < 0 or int(buckets.max()) > len(weights["idf"]) or not 0 <= share <= 1:
+        raise ValueError(f"a linear model with buckets from {buckets.min()} to {buckets.max()} and the share {share:g}")
+
+
 def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None, types: Tensor | None = None) -> Tensor:
     """Return the logarithms of the probabilities, ``(texts, labels)``; the arguments are those of ``term_keys``.
 

@@ -82,6 +82,15 @@ def classifier_weights(
     return {name: torch.stack([member[name] for member in members]) for name in members[0]}
 
 
+def answering_shapes(architecture: Architecture, labels: int, *, pooling: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor with which a member answers, without its member dimension. Nothing is drawn."""
+    with torch.device("meta"):
+        encoder = _initial_member(architecture, torch.Generator(device="cpu"))
+        classifier = classifier_weights(architecture, labels, [0], pooling=pooling)
+    shapes = {name: tuple(value.shape) for name, value in encoder.items() if not name.startswith("mlm.")}
+    return shapes | {name: tuple(value.shape[1:]) for name, value in classifier.items()}
+
+
 def _initial_member(architecture: Architecture, generator: torch.Generator) -> Weights:
     width, inner = architecture.width, architecture.feed_forward
 

@@ -226,7 +226,7 @@ def _token() -> Iterator[None]:
 
 def _read_settings() -> None:
     """Let Ray read its variables again, which it does once."""
-    ray._raylet.Config.initialize("")
+    ray._raylet.Config.initialize("")  # type: ignore[attr-defined]
 
 
 def machines() -> list[Machine]:
