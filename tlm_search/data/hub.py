@@ -85,6 +85,11 @@ def load_hub_tokenizer(name: str) -> Any:
         except (OSError, ValueError, KeyError, ImportError) as error:
             if not is_local and not reachable:
                 raise _missing("tokenizer", name) from error
+            if "trust_remote_code" in str(error):
+                raise DataError(
+                    f"tokenizer {name}: it needs code that comes with it, which is never run",
+                    hint="name another tokenizer",
+                ) from error
             raise DataError(
                 f"tokenizer {name}: {_reason(error)}", hint="name a folder with a tokenizer, or an id"
             ) from error

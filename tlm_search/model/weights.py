@@ -7,8 +7,9 @@ With 0.02 at widths from 16 to 64 the layers pass on so little that a [CLS] clas
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
@@ -82,7 +83,8 @@ def classifier_weights(
     return {name: torch.stack([member[name] for member in members]) for name in members[0]}
 
 
-def answering_shapes(architecture: Architecture, labels: int, *, pooling: str) -> dict[str, tuple[int, ...]]:
+@cache
+def answering_shapes(architecture: Architecture, labels: int, *, pooling: str) -> Mapping[str, tuple[int, ...]]:
     """Return the shape of each tensor with which a member answers, without its member dimension. Nothing is drawn."""
     with torch.device("meta"):
         encoder = _initial_member(architecture, torch.Generator(device="cpu"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import sys
 import sysconfig
@@ -208,25 +209,32 @@ def _start(address: str, **options: Any) -> None:
 
 @contextmanager
 def _token() -> Iterator[None]:
-    """Let Ray's processes obey only who knows the token in ~/.ray, which Ray makes where there is none.
+    """Let the processes of a local Ray obey only who knows a token, which is of this run alone and in no file.
 
-    Ray does so by itself from 2.59 on. RAY_AUTH_MODE, where it is set, decides.
+    RAY_AUTH_MODE decides where it is set. Ray by itself asks for a token from 2.59 on, and keeps it where other users
+    of the machine may be able to read it.
     """
-    if "RAY_AUTH_MODE" in os.environ:
-        yield
-        return
-    os.environ["RAY_AUTH_MODE"] = "token"
+    values = (
+        {} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    )
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     _read_settings()
     try:
         yield
     finally:  # or the next cluster that this process joins would be sent it
-        os.environ.pop("RAY_AUTH_MODE", None)
+        for name, value in before.items():
+            del os.environ[name]
+            os.environ.update({} if value is None else {name: value})
         _read_settings()
 
 
 def _read_settings() -> None:
     """Let Ray read its variables again, which it does once."""
-    ray._raylet.Config.initialize("")  # type: ignore[attr-defined]
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def machines() -> list[Machine]:

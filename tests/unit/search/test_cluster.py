@@ -111,19 +111,28 @@ def test_ray_is_left_as_it_was_for_whoever_starts_it_next(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("mode", [None, "disabled"])
-def test_ray_asks_for_a_token_unless_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch, mode: str | None) -> None:
-    from ray._raylet import AuthenticationMode, get_authentication_mode
+def test_ray_asks_for_a_token_of_the_run_unless_it_is_told_not_to(
+    monkeypatch: pytest.MonkeyPatch, mode: str | None
+) -> None:
+    from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
 
     from tlm_search.search import cluster as room
 
+    def token() -> str:
+        return str(AuthenticationTokenLoader.instance().get_raw_token(ignore_auth_mode=True))
+
     seen = []
-    monkeypatch.setattr(room.ray, "init", lambda *arguments, **options: seen.append(get_authentication_mode()))
+    monkeypatch.setattr(room.ray, "init", lambda *_, **__: seen.append((get_authentication_mode(), token())))
     monkeypatch.setattr(room.ray, "shutdown", lambda: None)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of the user")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     if mode is not None:
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
-    with room.cluster(None, print) as there:
-        there()
-    assert seen == [AuthenticationMode.TOKEN if mode is None else AuthenticationMode.DISABLED]
-    assert os.environ.get("RAY_AUTH_MODE") == mode
-    assert get_authentication_mode() == AuthenticationMode.DISABLED
+    for _ in range(2):
+        with room.cluster(None, print) as there:
+            there()
+    assert {found for found, _ in seen} == {AuthenticationMode.TOKEN if mode is None else AuthenticationMode.DISABLED}
+    tokens = {found for _, found in seen}
+    assert tokens == {"of the user"} if mode else len(tokens - {"of the user"}) == 2
+    assert (os.environ.get("RAY_AUTH_MODE"), os.environ["RAY_AUTH_TOKEN"]) == (mode, "of the user")
+    assert (get_authentication_mode(), token()) == (AuthenticationMode.DISABLED, "of the user")
