@@ -180,7 +180,8 @@ def _require_fit(folder: Path) -> None:
     """Raise ExportError where the configuration is not of the tensors: memory is taken for what it says."""
     config = read_json(folder, CONFIG)
     with as_damage(folder, f"{CONFIG} and {MODEL} do not fit"):
-        labels = [config["id2label"][str(index)] for index in range(len(config["id2label"]))]
+        named = config.get("id2label") or {"0": "", "1": ""}  # transformers does not write its default
+        labels = [named[str(index)] for index in range(len(named))]
         require_fit(config, shapes_in(folder / MODEL), labels=len(labels))
         markers_of(config)
 
