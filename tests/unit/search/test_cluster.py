@@ -3,6 +3,7 @@ import sys
 import sysconfig
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,7 +123,12 @@ def test_ray_asks_for_a_token_of_the_run_unless_it_is_told_not_to(
         return str(AuthenticationTokenLoader.instance().get_raw_token(ignore_auth_mode=True))
 
     seen = []
-    monkeypatch.setattr(room.ray, "init", lambda *_, **__: seen.append((get_authentication_mode(), token())))
+
+    def init(address: str, **options: object) -> object:
+        seen.append((get_authentication_mode(), token()))
+        return SimpleNamespace(address_info={})
+
+    monkeypatch.setattr(room.ray, "init", init)
     monkeypatch.setattr(room.ray, "shutdown", lambda: None)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of the user")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
