@@ -184,6 +184,7 @@ def _require_fit(folder: Path) -> None:
         labels = [named[str(index)] for index in range(len(named))]
         require_fit(config, shapes_in(folder / MODEL), labels=len(labels))
         markers_of(config)
+        calibration_of(config, labels=len(labels))
 
 
 def _local(name: Any, options: Mapping[str, Any]) -> Path:

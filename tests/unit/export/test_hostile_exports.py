@@ -50,6 +50,8 @@ def configurations() -> Iterator[tuple[str, Callable[[dict], None]]]:
         ("kernel", []), ("kernel", [1e9, 1e9]), ("normalisation", "none"), ("shared_layers", "yes"), ("other", 1),
     ):  # fmt: skip
         yield f"{key}: {wrong}", put(wrong, "architecture", key)
+    for wrong in ({}, [], {"temperature": 0, "bias": []}, {"temperature": 1, "bias": [1, 2]}):
+        yield f"calibration: {wrong}", put(wrong, "calibration")
     yield "markers", put([1, 2], "markers")
     yield "spans", put("spans", "pooling")
     yield "linear", put({"idf": [10**12]}, "linear")
