@@ -480,9 +480,11 @@ def _linear_verdict(choice: Choice) -> list[str]:
 def _on_test(choice: Choice, stands: str, difference: Difference) -> str:
     how = "paired bootstrap over the test rows" if difference.paired else "from the two intervals; no logits at hand"
     if (first := difference.exported) is not None:
-        how += f"; its first members, which are exported, {100 * first.mean:+.1f}, from {100 * first.low:+.1f}"
-    return (
-        f"On test, trial {choice.candidate.trial.number} with {count_of(choice.candidate.size, 'member')} {stands}: "
-        f"{100 * difference.mean:+.1f} points, 95% interval {100 * difference.low:+.1f} to "
-        f"{100 * difference.high:+.1f} ({how})."
-    )
+        how += f"; its first members, which are exported, {_points(first.mean)}, from {_points(first.low)}"
+    who = f"trial {choice.candidate.trial.number} with {count_of(choice.candidate.size, 'member')}"
+    interval = f"95% interval {_points(difference.low)} to {_points(difference.high)}"
+    return f"On test, {who} {stands}: {_points(difference.mean)} points, {interval} ({how})."
+
+
+def _points(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0: never -0.0
