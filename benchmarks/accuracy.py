@@ -97,6 +97,7 @@ SPANS = {
     "finetune_epochs": 10,
     "finetune_batch_size": 32,
     "finetune_dropout": 0.3,
+    "linear_roles": "ordered",
 }
 OF_SPANS = {"finetune_learning_rate": (1e-3,), "linear_share": (0.2, 0.35, 0.5)}
 # With few rows the same number of epochs is too few updates.

@@ -73,7 +73,7 @@ def fit_linear(
     weighed = of_classes(spec.class_weights, labels["train"], spec.labels)
     best, chosen, flops = (-1.0, 0.0), {}, 0.0
     for pairs in (False, True):
-        tables = term_tables(pieces, pairs=pairs, markers=markers, two_texts=data.pairs)
+        tables = term_tables(pieces, pairs=pairs, markers=markers, ordered=spec.ordered, two_texts=data.pairs)
         train, validation = (_terms(tables, texts[split], pad) for split in ("train", "validation"))
         keys, idf = _vocabulary(train, texts=len(texts["train"]), labels=spec.labels)
         known = _matrix(train, keys, idf, len(texts["train"]))

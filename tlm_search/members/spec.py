@@ -68,15 +68,16 @@ class Teaching:
         return digest({"schema": SCHEMA, **self.to_document()})
 
 
-_PLAIN: Mapping[str, Any] = {"marked": False, "class_weights": "none", "teaching": None}
+_PLAIN: Mapping[str, Any] = {"marked": False, "class_weights": "none", "teaching": None, "ordered": False}
 
 
 @dataclass(frozen=True)
 class LinearSpec:
     """A linear model on the words of a task, which ``task`` and ``tokenizer`` name by their fingerprints.
 
-    Where the task's entities are ``marked``, words count by their role too. ``class_weights`` are those of fine-tuning.
-    With a ``teaching`` it learns what a committee answers, not the labels.
+    Where the task's entities are ``marked``, words count by their role too, which is ``ordered`` where it also tells
+    which entity comes first. ``class_weights`` are those of fine-tuning. With a ``teaching`` it learns what a committee
+    answers, not the labels.
     """
 
     task: str
@@ -85,6 +86,7 @@ class LinearSpec:
     marked: bool = False
     class_weights: str = "none"
     teaching: Teaching | None = None
+    ordered: bool = False
 
     def to_document(self) -> dict[str, Any]:
         """Return the spec as JSON."""
@@ -195,7 +197,8 @@ def committee_specs(
         dropout=float(settings["finetune_dropout"]),
         class_weights=str(settings["class_weights"]),
     )
-    linear = LinearSpec(task, tokenizer, labels, marked, finetuning.class_weights)
+    ordered = marked and settings["linear_roles"] == "ordered"
+    linear = LinearSpec(task, tokenizer, labels, marked, finetuning.class_weights, ordered=ordered)
     return tuple(
         MemberSpec(
             architecture=architecture,

@@ -17,8 +17,9 @@ The tensors:
 - ``pair`` int64 ``()``: what the key of a pair's first word is multiplied by; only where pairs are terms;
 - ``markers`` int64 ``(4,)``, the tokens that mark two entities, and ``roles`` int64 ``(5,)``, what the key of a word in
   a span is multiplied by; only where entities are marked. Each word is then a term once more for each of the spans that
-  it begins in: the head, the tail, the words between them, and those around (``tlm_search.model.spans``). Where texts
-  are pairs there are no markers, and the two ``roles`` are those of a word in the first text and in the second.
+  it begins in: the head, the tail, the words between them, and those around (``tlm_search.model.spans``). Eight
+  ``roles`` also tell by which entity comes first. Where texts are pairs there are no markers, and the two ``roles`` are
+  those of a word in the first text and in the second.
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ from torch import Tensor
 
 from tlm_search.data.markers import Markers
 from tlm_search.data.words import Pieces
-from tlm_search.model.spans import find_spans
+from tlm_search.model.spans import by_order, find_spans
 from tlm_search.space.settings import HALF
 
 LinearWeights = dict[str, Tensor]  # by name, see above
 
 _WIDEST = 8  # keys of a bucket
-_SPANS, _TEXTS = 5, 2  # roles of a word: in a text with marked entities, and in a pair
+# Roles of a word: in a text with marked entities, in one where it counts which of them comes first, and in a pair.
+_SPANS, _ORDERED, _TEXTS = 5, 8, 2
 _FLOATS = ("idf", "coefficients", "intercept")
 _BASE, _PAIR, _SEED = 0xD1342543DE82EF95, 0xF1357AEA2E62A9C5, 0x2545F4914F6CDD1D  # odd, without a pattern
 _PLACES = 512  # characters of a word that have a power of their own
@@ -48,11 +50,12 @@ _TINY = 1e-30
 
 
 def term_tables(
-    pieces: Pieces, *, pairs: bool, markers: Markers | None = None, two_texts: bool = False
+    pieces: Pieces, *, pairs: bool, markers: Markers | None = None, ordered: bool = False, two_texts: bool = False
 ) -> LinearWeights:
     """Return the tensors for ``term_keys``, made from the vocabulary.
 
-    With ``pairs`` of words, and with roles where there are ``markers`` or ``two_texts`` are read as a pair.
+    With ``pairs`` of words, and with roles where there are ``markers`` or ``two_texts`` are read as a pair. ``ordered``
+    roles also tell which entity comes first.
     """
     tokens = zip(pieces.texts, pieces.begins.tolist(), strict=True)
     columns = [[_polynomial(text), len(text), int(begins)] for text, begins in tokens]
@@ -61,7 +64,7 @@ def term_tables(
     if pairs:
         tables["pair"] = _signed(np.array(_PAIR, np.uint64))
     if markers is not None:
-        tables["roles"] = _roles(_SPANS)
+        tables["roles"] = _roles(_ORDERED if ordered else _SPANS)
         tables["markers"] = torch.tensor(markers)
     elif two_texts:
         tables["roles"] = _roles(_TEXTS)
@@ -127,6 +130,8 @@ def term_keys(
         if "markers" in weights:
             # Without the first span, which is the whole text.
             spans = find_spans(ids, mask, cast(Markers, weights["markers"].unbind()))[:, 1:]
+            if len(weights["roles"]) == _ORDERED:
+                spans = by_order(spans)
         else:
             second = none.bool() if types is None else types > 0
             spans = torch.stack([~second, second], 1)
@@ -190,7 +195,8 @@ def require_shapes(shapes: Mapping[str, tuple[int, ...]], *, vocabulary: int, la
         "pieces": (vocabulary, 3), "powers": (_PLACES,), "buckets": (max(1, 1 << (buckets.bit_length() - 1)),),
         "keys": (terms + _WIDEST,), "idf": (terms,), "coefficients": (terms, labels), "intercept": (labels,),
     }  # fmt: skip
-    optional = {"share": (), "pair": (), "markers": (4,), "roles": (_SPANS if "markers" in shapes else _TEXTS,)}
+    of_spans = (_ORDERED,) if shapes.get("roles") == (_ORDERED,) else (_SPANS,)
+    optional = {"share": (), "pair": (), "markers": (4,), "roles": of_spans if "markers" in shapes else (_TEXTS,)}
     expected |= {name: shape for name, shape in optional.items() if name in shapes}
     wrong = [name for name in sorted({*shapes, *expected}) if shapes.get(name) != expected.get(name)]
     if wrong or terms < 1:

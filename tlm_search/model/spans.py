@@ -29,14 +29,8 @@ def find_spans(ids: Tensor, mask: Tensor | None, markers: Markers) -> Tensor:
     length = ids.shape[-1]
     head, head_end, tail, tail_end = ((ids == number) & mask for number in markers)
     places = torch.arange(length, device=ids.device)
-
-    def first(found: Tensor) -> Tensor:
-        """Return the first place that is ``found``, ``(..., 1)``; the length if none is."""
-        # Not where(), whose number would be copied to a GPU, which no graph can record.
-        return places.masked_fill(~found, length).amin(-1, keepdim=True)
-
-    begins = [first(head), first(tail)]
-    ends = [first(end & (places > begin)) for end, begin in zip((head_end, tail_end), begins, strict=True)]
+    begins = [_first(head), _first(tail)]
+    ends = [_first(end & (places > begin)) for end, begin in zip((head_end, tail_end), begins, strict=True)]
     entities = [(places > begin) & (places < end) & (end < length) for begin, end in zip(begins, ends, strict=True)]
     foremost, second = torch.minimum(*begins), torch.maximum(*begins)
     foremost_end = ends[0].where(begins[0] < begins[1], ends[1])
@@ -49,7 +43,26 @@ def find_spans(ids: Tensor, mask: Tensor | None, markers: Markers) -> Tensor:
     return torch.stack(parts, -2)
 
 
+def by_order(spans: Tensor) -> Tensor:
+    """Split what lies around the entities by which of them comes first: bool ``(..., 8, length)``.
+
+    ``spans`` ``(..., 5, length)`` are those of ``find_spans`` without the whole text. The head and the tail stay. The
+    three others follow twice: for texts where the head comes first, and for texts where the tail does.
+    """
+    entities, around = spans[..., :2, :], spans[..., 2:, :]
+    begins = _first(entities)
+    head_first = begins[..., :1, :] < begins[..., 1:, :]
+    return torch.cat([entities, around & head_first, around & ~head_first], -2)
+
+
 def span_shares(spans: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the weight of each token in the mean of its span. The mean of an empty span is 0."""
     shares = spans.to(dtype)
     return shares / shares.sum(-1, keepdim=True).clamp(min=1)
+
+
+def _first(found: Tensor) -> Tensor:
+    """Return the first place that is ``found``, ``(..., 1)``; the length if none is."""
+    length = found.shape[-1]
+    # Not where(), whose number would be copied to a GPU, which no graph can record.
+    return torch.arange(length, device=found.device).masked_fill(~found, length).amin(-1, keepdim=True)

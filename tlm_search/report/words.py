@@ -40,6 +40,7 @@ _SETTING_WORDS = {
     "student_linear": "linear model learns from {}",
     "linear_member": "with a linear model",
     "linear_share": "{} of the votes linear",
+    "linear_roles": "linear roles by {}",
 }
 _NOTHING_WORDS = {
     "pretrain_size": "not pre-trained",

@@ -157,6 +157,14 @@ _ALL = (
     ),
     Setting("linear_member", "committee", bool, False, "a linear model on words votes too"),
     Setting("linear_share", "committee", float, HALF, "share of the votes that the linear model has", 0.01, 0.99),
+    Setting(
+        "linear_roles",
+        "committee",
+        str,
+        "spans",
+        "by what the linear model tells words around marked entities apart: their span, or also which entity is first",
+        choices=("spans", "ordered"),
+    ),
 )
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}
@@ -167,6 +175,7 @@ ONLY_WITH: Mapping[str, tuple[str, Value]] = {
         ("self_training", 1),
     ),
     "linear_share": ("linear_member", True),
+    "linear_roles": ("linear_member", True),
 }
 ROLES = ("scientific", "nuisance", "fixed")
 

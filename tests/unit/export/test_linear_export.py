@@ -26,7 +26,7 @@ def export(finished, out, *, size=None, **options):
     return export_committee(finished.record, finished.store, chosen, out=out, **options)
 
 
-ROLES = {"marked": True, "pooling": "spans", "linear_share": 0.2}
+ROLES = {"marked": True, "pooling": "spans", "linear_share": 0.2, "linear_roles": "ordered"}
 
 
 @pytest.fixture(scope="module", params=[{}, ROLES], ids=["words", "roles"])

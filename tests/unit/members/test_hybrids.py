@@ -132,6 +132,11 @@ def test_words_count_by_their_role_where_entities_are_marked(data: PreparedData)
     }
     assert {spec is not None and spec.marked for spec in hybrids} == {False, True}
     assert len({spec.digest for spec in hybrids if spec is not None}) == 2
+    ordered = complete({"linear_member": True, "linear_roles": "ordered"})
+    for given, other in ((plain, False), (marked, True)):
+        (spec,) = trial_specs(ordered, seed=0, data=given, trainer=SimulatedTrainer())
+        assert spec.linear is not None
+        assert (spec.linear.ordered, spec.linear in hybrids) == (other, not other)
 
 
 def test_a_label_without_training_texts_is_never_said(worded: PreparedData) -> None:

@@ -132,6 +132,19 @@ def test_it_equals_scikit_learn(
         torch.testing.assert_close(alone, expected([text]), atol=1e-5, rtol=1e-5)
 
 
+def test_ordered_roles_tell_which_entity_comes_first() -> None:
+    """Head and tail have one role wherever they stand; what lies between and around them has another in each order."""
+    head, tail = [17, 3, 18], [19, 7, 20]
+    texts = padded([[*head, 4, *tail, 14], [*tail, 4, *head, 14]])
+    found = {}
+    for ordered in (False, True):
+        keys, are_terms = term_keys(term_tables(TABLE, pairs=False, markers=MARKERS, ordered=ordered), *texts)
+        found[ordered] = [set(row[kept].tolist()) for row, kept in zip(keys, are_terms, strict=True)]
+    assert found[False][0] == found[False][1]
+    assert [len(keys) for keys in found[True]] == [8, 8]
+    assert len(found[True][0] & found[True][1]) == 6, "four words, the head and the tail"
+
+
 def test_a_word_is_the_same_however_it_is_cut() -> None:
     (one, two, three) = keys_of([[4], [3, 5], [7, 8, 5]], pairs=False)
     assert one == two == three
