@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tlm_search.members.train import PRETRAINING
-from tlm_search.search.activity import Activity
+from tlm_search.search.activity import EVERY_SECONDS, Activity
 from tlm_search.search.outlook import Left, Outlook, Taken
 from tlm_search.search.record import IMPORTED_FROM
 from tlm_search.space.objectives import Objective
@@ -32,7 +32,11 @@ class Best:
 
 @dataclass
 class Running:
-    """A job that a worker has, since ``began``; of ``members``, of which ``voting`` vote already."""
+    """A job that a worker has; of ``members``, of which ``voting`` vote already.
+
+    It ``began`` when its worker first told of it: what a worker takes to start is no measure of its speed. Before, or
+    where the worker tells nothing, it is when the job was handed out.
+    """
 
     title: str
     attempt: str
@@ -40,6 +44,7 @@ class Running:
     reference: bool
     began: float
     voting: int = 0
+    told: bool = False
     activities: Sequence[Activity] = ()
 
     @property
@@ -113,6 +118,8 @@ class Progress:
         """Take what the workers told; of jobs that ended meanwhile nothing."""
         for job in list(self.jobs.values()):
             job.activities = [activity for activity in told if activity.attempt == job.attempt]
+            if job.activities and not job.told:
+                job.began, job.told = self.now() - EVERY_SECONDS, True  # it first tells after a second
 
     def end(self, key: str, *, tells: bool) -> None:
         """Forget a job; say whether it ``tells`` how long others take, as those do that neither failed nor died."""

@@ -345,11 +345,13 @@ class TestStopping:
         job = driver.next_job("a")
         assert job is not None
         driver.look([])
+        now[0] = 1.0
+        told = Activity(job.title, job.attempt, "pre-training", (1, 1), 1, 100, 1.0)
+        driver.look([told])
         assert place.lines == []
         now[0] = 50.0  # a quarter of it is done
-        told = Activity(job.title, job.attempt, "pre-training", (1, 1), 50, 100, 1.0)
         for _ in range(2):
-            driver.look([told])
+            driver.look([replace(told, update=50)])
         now[0] = 110.0
         for _ in range(2):
             driver.look([replace(told, update=99)])
@@ -359,6 +361,18 @@ class TestStopping:
         ]
         assert driver.next_job("b") is None
         assert driver.stopped == "the time is used up"
+
+    def test_what_a_worker_takes_to_start_is_no_measure_of_its_speed(self, bench: MakeBench) -> None:
+        now = [0.0]
+        driver = bench(reference=REFERENCE).driver(0, now=lambda: now[0])
+        job = driver.next_job("a")
+        assert job is not None
+        [running] = driver.progress.jobs.values()
+        for now[0], update in ((240.0, 2), (249.0, 20)):  # two updates a second
+            driver.look([Activity(job.title, job.attempt, "fine-tuning", (1, 1), update, 100, 1.0)])
+        rest = driver.progress.rest(running)
+        assert rest is not None
+        assert rest == pytest.approx(10.0 * 0.4 / 0.6)  # of a member half is taken to be pre-training
 
     def test_the_time_budget_is_not_talked_of_where_it_suffices(self, bench: MakeBench) -> None:
         place = bench(reference=REFERENCE)
