@@ -14,7 +14,7 @@ from tlm_search.search.machine import available_cpus
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(400),
     pytest.mark.skipif(available_cpus() < 2, reason="one processor helps nobody"),
 ]
 

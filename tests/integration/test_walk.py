@@ -47,7 +47,7 @@ def start(here, *arguments, **options):
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_from_a_csv_to_a_server(tmp_path, call, monkeypatch):
     def here(*arguments):
         code, out, err = call(*arguments)

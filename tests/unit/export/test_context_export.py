@@ -8,7 +8,6 @@ from finished import LABELS, finished_study
 from typer.testing import CliRunner
 
 from tlm_search.cli.main import app
-from tlm_search.committee.vote import soft_vote
 from tlm_search.export.choose import choose
 from tlm_search.export.committee import Committee
 from tlm_search.export.onnx import onnx_answers, open_session, write_onnx
@@ -53,7 +52,7 @@ def predicted(folder, *arguments, **options):
 def test_it_answers_as_the_study_did(study, folder, tmp_path):
     from tlm_search import SoftCommittee
 
-    committee, expected = Committee.load(folder), soft_vote(study.logits)
+    committee, expected = Committee.load(folder), study.answers()
     tokens = committee.tokens(study.texts)
     write_onnx(committee, tmp_path / "model.onnx")
     for found in (

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tlm_search.members.corners import corners
-from tlm_search.members.plan import Cost, DataSizes, _committee_cost
+from tlm_search.members.plan import Cost, DataSizes, committee_cost
 from tlm_search.model.footprint import stack_bytes
 from tlm_search.space.schema import Space
 
@@ -30,7 +30,7 @@ SPACES: dict[str, dict[str, Any]] = {
 
 def measures(space: Space, params: dict[str, Any]) -> tuple[float, ...]:
     settings = space.settings(params)
-    cost: Cost = _committee_cost(settings, SIZES, None)
+    cost: Cost = committee_cost(settings, SIZES, None)
     memory = stack_bytes(settings, vocabulary=SIZES.vocabulary, positions=SIZES.length)
     return (cost.members, cost.pretraining_tokens, cost.finetuning_tokens, cost.updates, cost.flops, memory)
 
