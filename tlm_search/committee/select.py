@@ -363,27 +363,30 @@ def _with_confirmed(choice: Choice, confirmed: Confirmed, votes_of: VotesOf) -> 
         trial = None if candidate is None else confirmed(candidate.trial.number, candidate.size)
         return None if candidate is None or trial is None else candidates(trial)[candidate.size - 1]
 
-    chosen = choice.candidate
-    fresh = again(chosen)
+    fresh, fresh_reference = again(choice.candidate), again(choice.reference)
     if fresh is None:
         return choice
-    judged = _Comparison(again(choice.reference) or choice.reference, votes_of).judge(fresh)
+    judged = _Comparison(fresh_reference or choice.reference, votes_of).judge(fresh)
     judged = _Comparison(choice.baseline, votes_of).judge_baseline(judged)
-    on_test = {name: value for name, value in fresh.row.items() if name.startswith("test_")}
-    answer = replace(
-        chosen,
-        test_metric=fresh.test_metric,
-        test_interval=fresh.test_interval,
-        row={**chosen.row, **on_test},
-    )
+    reference = choice.reference
+    if reference is not None and fresh_reference is not None:
+        reference = _tested_as(fresh_reference, reference)
     return replace(
         choice,
-        candidate=answer,
+        candidate=_tested_as(fresh, choice.candidate),
         in_search=choice,
-        reference=judged.reference,
+        reference=reference,
         # None of the fresh members is exported, so that none of them has to do by itself.
         test_difference=_of_all(judged.test_difference),
         baseline_difference=_of_all(judged.baseline_difference),
+    )
+
+
+def _tested_as(fresh: Candidate, chosen: Candidate) -> Candidate:
+    """Return the ``chosen`` committee with the test figures of the ``fresh`` one; validation stays as it chose."""
+    on_test = {name: value for name, value in fresh.row.items() if name.startswith("test_")}
+    return replace(
+        chosen, test_metric=fresh.test_metric, test_interval=fresh.test_interval, row={**chosen.row, **on_test}
     )
 
 

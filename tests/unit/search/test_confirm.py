@@ -165,6 +165,8 @@ def test_the_answer_has_the_figures_of_the_confirmation(bench: MakeBench) -> Non
     assert choice.candidate.validation_accuracy == searched.candidate.validation_accuracy
     assert choice.reference is not None
     assert choice.reference.test_metric == found.confirmations[-1].result.metrics["test_accuracy"]
+    assert searched.reference is not None
+    assert choice.reference.validation_metric == searched.reference.validation_metric
     document, before = choice.to_document(), searched.to_document()
     assert document["test_accuracy"] == before["test_accuracy"]
     assert document["confirmed_test_accuracy"] == fresh.test_accuracy
