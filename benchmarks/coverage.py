@@ -249,7 +249,7 @@ class _Tried:
 
 
 def searched(kind: str, many: int, members: int, *, simulations: int, seed: int = 0, draws: int = DRAWS) -> Searched:
-    """Simulate searches over ``many`` configurations with so many ``members`` each."""
+    """Simulate searches over ``many`` configurations with ``members`` members each."""
     random = np.random.default_rng(seed)
     world = replace(SEARCHED, members=members)
     signals = np.resize(KINDS[kind], many)
@@ -296,7 +296,7 @@ def _tried(number: int, validation: NDArray[np.float64]) -> _Tried:
 class Single:
     """How often the interval of one model held the truth of its kind: of texts ``alone``, and with ``seeds``.
 
-    What seeds change is estimated from so many ``committees`` of so many ``members`` of the same study.
+    The spread over seeds is estimated from ``committees`` committees of ``members`` members of the same study.
     """
 
     committees: int

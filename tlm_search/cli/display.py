@@ -67,7 +67,7 @@ class Display:
 
 
 class Lines:
-    """When a line is due without a terminal: soon after the start, then every 30 seconds, by the progress's clock."""
+    """Decides when a line is due without a terminal: 5 seconds after the start, then every 30 seconds."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -134,7 +134,7 @@ def rows_of_jobs(progress: Progress) -> list[tuple[str, Sequence[str], Activity 
 
 
 def activity_in_words(activity: Activity, *, members: int | None = None) -> tuple[str, ...]:
-    """Say what a worker trains: the phase, which of so many ``members``, and the update."""
+    """Say what a worker trains: the phase, the members (of ``members`` in all) and the update."""
     first, last = activity.members
     which = f"member {first}" if first == last else f"members {first} to {last}"
     of = "" if members is None else f" of {members}"

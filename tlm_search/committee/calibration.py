@@ -2,9 +2,9 @@
 
     calibrated(p) = softmax((log p + bias) / temperature)
 
-The bias moves what is named: towards rare labels where the task's metric asks for it. The temperature moves how sure
-the committee is, and never what it names. Both are one affine step on the log-probabilities, so that a reader of the
-answer needs softmax and argmax alone. Probabilities have the shape (rows, classes).
+The bias changes labels: it favours rare ones if the task's metric asks for it. The temperature changes probabilities
+and never a label. Both are one affine step on the log-probabilities, so softmax and argmax are enough to read an
+answer. Probabilities have the shape (rows, classes).
 
 The bias has one parameter, its strength: more would fit the few rows of rare labels by heart. On AG News with shares of
 60, 30, 7 and 3% one strength gained what a free bias for each label gained, or more (``studies/LOG.md``, 2026-11-30).
@@ -39,7 +39,7 @@ _HALVINGS = 40
 
 @dataclass(frozen=True)
 class Bias:
-    """What is added to log-probabilities before the largest is named.
+    """Numbers that are added to log-probabilities before the largest decides the label.
 
     ``of_labels`` (classes,) was fitted on all validation rows: it is exported, and test is judged with it. ``of_rows``
     (rows, classes) has for each validation row what was fitted without it, on four fifths of the others: validation is

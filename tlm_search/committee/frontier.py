@@ -59,7 +59,7 @@ def frontier(
     interval ``low``, ``high`` of the accuracy, and ``<name>_low``, ``<name>_high`` of the other metrics that have one;
     ``subset_low``, ``subset_high``, between which 95% of the subsets have the metric on test; and, unless it is
     accuracy, the name of the ``metric``. Where a ``bias`` of each label helps that (``fit_bias``), it is there too, and
-    all committees of the size name labels with it, which is fitted on the first so many members, those that are
+    all committees of the size name labels with it. It is fitted on the first members of the trial, those that are
     exported. Cross-entropy and calibration error are those of the vote as it is.
 
     The interval is that of a committee of this size whose members are trained anew, on new examples:
@@ -104,7 +104,7 @@ def frontier(
 
 
 def first_bias(logits: Floats, labels: Integers, *, size: int, metric: Metric) -> Bias | None:
-    """Return the bias of the committees of ``size``, fitted on what the first so many members say of validation."""
+    """Return the bias of committees of ``size``, fitted to the votes of the first ``size`` members on validation."""
     return None if metric.name not in BIASED else fit_bias(soft_vote(logits[:size]), labels, metric)
 
 

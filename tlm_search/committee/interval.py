@@ -161,7 +161,7 @@ def widened(mean: float, low: float, high: float, *, half_width: float) -> tuple
 def _half_width_by_prior(by_example: float, members: Spread, *, models: int) -> float:
     """Return h such that the truth lies within h of the mean with 95% of the posterior, on both sides together.
 
-    ``members`` is the spread of the mean of so many ``models``.
+    ``members`` is the spread of the mean of ``models`` models.
     """
     from scipy.special import ndtr
 

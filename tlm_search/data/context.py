@@ -16,7 +16,8 @@ from tlm_search.data.pairs import Line
 from tlm_search.errors import DataError
 
 if TYPE_CHECKING:
-    from tlm_search.space.sections import ContextSection
+    from tlm_search.data.sampling import Labelled
+    from tlm_search.space.sections import ContextSection, TaskSection
 
 
 class LinesBefore:
@@ -54,6 +55,61 @@ def read_log(context: ContextSection, texts: Sequence[str], read: Mapping[str, S
     for row in order:
         lines[row] = before.followed_by(texts[row], groups[row] if groups else "")
     return Log(lines, groups, order)
+
+
+def divide_by_time(
+    section: TaskSection, reach: int, data: Labelled, rows: Sequence[int], wanted: Mapping[str, int]
+) -> dict[str, Sequence[int]]:
+    """Divide ``rows``, which are by time, into train and the last ``wanted`` ones of each part.
+
+    The ``reach`` lines before a part are in no part, so that no context has lines of another one.
+
+    Raises:
+        DataError: a part asks for more lines than there are.
+    """
+    time_of = {row: time for time, row in enumerate(data.order)}
+    divided: dict[str, Sequence[int]] = {}
+    for part, number in wanted.items():
+        if number >= len(rows):
+            between = f" before the {reach} lines of its contexts" if divided else ""
+            raise DataError(
+                f"task {section.source}: {part} asks for {number:,} lines, but {len(rows):,} are left{between}, and "
+                "train needs some",
+                hint=f"ask for fewer with {part}: ROWS_OR_SHARE, or give more lines",
+            )
+        rows, divided[part] = rows[:-number], rows[-number:]
+        border = time_of[divided[part][0]] - reach
+        rows = [row for row in rows if time_of[row] < border]
+    return {**divided, "train": rows}
+
+
+def divide_by_group(
+    section: TaskSection, reach: int, data: Labelled, rows: Sequence[int], wanted: Mapping[str, int]
+) -> dict[str, Sequence[int]]:
+    """Divide ``rows`` by whole groups, in the order in which these begin, into train and about the last ``wanted``.
+
+    Raises:
+        DataError: there are fewer groups than parts.
+    """
+    of_group: dict[str, list[int]] = {}
+    for row in rows:
+        of_group.setdefault(data.groups[row], []).append(row)
+    left = list(of_group)
+    if len(left) <= len(wanted):
+        assert section.context is not None
+        raise DataError(
+            f"task {section.source}: column {section.context.group!r} has {len(left)} groups with lines to use, fewer "
+            f"than the parts {', '.join(('train', *wanted))}, and a group is never divided",
+            hint="leave group out of the context, so that time alone divides the lines, or name files with test_source "
+            "and validation_source",
+        )
+    divided: dict[str, Sequence[int]] = {}
+    for others, (part, number) in zip(range(len(wanted), 0, -1), wanted.items(), strict=True):
+        chosen: list[int] = []
+        while len(left) > others and (not chosen or 2 * (number - len(chosen)) >= len(of_group[left[-1]])):
+            chosen += of_group[left.pop()]
+        divided[part] = chosen
+    return {**divided, "train": [row for group in left for row in of_group[group]]}
 
 
 def _groups(values: Sequence[Any], column: str, where: str) -> list[str]:

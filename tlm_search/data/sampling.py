@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tlm_search.data.account import RowAccount
+from tlm_search.data.context import divide_by_group, divide_by_time
 from tlm_search.data.pairs import Line, Pair, TextOrPair, is_blank, own_parts
 from tlm_search.errors import DataError
 from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, TrainSection
@@ -193,7 +194,7 @@ def _in_context(
             splits[part] = _last_of(section, part, _whole(section, part, own, names, (), dropped))
     rows_by_time = _usable(data, names, dropped)
     wanted = {part: _wanted(section, part, len(rows_by_time), DEFAULT_SHARE) for part in _DRAWN if part not in splits}
-    divide = _by_group if data.groups else _by_time
+    divide = divide_by_group if data.groups else divide_by_time
     divided = divide(section, reach, data, rows_by_time, wanted)
     place = {name: index for index, name in enumerate(names)}
     for part in wanted:
@@ -241,51 +242,6 @@ def _usable(data: Labelled, names: Collection[str], dropped: Counter[str]) -> li
         else:
             rows.append(row)
     return rows
-
-
-def _by_time(
-    section: TaskSection, reach: int, data: Labelled, rows: Sequence[int], wanted: Mapping[str, int]
-) -> dict[str, Sequence[int]]:
-    """Divide ``rows``, which are by time, into the last ``wanted`` ones and train; ``reach`` lines lie between two."""
-    time_of = {row: time for time, row in enumerate(data.order)}
-    divided: dict[str, Sequence[int]] = {}
-    for part, number in wanted.items():
-        if number >= len(rows):
-            between = f" before the {reach} lines of its contexts" if divided else ""
-            raise DataError(
-                f"task {section.source}: {part} asks for {number:,} lines, but {len(rows):,} are left{between}, and "
-                "train needs some",
-                hint=f"ask for fewer with {part}: ROWS_OR_SHARE, or give more lines",
-            )
-        rows, divided[part] = rows[:-number], rows[-number:]
-        border = time_of[divided[part][0]] - reach
-        rows = [row for row in rows if time_of[row] < border]
-    return {**divided, "train": rows}
-
-
-def _by_group(
-    section: TaskSection, reach: int, data: Labelled, rows: Sequence[int], wanted: Mapping[str, int]
-) -> dict[str, Sequence[int]]:
-    """Divide ``rows`` by whole groups, in the order in which these begin, into about the last ``wanted`` and train."""
-    of_group: dict[str, list[int]] = {}
-    for row in rows:
-        of_group.setdefault(data.groups[row], []).append(row)
-    left = list(of_group)
-    if len(left) <= len(wanted):
-        assert section.context is not None
-        raise DataError(
-            f"task {section.source}: column {section.context.group!r} has {len(left)} groups with lines to use, fewer "
-            f"than the parts {', '.join(('train', *wanted))}, and a group is never divided",
-            hint="leave group out of the context, so that time alone divides the lines, or name files with test_source "
-            "and validation_source",
-        )
-    divided: dict[str, Sequence[int]] = {}
-    for others, (part, number) in zip(range(len(wanted), 0, -1), wanted.items(), strict=True):
-        chosen: list[int] = []
-        while len(left) > others and (not chosen or 2 * (number - len(chosen)) >= len(of_group[left[-1]])):
-            chosen += of_group[left.pop()]
-        divided[part] = chosen
-    return {**divided, "train": [row for group in left for row in of_group[group]]}
 
 
 def _require_labels(

@@ -9,6 +9,8 @@ the strength of the regularisation are chosen on validation. Kinds of features a
     words by role  where texts mark two entities as [E1] .. [/E1] and [E2] .. [/E2]: each word, and each once more with
                    its role: in the head, in the tail, between them, among the four to their left or to their right;
                    where texts are pairs: each word, and each once more as one of the first or of the second text
+    words by role and order   the same of marked texts, where the roles between, left and right also tell which entity
+                   comes first
 
 all with sublinear term frequencies, smoothed inverse document frequencies and rows of length 1 (scikit-learn's
 ``TfidfVectorizer``). The most frequent features are kept, so many that features times labels stay below a bound, and
@@ -23,7 +25,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +46,7 @@ KIND = "baselines"
 UNWEIGHTED = ("none",)  # the class weights that are tried unless others are asked for
 METHOD = 1  # raised when the same texts would give another baseline
 WORDS, PAIRS, CHARACTERS, ROLES = "words", "word pairs", "characters", "words by role"
+ORDERED = "words by role and order"
 STRENGTHS = (1.0, 10.0, 100.0)  # C, the inverse of the regularisation, in the order in which they are tried
 _WEAKEST, _STRONGEST = 1000.0, 0.1  # tried where the best is the last, or the first, of these
 
@@ -145,8 +148,9 @@ def baseline_digest(task: Task, *, judged_by: Any = None, class_weights: Sequenc
     ``judged_by`` is the metric that chooses where it is not accuracy, as JSON; ``class_weights`` are what is tried.
     """
     splits = {part: [_fingerprint(getattr(task, part)), list(getattr(task, part).labels)] for part in SPLITS}
-    later = {"judged_by": judged_by, "class_weights": list(class_weights)}
-    given = without_defaults(later, {"judged_by": None, "class_weights": list(UNWEIGHTED)})
+    ordered = ORDERED in kinds_of(task.train.texts)  # tried since members can tell the order
+    later = {"judged_by": judged_by, "class_weights": list(class_weights), "ordered": ordered}
+    given = without_defaults(later, {"judged_by": None, "class_weights": list(UNWEIGHTED), "ordered": False})
     return digest({"method": METHOD, "labels": len(task.labels), **splits, **given})
 
 
@@ -199,7 +203,9 @@ def kinds_of(texts: Sequence[TextOrPair]) -> tuple[str, ...]:
         kinds.append(PAIRS)
     if size <= _CHARACTERS_UP_TO:
         kinds.append(CHARACTERS)
-    if 2 * sum(_has_roles(text) for text in texts) >= len(texts):
+    if 2 * sum(_is_marked(text) for text in texts) >= len(texts):
+        kinds += [ORDERED, ROLES]
+    elif 2 * sum(isinstance(text, Pair) for text in texts) >= len(texts):
         kinds.append(ROLES)
     return tuple(kinds)
 
@@ -315,8 +321,9 @@ def _vectoriser(features: str, **options: Any) -> TfidfVectorizer:
         PAIRS: {"ngram_range": (1, 2)},
         CHARACTERS: {"analyzer": "char_wb", "ngram_range": (1, 4)},
         ROLES: {"analyzer": words_by_role},
+        ORDERED: {"analyzer": partial(words_by_role, ordered=True)},
     }
-    plain = {} if features == ROLES else {"preprocessor": without_markers}
+    plain = {} if features in (ROLES, ORDERED) else {"preprocessor": without_markers}
     return TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **plain, **how[features], **options)
 
 
@@ -325,19 +332,20 @@ def without_markers(text: TextOrPair) -> str:
     return _MARKER.sub(" ", "\n".join(parts_of(text)).lower())
 
 
-def words_by_role(text: TextOrPair) -> list[str]:
+def words_by_role(text: TextOrPair, *, ordered: bool = False) -> list[str]:
     """Return each word of a text with two marked entities, and again with its role; without entities each word once.
 
-    Of a pair a word's role is the text that it is in.
+    With ``ordered`` the roles of words outside of the entities also tell which entity comes first. In a pair the role
+    of a word is the text that it is in.
     """
     if isinstance(text, Pair):
         both = {role: _WORD.findall(part.lower()) for role, part in zip(Pair._fields, text, strict=True)}
         words = [word for part in both.values() for word in part]
         return [*words, *(f"{role}:{word}" for role, part in both.items() for word in part)]
-    return _words_by_entity(text)
+    return _words_by_entity(text, ordered=ordered)
 
 
-def _words_by_entity(text: str) -> list[str]:
+def _words_by_entity(text: str, *, ordered: bool) -> list[str]:
     words: list[str] = []
     places: dict[str, int] = {}
     for found in _MARKED_WORD.findall(text.lower()):
@@ -349,18 +357,19 @@ def _words_by_entity(text: str) -> list[str]:
         return words
     head, tail = ((places[f"[e{number}]"], places[f"[/e{number}]"]) for number in (1, 2))
     first, last = sorted((head, tail))
+    order = "" if not ordered else ", head first" if head < tail else ", tail first"
     roles = {
         "head": words[slice(*head)],
         "tail": words[slice(*tail)],
-        "between": words[first[1] : last[0]],
-        "left": words[max(first[0] - _NEAR, 0) : first[0]],
-        "right": words[last[1] : last[1] + _NEAR],
+        f"between{order}": words[first[1] : last[0]],
+        f"left{order}": words[max(first[0] - _NEAR, 0) : first[0]],
+        f"right{order}": words[last[1] : last[1] + _NEAR],
     }
     return [*words, *(f"{role}:{word}" for role, with_role in roles.items() for word in with_role)]
 
 
-def _has_roles(text: TextOrPair) -> bool:
-    return isinstance(text, Pair) or all(marker in text for marker in ("[E1]", "[/E1]", "[E2]", "[/E2]"))
+def _is_marked(text: TextOrPair) -> bool:
+    return isinstance(text, str) and all(marker in text for marker in ("[E1]", "[/E1]", "[E2]", "[/E2]"))
 
 
 def _cut(texts: Sequence[TextOrPair]) -> list[TextOrPair]:

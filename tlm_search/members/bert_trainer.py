@@ -145,7 +145,7 @@ class BertTrainer:
         return float(document["latency_ms"])
 
     def _watch(self, phase: str, seeds: Sequence[int], tokens: int) -> Watch:
-        """Return what tells of each update of a training that reads so many ``tokens`` for each of its members."""
+        """Return a function that reports each update of a training; each member reads ``tokens`` tokens in all."""
         seeds = tuple(seeds)
 
         def watch(update: int, updates: int) -> None:

@@ -1,4 +1,4 @@
-"""Whether one of two answers faster: the latency saved, with an interval from the scatter of latencies themselves."""
+"""Estimate the latency that a committee saves, with an interval from the scatter of the study's latencies."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tlm_search.committee.candidates import candidates, configurations
 from tlm_search.committee.effect import Effect
 from tlm_search.search.record import StudyRecord
 
-WORTH = 0.05  # of the latency: to save less is not to be faster
-_LEAST_SIZES = 3  # that tell a straight line from the error of measurement
+WORTH = 0.05  # of the latency: a committee that saves less is not called faster
+_LEAST_SIZES = 3  # two sizes always lie on a line
 
 
 def latency_saved(record: StudyRecord, ours: float, theirs: float) -> Effect | None:
-    """Return which share of the latency ``theirs`` is saved by ``ours``, with its 95% interval.
+    """Return the share of the latency ``theirs`` that ``ours`` saves, with its 95% interval. Both are in ms.
 
-    Latencies of committees of 1, 2, ... members grow straight, and what they lie off that line, in shares of the
-    latency, is taken for the error of each measurement. The error of the logarithm of the ratio is then that of two
-    measurements, with Student's t. None where no configuration was measured at three sizes or more.
+    The latencies of committees of 1, 2, ... members grow linearly. Their distances from the fitted line, as shares of
+    it, estimate the error of one measurement. The logarithm of the ratio has the error of two, with Student's t. Return
+    None if no configuration was measured at three sizes or more.
     """
     series = {
         tuple(c.latency_ms for c in candidates(trial) if c.latency_ms is not None)
@@ -38,7 +38,7 @@ def latency_saved(record: StudyRecord, ours: float, theirs: float) -> Effect | N
 
 
 def _errors(latencies: Sequence[float]) -> np.ndarray:
-    """Return what each latency lies off the straight line through all, as shares of the line."""
+    """Return the distance of each latency from the straight line through all, as a share of the line."""
     sizes = np.arange(1, len(latencies) + 1)
     line = np.polyval(np.polyfit(sizes, latencies, 1), sizes)
     return np.asarray((np.asarray(latencies) - line) / line)

@@ -33,7 +33,7 @@ def check_same_space(study: Study, space: Space) -> None:
     """
     if study.user_attrs.get("space_digest") in (None, space.digest):
         return
-    old, new = _flat(Space.from_document(study.user_attrs["space"]).identity()), _flat(space.identity())
+    old, new = _flat(Space.from_document(study.user_attrs["space"], stored=True).identity()), _flat(space.identity())
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     changes = [f"{key}: {_short(old.get(key))} there, {_short(new.get(key))} here" for key in keys]
     more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""

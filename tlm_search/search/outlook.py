@@ -1,8 +1,8 @@
-"""How long a run still takes: first by a guess from operations, then by what its own jobs took. No Ray here.
+"""Estimate how long a run still takes: first from its operations, then from the time of its own jobs. No Ray here.
 
-A job is a trial or a try of the reference. Each has a cost; jobs that ended or are under way tell how many seconds a
-unit of cost takes. The interval holds the truth in about four of five runs: it counts what trials to come may cost, and
-how little is known of the speed.
+A job is a trial or a try of the reference. Each has a cost. Finished and running jobs tell how many seconds a unit of
+cost takes. The interval should hold the truth in four of five runs. It counts the spread of the costs of future trials,
+and the uncertainty of the speed.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ class Outlook:
         return min(1.0, (first - 1 + (last - first + 1) * within) / members)
 
     def left(self, jobs: Iterable[Taken], *, trials: int, tries: int, places: int) -> Left | None:
-        """Return the time left for the ``jobs`` under way, and so many ``trials`` and reference ``tries`` to come.
+        """Return the time left for the ``jobs`` under way, ``trials`` more trials and ``tries`` more reference tries.
 
-        None while nothing is known.
+        Return None as long as nothing is known.
         """
         jobs, costs = list(jobs), self._costs()
         speed, seen = self._speed(jobs)

@@ -98,7 +98,7 @@ class StudentRecord:
 class ConfirmationRecord:
     """Committees of ``size`` of the trial with number ``trial`` (-1: the reference), trained with fresh seeds.
 
-    ``result`` has at least so many members, which no choice has seen.
+    ``result`` has at least ``size`` members. No choice has seen them.
     """
 
     trial: int
@@ -187,7 +187,7 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
             f"{folder}: the Optuna study {study.study_name!r} holds no space, so tlm-search did not make it",
             hint="Name a folder that `tlm-search run` wrote.",
         )
-    space = Space.from_document(attributes["space"])
+    space = Space.from_document(attributes["space"], stored=True)
     record = StudyRecord(
         name=study.study_name,
         folder=folder,

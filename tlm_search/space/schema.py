@@ -53,6 +53,7 @@ from tlm_search.space.sections import (
 )
 from tlm_search.space.settings import Value
 
+_STORED = "stored"  # the context in which a space is read from a study
 _NOT_IDENTITY = frozenset(
     {"name", "description", "points", "import_from", "tracking", "resources", "budget", "baseline", "confirm", "report"}
 )
@@ -169,8 +170,10 @@ class Space(Section):
 
     @field_validator("name")
     @classmethod
-    def _folder_name(cls, name: str) -> str:
-        if not is_plain(name) or not re.fullmatch(r"[^\s./\\][^/\\]{0,99}", name):
+    def _folder_name(cls, name: str, info: ValidationInfo) -> str:
+        # Before names had to be plain, studies were begun that have others.
+        is_allowed = info.context == _STORED or is_plain(name)
+        if not is_allowed or not re.fullmatch(r"[^\s./\\\0][^/\\\0\n]{0,99}", name):
             allowed = "a folder's name: up to 100 characters, no slash, no control character, no dot or dash first"
             raise refuse([Problem((), refusal(name, allowed))])
         return name
@@ -328,13 +331,13 @@ class Space(Section):
         )
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """Read what `to_document` wrote.
+    def from_document(cls, document: Mapping[str, Any], *, stored: bool = False) -> Self:
+        """Read what `to_document` wrote; a study ``stored`` it, perhaps under a name that a new one cannot have.
 
         Raises:
             pydantic.ValidationError: the document is not a space.
         """
-        return cls.model_validate(document)
+        return cls.model_validate(document, context=_STORED if stored else None)
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a study to continue: not ``_NOT_IDENTITY``."""

@@ -8,7 +8,16 @@ import pytest
 
 from tlm_search.data.sampling import Split, Task
 from tlm_search.members import baseline
-from tlm_search.members.baseline import CHARACTERS, PAIRS, ROLES, WORDS, baseline_digest, fit_baseline, kinds_of
+from tlm_search.members.baseline import (
+    CHARACTERS,
+    ORDERED,
+    PAIRS,
+    ROLES,
+    WORDS,
+    baseline_digest,
+    fit_baseline,
+    kinds_of,
+)
 from tlm_search.members.store import Store
 
 
@@ -151,6 +160,19 @@ def test_marked_texts_are_told_apart_by_the_roles_of_their_words():
     assert kinds_of(task.train.texts)[-1] == ROLES
     assert ROLES not in kinds_of(["plain", MARKED, "texts"])
     assert accuracy(fit_baseline(task), task.test) == 1
+
+
+def test_which_entity_comes_first_is_told_by_the_roles_around_them():
+    def make(label, number):
+        between = ("wrote", "read")[(label + number) % 2]
+        entities = ["[E1] anna [/E1]", "[E2] book [/E2]"][:: 1 if number % 2 else -1]
+        return f"{entities[0]} so {between} then {entities[1]}"
+
+    task = task_of(make, labels=2)
+    fit = fit_baseline(task)
+    assert (fit.model.features, accuracy(fit, task.test)) == (ORDERED, 1)
+    one, other = "[E1] a1 [/E1] to [E2] b1 [/E2]", "[E2] b1 [/E2] to [E1] a1 [/E1]"
+    assert sorted(baseline.words_by_role(one)) == sorted(baseline.words_by_role(other))
 
 
 def test_a_model_is_read_back_as_it_was(tmp_path):

@@ -125,7 +125,7 @@ def test_a_phone_in_the_dark_shows_all_of_it(open_page, written, tmp_path):
     picture(opened, "report_390", tmp_path)
 
 
-# What is wider than the box that it is in; a table of many columns of numbers may be scrolled, by its first column.
+# Elements that are wider than their box. A wide table of numbers may scroll; its first column stays in place.
 CUT = """() => [...document.querySelectorAll('.scroll, .next dd, pre, .chip span, p, h1, h2, h3')]
     .filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth && getComputedStyle(e).display !== 'inline')
     .filter(e => !e.querySelector('#configurations-table') && !e.classList.contains('unseen'))

@@ -135,6 +135,11 @@ def test_names_to_trip_over_are_refused(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_study_of_before_with_such_a_name_still_opens():
+    space = Space.from_document({"name": "--json"}, stored=True)
+    assert (space.name, Space.from_document(space.to_document(), stored=True)) == ("--json", space)
+
+
 @pytest.mark.parametrize("name", ["a-b", "größe", "研究", "a b", "👩‍🔬", "50%"])
 def test_other_names_are_taken(name):
     assert is_plain(name)

@@ -111,9 +111,9 @@ def test_costs_are_those_of_the_plan() -> None:
     found = costs_of(space, SIZES)
     assert found.known
     cheap = space.settings({"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": 1})
-    dear = space.settings({"depth": 2, "heads": 4, "pretrain_size": 1000, "committee_size": 4})
-    assert found.of(cheap) < found.trial < found.of(dear)
+    costly = space.settings({"depth": 2, "heads": 4, "pretrain_size": 1000, "committee_size": 4})
+    assert found.of(cheap) < found.trial < found.of(costly)
     assert found.pretraining(cheap) == 0
-    assert 0 < found.pretraining(dear) < 1
+    assert 0 < found.pretraining(costly) < 1
     assert 0 < found.spread < 2
     assert found.reference_try > found.of(cheap)

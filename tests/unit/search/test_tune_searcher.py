@@ -8,21 +8,26 @@ import pytest
 from driven import Bench, space_of
 
 from tlm_search.errors import UserError
+from tlm_search.search.driver import Driver
 from tlm_search.search.interrupts import Interrupts
 from tlm_search.search.machine import Machine
 from tlm_search.search.shares import Shares
 from tlm_search.search.storages import Journal
 
 
+def hooks_of(driver: Driver, logs: Path) -> Any:
+    """The hooks by which Ray calls a driver, on a machine of two processors."""
+    from tlm_search.search.tune_searcher import Hooks
+
+    shares = Shares(space_of(), [Machine(cpus=2, gpus=0, memory_gb=8)])
+    return Hooks(driver, Interrupts(driver.stop), logs, shares)
+
+
 @pytest.mark.parametrize("when", ["suggest", "deliver", "lose"])
 def test_a_full_disk_ends_the_run_in_our_words(bench: Callable[..., Bench], when: str, tmp_path: Path) -> None:
     """Ray would swallow what a hook raises, or raise an error of its own with a traceback."""
-    from tlm_search.search.tune_searcher import Hooks
-
     driver = bench().driver(5)
-    hooks = Hooks(
-        driver, Interrupts(driver.stop), tmp_path / "logs", Shares(space_of(), [Machine(cpus=2, gpus=0, memory_gb=8)])
-    )
+    hooks = hooks_of(driver, tmp_path / "logs")
     assert hooks.suggest("a") is not None
 
     def full(self: Journal, logs: list[dict[str, Any]]) -> None:
@@ -69,12 +74,8 @@ DIED = "The actor died unexpectedly before finishing this task.\n\tclass_name: C
 def test_what_ray_says_of_a_lost_worker_is_told_in_a_few_words(
     bench: Callable[..., Bench], text: str, reason: str, tmp_path: Path
 ) -> None:
-    from tlm_search.search.tune_searcher import Hooks
-
     place = bench()
-    driver = place.driver(5)
-    shares = Shares(place.space, [Machine(cpus=2, gpus=0, memory_gb=8)])
-    hooks = Hooks(driver, Interrupts(driver.stop), tmp_path / "logs", shares)
+    hooks = hooks_of(place.driver(5), tmp_path / "logs")
     hooks.suggest("a")
     hooks.lose("a", f"Failure # 1 (occurred at noon)\n{text}\n" if text else "")
     assert f"{reason}; it is tried again" in place.lines[-1]
@@ -101,12 +102,8 @@ CREATION = "The actor died because of an error raised in its creation task, ray:
 def test_a_worker_that_cannot_begin_ends_the_run_and_costs_no_trial(
     bench: Callable[..., Bench], text: str, reason: str, tmp_path: Path
 ) -> None:
-    from tlm_search.search.tune_searcher import Hooks
-
-    place = bench()
-    driver = place.driver(5)
-    shares = Shares(place.space, [Machine(cpus=2, gpus=0, memory_gb=8)])
-    hooks = Hooks(driver, Interrupts(driver.stop), tmp_path / "logs", shares)
+    driver = bench().driver(5)
+    hooks = hooks_of(driver, tmp_path / "logs")
     hooks.suggest("a")
     hooks.suggest("b")
     hooks.lose("a", text)
