@@ -30,13 +30,13 @@ from scipy import stats
 
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.sources import use_data_dir
+from tlm_search.data.sources.source import use_data_dir
 from tlm_search.data.tasks import load_task
 from tlm_search.members.baseline import fit_baseline
-from tlm_search.members.store import Store
 from tlm_search.members.train import trainer_named
 from tlm_search.search.trial import run_trial
 from tlm_search.space.schema import Space
+from tlm_search.store.local import Store
 
 WIKIPEDIA = {"source": "wikimedia/wikipedia", "config": "20231101.en", "documents": 120_000}
 FEWREL = {"source": "fewrel/train_wiki.json", "entities": "marked", "validation_per_label": 20, "test_per_label": 70}

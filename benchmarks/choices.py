@@ -31,13 +31,13 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.members.bert_trainer import PRETRAINED
 from tlm_search.members.spec import MemberSpec, committee_specs
-from tlm_search.members.store import Store
 from tlm_search.members.train import MemberResult, obtain, trainer_named
 from tlm_search.model.bert import encode
 from tlm_search.model.hf import from_transformers
 from tlm_search.model.loss import mlm_losses
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import complete
+from tlm_search.store.local import Store
 from tlm_search.training import batches
 
 HELD_OUT, HELD_OUT_BATCH = 2_000, 100  # documents

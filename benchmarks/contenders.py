@@ -34,9 +34,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from tlm_search.data.tokenizer import encode
 from tlm_search.data.tokens import TokenArray
-from tlm_search.data.wordpiece import save, train_wordpiece
+from tlm_search.data.vocabulary.tokenizer import encode
+from tlm_search.data.vocabulary.wordpiece import save, train_wordpiece
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config
 from tlm_search.training.clock import UpdateClock, clock_of

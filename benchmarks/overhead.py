@@ -45,8 +45,8 @@ SPACE: dict[str, Any] = {
 
 
 def ours(folder: Path, trials: int, storage: str) -> None:
+    from tlm_search.search.ray_tune.searcher import Hooks
     from tlm_search.search.session import run_study
-    from tlm_search.search.tune_searcher import Hooks
     from tlm_search.space.schema import Space
 
     workers, deliver = set(), Hooks.deliver
@@ -75,7 +75,7 @@ def ray_tune(folder: Path, trials: int, storage: str) -> None:
     import logging
 
     # The same settings for quiet as ours has, and as few of Ray's own files.
-    from tlm_search.search import cluster as settings  # isort: skip  # noqa: F401
+    from tlm_search.search.ray_tune import cluster as settings  # isort: skip  # noqa: F401
     import optuna
     import ray
     from ray import tune
@@ -177,7 +177,7 @@ def _no_display(progress: Any) -> Any:
 
 
 if sys.argv[1:2] == ["--one"] and sys.argv[2] == "ray_tune":  # classes of Ray's, only where it is imported
-    from tlm_search.search import cluster as _settings  # isort: skip  # noqa: F401
+    from tlm_search.search.ray_tune import cluster as _settings  # isort: skip  # noqa: F401
     from ray.tune import Callback, Trainable
 
     class _Trivial(Trainable):

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import builders
 
 from tlm_search.committee.frontier import frontier
-from tlm_search.members.store import Store
-from tlm_search.report.html import write_report
-from tlm_search.search.record import StudyRecord, TrialRecord
+from tlm_search.report.pages.html import write_report
+from tlm_search.store.local import Store
+from tlm_search.study.record import StudyRecord, TrialRecord
 
 VALIDATION_ROWS = 1000
 KINDS = 20  # different members; a study's own are all different, which costs a report nothing more

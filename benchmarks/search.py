@@ -35,9 +35,9 @@ from scipy.stats import t as student
 from table import LABELS, RATE, Replay, Table, read_table
 
 from tlm_search.search.driver import Driver
-from tlm_search.search.optuna_study import Ledger
-from tlm_search.search.studies import StudyInStorage
+from tlm_search.search.ledger import Ledger
 from tlm_search.space.schema import Space
+from tlm_search.study.studies import StudyInStorage
 
 HERE = Path(__file__).parent
 RANDOM, DEFAULT, NONE = "random", "tpe", "none"

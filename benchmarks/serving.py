@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save_file
 
-from tlm_search.data import wordpiece
-from tlm_search.data.tokenizer import open_tokenizer
+from tlm_search.data.vocabulary import wordpiece
+from tlm_search.data.vocabulary.tokenizer import open_tokenizer
 from tlm_search.export.committee import Committee
 from tlm_search.export.folder import CARD, CHECK, CONFIG, LABELS, MODEL, MODEL_TYPE, new_export, write_json
 from tlm_search.model.architecture import Architecture

@@ -12,9 +12,8 @@ from typing import Any
 
 from tlm_search.model.architecture import Architecture
 from tlm_search.search.trial import Rung, rungs
-from tlm_search.space.load import load_space
 from tlm_search.space.parameters import Choices
-from tlm_search.space.schema import Space
+from tlm_search.space.schema import Space, load_space
 from tlm_search.space.settings import Value
 
 RATE = "finetune_learning_rate"

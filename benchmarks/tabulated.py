@@ -20,11 +20,11 @@ import numpy as np
 
 from tlm_search.committee.vote import accuracy, soft_vote
 from tlm_search.data.prepare import prepare
-from tlm_search.members.store import Store
 from tlm_search.members.train import MemberResult, obtain, trainer_named
 from tlm_search.search.samplers import grid_points
 from tlm_search.search.trial import rungs, trial_specs
-from tlm_search.space.load import load_space
+from tlm_search.space.schema import load_space
+from tlm_search.store.local import Store
 
 HERE = Path(__file__).parent
 

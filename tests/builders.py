@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.frontier import frontier
 from tlm_search.data.prepared import PreparedData
-from tlm_search.search.record import BASELINE_NUMBER, REFERENCE_NUMBER, BaselineRecord, StudyRecord, TrialRecord
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import complete
+from tlm_search.study.record import BASELINE_NUMBER, REFERENCE_NUMBER, BaselineRecord, StudyRecord, TrialRecord
 
 CLASSES = 5
 START = datetime(2026, 1, 1, 12)

@@ -13,19 +13,18 @@ from tlm_search.committee.metrics import metric_of
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.simulated import simulated_data
 from tlm_search.errors import TrainingError
-from tlm_search.members.shared_store import open_store
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.spec import MemberSpec
-from tlm_search.members.store import Store
-from tlm_search.members.train import TrainedMember, Trainer
+from tlm_search.members.trainer import TrainedMember, Trainer
 from tlm_search.search import session
 from tlm_search.search.driver import Driver
 from tlm_search.search.job import Failure, Job
-from tlm_search.search.optuna_study import Ledger
-from tlm_search.search.resume import close_running
-from tlm_search.search.studies import create_study
+from tlm_search.search.ledger import Ledger
 from tlm_search.search.trial import run_trial
 from tlm_search.space.schema import Space
+from tlm_search.store.local import Store
+from tlm_search.store.shared import open_store
+from tlm_search.study.studies import create_study
 
 SEARCH: dict[str, Any] = {
     "depth": {"choices": [1, 2]},
@@ -76,7 +75,7 @@ class Bench:
         study = self.folder / "study"
         study.mkdir(exist_ok=True, parents=True)
         ledger = Ledger(create_study(study, self.space, storage), self.space)
-        close_running(ledger)
+        ledger.close_running()
         ledger.enqueue_points()
         return ledger
 
@@ -121,7 +120,7 @@ def results(ledger: Ledger) -> list[tuple[Mapping[str, Any], Any]]:
 
 def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., session.Session]:
     """``run_study`` with a loop in this process in the place of Ray; studies are in ``folder/studies``, or at a URL."""
-    from tlm_search.search import tune
+    from tlm_search.search.ray_tune import run as tune
 
     place = Bench(folder / "elsewhere", space_of())
 

@@ -11,10 +11,11 @@ import numpy as np
 from tlm_search.committee.calibration import fit_calibration
 from tlm_search.committee.frontier import frontier
 from tlm_search.committee.vote import soft_vote
-from tlm_search.data import wordpiece
 from tlm_search.data.markers import HEAD, MARKERS, TAIL
 from tlm_search.data.pairs import Line, Pair
-from tlm_search.data.tokenizer import (
+from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary import wordpiece
+from tlm_search.data.vocabulary.tokenizer import (
     add_markers,
     encode,
     encode_lines,
@@ -23,13 +24,12 @@ from tlm_search.data.tokenizer import (
     open_tokenizer,
     tokenizer_fingerprint,
 )
-from tlm_search.data.tokens import TokenArray
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.spec import committee_specs
-from tlm_search.members.store import Store
 from tlm_search.members.train import obtain
-from tlm_search.search.record import StudyRecord, TrialRecord
 from tlm_search.space.settings import complete
+from tlm_search.store.local import Store
+from tlm_search.study.record import StudyRecord, TrialRecord
 
 WORDS = [f"{first}{second}" for first in "abcdef" for second in "aeiou"]
 LABELS = ("Bücher & Filme", "b|c", "1")

@@ -11,10 +11,10 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from tlm_search.members.store import Store
-from tlm_search.search.folder import read_study, store_root
-from tlm_search.search.record import TrialRecord
 from tlm_search.space.schema import Space
+from tlm_search.store.local import Store
+from tlm_search.study.folder import read_study, store_root
+from tlm_search.study.record import TrialRecord
 
 COMMAND = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
 

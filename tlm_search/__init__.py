@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 from tlm_search.follow import import_after
 
 if TYPE_CHECKING:
+    from tlm_search.api import Study
     from tlm_search.errors import TlmSearchError
     from tlm_search.export.modeling import SoftCommittee
     from tlm_search.space.schema import Space
-    from tlm_search.study import Study
 
 __all__ = ["SoftCommittee", "Space", "Study", "TlmSearchError"]
 
 _HOMES = {
     "SoftCommittee": "tlm_search.export.modeling",
     "Space": "tlm_search.space.schema",
-    "Study": "tlm_search.study",
+    "Study": "tlm_search.api",
     "TlmSearchError": "tlm_search.errors",
 }
 

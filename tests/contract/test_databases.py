@@ -18,9 +18,10 @@ from driven import Bench, results, space_of
 from servers import ENCODED, PASSWORD, PATIENCE_SECONDS, Server, free_port, new_database
 
 from tlm_search.errors import StudyError
-from tlm_search.search import databases, study_lock
 from tlm_search.search.session import Session
-from tlm_search.search.storages import open_storage
+from tlm_search.study import database_lock as study_lock
+from tlm_search.study import databases
+from tlm_search.study.storages import open_storage
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def other_driver(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[st
         code = f"""
 import time
 from pathlib import Path
-from tlm_search.search.study_lock import study_lock
+from tlm_search.study.database_lock import study_lock
 with study_lock({url!r}, "test", Path("/elsewhere"), print):
     print("ready", flush=True)
     time.sleep(600)

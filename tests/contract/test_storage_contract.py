@@ -15,12 +15,12 @@ from driven import REFERENCE, Bench, Killed, results, space_of
 from optuna.trial import TrialState
 from optuna_dashboard import get_note
 
-from tlm_search.search.folder import read_study, write_folder
 from tlm_search.search.session import Session
-from tlm_search.search.storages import open_storage
-from tlm_search.search.studies import create_study, open_study, rename_study
-from tlm_search.search.study_lock import study_lock
 from tlm_search.space.schema import Space
+from tlm_search.study.database_lock import study_lock
+from tlm_search.study.folder import read_study, write_folder
+from tlm_search.study.storages import open_storage
+from tlm_search.study.studies import create_study, open_study, rename_study
 
 SPACE: dict[str, Any] = {
     "objectives": ["validation_accuracy", "parameters"],

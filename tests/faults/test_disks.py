@@ -16,8 +16,8 @@ import pytest
 from driven import REFERENCE, Bench, results, space_of
 from killing import faults_of, finish, start_command
 
-from tlm_search.search.record import record_of
-from tlm_search.search.studies import open_study
+from tlm_search.study.record import record_of
+from tlm_search.study.studies import open_study
 
 SPACE = """
 trainer: simulated

@@ -15,8 +15,8 @@ from driven import REFERENCE, SEARCH, Bench, results, space_of
 from killing import faults_of, finish, kill_worker, lines_until, results_of, start_command
 
 from tlm_search.data.prepare import prepare
-from tlm_search.search.resume import driver_lock
 from tlm_search.space.schema import Space
+from tlm_search.study.driver_lock import driver_lock
 
 TRIALS, MANY_TRIALS = 40, 160  # as many that the study is not finished before its last death
 MOMENTS, REAL_MOMENTS, WORKERS = 25, 3, 10

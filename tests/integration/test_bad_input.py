@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tlm_search.search.folder import storage_url, write_folder
-from tlm_search.search.studies import create_study
-from tlm_search.space.load import load_space
+from tlm_search.space.schema import load_space
+from tlm_search.study.folder import storage_url, write_folder
+from tlm_search.study.studies import create_study
 
 SPACE = {
     "corpus": {"source": "texts.csv"},

@@ -12,9 +12,9 @@ import pytest
 from driven import REFERENCE, run_without_ray, space_of
 from typer.testing import CliRunner
 
+from tlm_search.api import Study
 from tlm_search.cli.main import app
 from tlm_search.errors import UserError
-from tlm_search.study import Study
 
 SEARCH = {
     "depth": 1,

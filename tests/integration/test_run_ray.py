@@ -16,8 +16,8 @@ import pytest
 from killing import Process, Start, descendants, finish, kill_child, kill_worker, lines_until, listening, start_command
 from nodes import wait_until
 
-from tlm_search.members.store import Store
-from tlm_search.search.folder import read_study
+from tlm_search.store.local import Store
+from tlm_search.study.folder import read_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from driven import REFERENCE, Bench, space_of
 
-from tlm_search.search.folder import write_folder
+from tlm_search.study.folder import write_folder
 
 COMMAND = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
 
@@ -55,9 +55,9 @@ def test_status_of_nothing(tmp_path: Path, call: Any) -> None:
 def test_status_needs_neither_torch_nor_ray() -> None:
     code = """
 import sys
-from tlm_search.search.folder import read_study
-import tlm_search.search.optuna_study, tlm_search.committee.select, tlm_search.search.record
-import tlm_search.report.evidence, tlm_search.members.shared_store
+from tlm_search.study.folder import read_study
+import tlm_search.search.ledger, tlm_search.committee.select, tlm_search.study.record
+import tlm_search.report.evidence, tlm_search.store.shared
 sys.exit(any(name in sys.modules for name in ("torch", "ray", "pandas", "plotly", "sklearn")))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

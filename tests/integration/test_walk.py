@@ -55,7 +55,7 @@ def test_from_a_csv_to_a_server(tmp_path, call, monkeypatch):
         return out
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tlm_search.members.pace.MEASURING_SECONDS", 0.0)  # one of each kind
+    monkeypatch.setattr("tlm_search.cost.timing.MEASURING_SECONDS", 0.0)  # one of each kind
     write_tickets(tmp_path / "tickets.csv")
     said = here("init", "--task", "tickets.csv", "space.yaml")
     assert '"body"' in said

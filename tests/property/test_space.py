@@ -6,7 +6,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlm_search.members.plan import DataSizes, draw, plan
+from tlm_search.cost.plan import DataSizes, draw, plan
 from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import ONLY_WITH, SETTINGS, Setting

@@ -10,7 +10,7 @@ import yaml
 
 from tlm_search.cli.main import app
 from tlm_search.space.json_schema import json_schema
-from tlm_search.space.load import load_space
+from tlm_search.space.schema import load_space
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))

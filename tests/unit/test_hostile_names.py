@@ -16,12 +16,12 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import ExportError, StoreError
 from tlm_search.export.folder import FORMAT, verified
 from tlm_search.files import inside
-from tlm_search.members.shared_store import open_store
-from tlm_search.members.store import Store
 from tlm_search.remote import bundle
 from tlm_search.remote.remote import Listed, Remote
-from tlm_search.search.folder import find_study
-from tlm_search.search.replica import known_studies
+from tlm_search.store.local import Store
+from tlm_search.store.shared import open_store
+from tlm_search.study.folder import find_study
+from tlm_search.study.sync import known_studies
 
 HOSTILE = ["/tmp/x", "../x", "a/../../x", "", ".", "..", "a//x", "a/", "./x", "a\0b"]
 

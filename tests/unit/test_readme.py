@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from tlm_search.cli.main import app
-from tlm_search.space.load import load_space
+from tlm_search.space.schema import load_space
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tlm_search.committee.candidates import Candidate
     from tlm_search.committee.select import Choice
-    from tlm_search.search.record import StudyRecord
+    from tlm_search.study.record import StudyRecord
 
 
 def best(
@@ -31,9 +31,9 @@ def best(
 ) -> None:
     """Show the best configurations, a committee size for each, beside the reference, and the reasons."""
     from tlm_search.committee.select import select
-    from tlm_search.members.shared_store import open_store
     from tlm_search.report.evidence import Evidence
-    from tlm_search.search.folder import find_study, read_study, store_root
+    from tlm_search.store.shared import open_store
+    from tlm_search.study.folder import find_study, read_study, store_root
 
     record = read_study(find_study(study, studies_dir))
     evidence = Evidence(record, open_store(store_root(record.folder.parent)))
@@ -55,10 +55,10 @@ def best(
     from rich.console import Console
 
     from tlm_search.committee.verdict import IN_A_WORD, UNSURE
-    from tlm_search.report.answer import cost_words, linear_warning, words_of_label
-    from tlm_search.report.cautions import cautions, trials_of_each
-    from tlm_search.report.confirmation import confirmation_words
-    from tlm_search.report.words import plural
+    from tlm_search.report.claims.answer import cost_words, linear_warning, words_of_label
+    from tlm_search.report.claims.cautions import cautions, trials_of_each
+    from tlm_search.report.claims.confirmation import confirmation_words
+    from tlm_search.report.formatting import plural
 
     console = Console(highlight=False)
     if selection.choices:
@@ -99,8 +99,8 @@ def table_of(record: StudyRecord, choices: Sequence[Choice]) -> Table:
 
     from tlm_search.committee.candidates import whole
     from tlm_search.committee.metrics import metric_words
-    from tlm_search.report.tables import baseline_words, configuration_words
-    from tlm_search.search.record import TrialRecord
+    from tlm_search.report.tables.tables import baseline_words, configuration_words
+    from tlm_search.study.record import TrialRecord
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("trial", justify="right", no_wrap=True)
@@ -125,7 +125,7 @@ def table_of(record: StudyRecord, choices: Sequence[Choice]) -> Table:
 
 
 def _numbers(candidate: Candidate) -> list[str]:
-    from tlm_search.report.words import compact, number
+    from tlm_search.report.formatting import compact, number
 
     low, high = candidate.test_interval
     return [

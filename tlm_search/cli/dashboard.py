@@ -14,7 +14,7 @@ import typer
 from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
-    from tlm_search.search.record import StudyRecord
+    from tlm_search.study.record import StudyRecord
 
 _FIGURES = ("frontier", "latency_ms")  # what Optuna Dashboard cannot draw itself
 
@@ -29,17 +29,17 @@ def dashboard(
     ] = False,
 ) -> None:
     """Serve Optuna Dashboard for a study on 127.0.0.1 until Ctrl-C."""
-    from tlm_search.search.dashboard import serve
-    from tlm_search.search.folder import find_study, storage_url
+    from tlm_search.study.dashboard import serve
+    from tlm_search.study.folder import find_study, storage_url
 
     folder = find_study(study, studies_dir)
     serve(folder, storage_url(folder, storage), port=port, draw=_draw, writable=writable, ready=_tell, problem=_warn)
 
 
 def _draw(record: StudyRecord) -> tuple[Mapping[str, str], str]:
-    from tlm_search.members.shared_store import open_store
-    from tlm_search.report.html import write_report
-    from tlm_search.search.folder import store_root
+    from tlm_search.report.pages.html import write_report
+    from tlm_search.store.shared import open_store
+    from tlm_search.study.folder import store_root
 
     # Into a folder of its own: the study's report stays what `report` or `run` made of it.
     with tempfile.TemporaryDirectory() as folder:

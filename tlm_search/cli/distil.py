@@ -24,8 +24,8 @@ def distil(
     studies_dir: StudiesDir = STUDIES,
 ) -> None:
     """Train single models on a committee's mean probabilities, and note them in the study. Safe to repeat."""
-    from tlm_search.report.students import students_table, students_words
-    from tlm_search.study import Study
+    from tlm_search.api import Study
+    from tlm_search.report.figures.students import students_table, students_words
 
     try:
         distilled = Study.open(study, studies_dir=studies_dir).distil(trial=trial, size=size, documents=documents)

@@ -28,9 +28,9 @@ def export(
     studies_dir: StudiesDir = STUDIES,
 ) -> None:
     """Write a committee as files that load elsewhere: weights, tokenizer, labels, model card."""
+    from tlm_search.api import Study
     from tlm_search.committee.metrics import metric_words
-    from tlm_search.report.words import interval, percent, plural, points
-    from tlm_search.study import Study
+    from tlm_search.report.formatting import interval, percent, plural, points
 
     found = Study.open(study, studies_dir=studies_dir)
     exported = found.export(out, trial=trial, size=size, student=student, onnx=onnx, int8=int8)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tlm_search.data.guess import TaskGuess
-    from tlm_search.data.sampling import Task
-    from tlm_search.search.machine import Machine
-    from tlm_search.search.sizing import Scale, Suited
+    from tlm_search.cost.machine import Machine
+    from tlm_search.cost.sizing import Scale, Suited
+    from tlm_search.data.rows import Task
+    from tlm_search.data.sources.guess import TaskGuess
     from tlm_search.space.schema import Space
 
 _TEMPLATE = """\
@@ -134,11 +134,11 @@ def init(
     ] = None,
 ) -> None:
     """Write a commented space for your own data, and say what was guessed; without --task, for the built-in data."""
+    from tlm_search.cost.machine import this_machine
+    from tlm_search.cost.sizing import MOST_SECONDS, MUCH_LONGER, cpus_per_trial, suited
     from tlm_search.errors import UserError
     from tlm_search.files import writing
-    from tlm_search.search.machine import this_machine
-    from tlm_search.search.sizing import MOST_SECONDS, MUCH_LONGER, cpus_per_trial, suited
-    from tlm_search.space.load import load_space
+    from tlm_search.space.schema import load_space
 
     if out.exists():
         raise UserError(f"{out} is already there", hint="give another name, or remove it")
@@ -201,8 +201,8 @@ def _of_pydocs() -> _Sketch:
 
 def _files(task: Path, *, validation: Path | None, test: Path | None) -> _Files:
     """Return where the training, validation and test rows are; in a folder the names of its files say it."""
-    from tlm_search.data.layout import layout_of
-    from tlm_search.data.sources import files_of
+    from tlm_search.data.sources.layout import layout_of
+    from tlm_search.data.sources.source import files_of
 
     given = {part: file for part, file in (("validation", validation), ("test", test)) if file is not None}
     said = "".join(f"; {part} is {file}" for part, file in given.items())
@@ -230,9 +230,9 @@ def _of_files(
     cache: Path,
 ) -> _Sketch:
     from tlm_search.committee.metrics import metric_words
-    from tlm_search.data.account import account_words
     from tlm_search.data.corpora import load_corpus
-    from tlm_search.data.guess import guess_task, vocabulary_of
+    from tlm_search.data.rows import account_words
+    from tlm_search.data.sources.guess import guess_task, vocabulary_of
     from tlm_search.data.tasks import load_task
     from tlm_search.errors import DataError
     from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, CorpusSection, TaskSection
@@ -305,18 +305,18 @@ def _metric(counts: Mapping[str, int]) -> tuple[dict[str, str], str]:
 
 
 def _corpus(place: Path) -> dict[str, Any]:
-    from tlm_search.data.guess import columns_of, text_column
+    from tlm_search.data.sources.guess import columns_of, text_column
 
     return {"source": str(place), **_unless("text", text_column(columns_of(place, labelled=False), str(place)))}
 
 
 def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int) -> list[str]:
     """Say what the tokens lose of the task's texts; where a vocabulary takes long to train only about how many."""
-    from tlm_search.data.guess import tokens_about
-    from tlm_search.data.losses import losses
     from tlm_search.data.pairs import parts_of
-    from tlm_search.data.tokenizer import encode
-    from tlm_search.data.wordpiece import train_wordpiece
+    from tlm_search.data.sources.guess import tokens_about
+    from tlm_search.data.vocabulary.losses import losses
+    from tlm_search.data.vocabulary.tokenizer import encode
+    from tlm_search.data.vocabulary.wordpiece import train_wordpiece
 
     special = {role: number for number, role in enumerate(("pad", "unk", "cls", "sep", "mask"))}
     splits = (task.train, task.validation, task.test)
@@ -354,7 +354,7 @@ def _guesses(guess: TaskGuess, account: str) -> list[str]:
     more = f" and {len(guess.counts) - 5} more" if len(guess.counts) > 5 else ""
     lines.append(f"labels     {', '.join(counts)}{more} different texts")
     if guess.rare:
-        from tlm_search.data.guess import LEAST_TEXTS
+        from tlm_search.data.sources.guess import LEAST_TEXTS
 
         shown = ", ".join(map(_quoted, guess.rare[:5])) + (" ..." if len(guess.rare) > 5 else "")
         lines.append(f"rare       {shown}: fewer than {LEAST_TEXTS} different texts, too few to learn or to judge")
@@ -362,7 +362,7 @@ def _guesses(guess: TaskGuess, account: str) -> list[str]:
 
 
 def _choices(sketch: _Sketch, size: Suited) -> list[str]:
-    from tlm_search.data.guess import pretrain_sizes
+    from tlm_search.data.sources.guess import pretrain_sizes
 
     documents = pretrain_sizes(sketch.documents, most=size.scale.documents)
     widths, sizes = (", ".join(map(str, numbers)) for numbers in (size.scale.widths, size.scale.committee_sizes))
@@ -387,7 +387,7 @@ def _measured(space: Space) -> float | None:
 
 def _sized(size: Suited, seconds: float | None, machine: Machine) -> str:
     from tlm_search.cli.validate import duration
-    from tlm_search.report.words import plural
+    from tlm_search.report.formatting import plural
 
     gpus = f", {plural(int(machine.gpus), 'GPU')}" if machine.gpus else ""
     return f"Sized for {plural(int(machine.cpus), 'core')}{gpus} and {machine.memory_gb:.0f} GB of memory: about " + (
@@ -396,8 +396,8 @@ def _sized(size: Suited, seconds: float | None, machine: Machine) -> str:
 
 
 def _filled(sketch: _Sketch, out: Path, scale: Scale, *, trials: int, sized: str, resources: str) -> str:
-    from tlm_search.data.guess import pretrain_sizes
-    from tlm_search.search.sizing import finetuning
+    from tlm_search.cost.sizing import finetuning
+    from tlm_search.data.sources.guess import pretrain_sizes
 
     sizes = pretrain_sizes(sketch.documents, most=scale.documents)
     epochs, batch_size = finetuning(sketch.train_rows)

@@ -1,14 +1,12 @@
-"""``tlm-search latency``: reference, linear baseline and the committees of the best configurations, measured now."""
+"""``tlm-search latency``: the models of a study, or exported committees, measured now."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,85 +14,13 @@ from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from tokenizers import Tokenizer
-    from torch import Tensor
 
-    from tlm_search.members.baseline import Linear
-    from tlm_search.members.store import Store
-    from tlm_search.model.architecture import Architecture
-    from tlm_search.model.latency import Answer
-    from tlm_search.model.linear import LinearWeights
-    from tlm_search.search.record import StudyRecord, TrialRecord
+    from tlm_search.export.latency import Row as ExportRow
+    from tlm_search.report.tables.latency import Row
 
-CONFIGURATIONS = 3  # of the best, those whose architectures differ
 BATCHES = (1, 32)
 SECONDS = 6.0  # for one part of the table; large models take longer
-ONE, STACKED, ONE_BY_ONE = "one model", "stacked", "one by one"
-UNSTEADY = 3.0  # p95 / p50 above which something else had the processor
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A model whose latency is measured: committees of one architecture, of each of ``sizes``.
-
-    ``trial`` is None for the reference. In committees of hybrids a ``linear`` model votes too.
-    """
-
-    words: str
-    trial: int | None
-    architecture: Architecture
-    pooling: str
-    sizes: tuple[int, ...]
-    linear: LinearWeights | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The linear baseline, whose latency is measured beside."""
-
-    words: str
-    model: Linear
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One text of full length from the test texts, and what makes ids of it; ``labels`` are those of the answers."""
-
-    text: str
-    tokenizer: Tokenizer
-    length: int
-    labels: tuple[str, ...]
-
-    def ids(self) -> Tensor:
-        """Return the text as ids, (1, tokens)."""
-        import torch
-
-        from tlm_search.data.tokenizer import encode
-
-        return torch.tensor(list(encode(self.tokenizer, [self.text], length=self.length)))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement. ``ratio`` is its median over that of the fastest form of the reference in the same conditions.
-
-    ``p50_ms`` and ``p95_ms`` are of the model alone: ids in, or the features of the baseline, probabilities out.
-    ``text_p50_ms`` is of a text in and its label out, tokenising included; None for more than one text, and where the
-    tokenizer is not at hand. ``trial`` is None for the reference and -3 for the baseline.
-    ``form`` is how it was computed: one model; a committee ``stacked`` or ``one by one``, whichever is faster here; or
-    plain ``transformers`` with one of its attentions.
-    """
-
-    threads: int
-    texts: int
-    model: str
-    trial: int | None
-    form: str
-    members: int
-    p50_ms: float
-    p95_ms: float
-    ratio: float | None
-    text_p50_ms: float | None = None
+SECONDS_OF_EXPORTS = 4.0
 
 
 def latency(
@@ -114,9 +40,7 @@ def latency(
     from tlm_search.export.folder import is_export
 
     if is_export(Path(study)):
-        from tlm_search.cli.latency_of_exports import latency_of_exports
-
-        latency_of_exports(Path(study), reference, json_=json_)
+        _latency_of_exports(Path(study), reference, json_=json_)
         return
     if reference is not None:
         from tlm_search.errors import UserError
@@ -124,10 +48,11 @@ def latency(
         raise UserError(
             "--reference goes with a folder that tlm-search export wrote", hint="a study has its own reference"
         )
-    from tlm_search.members.shared_store import open_store
-    from tlm_search.model.latency import machine
-    from tlm_search.search.folder import find_study, read_study, store_root
-    from tlm_search.search.machine import available_cpus
+    from tlm_search.cost.machine import available_cpus
+    from tlm_search.model.latency import machine, torch_threads
+    from tlm_search.report.tables.latency import baseline_of, contenders_of, is_unsteady, measure, reading_of
+    from tlm_search.store.shared import open_store
+    from tlm_search.study.folder import find_study, read_study, store_root
 
     record = read_study(find_study(study, studies_dir))
     store = open_store(store_root(record.folder.parent))
@@ -140,9 +65,8 @@ def latency(
         with torch_threads(threads):
             for texts in BATCHES:
                 print(f"measuring: threads {threads}, texts {texts}", file=sys.stderr)
-                part = measure(
-                    contenders, threads=threads, texts=texts, labels=labels, baseline=baseline, reading=reading
-                )
+                conditions = {"threads": threads, "texts": texts, "labels": labels, "seconds": SECONDS}
+                part = measure(contenders, **conditions, baseline=baseline, reading=reading)
                 if is_unsteady(part):
                     print("unsteady: other programs use the processor; measure again when it is free", file=sys.stderr)
                 rows += part
@@ -161,135 +85,6 @@ def latency(
     )
     if reading is not None:
         console.print("text ms: one text in, its label out, tokenising included; the others are the model alone.")
-
-
-def contenders_of(record: StudyRecord, store: Store) -> list[Contender]:
-    """Return the reference, if it has a result, and the best configurations whose architectures differ.
-
-    Those of which a committee keeps to the study's constraints.
-
-    Raises:
-        StudyError: no trial is complete, or none keeps to them.
-    """
-    from tlm_search.committee.select import select
-    from tlm_search.errors import StudyError
-    from tlm_search.report.tables import configuration_words
-    from tlm_search.search.record import TrialRecord
-    from tlm_search.search.trial import rungs
-
-    found: dict[tuple[Architecture, str, bool], Contender] = {}
-    constraints = record.space.constraints
-    selection = select(record.trials, record.reference, constraints=constraints, top=len(record.trials) or 1)
-    for choice in selection.choices:
-        trial = choice.candidate.trial
-        assert isinstance(trial, TrialRecord)
-        shape, linear = _shape(record, trial), _linear_of(trial, store)
-        key = (*shape, linear is not None)
-        if key not in found and len(found) < CONFIGURATIONS:
-            words = configuration_words(record, trial)
-            found[key] = Contender(words, trial.number, *shape, tuple(rungs(len(trial.frontier))), linear)
-    if not found and record.in_state("complete"):
-        raise StudyError(
-            f"no committee of the study {record.name} keeps to its constraints ({', '.join(map(str, constraints))}), "
-            "so there is none to measure",
-            hint="tlm-search latency DIR measures what tlm-search export --trial N wrote",
-        )
-    if not found:
-        raise StudyError(
-            f"the study {record.name} has no complete trial yet, so there is no committee to measure",
-            hint="tlm-search status shows how far it is",
-        )
-    deep = record.reference
-    if deep is None or deep.error is not None or not deep.frontier:
-        return list(found.values())
-    words = f"reference: {configuration_words(record, deep)}"
-    reference = Contender(words, None, *_shape(record, deep), (len(deep.frontier),), _linear_of(deep, store))
-    return [reference, *found.values()]
-
-
-def baseline_of(record: StudyRecord, store: Store) -> Baseline | None:
-    """Return the linear baseline of a study; None where there is none, or it is made up or gone."""
-    from tlm_search.errors import StoreError
-    from tlm_search.members.baseline import KIND, Linear
-    from tlm_search.report.tables import label_of
-
-    if record.baseline is None:
-        return None
-    try:
-        entry = store.read(KIND, record.baseline.members[0])
-        return None if entry is None else Baseline(label_of(record, record.baseline), Linear.of_entry(entry))
-    except StoreError:
-        return None
-
-
-def reading_of(record: StudyRecord, store: Store) -> Reading | None:
-    """Return a text of full length, the words of the first test texts; None where they or the tokenizer are gone."""
-    from tlm_search.data.prepared import PreparedData
-    from tlm_search.data.tokenizer import open_tokenizer
-    from tlm_search.data.tokens import TokenArray
-    from tlm_search.errors import StoreError
-
-    if record.space.trainer == "simulated":
-        return None
-    data = PreparedData.from_document(record.data, store.root)
-    try:
-        tokens, folder = TokenArray.open(data.folder("test")), data.folder("tokenizer")
-    except StoreError:
-        return None
-    if not (folder / "tokenizer.json").is_file():
-        return None
-    tokenizer = open_tokenizer(folder)
-    some = tokens.prefix(min(len(tokens), data.length)).ids.tolist()
-    words = [number for number in some if number not in set(data.special.values())] or [data.special["unk"]]
-    whole = (words * data.length)[: data.length]  # [CLS] and [SEP] are more: the end is cut, as of all long texts
-    return Reading(tokenizer.decode(whole, skip_special_tokens=False), tokenizer, data.length, data.labels)
-
-
-def measure(
-    contenders: Sequence[Contender],
-    *,
-    threads: int,
-    texts: int,
-    labels: int,
-    baseline: Baseline | None = None,
-    reading: Reading | None = None,
-    seconds: float = SECONDS,
-) -> list[Row]:
-    """Race the contenders over ``texts`` texts; the reference runs in three forms, and the fastest counts.
-
-    With a ``reading`` one text is raced from text to label too, and the ``baseline`` runs beside the others.
-    """
-    from tlm_search.model.latency import race
-    from tlm_search.search.record import BASELINE_NUMBER
-
-    forms: list[tuple[Contender | Baseline, int, str, Answer, Answer | None]] = [
-        (c, members, form, answer, _from_text(answer, reading) if reading is not None and texts == 1 else None)
-        for c in contenders
-        for members, form, answer in _forms(c, texts=texts, labels=labels)
-    ]
-    if baseline is not None and reading is not None:
-        rival = (baseline, 1, ONE, *_linear_answers(baseline.model, reading, texts=texts))
-        forms.insert(sum(isinstance(c, Contender) and c.trial is None for c, *_ in forms), rival)
-    answers = {f"{i}": answer for i, (_, _, _, answer, _) in enumerate(forms)}
-    answers |= {f"{i} text": answer for i, (*_, answer) in enumerate(forms) if answer is not None}
-    measured = race(answers, seconds=seconds)
-    rows: dict[tuple[str, int | None, int, str], Row] = {}
-    for i, (contender, members, form, *_) in enumerate(forms):
-        time, of_text = measured[f"{i}"], measured.get(f"{i} text")
-        trial = contender.trial if isinstance(contender, Contender) else BASELINE_NUMBER
-        row = Row(threads, texts, contender.words, trial, form, members, time.p50_ms, time.p95_ms, None)
-        row = replace(row, text_p50_ms=None if of_text is None else of_text.p50_ms)
-        # A committee is as fast as its faster form; transformers' forms stand beside.
-        key = (contender.words, trial, members, form if form.startswith("transformers") else "")
-        if key not in rows or row.p50_ms < rows[key].p50_ms:
-            rows[key] = row
-    base = min((row.p50_ms for row in rows.values() if row.trial is None), default=None)
-    return [replace(row, ratio=None if base is None else row.p50_ms / base) for row in rows.values()]
-
-
-def is_unsteady(rows: Sequence[Row]) -> bool:
-    """Tell whether other programs had the processor: many calls took far longer than most."""
-    return sum(row.p95_ms > UNSTEADY * row.p50_ms for row in rows) > len(rows) / 2
 
 
 def table_of(rows: Sequence[Row]) -> Table:
@@ -329,87 +124,59 @@ def table_of(rows: Sequence[Row]) -> Table:
     return table
 
 
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use so many threads for a while."""
-    import torch
+def _latency_of_exports(folder: Path, reference: Path | None, *, json_: bool) -> None:
+    """Measure, and print a table or one JSON document."""
+    from tlm_search.cost.machine import available_cpus
+    from tlm_search.export.latency import measure_exports
+    from tlm_search.model.latency import machine, torch_threads
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    folder, reference = folder.resolve(), None if reference is None else reference.resolve()
+    folders = [folder] if reference is None else [reference, folder]
+    rows: list[ExportRow] = []
+    for threads in sorted({1, available_cpus()}):
+        with torch_threads(threads):
+            for texts in BATCHES:
+                print(f"measuring: threads {threads}, texts {texts}", file=sys.stderr)
+                rows += measure_exports(
+                    folders, threads=threads, texts=texts, reference=reference, seconds=SECONDS_OF_EXPORTS
+                )
+    device = machine()["device"]
+    if json_:
+        print(json.dumps({"device": device, "rows": [vars(row) for row in rows]}, indent=2))
+        return
+    from rich.console import Console
 
-
-def _from_text(answer: Callable[[], Tensor], reading: Reading) -> Answer:
-    """Return the whole way of a text: its ids are made, as many as ``answer`` then reads, and the label is named."""
-
-    def label() -> str:
-        reading.ids()
-        return reading.labels[int(answer()[0].argmax())]
-
-    return label
-
-
-def _linear_answers(model: Linear, reading: Reading, *, texts: int) -> tuple[Answer, Answer | None]:
-    """Return the baseline's answer to features that are made already, and from one text to its label."""
-    rows = model.read([reading.text] * texts)
-
-    def label() -> str:
-        return reading.labels[int(model.answer(model.read([reading.text]))[0].argmax())]
-
-    return lambda: model.answer(rows), label if texts == 1 else None
+    console = Console(highlight=False)
+    console.print(table_of_exports(rows))
+    ratios = "" if reference is None else f" Ratios are to the fastest form of {reference.name}."
+    console.print(f"Texts of full length on {device}, without tokenising.{ratios}", markup=False)
+    if not any(row.form != "torch" for row in rows):
+        console.print("For ONNX Runtime, export with --onnx or --int8.")
 
 
-def _forms(contender: Contender, *, texts: int, labels: int) -> Iterator[tuple[int, str, Callable[[], Tensor]]]:
-    from tlm_search.model.latency import committee_answer, transformers_answer
+def table_of_exports(rows: Sequence[ExportRow]) -> Table:
+    """Lay out the measurements, one part for each number of threads and texts."""
+    from itertools import groupby
 
-    shape = contender.architecture
-    for members in contender.sizes:
-        for form in (STACKED, ONE_BY_ONE) if members > 1 else ("",):
-            stacked = form != ONE_BY_ONE
-            answer = committee_answer(
-                shape,
-                members=members,
-                labels=labels,
-                pooling=contender.pooling,
-                texts=texts,
-                stacked=stacked,
-                linear=contender.linear,
-            )
-            yield members, form or ONE, answer
-    # As others would serve the deep model; a reference of several members has no such form.
-    if contender.trial is None and contender.sizes == (1,) and shape.is_bert and contender.linear is None:
-        yield 1, "transformers eager", transformers_answer(shape, labels=labels, attention="eager", texts=texts)
-        yield 1, "transformers sdpa", transformers_answer(shape, labels=labels, attention="sdpa", texts=texts)
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("threads", "texts"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("export", max_width=24, overflow="fold")
+    table.add_column("form", no_wrap=True)
+    for title in ("members", "p50 ms", "p95 ms", "ratio"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for (threads, texts), part in groupby(rows, key=lambda row: (row.threads, row.texts)):
+        for row in part:
+            ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+            cells = [str(threads), str(texts), row.model, row.form, str(row.members)]
+            table.add_row(*(Text(cell) for cell in [*cells, f"{row.p50_ms:.3g}", f"{row.p95_ms:.3g}", ratio]))
+        table.add_section()
+    return table
 
 
 def _milliseconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _shape(record: StudyRecord, trial: TrialRecord) -> tuple[Architecture, str]:
-    from tlm_search.model.architecture import Architecture
-
-    facts: Mapping[str, Any] = record.data
-    vocabulary, positions = int(facts["vocabulary"]), int(facts["length"])
-    return Architecture.of(trial.settings, vocabulary=vocabulary, positions=positions), str(trial.settings["pooling"])
-
-
-def _linear_of(trial: TrialRecord, store: Store) -> LinearWeights | None:
-    """Return the linear model of a committee of hybrids; None of other committees, and where it is not at hand."""
-    from tlm_search.errors import StoreError
-    from tlm_search.members.linear import linear_weights
-    from tlm_search.members.spec import parts_of_hybrid
-    from tlm_search.members.train import KIND, LINEAR
-
-    if not trial.settings.get("linear_member") or not trial.members:
-        return None
-    try:
-        member = store.read(KIND, trial.members[0])
-        parts = None if member is None else parts_of_hybrid(member.document["spec"])
-        entry = None if parts is None else store.read(LINEAR, parts.linear)
-        return None if entry is None else linear_weights(entry)
-    except StoreError:  # of simulated ones there are no weights
-        return None

@@ -30,11 +30,11 @@ def overlap(
     """Show the token overlap of corpus and task, plain and weighted by frequency, against the corpus's size."""
     from tlm_search.data.overlap import overlap_curve
     from tlm_search.data.prepare import prepare
-    from tlm_search.data.sources import use_data_dir
+    from tlm_search.data.sources.source import use_data_dir
     from tlm_search.data.tokens import TokenArray
     from tlm_search.remote.mount import studies_folder
-    from tlm_search.search.folder import store_root
-    from tlm_search.space.load import load_space
+    from tlm_search.space.schema import load_space
+    from tlm_search.study.folder import store_root
 
     if data_dir is not None:
         use_data_dir(data_dir)
@@ -70,7 +70,7 @@ def table_of(curve: tuple[Overlap, ...]) -> Table:
     from rich.table import Table
 
     from tlm_search.data.overlap import LEAST
-    from tlm_search.report.words import compact
+    from tlm_search.report.formatting import compact
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shares = [f"{kind}\n{least}+" for kind in ("types", "tokens") for least in LEAST]

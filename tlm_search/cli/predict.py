@@ -21,7 +21,7 @@ from tlm_search.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tlm_search.data.sampling import Labelled
+    from tlm_search.data.rows import Labelled
     from tlm_search.export.committee import Committee
     from tlm_search.export.score import Score
     from tlm_search.space.sections import ContextSection
@@ -144,7 +144,7 @@ def _pairs(
         UserError: a text has no second one.
         DataError: the file is missing, damaged, or has no such column.
     """
-    from tlm_search.data.files import kind_of
+    from tlm_search.data.sources.files import kind_of
 
     if texts:
         if len(texts) % 2:
@@ -173,7 +173,7 @@ def _lines(
         DataError: the file is missing, damaged, or lacks a column.
     """
     from tlm_search.data.context import LinesBefore
-    from tlm_search.data.files import kind_of
+    from tlm_search.data.sources.files import kind_of
 
     if file is None or kind_of(file) == "text":
         if context.columns:
@@ -201,7 +201,7 @@ def _pair(line: str, number: int) -> Pair:
 
 
 def _found(committee: Committee, texts: Sequence[TextOrPair]) -> Iterator[dict[str, Any]]:
-    from tlm_search.search.machine import available_cpus
+    from tlm_search.cost.machine import available_cpus
 
     answers = committee.answers(texts, threads=available_cpus())
     best = answers.probabilities.argmax(axis=-1).tolist()
@@ -269,7 +269,7 @@ def _labelled(
     Raises:
         DataError: as ``_score`` says.
     """
-    from tlm_search.data.sampling import Labelled
+    from tlm_search.data.rows import Labelled
     from tlm_search.errors import DataError
 
     names = [_text_column(file, name) for name in names]
@@ -299,10 +299,10 @@ def _read(
     Raises:
         DataError: the table is missing, damaged, or lacks a column.
     """
-    from tlm_search.data.columns import NoColumnError, labels_of, texts_of
     from tlm_search.data.context import read_log
-    from tlm_search.data.files import read_columns
     from tlm_search.data.pairs import joined
+    from tlm_search.data.sources.columns import NoColumnError, labels_of, texts_of
+    from tlm_search.data.sources.files import read_columns
     from tlm_search.errors import DataError
 
     of_context = () if context is None else context.columns
@@ -322,7 +322,7 @@ def _read(
 
 
 def _text_column(file: Path, name: str) -> str:
-    from tlm_search.data.files import TEXT_COLUMN, kind_of
+    from tlm_search.data.sources.files import TEXT_COLUMN, kind_of
 
     return TEXT_COLUMN if kind_of(file) == "text" else name
 
@@ -340,7 +340,7 @@ def _print_score(found: Score, file: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from tlm_search.report.words import NONE, interval, percent, plural
+    from tlm_search.report.formatting import NONE, interval, percent, plural
 
     console = Console(highlight=False, soft_wrap=True)
     lacking = [
@@ -391,8 +391,8 @@ def chunks_of(file: Path, column: str, columns: Mapping[str, Any]) -> Iterator[l
     Raises:
         DataError: the file is missing, damaged, or has no such column.
     """
-    from tlm_search.data.columns import NoColumnError
-    from tlm_search.data.files import stream_column
+    from tlm_search.data.sources.columns import NoColumnError
+    from tlm_search.data.sources.files import stream_column
     from tlm_search.errors import DataError
 
     column = _text_column(file, column)

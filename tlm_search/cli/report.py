@@ -10,8 +10,8 @@ import typer
 from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
-    from tlm_search.members.store import Store
-    from tlm_search.search.record import StudyRecord
+    from tlm_search.store.local import Store
+    from tlm_search.study.record import StudyRecord
 
 
 def report(
@@ -29,11 +29,11 @@ def report(
 
     Of several studies it writes one page that shows them side by side.
     """
-    from tlm_search.report.compare import write_comparison
-    from tlm_search.report.files import read_formats
-    from tlm_search.report.html import write_report
-    from tlm_search.search.folder import find_study, read_study
-    from tlm_search.search.replica import send_reports
+    from tlm_search.report.pages.compare import write_comparison
+    from tlm_search.report.pages.files import read_formats
+    from tlm_search.report.pages.html import write_report
+    from tlm_search.study.folder import find_study, read_study
+    from tlm_search.study.sync import send_reports
 
     formats = read_formats(format_)
     records = [read_study(find_study(study, studies_dir)) for study in dict.fromkeys(studies)]
@@ -48,7 +48,7 @@ def report(
 
 
 def _store_of(record: StudyRecord) -> Store:
-    from tlm_search.members.shared_store import open_store
-    from tlm_search.search.folder import store_root
+    from tlm_search.store.shared import open_store
+    from tlm_search.study.folder import store_root
 
     return open_store(store_root(record.folder.parent))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.table import Table
 
-    from tlm_search.search.record import StudyRecord
     from tlm_search.search.session import Session
+    from tlm_search.study.record import StudyRecord
 
 
 def run(
@@ -39,9 +39,9 @@ def run(
 ) -> None:
     """Run the study of a space, or continue it, until it holds its trials. Safe to repeat."""
     from tlm_search.cli.display import Display
-    from tlm_search.data.sources import use_data_dir
+    from tlm_search.data.sources.source import use_data_dir
     from tlm_search.search.session import run_study
-    from tlm_search.space.load import load_space
+    from tlm_search.space.schema import load_space
 
     if data_dir is not None:
         use_data_dir(data_dir)
@@ -112,13 +112,13 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     """Write the report, and print the best committees beside the reference, where the report lies, and what is next."""
     from rich.console import Console
 
-    from tlm_search.members.shared_store import open_store
     from tlm_search.remote.mount import shown
-    from tlm_search.report.answer import CONTINUE, answer_of
+    from tlm_search.report.claims.answer import CONTINUE, answer_of
     from tlm_search.report.evidence import Evidence
-    from tlm_search.report.html import write_report
-    from tlm_search.search.folder import read_study, store_root
-    from tlm_search.search.replica import send_reports
+    from tlm_search.report.pages.html import write_report
+    from tlm_search.store.shared import open_store
+    from tlm_search.study.folder import read_study, store_root
+    from tlm_search.study.sync import send_reports
 
     record = read_study(session.folder, storage)
     store = open_store(store_root(session.folder.parent))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tlm_search.committee.select import VotesOf
     from tlm_search.search.activity import Activity
-    from tlm_search.search.record import BaselineRecord, StudentRecord, StudyRecord
+    from tlm_search.study.record import BaselineRecord, StudentRecord, StudyRecord
 
 _FAILURES_SHOWN = 5
 _SPLITS = ("validation", "test")
@@ -27,10 +27,10 @@ def status(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show trials by state, members trained and reused, the best so far, and why trials failed."""
-    from tlm_search.members.shared_store import open_store
     from tlm_search.report.evidence import Evidence
     from tlm_search.search.activity import activities
-    from tlm_search.search.folder import find_study, read_study, store_root
+    from tlm_search.store.shared import open_store
+    from tlm_search.study.folder import find_study, read_study, store_root
 
     record = read_study(find_study(study, studies_dir))
     evidence = Evidence(record, open_store(store_root(record.folder.parent)))
@@ -46,9 +46,9 @@ def summarise(
     ``told`` is what workers told just now.
     """
     from tlm_search.committee.select import select
-    from tlm_search.data.account import account_of
+    from tlm_search.data.rows import account_of
     from tlm_search.remote.mount import shown
-    from tlm_search.search.record import STATES
+    from tlm_search.study.record import STATES
 
     failed = record.in_state("failed")
     selection = select(
@@ -88,8 +88,8 @@ def summarise(
 def lines_of(summary: dict[str, Any]) -> list[str]:
     """Write a summary for people."""
     from tlm_search.cli.display import activity_in_words
-    from tlm_search.data.account import account_words
     from tlm_search.data.prepare import changed_words
+    from tlm_search.data.rows import account_words
     from tlm_search.search.activity import Activity
 
     trials, members, best = summary["trials"], summary["members"], summary["best"]

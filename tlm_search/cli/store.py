@@ -12,8 +12,8 @@ import typer
 from tlm_search.cli.options import STUDIES, StudiesDir
 
 if TYPE_CHECKING:
-    from tlm_search.members.store import Store
-    from tlm_search.search.garbage import Garbage
+    from tlm_search.store.local import Store
+    from tlm_search.study.garbage import Garbage
 
 _NAMED = 5  # folders in a sentence
 DAMAGED = 1  # the exit code of `verify`: what the user typed was right
@@ -50,8 +50,8 @@ def ls(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
 def verify(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
     """Check every file of the store, and the data; exit 0 when all is well, 1 when something is damaged."""
     from tlm_search.data.damage import damaged_data
-    from tlm_search.members.store import Problem
     from tlm_search.remote.mount import shown
+    from tlm_search.store.local import Problem
 
     store = _store(studies_dir)
     entries = store.verify()
@@ -85,7 +85,7 @@ def gc(
     json_: Json = False,
 ) -> None:
     """Remove members, and all that only they need, and baselines, that no study with this store refers to."""
-    from tlm_search.search.garbage import find_garbage, remove_garbage
+    from tlm_search.study.garbage import find_garbage, remove_garbage
 
     store = _store(studies_dir)
     folder = store.root.parent
@@ -99,9 +99,9 @@ def gc(
 
 def _store(studies_dir: str) -> Store:
     from tlm_search.errors import StoreError
-    from tlm_search.members.shared_store import open_store
     from tlm_search.remote.mount import shown, studies_folder
-    from tlm_search.search.folder import store_root
+    from tlm_search.store.shared import open_store
+    from tlm_search.study.folder import store_root
 
     folder = studies_folder(studies_dir)
     store = open_store(store_root(folder))

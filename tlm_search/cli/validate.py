@@ -17,7 +17,7 @@ from tlm_search.cli.options import STUDIES, DataDir, Overrides, StudiesDir, over
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tlm_search.members.plan import Plan
+    from tlm_search.cost.plan import Plan
     from tlm_search.space.parameters import Searched
     from tlm_search.space.schema import Space
 
@@ -35,10 +35,10 @@ def validate(
     """Check a space; print what it resolves to and what it would cost at most."""
     from rich.console import Console
 
-    from tlm_search.data.account import account_words
-    from tlm_search.data.sources import not_here, use_data_dir
-    from tlm_search.members.plan import DataSizes, plan
-    from tlm_search.space.load import load_space
+    from tlm_search.cost.plan import DataSizes, plan
+    from tlm_search.data.rows import account_words
+    from tlm_search.data.sources.source import not_here, use_data_dir
+    from tlm_search.space.schema import load_space
 
     loaded = load_space(space, overrides=overrides_of(set_))
     if data_dir is not None:
@@ -102,19 +102,18 @@ def timed(space: Space, studies_dir: str) -> Timing:
         UserError: nothing is trained here: the trainer is simulated, or trials need a GPU that this machine has not.
     """
     from tlm_search.committee.metrics import metric_of
-    from tlm_search.data.account import account_of
+    from tlm_search.cost.machine import this_machine
+    from tlm_search.cost.plan import DataSizes, plan
+    from tlm_search.cost.shares import Shares
+    from tlm_search.cost.wall_time import jobs_of, parts_of, wall_seconds
     from tlm_search.data.prepare import prepare
+    from tlm_search.data.rows import account_of
     from tlm_search.errors import UserError
-    from tlm_search.members.plan import DataSizes, plan
-    from tlm_search.members.shared_store import open_store
     from tlm_search.remote.mount import studies_folder
     from tlm_search.search.baseline import class_weights_of
-    from tlm_search.search.folder import store_root
-    from tlm_search.search.forecast import jobs_of, wall_seconds
-    from tlm_search.search.helping import parts_of
-    from tlm_search.search.machine import this_machine
-    from tlm_search.search.shares import Shares
     from tlm_search.search.trial import portions
+    from tlm_search.store.shared import open_store
+    from tlm_search.study.folder import store_root
 
     resources = space.resources
     if space.trainer == "simulated":
@@ -129,7 +128,7 @@ def timed(space: Space, studies_dir: str) -> Timing:
     metric_of(space.task, data.labels)  # refuses a label that the data do not have
     class_weights_of(space, data.labels)
     print("timing a few updates of each kind of training", file=sys.stderr)
-    from tlm_search.members.pace import Pace
+    from tlm_search.cost.timing import Pace
 
     threads, device = max(1, int(resources.cpus_per_trial)), "cuda" if resources.gpus_per_trial else "cpu"
     share = 1.0 if resources.gpus_per_trial == "auto" else min(1.0, resources.gpus_per_trial)

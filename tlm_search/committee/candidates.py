@@ -14,7 +14,7 @@ from tlm_search.digest import canonical_json
 
 
 class Trial(Protocol):
-    """What is read of a trial; ``tlm_search.search.record.TrialRecord`` is one."""
+    """What is read of a trial; ``tlm_search.study.record.TrialRecord`` is one."""
 
     @property
     def number(self) -> int: ...  # noqa: D102

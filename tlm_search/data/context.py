@@ -11,12 +11,12 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tlm_search.data.columns import labels_of
 from tlm_search.data.pairs import Line
+from tlm_search.data.sources.columns import labels_of
 from tlm_search.errors import DataError
 
 if TYPE_CHECKING:
-    from tlm_search.data.sampling import Labelled
+    from tlm_search.data.rows import Labelled
     from tlm_search.space.sections import ContextSection, TaskSection
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlm_search.data import pydocs
-from tlm_search.data.sampling import likeness
-from tlm_search.data.sources import PYDOCS, load_documents
+from tlm_search.data.rows import likeness
+from tlm_search.data.sources import pydocs
+from tlm_search.data.sources.source import PYDOCS, load_documents
 from tlm_search.errors import DataError
 
 if TYPE_CHECKING:

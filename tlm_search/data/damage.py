@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tlm_search.data.prepared import PreparedData, task_fingerprint
-from tlm_search.data.tokenizer import tokenizer_fingerprint
 from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary.tokenizer import tokenizer_fingerprint
 from tlm_search.errors import StoreError
 
 _UNREADABLE, _CHANGED = "it cannot be read", "it was changed after it was prepared"

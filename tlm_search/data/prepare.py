@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlm_search.data import tokenizer
 from tlm_search.data.corpora import Corpus, load_corpus
-from tlm_search.data.losses import losses, unknown_tokens
 from tlm_search.data.markers import MARKERS
 from tlm_search.data.pairs import Line, Pair, TextOrPair, own_parts
 from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerprint
-from tlm_search.data.pruning import prune_tokenizer
-from tlm_search.data.sampling import Task
+from tlm_search.data.rows import Task
 from tlm_search.data.selection import document_order
-from tlm_search.data.sources import (
+from tlm_search.data.sources.source import (
     UNLABELLED,
     account_of_documents,
     account_of_task,
@@ -32,6 +29,9 @@ from tlm_search.data.sources import (
 from tlm_search.data.tasks import load_task
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.unlabelled import Unlabelled, load_unlabelled, require_texts
+from tlm_search.data.vocabulary import tokenizer
+from tlm_search.data.vocabulary.losses import losses, unknown_tokens
+from tlm_search.data.vocabulary.pruning import prune_tokenizer
 from tlm_search.digest import digest
 from tlm_search.errors import DataError, StoreError
 from tlm_search.files import held, new_folder, write_text, writing

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlm_search.data import pydocs
 from tlm_search.data.markers import EXAMPLE, MARKERS, is_marked
 from tlm_search.data.pairs import TextOrPair
-from tlm_search.data.sampling import Labelled, Task, split_task
-from tlm_search.data.sources import PYDOCS, load_labelled, load_validation
+from tlm_search.data.rows import Labelled, Task
+from tlm_search.data.sources import pydocs
+from tlm_search.data.sources.source import PYDOCS, load_labelled, load_validation
+from tlm_search.data.splits import split_task
 from tlm_search.errors import DataError
 
 if TYPE_CHECKING:

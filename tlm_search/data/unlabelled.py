@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlm_search.data import pydocs
 from tlm_search.data.pairs import TextOrPair
-from tlm_search.data.sampling import Task, likeness
-from tlm_search.data.sources import PYDOCS, load_texts
+from tlm_search.data.rows import Task, likeness
+from tlm_search.data.sources import pydocs
+from tlm_search.data.sources.source import PYDOCS, load_texts
 from tlm_search.data.tasks import require_markers
 from tlm_search.errors import DataError
 

@@ -17,15 +17,14 @@ from tlm_search.committee.interval import accuracy_interval
 from tlm_search.committee.metrics import Metric, metric_of, metric_words, most_texts, parts_of_votes, texts_that_count
 from tlm_search.committee.select import Choice
 from tlm_search.committee.vote import calibration_error, cross_entropy, macro_f1
-from tlm_search.data.account import unused_words
 from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData
+from tlm_search.data.rows import unused_words
 from tlm_search.export.choose import Chosen
 from tlm_search.members.spec import share_of_linear
 from tlm_search.model.architecture import Architecture
-from tlm_search.report.answer import standing_sentences
-from tlm_search.report.places import source_name
-from tlm_search.report.words import (
+from tlm_search.report.claims.answer import standing_sentences
+from tlm_search.report.formatting import (
     compact,
     duration,
     interval,
@@ -36,8 +35,9 @@ from tlm_search.report.words import (
     plural,
     points,
 )
-from tlm_search.search.record import StudyRecord
+from tlm_search.report.places import source_name
 from tlm_search.space.settings import HALF
+from tlm_search.study.record import StudyRecord
 
 
 @dataclass(frozen=True)

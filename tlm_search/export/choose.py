@@ -8,8 +8,8 @@ from tlm_search.committee.candidates import candidates
 from tlm_search.committee.select import select
 from tlm_search.errors import ExportError
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.words import plural
-from tlm_search.search.record import REFERENCE_NUMBER, StudentRecord, StudyRecord, TrialRecord
+from tlm_search.report.formatting import plural
+from tlm_search.study.record import REFERENCE_NUMBER, StudentRecord, StudyRecord, TrialRecord
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from tlm_search.committee.calibration import UNCALIBRATED, Calibration
-from tlm_search.data.columns import valid_unicode
 from tlm_search.data.markers import Markers
 from tlm_search.data.pairs import Line, Pair, TextOrPair
-from tlm_search.data.tokenizer import encode, encode_lines, encode_pairs, open_tokenizer, vocabulary_size
+from tlm_search.data.sources.columns import valid_unicode
 from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary.tokenizer import encode, encode_lines, encode_pairs, open_tokenizer, vocabulary_size
 from tlm_search.errors import ExportError
 from tlm_search.export.fit import LINEAR, architecture_of, require_fit
 from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, as_damage, read_json, verified

@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tlm_search.data.pairs import TextOrPair
-from tlm_search.data.tokenizer import open_tokenizer
+from tlm_search.data.vocabulary.tokenizer import open_tokenizer
 from tlm_search.errors import ExportError
 from tlm_search.export.committee import Answers, Committee, calibration_of, markers_of, without_linear
 from tlm_search.export.configuration import CommitteeConfig

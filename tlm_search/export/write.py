@@ -24,9 +24,9 @@ from tlm_search.committee.vote import soft_vote
 from tlm_search.data.markers import HEAD, TAIL, Markers
 from tlm_search.data.pairs import Pair, TextOrPair
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.sources import PYDOCS
-from tlm_search.data.tokenizer import open_tokenizer, tokenizer_fingerprint
+from tlm_search.data.sources.source import PYDOCS
 from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary.tokenizer import open_tokenizer, tokenizer_fingerprint
 from tlm_search.errors import ExportError
 from tlm_search.export.card import Facts, Graph, card, no_members_because
 from tlm_search.export.choose import Chosen
@@ -48,15 +48,15 @@ from tlm_search.export.onnx import TOLERANCE as ONNX_TOLERANCE
 from tlm_search.export.onnx import onnx_answers, open_session, require_onnx, write_int8, write_onnx
 from tlm_search.members.linear import linear_weights
 from tlm_search.members.spec import parts_of_hybrid, share_of_linear
-from tlm_search.members.store import Entry, Store
-from tlm_search.members.train import KIND
-from tlm_search.members.train import LINEAR as LINEAR_KIND
+from tlm_search.members.trainer import KIND
+from tlm_search.members.trainer import LINEAR as LINEAR_KIND
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config, with_every_layer
 from tlm_search.model.layers import EPSILON
 from tlm_search.model.linear import with_share
 from tlm_search.report.evidence import Evidence
-from tlm_search.search.record import REFERENCE_NUMBER, StudyRecord
+from tlm_search.store.local import Entry, Store
+from tlm_search.study.record import REFERENCE_NUMBER, StudyRecord
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -34,13 +34,13 @@ from numpy.typing import NDArray
 from tlm_search.data.pairs import Line, Pair, TextOrPair, characters_of, parts_of
 from tlm_search.data.prepared import SPLITS
 from tlm_search.digest import digest, without_defaults
-from tlm_search.members.entry import Entry
+from tlm_search.store.entry import Entry
 from tlm_search.training.settings import scaled_weights
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    from tlm_search.data.sampling import Split, Task
+    from tlm_search.data.rows import Split, Task
 
 KIND = "baselines"
 UNWEIGHTED = ("none",)  # the class weights that are tried unless others are asked for

@@ -18,30 +18,21 @@ from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import DivergedError, OutOfMemoryError
-from tlm_search.members.linear import fit_linear, linear_weights
-from tlm_search.members.measured import measured
+from tlm_search.members.linear import fit_linear, linear_entry, linear_weights
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import MemberSpec, PretrainSpec, Teaching
 from tlm_search.members.stacks import phases_of, stack_size
-from tlm_search.members.store import Arrays, Entry, Store
 from tlm_search.members.teaching import Lesson, member_weights, teach
-from tlm_search.members.train import (
-    FINETUNING,
-    PIECES,
-    PRETRAINING,
-    Step,
-    Tell,
-    TrainedMember,
-    linear_entry,
-    silent,
-)
+from tlm_search.members.trainer import FINETUNING, PIECES, PRETRAINING, Step, Tell, TrainedMember, silent
 from tlm_search.members.word_vectors import obtain_vectors, vectors_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import Phase
 from tlm_search.model.hf import to_transformers
 from tlm_search.model.latency import machine, measure_latency_ms
 from tlm_search.model.weights import Weights
+from tlm_search.store.local import Arrays, Entry, Store
+from tlm_search.store.measured import measured
 from tlm_search.training.batches import Orders
 from tlm_search.training.checkpoint import Checkpoint, saved_facts
 from tlm_search.training.engine import Course, Watch

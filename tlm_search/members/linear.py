@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.data.tokens import TokenArray
-from tlm_search.data.words import pieces_of
-from tlm_search.errors import TrainingError
+from tlm_search.data.vocabulary.tokenizer import open_tokenizer
+from tlm_search.data.vocabulary.words import pieces_of
+from tlm_search.errors import StoreError, TrainingError
 from tlm_search.members.baseline import (
     FEWEST_FEATURES,
     LONG_PASS,
@@ -34,9 +34,10 @@ from tlm_search.members.baseline import (
 )
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import LinearSpec
-from tlm_search.members.store import Arrays, Entry
+from tlm_search.members.trainer import LINEAR
 from tlm_search.model.batching import batches, rows
 from tlm_search.model.linear import LinearWeights, linear_logits, parameters_of, term_keys, term_tables, with_terms
+from tlm_search.store.local import Arrays, Entry, Store
 
 _HINT = "take linear_member out of the space, or look at the task's texts"
 _DIGITS = 9  # cross-entropies that differ by less are equal
@@ -100,6 +101,21 @@ def fit_linear(
         **provenance(data, "cpu"),
     }
     return document, {"model": {name: value.numpy() for name, value in weights.items()}, "logits": logits}
+
+
+def linear_entry(spec: LinearSpec, *, store: Store) -> Entry:
+    """Return the linear model of ``spec``, which hybrids refer to.
+
+    Raises:
+        StoreError: it is not in the store.
+    """
+    entry = store.read(LINEAR, spec.digest)
+    if entry is None:
+        raise StoreError(
+            f"the linear model {spec.digest} is not in the store {store.root}, or was damaged there",
+            hint="run the space again with --fresh; it reuses all members and fits the linear model anew",
+        )
+    return entry
 
 
 def linear_weights(entry: Entry) -> LinearWeights:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from tlm_search.digest import without_defaults
-from tlm_search.members.measured import measured
-from tlm_search.members.store import Store
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import machine
+from tlm_search.store.local import Store
+from tlm_search.store.measured import measured
 from tlm_search.training.settings import Finetuning, Precision, Pretraining
 from tlm_search.training.speed import Load, can_gain, faster_precision
 

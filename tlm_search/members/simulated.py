@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.spec import MemberSpec
-from tlm_search.members.store import Arrays, Store
-from tlm_search.members.train import FINETUNING, Step, Tell, TrainedMember, silent
+from tlm_search.members.trainer import FINETUNING, Step, Tell, TrainedMember, silent
+from tlm_search.store.local import Arrays, Store
 
 ROWS = 200  # texts in each split
 _LINEAR_SIGNAL, _LINEAR_TERMS = 1.2, 5_000

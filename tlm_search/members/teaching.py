@@ -19,11 +19,11 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
 from tlm_search.members.linear import answers, linear_weights
 from tlm_search.members.spec import MemberSpec, Teaching, parts_of_hybrid, share_of_linear
-from tlm_search.members.store import Entry, Store
-from tlm_search.members.train import KIND, LINEAR
+from tlm_search.members.trainer import KIND, LINEAR
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import from_transformers
 from tlm_search.model.weights import Weights
+from tlm_search.store.local import Entry, Store
 from tlm_search.training.finetune import predict
 
 SOFT_LABELS = "soft_labels"  # the kind of entry that keeps the answers of teachers

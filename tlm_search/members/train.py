@@ -2,94 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.data.prepared import PreparedData
-from tlm_search.errors import StoreError
 from tlm_search.files import HeldError
-from tlm_search.members.spec import LinearSpec, MemberSpec
-from tlm_search.members.store import Arrays, Entry, Store
+from tlm_search.members.spec import MemberSpec
+from tlm_search.members.trainer import KIND, LINEAR, Trainer
+from tlm_search.store.local import Entry, Store
 
-KIND = "members"
-LINEAR = "linear"
-PRETRAINING, FINETUNING = "pre-training", "fine-tuning"  # phases, as people are told of them
-PIECES = 4  # that each batch is computed in where memory was too short for all of it
 _HELPED = "helped"  # in a member's document: the attempt for which a helper trained it
-
-
-@dataclass(frozen=True)
-class TrainedMember:
-    """A member that was just trained, as the store keeps it; ``tokens`` were processed for it now."""
-
-    spec: MemberSpec
-    document: Mapping[str, Any]
-    arrays: Arrays
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """How far one training of the members with these ``seeds`` is: ``update`` of ``updates``, ``tokens`` up to now."""
-
-    phase: str
-    seeds: Sequence[int]
-    update: int
-    updates: int
-    tokens: int
-
-
-Tell = Callable[[Step], None]
-
-
-def silent(step: Step) -> None:
-    """Tell nobody."""
-
-
-class Trainer(Protocol):
-    """Whatever turns specs into members: the real engine, or a simulation of it; ``tell`` hears of each update."""
-
-    tell: Tell
-
-    def stack(self, spec: MemberSpec) -> int:
-        """Return how many members such as ``spec`` are trained at once."""
-        ...
-
-    def peak_gb(self) -> float:
-        """Return the most memory that training took so far, in GB: of the process, or of the GPU; 0 is unknown."""
-        ...
-
-    def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
-        """Train the members of ``specs``, which differ only in their seeds.
-
-        Raises:
-            TrainingError: a member could not be trained.
-        """
-        ...
-
-    def fit_linear(self, spec: MemberSpec, *, store: Store, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
-        """Return the document and the arrays of the linear model of a hybrid, as the store keeps them."""
-        ...
-
-    def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the true labels of the validation and of the test split."""
-        ...
-
-    def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
-        """Name the first ``documents`` texts of the corpus by their tokens."""
-        ...
-
-    def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
-        """Return the median milliseconds that ``members`` such as ``spec`` together take for a text of full length.
-
-        Of hybrids the linear model, which the store has, answers once.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -212,21 +139,6 @@ def _linear(spec: MemberSpec, *, store: Store, data: PreparedData, trainer: Trai
             entry = store.read(LINEAR, name)
             if entry is None:
                 entry = store.write(LINEAR, name, *trainer.fit_linear(spec, store=store, data=data))
-    return entry
-
-
-def linear_entry(spec: LinearSpec, *, store: Store) -> Entry:
-    """Return the linear model of ``spec``, which hybrids refer to.
-
-    Raises:
-        StoreError: it is not in the store.
-    """
-    entry = store.read(LINEAR, spec.digest)
-    if entry is None:
-        raise StoreError(
-            f"the linear model {spec.digest} is not in the store {store.root}, or was damaged there",
-            hint="run the space again with --fresh; it reuses all members and fits the linear model anew",
-        )
     return entry
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest
 from tlm_search.members.spec import PretrainSpec
-from tlm_search.members.store import Entry, Store
+from tlm_search.store.local import Entry, Store
 
 KIND = "word_vectors"
 _METHOD = 1  # raised when tlm_search.training.cooccurrence gives other vectors for the same texts

@@ -1,7 +1,7 @@
 """Estimate the memory of a training from its shapes alone. This module does not import torch.
 
 The estimate should be a little too high rather than too low. ``benchmarks/growth.py`` compares it with measurements,
-and the memory that trials take corrects it (``tlm_search.search.shares``).
+and the memory that trials take corrects it (``tlm_search.cost.shares``).
 """
 
 from __future__ import annotations

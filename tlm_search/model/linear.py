@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlm_search.data.markers import Markers
-from tlm_search.data.words import Pieces
+from tlm_search.data.vocabulary.words import Pieces
 from tlm_search.model.spans import by_order, find_spans
 from tlm_search.space.settings import HALF
 

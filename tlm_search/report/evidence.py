@@ -16,14 +16,14 @@ from tlm_search.committee.select import Votes
 from tlm_search.data.overlap import count_task, count_tokens, token_share, type_share
 from tlm_search.data.prepare import changed_sources
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary.tokenizer import open_tokenizer
 from tlm_search.errors import StoreError
 from tlm_search.members.baseline import KIND as BASELINES
 from tlm_search.members.simulated import SimulatedTrainer
-from tlm_search.members.store import Entry, Store
-from tlm_search.members.train import KIND
-from tlm_search.search.record import BaselineRecord, StudyRecord, TrialRecord
+from tlm_search.members.trainer import KIND
+from tlm_search.store.local import Entry, Store
+from tlm_search.study.record import BaselineRecord, StudyRecord, TrialRecord
 
 MAX_TRIED = 20
 MAX_COUNTED = 100_000_000  # tokens

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from tlm_search.search.record import StudyRecord, TrialRecord
+from tlm_search.study.record import StudyRecord, TrialRecord
 
 # Between quotes a path may hold spaces. What follows a letter or a slash is a part of a URL, a fraction or a unit.
 _QUOTED = re.compile(r"""(?P<quote>['"])(?P<path>(?:~|/)[^'"\n]*/[^'"\n]+)(?P=quote)""")

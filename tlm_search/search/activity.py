@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tlm_search.files import write_text
-from tlm_search.members.train import Step
+from tlm_search.members.trainer import Step
 from tlm_search.search.job import Job
 
 _FOLDER = ".now"

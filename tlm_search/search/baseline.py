@@ -13,18 +13,18 @@ from tlm_search.committee.frontier import alone_on_validation, frontier
 from tlm_search.committee.metrics import ACCURACY, Metric, metric_of, metric_words
 from tlm_search.data.prepare import read_task
 from tlm_search.data.prepared import LABELS, PreparedData
-from tlm_search.data.sampling import Task
+from tlm_search.data.rows import Task
 from tlm_search.digest import digest
 from tlm_search.errors import DataError, StoreError, UserError
 from tlm_search.members.baseline import KIND, UNWEIGHTED, baseline_digest, fit_baseline
 from tlm_search.members.simulated import simulated_baseline, simulated_labels
-from tlm_search.members.store import Entry, Store
-from tlm_search.search.optuna_study import Ledger
-from tlm_search.search.record import BASELINE
+from tlm_search.search.ledger import Ledger
 from tlm_search.search.trial import metrics_of
 from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import CLASS_WEIGHTS, weights_of_labels
+from tlm_search.store.local import Entry, Store
+from tlm_search.study.record import BASELINE
 
 Announce = Callable[[str], None]
 

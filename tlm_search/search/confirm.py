@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlm_search.committee.pool import pool_of
-from tlm_search.search.record import CONFIRMATION, StudyRecord, TrialRecord
 from tlm_search.search.reference_tries import Notes
 from tlm_search.space.settings import Value
+from tlm_search.study.record import CONFIRMATION, StudyRecord, TrialRecord
 
 FRESH_MEMBERS = 4  # that are trained at least: intervals of fewer hold the truth less than 92 times in 100
 FEW_MEMBERS = 2  # of a reference that is confirmed: with more its own members tell how much others differ

@@ -8,20 +8,21 @@ from dataclasses import replace
 
 from tlm_search.committee.frontier import alone_on_validation
 from tlm_search.committee.metrics import Metric, metric_of
+from tlm_search.cost.machine import this_machine
 from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import UserError
-from tlm_search.members.shared_store import open_store
 from tlm_search.members.spec import MemberSpec, Teaching
-from tlm_search.members.store import Store
-from tlm_search.members.train import Obtained, Trainer, obtain, trainer_named
-from tlm_search.search.folder import storage_url, store_root, study_name
-from tlm_search.search.machine import this_machine
-from tlm_search.search.optuna_study import Ledger
-from tlm_search.search.record import STUDENT, StudyRecord, TrialRecord, attributes_of
+from tlm_search.members.train import Obtained, obtain, trainer_named
+from tlm_search.members.trainer import Trainer
+from tlm_search.search.ledger import Ledger
 from tlm_search.search.session import driving
-from tlm_search.search.studies import open_study
 from tlm_search.search.trial import Rung, committee_frontier, committee_metrics, trial_specs
 from tlm_search.space.schema import Space
+from tlm_search.store.local import Store
+from tlm_search.store.shared import open_store
+from tlm_search.study.folder import storage_url, store_root, study_name
+from tlm_search.study.record import STUDENT, StudyRecord, TrialRecord
+from tlm_search.study.studies import open_study
 
 STUDENTS = 5  # of different seeds, at most: their spread is known to a factor of 3 then, with three to one of 6
 
@@ -72,7 +73,7 @@ def distil(
             rung = _rung(specs[0], obtained, metric, seconds=seconds, data=data, store=store, trainer=trainer)
             settings = {**trial.settings, "committee_size": len(specs), "linear_member": False}
             of = {"trial": trial.number, "size": size, "documents": documents}
-            ledger.note(name, {**of, **attributes_of(settings, rung)})
+            ledger.note(name, {**of, **rung.attributes(settings)})
     noun = "student" if obtained.trained == 1 else "students"
     announce(f"{obtained.trained} {noun} trained, {obtained.reused} found in the store")
     return obtained

@@ -16,18 +16,19 @@ from typing import Any
 
 from tlm_search.committee.metrics import metric_words
 from tlm_search.committee.pool import count_of
+from tlm_search.cost.wall_time import helps, parts_of
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
 from tlm_search.search.activity import Activity
 from tlm_search.search.confirm import Confirmations
-from tlm_search.search.helping import Help, Helpers, helps, parts_of
+from tlm_search.search.helping import Help, Helpers
 from tlm_search.search.job import Failure, Job
-from tlm_search.search.optuna_study import Asked, Ledger
+from tlm_search.search.ledger import Asked, Ledger
 from tlm_search.search.progress import Best, Running, duration, progress_of
-from tlm_search.search.record import BASELINE, REFERENCE, REFERENCE_NUMBER, attributes_of, record_of
 from tlm_search.search.reference_tries import ReferenceTries
 from tlm_search.search.trial import Rung
 from tlm_search.space.objectives import BEATS_REFERENCE
 from tlm_search.space.settings import Value
+from tlm_search.study.record import BASELINE, REFERENCE, REFERENCE_NUMBER, record_of
 
 MOST_ATTEMPTS = 3  # a trial whose workers died this often failed by its own doing
 
@@ -37,6 +38,10 @@ class _Running:
     job: Job
     asked: Asked | None
     rung: Rung | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what the study keeps of it, as JSON."""
+        return {"settings": dict(self.job.settings)} if self.rung is None else self.rung.attributes(self.job.settings)
 
 
 class Driver:
@@ -154,7 +159,7 @@ class Driver:
             self._interrupt(key, self.stopped)
             return False
         if value is not None and self._ledger.should_prune(trial_id):
-            self._ledger.prune(trial_id, attributes_of(running.job.settings, running.rung))
+            self._ledger.prune(trial_id, running.attributes())
             self._finish(key, "pruned", f"pruned at {rung.size} members, {self._words(rung.metrics)}")
             return False
         return True
@@ -182,10 +187,10 @@ class Driver:
             self._finish_confirmation(key, None, f"failed: {failure.reason}; the next run tries it again")
             return
         if running.asked is None:
-            attributes = {**attributes_of(running.job.settings, running.rung), "error": failure.reason}
+            attributes = {**running.attributes(), "error": failure.reason}
             self._finish_reference(key, attributes, f"failed: {failure.reason}")
             return
-        self._ledger.fail(running.asked.trial_id, failure.reason, attributes_of(running.job.settings, running.rung))
+        self._ledger.fail(running.asked.trial_id, failure.reason, running.attributes())
         self._failures_in_a_row += 1
         self._last_failure = failure
         self._finish(key, "failed", f"failed: {failure.reason}")
@@ -282,7 +287,7 @@ class Driver:
     def _on_other_rung(self, key: str, rung: Rung) -> bool:
         if rung.done:
             job = self._running[key].job
-            attributes, words = attributes_of(job.settings, rung), self._words(rung.metrics)
+            attributes, words = rung.attributes(job.settings), self._words(rung.metrics)
             if job.confirms is None:
                 self._finish_reference(key, attributes, words, rung.metrics)
             else:
@@ -302,7 +307,7 @@ class Driver:
             return
         violations = [c.violation(rung.metrics, self.progress.reference) for c in self._space.constraints]
         self._ledger.constrain(running.asked.trial_id, violations)
-        self._ledger.complete(running.asked.trial_id, values, attributes_of(running.job.settings, running.rung))
+        self._ledger.complete(running.asked.trial_id, values, running.attributes())
         feasible = all(violation <= 0 for violation in violations)
         if feasible:
             self._take_best(running, values[0], rung)

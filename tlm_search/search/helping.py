@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.spec import MemberSpec, settings_of_teachers
-from tlm_search.members.store import Store
-from tlm_search.members.train import Trainer, train_if_free, wait_for
+from tlm_search.members.train import train_if_free, wait_for
+from tlm_search.members.trainer import Trainer
 from tlm_search.search.job import Job
 from tlm_search.search.trial import stack_of, teacher_specs, trial_specs
-from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
+from tlm_search.store.local import Store
 
 MOST_DEATHS = 3  # of helpers of one job: there may be too little memory for them
 
@@ -68,19 +68,6 @@ def help_trial(
     if wait_for(teachers, store=store, data=data, trainer=trainer):
         yield from trained(trial_specs(settings, seed=seed, data=data, trainer=trainer))
     yield Help(None)
-
-
-def helps(space: Space) -> bool:
-    """Whether trials of ``space`` are helped: not where a pruner may stop them before their last members.
-
-    Nor on a GPU, where a trial trains its members together.
-    """
-    return space.pruner.name == "none" and not space.resources.gpus_per_trial
-
-
-def parts_of(space: Space, *, places: int, jobs: int) -> int:
-    """Return by how many workers each of the last ``jobs`` may be shared, where so many ``places`` are for them."""
-    return max(1, places // jobs) if helps(space) else 1
 
 
 def members_to_train(settings: Mapping[str, Value], *, voting: int) -> int:

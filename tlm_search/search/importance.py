@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import optuna
 
-from tlm_search.search.record import TrialRecord
 from tlm_search.search.samplers import distribution_of
 from tlm_search.space.schema import Space
+from tlm_search.study.record import TrialRecord
 
 
 def importances(space: Space, trials: Sequence[TrialRecord], metric: str) -> dict[str, float]:

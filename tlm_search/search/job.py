@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tlm_search.search.record import REFERENCE_NUMBER
 from tlm_search.space.settings import Value
+from tlm_search.study.record import REFERENCE_NUMBER
 
 ENVIRONMENT = "workers need the Python packages of the driver, from the same places: mend that"
 FRESH_SEED = 2**32  # added to the seed of a study; no study may have such a one, so no trial has these members

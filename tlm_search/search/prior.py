@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlm_search.errors import StudyError
-from tlm_search.search.folder import find_study, read_study
-from tlm_search.search.record import IMPORTED_FROM, StudyRecord, TrialRecord
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
+from tlm_search.study.folder import find_study, read_study
+from tlm_search.study.record import IMPORTED_FROM, StudyRecord, TrialRecord
 
 if TYPE_CHECKING:
-    from tlm_search.search.optuna_study import Ledger
+    from tlm_search.search.ledger import Ledger
 
 _DONE = "imported"  # the attribute of the study with the names of what it has imported
 

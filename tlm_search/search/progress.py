@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tlm_search.members.train import PRETRAINING
+from tlm_search.cost.remaining import Left, Outlook, Taken
+from tlm_search.members.trainer import PRETRAINING
 from tlm_search.search.activity import EVERY_SECONDS, Activity
-from tlm_search.search.outlook import Left, Outlook, Taken
-from tlm_search.search.record import IMPORTED_FROM
 from tlm_search.space.objectives import Objective
 from tlm_search.space.settings import Value
+from tlm_search.study.record import IMPORTED_FROM
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

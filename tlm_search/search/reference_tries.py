@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from tlm_search.search.record import REFERENCE, REFERENCE_TRY
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import SETTINGS, Value
+from tlm_search.study.record import REFERENCE, REFERENCE_TRY
 
 
 class Notes(Protocol):

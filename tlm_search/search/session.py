@@ -13,14 +13,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tlm_search.committee.metrics import metric_of
-from tlm_search.data.account import account_words
+from tlm_search.cost.machine import check_reachable, this_machine
+from tlm_search.cost.plan import DataSizes
+from tlm_search.cost.remaining import Outlook, costs_of
+from tlm_search.cost.shares import Shares
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.sampling import Task
+from tlm_search.data.rows import Task, account_words
 from tlm_search.data.simulated import simulated_data
-from tlm_search.members.plan import DataSizes
-from tlm_search.members.shared_store import open_store
-from tlm_search.members.store import Store
 from tlm_search.members.train import trainer_named
 from tlm_search.passwords import masked
 from tlm_search.remote.heartbeat import repeated
@@ -28,7 +28,18 @@ from tlm_search.remote.mount import remote_at, shown, studies_folder
 from tlm_search.search.activity import EVERY_SECONDS, activities, forget
 from tlm_search.search.baseline import class_weights_of, note_baseline
 from tlm_search.search.driver import Driver
-from tlm_search.search.folder import (
+from tlm_search.search.ledger import Ledger
+from tlm_search.search.prior import import_trials
+from tlm_search.search.progress import Progress
+from tlm_search.search.spread import note_seed_spread
+from tlm_search.search.tracking import track
+from tlm_search.search.workplace import Workplace
+from tlm_search.space.schema import Space
+from tlm_search.store.local import Store
+from tlm_search.store.shared import open_store
+from tlm_search.study.database_lock import study_lock
+from tlm_search.study.driver_lock import driver_lock
+from tlm_search.study.folder import (
     is_study,
     logs_of,
     move_aside,
@@ -39,24 +50,12 @@ from tlm_search.search.folder import (
     unwritable,
     write_folder,
 )
-from tlm_search.search.identity import check_same_data, check_same_space
-from tlm_search.search.machine import check_reachable, this_machine
-from tlm_search.search.optuna_study import Ledger
-from tlm_search.search.outlook import Outlook, costs_of
-from tlm_search.search.prior import import_trials
-from tlm_search.search.progress import Progress
-from tlm_search.search.record import record_of
-from tlm_search.search.replica import FACTS, Sender, pull
-from tlm_search.search.resume import close_running, driver_lock
-from tlm_search.search.shares import Shares
-from tlm_search.search.sharing import register
-from tlm_search.search.spread import note_seed_spread
-from tlm_search.search.storages import open_storage
-from tlm_search.search.studies import create_study, open_study
-from tlm_search.search.study_lock import study_lock
-from tlm_search.search.tracking import track
-from tlm_search.search.workplace import Workplace
-from tlm_search.space.schema import Space
+from tlm_search.study.identity import check_same_data, check_same_space
+from tlm_search.study.record import record_of
+from tlm_search.study.sharing import register
+from tlm_search.study.storages import open_storage
+from tlm_search.study.studies import create_study, open_study
+from tlm_search.study.sync import FACTS, Sender, pull
 
 _PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy", "scikit-learn")
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -167,7 +166,7 @@ def _run_locked(
     name = study_name(folder)
     ledger = Ledger(create_study(folder, space, storage, name=name), space)
     write_folder(folder, space, name=name, storage=storage)
-    for closed in close_running(ledger):
+    for closed in ledger.close_running():
         announce(f"trial {closed} was running when its driver died; it is tried again")
     import_trials(ledger, folder, announce)
     track(ledger, folder, announce)
@@ -187,7 +186,7 @@ def _run_locked(
         seeds = note_seed_spread(ledger, record_of(ledger.study, folder), data, store)
         return Session(folder, driver, worked=compared or seeds, interrupted=False)
     announce("starting Ray")
-    from tlm_search.search.tune import run_driver
+    from tlm_search.search.ray_tune.run import run_driver
 
     remote = remote_at(store.root.parent)
     workplace = Workplace(

@@ -19,10 +19,10 @@ from tlm_search.committee.vote import Integers
 from tlm_search.data.prepared import LABELS, PreparedData
 from tlm_search.digest import digest
 from tlm_search.members.simulated import simulated_labels
-from tlm_search.members.store import Store
-from tlm_search.members.train import KIND
-from tlm_search.search.record import SEED_SPREAD, StudyRecord
+from tlm_search.members.trainer import KIND
 from tlm_search.search.reference_tries import Notes
+from tlm_search.store.local import Store
+from tlm_search.study.record import SEED_SPREAD, StudyRecord
 
 MOST_CONFIGURATIONS = 8  # the best on validation; worse ones differ more, and say less of what is shown
 

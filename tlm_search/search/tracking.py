@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tlm_search.errors import StudyError
-from tlm_search.search.record import IMPORTED_FROM, TrialRecord, trial_of
+from tlm_search.study.record import IMPORTED_FROM, TrialRecord, trial_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from tlm_search.search.optuna_study import Ledger
+    from tlm_search.search.ledger import Ledger
 
 _MOST_IN_A_BATCH = 1000  # of MLflow's metrics
 

@@ -17,13 +17,17 @@ from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.digest import digest
 from tlm_search.members.spec import MemberSpec, committee_specs, settings_of_teachers, students
-from tlm_search.members.store import Store
-from tlm_search.members.train import MemberResult, Trainer, obtain
+from tlm_search.members.train import MemberResult, obtain
+from tlm_search.members.trainer import Trainer
+from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
 from tlm_search.space.settings import CLASS_WEIGHTS, Value, weights_of_labels
+from tlm_search.store.local import Store
 
 if TYPE_CHECKING:
     from tlm_search.committee.vote import Integers
 
+# These equal what `predict --label` counts to the last digit.
+_EXACT = tuple(f"test_{name}" for name in METRICS_OF_ALL_LABELS + METRICS_OF_ONE_LABEL)
 SEEDS_PER_STUDY = 1_000  # the largest committee: studies of different seeds share no member
 
 
@@ -48,6 +52,24 @@ class Rung:
     tokens: int
     seconds: float
     peak_gb: float = 0.0
+
+    def attributes(self, settings: Mapping[str, Value]) -> dict[str, Any]:
+        """Return what a study keeps of a trial with complete ``settings`` that reached this rung, as JSON.
+
+        Numbers of the frontier have six digits, more than a test set can tell: storages have limits, and journals grow.
+        """
+        return {
+            "settings": dict(settings),
+            "members": list(self.members),
+            "trained": self.trained,
+            "reused": self.reused,
+            "seconds": round(self.seconds, 3),
+            "metrics": {name: value for name, value in self.metrics.items() if math.isfinite(value)},
+            "frontier": [
+                {key: value if key in _EXACT else _rounded(value) for key, value in record.items()}
+                for record in self.frontier
+            ],
+        }
 
     def to_document(self) -> dict[str, Any]:
         """Return the rung as JSON."""
@@ -253,3 +275,9 @@ def training_costs(members: Sequence[MemberResult], teachers: Sequence[MemberRes
             phases[digest(member.document["spec"]["pretrained"])] = pretraining
     costs = [*phases.values(), answers]
     return {f"training_{name}": float(sum(cost.get(name, 0.0) for cost in costs)) for name in ("flops", "seconds")}
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if math.isfinite(value) else None  # JSON has no NaN

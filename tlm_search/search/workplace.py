@@ -11,7 +11,7 @@ from typing import Any
 
 import tlm_search
 from tlm_search.committee.metrics import ACCURACY, Metric
-from tlm_search.members.train import Trainer
+from tlm_search.members.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -6,38 +6,31 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tlm_search.errors import SpaceError
 from tlm_search.space.document import Document, parse, read_document
-from tlm_search.space.schema import Space
 from tlm_search.space.section import Problem, given, problems_of
 from tlm_search.space.variants import KEY, take_variants
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+Model = TypeVar("Model", bound=BaseModel)
+NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 
 
-def load_space(path: Path, *, overrides: Mapping[str, str] = _NOTHING) -> Space:
-    """Read and check a space.
-
-    ``overrides`` are values in YAML for dotted keys, such as ``{"search.depth": "2"}``; they go before the file and
-    its variants. A space without a name has the file's, with those of the variants that were taken.
-
-    Raises:
-        SpaceError: everything that is wrong, one line each, with file, line, key, value and what is allowed.
-    """
+def load(model: type[Model], path: Path, *, overrides: Mapping[str, str] = NO_OVERRIDES) -> Model:
+    """Read and check a ``model`` of a space; see ``load_space``."""
     document = read_document(path)
     problems = list(document.problems)
     variants = document.data.get(KEY)
     words = [KEY, *(variants if isinstance(variants, Mapping) else ())]
     choosing = {key: text for key, text in overrides.items() if key.partition(".")[0] in words}
-    taken = take_variants(_overridden(document.data, choosing), problems)
+    taken = take_variants(_overridden(document.data, choosing), problems, taken=model.model_fields)
     data = _overridden(taken.data, {key: text for key, text in overrides.items() if key not in choosing})
     data.setdefault("name", "-".join([path.stem, *taken.suffixes()]))
     try:
-        space = Space.model_validate(data)
+        space = model.model_validate(data)
     except ValidationError as error:
         for problem in problems_of(error):
             said = problem.path if _override(problem, overrides) else taken.origin(problem.path)

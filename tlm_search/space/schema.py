@@ -16,6 +16,7 @@ from tlm_search.files import is_plain
 from tlm_search.space import checks
 from tlm_search.space.conditions import active, condition_problems, searched_in_order, with_implied
 from tlm_search.space.entries import read_search, read_settings
+from tlm_search.space.load import NO_OVERRIDES, load
 from tlm_search.space.objectives import (
     Constraint,
     Objective,
@@ -324,11 +325,8 @@ class Space(Section):
         Raises:
             SpaceError: everything that is wrong, one line each, with file, line, key, value and what is allowed.
         """
-        from tlm_search.space.load import load_space
-
-        return load_space(
-            Path(file), overrides={key: json.dumps(value, ensure_ascii=False) for key, value in (changes or {}).items()}
-        )
+        overrides = {key: json.dumps(value, ensure_ascii=False) for key, value in (changes or {}).items()}
+        return load(Space, Path(file), overrides=overrides)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], *, stored: bool = False) -> Self:
@@ -347,3 +345,15 @@ class Space(Section):
     def digest(self) -> str:
         """The name of the identity."""
         return digest(self.identity())
+
+
+def load_space(path: Path, *, overrides: Mapping[str, str] = NO_OVERRIDES) -> Space:
+    """Read and check a space file.
+
+    ``overrides`` are values in YAML for dotted keys, such as ``{"search.depth": "2"}``; they go before the file and
+    its variants. A space without a name has the file's, with those of the variants that were taken.
+
+    Raises:
+        SpaceError: everything that is wrong, one line each, with file, line, key, value and what is allowed.
+    """
+    return load(Space, path, overrides=overrides)

@@ -13,11 +13,10 @@ mappings are merged, everything else is replaced, null removes a key. Changes ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tlm_search.space.schema import Space
 from tlm_search.space.section import Path, Problem, refusal, unknown
 
 KEY = "variants"
@@ -48,13 +47,14 @@ class Taken:
         return path
 
 
-def take_variants(data: Mapping[str, Any], problems: list[Problem]) -> Taken:
+def take_variants(data: Mapping[str, Any], problems: list[Problem], *, taken: Collection[str]) -> Taken:
     """Return ``data`` with the changes of its variants made, and without what only chose them.
 
-    What is wrong is added to ``problems``; that variant is then left out.
+    What is wrong is added to ``problems``; that variant is then left out. The keys ``taken`` are words of the space, so
+    no variant may have them.
     """
     variants = data.get(KEY, {})
-    if not _is_well_formed(variants, problems):
+    if not _is_well_formed(variants, problems, taken):
         return Taken({key: value for key, value in data.items() if key != KEY}, {}, ())
     result = {key: value for key, value in data.items() if key != KEY and key not in variants}
     names = []
@@ -68,13 +68,13 @@ def take_variants(data: Mapping[str, Any], problems: list[Problem]) -> Taken:
     return Taken(result, variants, tuple(names))
 
 
-def _is_well_formed(variants: Any, problems: list[Problem]) -> bool:
+def _is_well_formed(variants: Any, problems: list[Problem], taken: Collection[str]) -> bool:
     before = len(problems)
     if not isinstance(variants, Mapping):
         problems.append(Problem((KEY,), refusal(variants, "a mapping from a word to named changes")))
         return False
     for word, changes in variants.items():
-        if word in Space.model_fields or word == KEY:
+        if word in taken or word == KEY:
             problems.append(Problem((KEY, word), f"given {word}; allowed: a word that is no key of a space"))
         elif not isinstance(changes, Mapping) or not changes:
             problems.append(Problem((KEY, word), refusal(changes, "a mapping from names to changes")))

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tlm_search.cost.machine import Machine
 from tlm_search.data.prepare import prepare
 from tlm_search.errors import DataError
-from tlm_search.search.machine import Machine
-from tlm_search.space.load import load_space
+from tlm_search.space.schema import load_space
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "small", "birds", "sing", "in"]
 
@@ -212,7 +212,7 @@ def test_many_rows_are_read_less_often(call, here):
 
 
 def test_a_large_file_is_judged_on_a_bounded_number_of_rows(call, here, monkeypatch):
-    for module in ("tlm_search.space.sections", "tlm_search.data.sampling"):
+    for module in ("tlm_search.space.sections", "tlm_search.data.splits"):
         monkeypatch.setattr(f"{module}.MOST_OF_DEFAULT_SHARE", 20)
     _table(here / "train.csv", _rows(0, 300))
     assert call("init", "--task", "train.csv", "mine.yaml")[0] == 0
@@ -224,7 +224,7 @@ def test_the_study_suits_the_machine_and_says_so(call, here, monkeypatch, timing
     timings[:] = [900.0, 300.0]
     found = {}
     for machine in (Machine(1, 0, 2.0), Machine(32, 2, 256.0, 80.0)):
-        monkeypatch.setattr("tlm_search.search.machine.this_machine", lambda *, with_gpus, here=machine: here)
+        monkeypatch.setattr("tlm_search.cost.machine.this_machine", lambda *, with_gpus, here=machine: here)
         (here / "mine.yaml").unlink(missing_ok=True)
         code, out, _ = call("init", "mine.yaml")
         assert code == 0

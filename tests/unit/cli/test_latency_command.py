@@ -11,15 +11,16 @@ from driven import SEARCH, Bench, space_of
 from finished import LABELS, LENGTH, finished_study
 
 from tlm_search.cli import latency as command
-from tlm_search.data.sampling import Split, Task
+from tlm_search.data.rows import Split, Task
 from tlm_search.digest import digest
 from tlm_search.errors import StudyError
-from tlm_search.members.store import Store
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import committee_answer, race, transformers_answer
+from tlm_search.report.tables import latency as library
 from tlm_search.search.baseline import obtain_baseline
-from tlm_search.search.folder import write_folder
-from tlm_search.search.record import trial_of
+from tlm_search.store.local import Store
+from tlm_search.study.folder import write_folder
+from tlm_search.study.record import trial_of
 
 TINY = Architecture(depth=1, heads=1, head_size=4, feed_forward=8, vocabulary=40, positions=6)
 
@@ -28,7 +29,7 @@ TINY = Architecture(depth=1, heads=1, head_size=4, feed_forward=8, vocabulary=40
 def studies(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "SECONDS", 0.0)
     monkeypatch.setattr(command, "BATCHES", (1, 2))
-    monkeypatch.setattr("tlm_search.search.machine.available_cpus", lambda: 1)
+    monkeypatch.setattr("tlm_search.cost.machine.available_cpus", lambda: 1)
     sections = {"reference": {"depth": 2, "heads": 4, "pretrain_size": 0}}
     tokenizer = {"vocabulary": 64, "length": 8}
     bench = Bench(tmp_path, space_of(tokenizer=tokenizer, points=[{"depth": 1, "committee_size": 4}], **sections))
@@ -49,7 +50,7 @@ def test_all_sizes_and_the_peers_of_the_reference(call, studies):
         for trial, members in [(None, 1), (None, 1), (None, 1), (0, 1), (0, 2), (0, 4)]
     ]
     assert [row["form"] for row in rows[:4]] == ["one model", "transformers eager", "transformers sdpa", "one model"]
-    assert rows[5]["form"] in (command.STACKED, command.ONE_BY_ONE)
+    assert rows[5]["form"] in (library.STACKED, library.ONE_BY_ONE)
     assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in rows)
     assert min(row["ratio"] for row in rows[:3]) == 1
 
@@ -58,14 +59,14 @@ def test_all_sizes_and_the_peers_of_the_reference(call, studies):
 def real(tmp_path, monkeypatch):
     """A study of real, tiny members with its linear model, as the command reads it."""
     monkeypatch.setattr(command, "SECONDS", 0.0)
-    monkeypatch.setattr("tlm_search.search.machine.available_cpus", lambda: 1)
+    monkeypatch.setattr("tlm_search.cost.machine.available_cpus", lambda: 1)
     finished = finished_study(tmp_path)
     split = Split(tuple(finished.texts), tuple(i % 3 for i in range(len(finished.texts))))
     entry = obtain_baseline(Task("made-up", LABELS, split, split, split), store=finished.store)
     linear = replace(builders.baseline(), members=(entry.digest,))
     record = replace(finished.record, baseline=linear, folder=tmp_path / "tiny")
-    monkeypatch.setattr("tlm_search.search.folder.find_study", lambda name, studies_dir: tmp_path / name)
-    monkeypatch.setattr("tlm_search.search.folder.read_study", lambda folder: record)
+    monkeypatch.setattr("tlm_search.study.folder.find_study", lambda name, studies_dir: tmp_path / name)
+    monkeypatch.setattr("tlm_search.study.folder.read_study", lambda folder: record)
     return replace(finished, record=record)
 
 
@@ -88,21 +89,21 @@ def test_all_are_measured_from_text_to_label_too(call, real, monkeypatch):
 
 
 def test_the_text_that_is_read_has_full_length_and_gets_a_label(real):
-    reading = command.reading_of(real.record, real.store)
+    reading = library.reading_of(real.record, real.store)
     assert reading.ids().shape == (1, LENGTH)
-    model = command.baseline_of(real.record, real.store).model
-    features, label = command._linear_answers(model, reading, texts=1)
+    model = library.baseline_of(real.record, real.store).model
+    features, label = library._linear_answers(model, reading, texts=1)
     assert features().shape == (1, 3)
     assert label() in LABELS
-    assert command._from_text(lambda: torch.tensor([[0.1, 0.7, 0.2]]), reading)() == LABELS[1]
-    assert command._linear_answers(model, reading, texts=2)[1] is None
+    assert library._from_text(lambda: torch.tensor([[0.1, 0.7, 0.2]]), reading)() == LABELS[1]
+    assert library._linear_answers(model, reading, texts=2)[1] is None
 
 
 def test_what_is_gone_from_the_store_is_left_out(call, real):
     real.store.remove("baselines", real.record.baseline.members[0])
-    assert command.baseline_of(real.record, real.store) is None
+    assert library.baseline_of(real.record, real.store) is None
     (real.store.root / "tokenizer" / "tokenizer.json").unlink()
-    assert command.reading_of(real.record, real.store) is None
+    assert library.reading_of(real.record, real.store) is None
     code, out, _ = call("latency", "tiny", "--json")
     assert code == 0
     assert {row["text_p50_ms"] for row in json.loads(out)["rows"]} == {None}
@@ -115,13 +116,13 @@ def test_committees_of_hybrids_answer_with_their_linear_model(tmp_path):
     driver = bench.drive(1)
     trial = trial_of(driver._ledger.trials[0])
     assert trial.settings["linear_member"]
-    assert command._linear_of(trial, bench.store) is None  # a simulated one has no weights
+    assert library._linear_of(trial, bench.store) is None  # a simulated one has no weights
     spec = bench.store.read("members", trial.members[0]).document["spec"]
     name = digest(spec["linear"])
     bench.store.remove("linear", name)
     bench.store.write("linear", name, {"spec": spec["linear"]}, {"model": {"intercept": np.zeros(4, np.float32)}})
-    assert list(command._linear_of(trial, bench.store)) == ["intercept"]
-    assert command._linear_of(builders.trial(0), bench.store) is None
+    assert list(library._linear_of(trial, bench.store)) == ["intercept"]
+    assert library._linear_of(builders.trial(0), bench.store) is None
 
 
 def test_the_table_fits(call, studies, monkeypatch):
@@ -181,8 +182,8 @@ def test_a_study_that_is_not_there(call, tmp_path):
 
 @pytest.mark.parametrize(("p95", "unsteady"), [((1.2, 1.5, 9), False), ((1.2, 5, 9), True)])
 def test_a_busy_machine_is_noticed(p95, unsteady):
-    rows = [command.Row(1, 1, "m", 0, "stacked", 2, 1.0, slow, None) for slow in p95]
-    assert command.is_unsteady(rows) is unsteady
+    rows = [library.Row(1, 1, "m", 0, "stacked", 2, 1.0, slow, None) for slow in p95]
+    assert library.is_unsteady(rows) is unsteady
 
 
 def test_only_what_keeps_to_the_constraints_is_measured(tmp_path):
@@ -192,7 +193,7 @@ def test_only_what_keeps_to_the_constraints_is_measured(tmp_path):
     def measured(*constraints):
         return [
             contender.trial
-            for contender in command.contenders_of(builders.study(trials, constraints=constraints), store)
+            for contender in library.contenders_of(builders.study(trials, constraints=constraints), store)
         ]
 
     assert measured() == [0, 1]

@@ -5,7 +5,7 @@ import json
 import pytest
 from finished import finished_study
 
-from tlm_search.cli import latency_of_exports as command
+from tlm_search.cli import latency as command
 from tlm_search.export.choose import choose
 from tlm_search.export.write import export_committee
 from tlm_search.report.evidence import Evidence
@@ -13,9 +13,9 @@ from tlm_search.report.evidence import Evidence
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(command, "SECONDS", 0.0)
+    monkeypatch.setattr(command, "SECONDS_OF_EXPORTS", 0.0)
     monkeypatch.setattr(command, "BATCHES", (1, 2))
-    monkeypatch.setattr("tlm_search.search.machine.available_cpus", lambda: 1)
+    monkeypatch.setattr("tlm_search.cost.machine.available_cpus", lambda: 1)
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def test_exit_codes(call, monkeypatch, error, code):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("tlm_search.space.load.load_space", fail)
+    monkeypatch.setattr("tlm_search.space.schema.load_space", fail)
     assert call("validate", "x.yaml")[0] == code
 
 
@@ -82,7 +82,7 @@ def test_one_more_ctrl_c_takes_neither_message_nor_exit_code(call, monkeypatch):
         main_show(error)
 
     main_show = main.show
-    monkeypatch.setattr("tlm_search.space.load.load_space", interrupted)
+    monkeypatch.setattr("tlm_search.space.schema.load_space", interrupted)
     monkeypatch.setattr(main, "show", show)
     code, _, err = call("validate", "x.yaml")
     assert code == 130
@@ -105,7 +105,7 @@ def test_the_message_of_the_system_names_the_file(call, monkeypatch):
     def fail(*_, **__):
         raise PermissionError(13, "Permission denied", "locked/space.yaml")
 
-    monkeypatch.setattr("tlm_search.space.load.load_space", fail)
+    monkeypatch.setattr("tlm_search.space.schema.load_space", fail)
     assert call("validate", "x.yaml") == (2, "", "error: locked/space.yaml: Permission denied\n")
 
 

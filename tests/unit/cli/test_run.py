@@ -7,7 +7,7 @@ import pytest
 import yaml
 from driven import SEARCH, run_without_ray
 
-from tlm_search.search import tune
+from tlm_search.search.ray_tune import run as tune
 
 
 class Said(NamedTuple):

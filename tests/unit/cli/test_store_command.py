@@ -8,10 +8,10 @@ import pytest
 from driven import REFERENCE, SEARCH, Bench, space_of
 
 from tlm_search.digest import digest
-from tlm_search.members.store import Store
 from tlm_search.members.word_vectors import vectors_key
-from tlm_search.search.folder import write_folder
-from tlm_search.search.resume import driver_lock
+from tlm_search.store.local import Store
+from tlm_search.study.driver_lock import driver_lock
+from tlm_search.study.folder import write_folder
 
 
 @pytest.fixture

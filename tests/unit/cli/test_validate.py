@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from tlm_search.cli.schema import schema
 from tlm_search.cli.validate import Timing, duration, short, validate
+from tlm_search.cost.plan import Cost, Plan
+from tlm_search.cost.wall_time import wall_seconds
 from tlm_search.errors import DataError, SpaceError, UserError
-from tlm_search.members.plan import Cost, Plan
-from tlm_search.search.forecast import wall_seconds
 from tlm_search.space.schema import Space
 
 SPACES = Path(__file__).parents[3] / "spaces"

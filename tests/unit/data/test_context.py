@@ -16,11 +16,11 @@ from tlm_search.data.context import read_log
 from tlm_search.data.pairs import Line, is_blank
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.sampling import Task, likeness
+from tlm_search.data.rows import Task, likeness
 from tlm_search.data.tasks import load_task
-from tlm_search.data.tokenizer import encode_lines
 from tlm_search.data.tokens import TokenArray
-from tlm_search.data.wordpiece import SPECIAL, save, wordpiece
+from tlm_search.data.vocabulary.tokenizer import encode_lines
+from tlm_search.data.vocabulary.wordpiece import SPECIAL, save, wordpiece
 from tlm_search.errors import DataError
 from tlm_search.space.schema import Space
 from tlm_search.space.sections import ContextSection, TaskSection

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from tlm_search.data.docstrings import docstrings, is_prose, paragraphs
+from tlm_search.data.sources.docstrings import docstrings, is_prose, paragraphs
 
 
 def _by_ast(source: str) -> set[str]:

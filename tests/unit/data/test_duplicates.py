@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tlm_search.data.duplicates import nearest_earlier
+from tlm_search.data.sources.duplicates import nearest_earlier
 
 LONG = "the quick brown fox jumps over the lazy dog while the old grey cat sleeps on a warm red roof all day long"
 
@@ -28,7 +28,7 @@ def test_nothing_in_nothing_out() -> None:
 
 
 def test_the_chunks_do_not_matter(monkeypatch: object) -> None:
-    import tlm_search.data.duplicates as module
+    import tlm_search.data.sources.duplicates as module
 
     texts = [
         f"{LONG} {i}" if i % 3 == 0 else f"text {i} " + " ".join(f"w{i * j}x" for j in range(9)) for i in range(30)

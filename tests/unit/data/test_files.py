@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tlm_search.data.files import files_below, read_columns, read_json, stream_column
+from tlm_search.data.sources.files import files_below, read_columns, read_json, stream_column
 from tlm_search.errors import DataError
 
 ROWS = [{"text": "one, two", "label": 1}, {"text": 'a "quote"\nand a line', "label": 2}]

@@ -1,6 +1,7 @@
 import pytest
 
-from tlm_search.data.guess import (
+from tlm_search.data.rows import Labelled
+from tlm_search.data.sources.guess import (
     columns_of,
     guess_task,
     label_columns,
@@ -10,7 +11,6 @@ from tlm_search.data.guess import (
     text_column,
     vocabulary_of,
 )
-from tlm_search.data.sampling import Labelled
 from tlm_search.errors import DataError
 
 

@@ -12,8 +12,8 @@ import pytest
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tasks import load_task
-from tlm_search.data.tokenizer import open_tokenizer
 from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary.tokenizer import open_tokenizer
 from tlm_search.space.schema import Space
 
 Copy = Callable[[list[str], Path], Path]

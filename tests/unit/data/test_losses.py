@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tlm_search.data import wordpiece
-from tlm_search.data.losses import losses
 from tlm_search.data.prepare import prepare
-from tlm_search.data.tokenizer import encode, open_tokenizer, train_tokenizer
+from tlm_search.data.vocabulary import wordpiece
+from tlm_search.data.vocabulary.losses import losses
+from tlm_search.data.vocabulary.tokenizer import encode, open_tokenizer, train_tokenizer
 from tlm_search.errors import DataError
 from tlm_search.space.schema import Space
 from tlm_search.space.sections import TokenizerSection

@@ -17,12 +17,12 @@ from tokenizers.processors import TemplateProcessing
 from tlm_search.data.pairs import Pair
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.sampling import likeness
-from tlm_search.data.sources import load_labelled
+from tlm_search.data.rows import likeness
+from tlm_search.data.sources.source import load_labelled
 from tlm_search.data.tasks import load_task
-from tlm_search.data.tokenizer import encode, encode_pairs, require_pairs
 from tlm_search.data.tokens import TokenArray
-from tlm_search.data.wordpiece import SPECIAL, save, wordpiece
+from tlm_search.data.vocabulary.tokenizer import encode, encode_pairs, require_pairs
+from tlm_search.data.vocabulary.wordpiece import SPECIAL, save, wordpiece
 from tlm_search.errors import DataError
 from tlm_search.space.schema import Space
 from tlm_search.space.sections import TaskSection

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tlm_search.data import wordpiece
 from tlm_search.data.prepare import prepare
-from tlm_search.data.pruning import prune_tokenizer
-from tlm_search.data.tokenizer import copy_tokenizer, encode, open_tokenizer, special_ids, vocabulary_size
 from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary import wordpiece
+from tlm_search.data.vocabulary.pruning import prune_tokenizer
+from tlm_search.data.vocabulary.tokenizer import copy_tokenizer, encode, open_tokenizer, special_ids, vocabulary_size
 from tlm_search.errors import DataError
 from tlm_search.space.schema import Space
 

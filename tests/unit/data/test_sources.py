@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tlm_search.data import hub
 from tlm_search.data.corpora import load_corpus
 from tlm_search.data.markers import is_marked
-from tlm_search.data.sampling import Labelled
-from tlm_search.data.sources import (
+from tlm_search.data.rows import Labelled
+from tlm_search.data.sources import hub
+from tlm_search.data.sources.source import (
     DATA_DIR,
     load_labelled,
     load_validation,

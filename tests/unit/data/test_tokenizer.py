@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlm_search.data import wordpiece
 from tlm_search.data.markers import MARKERS
-from tlm_search.data.pruning import prune_tokenizer
-from tlm_search.data.tokenizer import (
+from tlm_search.data.vocabulary import wordpiece
+from tlm_search.data.vocabulary.pruning import prune_tokenizer
+from tlm_search.data.vocabulary.tokenizer import (
     add_markers,
     copy_tokenizer,
     encode,
@@ -28,7 +28,7 @@ from tlm_search.errors import DataError
 TEXTS = [f"The quick brown fox number {i} jumps over the lazy dog's café, and so on." for i in range(60)] + ["漢字"]
 PRINT = """
 import json, sys
-from tlm_search.data.wordpiece import train_wordpiece
+from tlm_search.data.vocabulary.wordpiece import train_wordpiece
 print(train_wordpiece(json.load(sys.stdin), vocabulary=120).to_str())
 """
 
@@ -112,7 +112,7 @@ def test_many_batches_keep_their_order(tmp_path: Path, monkeypatch: pytest.Monke
     train_tokenizer(tmp_path, TEXTS, vocabulary=120)
     tokenizer = open_tokenizer(tmp_path)
     once = list(encode(tokenizer, TEXTS, length=30))
-    monkeypatch.setattr("tlm_search.data.tokenizer._BATCH", 7)
+    monkeypatch.setattr("tlm_search.data.vocabulary.tokenizer._BATCH", 7)
     assert list(encode(tokenizer, TEXTS, length=30)) == once
 
 

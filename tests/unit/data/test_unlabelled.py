@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from machines import On
 
-from tlm_search.data import pydocs
 from tlm_search.data.damage import damaged_data
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
+from tlm_search.data.sources import pydocs
 from tlm_search.data.tasks import load_task
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.unlabelled import load_unlabelled

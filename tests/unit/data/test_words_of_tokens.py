@@ -2,8 +2,8 @@
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tlm_search.data import wordpiece
-from tlm_search.data.words import pieces_of
+from tlm_search.data.vocabulary import wordpiece
+from tlm_search.data.vocabulary.words import pieces_of
 
 TEXTS = ["It was well-known: naïve Zürich 日本 talks, 2 hats!", "ü", "the hats talk"] * 3
 

@@ -15,8 +15,8 @@ import torch
 from finished import LABELS, LENGTH, SHAPE, finished_study
 
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.tokenizer import encode, open_tokenizer
 from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary.tokenizer import encode, open_tokenizer
 from tlm_search.errors import ExportError
 from tlm_search.export import card as cards
 from tlm_search.export.choose import choose

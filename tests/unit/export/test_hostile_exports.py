@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tlm_search import SoftCommittee
-from tlm_search.data.tokenizer import copy_tokenizer
+from tlm_search.data.vocabulary.tokenizer import copy_tokenizer
 from tlm_search.errors import DataError, ExportError
 from tlm_search.export.committee import Committee
 from tlm_search.export.folder import verified

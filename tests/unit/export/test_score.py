@@ -22,11 +22,11 @@ from tlm_search.export.committee import Committee
 from tlm_search.export.score import score
 from tlm_search.export.write import export_committee
 from tlm_search.members.bert_trainer import BertTrainer
-from tlm_search.members.store import Store
 from tlm_search.report.evidence import Evidence
-from tlm_search.search.record import TrialRecord, attributes_of
 from tlm_search.search.trial import run_trial
 from tlm_search.space.settings import complete
+from tlm_search.store.local import Store
+from tlm_search.study.record import TrialRecord
 
 CODES = ["007", "7", "NA"]
 WORDS = {code: [f"{first}{vowel}" for vowel in "aeiou"] for code, first in zip(CODES, "bcd", strict=True)}
@@ -73,7 +73,7 @@ def studied(tmp_path_factory):
         state="complete",
         settings=settings,
         metrics=rung.metrics,
-        frontier=tuple(attributes_of(settings, rung)["frontier"]),
+        frontier=tuple(rung.attributes(settings)["frontier"]),
         members=tuple(rung.members),
     )
     return replace(record, trials=(trial,), labels=data.labels, data=data.to_document()), store, test, len(rows)

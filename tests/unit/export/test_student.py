@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from finished import Finished, finished_study
 
+from tlm_search.api import Study
 from tlm_search.committee.vote import softmax
 from tlm_search.errors import ExportError, StoreError
 from tlm_search.export.choose import choose_student
 from tlm_search.export.committee import Committee
-from tlm_search.search.folder import write_folder
-from tlm_search.search.studies import create_study
-from tlm_search.study import Study
+from tlm_search.study.folder import write_folder
+from tlm_search.study.studies import create_study
 
 
 @pytest.fixture(scope="module")

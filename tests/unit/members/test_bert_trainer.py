@@ -14,10 +14,10 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import OutOfMemoryError
 from tlm_search.members import bert_trainer, precision
 from tlm_search.members.bert_trainer import BertTrainer
-from tlm_search.members.shared_store import open_store
-from tlm_search.members.store import Store
 from tlm_search.members.train import obtain
 from tlm_search.model.architecture import Architecture
+from tlm_search.store.local import Store
+from tlm_search.store.shared import open_store
 from tlm_search.training.checkpoint import Checkpoint
 from tlm_search.training.speed import Load
 

@@ -12,20 +12,21 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from test_train import FAST, CountingTrainer, specs_of
 
-from tlm_search.data import wordpiece
 from tlm_search.data.markers import MARKERS
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary import wordpiece
 from tlm_search.errors import StoreError, TrainingError
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.linear import fit_linear
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.spec import LinearSpec, MemberSpec, Teaching, parts_of_hybrid
-from tlm_search.members.store import Store
 from tlm_search.members.teaching import teach
-from tlm_search.members.train import KIND, LINEAR, obtain, train_if_free
+from tlm_search.members.train import obtain, train_if_free
+from tlm_search.members.trainer import KIND, LINEAR
 from tlm_search.search.trial import run_trial, trial_specs
 from tlm_search.space.settings import complete
+from tlm_search.store.local import Store
 
 LENGTH = 12
 WORDS = [f"{first}{second}" for first in "abcdef" for second in "aeiou"]

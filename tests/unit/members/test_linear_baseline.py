@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tlm_search.data.sampling import Split, Task
+from tlm_search.data.rows import Split, Task
 from tlm_search.members import baseline
 from tlm_search.members.baseline import (
     CHARACTERS,
@@ -18,7 +18,7 @@ from tlm_search.members.baseline import (
     fit_baseline,
     kinds_of,
 )
-from tlm_search.members.store import Store
+from tlm_search.store.local import Store
 
 
 def task_of(make, *, labels=3, train=12, held_out=6):

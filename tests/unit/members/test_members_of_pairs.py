@@ -3,18 +3,18 @@
 import builders
 import numpy as np
 
-from tlm_search.data import wordpiece
 from tlm_search.data.pairs import Pair
-from tlm_search.data.sampling import Split, Task
-from tlm_search.data.tokenizer import encode_pairs
+from tlm_search.data.rows import Split, Task
 from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary import wordpiece
+from tlm_search.data.vocabulary.tokenizer import encode_pairs
 from tlm_search.members.baseline import ROLES, fit_baseline, kinds_of, without_markers, words_by_role
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.linear import fit_linear
 from tlm_search.members.spec import LinearSpec, committee_specs
-from tlm_search.members.store import Store
 from tlm_search.members.train import obtain
 from tlm_search.space.settings import complete
+from tlm_search.store.local import Store
 
 RARE = [f"{first}{second}" for first in "bcd" for second in "ae"]
 COMMON = ["the", "of"]

@@ -15,12 +15,12 @@ from tlm_search.members import bert_trainer
 from tlm_search.members import teaching as teaching_module
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.spec import MemberSpec, Teaching, committee_specs
-from tlm_search.members.store import Store
 from tlm_search.members.teaching import SOFT_LABELS, Lesson, teach
 from tlm_search.members.train import obtain
 from tlm_search.model.loss import UNSCORED, class_losses, soft_losses
 from tlm_search.search.trial import run_trial
 from tlm_search.space.settings import complete
+from tlm_search.store.local import Store
 from tlm_search.training.finetune import finetune
 from tlm_search.training.settings import Execution
 

@@ -15,10 +15,11 @@ from tlm_search.errors import DivergedError
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.spec import MemberSpec, committee_specs
-from tlm_search.members.store import Store
-from tlm_search.members.train import KIND, TrainedMember, Trainer, obtain, train_if_free
+from tlm_search.members.train import obtain, train_if_free
+from tlm_search.members.trainer import KIND, TrainedMember, Trainer
 from tlm_search.model.weights import Weights
 from tlm_search.space.settings import Value, complete
+from tlm_search.store.local import Store
 from tlm_search.training.engine import Course
 from tlm_search.training.pretrain import pretrain
 

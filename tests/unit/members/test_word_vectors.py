@@ -10,10 +10,10 @@ from test_train import specs_of
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.members.bert_trainer import BertTrainer
-from tlm_search.members.store import Store
-from tlm_search.members.train import KIND as MEMBERS
 from tlm_search.members.train import MemberResult, obtain
+from tlm_search.members.trainer import KIND as MEMBERS
 from tlm_search.members.word_vectors import KIND, vectors_of
+from tlm_search.store.local import Store
 from tlm_search.training import cooccurrence
 from tlm_search.training.checkpoint import Checkpoint
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tlm_search.data.markers import Markers
-from tlm_search.data.words import Pieces
+from tlm_search.data.vocabulary.words import Pieces
 from tlm_search.model.linear import LinearWeights, linear_logits, parameters_of, term_keys, term_tables, with_terms
 
 PIECES = [

@@ -6,8 +6,8 @@ import builders
 import numpy as np
 import pytest
 
-from tlm_search.members.store import Store
-from tlm_search.search.record import StudyRecord
+from tlm_search.store.local import Store
+from tlm_search.study.record import StudyRecord
 
 ROWS = 200  # of validation; test has one more
 

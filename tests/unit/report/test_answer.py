@@ -5,10 +5,10 @@ from dataclasses import replace
 import builders
 
 from tlm_search.committee.select import select
-from tlm_search.report.answer import answer_of
-from tlm_search.report.build import build_report
+from tlm_search.report.claims.answer import answer_of
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.words import percent
+from tlm_search.report.formatting import percent
+from tlm_search.report.pages.build import build_report
 
 
 def export_commands(answer):

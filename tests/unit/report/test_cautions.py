@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from tlm_search.cli.main import app
 from tlm_search.cli.status import lines_of, summarise
-from tlm_search.report.answer import answer_of
-from tlm_search.report.build import build_report
-from tlm_search.report.cautions import cautions, reference_tries_table, trials_of_each
+from tlm_search.report.claims.answer import answer_of
+from tlm_search.report.claims.cautions import cautions, reference_tries_table, trials_of_each
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.html import notes_of, render
-from tlm_search.report.markdown import markdown
-from tlm_search.search.record import StudyRecord
+from tlm_search.report.pages.build import build_report
+from tlm_search.report.pages.html import notes_of, render
+from tlm_search.report.pages.markdown import markdown
+from tlm_search.study.record import StudyRecord
 
 LOW, MIDDLE, HIGH = 1e-4, 1e-3, 1e-2  # of the fine-tuning rate that builders.SEARCH has
 EDGE = (
@@ -119,8 +119,8 @@ def test_page_and_markdown_show_them():
 
 def test_best_shows_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Any):
     record = replace(study(committee=HIGH, reference=HIGH), folder=tmp_path)
-    monkeypatch.setattr("tlm_search.search.folder.find_study", lambda name, studies_dir: tmp_path / name)
-    monkeypatch.setattr("tlm_search.search.folder.read_study", lambda folder: record)
+    monkeypatch.setattr("tlm_search.study.folder.find_study", lambda name, studies_dir: tmp_path / name)
+    monkeypatch.setattr("tlm_search.study.folder.read_study", lambda folder: record)
     result = CliRunner().invoke(app, ["best", "made-up"], catch_exceptions=False)
     said = " ".join(result.stdout.split())
     assert f"The best committee {EDGE}" in said

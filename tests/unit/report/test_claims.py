@@ -7,11 +7,11 @@ import pytest
 
 from tlm_search.committee.select import Votes
 from tlm_search.committee.verdict import FAILS, HOLDS, UNSURE
-from tlm_search.report import claims as room
-from tlm_search.report import claims_of_text as of_text
-from tlm_search.report.answer import answer_of
+from tlm_search.report.claims import claims as room
+from tlm_search.report.claims import text as of_text
+from tlm_search.report.claims.answer import answer_of
+from tlm_search.report.claims.verdicts import NOT_MEASURED
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.verdicts import NOT_MEASURED
 
 ROWS = 600
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from tlm_search.committee.select import Votes
-from tlm_search.report.committees import COLUMNS, committees_table
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.tables.committees import COLUMNS, committees_table
 
 ROWS = 240
 

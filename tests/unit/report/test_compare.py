@@ -5,9 +5,9 @@ from dataclasses import replace
 import builders
 import pytest
 
-from tlm_search.report import compare
-from tlm_search.report.build import build_report
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.pages import compare
+from tlm_search.report.pages.build import build_report
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import builders
 import pytest
 
 from tlm_search.committee.select import select
-from tlm_search.report import inside
-from tlm_search.report.answer import answer_of
+from tlm_search.report.claims.answer import answer_of
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.html import write_report
+from tlm_search.report.pages.html import write_report
+from tlm_search.report.tables import inside
 
 ROWS = 200
 

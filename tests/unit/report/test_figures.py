@@ -3,11 +3,15 @@ from dataclasses import replace
 import builders
 import pytest
 
-from tlm_search.report import figures, frontier_figures, inside_figures, search_figures, tables
-from tlm_search.report.build import build_report
-from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.style import BASELINE_COLOUR, COLOURS, REFERENCE_COLOUR, colours_of
+from tlm_search.report.figures import cost as figures
+from tlm_search.report.figures import frontier as frontier_figures
+from tlm_search.report.figures import inside as inside_figures
+from tlm_search.report.figures import search as search_figures
+from tlm_search.report.figures.style import BASELINE_COLOUR, COLOURS, REFERENCE_COLOUR, colours_of
+from tlm_search.report.pages.build import build_report
+from tlm_search.report.tables import tables
+from tlm_search.report.tables.costs import COSTS
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 
 from tlm_search.committee.candidates import candidates
 from tlm_search.committee.select import Votes
-from tlm_search.report import fit
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.insight import size_advice
+from tlm_search.report.tables import fit
+from tlm_search.report.tables.insight import size_advice
 
 ROWS = 200
 

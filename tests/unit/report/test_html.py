@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from tlm_search.errors import StudyError
-from tlm_search.report.build import build_report
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.html import render, write_report
-from tlm_search.report.markdown import markdown
+from tlm_search.report.pages.build import build_report
+from tlm_search.report.pages.html import render, write_report
+from tlm_search.report.pages.markdown import markdown
 
 HOSTILE = "</script><script>alert(1)</script>"
 

@@ -9,9 +9,9 @@ import pytest
 
 from tlm_search.committee.candidates import whole
 from tlm_search.committee.select import Choice
-from tlm_search.report import inside
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.frames import examples_frame
+from tlm_search.report.tables import inside
+from tlm_search.report.tables.frames import examples_frame
 from tlm_search.space.sections import ReportSection
 
 LABELS = np.arange(18) % 3

@@ -14,14 +14,14 @@ from tlm_search.committee.frontier import frontier
 from tlm_search.committee.metrics import Metric, metric_words
 from tlm_search.committee.select import Votes, standing_of
 from tlm_search.committee.verdict import DOES_THE_WORK, FAILS, HOLDS, IN_A_WORD, IS_ABOVE, UNSURE
-from tlm_search.report import claims
-from tlm_search.report.answer import standing_sentences
-from tlm_search.report.build import build_report
+from tlm_search.report.claims import claims
+from tlm_search.report.claims.answer import standing_sentences
+from tlm_search.report.claims.verdicts import NOT_MEASURED
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.html import render
-from tlm_search.report.markdown import markdown
-from tlm_search.report.verdicts import NOT_MEASURED
-from tlm_search.report.words import plural, points
+from tlm_search.report.formatting import plural, points
+from tlm_search.report.pages.build import build_report
+from tlm_search.report.pages.html import render
+from tlm_search.report.pages.markdown import markdown
 
 ROWS = 600
 
@@ -153,9 +153,9 @@ def test_the_answer_and_the_claims_have_one_verdict_and_one_figure(simulated):
 
 def test_best_and_its_json_have_that_verdict(simulated, monkeypatch, tmp_path):
     kind, evidence = simulated.kind, simulated.evidence
-    monkeypatch.setattr("tlm_search.search.folder.find_study", lambda name, studies_dir: tmp_path / name)
+    monkeypatch.setattr("tlm_search.study.folder.find_study", lambda name, studies_dir: tmp_path / name)
     record = replace(simulated.record, folder=tmp_path)
-    monkeypatch.setattr("tlm_search.search.folder.read_study", lambda folder: record)
+    monkeypatch.setattr("tlm_search.study.folder.read_study", lambda folder: record)
     monkeypatch.setattr(Evidence, "votes_of", lambda self, trial: evidence.votes_of(trial))
 
     def run(*arguments):

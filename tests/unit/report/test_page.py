@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from browser import open_in
 
-from tlm_search.report.compare import write_comparison
-from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.html import write_report
-from tlm_search.report.inside_figures import MAX_LABELS
+from tlm_search.report.figures.inside import MAX_LABELS
+from tlm_search.report.pages.compare import write_comparison
+from tlm_search.report.pages.html import write_report
+from tlm_search.report.tables.costs import COSTS
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 DRAWN = ".main-svg .trace path, .main-svg .point, .main-svg .hm image, .main-svg .lines path"

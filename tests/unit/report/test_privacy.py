@@ -11,11 +11,11 @@ import pytest
 from tlm_search.errors import ExportError
 from tlm_search.export.folder import new_export
 from tlm_search.files import is_plain
-from tlm_search.report.compare import write_comparison
-from tlm_search.report.files import FORMATS, write_files
-from tlm_search.report.html import write_report
+from tlm_search.report.formatting import plain_text
+from tlm_search.report.pages.compare import write_comparison
+from tlm_search.report.pages.files import FORMATS, write_files
+from tlm_search.report.pages.html import write_report
 from tlm_search.report.places import source_name, without_places
-from tlm_search.report.words import plain_text
 from tlm_search.space.schema import Space
 
 HOME = "/home/jane.doe"

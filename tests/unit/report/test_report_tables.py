@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from tlm_search.model.architecture import Architecture
-from tlm_search.report import insight, tables
-from tlm_search.report.costs import COSTS
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.frames import configurations_frame, pairs_frame, provenance_table
+from tlm_search.report.tables import insight, tables
+from tlm_search.report.tables.costs import COSTS
+from tlm_search.report.tables.frames import configurations_frame, pairs_frame, provenance_table
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_members_saved_are_counted_with_their_seconds():
 
 
 def test_the_table_of_configurations_is_cut_and_says_so(record, monkeypatch):
-    monkeypatch.setattr("tlm_search.report.frames.MAX_ROWS", 5)
+    monkeypatch.setattr("tlm_search.report.tables.frames.MAX_ROWS", 5)
     frame, caption = configurations_frame(record, tables.trials_table(record))
     assert len(frame.rows) == 5
     assert "best 5 of" in caption

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tlm_search.members.store import Store
-from tlm_search.report.build import build_report
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.html import write_report
-from tlm_search.report.students import students_frame, students_table, students_words
-from tlm_search.search.record import STUDENT_NUMBER, StudentRecord
+from tlm_search.report.figures.students import students_frame, students_table, students_words
+from tlm_search.report.pages.build import build_report
+from tlm_search.report.pages.html import write_report
+from tlm_search.store.local import Store
+from tlm_search.study.record import STUDENT_NUMBER, StudentRecord
 
 ROWS = 200
 

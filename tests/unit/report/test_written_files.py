@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 import pytest
 
 from tlm_search.errors import UserError
-from tlm_search.report import files
-from tlm_search.report.style import finish
+from tlm_search.report.figures.style import finish
+from tlm_search.report.pages import files
 
 TABLE = pd.DataFrame({"label_name": ["50% & more_of {it}\\", None], "share": [0.123456, float("nan")], "rows": [3, 4]})
 

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from tlm_search.members.train import Step
+from tlm_search.members.trainer import Step
 from tlm_search.search.activity import FRESH_SECONDS, Teller, activities, folder_of, forget
 from tlm_search.search.job import Job
 

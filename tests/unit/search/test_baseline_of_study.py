@@ -10,15 +10,15 @@ from driven import Bench, run_without_ray, space_of
 from tlm_search.committee.select import select
 from tlm_search.data.prepare import prepare
 from tlm_search.members.baseline import KIND
-from tlm_search.members.store import Store
 from tlm_search.report.evidence import Evidence
 from tlm_search.search import baseline
 from tlm_search.search.baseline import note_baseline
-from tlm_search.search.folder import read_study
-from tlm_search.search.garbage import find_garbage
-from tlm_search.search.optuna_study import Ledger
-from tlm_search.search.studies import open_study
+from tlm_search.search.ledger import Ledger
 from tlm_search.space.schema import Space
+from tlm_search.store.local import Store
+from tlm_search.study.folder import read_study
+from tlm_search.study.garbage import find_garbage
+from tlm_search.study.studies import open_study
 
 COLOURS = ("red", "blue", "green")
 

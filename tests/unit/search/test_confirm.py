@@ -10,21 +10,21 @@ from driven import REFERENCE, SEARCH, Bench, Killed, run_without_ray, space_of
 from machines import On
 from pydantic import ValidationError
 
+from tlm_search.api import Study
 from tlm_search.cli.status import lines_of, summarise
 from tlm_search.committee.candidates import candidates
 from tlm_search.committee.select import select
 from tlm_search.errors import TrainingError
 from tlm_search.members.simulated import SimulatedTrainer
-from tlm_search.report.answer import answer_of
+from tlm_search.report.claims.answer import answer_of
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.words import percent
+from tlm_search.report.formatting import percent
 from tlm_search.search.confirm import confirmations, training_seconds
 from tlm_search.search.driver import Driver
-from tlm_search.search.folder import read_study
 from tlm_search.search.job import FRESH_SEED
-from tlm_search.search.record import StudyRecord, record_of
 from tlm_search.space.schema import Space
-from tlm_search.study import Study
+from tlm_search.study.folder import read_study
+from tlm_search.study.record import StudyRecord, record_of
 
 MakeBench = Callable[..., Bench]
 WIDE = {**SEARCH, "finetune_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}

@@ -9,20 +9,20 @@ import pytest
 from driven import REFERENCE, SEARCH, run_without_ray, space_of
 from machines import On
 
+from tlm_search.api import Study
 from tlm_search.data.simulated import simulated_data
 from tlm_search.errors import ExportError, UserError
 from tlm_search.members.simulated import SimulatedTrainer
-from tlm_search.members.store import Store
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.students import students_table
+from tlm_search.report.figures.students import students_table
 from tlm_search.search.distil import _tell_of_pretraining
-from tlm_search.search.folder import find_study
-from tlm_search.search.garbage import remove_garbage
-from tlm_search.search.record import STUDENT_NUMBER
-from tlm_search.search.resume import driver_lock
 from tlm_search.search.session import Session
 from tlm_search.search.trial import trial_specs
-from tlm_search.study import Study
+from tlm_search.store.local import Store
+from tlm_search.study.driver_lock import driver_lock
+from tlm_search.study.folder import find_study
+from tlm_search.study.garbage import remove_garbage
+from tlm_search.study.record import STUDENT_NUMBER
 
 POINTS = [{"depth": 1, "heads": 4, "pretrain_size": 0, "committee_size": size} for size in (4, 1)]
 Run = Callable[..., Session]

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
 from tlm_search.members.simulated import SimulatedTrainer
-from tlm_search.search import optuna_study
+from tlm_search.search import ledger as optuna_study
 from tlm_search.search.activity import Activity
 from tlm_search.search.driver import MOST_ATTEMPTS, Driver
 from tlm_search.search.job import Failure

@@ -3,8 +3,8 @@ from pathlib import Path
 from driven import Bench, space_of
 
 from tlm_search.search.importance import importances
-from tlm_search.search.record import record_of
-from tlm_search.search.studies import open_study
+from tlm_search.study.record import record_of
+from tlm_search.study.studies import open_study
 
 
 def test_a_value_outside_the_space_leaves_nothing_to_say(tmp_path: Path) -> None:

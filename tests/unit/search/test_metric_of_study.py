@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from tlm_search.cli.main import app
 from tlm_search.errors import DataError
-from tlm_search.members.shared_store import open_store
-from tlm_search.report.build import build_report
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.html import render
-from tlm_search.report.markdown import markdown
-from tlm_search.search.folder import read_study, store_root
+from tlm_search.report.pages.build import build_report
+from tlm_search.report.pages.html import render
+from tlm_search.report.pages.markdown import markdown
+from tlm_search.store.shared import open_store
+from tlm_search.study.folder import read_study, store_root
 
 TASK = {"metric": "f1", "positive": "label 2"}
 

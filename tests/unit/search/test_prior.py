@@ -6,9 +6,9 @@ import pytest
 from driven import SEARCH, results, run_without_ray, space_of
 
 from tlm_search.errors import StudyError
-from tlm_search.search.folder import read_study
 from tlm_search.search.session import Session
-from tlm_search.search.studies import open_study
+from tlm_search.study.folder import read_study
+from tlm_search.study.studies import open_study
 
 TPE = {"name": "tpe", "n_startup_trials": 4}
 

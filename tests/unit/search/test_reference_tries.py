@@ -12,9 +12,9 @@ from tlm_search.errors import TrainingError
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.search.driver import MOST_ATTEMPTS, Driver
 from tlm_search.search.job import Failure, Job
-from tlm_search.search.record import StudyRecord, record_of
-from tlm_search.search.storages import mend_journal
 from tlm_search.search.trial import Rung, run_trial
+from tlm_search.study.record import StudyRecord, record_of
+from tlm_search.study.storages import mend_journal
 
 MakeBench = Callable[..., Bench]
 

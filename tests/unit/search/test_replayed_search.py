@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tlm_search.space.load import load_space
+from tlm_search.space.schema import load_space
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 

@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 from driven import REFERENCE, SEARCH, Bench, Stacking, results, run_without_ray, space_of
 
+from tlm_search.api import Study
 from tlm_search.committee.candidates import candidates
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.spec import MemberSpec
-from tlm_search.members.store import Store
-from tlm_search.members.train import KIND, MemberResult, TrainedMember
-from tlm_search.report.tables import configuration_words, frontiers_table, trials_table
+from tlm_search.members.train import MemberResult
+from tlm_search.members.trainer import KIND, TrainedMember
+from tlm_search.report.tables.tables import configuration_words, frontiers_table, trials_table
 from tlm_search.search import helping
-from tlm_search.search.garbage import remove_garbage
 from tlm_search.search.helping import Help, help_trial, members_to_train
 from tlm_search.search.trial import Rung, run_trial, teacher_specs, training_costs, trial_specs
-from tlm_search.study import Study
+from tlm_search.store.local import Store
+from tlm_search.study.garbage import remove_garbage
 
 MakeBench = Callable[..., Bench]
 

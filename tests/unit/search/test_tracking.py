@@ -10,8 +10,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 from tlm_search.errors import StudyError
 from tlm_search.search import tracking
-from tlm_search.search.folder import read_study
 from tlm_search.search.session import Session
+from tlm_search.study.folder import read_study
 
 
 @pytest.fixture

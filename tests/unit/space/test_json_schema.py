@@ -6,7 +6,7 @@ import pytest
 
 from tlm_search.space.document import parse, read_document
 from tlm_search.space.json_schema import json_schema
-from tlm_search.space.load import load_space
+from tlm_search.space.schema import load_space
 from tlm_search.space.settings import SETTINGS
 
 SPACES = Path(__file__).parents[3] / "spaces"

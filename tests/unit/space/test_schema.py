@@ -4,10 +4,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tlm_search.space.load import load_space
 from tlm_search.space.objectives import Constraint
 from tlm_search.space.parameters import Choices, Range
-from tlm_search.space.schema import Space
+from tlm_search.space.schema import Space, load_space
 
 CONDITIONAL = {
     "convolution_kernel": {"choices": [3, [16, 3]], "when": {"convolution_layers": [2, 3]}},

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from tlm_search.errors import SpaceError
-from tlm_search.space.load import load_space
-from tlm_search.space.schema import Space
+from tlm_search.space.schema import Space, load_space
 from tlm_search.space.sections import TrainSection
 
 

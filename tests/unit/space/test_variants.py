@@ -4,7 +4,7 @@ import pytest
 
 from tlm_search.errors import SpaceError
 from tlm_search.space.document import read_document
-from tlm_search.space.load import load_space
+from tlm_search.space.schema import load_space
 
 SPACES = Path(__file__).parents[3] / "spaces"
 TEXT = """\

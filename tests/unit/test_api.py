@@ -1,0 +1,50 @@
+"""The Python API on a real, tiny study: what the commands say, from the same functions."""
+
+import numpy as np
+import pytest
+from driven import space_of
+from finished import finished_study
+
+import tlm_search
+from tlm_search.api import Study
+from tlm_search.errors import SpaceError, StudyError
+from tlm_search.study.folder import write_folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return Study(finished_study(tmp_path_factory.mktemp("studies")).record)
+
+
+def test_the_exported_names_are_there():
+    assert set(tlm_search.__all__) <= set(dir(tlm_search))
+    for name in tlm_search.__all__:
+        assert getattr(tlm_search, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Studdy'"):
+        tlm_search.Studdy  # noqa: B018
+
+
+def test_a_frontier_a_best_and_an_export(study, tmp_path):
+    frontier = study.frontier()
+    assert list(frontier["size"]) == [1, 2, 3]
+    best = study.best(top=1).choices[0].candidate
+    assert best.validation_accuracy == frontier["validation_accuracy"].max()
+    exported = study.export(tmp_path / "winner", trial=0, size=2)
+    assert exported.facts.chosen.size == 2
+    model = tlm_search.SoftCommittee.from_pretrained(tmp_path / "winner")
+    np.testing.assert_allclose(model.probabilities(["aa ba", ""]).sum(-1), 1, atol=1e-5)
+
+
+def test_a_space_is_loaded_with_changes(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("trainer: simulated\nsearch: {depth: 1}\nreference: none\n")
+    space = tlm_search.Space.load(file, {"budget.trials": 3, "search.depth": {"choices": [1, 2]}})
+    assert (space.name, space.budget.trials, list(space.searched())) == ("mine", 3, ["depth"])
+    with pytest.raises(SpaceError, match=r"search\.dept"):
+        tlm_search.Space.load(str(file), {"search.dept": 2})
+
+
+def test_a_study_that_is_not_there(tmp_path):
+    write_folder(tmp_path / "there", space_of(), name="there", storage=None)
+    with pytest.raises(StudyError, match="did you mean there"):
+        Study.open("ther", studies_dir=tmp_path)

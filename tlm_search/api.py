@@ -1,0 +1,347 @@
+"""A study in Python: run it or open it, look at its tables and figures, export the winner.
+
+The commands ``run``, ``best``, ``report`` and ``export`` call the same functions, so the numbers are the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlm_search.errors import InterruptedStudyError, UserError
+from tlm_search.study.folder import find_study, read_study, store_root
+from tlm_search.study.record import StudyRecord
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from tlm_search.committee.select import Selection
+    from tlm_search.export.write import Exported
+    from tlm_search.report.evidence import Evidence
+    from tlm_search.report.pages.build import Report
+    from tlm_search.space.schema import Space
+    from tlm_search.store.local import Store
+
+STUDIES = Path("studies")
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """A study as it stood when it was opened; ``record`` is all of it as plain data.
+
+    Tables are pandas DataFrames, the same as in ``tables/`` of the report. Accuracies and other metrics of a task are
+    shares from 0 to 1, times are seconds unless a column ends in ``_ms``, cross-entropies are nats. Figures are
+    Plotly's, the same as on the page of the report. A figure or a table that the study has no data for yet raises
+    UserError or is empty.
+
+    Examples:
+        >>> study = Study.open("committee")
+        >>> study.frontier().query("size == 4")[["configuration", "test_accuracy"]]
+        >>> study.plot_frontier().show()
+    """
+
+    record: StudyRecord
+
+    def __repr__(self) -> str:
+        """Say the name, how far the study is, and its folder."""
+        from tlm_search.report.claims.answer import summary_line
+
+        return f"<Study {self.record.name!r}: {summary_line(self.record)}; {self.record.folder}>"
+
+    def _repr_html_(self) -> str:
+        """Show the answer of the report and its table in a notebook."""
+        from html import escape
+
+        answer = self._report.answer
+        sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in (answer.headline, *answer.verdict))
+        table = answer.table.to_html(border=0) if len(answer.table) else ""
+        return f"<h4>{escape(self.record.name)}</h4>{sentences}{table}"
+
+    @classmethod
+    def open(cls, study: str, *, studies_dir: Path | str = STUDIES, storage: str | None = None) -> Study:
+        """Read a study by its name under ``studies_dir`` (a folder or a URL), or by its folder or URL.
+
+        Raises:
+            StudyError: there is none, or it cannot be read.
+        """
+        return cls(read_study(find_study(str(study), studies_dir), storage))
+
+    @classmethod
+    def run(
+        cls,
+        space: Space | Path | str,
+        *,
+        studies_dir: Path | str = STUDIES,
+        storage: str | None = None,
+        address: str | None = None,
+        fresh: bool = False,
+        announce: Callable[[str], None] | None = None,
+    ) -> Study:
+        """Run the study of ``space`` (or of its file), or continue it, until it holds the trials of its budget.
+
+        ``announce`` is told each event; by default they are printed on standard error. A study that is complete is only
+        opened.
+
+        Raises:
+            UserError: something that you can mend; results stay as they were.
+            NoTrialSucceededError: no trial succeeded.
+            InterruptedStudyError: it was interrupted; call again to continue.
+        """
+        from tlm_search.search.session import run_study
+        from tlm_search.space.schema import load_space
+
+        session = run_study(
+            load_space(Path(space)) if isinstance(space, str | Path) else space,
+            studies_dir=studies_dir,
+            storage=storage,
+            address=address,
+            fresh=fresh,
+            announce=announce or _on_standard_error,
+            show=lambda _: nullcontext(),
+        )
+        if session.interrupted:
+            raise InterruptedStudyError("the study was interrupted", hint="call Study.run again to continue it")
+        session.driver.check_result(continue_with="Study.run(...)")
+        return cls(read_study(session.folder, storage))
+
+    @property
+    def store(self) -> Store:
+        """The store: the members of all studies of the same folder."""
+        from tlm_search.store.shared import open_store
+
+        return open_store(store_root(self.record.folder.parent))
+
+    def frontier(self) -> pd.DataFrame:
+        """Return accuracy and cost by committee size: a row for each configuration and size, the best first.
+
+        Order is by validation; configurations that ``best`` does not choose from come last. Then come the rows of the
+        reference, with ``trial`` -1, and that of the linear baseline, with -3.
+
+        Columns: ``trial``, ``rank``, ``configuration``, ``pretrain_size`` (documents), ``size`` (members),
+        ``eligible`` (``best`` may choose it); ``validation_metric`` and ``test_metric``, those of the task's metric,
+        with ``test_metric_low`` and ``test_metric_high``, its 95% interval; the accuracies with ``validation_low``,
+        ``test_low`` and so on; ``subset_low`` and ``subset_high``, the range of all ``subsets`` of this size;
+        ``test_gain`` over the size before; cross-entropies (nats), macro F1, calibration error; the costs
+        ``latency_ms`` (one text), ``serving_flops`` (one text), ``parameters``, ``training_flops``,
+        ``training_seconds``.
+        """
+        from tlm_search.report.tables.tables import frontiers_table
+
+        return frontiers_table(self.record)
+
+    def trials_dataframe(self) -> pd.DataFrame:
+        """Return a row for each trial in the order of their numbers.
+
+        Columns: ``trial``, ``state`` (complete, pruned, failed, running), a column for each searched setting, the
+        metrics on validation and test of the whole committee, ``feasible`` (keeps to the constraints),
+        ``members_trained``, ``members_reused``, ``seconds``, ``started`` and ``finished`` (local times),
+        ``interrupted``, ``retry_of`` (the trial that it repeats), ``error``.
+        """
+        from tlm_search.report.tables.tables import trials_table
+
+        return trials_table(self.record)
+
+    def members_dataframe(self) -> pd.DataFrame:
+        """Return a row for each member of each configuration, and of the reference, as a model of its own.
+
+        Trials that differ only in their committee size share their members, so the largest of them stands for all.
+
+        Columns: ``trial`` (-1 is the reference), ``configuration``, ``member`` (1 is the first), ``digest`` (its name
+        in the store), ``metric`` (that of the task) with ``validation_metric`` and ``test_metric``,
+        ``validation_accuracy``, ``test_accuracy``, ``test_cross_entropy`` (nats). This reads the logits of all
+        members; a trial whose members are not in the store is left out.
+        """
+        from tlm_search.report.tables.inside import members_table
+        from tlm_search.report.tables.ranking import ranked
+
+        reference = () if self.record.reference is None else (self.record.reference,)
+        return members_table(self.record, [*ranked(self.record), *reference], self.evidence)
+
+    def claims(self) -> pd.DataFrame:
+        """Return a row for each claim and open question of the paper: what this study says about it.
+
+        Columns: ``claim``, ``metric``, ``effect`` with ``low`` and ``high`` (95% interval; shares), ``seeds`` (members
+        of the smaller side; missing where the very models of the answer are compared), ``verdict``, ``measured_on``.
+        """
+        return self._report.tables["claims"]
+
+    def plot_frontier(self) -> go.Figure:
+        """Draw test accuracy (or the task's metric) against committee size, beside reference and baseline."""
+        return self._figure("frontier", "no trial is complete")
+
+    def plot_tradeoff(self, cost: str = "latency_ms") -> go.Figure:
+        """Draw the metric on test against a cost, with the Pareto front of validation.
+
+        ``cost`` is latency_ms, serving_flops, parameters, training_flops or training_seconds.
+        """
+        from tlm_search.report.tables.costs import COSTS
+
+        if cost not in COSTS:
+            raise UserError(f"{cost} is no cost of a committee", hint=f"allowed are {', '.join(COSTS)}")
+        return self._figure(cost, f"no complete trial has a {cost}")
+
+    def plot_pretraining(self) -> go.Figure:
+        """Draw the test accuracy of single members against the size of their pre-training."""
+        return self._figure("pretraining", "complete trials need at least two sizes of pre-training")
+
+    def plot_history(self) -> go.Figure:
+        """Draw the metric on validation by trial, and the best so far."""
+        return self._figure("history", "no trial is complete")
+
+    def plot_importance(self) -> go.Figure:
+        """Draw the share of each searched setting in the variance of the metric on validation (fANOVA)."""
+        from tlm_search.report.tables.insight import MIN_TRIALS
+
+        return self._figure("importance", f"it takes at least {MIN_TRIALS} complete trials that differ in the metric")
+
+    def plot_parallel(self) -> go.Figure:
+        """Draw each complete trial as a line across its settings, by quarters of the metric on validation."""
+        return self._figure("parallel", "it takes four complete trials and two settings that vary")
+
+    def plot_confusion(self) -> go.Figure:
+        """Draw which labels the best committee takes for which on test, in shares of the label's texts."""
+        from tlm_search.report.figures.inside import MAX_LABELS
+
+        return self._figure("confusion", f"it takes a best committee, its logits, and at most {MAX_LABELS} labels")
+
+    def plot_calibration(self) -> go.Figure:
+        """Draw accuracy against confidence on test, by size of the best committee."""
+        return self._figure("calibration", "it takes a best committee and its logits")
+
+    def report(self, out: Path | str, *, formats: Sequence[str] | None = None) -> Path:
+        """Write the report into the folder ``out``, and return the path of its page.
+
+        ``formats`` are of html, csv, tex, md, png, svg; the first four when not given.
+
+        Raises:
+            StudyError: the folder cannot be written.
+            UserError: a format is unknown, or what draws pictures is not installed.
+        """
+        from tlm_search.report.pages.files import DEFAULT, read_formats
+        from tlm_search.report.pages.html import write_report
+
+        chosen = DEFAULT if formats is None else read_formats(",".join(formats))
+        return write_report(self.record, self.store, Path(out), formats=chosen)
+
+    def optuna_study(self, *, storage: str | None = None) -> optuna.Study:
+        """Return a copy of the study in memory, for Optuna's own tools.
+
+        Whatever is done to the copy, the study itself stays as it is. ``storage`` is needed where the study is in a
+        database whose password is not stored.
+        """
+        from tlm_search.study.folder import optuna_copy
+
+        return optuna_copy(self.record.folder, storage)
+
+    def best(
+        self,
+        *,
+        match_reference: bool = False,
+        max_latency_ms: float | None = None,
+        max_parameters: float | None = None,
+        top: int = 10,
+    ) -> Selection:
+        """Return the best configurations, a committee size for each, and the reasons; chosen on validation.
+
+        What does not keep to the constraints of the study is left out, and the reasons say so. With
+        ``match_reference`` those that match the reference, the cheapest first.
+        """
+        from tlm_search.committee.select import select
+
+        return select(
+            self.record.trials,
+            self.record.reference,
+            baseline=self.record.baseline,
+            constraints=self.record.space.constraints,
+            match_reference=match_reference,
+            max_latency_ms=max_latency_ms,
+            max_parameters=max_parameters,
+            top=top,
+            votes_of=self.evidence.votes_of,
+            confirmed=self.record.confirmed,
+        )
+
+    def distil(
+        self,
+        *,
+        trial: int | None = None,
+        size: int | None = None,
+        documents: int = 0,
+        storage: str | None = None,
+        announce: Callable[[str], None] | None = None,
+    ) -> Study:
+        """Train students of a committee, and return the study with them in its record.
+
+        The committee is the best on validation, that of ``trial``, or its first ``size`` members. Students learn its
+        mean probabilities on the training texts, and on the first ``documents`` of the corpus. What is trained already
+        is not trained again. ``storage`` and ``announce`` are those of ``run``.
+
+        Raises:
+            UserError: there is no such committee, it has one member, or the study is being run.
+            TrainingError: a student could not be trained.
+        """
+        from tlm_search.export.choose import choose
+        from tlm_search.search.distil import distil
+
+        chosen = choose(self.record, self.evidence, number=trial, size=size)
+        announce = announce or _on_standard_error
+        distil(self.record, chosen.trial, chosen.size, documents=documents, storage=storage, announce=announce)
+        return Study(read_study(self.record.folder, storage))
+
+    def export(
+        self,
+        out: Path | str,
+        *,
+        trial: int | None = None,
+        size: int | None = None,
+        student: bool = False,
+        onnx: bool = False,
+        int8: bool = False,
+    ) -> Exported:
+        """Write a committee to the new folder ``out``: the best on validation.
+
+        ``trial`` asks for that of another trial (-1 is the reference), ``size`` for its first members only. With
+        ``student`` it is the best model on validation that was distilled, of any committee or of that one.
+
+        Raises:
+            ExportError: there is no such committee, or ``out`` holds something.
+        """
+        from tlm_search.export.choose import choose, choose_student
+        from tlm_search.export.write import export_committee
+
+        if student:
+            chosen = choose_student(self.record, number=trial, size=size)
+        else:
+            chosen = choose(self.record, self.evidence, number=trial, size=size)
+        return export_committee(self.record, self.store, chosen, out=Path(out), onnx=onnx, int8=int8)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the store knows beyond the record: logits and losses of the members."""
+        from tlm_search.report.evidence import Evidence
+
+        return Evidence(self.record, self.store)
+
+    @cached_property
+    def _report(self) -> Report:
+        from tlm_search.report.pages.build import build_report
+
+        return build_report(self.record, self.evidence)
+
+    def _figure(self, name: str, needed: str) -> go.Figure:
+        from tlm_search.report.pages.files import standalone
+
+        if name not in self._report.figures:
+            raise UserError(f"the study {self.record.name} has nothing to draw here: {needed}")
+        return standalone(self._report.figures[name])
+
+
+def _on_standard_error(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

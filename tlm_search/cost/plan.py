@@ -1,0 +1,316 @@
+"""What a study would cost before it runs: members, tokens, updates, floating-point operations, seconds. No torch here.
+
+Texts are counted at full length, so tokens and operations are upper bounds of what such members take. Seconds are
+counted only where something that measures them is given.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from tlm_search.cost.extremes import corners
+from tlm_search.data.prepared import PreparedData
+from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs, settings_of_teachers, students
+from tlm_search.members.stacks import phases_of
+from tlm_search.model.architecture import Architecture
+from tlm_search.space.parameters import Choices, Searched
+from tlm_search.space.schema import Space
+from tlm_search.space.settings import CLASS_WEIGHTS, Value
+
+TRAINING_PASSES = 3  # a backward pass is two forward passes of work
+_LABELS_ASSUMED = 10
+_VOCABULARY_ASSUMED = 30_522  # of bert-base-uncased
+_UNLABELLED_ASSUMED = 20_000
+_TRAIN_ROWS_ASSUMED = 5_000
+_NOTHING: Mapping[str, Value] = MappingProxyType({})
+
+
+class Seconds(Protocol):
+    """Whatever knows how long trainings take."""
+
+    def pretraining(self, spec: PretrainSpec, members: int) -> float:
+        """Return the seconds of pre-training so many such as ``spec``, which differ in their seeds."""
+        ...
+
+    def finetuning(self, spec: MemberSpec, members: int) -> float:
+        """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test."""
+        ...
+
+    def latencies(self, size: int) -> float:
+        """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
+        ...
+
+
+@dataclass(frozen=True)
+class DataSizes:
+    """What the cost of a member depends on, besides its settings; ``length`` is in tokens, the rest in texts or labels.
+
+    ``unlabelled`` are the texts that students learn from besides the ``train_rows``.
+    """
+
+    vocabulary: int
+    length: int
+    labels: int
+    train_rows: int
+    assumptions: tuple[str, ...] = ()
+    unlabelled: int = 0
+
+    @classmethod
+    def of_space(cls, space: Space) -> DataSizes:
+        """Estimate the sizes from the space alone; ``assumptions`` say what is not in it."""
+        assumptions = [_whole_texts(space.tokenizer.length)]
+        labels, vocabulary = space.task.labels, space.tokenizer.vocabulary
+        if labels is None:
+            labels = _LABELS_ASSUMED
+            assumptions.append(f"the task has {labels} labels")
+        if vocabulary is None:
+            vocabulary = _VOCABULARY_ASSUMED
+            most = "at most " if space.tokenizer.min_count else ""
+            assumptions.append(f"the tokenizer has {most}{vocabulary:,} tokens")
+        vocabulary += space.task.markers
+        rows, unlabelled = space.task.train_rows(labels), 0
+        if rows is None:
+            rows = _TRAIN_ROWS_ASSUMED
+            assumptions.append(f"the task has {rows:,} training texts")
+        if space.task.unlabelled is not None:
+            unlabelled = space.task.unlabelled.documents or _UNLABELLED_ASSUMED
+            if space.task.unlabelled.documents is None:
+                assumptions.append(f"the task has {unlabelled:,} unlabelled texts")
+        return cls(vocabulary, space.tokenizer.length, labels, rows, tuple(assumptions), unlabelled)
+
+    @classmethod
+    def of_data(cls, data: PreparedData) -> DataSizes:
+        """Return the sizes of what was prepared."""
+        return cls(
+            data.vocabulary,
+            data.length,
+            len(data.labels),
+            data.rows["train"],
+            (_whole_texts(data.length),),
+            data.unlabelled_texts.get("used", 0),
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is trained: members, tokens read, optimiser updates, floating-point operations (a multiply-add is 2).
+
+    ``seconds`` are of one trial after another: training, answers on validation and test, measured latencies.
+    """
+
+    members: float = 0
+    pretraining_tokens: float = 0
+    finetuning_tokens: float = 0
+    updates: float = 0
+    flops: float = 0
+    seconds: float = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            members=self.members + other.members,
+            pretraining_tokens=self.pretraining_tokens + other.pretraining_tokens,
+            finetuning_tokens=self.finetuning_tokens + other.finetuning_tokens,
+            updates=self.updates + other.updates,
+            flops=self.flops + other.flops,
+            seconds=self.seconds + other.seconds,
+        )
+
+    def __mul__(self, times: float) -> Cost:
+        return Cost(
+            members=self.members * times,
+            pretraining_tokens=self.pretraining_tokens * times,
+            finetuning_tokens=self.finetuning_tokens * times,
+            updates=self.updates * times,
+            flops=self.flops * times,
+            seconds=self.seconds * times,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cost of a study with its reference, if nothing is in the store yet and nothing is pruned.
+
+    ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are the space's points, then
+    random. ``at_most``: each trial proposes another committee, the dearest. ``reference`` is its part in each of the
+    three, with all its ``reference_tries``; ``dearest_try`` is that of the one with most operations alone. ``timed``
+    says whether seconds were counted.
+    """
+
+    at_least: Cost
+    expected: Cost
+    at_most: Cost
+    reference: Cost
+    assumptions: tuple[str, ...]
+    timed: bool = False
+    reference_tries: int = 1
+    dearest_try: Cost | None = None
+
+    def columns(self) -> dict[str, dict[str, float]]:
+        """Return the measures of each cost, without seconds where they were not counted."""
+        names = ("reference", "at_least", "expected", "at_most")
+        left_out = set() if self.timed else {"seconds"}
+        return {
+            name: {measure: value for measure, value in asdict(getattr(self, name)).items() if measure not in left_out}
+            for name in names
+        }
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the plan as JSON."""
+        tries = {"reference_tries": self.reference_tries} if self.reference_tries > 1 else {}
+        return {**self.columns(), **tries, "assumptions": list(self.assumptions)}
+
+
+def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
+    """Count what the study trains within its budget of trials; members that trials share are counted once.
+
+    With a ``clock`` seconds too; it is asked first for the reference, then for trials as they are expected.
+    """
+    tries = [_members(settings, sizes) for settings in space.reference_tries()]
+    reference_members = list(chain.from_iterable(tries))
+    reference = _cost(reference_members, sizes, clock)
+    dearest = max(tries, key=lambda members: _cost(members, sizes, None).flops, default=[])
+    generator = random.Random(space.seed)
+    points = [*space.points[: space.budget.trials], *[{}] * (space.budget.trials - len(space.points))]
+    drawn = (_members(space.settings(draw(space, generator, point)), sizes) for point in points)
+    expected = _cost(chain(reference_members, *drawn), sizes, clock)
+    trials = [committee_cost(space.settings(params), sizes, clock) for params in corners(space)]
+    return Plan(
+        at_least=_extreme(min, trials) + reference,
+        expected=expected,
+        at_most=_extreme(max, trials) * different_trials(space) + reference,
+        reference=reference,
+        assumptions=sizes.assumptions,
+        timed=clock is not None,
+        reference_tries=len(tries),
+        dearest_try=reference if len(tries) < 2 else _cost(dearest, sizes, clock),
+    )
+
+
+def draw(space: Space, generator: random.Random, point: Mapping[str, Value] = _NOTHING) -> dict[str, Value]:
+    """Draw random parameters from the space, but those that ``point`` gives; only those that are active."""
+    params: dict[str, Value] = {}
+    for name, parameter in space.searched().items():
+        if space.is_active(name, params):
+            params[name] = point[name] if name in point else _draw(parameter, generator)
+    return params
+
+
+def _whole_texts(length: int) -> str:
+    return f"every text has {length} tokens"
+
+
+def _draw(parameter: Searched, generator: random.Random) -> Value:
+    if isinstance(parameter, Choices):
+        return generator.choice(parameter.choices)
+    size = parameter.size()
+    if parameter.log or size is None:
+        return parameter.at(generator.random())
+    return parameter.value(generator.randrange(size))
+
+
+def different_trials(space: Space) -> int:
+    """Count the trials that can differ in more than the size of their committee."""
+    sizes = [parameter.size() for name, parameter in space.searched().items() if name != "committee_size"]
+    finite = [size for size in sizes if size is not None]
+    return min(space.budget.trials, math.prod(finite)) if len(finite) == len(sizes) else space.budget.trials
+
+
+def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[MemberSpec]:
+    """Return what a trial trains: its members; with self-training teachers, then students."""
+    # No fingerprints, and seeds from 0: here members need only differ where those of the study do. A linear model takes
+    # seconds once, and hybrids are no other trainings than plain members.
+    # Weights of labels take no time, and the labels' names are not known here.
+    settings = {**settings, "linear_member": False, CLASS_WEIGHTS: "none"}
+    members = committee_specs(
+        settings,
+        vocabulary=sizes.vocabulary,
+        positions=sizes.length,
+        labels=sizes.labels,
+        corpus="",
+        task="",
+        seeds=range(int(settings["committee_size"])),
+    )
+    of_teachers = settings_of_teachers(settings)
+    if of_teachers is None:
+        return members
+    teachers = _members(of_teachers, sizes)
+    return [*teachers, *students(members, teachers, settings, unlabelled="unlabelled")]
+
+
+def committee_cost(settings: Mapping[str, Value], sizes: DataSizes, clock: Seconds | None = None) -> Cost:
+    """Return the cost of one trial, or of a try of the reference, if nothing of it is in the store."""
+    return _cost(_members(settings, sizes), sizes, clock)
+
+
+def _cost(specs: Iterable[MemberSpec], sizes: DataSizes, clock: Seconds | None) -> Cost:
+    # Each once, in their order: a clock that runs out of time has been asked for the same in every process.
+    members = list(dict.fromkeys(specs))
+    pretrained = list(dict.fromkeys(member.pretrained for member in members if member.pretrained is not None))
+    parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec, sizes) for spec in pretrained]
+    taught = {member.teaching: member for member in members if member.teaching is not None}
+    parts += [_answers(student, sizes) for student in taught.values()]
+    return sum(parts, Cost(seconds=0 if clock is None else _seconds(members, pretrained, clock)))
+
+
+def _seconds(members: Sequence[MemberSpec], pretrained: Sequence[PretrainSpec], clock: Seconds) -> float:
+    # Members that differ only in their seeds may be trained as one model.
+    encoders = Counter(replace(spec, seed=0) for spec in pretrained)
+    alike = Counter(replace(member, seed=0, pretrained=_unseeded(member.pretrained)) for member in members)
+    total = sum(clock.pretraining(spec, count) for spec, count in encoders.items())
+    total += sum(clock.finetuning(spec, count) for spec, count in alike.items())
+    # Equal committees have equal latencies; seeds count from 0, so the largest is the size.
+    largest: dict[tuple[Architecture, str], int] = {}
+    for member in members:
+        shape = (member.architecture, member.settings.pooling)
+        largest[shape] = max(largest.get(shape, 0), member.seed + 1)
+    return total + sum(clock.latencies(size) for size in largest.values())
+
+
+def _unseeded(spec: PretrainSpec | None) -> PretrainSpec | None:
+    return None if spec is None else replace(spec, seed=0)
+
+
+def _pretraining(spec: PretrainSpec, sizes: DataSizes) -> Cost:
+    settings = spec.settings
+    texts = spec.documents * settings.epochs
+    scored, phase = round(settings.masking_probability * sizes.length), phases_of(spec)[-1]
+    words = phase.words(spec.architecture)
+    return Cost(
+        pretraining_tokens=texts * sizes.length,
+        updates=math.ceil(spec.documents / settings.batch_size) * settings.epochs,
+        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length, scored=scored, words=words),
+    )
+
+
+def _finetuning(spec: MemberSpec, sizes: DataSizes) -> Cost:
+    settings, rows = spec.settings, _rows(spec, sizes)
+    texts = rows * settings.epochs
+    return Cost(
+        members=1,
+        finetuning_tokens=texts * sizes.length,
+        updates=math.ceil(rows / settings.batch_size) * settings.epochs,
+        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length),
+    )
+
+
+def _answers(student: MemberSpec, sizes: DataSizes) -> Cost:
+    """Return what the teachers' answers take, which all their students share."""
+    assert student.teaching is not None
+    texts = len(student.teaching.teachers) * _rows(student, sizes)
+    return Cost(flops=texts * student.architecture.forward_flops(sizes.length))
+
+
+def _rows(spec: MemberSpec, sizes: DataSizes) -> int:
+    return sizes.train_rows + (sizes.unlabelled if spec.teaching is not None else 0)
+
+
+def _extreme(choose: Callable[[Iterable[float]], float], costs: Sequence[Cost]) -> Cost:
+    """Take each measure's least or most over ``costs``."""
+    return Cost(*(choose(getattr(cost, field.name) for cost in costs) for field in fields(Cost)))

@@ -1,0 +1,160 @@
+"""Estimate how long a run still takes: first from its operations, then from the time of its own jobs. No Ray here.
+
+A job is a trial or a try of the reference. Each has a cost. Finished and running jobs tell how many seconds a unit of
+cost takes. The interval should hold the truth in four of five runs. It counts the spread of the costs of future trials,
+and the uncertainty of the speed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from tlm_search.cost.plan import DataSizes, committee_cost, draw, plan
+from tlm_search.cost.sizing import guessed_seconds
+from tlm_search.space.schema import Space
+from tlm_search.space.settings import Value
+
+_DRAWN = 64  # trials, whose costs tell what those to come may cost
+_EIGHTY_PERCENT = 1.28  # standard deviations
+_GUESS, _MEASURED = 0.7, 0.1  # of the logarithm of the speed: before anything was seen of it, and after a lot
+_LEAST_SEEN = 0.02  # of a job; less tells more of its start than of its speed
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What jobs cost, in guessed seconds; of a ``trial`` to come the mean, and its ``spread`` as a share of it.
+
+    ``of`` gives the cost of complete settings, and ``pretraining`` which share of it is pre-training. Costs that are
+    not ``known`` only say that all trials are alike.
+    """
+
+    of: Callable[[Mapping[str, Value]], float] = lambda settings: 1.0
+    pretraining: Callable[[Mapping[str, Value]], float] = lambda settings: 0.5
+    trial: float = 1.0
+    spread: float = 0.5
+    reference_try: float = 1.0
+    known: bool = False
+
+
+def costs_of(space: Space, sizes: DataSizes) -> Costs:
+    """Return the costs of the jobs of ``space`` on data of these sizes."""
+    gpus = bool(space.resources.gpus_per_trial)
+
+    def alone(settings: Mapping[str, Value]) -> float:
+        return guessed_seconds(committee_cost(settings, sizes), space=space, gpus=gpus)
+
+    def pretraining(settings: Mapping[str, Value]) -> float:
+        cost = committee_cost(settings, sizes)
+        return cost.pretraining_tokens / max(1, cost.pretraining_tokens + cost.finetuning_tokens)
+
+    generator = random.Random(space.seed)
+    drawn = [alone(space.settings(draw(space, generator))) for _ in range(_DRAWN)]
+    whole, tries = plan(space, sizes), len(space.reference_tries())
+    # Members that trials share are trained once.
+    trials = guessed_seconds(whole.expected, space=space, gpus=gpus)
+    reference = guessed_seconds(whole.reference, space=space, gpus=gpus)
+    return Costs(
+        of=alone,
+        pretraining=pretraining,
+        trial=max(trials - reference, 0.0) / space.budget.trials,
+        spread=statistics.pstdev(drawn) / max(statistics.fmean(drawn), 1e-9),
+        reference_try=reference / max(tries, 1),
+        known=True,
+    )
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The ``seconds`` that a job with these settings has taken, for the part of it that was ``done``.
+
+    One that is ``over`` takes no more: it was completed, or pruned.
+    """
+
+    settings: Mapping[str, Value]
+    reference: bool
+    seconds: float
+    done: float
+    over: bool = False
+
+
+@dataclass(frozen=True)
+class Left:
+    """Seconds that a run still takes, with an interval of four in five."""
+
+    seconds: float
+    low: float
+    high: float
+
+
+class Outlook:
+    """The time left of a run; ``costs`` are asked for when they are first needed, in the thread that looks."""
+
+    def __init__(self, costs: Callable[[], Costs] = Costs) -> None:
+        self._costs = cache(costs)
+        self._of: dict[tuple[tuple[str, Value], ...], tuple[float, float]] = {}
+
+    def done(
+        self, settings: Mapping[str, Value], phase_done: float, *, first: int, last: int, pretrains: bool
+    ) -> float:
+        """Return the part of a job that is done once members before ``first`` are, and ``phase_done`` of these."""
+        members = int(settings["committee_size"])
+        share = self._cost(settings)[1]
+        within = share * phase_done if pretrains else share + (1 - share) * phase_done
+        return min(1.0, (first - 1 + (last - first + 1) * within) / members)
+
+    def left(self, jobs: Iterable[Taken], *, trials: int, tries: int, places: int) -> Left | None:
+        """Return the time left for the ``jobs`` under way, ``trials`` more trials and ``tries`` more reference tries.
+
+        Return None as long as nothing is known.
+        """
+        jobs, costs = list(jobs), self._costs()
+        speed, seen = self._speed(jobs)
+        if not seen and not costs.known:
+            return None
+        rests = [self._rest(job, speed[job.reference]) for job in jobs if not job.over]
+        over = [job.done for job in jobs if job.over and not job.reference]
+        part = (1 + sum(over)) / (1 + len(over))  # of a trial, before it is pruned
+        to_come = trials * part * costs.trial * speed[False] + tries * costs.reference_try * speed[True]
+        seconds = max([(sum(rests) + to_come) / places, *rests])
+        if not seconds:
+            return Left(0.0, 0.0, 0.0)
+        of_trials = math.sqrt(trials) * costs.spread * costs.trial * speed[False] / places / seconds
+        of_speed = _MEASURED + _GUESS / (1 + 3 * seen)
+        factor = math.exp(_EIGHTY_PERCENT * math.hypot(of_trials, of_speed))
+        return Left(seconds, seconds / factor, seconds * factor)
+
+    def rest(self, job: Taken, jobs: Iterable[Taken]) -> float | None:
+        """Return the seconds that one of the ``jobs`` still takes; None while nothing is known."""
+        speed, seen = self._speed(list(jobs))
+        return self._rest(job, speed[job.reference]) if seen or self._costs().known else None
+
+    def _rest(self, job: Taken, speed: float) -> float:
+        if job.done >= _LEAST_SEEN:
+            return job.seconds * (1 - job.done) / job.done
+        expected = self._cost(job.settings)[0] * speed
+        return max(expected - job.seconds, expected / 10)
+
+    def _speed(self, jobs: Iterable[Taken]) -> tuple[Mapping[bool, float], float]:
+        """Return the seconds of a unit of cost, in the reference (True) and in trials, and how many jobs told it."""
+        took: dict[bool, float] = {False: 0.0, True: 0.0}
+        cost: dict[bool, float] = {False: 0.0, True: 0.0}
+        seen = 0.0
+        for job in jobs:
+            if job.done >= _LEAST_SEEN:
+                took[job.reference] += job.seconds
+                cost[job.reference] += self._cost(job.settings)[0] * job.done
+                seen += job.done
+        both = sum(took.values()) / sum(cost.values()) if seen else 1.0
+        return {kind: took[kind] / cost[kind] if cost[kind] else both for kind in (False, True)}, seen
+
+    def _cost(self, settings: Mapping[str, Value]) -> tuple[float, float]:
+        name = tuple(settings.items())
+        if name not in self._of:
+            costs = self._costs()
+            self._of[name] = max(costs.of(settings), 1e-9), costs.pretraining(settings)
+        return self._of[name]

@@ -1,0 +1,131 @@
+"""The labelled rows of a task: as they were read, split into parts, and counted.
+
+An account says how many rows there are, how many each part uses, and why the others are not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tlm_search.data.pairs import Line, Pair, TextOrPair, is_blank, own_parts
+
+# Why a row is in no part, in the order in which it is said.
+REASONS = {
+    "no_text": "without a text",
+    "no_label": "without a label",
+    "repeated": "repeated",
+    "two_labels": "with the same text under two labels",
+    "held_out": "that validation or test has too",
+    "border": "between two parts, which only the contexts of the later part have",
+    "other_label": "of other labels than the most frequent ones that are kept",
+    "not_drawn": "not drawn",
+}
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class RowAccount:
+    """How many rows are ``available``, are used by each part, and are ``dropped``, by the keys of ``REASONS``.
+
+    Those of all parts and those dropped are together the available ones.
+    """
+
+    available: int
+    train: int
+    validation: int
+    test: int
+    dropped: Mapping[str, int]
+
+    def to_document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        dropped = {reason: self.dropped[reason] for reason in REASONS if self.dropped.get(reason)}
+        return {
+            "available": self.available,
+            "train": self.train,
+            "validation": self.validation,
+            "test": self.test,
+            "dropped": dropped,
+        }
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts, or pairs of them, with their labels as the user wrote them; empty where a row lacks one.
+
+    Of lines in context also their ``groups``, empty without groups, and the rows in the ``order`` of time.
+    """
+
+    texts: Sequence[TextOrPair]
+    labels: Sequence[str]
+    groups: Sequence[str] = ()
+    order: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Texts with their labels as indices into ``Task.labels``."""
+
+    texts: tuple[TextOrPair, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task, split once; ``account`` says which rows it was made of, None where nobody counted."""
+
+    name: str
+    labels: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    account: RowAccount | None = None
+
+    def held_out(self) -> frozenset[str]:
+        """Return the ``likeness`` of each text of validation and test; of pairs also that of each of the two.
+
+        Of a log these are the lines that train does not have: the same line comes again and again.
+        """
+        texts = self.validation.texts + self.test.texts
+        parts = frozenset(likeness(part) for text in texts for part in own_parts(text))
+        if any(isinstance(text, Line) for text in texts):
+            return parts.difference(likeness(part) for text in self.train.texts for part in own_parts(text))
+        return parts.union(map(likeness, texts))
+
+
+def account_of(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the account in ``PreparedData`` as JSON: of data that were prepared before there was one only the parts.
+
+    None where nothing is prepared yet.
+    """
+    if data.get("account"):
+        return dict(data["account"])
+    rows = data.get("rows", {})
+    if not all(part in rows for part in PARTS):
+        return None
+    return {"available": None, **{part: rows[part] for part in PARTS}, "dropped": {}}
+
+
+def account_words(account: Mapping[str, Any]) -> str:
+    """Say an account, as JSON, in one line."""
+    used = ", ".join(f"{account[part]:,} {part}" for part in PARTS)
+    return used if account["available"] is None else f"{used} of {account['available']:,} rows; {unused_words(account)}"
+
+
+def unused_words(account: Mapping[str, Any]) -> str:
+    """Say which rows are not used, and why."""
+    dropped = [
+        f"{account['dropped'][reason]:,} {words}" for reason, words in REASONS.items() if account["dropped"].get(reason)
+    ]
+    return f"not used: {', '.join(dropped)}" if dropped else "all are used"
+
+
+def likeness(text: TextOrPair) -> str:
+    """Return what is the same for texts that count as one: letter case and white space make no difference.
+
+    It is empty for a blank text, and for a pair with one.
+    """
+    if isinstance(text, Pair):
+        return "" if is_blank(text) else "\n".join(map(likeness, text))  # no text's own has a line break
+    return " ".join(text.split()).casefold()

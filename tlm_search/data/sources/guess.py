@@ -1,0 +1,198 @@
+"""What a user's own file looks like as a task: which column is the text, which the label, how many there are."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlm_search.data.pairs import TextOrPair, parts_of
+from tlm_search.data.rows import Labelled
+from tlm_search.data.sources.columns import require_columns
+from tlm_search.data.sources.fewrel import is_fewrel
+from tlm_search.data.sources.files import json_of, read_columns
+from tlm_search.data.sources.layout import layout_of
+from tlm_search.data.sources.source import files_of, load_labelled
+from tlm_search.data.splits import texts_by_label
+from tlm_search.errors import DataError
+from tlm_search.space.sections import TaskSection
+
+LEAST_TEXTS = 10  # different ones, with fewer of which a label is rare
+_LABEL_NAMES = ("label", "labels", "class", "category", "target", "intent", "topic", "sentiment")
+_TEXT_NAMES = ("text", "sentence", "content", "body", "message")
+_MOST_LABELS = 200
+_TEXTS_PER_LABEL = 4  # a column of labels has at least so many rows for each value
+_TOKENS_PER_WORD = 1.4
+_WORD = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")  # an ideograph is one
+_LENGTHS = (16, 128, 16)  # least, most, multiple of
+
+
+@dataclass(frozen=True)
+class TaskGuess:
+    """A task as its file suggests it.
+
+    ``text`` and ``label`` are columns, None in a layout without columns (FewRel). ``counts`` are the different texts of
+    each label, the most frequent first. ``length`` is in tokens. ``other_texts`` are columns of texts, none of which is
+    read; ``pair`` is ``text`` and the first of them, in the file's order, None where there is none.
+    """
+
+    text: str | None
+    label: str | None
+    other_labels: tuple[str, ...]
+    counts: Mapping[str, int]
+    length: int
+    other_texts: tuple[str, ...] = ()
+    pair: tuple[str, str] | None = None
+
+    @property
+    def rare(self) -> tuple[str, ...]:
+        """The labels with fewer texts than ``LEAST_TEXTS``."""
+        return tuple(label for label, texts in self.counts.items() if texts < LEAST_TEXTS)
+
+
+def guess_task(place: Path, cache: Path, *, text: str | None = None, label: str | None = None) -> TaskGuess:
+    """Look at a file, or at a folder's training files, and say what kind of task it is.
+
+    ``text`` and ``label`` are columns that are known.
+
+    Raises:
+        DataError: it cannot be read, no column can be the text or the label, or the labels have too few texts.
+    """
+    others: tuple[str, ...] = ()
+    other_texts: tuple[str, ...] = ()
+    pair: tuple[str, str] | None = None
+    if not place.is_dir() and is_fewrel(json_of(place)):
+        section = TaskSection(source=str(place))
+    else:
+        columns = columns_of(place, labelled=True)
+        given = [name for name in (text, label) if name is not None]
+        require_columns(columns, given, str(place), hint="name columns that it has with --text and --label")
+        text = text or text_column({name: values for name, values in columns.items() if name != label}, str(place))
+        if label is None:
+            label, *rest = label_columns({name: v for name, v in columns.items() if name != text}, str(place))
+            others = tuple(rest)
+        other_texts = other_text_columns(columns, text, label, *others)
+        section = TaskSection(source=str(place), text=text, label=label)
+        if other_texts:
+            first, second = sorted((text, other_texts[0]), key=list(columns).index)
+            pair = first, second
+    data, _ = load_labelled(section, cache)
+    counts = label_counts(data, str(place))
+    return TaskGuess(text, label, others, counts, length_of([text for text in data.texts if text]), other_texts, pair)
+
+
+def columns_of(place: Path, *, labelled: bool) -> dict[str, list[Any]]:
+    """Return the columns of a file, or those that all training files of a folder have.
+
+    Raises:
+        DataError: it is missing or cannot be read.
+    """
+    if not place.exists():
+        raise DataError(f"{place}: there is no such file or folder", hint=f"the path is relative to {Path.cwd()}")
+    if not place.is_dir():
+        return read_columns(place)
+    layout = layout_of(place, labelled=labelled)
+    first, *others = map(read_columns, layout.documents or files_of(layout, "train", str(place)))
+    return {
+        name: [*values, *(value for other in others for value in other[name])]
+        for name, values in first.items()
+        if all(name in other for other in others)
+    }
+
+
+def text_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:
+    """Return the column whose texts are the longest, of those with a usual name where there are any.
+
+    Raises:
+        DataError: no column holds texts.
+    """
+    lengths = {}
+    for name, values in columns.items():
+        given = [value for value in values if value is not None]
+        if given and all(isinstance(value, str) for value in given):
+            lengths[name] = sum(map(len, given)) / len(given)
+    if not lengths:
+        raise DataError(f"{where}: no column holds texts; its columns are: {', '.join(columns) or 'none'}")
+    return max(lengths, key=lambda name: (name.lower() in _TEXT_NAMES, lengths[name]))
+
+
+def other_text_columns(columns: Mapping[str, Sequence[Any]], *known: str) -> tuple[str, ...]:
+    """Return the columns, without the ``known`` ones, of whose values most are texts of two words or more."""
+    found = []
+    for name, values in columns.items():
+        given = [value for value in values if value]
+        texts = sum(isinstance(value, str) and len(_WORD.findall(value)) > 1 for value in given)
+        if name not in known and 2 * texts > len(given):
+            found.append(name)
+    return tuple(found)
+
+
+def label_columns(columns: Mapping[str, Sequence[Any]], where: str) -> list[str]:
+    """Return the columns that could be the label, the likeliest first: by their name, then by how few values they have.
+
+    Raises:
+        DataError: there is none.
+    """
+    distinct = {}
+    for name, values in columns.items():
+        given = [value for value in values if value is not None and value != ""]
+        if all(isinstance(value, str | int | float) for value in given):
+            found = len(set(given))
+            if 2 <= found <= min(_MOST_LABELS, max(2, len(given) // _TEXTS_PER_LABEL)):
+                distinct[name] = found
+    if not distinct:
+        raise DataError(
+            f"{where}: no column looks like labels (2 to {_MOST_LABELS} values, {_TEXTS_PER_LABEL} rows or more each); "
+            f"the columns beside the text are: {', '.join(columns) or 'none'}",
+            hint="name it with --label COLUMN",
+        )
+    return sorted(distinct, key=lambda name: (name.lower() not in _LABEL_NAMES, distinct[name]))
+
+
+def label_counts(data: Labelled, where: str) -> dict[str, int]:
+    """Return the different texts of each label, the most frequent first.
+
+    Raises:
+        DataError: fewer than two labels have enough texts.
+    """
+    rows = Counter(label for label in data.labels if label)
+    ranked = sorted(rows, key=lambda label: (-rows[label], label))
+    counts = {name: len(texts) for name, texts in texts_by_label(data, ranked).items()}
+    if sum(texts >= LEAST_TEXTS for texts in counts.values()) >= 2:
+        return counts
+    found = ", ".join(f"{label} has {rows[label]}" for label in ranked[:5])
+    raise DataError(
+        f"{where}: a task needs 2 labels with {LEAST_TEXTS} different texts each, but {found or 'it is empty'}",
+        hint="give more texts, or name the right columns with --text and --label",
+    )
+
+
+def length_of(texts: Sequence[TextOrPair]) -> int:
+    """Return the tokens that nine of ten texts fit into: their words x 1.4, up to a multiple of 16, at most 128."""
+    words = sorted(sum(len(_WORD.findall(part)) for part in parts_of(text)) for text in texts)
+    least, most, multiple = _LENGTHS
+    tokens = _TOKENS_PER_WORD * words[math.ceil(0.9 * len(words)) - 1]
+    return min(most, max(least, multiple * math.ceil(tokens / multiple)))
+
+
+def tokens_about(text: str) -> float:
+    """Return how many tokens a text has, by its words."""
+    return _TOKENS_PER_WORD * len(_WORD.findall(text))
+
+
+def vocabulary_of(documents: Sequence[str]) -> int:
+    """Return the size of a vocabulary: the power of 2 below half the different words, 256 to 32,768."""
+    words = {word for document in documents for word in _WORD.findall(document.lower())}
+    return min(32_768, max(256, 1 << ((len(words) // 2).bit_length() - 1) if len(words) > 1 else 0))
+
+
+def pretrain_sizes(documents: int, *, most: int) -> list[int]:
+    """Return sizes to search: none, a third and all of the ``documents``, of at most ``most`` in two digits."""
+    largest = min(documents, most)
+    digits = max(1, 10 ** (len(str(largest)) - 2))
+    largest = largest // digits * digits
+    return sorted({0, largest // 3, largest})

@@ -1,0 +1,473 @@
+"""From labelled texts to train, validation and test: seeded, without a text in two of them, and each row accounted for.
+
+A task uses all rows, in the proportions of their labels, or the same number of rows of each label. Lines of a log are
+split by group and time.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tlm_search.data.context import divide_by_group, divide_by_time
+from tlm_search.data.pairs import TextOrPair, is_blank
+from tlm_search.data.rows import Labelled, RowAccount, Split, Task, likeness
+from tlm_search.errors import DataError
+from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, TrainSection
+
+if TYPE_CHECKING:
+    from tlm_search.space.sections import TaskSection
+
+_MOST_LISTED = 5
+_DRAWN = ("test", "validation")  # before train
+
+
+def split_task(
+    section: TaskSection,
+    data: Labelled,
+    *,
+    validation: Labelled | None = None,
+    held_out: Labelled | None = None,
+    validation_held_out: bool = False,
+) -> Task:
+    """Divide ``data`` into the parts that ``section`` asks for: first test, then validation, then train.
+
+    Test comes from ``held_out``, or without it from ``data``; validation from ``validation``, from ``held_out`` where
+    ``validation_held_out``, or else from ``data``. So fewer training texts leave validation and test as they are.
+    Empty and repeated texts of ``data`` are passed over, and those that validation or test has (letter case and white
+    space do not count). Of lines in context only the empty ones are, and some where two parts meet.
+
+    Raises:
+        DataError: one label only, fewer texts of a label than asked for, a label without a text to train on, or fewer
+            groups of lines than parts.
+    """
+    names = _names(section, data)
+    if section.context is not None:
+        return _in_context(section, section.context.rows, data, names, validation, held_out)
+    if section.per_label is not None:
+        return _balanced(section, section.per_label, data, names, held_out, validation_held_out=validation_held_out)
+    return _as_they_are(section, data, names, validation, held_out, validation_held_out=validation_held_out)
+
+
+def _balanced(
+    section: TaskSection,
+    wanted: Mapping[str, int],
+    data: Labelled,
+    names: tuple[str, ...],
+    held_out: Labelled | None,
+    *,
+    validation_held_out: bool,
+) -> Task:
+    """Draw the ``wanted`` number of rows of each label, by part. Of a text under two labels the first row counts."""
+    dropped: Counter[str] = Counter()
+    pools = {}
+    taken: frozenset[str] = frozenset()
+    if held_out is not None:
+        pools["held_out"] = texts_by_label(held_out, names, dropped=dropped)
+        taken = frozenset(likeness(text) for texts in pools["held_out"].values() for text in texts)
+    pools["data"] = texts_by_label(data, names, taken=taken, dropped=dropped)
+    of_test = "data" if held_out is None else "held_out"
+    parts = {"test": of_test, "validation": of_test if validation_held_out else "data", "train": "data"}
+    for pool, texts in pools.items():
+        _require_enough(section, texts, {part: wanted[part] for part, source in parts.items() if source == pool})
+    drawn: dict[str, list[tuple[TextOrPair, int]]] = {part: [] for part in parts}
+    for index, name in enumerate(names):
+        shuffled = {
+            pool: iter(_shuffled(texts[name], section, name, number))
+            for number, (pool, texts) in enumerate(sorted(pools.items()))
+        }
+        for part, pool in parts.items():
+            drawn[part] += [(text, index) for text in islice(shuffled[pool], wanted[part])]
+    splits = {part: _split(rows, seed=[section.seed, number]) for number, (part, rows) in enumerate(drawn.items())}
+    return _task(section, names, splits, [data, held_out], dropped)
+
+
+def _as_they_are(
+    section: TaskSection,
+    data: Labelled,
+    names: tuple[str, ...],
+    validation: Labelled | None,
+    held_out: Labelled | None,
+    *,
+    validation_held_out: bool,
+) -> Task:
+    """Take test and validation whole or as stratified shares, and train on what they leave.
+
+    Of a text under two labels no row is trained on: neither label can be trusted.
+    """
+    dropped: Counter[str] = Counter()
+    splits: dict[str, Split] = {}
+    pools: dict[str, _Pool] = {}
+    taken: set[str] = set()  # what train may not have
+    for part, rows in (("test", held_out), ("validation", validation)):
+        if rows is None:
+            continue
+        if getattr(section, part) is None and not validation_held_out:
+            splits[part] = _whole(section, part, rows, names, taken, dropped)
+        else:
+            texts = texts_by_label(rows, names, taken=taken, dropped=dropped, two_labels=False)
+            pools[part] = _Pool(section, texts, number=len(pools) + 1)
+        taken |= set(map(likeness, rows.texts)) - {""}
+    if validation_held_out:
+        pools["validation"] = pools["test"]
+    of_train = _Pool(
+        section, texts_by_label(data, names, taken=taken, dropped=dropped, two_labels=False), number=0, reserve=1
+    )
+    of_train.require_each()
+    share = 0.5 if validation_held_out else DEFAULT_SHARE  # the two parts share what is held out
+    drawn = [part for part in _DRAWN if part not in splits]
+    wanted = {part: _wanted(section, part, pools.get(part, of_train).rows, share) for part in drawn}
+    for number, part in enumerate(_DRAWN):
+        if part in wanted:
+            splits[part] = _split(pools.get(part, of_train).draw(wanted[part], part), seed=[section.seed, number])
+    splits["train"] = _split(of_train.draw_train(section.train), seed=[section.seed, len(_DRAWN)])
+    return _task(section, names, splits, [data, validation, held_out], dropped)
+
+
+def _in_context(
+    section: TaskSection,
+    reach: int,
+    data: Labelled,
+    names: tuple[str, ...],
+    validation: Labelled | None,
+    held_out: Labelled | None,
+) -> Task:
+    """Split lines by group and time: the last groups are test, those before validation; without groups the last lines.
+
+    Repeated lines are left in: how often a line comes is what a log says. Without groups the ``reach`` lines before the
+    first one of test, and of validation, are in no part: so no part has lines of another one in its contexts.
+    """
+    dropped: Counter[str] = Counter()
+    splits: dict[str, Split] = {}
+    for part, own in (("test", held_out), ("validation", validation)):
+        if own is not None:
+            splits[part] = _last_of(section, part, _whole(section, part, own, names, (), dropped))
+    rows_by_time = _usable(data, names, dropped)
+    wanted = {part: _wanted(section, part, len(rows_by_time), DEFAULT_SHARE) for part in _DRAWN if part not in splits}
+    divide = divide_by_group if data.groups else divide_by_time
+    divided = divide(section, reach, data, rows_by_time, wanted)
+    place = {name: index for index, name in enumerate(names)}
+    for part in wanted:
+        rows = divided[part]
+        splits[part] = Split(tuple(data.texts[row] for row in rows), tuple(place[data.labels[row]] for row in rows))
+    of_train: dict[str, list[TextOrPair]] = {name: [] for name in names}
+    for row in divided["train"]:
+        of_train[data.labels[row]].append(data.texts[row])
+    _require_labels(section, of_train, {part: splits[part] for part in wanted}, names)
+    splits["train"] = _split(
+        _Pool(section, of_train, number=0).draw_train(section.train), seed=[section.seed, len(_DRAWN)]
+    )
+    if border := len(rows_by_time) - sum(map(len, divided.values())):
+        dropped["border"] = border
+    return _task(section, names, splits, [data, validation, held_out], dropped)
+
+
+def _last_of(section: TaskSection, part: str, whole: Split) -> Split:
+    """Return the last rows of a split of its own, as many as ``part`` asks for; all where it does not say.
+
+    Raises:
+        DataError: it has fewer.
+    """
+    if getattr(section, part) is None:
+        return whole
+    number, most = _wanted(section, part, len(whole.texts), 1), len(whole.texts)
+    if number > most:
+        raise DataError(
+            f"task {section.source}: {part} asks for {number:,} rows, but there are {most:,}",
+            hint=f"ask for fewer with {part}: ROWS_OR_SHARE",
+        )
+    return Split(whole.texts[-number:], whole.labels[-number:])
+
+
+def _usable(data: Labelled, names: Collection[str], dropped: Counter[str]) -> list[int]:
+    """Return the rows with a text and one of the labels ``names``, by time; count the others."""
+    rows = []
+    for row in data.order:
+        if is_blank(data.texts[row]):
+            dropped["no_text"] += 1
+        elif not data.labels[row]:
+            dropped["no_label"] += 1
+        elif data.labels[row] not in names:
+            dropped["other_label"] += 1
+        else:
+            rows.append(row)
+    return rows
+
+
+def _require_labels(
+    section: TaskSection,
+    of_train: Mapping[str, Sequence[TextOrPair]],
+    parts: Mapping[str, Split],
+    names: Sequence[str],
+) -> None:
+    """Refuse a split in time that leaves no line of a label to train on, or none of the positive one to judge by.
+
+    Raises:
+        DataError: which label, and where.
+    """
+    lacking = [("train", name) for name, texts in of_train.items() if not texts]
+    for part, split in parts.items():
+        lacking += [(part, name) for i, name in enumerate(names) if name == section.positive and i not in split.labels]
+    if lacking:
+        part, name = lacking[0]
+        raise DataError(
+            f"task {section.source}: {part} has no line of the label {name!r}; lines are split by group and time",
+            hint="give validation and test another share, name files of your own with test_source and "
+            "validation_source, or keep the most frequent labels only with labels: N",
+        )
+
+
+def _task(
+    section: TaskSection,
+    names: tuple[str, ...],
+    splits: Mapping[str, Split],
+    read: Sequence[Labelled | None],
+    dropped: Counter[str],
+) -> Task:
+    sizes = {part: len(split.texts) for part, split in splits.items()}
+    available = sum(len(rows.texts) for rows in read if rows is not None)
+    dropped["not_drawn"] = available - sum(sizes.values()) - dropped.total()
+    account = RowAccount(available, **sizes, dropped={reason: count for reason, count in dropped.items() if count})
+    return Task(section.source, names, splits["train"], splits["validation"], splits["test"], account)
+
+
+def _whole(
+    section: TaskSection,
+    part: str,
+    data: Labelled,
+    names: Sequence[str],
+    taken: Collection[str],
+    dropped: Counter[str],
+) -> Split:
+    """Return all rows of a file or split, in their order, but those that are ``taken``."""
+    place = {name: index for index, name in enumerate(names)}
+    texts, labels, lacking = [], [], []
+    unknown: Counter[str] = Counter()
+    for number, (text, label) in enumerate(zip(data.texts, data.labels, strict=True), 1):
+        if not label:
+            lacking.append(number)
+        elif label not in place:
+            unknown[label] += 1
+        elif likeness(text) in taken:
+            dropped["held_out"] += 1
+        else:
+            texts.append(text)
+            labels.append(place[label])
+    source = getattr(section, f"{part}_source") or section.source
+    where = f"task {source}: {part}"
+    if section.context is not None:
+        dropped["no_label"] += len(lacking)  # they are context for others
+    elif lacking:
+        raise DataError(
+            f"{where}: {len(lacking):,} of {len(data.texts):,} rows have no label, the first is row {lacking[0]:,}",
+            hint=f"all rows of {part} are used as they are: label these, or take them out",
+        )
+    if section.labels is not None:
+        dropped["other_label"] += unknown.total()
+    elif unknown:
+        shown = _listed(f"{name} ({count:,} rows)" for name, count in unknown.most_common())
+        raise DataError(
+            f"{where} has labels that train has not: {shown}",
+            hint="each label needs a row in train: add such rows, or keep the most frequent labels only with labels: N",
+        )
+    if not texts:
+        why = "has no rows"
+        if data.texts:
+            why = f"uses none of its {len(data.texts):,} rows: test has their texts too, or labels: N leaves them out"
+        raise DataError(f"{where} {why}", hint=f"name another file, or leave {part} to be cut from train")
+    return Split(tuple(texts), tuple(labels))
+
+
+class _Pool:
+    """Different texts by label, in a seeded order, from which parts are drawn one after another.
+
+    ``reserve`` is how many of each label are left for train.
+    """
+
+    def __init__(
+        self, section: TaskSection, texts: Mapping[str, Sequence[TextOrPair]], *, number: int, reserve: int = 0
+    ) -> None:
+        self._section, self._reserve = section, reserve
+        self._left = {name: _shuffled(found, section, name, number) for name, found in texts.items()}
+        self.rows = sum(map(len, self._left.values()))
+
+    def require_each(self) -> None:
+        """Refuse labels without a text.
+
+        Raises:
+            DataError: which have none.
+        """
+        if empty := [name for name, texts in self._left.items() if not texts]:
+            raise DataError(
+                f"task {self._section.source}: no row is left to train these labels: {_listed(empty)}; validation or "
+                "test has their texts too, or the same texts have two labels",
+                hint="each label needs a row in train: add such rows, or keep the most frequent labels only "
+                "with labels: N",
+            )
+
+    def draw(self, rows: int, part: str) -> list[tuple[TextOrPair, int]]:
+        """Draw ``rows`` for ``part``, in the proportions of the labels.
+
+        Raises:
+            DataError: the pool has fewer.
+        """
+        counts = [len(texts) for texts in self._left.values()]
+        most = [max(count - self._reserve, 0) for count in counts]
+        if rows > sum(most):
+            kept = ", and each label keeps one for train" if self._reserve else ""
+            raise DataError(
+                f"task {self._section.source}: {part} asks for {rows:,} rows, but {sum(counts):,} are left{kept}",
+                hint=f"ask for fewer with {part}: ROWS_OR_SHARE, or give more rows",
+            )
+        return self._take(stratified(counts, rows, least=[0] * len(counts), most=most))
+
+    def draw_train(self, asked: str | TrainSection | None) -> list[tuple[TextOrPair, int]]:
+        """Draw the rows that train asks for, at least one of each label.
+
+        Raises:
+            DataError: the pool has fewer rows, or train asks for fewer rows than there are labels.
+        """
+        counts = [len(texts) for texts in self._left.values()]
+        if not isinstance(asked, TrainSection):
+            return self._take(counts)
+        if asked.per_label is not None:
+            return self._take([min(count, asked.per_label) for count in counts])
+        assert asked.rows is not None
+        if not len(counts) <= asked.rows <= sum(counts):
+            raise DataError(
+                f"task {self._section.source}: train asks for {asked.rows:,} rows, but {sum(counts):,} are left, and "
+                f"each of {len(counts):,} labels needs one",
+                hint=f"ask for {len(counts):,} to {sum(counts):,}, or for all with train: all",
+            )
+        return self._take(stratified(counts, asked.rows, least=[1] * len(counts), most=counts))
+
+    def _take(self, numbers: Sequence[int]) -> list[tuple[TextOrPair, int]]:
+        rows = []
+        for index, (name, number) in enumerate(zip(list(self._left), numbers, strict=True)):
+            rows += [(text, index) for text in self._left[name][:number]]
+            self._left[name] = self._left[name][number:]
+        return rows
+
+
+def _wanted(section: TaskSection, part: str, rows: int, share: float) -> int:
+    """Return how many of ``rows`` the ``part`` asks for. Where the space does not say, it is a bounded ``share``."""
+    asked: float | int | None = getattr(section, part)
+    if isinstance(asked, int):
+        return asked
+    if asked is not None:
+        return max(1, round(asked * rows))
+    return min(MOST_OF_DEFAULT_SHARE, max(1, round(share * rows)))
+
+
+def stratified(counts: Sequence[int], rows: int, *, least: Sequence[int], most: Sequence[int]) -> list[int]:
+    """Divide ``rows`` in the proportions of ``counts``, by largest remainders, between ``least`` and ``most`` of each.
+
+    Raises:
+        ValueError: ``rows`` lies outside the sums of the bounds.
+    """
+    if not sum(least) <= rows <= sum(most):
+        raise ValueError(f"{rows} rows are not between {sum(least)} and {sum(most)}")
+    quotas = rows * np.asarray(counts, dtype=np.float64) / max(sum(counts), 1)
+    given = np.clip(np.floor(quotas).astype(np.int64), least, most)
+    while (lacking := rows - int(given.sum())) != 0:
+        step = 1 if lacking > 0 else -1
+        possible = given < np.asarray(most) if step > 0 else given > np.asarray(least)
+        given[np.argmax(np.where(possible, step * (quotas - given), -np.inf))] += step
+    return [int(number) for number in given]
+
+
+def _require_enough(section: TaskSection, texts: Mapping[str, Sequence[TextOrPair]], wanted: Mapping[str, int]) -> None:
+    needed = sum(wanted.values())
+    short = [f"{name} has {len(found)}" for name, found in texts.items() if len(found) < needed]
+    if short:
+        more = [f"{len(short) - _MOST_LISTED} more labels have too few"] if len(short) > _MOST_LISTED else []
+        parts = " + ".join(f"{number} for {part}" for part, number in wanted.items())
+        raise DataError(
+            f"task {section.source}: too few different texts: {parts} are asked for per label, but "
+            + ", ".join(short[:_MOST_LISTED] + more),
+            hint=f"ask for fewer with {', '.join(f'{part}_per_label' for part in wanted)}, "
+            "or keep the most frequent labels only with labels: N",
+        )
+
+
+def _names(section: TaskSection, data: Labelled) -> tuple[str, ...]:
+    """Return the labels to keep, in the order of their numbers where all are numbers, else of the alphabet."""
+    rows = zip(data.texts, data.labels, strict=True)
+    counts = Counter(label for text, label in rows if label and not is_blank(text))
+    if not counts:
+        raise DataError(f"task {section.source}: no row has both a text and a label")
+    if len(counts) == 1:
+        raise DataError(
+            f"task {section.source}: all texts have the label {next(iter(counts))!r}; a task needs at least 2 labels",
+            hint=f"check that label: {section.label} names the right column",
+        )
+    if section.labels is not None and section.labels > len(counts):
+        raise DataError(f"task {section.source}: labels: {section.labels} asked for, but the data has {len(counts)}")
+    kept = sorted(counts, key=lambda label: (-counts[label], label))[: section.labels]
+    return tuple(sorted(kept, key=_label_order))
+
+
+def _label_order(label: str) -> tuple[int, int, str]:
+    number = label.removeprefix("-")
+    return (0, int(label), label) if number.isascii() and number.isdigit() else (1, 0, label)
+
+
+def texts_by_label(
+    data: Labelled,
+    names: Sequence[str],
+    *,
+    taken: Collection[str] = frozenset(),
+    dropped: Counter[str] | None = None,
+    two_labels: bool = True,
+) -> dict[str, list[TextOrPair]]:
+    """Return the different texts of each label, without those whose likeness is ``taken``.
+
+    Of a text under two labels the first row counts, or without ``two_labels`` none. ``dropped`` counts the rows that
+    are passed over, by the reasons of ``account.REASONS``.
+    """
+    texts: dict[str, list[TextOrPair]] = {name: [] for name in names}
+    keys = [likeness(text) for text in data.texts]
+    label_of: dict[str, str | None] = {}  # the first one; None where none counts
+    for key, label in zip(keys, data.labels, strict=True):
+        if label in texts and label_of.setdefault(key, label) != label and not two_labels:
+            label_of[key] = None
+    seen: set[str] = set()
+    reasons: Counter[str] = Counter() if dropped is None else dropped
+    for text, key, label in zip(data.texts, keys, data.labels, strict=True):
+        if not key:
+            reasons["no_text"] += 1
+        elif not label:
+            reasons["no_label"] += 1
+        elif label not in texts:
+            reasons["other_label"] += 1
+        elif key in taken:
+            reasons["held_out"] += 1
+        elif label_of[key] != label:
+            reasons["two_labels"] += 1
+        elif key in seen:
+            reasons["repeated"] += 1
+        else:
+            seen.add(key)
+            texts[label].append(text)
+    return texts
+
+
+def _listed(items: Iterable[str]) -> str:
+    shown = list(items)
+    return ", ".join(shown[:_MOST_LISTED]) + (f" and {len(shown) - _MOST_LISTED} more" * (len(shown) > _MOST_LISTED))
+
+
+def _shuffled(texts: Sequence[TextOrPair], section: TaskSection, name: str, number: int) -> list[TextOrPair]:
+    """Return the texts of the label ``name`` in the order of the seed; ``number`` is that of their pool."""
+    seed = [section.seed, zlib.crc32(name.encode()), number]
+    return [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
+
+
+def _split(rows: Sequence[tuple[TextOrPair, int]], *, seed: list[int]) -> Split:
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return Split(tuple(rows[i][0] for i in order), tuple(rows[i][1] for i in order))

@@ -1,0 +1,104 @@
+"""Cautions for a reader who compares committees with the reference.
+
+They tell the trials of each side, data that have changed, nuisance settings that were chosen at an edge, and a
+reference that is worse than the linear model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from tlm_search.committee.candidates import whole
+from tlm_search.data.prepare import changed_words
+from tlm_search.report.formatting import describe, number, percent, plural
+from tlm_search.report.tables.insight import best_committee, place_in_domain
+from tlm_search.study.record import StudyRecord
+
+Side = Literal["committee", "reference"]
+_NAMES: Mapping[Side, str] = {"committee": "The best committee", "reference": "The reference"}
+_FURTHER = {"lower": "lower", "upper": "higher"}
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A reason to read a comparison with care, in ``words``.
+
+    ``edge``: the nuisance ``setting`` that was chosen for a ``side`` lies at an end of its range. ``below_baseline``:
+    the reference is worse than the linear model on test. ``data``: sources have changed; of no side.
+    """
+
+    kind: Literal["data", "edge", "below_baseline"]
+    side: Side | None
+    words: str
+    setting: str = ""
+
+
+def cautions(record: StudyRecord, changed: Sequence[str] = ()) -> tuple[Caution, ...]:
+    """Return the cautions: ``changed`` sources, a reference below the linear model, edges of the two sides."""
+    found = [Caution("data", None, changed_words(changed))] if changed else []
+    found += _below_baseline(record)
+    best = best_committee(record)
+    if best is not None:
+        nuisance = [name for name, domain in record.space.searched().items() if domain.role == "nuisance"]
+        active = [name for name in nuisance if record.space.is_active(name, best.trial.settings)]
+        found += _edges(record, "committee", best.trial.settings, active)
+    reference = record.reference
+    if reference is not None and reference.state == "complete":
+        found += _edges(record, "reference", reference.settings, record.space.reference_nuisance())
+    return tuple(found)
+
+
+def trials_of_each(record: StudyRecord) -> str | None:
+    """Say how many trials each side had, because the side with more was tuned better; None without a reference."""
+    if record.reference is None or record.reference.state != "complete":
+        return None
+    finished = sum(len(record.in_state(state)) for state in ("complete", "pruned", "failed"))
+    return f"The committees had {plural(finished, 'trial')}, the reference {len(record.reference_tries) or 1}."
+
+
+def reference_tries_table(record: StudyRecord) -> pd.DataFrame:
+    """Return the tries of the reference: the nuisance settings that each had, what it reached, and which was chosen."""
+    names = list(record.space.reference_nuisance())
+    metrics = dict.fromkeys((record.space.task.metric, "accuracy"))
+    reached = [f"{split}_{metric}" for metric in metrics for split in ("validation", "test")]
+    chosen = None if record.reference is None else record.reference.settings
+    rows: list[dict[str, Any]] = [
+        {
+            "try": place,
+            "chosen": "yes" if tried.settings == chosen and tried.state == "complete" else "",
+            **{name: tried.settings.get(name) for name in names},
+            **{name: tried.metrics.get(name) for name in reached},
+            "error": tried.error,
+        }
+        for place, tried in enumerate(record.reference_tries, start=1)
+    ]
+    columns = ["try", "chosen", *names, *reached, "error"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _below_baseline(record: StudyRecord) -> Iterator[Caution]:
+    reference = None if record.reference is None else whole(record.reference)
+    baseline = None if record.baseline is None else whole(record.baseline)
+    if reference is not None and baseline is not None and reference.test_metric < baseline.test_metric:
+        words = (
+            f"The reference is below the linear model, {percent(reference.test_metric)} on test against "
+            f"{percent(baseline.test_metric)}: a committee that matches it shows little. It may need other settings, "
+            "more training or more trials."
+        )
+        yield Caution("below_baseline", "reference", words)
+
+
+def _edges(record: StudyRecord, side: Side, settings: Mapping[str, Any], names: Iterable[str]) -> Iterator[Caution]:
+    for name in names:
+        place = place_in_domain(record, name, settings.get(name))
+        if place is None or not place.edge:
+            continue
+        words = (
+            f"{_NAMES[side]} has {describe(settings, [name])}, at the {place.edge} end of what was searched "
+            f"({number(place.low)} to {number(place.high)}): a {_FURTHER[place.edge]} value may be better."
+        )
+        yield Caution("edge", side, words, name)

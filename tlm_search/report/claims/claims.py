@@ -1,0 +1,196 @@
+"""The claims of "Tiny language models" (arXiv 2507.14871) and its open questions, put to a study: effect and verdict.
+
+What is compared is chosen on validation; effects are those of the test set. Of the answer's committee, beside the
+reference and the linear model, they are what the answer itself says: of these very models, with an interval over test
+rows. All others have intervals over rows and seeds. No figure of the paper's is used: only its questions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from tlm_search.committee.candidates import candidates, configurations
+from tlm_search.committee.effect import committee, effect, gain_of_doubling, singles, slope, steepest
+from tlm_search.committee.metrics import largest_part
+from tlm_search.committee.select import MARGIN, Choice
+from tlm_search.committee.verdict import UNSURE, verdict_of
+from tlm_search.report.claims.families import Families, alone, differing, widest
+from tlm_search.report.claims.faster import WORTH, latency_saved
+from tlm_search.report.claims.text import overlaps, siblings, specific, weighted
+from tlm_search.report.claims.verdicts import LEAST_SEEDS, Row, judged, missing, of_these_models
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.formatting import describe, milliseconds, plural
+from tlm_search.report.tables.tables import baseline_words
+from tlm_search.study.record import StudyRecord
+
+COLUMNS = ("claim", "metric", "effect", "low", "high", "seeds", "verdict", "measured_on")
+
+HELPS = "Pre-training helps: single members with it minus without"
+GROWS = "More pre-training helps more: single members, per doubling of the text"
+DOES_WORK = f"The best committee does the work of the reference (within {100 * MARGIN:g} points)"
+REACHES = f"Trained anew, the best committee reaches one deep model (within {100 * MARGIN:g} points)"
+FASTER = f"The best committee answers faster than one deep model: latency saved (more than {100 * WORTH:g}%)"
+BEATS_LINEAR = "The best committee is above a linear model of TF-IDF and logistic regression"
+LARGER = "Open: is the largest committee better than one of half its size?"
+SHAPES = "Open: is the best shallow architecture better than the next?"
+
+
+def claims(record: StudyRecord, evidence: Evidence, best: Choice | None) -> pd.DataFrame:
+    """Return a row for each claim and open question: `COLUMNS`. ``best`` is the committee of the answer.
+
+    ``effect``, ``low`` and ``high`` (its 95% interval) are shares: differences of the ``metric`` on test, for the
+    latency the share saved (see `latency_saved`). A claim holds where the interval lies above 0 (not below -2 points,
+    or above 5%, where it says so), does not hold where it lies below, and cannot be told otherwise, or with fewer than
+    three seeds.
+    ``seeds`` counts the members of the side with fewest; it is missing where the rows are about the very models of the
+    answer. ``measured_on`` says which configuration it was, or what the study lacks.
+
+    Claims about overlap compare studies: those beside this one whose spaces differ in nothing but ``selection`` and
+    ``skip`` of the corpus (and the name) are read too.
+    """
+    study = Families(evidence)
+    beside = [Families(other) for other in siblings(record, evidence)]
+    rows = [
+        _helps(study),
+        _grows(study),
+        overlaps([study, *beside]),
+        _does_work(study, best),
+        _reaches(study, best),
+        _faster(study, best),
+        _beats_linear(study, best),
+        _larger(study),
+        _shapes(study),
+        weighted([study, *beside]),
+        specific([study, *beside]),
+    ]
+    metric = f"test_{record.space.task.metric}"
+    named = [{"metric": "latency_ms" if row.claim == FASTER else metric, **vars(row)} for row in rows]
+    return pd.DataFrame(named, columns=list(COLUMNS)).astype(
+        {"effect": "float64", "low": "float64", "high": "float64", "seeds": "Int64"}
+    )
+
+
+def _helps(study: Families) -> Row:
+    family = widest([family for family in study.families if 0 in family and len(family) > 1])
+    if family is None:
+        return missing(HELPS, "no architecture was trained both with and without pre-training")
+    largest = max(family)
+    with_it, without = study.parts(family[largest]), study.parts(family[0])
+    if with_it is None or without is None:
+        return missing(HELPS, "the members' logits are not at hand")
+    seeds = min(len(with_it), len(without))
+    found = effect(singles(with_it[:seeds] - without[:seeds]), largest=study.largest(family[largest]))
+    return judged(HELPS, found, study.words(family[largest], sizes=(0, largest)))
+
+
+def _grows(study: Families) -> Row:
+    family = widest([family for family in study.families if sum(size > 0 for size in family) > 1])
+    if family is None:
+        return missing(GROWS, "no architecture was pre-trained on two sizes or more")
+    sizes = sorted(size for size in family if size)
+    parts = [array for size in sizes if (array := study.parts(family[size])) is not None]
+    if len(parts) < len(sizes):
+        return missing(GROWS, "the members' logits are not at hand")
+    doublings = [float(np.log2(size)) for size in sizes]
+    largest = steepest(doublings) * study.largest(family[sizes[-1]])
+    found = effect(singles(slope(parts, doublings)), largest=largest)
+    return judged(GROWS, found, study.words(family[sizes[-1]], sizes=sizes))
+
+
+def _does_work(study: Families, best: Choice | None) -> Row:
+    if best is None or best.test_difference is None:
+        return missing(DOES_WORK, _nothing_to_compare(best))
+    return of_these_models(DOES_WORK, best.test_difference, _beside_reference(study, best), margin=MARGIN)
+
+
+def _reaches(study: Families, best: Choice | None) -> Row:
+    """Ask what training both anew would show; with one model of the reference nobody can say."""
+    if best is None or best.reference is None:
+        return missing(REACHES, _nothing_to_compare(best))
+    if best.reference.size == 1:
+        return missing(
+            REACHES, f"the reference is one model, and it takes {LEAST_SEEDS}: committee_size in its section"
+        )
+    chosen = best.candidate
+    # Where the committee was trained once more, those members, which nothing has chosen.
+    trial = study.record.confirmed(chosen.trial.number, chosen.size) or chosen.trial
+    votes, deep = study.evidence.votes_of(trial), study.parts(best.reference.trial)
+    if votes is None or deep is None:
+        return missing(REACHES, "the members' logits are not at hand")
+    ours = committee(votes.test[: chosen.size], votes.test_labels, votes.metric)
+    found = effect(ours, singles(deep), largest=largest_part(votes.metric, votes.test_labels))
+    return judged(REACHES, found, _beside_reference(study, best), margin=MARGIN)
+
+
+def _faster(study: Families, best: Choice | None) -> Row:
+    if best is None or best.reference is None:
+        return missing(FASTER, _nothing_to_compare(best))
+    ours, of_one = best.candidate.latency_ms, candidates(best.reference.trial)[0].latency_ms
+    if ours is None or not of_one:
+        return missing(FASTER, "the latency of the two was not measured")
+    measured_on = f"{milliseconds(ours)} against {milliseconds(of_one)}, one text on this machine"
+    found = latency_saved(study.record, ours, of_one)
+    if found is None:
+        measured_on += "; no interval, since no committee was measured at three sizes or more"
+        return Row(FASTER, 1 - ours / of_one, None, None, None, UNSURE, measured_on)
+    verdict = verdict_of(found.low - WORTH, found.high - WORTH)
+    return Row(FASTER, found.mean, found.low, found.high, None, verdict, measured_on)
+
+
+def _beats_linear(study: Families, best: Choice | None) -> Row:
+    baseline = study.record.baseline
+    if baseline is None:
+        return missing(BEATS_LINEAR, "the study has no linear baseline")
+    if best is None or best.baseline_difference is None:
+        return missing(BEATS_LINEAR, "no committee may be chosen")
+    return of_these_models(
+        BEATS_LINEAR, best.baseline_difference, f"{_committee(study, best)}; against {baseline_words(baseline)}"
+    )
+
+
+def _nothing_to_compare(best: Choice | None) -> str:
+    return "no committee may be chosen" if best is None else "the study has no finished reference"
+
+
+def _committee(study: Families, best: Choice) -> str:
+    return f"{plural(best.candidate.size, 'member')} of {study.words(best.candidate.trial)}"
+
+
+def _beside_reference(study: Families, best: Choice) -> str:
+    assert best.reference is not None
+    words = describe(best.reference.trial.settings, ["depth", "width", "pretrain_size"])
+    return f"{_committee(study, best)}; against {words}, {plural(best.reference.size, 'model')}"
+
+
+def _larger(study: Families) -> Row:
+    chosen = max(
+        (trial for trial in configurations(study.record.trials) if len(trial.frontier) > 1),
+        key=lambda trial: (len(trial.frontier), candidates(trial)[-1].validation_metric),
+        default=None,
+    )
+    if chosen is None:
+        return missing(LARGER, "no committee has two members or more")
+    votes = study.evidence.votes_of(chosen)
+    if votes is None:
+        return missing(LARGER, "the members' logits are not at hand")
+    members = len(votes.test)
+    found = effect(gain_of_doubling(votes.test, votes.test_labels, votes.metric), largest=study.largest(chosen))
+    return judged(LARGER, found, f"{members} against {max(members // 2, 1)} members of {study.words(chosen)}")
+
+
+def _shapes(study: Families) -> Row:
+    deepest = study.depth_of_reference()
+    best = [max(family.values(), key=alone) for family in study.families]
+    best = sorted((trial for trial in best if float(trial.settings["depth"]) < deepest), key=alone, reverse=True)
+    if len(best) < 2:
+        return missing(SHAPES, "the study has one shallow architecture")
+    first, second = (study.parts(trial) for trial in best[:2])
+    if first is None or second is None:
+        return missing(SHAPES, "the members' logits are not at hand")
+    seeds = min(len(first), len(second))
+    names = differing(best[0], best[1])
+    against = describe(best[1].settings, [*names, "pretrain_size"])
+    measured_on = f"{describe(best[0].settings, names)}, {study.words(best[0])}; against {against}"
+    found = effect(singles(first[:seeds] - second[:seeds]), largest=study.largest(best[0]))
+    return judged(SHAPES, found, measured_on)

@@ -1,0 +1,109 @@
+"""The configurations of a study by architecture and size of pre-training: what its claims compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.committee.candidates import Trial, candidates, configurations
+from tlm_search.committee.metrics import largest_part, parts_of_votes
+from tlm_search.committee.vote import softmax
+from tlm_search.digest import canonical_json
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.formatting import describe, pretraining_words
+from tlm_search.report.places import source_name
+from tlm_search.space.settings import SETTINGS
+from tlm_search.study.record import TrialRecord
+
+Parts = NDArray[np.float64]
+
+
+class Families:
+    """A study by families: configurations of one architecture, at each size of pre-training the best on validation.
+
+    Other settings, such as learning rates, are chosen by what single members reach on validation, for each size anew.
+    ``by_shape`` has them by their architectures, which are named alike in every study.
+    """
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.record = evidence.record
+        families: dict[str, dict[int, TrialRecord]] = {}
+        for trial in sorted(self._trials(), key=alone):  # the best comes last
+            families.setdefault(_family(trial), {})[_pretrain_size(trial)] = trial
+        self.by_shape = families
+
+    @property
+    def families(self) -> list[dict[int, TrialRecord]]:
+        """The families, whatever their architectures are."""
+        return list(self.by_shape.values())
+
+    def _trials(self) -> list[TrialRecord]:
+        reference = self.record.reference
+        more = [reference] if reference is not None and reference.state == "complete" and reference.frontier else []
+        return [*configurations(self.record.trials), *more]
+
+    def parts(self, trial: Trial) -> Parts | None:
+        """Return the part of each test row in each member's metric, (members, rows); None without logits.
+
+        The mean over the rows is the metric of the task; of accuracy a part is 1 where the member is right, else 0.
+        """
+        votes = self.evidence.votes_of(trial)
+        return None if votes is None else parts_of_votes(softmax(votes.test), votes.test_labels, votes.metric)
+
+    def largest(self, trial: Trial) -> float:
+        """Return the most by which a test row can change the metric of a ``trial`` that has logits."""
+        votes = self.evidence.votes_of(trial)
+        assert votes is not None
+        return largest_part(votes.metric, votes.test_labels)
+
+    def depth_of_reference(self) -> float:
+        """Return the depth of the reference; infinite where there is none."""
+        reference = self.record.reference
+        return float("inf") if reference is None else float(reference.settings.get("depth", float("inf")))
+
+    def words(self, trial: Trial, *, sizes: Iterable[int] = ()) -> str:
+        """Say the architecture, the pre-training and the task."""
+        names = ["depth", "width", *(["convolution_layers"] if trial.settings.get("convolution_layers") else [])]
+        given = list(sizes) or [_pretrain_size(trial)]
+        return f"{describe(trial.settings, names)}, {pretraining_words(trial.settings, given)}; {self.task}"
+
+    @property
+    def task(self) -> str:
+        """The task in words: source, labels, texts."""
+        section = self.record.space.task
+        rows = self.record.data.get("rows", {})
+        trained = f"{rows.get('train', 0):,} training texts"
+        if section.train_per_label is not None:
+            trained = f"{section.train_per_label:,} texts each"
+        source = source_name(section.source)
+        return f"{source}: {len(self.record.labels)} labels, {trained}, {rows.get('test', 0):,} test texts"
+
+
+def widest(families: Sequence[dict[int, TrialRecord]]) -> dict[int, TrialRecord] | None:
+    """Return the family with most sizes of pre-training, of equal ones that with the best member on validation."""
+    return max(families, key=lambda f: (len(f), max(alone(trial) for trial in f.values())), default=None)
+
+
+def differing(first: TrialRecord, second: TrialRecord) -> list[str]:
+    """Return the settings of the architecture in which two configurations differ."""
+    return [name for name in _shape_names() if first.settings.get(name) != second.settings.get(name)]
+
+
+def alone(trial: TrialRecord) -> float:
+    """Return the metric of a single member on validation."""
+    return candidates(trial)[0].validation_metric
+
+
+def _family(trial: TrialRecord) -> str:
+    return canonical_json({name: trial.settings.get(name) for name in _shape_names()})
+
+
+def _shape_names() -> list[str]:
+    return [name for name, setting in SETTINGS.items() if setting.part == "architecture"]
+
+
+def _pretrain_size(trial: Trial) -> int:
+    return int(trial.settings.get("pretrain_size", 0))

@@ -1,0 +1,99 @@
+"""Committees of the members that a study has: other votes, mixed variants, and those chosen from all members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tlm_search.committee.combine import fit_weights, greedy, majority, mean_logits, weighted_vote
+from tlm_search.committee.interval import accuracy_interval
+from tlm_search.committee.select import Split, Votes
+from tlm_search.committee.vote import soft_vote
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.tables.ranking import eligible
+from tlm_search.report.tables.tables import label_of
+from tlm_search.study.record import StudyRecord
+
+COLUMNS = ("committee", "vote", "members", "pool", "validation_accuracy", "test_accuracy", "test_low", "test_high")
+MOST_CONFIGURATIONS = 8  # whose members are in the pool: the best on validation
+SMALLEST_WEIGHT = 1e-3  # of a member that counts
+
+Logits = NDArray[np.floating]
+Vote = Callable[[Logits], NDArray[np.float64]]
+Row = tuple[Any, ...]
+
+
+def committees_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
+    """Return a row for each committee: what it is, how it votes, its members, the pool they are from, its accuracies.
+
+    Of the best eligible configuration: the means of probabilities and of logits, the majority, and weights fitted on
+    validation. Of the best configurations together: mixed committees with a member of each (the mean over them), all of
+    their members, and committees chosen on validation from these, greedily with replacement and by fitted weights.
+    ``members`` counts different ones. Test rows played no part in any choice; validation rows did in the fitted and
+    greedy ones, so their ``validation_accuracy`` is flattered. ``test_low`` and ``test_high`` are the 95% interval over
+    test rows, for these very members.
+    """
+    trials = eligible(record)[:MOST_CONFIGURATIONS]
+    found = [(trial, votes) for trial in trials if (votes := evidence.votes_of(trial)) is not None]
+    rows: list[Row] = []
+    if found:
+        best, votes = found[0]
+        rows += [(label_of(record, best), *row) for row in _votes_of_one(votes)]
+        if len(found) > 1:
+            rows += _of_several([votes for _, votes in found])
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _votes_of_one(votes: Votes) -> Iterator[Row]:
+    members = len(votes.test)
+    if members < 2:
+        return
+    for name, vote in (("mean of probabilities", soft_vote), ("mean of logits", mean_logits), ("majority", majority)):
+        yield (name, members, members, *_judged(votes, vote))
+    yield ("weights fitted on validation", *_weighted(votes, fit_weights(*votes.of("validation"))))
+
+
+def _of_several(all_votes: Sequence[Votes]) -> Iterator[Row]:
+    kinds, each = len(all_votes), min(len(votes.test) for votes in all_votes)
+    pool = _joined([votes.validation for votes in all_votes], [votes.test for votes in all_votes], all_votes[0])
+    mixed = [
+        _joined(
+            [votes.validation[i : i + 1] for votes in all_votes], [votes.test[i : i + 1] for votes in all_votes], pool
+        )
+        for i in range(each)
+    ]
+    validation = np.mean([_right(votes, "validation", soft_vote) for votes in mixed], axis=0)
+    test = np.mean([_right(votes, "test", soft_vote) for votes in mixed], axis=0)
+    accuracies = (float(validation.mean()), float(test.mean()), *accuracy_interval(test))
+    name = f"mixed: one member of each of {kinds} configurations, mean of {each}"
+    yield (name, "mean of probabilities", kinds, len(pool.test), *accuracies)
+    everyone = len(pool.test)
+    # What the choices below have to beat: the pool itself is larger than any committee of one configuration.
+    name = f"all members of {kinds} configurations"
+    yield (name, "mean of probabilities", everyone, everyone, *_judged(pool, soft_vote))
+    name = f"chosen from {name}"
+    yield (name, "greedy with replacement", *_weighted(pool, greedy(*pool.of("validation")).weights))
+    yield (name, "weights fitted on validation", *_weighted(pool, fit_weights(*pool.of("validation"))))
+
+
+def _joined(validation: Sequence[Logits], test: Sequence[Logits], labels: Votes) -> Votes:
+    return Votes(np.concatenate(validation), np.concatenate(test), labels.validation_labels, labels.test_labels)
+
+
+def _weighted(votes: Votes, weights: NDArray[np.float64]) -> Row:
+    accuracies = _judged(votes, lambda logits: weighted_vote(logits, weights))
+    return (int((weights > SMALLEST_WEIGHT).sum()), len(weights), *accuracies)
+
+
+def _judged(votes: Votes, vote: Vote) -> tuple[float, ...]:
+    validation, test = _right(votes, "validation", vote), _right(votes, "test", vote)
+    return float(validation.mean()), float(test.mean()), *accuracy_interval(test)
+
+
+def _right(votes: Votes, split: Split, vote: Vote) -> NDArray[np.float64]:
+    logits, labels = votes.of(split)
+    return np.asarray(vote(logits).argmax(axis=-1) == labels, dtype=np.float64)

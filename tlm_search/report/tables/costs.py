@@ -1,0 +1,59 @@
+"""What a committee costs, and which committees no other one beats at a lower cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from tlm_search.committee.candidates import Candidate
+from tlm_search.model.architecture import Architecture
+from tlm_search.study.record import BaselineRecord, StudyRecord
+
+COSTS = ("latency_ms", "serving_flops", "parameters", "training_flops", "training_seconds")
+
+
+def costs_of(record: StudyRecord, candidate: Candidate) -> dict[str, float | None]:
+    """Return each of ``COSTS`` of a committee; None where it is not known."""
+    return {
+        "latency_ms": candidate.latency_ms,
+        "serving_flops": _serving_flops(record, candidate),
+        "parameters": candidate.parameters,
+        "training_flops": candidate.training_flops,
+        "training_seconds": candidate.training_seconds,
+    }
+
+
+def front(table: pd.DataFrame, cost: str) -> list[bool]:
+    """Tell for each row whether no other that is allowed has at least its metric on validation at a lower ``cost``.
+
+    Rows of reference and baseline, those that are not allowed, and those whose cost is not known, are on no front.
+    """
+    on_front = [False] * len(table)
+    candidates_only = table[(table["trial"] >= 0) & table["allowed"] & table[cost].notna()]
+    best = float("-inf")
+    for place, reached in _by_cost(candidates_only, cost):
+        if reached > best:
+            best = reached
+            on_front[place] = True
+    return on_front
+
+
+def _serving_flops(record: StudyRecord, candidate: Candidate) -> float | None:
+    """Return the floating-point operations of all members for one text of full length."""
+    if isinstance(candidate.trial, BaselineRecord):
+        return None
+    try:
+        architecture = Architecture.of(
+            candidate.trial.settings, vocabulary=int(record.data["vocabulary"]), positions=int(record.data["length"])
+        )
+    except KeyError:  # a study whose data is not prepared yet
+        return None
+    pooling = str(candidate.trial.settings["pooling"])
+    return candidate.size * architecture.serving_flops(architecture.positions, pooling=pooling)
+
+
+def _by_cost(table: pd.DataFrame, cost: str) -> Iterator[tuple[int, float]]:
+    ordered = table.sort_values([cost, "validation_metric"], ascending=[True, False], kind="stable")
+    for place, reached in zip(ordered.index, ordered["validation_metric"], strict=True):
+        yield int(place), float(reached)

@@ -1,0 +1,138 @@
+"""What the search itself tells: which settings matter, an optimum on an edge of the space, what the store saved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tlm_search.committee.candidates import Candidate
+from tlm_search.report.formatting import number, points
+from tlm_search.report.tables.ranking import pool_of_study
+from tlm_search.report.tables.tables import searched_names
+from tlm_search.space.parameters import Choices, Range
+from tlm_search.space.settings import SETTINGS
+from tlm_search.study.record import StudyRecord
+
+MIN_TRIALS = 16  # fewer say nothing about importance
+WORTH = 0.005  # of the metric that is worth more members
+EDGE = 0.05  # a value this near to an end, as a share of the range, is on the edge
+
+
+def boundaries_table(record: StudyRecord) -> pd.DataFrame:
+    """Return, for each searched number, the best committee's value and whether it lies on an edge that could be moved.
+
+    What its other settings make idle has no place in the space. Only edges that the setting's own limits
+    allow to move are flagged (a depth of 1 cannot become 0).
+    """
+    best = best_committee(record)
+    rows: list[dict[str, Any]] = []
+    if best is not None:
+        for name in record.space.searched():
+            if not record.space.is_active(name, best.trial.settings):
+                continue
+            value = best.size if name == "committee_size" else best.trial.settings.get(name)
+            place = place_in_domain(record, name, value)
+            if place is not None:
+                rows.append({"setting": name, "low": place.low, "high": place.high, "best": value, "edge": place.edge})
+    table = pd.DataFrame(rows, columns=["setting", "low", "high", "best", "edge"])
+    return table.astype({"best": "float64"})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies in what was searched; ``edge`` is ``lower`` or ``upper`` where that end could be moved."""
+
+    low: float
+    high: float
+    edge: str
+
+
+def place_in_domain(record: StudyRecord, name: str, value: Any) -> Place | None:
+    """Return where ``value`` lies in the domain of a searched number; None of texts and of single values."""
+    domain = record.space.searched()[name]
+    ends = _ends(domain)
+    if ends is None or value is None or isinstance(value, str | bool):
+        return None
+    return Place(*ends, _side(name, float(value), *ends, log=getattr(domain, "log", False)))
+
+
+def boundary_advice(table: pd.DataFrame) -> list[str]:
+    """Return a sentence for each optimum on an edge."""
+    return [
+        f"The best committee has {name} = {number(best)}, the {edge} end of its range; "
+        f"a study that goes {'below' if edge == 'lower' else 'beyond'} it may find more."
+        for name, best, edge in zip(table["setting"], table["best"], table["edge"], strict=True)
+        if edge
+    ]
+
+
+def size_advice(saturation: pd.DataFrame, best: Candidate | None) -> list[str]:
+    """Say what twice the members of the best committee promise, where they are surely worth a word.
+
+    Nothing is said where it has fewer than were trained: more of them are not allowed, or no better.
+    """
+    return [
+        f"Twice the {row['members']} members of {row['configuration']} promise {points(row['next_gain'])} points "
+        f"({points(row['next_low'])} to {points(row['next_high'])}; a curve fitted on validation)."
+        for row in saturation.to_dict("records")
+        if best is not None and (row["trial"], row["members"]) == (best.trial.number, best.size)
+        if row["next_low"] >= WORTH
+    ]
+
+
+def importance_table(record: StudyRecord) -> pd.DataFrame:
+    """Return the share of each searched setting in the metric's variance on validation; empty for few trials."""
+    name = f"validation_{record.space.task.metric}"
+    done = [trial for trial in record.in_state("complete") if name in trial.metrics]
+    scores: dict[str, float] = {}
+    if len(done) >= MIN_TRIALS and len({trial.metrics[name] for trial in done}) >= 3:
+        from tlm_search.search.importance import importances
+
+        scores = importances(record.space, done, name)
+    return pd.DataFrame(list(scores.items()), columns=["setting", "importance"])
+
+
+def best_committee(record: StudyRecord) -> Candidate | None:
+    """Return the best committee of the answer; None where nothing is allowed or finished."""
+    return next(iter(pool_of_study(record).best()), None)
+
+
+def members_saved(record: StudyRecord) -> tuple[int, int, float]:
+    """Return members trained, members reused, and the seconds of training that reuse saved (an estimate)."""
+    finished = [trial for trial in record.trials if trial.members]
+    trained = sum(trial.trained for trial in finished)
+    reused = sum(trial.reused for trial in finished)
+    saved = sum(t.reused * t.metrics.get("training_seconds", 0.0) / len(t.members) for t in finished)
+    return trained, reused, saved
+
+
+def slice_names(record: StudyRecord, importance: pd.DataFrame, *, most: int = 6) -> list[str]:
+    """Return the searched settings that are worth a slice, the most important first."""
+    ranked = list(importance["setting"])
+    names = [*searched_names(record), "committee_size"]
+    present = [name for name in names if name in record.space.searched()]
+    return sorted(present, key=lambda name: ranked.index(name) if name in ranked else len(ranked))[:most]
+
+
+def _ends(domain: Choices | Range) -> tuple[float, float] | None:
+    if isinstance(domain, Range):
+        return float(domain.low), float(domain.high)
+    values = [value for value in domain.choices if not isinstance(value, str | bool)]
+    if len(values) < len(domain.choices) or len(values) < 2:
+        return None
+    return float(min(values)), float(max(values))
+
+
+def _side(name: str, value: float, low: float, high: float, *, log: bool) -> str:
+    setting = SETTINGS[name]
+    if low == high:
+        return ""
+    place = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+    if place <= EDGE and (setting.low is None or low > setting.low):
+        return "lower"
+    if place >= 1 - EDGE and (setting.high is None or high < setting.high):
+        return "upper"
+    return ""

@@ -1,0 +1,354 @@
+"""The Ray cluster under a study: started or joined, asked what it has, and watched.
+
+When a raylet or the head dies, Ray waits for up to a minute and then ends its driver without a word. The watch knocks
+at both every second and ends the run with a message; where Ray holds the main thread for too long, it ends the process,
+which costs nothing: the record is always whole, and what ran is tried again by the next run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+# Ray reads these when it is imported.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "1e9",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Ray's state is never restored, so it need not be written
+    # Tune gives its workers variables of their own, so those that Ray starts beforehand, and waits for, serve nobody.
+    "RAY_prestart_worker_first_driver": "0",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+for _name, _value in QUIET.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray._private.services import canonicalize_bootstrap_address  # noqa: E402
+from ray.job_config import JobConfig  # noqa: E402
+
+import tlm_search  # noqa: E402
+from tlm_search.cost.machine import Machine, available_cpus, available_memory, check_reachable, no_cluster  # noqa: E402
+from tlm_search.errors import ClusterError, ResourceError, TlmSearchError  # noqa: E402
+from tlm_search.search.ray_tune.leftovers import claim, remove_leftovers, temporary_folder  # noqa: E402
+
+OBJECT_STORE_BYTES = 100 * 2**20  # only small results travel through it; Ray's default is a third of the memory
+_JOIN_SECONDS = 28.0  # after thirty Ray ends a process whose raylet is silent
+_LOOK_SECONDS = 1.0
+_KNOCK_SECONDS = 5.0
+_DEAD_SECONDS = 2.0
+_HEAD_SECONDS = 30.0  # a joined head with a database behind it may come back; Ray itself waits a minute
+_UNWIND_SECONDS = 6.0  # ten seconds after its raylet Ray ends the process, silently
+# A socket's path has at most 107 bytes on Linux, 103 on macOS, and Ray adds this much to its folder.
+_LONGEST_FOLDER = 103 - len("/session_2026-12-31_23-59-59_123456_1234567_1/sockets/plasma_store")
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+
+Announce = Callable[[str], None]
+Address = tuple[str, int]
+
+
+@contextmanager
+def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], object]]:
+    """Start Ray on this machine, or join the cluster at ``address``; leave it at the end.
+
+    Yields a function that waits until Ray is there. On this machine Ray starts in a thread, where no Ctrl-C can break
+    it.
+
+    Raises:
+        StudyError: there is no cluster at ``address``.
+        ClusterError: Ray does not start here; the function raises it.
+    """
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": _DriversPath()}
+    # Or the last lines of a dead raylet's log come on standard output.
+    ray._private.worker._worker_logs_enabled = False
+    if address is not None:
+        _join(address, announce, runtime_env={"env_vars": dict(QUIET)}, **quiet)
+        try:
+            yield lambda: None
+        finally:
+            ray.shutdown()
+        return
+    with (
+        _token(),
+        _folder(announce) as folder,
+        ThreadPoolExecutor(1, thread_name_prefix="start-ray") as pool,
+    ):
+        # "local": never a cluster that someone else has started on this machine.
+        start = pool.submit(
+            _start,
+            "local",
+            num_cpus=available_cpus(),
+            include_dashboard=False,
+            _temp_dir=str(folder),
+            object_store_memory=OBJECT_STORE_BYTES,
+            _memory=available_memory(),  # all of it, as trials are counted; by default what is free at the moment
+            **quiet,
+        )
+
+        def wait() -> None:
+            try:
+                start.result()
+            except Exception as error:  # Ray's are of no kind of their own: the raylet was killed, ports are taken ...
+                raise ClusterError(
+                    f"Ray could not be started on this machine: {(str(error).splitlines() or ['no reason given'])[0]}",
+                    change=f"free memory, and space in {folder}, or set RAY_TMPDIR to another folder with a short path "
+                    f"(Ray's logs are in {folder / 'session_latest' / 'logs'})",
+                ) from error
+
+        try:
+            yield wait
+        finally:
+            start.exception()  # waits: what has only half started cannot be ended
+            ray.shutdown()
+
+
+class _DriversPath(JobConfig):
+    """Lets workers import what the driver imports.
+
+    Ray puts the working folder before everything else on the path of its workers. A ``numpy.py`` there, or a clone of
+    this package, would then be imported by them alone.
+    """
+
+    def _serialize(self) -> str:
+        self._py_driver_sys_path = paths_of_workers(self._py_driver_sys_path, driver=sys.path)
+        serialized: str = super()._serialize()
+        return serialized
+
+
+def paths_of_workers(wanted: Sequence[str], *, driver: Sequence[str]) -> list[str]:
+    """Return the folders that a worker puts before its own path, the last first: those ``wanted`` that a driver has.
+
+    The folder of this package is one of them where the driver has it before the installed packages.
+    """
+    known = [str(Path(entry).absolute()) for entry in driver]
+    package, installed = str(Path(tlm_search.__file__).parents[1]), sysconfig.get_path("purelib")
+    first = known[: known.index(installed)] if installed in known else known
+    return [path for path in wanted if path in known] + ([package] if package in first else [])
+
+
+@contextmanager
+def _folder(announce: Announce) -> Iterator[Path]:
+    """Yield a folder for Ray's files in which the paths of its sockets are short enough.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    usual = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
+    if len(os.fsencode(usual)) <= _LONGEST_FOLDER:
+        remove_leftovers(usual)
+        yield usual
+        return
+    remove_leftovers(*map(Path, _SHORT_FOLDERS))
+    with ExitStack() as stack:
+        for place in _SHORT_FOLDERS:
+            with suppress(OSError):
+                short = stack.enter_context(temporary_folder(Path(place)))
+                break
+        else:
+            raise ClusterError(
+                f"the path {usual} is too long for Ray's sockets, and none of {', '.join(_SHORT_FOLDERS)} can be "
+                "written",
+                change=f"set RAY_TMPDIR to a folder of yours with at most {_LONGEST_FOLDER - len('/ray')} characters",
+            )
+        announce(f"the path {usual} is too long for Ray's sockets: Ray's files are in {short} during this run")
+        yield short
+
+
+def _start(address: str, **options: Any) -> None:
+    """Start Ray for this machine alone: on the loopback, and without three processes of its head.
+
+    Ray's processes run whatever they are sent, and would listen on all interfaces. Ray itself stays on the loopback
+    where it makes no clusters of several machines, as on macOS.
+
+    The three are the dashboard's server, which runs even without a dashboard, the autoscaler, and the process that
+    sends the logs of workers to the driver. `ray.init` waits for them, and nobody here asks them anything. Each imports
+    Python's half of Ray, which takes a second of a processor.
+
+    All these names are Ray's own and may change; then Ray starts as it likes. Whoever starts Ray later in this process
+    gets all of it.
+    """
+    with ExitStack() as changed:
+
+        def change(owner: object, name: str, value: object) -> None:
+            if hasattr(owner, name):
+                changed.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, value)
+
+        with suppress(ImportError):
+            from ray._private import ray_constants
+            from ray._private.node import Node
+
+            change(ray_constants, "ENABLE_RAY_CLUSTER", False)
+            for server in ("start_api_server", "start_monitor", "start_log_monitor"):
+                change(Node, server, lambda node, **options: None)
+        there: Any = ray.init(address, **options)
+        if "_temp_dir" in options:
+            with suppress(OSError, KeyError, TypeError):
+                claim(Path(there.address_info["session_dir"]))
+
+
+@contextmanager
+def _token() -> Iterator[None]:
+    """Let the processes of a local Ray obey only who knows a token, which is of this run alone and in no file.
+
+    RAY_AUTH_MODE decides where it is set. Ray by itself asks for a token from 2.59 on, and keeps it where other users
+    of the machine may be able to read it.
+    """
+    values = (
+        {} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    )
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    _read_settings()
+    try:
+        yield
+    finally:  # or the next cluster that this process joins would be sent it
+        for name, value in before.items():
+            del os.environ[name]
+            os.environ.update({} if value is None else {name: value})
+        _read_settings()
+
+
+def _read_settings() -> None:
+    """Let Ray read its variables again, which it does once."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def machines() -> list[Machine]:
+    """Return what the live nodes of the cluster have.
+
+    Raises:
+        ResourceError: there is none.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if not nodes:
+        raise ResourceError("the Ray cluster has no live node")
+    return [
+        Machine(cpus=node.get("CPU", 0), gpus=node.get("GPU", 0), memory_gb=node.get("memory", 0) / 1e9)
+        for node in nodes
+    ]
+
+
+@contextmanager
+def watched(announce: Announce, collapse: Callable[[TlmSearchError], None], *, joined: bool) -> Iterator[None]:
+    """Knock at the head and at this machine's raylet; once one is dead, call ``collapse`` from another thread."""
+    raylet, head = _raylet(), _head()
+    patience = {raylet: _DEAD_SECONDS, head: _HEAD_SECONDS if joined else _DEAD_SECONDS}
+    over = threading.Event()
+
+    def watch() -> None:
+        answered = dict.fromkeys(patience, time.monotonic())
+        while not over.wait(_LOOK_SECONDS):
+            for who, seconds in patience.items():
+                if _answers(who):
+                    answered[who] = time.monotonic()
+                elif time.monotonic() - answered[who] >= seconds:
+                    error = _death("raylet of this machine" if who == raylet else "head of the cluster", who)
+                    announce(f"{error.message}; stopping")
+                    collapse(error)
+                    if not over.wait(_UNWIND_SECONDS):
+                        _end(error, announce)
+                    return
+
+    thread = threading.Thread(target=watch, name="cluster-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _raylet() -> Address:
+    own = ray.get_runtime_context().get_node_id()
+    node = next(node for node in ray.nodes() if node["NodeID"] == own)  # type: ignore[no-untyped-call]
+    return node["NodeManagerAddress"], int(node["NodeManagerPort"])
+
+
+def _head() -> Address:
+    host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _answers(address: Address) -> bool:
+    try:
+        socket.create_connection(address, timeout=_KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _death(who: str, address: Address) -> ClusterError:
+    return ClusterError(
+        f"Ray's {who} ({address[0]}:{address[1]}) died; what was finished is kept",
+    )
+
+
+def _join(address: str, announce: Announce, **options: Any) -> None:
+    found = address
+    try:
+        found = canonicalize_bootstrap_address(address) or address
+        check_reachable(found)
+        with _in_time(no_cluster(found, f"it did not let this driver join in {_JOIN_SECONDS:g} s"), announce):
+            ray.init(found, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if not _take_token():
+            raise no_cluster(found, error) from error
+        announce("the cluster did not let this driver join; trying again with Ray's token of this user")
+        _join(address, announce, **options)
+
+
+def _take_token() -> bool:
+    """Send the token in ~/.ray from now on; return whether there is one, and it was not sent before.
+
+    `ray start` protects a cluster with it where one is, and every local `ray.init` leaves one; but a driver that joins
+    by an address does not send it. To a cluster without protection it must not.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return False
+    try:
+        from ray._private.authentication import authentication_token_setup as tokens
+    except ImportError:  # a version without tokens
+        return False
+    return bool(tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False))
+
+
+@contextmanager
+def _in_time(error: TlmSearchError, announce: Announce) -> Iterator[None]:
+    timer = threading.Timer(_JOIN_SECONDS, _end, (error, announce))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end(error: TlmSearchError, announce: Announce) -> None:
+    announce(f"error: {error}")
+    # Not sys.exit: the main thread is inside Ray, which answers nobody.
+    os._exit(error.exit_code)

@@ -1,0 +1,167 @@
+"""A trial inside a Ray worker, rung by rung, or a helper's members. What goes wrong is data, never raised."""
+
+from __future__ import annotations
+
+import json
+import socket
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from ray import tune
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.errors import StoreError, TrainingError, UserError
+from tlm_search.files import write_text
+from tlm_search.members.trainer import Trainer
+from tlm_search.remote.mount import mount, remote_at, shown
+from tlm_search.search.activity import Teller, folder_of
+from tlm_search.search.helping import Help, help_trial
+from tlm_search.search.job import ENVIRONMENT, Failure, Job
+from tlm_search.search.trial import SEEDS_PER_STUDY, Rung, run_trial
+from tlm_search.search.workplace import Code, Workplace
+from tlm_search.store.local import Store
+from tlm_search.store.shared import open_store
+
+_SHARED = "put --studies-dir on a folder that all nodes share, or at a URL such as s3://bucket/studies"
+_SERVER = "give every node the same server and credentials, for s3:// by FSSPEC_S3_ENDPOINT_URL and AWS_*"
+
+
+class CommitteeTrial(tune.Trainable):
+    """Ray's view of ``run_trial``; the worker and its trainer serve one trial after another."""
+
+    def setup(self, config: dict[str, Any], workplace: Workplace | None = None) -> None:
+        """Begin the first trial of this worker."""
+        assert workplace is not None
+        self._workplace = workplace
+        self._trainer: Trainer | None = None
+        self._store: Store | None = None
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in the same worker."""
+        self._job = Job(**json.loads(new_config["job"]))
+        self._gpus = float(new_config["share"]["gpus"])  # Ray reuses a worker for trials of equal shares only
+        self._steps: Iterator[Rung | Help] | None = None
+        place = self._workplace
+        first_seed = self._job.seed(place.seed) * SEEDS_PER_STUDY
+        self._teller = Teller(folder_of(place.logs.parent), self._job, first_seed=first_seed)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train the members up to the next rung; or one of a trial that is helped."""
+        result = self._step()
+        if result["done"]:
+            self._teller.end()
+        return result
+
+    def _step(self) -> dict[str, Any]:
+        try:
+            if self._steps is None:
+                self._steps = self._begin()
+            reached = next(self._steps)
+        except Exception as error:
+            return {"failure": json.dumps(asdict(self._failure(error))), "done": True}
+        # One text, not a tree: Ray flattens results and keeps statistics of every number in them.
+        if isinstance(reached, Help):
+            return {"help": json.dumps(asdict(reached)), "done": reached.member is None}
+        return {"rung": json.dumps(reached.to_document()), "done": reached.done}
+
+    def _begin(self) -> Iterator[Rung | Help]:
+        place = self._workplace
+        if self._store is None:
+            _check_code(place.code)
+            self._store = _open_store(place)
+        if self._trainer is None:
+            self._trainer = place.make_trainer(gpus=self._gpus)
+        self._trainer.tell = self._teller
+        data = PreparedData.from_document(place.data, self._store.root)
+        # No pruner looks at the reference.
+        prunable = place.prunes and self._job.number is not None
+        begin = help_trial if self._job.helping else partial(run_trial, prunable=prunable, metric=place.metric)
+        return begin(
+            self._job.settings,
+            seed=self._job.seed(place.seed),
+            data=data,
+            store=self._store,
+            trainer=self._trainer,
+            parts=self._job.parts,
+            attempt=self._job.attempt,
+        )
+
+    def _failure(self, error: Exception) -> Failure:
+        if isinstance(error, UserError):
+            return Failure(error.message, hint=error.hint, of_user=True)
+        if isinstance(error, TrainingError):
+            return Failure(error.message, hint=error.hint)
+        if isinstance(error, ImportError):
+            return Failure(
+                f"a worker on {socket.gethostname()} cannot import what it needs: {error} (in {self._log(error)})",
+                hint=ENVIRONMENT,
+                of_user=True,
+            )
+        return Failure(f"{type(error).__name__}: {error} (traceback in {self._log(error)})")
+
+    def _log(self, error: Exception) -> str:
+        logs = self._workplace.logs
+        if self._store is not None and self._workplace.url is not None:
+            logs = self._store.root.parent / logs.parent.name / logs.name
+        where = logs / f"{self._job.title.replace(' ', '-')}.txt"
+        text = "".join(traceback.format_exception(error))
+        try:
+            write_text(where, text)
+            if (remote := remote_at(where.parent)) is not None:
+                remote.write(where.name, text.encode())
+        except (OSError, StoreError):
+            return "no log: the folder cannot be written"
+        return shown(where)
+
+
+def _check_code(driver: Code) -> None:
+    """Refuse to train with other code than the driver's: its members would bear names that are not theirs.
+
+    Raises:
+        UserError: this worker imported this package from elsewhere, and it is another one there.
+    """
+    here = Code.here()
+    if not here.is_that_of(driver):
+        raise UserError(
+            f"on the node {here.host}: a worker runs other code of tlm-search than the driver: {here.folder} "
+            f"instead of {driver.folder}",
+            hint="install the same version of tlm-search on every node, and leave no other one on the path of Python",
+        )
+
+
+def _open_store(place: Workplace) -> Store:
+    """Return the store on this node.
+
+    Raises:
+        StoreError: it is not here, or another one is, or the node cannot reach it; in another one everything would be
+            trained again, where nobody else reads it.
+    """
+    if place.url is None and not place.store.is_dir():
+        raise StoreError(f"the store {place.store} is not on the node {socket.gethostname()}", hint=_SHARED)
+    try:
+        store = open_store(place.store if place.url is None else mount(place.url) / place.store.name)
+        there = store.identity()
+    except StoreError as error:
+        raise StoreError(f"on the node {socket.gethostname()}: {error.message}", hint=error.hint) from None
+    if there != place.identity:
+        raise StoreError(
+            f"on the node {socket.gethostname()}: {shown(store.root)} is not the store of the driver",
+            hint=_SHARED if place.url is None else _SERVER,
+        )
+    return store
+
+
+def deliverable(result: Mapping[str, Any]) -> Rung | Help | Failure | None:
+    """Read what ``CommitteeTrial.step`` returned."""
+    if "help" in result:
+        return Help(**json.loads(result["help"]))
+    if "rung" in result:
+        return Rung.from_document(json.loads(result["rung"]))
+    if "failure" in result:
+        return Failure(**json.loads(result["failure"]))
+    return None

@@ -1,0 +1,297 @@
+"""The store: content-addressed folders of trained weights and logits, so that nothing is trained twice. No torch here.
+
+An entry is a folder ``<root>/<kind>/<digest>`` with ``entry.json`` and one safetensors file per stem. It appears by one
+rename of a finished, synced sibling, so a reader sees all of it or nothing; every file's sha256 is in ``entry.json``,
+which carries its own. What does not verify is moved to ``<root>/damaged`` and counts as missing: the repair is to train
+that one member again. This store is a folder; ``shared_store`` has that of a URL, and opens either.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlm_search.errors import StoreError
+from tlm_search.files import TAKEN, beside, held, put, unwritable
+from tlm_search.remote.mount import name_once
+from tlm_search.store.entry import INDEX, Arrays, DamagedError, Entry, checked_entry, read_entry, write_entry
+
+__all__ = ["Arrays", "Entry", "Problem", "Store"]
+
+_DAMAGED, _LOCKS, _SCRATCH, _IDENTITY = "damaged", "locks", "scratch", "identity.txt"
+# What this program names so; a file system has names of its own, and so have people.
+_UNFINISHED = re.compile(r"\.[0-9a-f]{8,}\.[0-9a-f]{12,32}(\.tmp)?")
+_LEFT = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{8,}(-[0-9a-f]{8})?")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An entry that does not verify, and why."""
+
+    kind: str
+    digest: str
+    reason: str
+
+
+class Store:
+    """The store below ``root``; nothing is created before the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def exists(self) -> bool:
+        """Say whether there is a store, be it empty."""
+        return self.root.is_dir()
+
+    def identity(self) -> str | None:
+        """Return the name that the store got from its first ``check_writable``, wherever it is seen; None before.
+
+        Raises:
+            StoreError: it is there but may not be read.
+        """
+        try:
+            return (self.root / _IDENTITY).read_text()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unreadable(self.root, error) from error
+
+    def read(self, kind: str, digest: str) -> Entry | None:
+        """Return the entry when all its files are whole; a damaged one is moved aside and None returned.
+
+        Raises:
+            StoreError: the entry is there but may not be read, or is damaged and cannot be moved.
+        """
+        folder = self._folder(kind, digest)
+        try:
+            return checked_entry(folder, kind, digest)
+        except FileNotFoundError:
+            return None
+        except DamagedError:
+            return self._set_aside(folder, kind, digest)
+        except OSError as error:
+            raise _unreadable(folder, error) from error
+
+    def write(self, kind: str, digest: str, document: Mapping[str, Any], arrays: Arrays) -> Entry:
+        """Store ``arrays`` (file stem -> tensor name -> array) and ``document`` (JSON), and return the entry.
+
+        When another writer was first, its entry stays and is returned; this one's files are discarded.
+
+        Raises:
+            StoreError: the folder cannot be written, or the disk is full; nothing is left behind.
+            ValueError: the document holds NaN or infinite numbers.
+        """
+        final = self._folder(kind, digest)
+        try:
+            with beside(final) as unfinished:
+                write_entry(unfinished, kind, digest, document, arrays)
+                entry = self._publish(unfinished, final, kind, digest)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        shutil.rmtree(self._scratch_folder(kind, digest), ignore_errors=True)
+        return entry
+
+    @contextmanager
+    def lock(self, kind: str, digest: str, *, wait: bool = True) -> Iterator[None]:
+        """Hold the only right to make this entry; waits for the holder, and ends with the process.
+
+        Raises:
+            HeldError: somebody else has it, and ``wait`` is False.
+            StoreError: the lock file cannot be written.
+        """
+        with self._lock(f"{kind}-{valid_name(digest)}", wait=wait):
+            yield
+
+    def scratch(self, kind: str, digest: str) -> Path:
+        """Return a folder for unfinished work on an entry; it goes when the entry is written."""
+        folder = self._scratch_folder(kind, digest)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return folder
+
+    def keep_scratch(self, kind: str, digest: str) -> None:
+        """Let another node go on from what is in the scratch folder now; one that shares this folder can anyway."""
+
+    def entries(self, kind: str) -> Iterator[Entry]:
+        """Yield the entries of ``kind`` by digest without checking their arrays; broken ones are left out."""
+        for folder in self._folders(kind):
+            with suppress(DamagedError, OSError):
+                yield read_entry(folder, kind, folder.name)
+
+    def own(self, kind: str) -> set[str]:
+        """Return the digests of the entries that this program wrote here, by what they say of themselves; no links."""
+        return {entry.digest for entry in self.entries(kind) if not entry.folder.is_symlink()}
+
+    def sizes(self, kind: str) -> dict[str, int]:
+        """Return the bytes that each entry of ``kind`` takes on the disk, by digest; broken ones are there too."""
+        return {folder.name: _bytes_below(folder) for folder in self._folders(kind)}
+
+    def modified(self, kind: str, digest: str) -> float | None:
+        """Return when an entry was written, in seconds since 1970; None where that is not known."""
+        try:
+            return self._folder(kind, digest).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of entries that the store holds."""
+        if not self.root.is_dir():
+            return ()
+        # Other rooms keep folders of their own here (tokens); a kind is what holds an entry.
+        return tuple(sorted(f.name for f in self.root.iterdir() if _NAME.fullmatch(f.name) and _holds_entries(f)))
+
+    def verify(self) -> list[Problem]:
+        """Check every file of every entry and return what does not verify; nothing is moved."""
+        return [
+            Problem(kind, digest, reason) for kind in self.kinds() for digest, reason in self._problems(kind).items()
+        ]
+
+    def remove(self, kind: str, digest: str) -> None:
+        """Remove an entry, whole or not; a missing one is no error."""
+        folder = self._folder(kind, digest)
+        # First out of sight: a reader never meets half an entry.
+        condemned = folder.with_name(f".{digest}.{uuid.uuid4().hex}")
+        try:
+            folder.rename(condemned)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unwritable(error) from error
+        shutil.rmtree(condemned, ignore_errors=True)
+
+    def sweep(self, *, older_than_seconds: float = 86_400) -> int:
+        """Remove what killed processes left: unfinished writes, scratch and damaged entries; return how many.
+
+        Younger ones stay, because their writer may be alive on another machine.
+        """
+        newest = time.time() - older_than_seconds
+        unfinished = [
+            f for kind in self.kinds() for f in (self.root / kind).glob(".*") if _UNFINISHED.fullmatch(f.name)
+        ]
+        rest = [f for part in (_SCRATCH, _DAMAGED) for f in (self.root / part).glob("*") if _LEFT.fullmatch(f.name)]
+        old = [folder for folder in unfinished + rest if _modified(folder) <= newest]
+        for folder in old:
+            shutil.rmtree(folder, ignore_errors=True)
+        return len(old)
+
+    def check_writable(self) -> None:
+        """Raise StoreError now, not after an hour of training, when the store cannot be written; else it has a name."""
+        probe = self.root / f".probe.{uuid.uuid4().hex}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+            name_once(self.root / _IDENTITY)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _folder(self, kind: str, digest: str) -> Path:
+        return self.root / valid_name(kind) / valid_name(digest)
+
+    def _scratch_folder(self, kind: str, digest: str) -> Path:
+        return self.root / _SCRATCH / f"{valid_name(kind)}-{valid_name(digest)}"
+
+    def _folders(self, kind: str) -> list[Path]:
+        parent = self.root / valid_name(kind)
+        return sorted(f for f in parent.iterdir() if _NAME.fullmatch(f.name)) if parent.is_dir() else []
+
+    def _problems(self, kind: str) -> dict[str, str]:
+        problems = {}
+        for folder in self._folders(kind):
+            try:
+                checked_entry(folder, kind, folder.name)
+            except DamagedError as damage:
+                problems[folder.name] = str(damage)
+            except FileNotFoundError:
+                continue  # removed since it was listed
+            except OSError as error:
+                problems[folder.name] = error.strerror or str(error)
+        return problems
+
+    def _publish(self, unfinished: Path, final: Path, kind: str, digest: str) -> Entry:
+        """Rename into place, unless a whole entry of an earlier writer is there."""
+        while True:
+            try:
+                put(unfinished, final)
+            except OSError as error:
+                if error.errno not in TAKEN:
+                    raise
+                # Damaged: `read` moves it aside, and the next rename finds the place free.
+                if (winner := self.read(kind, digest)) is not None:
+                    return winner
+            else:
+                return read_entry(final, kind, digest)
+
+    def _set_aside(self, folder: Path, kind: str, digest: str) -> Entry | None:
+        # One process at a time, and it looks again: another may have repaired the entry since.
+        with self._lock(_DAMAGED):
+            try:
+                return checked_entry(folder, kind, digest)
+            except FileNotFoundError:
+                return None
+            except DamagedError:
+                target = self.root / _DAMAGED / f"{kind}-{digest}-{uuid.uuid4().hex[:8]}"
+                try:
+                    target.parent.mkdir(exist_ok=True)
+                    folder.rename(target)
+                except OSError as error:
+                    raise self._unwritable(error) from error
+                return None
+
+    @contextmanager
+    def _lock(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.root / _LOCKS / f"{name}.lock", wait=wait))
+            except OSError as error:
+                raise self._unwritable(error) from error
+            yield
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return unwritable(StoreError, f"the store {self.root}", error)
+
+
+def valid_name(name: str) -> str:
+    """Return a kind or digest that is a name of a folder and nothing else.
+
+    Raises:
+        StoreError: it is not.
+    """
+    if not _NAME.fullmatch(name):
+        raise StoreError(f"{name!r} is no name of the store; lower case letters, digits, - and _ are")
+    return name
+
+
+def _holds_entries(folder: Path) -> bool:
+    return folder.name not in (_DAMAGED, _LOCKS, _SCRATCH) and any(
+        any(folder.glob(f"*/{p}")) for p in (INDEX, "*.safetensors")
+    )
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
+
+
+def _modified(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _unreadable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"{folder} cannot be read: {error.strerror or error}")

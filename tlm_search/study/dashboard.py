@@ -1,0 +1,122 @@
+"""Optuna Dashboard on a study's storage, for this machine alone.
+
+Any page that a browser has open can send requests to 127.0.0.1. The door lets in only those that were meant for it, and
+without ``writable`` only those that read.
+"""
+
+from __future__ import annotations
+
+import json
+import socketserver
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from tlm_search.errors import StudyError
+from tlm_search.study.folder import study_name
+from tlm_search.study.showcase import Draw, Showcase
+from tlm_search.study.studies import open_study
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+HOST = "127.0.0.1"
+_OWN_NAMES = {HOST, "localhost", "::1"}
+_READING = {"GET", "HEAD"}
+
+
+def serve(
+    folder: Path,
+    storage: str | None,
+    *,
+    port: int,
+    draw: Draw,
+    writable: bool,
+    ready: Callable[[str], None],
+    problem: Callable[[str], None],
+) -> None:
+    """Serve until Ctrl-C; ``ready`` is told the study's address. Port 0 takes a free one.
+
+    ``draw`` makes the figures and the report that are shown beside what Optuna Dashboard knows itself; ``problem`` is
+    told when that does not work, and the rest is served all the same. ``writable`` lets people change and delete what
+    the page shows.
+
+    Raises:
+        StudyError: the port is in use, or the study cannot be opened.
+    """
+    from optuna_dashboard import wsgi
+
+    study = open_study(folder, storage, name=study_name(folder))
+    showcase = Showcase(study, folder, draw)
+    application = Door(wsgi(showcase, artifact_store=showcase.artifacts), writable=writable)
+    try:
+        server = make_server(HOST, port, application, server_class=_Server, handler_class=_SilentHandler)
+    except OSError as error:
+        raise StudyError(
+            f"port {port} on {HOST} cannot be used: {error.strerror or error}",
+            hint="choose another with --port; --port 0 takes a free one",
+        ) from error
+    with server, showcase.kept_up(problem):
+        ready(f"http://{HOST}:{server.server_port}/dashboard/studies/{study._study_id}")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return
+
+
+class Door:
+    """WSGI middleware that refuses requests for other host names, from other origins and, unless ``writable``, changes.
+
+    A page elsewhere reaches 127.0.0.1 under a name of its own (DNS rebinding), or as another origin. The port may be
+    any: a tunnel has its own.
+    """
+
+    def __init__(self, app: WSGIApplication, *, writable: bool) -> None:
+        self._app = app
+        self._writable = writable
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass the request on, or answer 403 with the reason."""
+        reason = self._reason_against(environ)
+        if reason is not None:
+            body = json.dumps({"reason": reason}).encode()
+            headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+            start_response("403 Forbidden", headers)
+            return [body]
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            # Optuna Dashboard lets every origin read artifacts.
+            own = [header for header in headers if header[0].lower() != "access-control-allow-origin"]
+            return start_response(status, own, *error)
+
+        return self._app(environ, start)
+
+    def _reason_against(self, environ: WSGIEnvironment) -> str | None:
+        host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
+        if _name_of(host) not in _OWN_NAMES:
+            return f"this dashboard answers only at {HOST} and localhost"
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+            return "this dashboard answers no page of another origin"
+        if not self._writable and environ["REQUEST_METHOD"] not in _READING:
+            return "this dashboard is read-only; tlm-search dashboard --writable allows changes"
+        return None
+
+
+def _name_of(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    """Answers several requests at once, as a page makes them."""
+
+    daemon_threads = True
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log no request."""

@@ -1,0 +1,67 @@
+"""One driver a study: a lock in the study's folder, which ends with its process, and a readable journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from tlm_search.errors import StudyError
+from tlm_search.files import Lock, write_text
+from tlm_search.study.folder import unwritable
+from tlm_search.study.storages import mend_journal
+from tlm_search.study.sync import DRIVER, DRIVER_LOCK, JOURNAL, Sender, copying, leased
+
+
+@contextmanager
+def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: None) -> Iterator[Sender]:
+    """Hold the right to drive the study of ``folder``; it ends with the process, however that ends.
+
+    A journal whose last line was cut off by a kill or a full disk is mended. Of a study at a URL the copy is brought up
+    to date; the block is given what sends to there.
+
+    Raises:
+        StudyError: another process drives the study, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = Lock(folder / DRIVER_LOCK)
+        with copying(folder):
+            is_mine = lock.acquire(wait=False)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if not is_mine:
+        raise StudyError(
+            f"the study {folder.name} is being run by {_holder(folder)}",
+            hint=f"wait for it or stop it; `tlm-search status {folder}` shows how far it is",
+        )
+    try:
+        facts = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now().isoformat(timespec="seconds"),
+        }
+        write_text(folder / DRIVER, json.dumps(facts) + "\n")
+        mend_journal(folder / JOURNAL)
+    except OSError as error:
+        lock.release()
+        raise unwritable(folder, error) from error
+    try:
+        with leased(folder, announce) as sender:
+            yield sender
+    finally:
+        with suppress(OSError):  # it only says who drives; a disk that has turned read-only was told of already
+            (folder / DRIVER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        facts = json.loads((folder / DRIVER).read_text())
+        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,82 @@
+"""Whether a study may be continued with a space and with data: what decides its results must be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from tlm_search.data.prepared import SPLITS, PreparedData
+from tlm_search.data.sources.source import PYDOCS
+from tlm_search.errors import StudyError
+from tlm_search.space.schema import Space
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+_LONGEST_ECHO = 60
+_ANEW = "take another name with --name, or --fresh to move the old study aside; trained members are used again"
+# What the data's fingerprints are of, in words.
+_PARTS = {
+    "task_fingerprint": "the rows of the task {task_name}",
+    "corpus_fingerprint": "the corpus {corpus_name}",
+    "tokenizer_fingerprint": "the vocabulary",
+    "unlabelled_fingerprint": "the unlabelled texts {unlabelled_name}",
+}
+
+
+def check_same_space(study: Study, space: Space) -> None:
+    """Refuse to continue a study with another space.
+
+    Raises:
+        StudyError: they differ in more than budget, resources and words; the message says in what.
+    """
+    if study.user_attrs.get("space_digest") in (None, space.digest):
+        return
+    old, new = _flat(Space.from_document(study.user_attrs["space"], stored=True).identity()), _flat(space.identity())
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    changes = [f"{key}: {_short(old.get(key))} there, {_short(new.get(key))} here" for key in keys]
+    more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
+    hint = _ANEW
+    if old.get("task.train_per_label") and space.task.per_label is None:
+        # Once the default of every task, now only of pydocs.
+        kept = ", ".join(f"{part}_per_label: {old[f'task.{part}_per_label']}" for part in SPLITS)
+        hint = f"to continue it give task its balanced samples: {kept}; or {hint}"
+    raise StudyError(f"the study {study.study_name} is of another space: {'; '.join(changes[:4])}{more}", hint=hint)
+
+
+def check_same_data(study: Study, data: PreparedData) -> None:
+    """Refuse to continue a study with other data, whose results could not be compared with those that it has.
+
+    Raises:
+        StudyError: rows, corpus, vocabulary or unlabelled texts are not those that the study noted when it began.
+    """
+    noted = study.user_attrs.get("data")
+    if noted is None:
+        return
+    now = asdict(data)
+    changed = [words.format(**now) for part, words in _PARTS.items() if noted.get(part, "") != now[part]]
+    if not changed:
+        return
+    back = "bring the old data back"
+    if PYDOCS in (data.task_name, data.corpus_name):
+        back = f"{PYDOCS} is made of what is installed: bring Python and the packages of then back"
+    raise StudyError(
+        f"the study {study.study_name} was begun with other data; changed since: {', '.join(changed)}",
+        hint=f"{back}; or {_ANEW} where their data are the same",
+    )
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, value in document.items():
+        keys = {f"{section}.{key}": item for key, item in value.items()} if isinstance(value, Mapping) else {}
+        flat.update(keys or {section: value})
+    return flat
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{key} {item}" for key, item in value.items() if item not in (None, False, {}))
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= _LONGEST_ECHO else f"{text[: _LONGEST_ECHO - 3]}..."

@@ -1,0 +1,159 @@
+"""Where a study is kept: a journal file in its folder, or a database by URL."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from tlm_search.errors import StudyError
+from tlm_search.files import Lock
+from tlm_search.study.sync import JOURNAL
+
+if TYPE_CHECKING:
+    from io import FileIO
+    from typing import BinaryIO
+
+_TAIL_BYTES = 1 << 20
+
+
+class KernelLock(JournalFileOpenLock):
+    """A journal's lock, which dies with its process, where Optuna's own stays and makes others wait."""
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._lock = Lock(journal.with_name(f"{journal.name}.flock"))
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        return self._lock.acquire()
+
+    def release(self) -> None:
+        """Give it back."""
+        self._lock.release()
+
+
+class Journal(JournalFileBackend):
+    """A journal file that waits for the disk only when a trial changes its state.
+
+    Optuna waits after every parameter and attribute, some twenty times a trial. What is written in between survives a
+    killed process all the same; a power cut loses no more than the trials that were running.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kernel_lock = KernelLock(path)
+        super().__init__(str(path), lock_obj=self._kernel_lock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append one line of JSON for each entry."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self._kernel_lock.acquire()
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                _append_whole(file, lines.encode())
+                if any("state" in log for log in logs):
+                    os.fsync(file.fileno())
+        finally:
+            self._kernel_lock.release()
+
+
+def _append_whole(file: FileIO, data: bytes) -> None:
+    end = os.fstat(file.fileno()).st_size
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError:
+        # A full disk leaves half a line, to which the next one would be glued.
+        os.ftruncate(file.fileno(), end)
+        raise
+
+
+def open_storage(folder: Path, url: str | None = None) -> BaseStorage:
+    """Open the journal in a study's ``folder``, or the database at ``url``.
+
+    Raises:
+        StudyError: it cannot be opened; the message has no password.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if url is None:
+        return _journal(folder / JOURNAL)
+    from tlm_search.study.databases import open_database
+
+    return open_database(url)
+
+
+def is_missing(folder: Path, url: str | None = None) -> bool:
+    """Whether ``open_storage`` would make a new file.
+
+    Raises:
+        StudyError: the URL is of no form that is known.
+    """
+    if url is None:
+        return not (folder / JOURNAL).exists()
+    from tlm_search.study import databases
+
+    return databases.is_missing(url)
+
+
+def mend_journal(journal: Path) -> int:
+    """Cut a last line that a killed writer or a full disk left half written; return the bytes cut.
+
+    What is cut goes to ``<journal>.torn``. Only the study's driver may call this, while it holds the study's lock:
+    the next writer would otherwise glue its line to the half one, and the journal could not be read any more.
+    """
+    if not journal.is_file():
+        return 0
+    with journal.open("r+b") as file:
+        end = file.seek(0, 2)
+        whole = _end_of_last_whole_line(file, end)
+        if whole == end:
+            return 0
+        file.seek(whole)
+        with journal.with_name(f"{journal.name}.torn").open("ab") as torn:
+            torn.write(file.read() + b"\n")
+        file.truncate(whole)
+    return end - whole
+
+
+def _journal(path: Path) -> BaseStorage:
+    try:
+        return JournalStorage(Journal(path))
+    except OSError as error:
+        raise StudyError(f"{path} cannot be opened: {error.strerror or error}") from error
+    except (ValueError, KeyError, AssertionError) as error:
+        raise StudyError(
+            f"{path} is damaged: {_first_line(error)}",
+            hint="run the study with --fresh: the damaged one is moved aside, and its members are used again",
+        ) from error
+
+
+def _end_of_last_whole_line(file: BinaryIO, end: int) -> int:
+    start = max(0, end - _TAIL_BYTES)
+    file.seek(start)
+    tail = file.read(end - start)
+    while tail:
+        cut = tail.rfind(b"\n", 0, len(tail) - 1) + 1  # where the last line begins
+        if tail.endswith(b"\n") and _is_json(tail[cut:]):
+            return start + len(tail)
+        if not cut and start:
+            break  # one line longer than the window: leave it to the reader
+        tail = tail[:cut]
+    return end if start else 0
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

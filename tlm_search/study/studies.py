@@ -1,0 +1,90 @@
+"""Studies in a storage: opened, made, renamed."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+from optuna.storages import BaseStorage
+
+from tlm_search.errors import StudyError
+from tlm_search.space.schema import Space
+from tlm_search.study.identity import check_same_space
+from tlm_search.study.storages import is_missing, open_storage
+
+
+class StudyInStorage(optuna.Study):
+    """Optuna's study, whose ``direction`` is that of the first objective where there are several.
+
+    TPE asks for it when it ranks pruned trials, and would raise.
+    """
+
+    @property
+    def direction(self) -> optuna.study.StudyDirection:
+        """The direction of the first objective."""
+        return self.directions[0]
+
+
+def open_study(folder: Path, storage: str | None = None, *, name: str | None = None) -> StudyInStorage:
+    """Open the study of a folder for reading; no file is made.
+
+    Raises:
+        StudyError: there is none.
+    """
+    name = name or folder.name
+    nothing = StudyError(f"{folder} has no study {name}", hint="tlm-search run SPACE makes one")
+    if is_missing(folder, storage):
+        raise nothing if storage is None else _missing(storage)
+    try:
+        return StudyInStorage(study_name=name, storage=open_storage(folder, storage))
+    except KeyError:
+        raise nothing from None
+
+
+def create_study(folder: Path, space: Space, storage: str | None = None, *, name: str | None = None) -> StudyInStorage:
+    """Open the study of a folder, or make it, with the space as its attribute.
+
+    Raises:
+        StudyError: it holds another space; the message says what differs.
+    """
+    name = name or folder.name
+    opened = open_storage(folder, storage)
+    try:
+        study = StudyInStorage(study_name=name, storage=opened)
+    except KeyError:
+        directions = [objective.direction for objective in space.objectives]
+        optuna.create_study(study_name=name, storage=opened, directions=directions)
+        study = StudyInStorage(study_name=name, storage=opened)
+    check_same_space(study, space)
+    if study.user_attrs.get("space_digest") is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([objective.metric for objective in space.objectives])
+    # The budget and other things that are not of its identity may change from run to run.
+    if study.user_attrs.get("space") != space.to_document():
+        study.set_user_attr("space", space.to_document())
+    if study.user_attrs.get("space_digest") is None:
+        # Last: what a killed driver left without it is made again.
+        study.set_user_attr("space_digest", space.digest)
+    return study
+
+
+def rename_study(name: str, new_name: str, storage: BaseStorage) -> None:
+    """Rename a study in its storage; a missing one is no error."""
+    if isinstance(storage, optuna.storages.RDBStorage):
+        # Optuna has no way but to copy all of it and delete the old one, which takes minutes and may be killed halfway.
+        with storage.engine.begin() as connection:
+            statement = sqlalchemy.text("UPDATE studies SET study_name = :new WHERE study_name = :old")
+            connection.execute(statement, {"old": name, "new": new_name})
+    elif name in optuna.get_all_study_names(storage):
+        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=new_name)
+        optuna.delete_study(study_name=name, storage=storage)
+
+
+def _missing(storage: str) -> StudyError:
+    return StudyError(
+        f"the storage {storage} is not there",
+        hint="if its file was moved, say once where to: tlm-search run SPACE --storage sqlite:////FOLDER/FILE",
+    )
