@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,6 +26,7 @@ from tlm_search.search.trial import run_trial
 from tlm_search.space.schema import Space
 from tlm_search.store.local import Store
 from tlm_search.store.shared import open_store
+from tlm_search.study.storages import Journal
 from tlm_search.study.studies import create_study
 
 SEARCH: dict[str, Any] = {
@@ -151,3 +154,26 @@ def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
         )
 
     return run
+
+
+def die_at(monkeypatch: pytest.MonkeyPatch, death: int, how: str) -> Counter[str]:
+    """Let the driver die at its journal write number ``death``; return the count of writes."""
+    count: Counter[str] = Counter()
+    real = Journal.append_logs
+
+    def append(self: Journal, logs: list[dict[str, Any]]) -> None:
+        count["writes"] += 1
+        if count["writes"] != death:
+            real(self, logs)
+        elif how == "before":
+            raise Killed
+        elif how == "torn":
+            with self._path.open("ab") as file:
+                file.write(json.dumps(logs[0]).encode()[:20])
+            raise Killed
+        else:
+            real(self, logs)
+            raise Killed
+
+    monkeypatch.setattr(Journal, "append_logs", append)
+    return count

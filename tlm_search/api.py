@@ -264,7 +264,7 @@ class Study:
             max_latency_ms=max_latency_ms,
             max_parameters=max_parameters,
             top=top,
-            votes_of=self.evidence.votes_of,
+            logits_of=self.evidence.logits_of,
             confirmed=self.record.confirmed,
         )
 

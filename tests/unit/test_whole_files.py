@@ -22,7 +22,7 @@ from tlm_search.files import HeldError, Lock, beside, held, new_folder, put, unw
 from tlm_search.remote.mount import CACHE_VARIABLE
 from tlm_search.report.evidence import Evidence
 from tlm_search.space.schema import Space
-from tlm_search.training.batches import Orders
+from tlm_search.training.batches import BatchSampler
 from tlm_search.training.checkpoint import Checkpoint, Snapshot
 
 PACKAGE = Path(__file__).parents[2] / "tlm_search"
@@ -164,7 +164,7 @@ def test_what_training_and_exports_write_has_the_modes_of_the_umask(umask: int, 
     finished = finished_study(tmp_path)
     chosen = choose(finished.record, Evidence(finished.record, finished.store))
     export_committee(finished.record, finished.store, chosen, out=tmp_path / "export")
-    orders = Orders(4, batch_size=2, epochs=1, generators=[np.random.default_rng(0)])
+    orders = BatchSampler(4, batch_size=2, epochs=1, generators=[np.random.default_rng(0)])
     weights = {"w": torch.ones(1)}
     optimiser = torch.optim.AdamW([weights["w"]])
     Checkpoint(tmp_path, key=["a"], facts={}, seconds=0, orders=orders).save(

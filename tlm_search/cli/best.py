@@ -46,7 +46,7 @@ def best(
         max_latency_ms=max_latency_ms,
         max_parameters=max_parameters,
         top=top,
-        votes_of=evidence.votes_of,
+        logits_of=evidence.logits_of,
         confirmed=record.confirmed,
     )
     if json_:

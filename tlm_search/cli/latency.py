@@ -49,7 +49,7 @@ def latency(
             "--reference goes with a folder that tlm-search export wrote", hint="a study has its own reference"
         )
     from tlm_search.cost.machine import available_cpus
-    from tlm_search.model.latency import machine, torch_threads
+    from tlm_search.model.latency import machine
     from tlm_search.report.tables.latency import baseline_of, contenders_of, is_unsteady, measure, reading_of
     from tlm_search.store.shared import open_store
     from tlm_search.study.folder import find_study, read_study, store_root
@@ -62,14 +62,20 @@ def latency(
     labels = len(record.labels)
     rows: list[Row] = []
     for threads in sorted({1, available_cpus()}):
-        with torch_threads(threads):
-            for texts in BATCHES:
-                print(f"measuring: threads {threads}, texts {texts}", file=sys.stderr)
-                conditions = {"threads": threads, "texts": texts, "labels": labels, "seconds": SECONDS}
-                part = measure(contenders, **conditions, baseline=baseline, reading=reading)
-                if is_unsteady(part):
-                    print("unsteady: other programs use the processor; measure again when it is free", file=sys.stderr)
-                rows += part
+        for texts in BATCHES:
+            print(f"measuring: threads {threads}, texts {texts}", file=sys.stderr)
+            part = measure(
+                contenders,
+                threads=threads,
+                texts=texts,
+                labels=labels,
+                baseline=baseline,
+                reading=reading,
+                seconds=SECONDS,
+            )
+            if is_unsteady(part):
+                print("unsteady: other programs use the processor; measure again when it is free", file=sys.stderr)
+            rows += part
     device = machine()["device"]
     if json_:
         document = {"study": record.name, "device": device, "rows": [vars(row) for row in rows]}
@@ -128,18 +134,17 @@ def _latency_of_exports(folder: Path, reference: Path | None, *, json_: bool) ->
     """Measure, and print a table or one JSON document."""
     from tlm_search.cost.machine import available_cpus
     from tlm_search.export.latency import measure_exports
-    from tlm_search.model.latency import machine, torch_threads
+    from tlm_search.model.latency import machine
 
     folder, reference = folder.resolve(), None if reference is None else reference.resolve()
     folders = [folder] if reference is None else [reference, folder]
     rows: list[ExportRow] = []
     for threads in sorted({1, available_cpus()}):
-        with torch_threads(threads):
-            for texts in BATCHES:
-                print(f"measuring: threads {threads}, texts {texts}", file=sys.stderr)
-                rows += measure_exports(
-                    folders, threads=threads, texts=texts, reference=reference, seconds=SECONDS_OF_EXPORTS
-                )
+        for texts in BATCHES:
+            print(f"measuring: threads {threads}, texts {texts}", file=sys.stderr)
+            rows += measure_exports(
+                folders, threads=threads, texts=texts, reference=reference, seconds=SECONDS_OF_EXPORTS
+            )
     device = machine()["device"]
     if json_:
         print(json.dumps({"device": device, "rows": [vars(row) for row in rows]}, indent=2))

@@ -13,7 +13,7 @@ from tlm_search.cli.options import STUDIES, StudiesDir
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tlm_search.committee.select import VotesOf
+    from tlm_search.committee.select import LogitsOf
     from tlm_search.search.activity import Activity
     from tlm_search.study.record import BaselineRecord, StudentRecord, StudyRecord
 
@@ -34,14 +34,14 @@ def status(
 
     record = read_study(find_study(study, studies_dir))
     evidence = Evidence(record, open_store(store_root(record.folder.parent)))
-    summary = summarise(record, evidence.votes_of, evidence.changed_sources(), activities(record.folder, fresh=True))
+    summary = summarise(record, evidence.logits_of, evidence.changed_sources(), activities(record.folder, fresh=True))
     print(json.dumps(summary, indent=2) if json_ else "\n".join(lines_of(summary)))
 
 
 def summarise(
-    record: StudyRecord, votes_of: VotesOf, changed: Sequence[str] = (), told: Sequence[Activity] = ()
+    record: StudyRecord, logits_of: LogitsOf, changed: Sequence[str] = (), told: Sequence[Activity] = ()
 ) -> dict[str, Any]:
-    """Return what ``status --json`` prints; ``votes_of`` is that of ``select``, ``changed`` names sources of data.
+    """Return what ``status --json`` prints; ``logits_of`` is that of ``select``, ``changed`` names sources of data.
 
     ``told`` is what workers told just now.
     """
@@ -57,7 +57,7 @@ def summarise(
         baseline=record.baseline,
         constraints=record.space.constraints,
         top=1,
-        votes_of=votes_of,
+        logits_of=logits_of,
         confirmed=record.confirmed,
     )
     choice = next(iter(selection.choices), None)

@@ -31,7 +31,7 @@ MAX_PAIRED = 50  # configurations whose logits are read: what is further down is
 
 
 @dataclass(frozen=True)
-class Votes:
+class MemberLogits:
     """Logits (members, rows, classes) of one configuration, and the labels (rows,) and metric they are judged by.
 
     ``biases`` holds the bias of each label, by the sizes of committees that have one (see ``frontier``).
@@ -62,12 +62,12 @@ class Votes:
         said = soft_vote(self.validation[:size])
         return fit_calibration(said, self.validation_labels, self.biases.get(size, ()))
 
-    def first(self, size: int) -> Votes:
+    def first(self, size: int) -> MemberLogits:
         """Return those of the first ``size`` members alone."""
         return replace(self, validation=self.validation[:size], test=self.test[:size])
 
 
-VotesOf = Callable[[Trial], Votes | None]
+LogitsOf = Callable[[Trial], MemberLogits | None]
 Confirmed = Callable[[int, int], Trial | None]  # of the number of a trial and a size: what fresh seeds reached
 
 
@@ -224,7 +224,7 @@ def select(
     max_latency_ms: float | None = None,
     max_parameters: float | None = None,
     top: int = 10,
-    votes_of: VotesOf = lambda _: None,
+    logits_of: LogitsOf = lambda _: None,
     confirmed: Confirmed = lambda number, size: None,
 ) -> Selection:
     """Choose at most ``top`` configurations, one committee size each.
@@ -236,7 +236,7 @@ def select(
     ``pool_of`` says.
 
     A committee matches (is not inferior) when the lower end of the 95% interval of its metric on validation minus the
-    reference's is not below -``MARGIN``. ``votes_of`` gives the logits for the paired bootstrap over rows, in which a
+    reference's is not below -``MARGIN``. ``logits_of`` gives the logits for the paired bootstrap over rows, in which a
     committee of fewer than all members counts as the mean over such committees, as its metric does; as a single one
     of them can be worse, the first members, which are exported, have to match as well. Without logits the interval is
     made from those of the two metrics (Newcombe 1998, "Interval estimation for the difference between independent
@@ -252,8 +252,8 @@ def select(
     reasons = list(pool.reasons)
     if match_reference and rival is None:
         return Selection((), (*reasons, "There is no finished reference, so nothing can match it."))
-    comparison = _Comparison(rival, votes_of)
-    linear = _Comparison(None if baseline is None else whole(baseline), votes_of)
+    comparison = _Comparison(rival, logits_of)
+    linear = _Comparison(None if baseline is None else whole(baseline), logits_of)
     if match_reference:
         cost = _cheapest_by([candidate for sizes in pool.by_trial for candidate in sizes])
         choices = _cheapest_matches(pool, comparison, cost=cost, top=top)
@@ -264,8 +264,8 @@ def select(
             named = metric_words(choices[0].candidate.metric)
             reasons.append(f"Chosen by the highest validation {named}; the test set played no part.")
     if choices:
-        choices = [_with_exported(linear.judge_baseline(choice), votes_of) for choice in choices]
-        choices = [_with_confirmed(choice, confirmed, votes_of) for choice in choices]
+        choices = [_with_exported(linear.judge_baseline(choice), logits_of) for choice in choices]
+        choices = [_with_confirmed(choice, confirmed, logits_of) for choice in choices]
         reasons += [*_verdict(choices[0]), *_linear_verdict(choices[0]), *_exported_words(choices[0])]
     return Selection(tuple(choices), tuple(reasons))
 
@@ -275,25 +275,25 @@ def standing_of(
     reference: Trial | None,
     *,
     baseline: Trial | None,
-    votes_of: VotesOf = lambda _: None,
+    logits_of: LogitsOf = lambda _: None,
     confirmed: Confirmed = lambda number, size: None,
 ) -> Choice:
     """Return how a committee stands to the reference and the baseline, whoever chose it; as `select` does."""
     rivals = (None if rival is None else whole(rival) for rival in (reference, baseline))
-    deep, linear = (_Comparison(rival, votes_of) for rival in rivals)
-    choice = _with_exported(linear.judge_baseline(deep.judge(candidate)), votes_of)
-    return _with_confirmed(choice, confirmed, votes_of)
+    deep, linear = (_Comparison(rival, logits_of) for rival in rivals)
+    choice = _with_exported(linear.judge_baseline(deep.judge(candidate)), logits_of)
+    return _with_confirmed(choice, confirmed, logits_of)
 
 
 class _Comparison:
     """Judges candidates against a rival, the reference or the baseline, each split of each candidate once."""
 
-    def __init__(self, reference: Candidate | None, votes_of: VotesOf) -> None:
+    def __init__(self, reference: Candidate | None, logits_of: LogitsOf) -> None:
         self.reference = reference
-        self._votes_of = votes_of
+        self._logits_of = logits_of
         self._read: set[int] = set()
         self._differences: dict[tuple[int, int, Split], Difference] = {}
-        votes = None if reference is None else votes_of(reference.trial)
+        votes = None if reference is None else logits_of(reference.trial)
         self._reference_right = None if votes is None else {split: _right(votes, split) for split in SPLITS}
 
     def judge(self, candidate: Candidate) -> Choice:
@@ -332,14 +332,14 @@ class _Comparison:
         mean = paired_interval(_right(votes, split, size=size), theirs, largest=largest)
         return Difference(*mean, paired=True, exported=exported)
 
-    def _votes_for(self, trial: Trial) -> Votes | None:
+    def _votes_for(self, trial: Trial) -> MemberLogits | None:
         if self._reference_right is None or (trial.number not in self._read and len(self._read) >= MAX_PAIRED):
             return None
         self._read.add(trial.number)
-        return self._votes_of(trial)
+        return self._logits_of(trial)
 
 
-def _with_exported(choice: Choice, votes_of: VotesOf) -> Choice:
+def _with_exported(choice: Choice, logits_of: LogitsOf) -> Choice:
     """Add to a choice what its first members reach on test; all members are those of the candidate itself."""
     candidate = choice.candidate
     reached: tuple[float, float] | None = None
@@ -348,7 +348,7 @@ def _with_exported(choice: Choice, votes_of: VotesOf) -> Choice:
         exact, metric = candidate.trial.metrics, candidate.metric
         accuracy = exact.get("test_accuracy", candidate.test_accuracy)
         reached = accuracy, exact.get(f"test_{metric}", candidate.test_metric)
-    elif (votes := votes_of(candidate.trial)) is not None:
+    elif (votes := logits_of(candidate.trial)) is not None:
         first = votes.first(candidate.size)
         reached = float(_right(replace(first, metric=ACCURACY), "test").mean()), float(_right(first, "test").mean())
     if reached is None:
@@ -356,7 +356,7 @@ def _with_exported(choice: Choice, votes_of: VotesOf) -> Choice:
     return replace(choice, exported_test_accuracy=reached[0], exported_test_metric=reached[1])
 
 
-def _with_confirmed(choice: Choice, confirmed: Confirmed, votes_of: VotesOf) -> Choice:
+def _with_confirmed(choice: Choice, confirmed: Confirmed, logits_of: LogitsOf) -> Choice:
     """Replace the figures on test by those of fresh seeds, if the study has them."""
 
     def again(candidate: Candidate | None) -> Candidate | None:
@@ -366,8 +366,8 @@ def _with_confirmed(choice: Choice, confirmed: Confirmed, votes_of: VotesOf) -> 
     fresh, fresh_reference = again(choice.candidate), again(choice.reference)
     if fresh is None:
         return choice
-    judged = _Comparison(fresh_reference or choice.reference, votes_of).judge(fresh)
-    judged = _Comparison(choice.baseline, votes_of).judge_baseline(judged)
+    judged = _Comparison(fresh_reference or choice.reference, logits_of).judge(fresh)
+    judged = _Comparison(choice.baseline, logits_of).judge_baseline(judged)
     reference = choice.reference
     if reference is not None and fresh_reference is not None:
         reference = _tested_as(fresh_reference, reference)
@@ -436,7 +436,7 @@ def _cost(candidate: Candidate, name: str) -> float:
     return float(getattr(candidate, name))
 
 
-def _right(votes: Votes, split: Split, *, size: int | None = None) -> NDArray[np.float64]:
+def _right(votes: MemberLogits, split: Split, *, size: int | None = None) -> NDArray[np.float64]:
     """Return for each row the share of committees of ``size`` (of all members, when not given) that are right."""
     logits, labels = votes.of(split)
     size = size or len(logits)

@@ -19,17 +19,17 @@ from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest, without_defaults
+from tlm_search.members.distillation import texts_of
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.spec import MemberSpec, PretrainSpec
 from tlm_search.members.stacks import over_stacks, phases_of, stack_size
-from tlm_search.members.teaching import texts_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import SECONDS as LATENCY_SECONDS
 from tlm_search.model.latency import machine
 from tlm_search.model.weights import Weights
 from tlm_search.store.local import Store
 from tlm_search.store.measured import is_measured, measured
-from tlm_search.training.checkpoint import Keeper
+from tlm_search.training.checkpoint import Checkpointer
 from tlm_search.training.clock import MEDIAN_WARMUP, GpuClock, UpdateClock
 from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.memory import keep_freed_memory
@@ -203,7 +203,7 @@ class Pace:
             special=self.data.special,
             seeds=range(members),
             execution=self._execution(spec),
-            keeping=lambda *_: clock,
+            make_checkpointer=lambda *_: clock,
         )
 
     def _begin_finetuning(
@@ -228,7 +228,7 @@ class Pace:
         settings: Finetuning,
         texts: TokenArray,
         labels: Labels,
-        clock: Keeper | None,
+        clock: Checkpointer | None,
         members: int,
     ) -> Weights:
         weights, _ = finetune(
@@ -242,7 +242,7 @@ class Pace:
             seeds=range(members),
             pretrained=None,
             execution=self._execution(spec),
-            keeping=None if clock is None else lambda *_: clock,
+            make_checkpointer=None if clock is None else lambda *_: clock,
         )
         return weights
 

@@ -96,7 +96,7 @@ def _best(record: StudyRecord, evidence: Evidence) -> Chosen:
         record.reference,
         constraints=record.space.constraints,
         top=1,
-        votes_of=evidence.votes_of,
+        logits_of=evidence.logits_of,
     ).choices
     if choices:
         trial = choices[0].candidate.trial

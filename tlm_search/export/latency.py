@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tlm_search.export.committee import Committee
 from tlm_search.export.folder import ONNX, ONNX_INT8
 from tlm_search.export.onnx import open_session, run
-from tlm_search.model.latency import Answer, race
+from tlm_search.model.latency import Answer, race, torch_threads
 
 TORCH = "torch"
 FORMS = {ONNX: "onnxruntime", ONNX_INT8: "onnxruntime int8"}
@@ -38,13 +38,14 @@ def measure_exports(
 ) -> list[Row]:
     """Race the exports in ``folders`` over ``texts`` texts of full length, each in the forms that its folder holds.
 
-    Tokenising is not part of it; torch's threads are those of this process.
+    Tokenising is not part of it.
 
     Raises:
         ExportError: one of them is not as it was written, or has a graph and ONNX Runtime is not installed.
     """
     forms = [form for folder in folders for form in _forms(folder, threads=threads, texts=texts)]
-    measured = race({str(index): answer for index, (*_, answer) in enumerate(forms)}, seconds=seconds)
+    with torch_threads(threads):
+        measured = race({str(index): answer for index, (*_, answer) in enumerate(forms)}, seconds=seconds)
     rows = []
     for index, (folder, form, members, _) in enumerate(forms):
         time = measured[str(index)]

@@ -284,7 +284,7 @@ def _standing(record: StudyRecord, store: Store, chosen: Chosen) -> Choice:
     """Compare with the reference, unless it is the reference, and with the linear model."""
     candidate = candidates(chosen.trial)[chosen.size - 1]
     deep = None if chosen.trial.number == REFERENCE_NUMBER else record.reference
-    standing = partial(standing_of, baseline=record.baseline, votes_of=Evidence(record, store).votes_of)
+    standing = partial(standing_of, baseline=record.baseline, logits_of=Evidence(record, store).logits_of)
     if chosen.student is not None:
         return standing(candidate, deep)
     return standing(candidate, deep, confirmed=record.confirmed)

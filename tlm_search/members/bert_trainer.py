@@ -18,12 +18,12 @@ from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import DivergedError, OutOfMemoryError
+from tlm_search.members.distillation import Targets, member_weights, soft_labels
 from tlm_search.members.linear import fit_linear, linear_entry, linear_weights
 from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
-from tlm_search.members.spec import MemberSpec, PretrainSpec, Teaching
+from tlm_search.members.spec import Distillation, MemberSpec, PretrainSpec
 from tlm_search.members.stacks import phases_of, stack_size
-from tlm_search.members.teaching import Lesson, member_weights, teach
 from tlm_search.members.trainer import FINETUNING, PIECES, PRETRAINING, Step, Tell, TrainedMember, silent
 from tlm_search.members.word_vectors import obtain_vectors, vectors_of
 from tlm_search.model.architecture import Architecture
@@ -33,9 +33,9 @@ from tlm_search.model.latency import machine, measure_latency_ms
 from tlm_search.model.weights import Weights
 from tlm_search.store.local import Arrays, Entry, Store
 from tlm_search.store.measured import measured
-from tlm_search.training.batches import Orders
+from tlm_search.training.batches import BatchSampler
 from tlm_search.training.checkpoint import Checkpoint, saved_facts
-from tlm_search.training.engine import Course, Watch
+from tlm_search.training.engine import TrainingLog, Watch
 from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.pretrain import pretrain
@@ -57,7 +57,7 @@ class BertTrainer:
         self.share = share
         self.checkpoint_seconds = checkpoint_seconds
         self.tell: Tell = silent
-        self._lesson_of: tuple[Teaching, Lesson] | None = None  # the last one: it may be large
+        self._targets_of: tuple[Distillation, Targets] | None = None  # the last one: it may be large
         torch.set_num_threads(threads)
         keep_freed_memory()
         if device != "cpu" and share < 1:
@@ -106,8 +106,8 @@ class BertTrainer:
         assert spec.linear is not None
         if spec.linear.teaching is None:
             return fit_linear(spec.linear, data=data)
-        lesson = self._lesson(spec, store, data)
-        return fit_linear(spec.linear, data=data, taught=(lesson.texts, lesson.labels.argmax(axis=1)))
+        targets = self._targets(spec, store, data)
+        return fit_linear(spec.linear, data=data, taught=(targets.texts, targets.labels.argmax(axis=1)))
 
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the true labels of the validation and of the test split."""
@@ -155,13 +155,13 @@ class BertTrainer:
         seeds = [spec.seed for spec in specs]
         pad, markers = data.special["pad"], Markers.of(data.special)
         encoders, entries, tokens = self._pretrained([s.pretrained for s in specs if s.pretrained], store, data, pieces)
-        lesson = self._lesson(first, store, data)
-        finetuned = first.settings.epochs * int(lesson.texts.offsets[-1])
-        weights, course = finetune(
+        targets = self._targets(first, store, data)
+        finetuned = first.settings.epochs * int(targets.texts.offsets[-1])
+        weights, log = finetune(
             first.architecture,
             first.settings,
-            lesson.texts,
-            lesson.labels,
+            targets.texts,
+            targets.labels,
             classes=first.labels,
             pad=pad,
             markers=markers,
@@ -170,7 +170,7 @@ class BertTrainer:
             execution=Execution(self.device, self._precision(first, store), pieces),
             watch=self._watch(FINETUNING, seeds, finetuned),
         )
-        _check(course, seeds, "fine-tuning", "finetune_learning_rate")
+        _check(log, seeds, "fine-tuning", "finetune_learning_rate")
         logits = {
             split: predict(
                 first.architecture,
@@ -183,15 +183,15 @@ class BertTrainer:
             for split in ("validation", "test")
         }
         phase = phases_of(first)[0]
-        flops = lesson.flops + _training_flops(first.architecture, lesson.texts, first.settings.epochs, phase)
+        flops = targets.flops + _training_flops(first.architecture, targets.texts, first.settings.epochs, phase)
         trained = []
         for index, spec in enumerate(specs):
             document = {
                 "spec": spec.to_document(),
                 "labels": list(data.labels),
                 "finetuning": {
-                    **_course_document(course, index, finetuned, flops, before=lesson.seconds),
-                    **({"answers": {"seconds": lesson.seconds, "flops": lesson.flops}} if spec.teaching else {}),
+                    **_log_document(log, index, finetuned, flops, before=targets.seconds),
+                    **({"answers": {"seconds": targets.seconds, "flops": targets.flops}} if spec.teaching else {}),
                 },
                 "pretraining": dict(entries[index].document["course"]) if entries else None,
                 "pieces": pieces,
@@ -204,13 +204,13 @@ class BertTrainer:
             trained.append(TrainedMember(spec, document, arrays, tokens=finetuned + tokens // len(specs)))
         return tuple(trained)
 
-    def _lesson(self, spec: MemberSpec, store: Store, data: PreparedData) -> Lesson:
+    def _targets(self, spec: MemberSpec, store: Store, data: PreparedData) -> Targets:
         if spec.teaching is not None:
             # The same for all students of a committee.
-            if self._lesson_of is None or self._lesson_of[0] != spec.teaching:
-                self._lesson_of = spec.teaching, teach(spec, store=store, data=data, device=self.device)
-            return self._lesson_of[1]
-        return Lesson(TokenArray.open(data.folder("train")), _labels(data, "train"))
+            if self._targets_of is None or self._targets_of[0] != spec.teaching:
+                self._targets_of = spec.teaching, soft_labels(spec, store=store, data=data, device=self.device)
+            return self._targets_of[1]
+        return Targets(TokenArray.open(data.folder("train")), _labels(data, "train"))
 
     def _pretrained(
         self, specs: Sequence[PretrainSpec], store: Store, data: PreparedData, pieces: int
@@ -244,19 +244,19 @@ class BertTrainer:
         facts = saved_facts(folder)
         precision = facts.get("precision") or (self._precision(first, store) if first.settings.epochs else "float32")
 
-        def keeping(orders: Orders, dropouts: Sequence[torch.Generator]) -> Checkpoint:
+        def make_checkpointer(sampler: BatchSampler, dropouts: Sequence[torch.Generator]) -> Checkpoint:
             return Checkpoint(
                 folder,
                 key=key,
                 facts={"precision": precision},
                 seconds=self.checkpoint_seconds,
-                orders=orders,
+                sampler=sampler,
                 dropouts=dropouts,
                 saved=partial(store.keep_scratch, PRETRAINED, first.digest),
             )
 
         tokens = first.settings.epochs * int(corpus.offsets[-1])
-        weights, course = pretrain(
+        weights, log = pretrain(
             first.architecture,
             first.settings,
             corpus,
@@ -264,24 +264,24 @@ class BertTrainer:
             seeds=seeds,
             word_vectors=None if vectors is None else vectors_of(vectors),
             execution=Execution(self.device, precision, pieces),
-            keeping=keeping,
+            make_checkpointer=make_checkpointer,
             watch=self._watch(PRETRAINING, seeds, tokens),
         )
         flops = _training_flops(first.architecture, corpus, first.settings.epochs, phases_of(first)[-1])
         entries = {}
         for index, spec in enumerate(specs):
-            if course.broken(index) is not None:
+            if log.broken(index) is not None:
                 continue  # of a stack those that did not diverge are kept
             document = {
                 "spec": spec.to_document(),
-                "course": _course_document(course, index, tokens, flops, before=counting),
+                "course": _log_document(log, index, tokens, flops, before=counting),
                 "precision": precision,
                 "pieces": pieces,
                 **provenance(data, self.device),
             }
             arrays = {"model": _member_arrays(weights, index)}
             entries[spec.digest] = store.write(PRETRAINED, spec.digest, document, arrays)
-        _check(course, seeds, "pre-training", "pretrain_learning_rate")
+        _check(log, seeds, "pre-training", "pretrain_learning_rate")
         return entries
 
 
@@ -300,9 +300,9 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def _check(course: Course, seeds: Sequence[int], phase: str, setting: str) -> None:
+def _check(log: TrainingLog, seeds: Sequence[int], phase: str, setting: str) -> None:
     for index, seed in enumerate(seeds):
-        broken = course.broken(index)
+        broken = log.broken(index)
         if broken is not None:
             raise DivergedError(
                 f"the {phase} loss of seed {seed} is not a number by update {broken}", hint=f"lower {setting}"
@@ -316,8 +316,8 @@ def _training_flops(architecture: Architecture, texts: TokenArray, epochs: int, 
     return 3.0 * epochs * len(texts) * forward
 
 
-def _course_document(course: Course, index: int, tokens: int, flops: float, *, before: float = 0.0) -> dict[str, Any]:
-    losses, seconds = [list(point) for point in course.losses[index]], before + course.seconds / len(course.losses)
+def _log_document(log: TrainingLog, index: int, tokens: int, flops: float, *, before: float = 0.0) -> dict[str, Any]:
+    losses, seconds = [list(point) for point in log.losses[index]], before + log.seconds / len(log.losses)
     return {"losses": losses, "seconds": seconds, "tokens": tokens, "flops": flops}
 
 

@@ -46,7 +46,7 @@ class PretrainSpec:
 
 
 @dataclass(frozen=True)
-class Teaching:
+class Distillation:
     """What a student learns instead of the labels: the mean probabilities of its ``teachers``, members by digest.
 
     Asked are the task's training texts, the first ``documents`` of the corpus, with the fingerprint ``corpus``, and the
@@ -85,7 +85,7 @@ class LinearSpec:
     labels: int
     marked: bool = False
     class_weights: str = "none"
-    teaching: Teaching | None = None
+    teaching: Distillation | None = None
     ordered: bool = False
 
     def to_document(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class MemberSpec:
     labels: int
     settings: Finetuning
     seed: int
-    teaching: Teaching | None = None
+    teaching: Distillation | None = None
     linear: LinearSpec | None = None
     linear_share: float = HALF
 
@@ -232,7 +232,7 @@ def students(
     They learn the mean probabilities of the teachers on the training texts and the unlabelled ones, whose fingerprint
     is ``unlabelled``, with the settings of students. So does their linear model where ``student_linear`` says so.
     """
-    teaching = Teaching(tuple(teacher.digest for teacher in teachers), unlabelled=unlabelled)
+    teaching = Distillation(tuple(teacher.digest for teacher in teachers), unlabelled=unlabelled)
 
     def student(member: MemberSpec) -> MemberSpec:
         finetuning = replace(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tlm_search.model.bert import mlm_transform
 from tlm_search.model.rows import gather
-from tlm_search.model.tied import UNSCORED, TiedWords, linear_cross_entropy
+from tlm_search.model.tied_embeddings import UNSCORED, TiedWords, linear_cross_entropy
 from tlm_search.model.weights import Weights
 
 

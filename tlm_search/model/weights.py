@@ -21,6 +21,8 @@ from tlm_search.model.architecture import Architecture
 
 Weights = dict[str, Tensor]  # by name, each with a leading member dimension
 
+# Added to the seed of a member, for streams of random numbers apart from that of its encoder.
+_ROTATION_STREAM, _CLASSIFIER_STREAM = 0x707, 0x5EED
 INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # BERT's standard deviation, at the width that it was chosen for
 
 
@@ -58,7 +60,7 @@ def place_table(weights: Weights) -> Tensor:
 
 def rotation(width: int, seed: int) -> Tensor:
     """Draw a uniform random orthogonal matrix ``(width, width)`` (Mezzadri 2007, arXiv math-ph/0609050)."""
-    generator = torch.Generator().manual_seed(seed + 0x707)  # another stream than those of weights and classifiers
+    generator = torch.Generator().manual_seed(seed + _ROTATION_STREAM)
     drawn = torch.empty(width, width, dtype=torch.float64).normal_(generator=generator)
     basis, triangle = torch.linalg.qr(drawn)
     turned: Tensor = (basis * triangle.diagonal().sign()).float()
@@ -72,8 +74,7 @@ def classifier_weights(
     width, pooled = architecture.width, architecture.pooled_width(pooling)
     members = []
     for seed in seeds:
-        # Another stream than the encoder's, so that they do not begin with the same numbers.
-        generator = torch.Generator().manual_seed(seed + 0x5EED)
+        generator = torch.Generator().manual_seed(seed + _CLASSIFIER_STREAM)
         members.append(
             {
                 **_linear("pooler", pooled, width, generator, std=initial_std(pooled)),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.candidates import Trial, configurations
 from tlm_search.committee.metrics import metric_of
-from tlm_search.committee.select import Votes
+from tlm_search.committee.select import MemberLogits
 from tlm_search.data.overlap import count_task, count_tokens, token_share, type_share
 from tlm_search.data.prepare import changed_sources
 from tlm_search.data.prepared import PreparedData
@@ -39,7 +39,7 @@ class Evidence:
     record: StudyRecord
     store: Store | None
 
-    def votes_of(self, trial: Trial) -> Votes | None:
+    def logits_of(self, trial: Trial) -> MemberLogits | None:
         """Return the logits of all members of ``trial``; None where a member or the labels are not at hand.
 
         The last ``MAX_KEPT`` are kept, because a report asks for the same few again and again.
@@ -48,7 +48,7 @@ class Evidence:
             return None
         kept = self._kept
         kind = BASELINES if isinstance(trial, BaselineRecord) else KIND
-        votes = kept.pop(trial.members) if trial.members in kept else self._read_votes(trial, kind)
+        votes = kept.pop(trial.members) if trial.members in kept else self._read_logits(trial, kind)
         kept[trial.members] = votes
         if len(kept) > MAX_KEPT:
             del kept[next(iter(kept))]
@@ -109,7 +109,7 @@ class Evidence:
                 }
         return {}
 
-    def _read_votes(self, trial: TrialRecord, kind: str) -> Votes | None:
+    def _read_logits(self, trial: TrialRecord, kind: str) -> MemberLogits | None:
         if self._labels is None or not trial.members:
             return None
         logits = []
@@ -124,10 +124,10 @@ class Evidence:
             return None
         metric = metric_of(self.record.space.task, self.record.labels)
         biases = {row["size"]: row["bias"] for row in trial.frontier if "bias" in row}
-        return Votes(validation, test, validation_labels, test_labels, metric, biases)
+        return MemberLogits(validation, test, validation_labels, test_labels, metric, biases)
 
     @cached_property
-    def _kept(self) -> dict[tuple[str, ...], Votes | None]:
+    def _kept(self) -> dict[tuple[str, ...], MemberLogits | None]:
         return {}
 
     @cached_property

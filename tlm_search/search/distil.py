@@ -11,7 +11,7 @@ from tlm_search.committee.metrics import Metric, metric_of
 from tlm_search.cost.machine import this_machine
 from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import UserError
-from tlm_search.members.spec import MemberSpec, Teaching
+from tlm_search.members.spec import Distillation, MemberSpec
 from tlm_search.members.train import Obtained, obtain, trainer_named
 from tlm_search.members.trainer import Trainer
 from tlm_search.search.ledger import Ledger
@@ -95,7 +95,7 @@ def _students(
         )
     corpus = trainer.corpus_fingerprint(data, documents)
     unlabelled = members[0].teaching.unlabelled if members[0].teaching else ""
-    teaching = Teaching(trial.members[:size], documents, corpus, unlabelled)
+    teaching = Distillation(trial.members[:size], documents, corpus, unlabelled)
     return tuple(replace(member, teaching=teaching, linear=None) for member in members)
 
 

@@ -20,12 +20,12 @@ from tlm_search.cost.wall_time import helps, parts_of
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
 from tlm_search.search.activity import Activity
 from tlm_search.search.confirm import Confirmations
-from tlm_search.search.helping import Help, Helpers
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.ledger import Asked, Ledger
 from tlm_search.search.progress import Best, Running, duration, progress_of
 from tlm_search.search.reference_tries import ReferenceTries
 from tlm_search.search.trial import Rung
+from tlm_search.search.work_stealing import Help, Helpers
 from tlm_search.space.objectives import BEATS_REFERENCE
 from tlm_search.space.settings import Value
 from tlm_search.study.record import BASELINE, REFERENCE, REFERENCE_NUMBER, record_of

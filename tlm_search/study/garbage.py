@@ -17,7 +17,7 @@ from typing import Any
 from tlm_search.digest import digest
 from tlm_search.errors import StudyError, UserError
 from tlm_search.members.baseline import KIND as _BASELINES
-from tlm_search.members.spec import Teaching, parts_of_hybrid
+from tlm_search.members.spec import Distillation, parts_of_hybrid
 from tlm_search.members.word_vectors import KIND as WORD_VECTORS
 from tlm_search.members.word_vectors import vectors_key
 from tlm_search.store.shared import open_store
@@ -73,7 +73,7 @@ def find_garbage(studies_dir: Path) -> Garbage:
     pretrained = [spec["pretrained"] for spec in specs if spec["pretrained"] is not None]
     needed[_PRETRAINED] = {digest(spec) for spec in pretrained}
     needed[WORD_VECTORS] = {digest(key) for spec in pretrained if (key := vectors_key(spec)) is not None}
-    needed[_SOFT_LABELS] = {Teaching(**_teaching(spec)).digest for spec in specs if "teaching" in spec}
+    needed[_SOFT_LABELS] = {Distillation(**_teaching(spec)).digest for spec in specs if "teaching" in spec}
     needed[_LINEAR] = {parts.linear for spec in specs if (parts := parts_of_hybrid(spec)) is not None}
     if unreadable:
         # A hybrid, which there are where there is a linear model, does not tell its plain member either.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.model.rows import Change, Read, Tokens, even, read_at
-from tlm_search.model.tied import UNSCORED
+from tlm_search.model.tied_embeddings import UNSCORED
 from tlm_search.training.shapes import Shape
 
 Ints = NDArray[np.int64]
@@ -143,7 +143,7 @@ class ScoredBatch:
         )
 
 
-class Orders:
+class BatchSampler:
     """Yields the texts of each update, ``(K, <= batch_size)``: each member shuffles all texts anew in every epoch.
 
     ``epoch`` and ``next`` say which text comes next in the current ``order`` ``(K, texts)``. Together with the state of

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tlm_search.files import beside, put
-from tlm_search.training.batches import Orders
+from tlm_search.training.batches import BatchSampler
 
 _PATTERN = "checkpoint-*.safetensors"
 _ORDER = "order"
@@ -41,7 +41,7 @@ class Snapshot:
     seconds: float = 0.0
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Saves and restores a training; ``engine.train`` calls it after each update."""
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -57,15 +57,15 @@ class Keeper(Protocol):
         ...
 
 
-# Makes the keeper of a training from what it draws from.
-Keeping = Callable[[Orders, Sequence[torch.Generator]], Keeper]
+# Makes the checkpointer of a training from what it draws from.
+MakeCheckpointer = Callable[[BatchSampler, Sequence[torch.Generator]], Checkpointer]
 
 
 class Checkpoint:
     """The checkpoint of one training below ``folder``, written about every ``seconds``.
 
     ``key`` names the training; a checkpoint of another training is not used. ``facts`` are stored with it, see
-    ``saved_facts``. The training draws from ``orders`` and the ``dropouts`` generators; ``restore`` sets them.
+    ``saved_facts``. The training draws from ``sampler`` and the ``dropouts`` generators; ``restore`` sets them.
     ``saved`` is called after each new checkpoint.
     """
 
@@ -76,12 +76,12 @@ class Checkpoint:
         key: Sequence[str],
         facts: Mapping[str, str],
         seconds: float,
-        orders: Orders,
+        sampler: BatchSampler,
         dropouts: Sequence[torch.Generator] = (),
         saved: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self.key, self.facts, self.seconds = folder, list(key), dict(facts), seconds
-        self.orders, self.dropouts, self.saved = orders, dropouts, saved
+        self.sampler, self.dropouts, self.saved = sampler, dropouts, saved
         self._last = time.monotonic()
 
     def is_due(self) -> bool:
@@ -101,15 +101,15 @@ class Checkpoint:
             },
             **{f"dropout.{index}": generator.get_state() for index, generator in enumerate(self.dropouts)},
             "losses": torch.stack(snapshot.losses),
-            _ORDER: torch.from_numpy(self.orders.order),
+            _ORDER: torch.from_numpy(self.sampler.order),
         }
         facts = {
             "key": self.key,
             **self.facts,
             "seconds": snapshot.seconds,
-            "epoch": self.orders.epoch,
-            "next": self.orders.next,
-            "generators": [generator.bit_generator.state for generator in self.orders.generators],
+            "epoch": self.sampler.epoch,
+            "next": self.sampler.next,
+            "generators": [generator.bit_generator.state for generator in self.sampler.generators],
         }
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         with suppress(OSError, SafetensorError):
@@ -118,7 +118,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Set ``snapshot``, orders and generators to the saved state, if there is one."""
+        """Set ``snapshot``, sampler and generators to the saved state, if there is one."""
         for path in self.folder.glob(_PATTERN):
             with suppress(OSError, SafetensorError):
                 if _sha256(path) == path.stem.removeprefix("checkpoint-"):
@@ -141,10 +141,10 @@ class Checkpoint:
             snapshot.optimiser.state[value] = {**(step if "exp_avg" in moments else {}), **moments}
         for index, dropout in enumerate(self.dropouts):
             dropout.set_state(tensors[f"dropout.{index}"])
-        for order, state in zip(self.orders.generators, facts["generators"], strict=True):
+        for order, state in zip(self.sampler.generators, facts["generators"], strict=True):
             order.bit_generator.state = state
-        self.orders.epoch, self.orders.next = facts["epoch"], facts["next"]
-        self.orders.order = np.array(tensors[_ORDER].numpy())
+        self.sampler.epoch, self.sampler.next = facts["epoch"], facts["next"]
+        self.sampler.order = np.array(tensors[_ORDER].numpy())
 
     def _replace(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         older = list(self.folder.glob(_PATTERN))

@@ -13,7 +13,7 @@ from torch import Tensor
 from tlm_search.model.convolution import STATISTICS
 from tlm_search.model.weights import Weights
 from tlm_search.training.batches import ScoredBatch
-from tlm_search.training.checkpoint import Keeper, Snapshot
+from tlm_search.training.checkpoint import Checkpointer, Snapshot
 from tlm_search.training.graphs import Graphs
 from tlm_search.training.optimiser import optimiser_of, set_rate
 
@@ -55,7 +55,7 @@ class Optimisation:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingLog:
     """The log of a training: each member's loss curve, (update, mean loss since the last point), and the seconds."""
 
     losses: tuple[tuple[tuple[int, float], ...], ...]
@@ -74,16 +74,16 @@ def train(
     optimisation: Optimisation,
     dropouts: Sequence[torch.Generator] = (),
     most_rows: int | None = None,
-    keeper: Keeper | None = None,
+    checkpointer: Checkpointer | None = None,
     watch: Watch = lambda update, updates: None,
-) -> Course:
+) -> TrainingLog:
     """Train the stacked ``weights`` in place.
 
     ``batches`` yields each update's batch in one or several pieces. ``loss`` returns each member's share of its loss in
     a piece, shape ``(K,)``; the losses of the pieces add up. Members share no weights, so the gradient of their summed
     loss is each member's own. A member whose loss is NaN spoils only itself, and its curve shows it. ``loss`` draws
     from the generators ``dropouts``. ``most_rows`` is the number of rows up to which batches may be padded with empty
-    ones; None forbids it. With a ``keeper`` the training goes on from its last checkpoint. ``watch`` is told
+    ones; None forbids it. With a ``checkpointer`` the training goes on from its last checkpoint. ``watch`` is told
     of each update.
     """
     trained = {name: value for name, value in weights.items() if not name.endswith(STATISTICS)}
@@ -96,8 +96,8 @@ def train(
     )
     group = optimiser.param_groups[0]
     snapshot = Snapshot(weights, dict(zip(trained, group["params"], strict=True)), optimiser)
-    if keeper is not None:
-        keeper.restore(snapshot)
+    if checkpointer is not None:
+        checkpointer.restore(snapshot)
 
     def step(pieces: Sequence[ScoredBatch]) -> Tensor:
         losses, gradients = _differentiate(weights, trained, pieces, loss)
@@ -118,10 +118,10 @@ def train(
         watch(update + 1, optimisation.updates)
         if update % 100 == 0 and not losses.isfinite().any():
             break
-        if keeper is not None and keeper.is_due():
-            keeper.save(snapshot)
+        if checkpointer is not None and checkpointer.is_due():
+            checkpointer.save(snapshot)
     curves = _curves(snapshot.losses)  # which waits until the GPU has done all that it was given
-    return Course(curves, earlier + time.perf_counter() - begin)
+    return TrainingLog(curves, earlier + time.perf_counter() - begin)
 
 
 def _differentiate(

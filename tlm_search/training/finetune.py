@@ -19,14 +19,16 @@ from tlm_search.model.bert import class_logits
 from tlm_search.model.inference import is_lookup_worth, member_logits, split, with_lookup
 from tlm_search.model.loss import class_losses, soft_losses
 from tlm_search.model.weights import Weights, classifier_weights, initial_weights
-from tlm_search.training.batches import Ints, Orders, ScoredBatch, assemble, label
-from tlm_search.training.checkpoint import Keeping
+from tlm_search.training.batches import BatchSampler, Ints, ScoredBatch, assemble, label
+from tlm_search.training.checkpoint import MakeCheckpointer
 from tlm_search.training.dropout import dropout
-from tlm_search.training.engine import Course, Optimisation, Watch, train
+from tlm_search.training.engine import Optimisation, TrainingLog, Watch, train
 from tlm_search.training.settings import Execution, Finetuning, scaled_weights
 
 GPU_TOKENS = 32_768  # of one forward pass without gradients on a GPU
 _WORDS = "embeddings.words"
+# Streams of random numbers apart from those of pre-training, for each seed of a member.
+_ORDER_STREAM, _DROPOUT_STREAM = 2, 0xF1E
 
 
 def finetune(
@@ -41,19 +43,19 @@ def finetune(
     seeds: Sequence[int],
     pretrained: Weights | None,
     execution: Execution | None = None,
-    keeping: Keeping | None = None,
+    make_checkpointer: MakeCheckpointer | None = None,
     watch: Watch = lambda update, updates: None,
-) -> tuple[Weights, Course]:
+) -> tuple[Weights, TrainingLog]:
     """Train one classifier per seed, starting from ``pretrained`` encoders or from fresh ones.
 
     ``labels`` are indices below ``classes``, one a text, or probabilities ``(texts, classes)``, with which the
     cross-entropy is then taken. ``markers`` are for the pooling ``spans``. ``pretrained`` is not changed.
-    ``keeping`` makes the checkpoints of the training; ``watch`` is told of each update.
+    ``make_checkpointer`` makes the checkpoints of the training; ``watch`` is told of each update.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
-    generators = [np.random.default_rng((seed, 2)) for seed in seeds]
-    dropouts = [torch.Generator(device).manual_seed(seed + 0xF1E) for seed in seeds]
+    generators = [np.random.default_rng((seed, _ORDER_STREAM)) for seed in seeds]
+    dropouts = [torch.Generator(device).manual_seed(seed + _DROPOUT_STREAM) for seed in seeds]
     drop = dropout(settings.dropout, dropouts, most=settings.batch_size * architecture.positions)
     encoder = initial_weights(architecture, seeds) if pretrained is None else pretrained
     weights = {name: value.clone() for name, value in encoder.items() if not name.startswith("mlm.")}
@@ -71,12 +73,12 @@ def finetune(
     if settings.class_weights != "none" and probabilities is None:
         balance = torch.from_numpy(class_weights(settings.class_weights, labels, classes)).to(device)
     targets = np.arange(len(texts)) if labels.ndim == 2 else np.asarray(labels, np.int64)
-    orders = Orders(len(texts), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
+    sampler = BatchSampler(len(texts), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
     packed = not architecture.convolution_layers  # which take statistics of all rows
 
     def labelled() -> Iterator[Sequence[ScoredBatch]]:
-        for chosen in orders:
+        for chosen in sampler:
             batch = assemble(texts, chosen, length=architecture.positions, packed=packed, pad=pad)
             yield label(batch, targets[chosen]).split(execution.pieces)
 
@@ -87,22 +89,22 @@ def finetune(
             return soft_losses(logits, batch.targets, probabilities) / batch.scored
         return class_losses(logits, batch.targets, balance) / batch.scored
 
-    optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)
-    keeper = None if keeping is None else keeping(orders, dropouts)
+    optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, sampler.updates)
+    checkpointer = None if make_checkpointer is None else make_checkpointer(sampler, dropouts)
     most_rows = settings.batch_size if packed else None
-    course = train(
+    log = train(
         weights,
         labelled(),
         loss,
         optimisation=optimisation,
         dropouts=dropouts,
         most_rows=most_rows,
-        keeper=keeper,
+        checkpointer=checkpointer,
         watch=watch,
     )
     vocabulary = vocabulary.to(device).mul_(optimisation.decay())
     vocabulary[:, words] = weights[_WORDS]
-    return {**weights, _WORDS: vocabulary}, course
+    return {**weights, _WORDS: vocabulary}, log
 
 
 def class_weights(given: str, labels: Ints | NDArray[np.float32], classes: int) -> NDArray[np.float32]:

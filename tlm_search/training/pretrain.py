@@ -13,14 +13,17 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import encode
 from tlm_search.model.loss import mlm_losses, sampled_mlm_losses
-from tlm_search.model.tied import TiedWords
+from tlm_search.model.tied_embeddings import TiedWords
 from tlm_search.model.weights import Weights, initial_weights
 from tlm_search.training import batches
-from tlm_search.training.batches import Orders, ScoredBatch
-from tlm_search.training.checkpoint import Keeping
+from tlm_search.training.batches import BatchSampler, ScoredBatch
+from tlm_search.training.checkpoint import MakeCheckpointer
 from tlm_search.training.dropout import dropout
-from tlm_search.training.engine import Course, Optimisation, Watch, train
+from tlm_search.training.engine import Optimisation, TrainingLog, Watch, train
 from tlm_search.training.settings import Execution, Pretraining
+
+# Streams of random numbers apart from those of fine-tuning, for each seed of a member.
+_ORDER_STREAM, _DROPOUT_STREAM = 1, 0xD09
 
 
 def pretrain(
@@ -32,32 +35,32 @@ def pretrain(
     seeds: Sequence[int],
     word_vectors: NDArray[np.float32] | None = None,
     execution: Execution | None = None,
-    keeping: Keeping | None = None,
+    make_checkpointer: MakeCheckpointer | None = None,
     watch: Watch = lambda update, updates: None,
-) -> tuple[Weights, Course]:
+) -> tuple[Weights, TrainingLog]:
     """Pre-train one encoder with its head per seed on all texts of ``corpus``.
 
     ``special`` has the ids of pad, cls, sep and mask. The embedding tables start from ``word_vectors`` (see
     ``initial_weights``); with 0 epochs nothing else is done. The returned weights have a leading member dimension.
-    ``keeping`` makes the checkpoints of the training; ``watch`` is told of each update.
+    ``make_checkpointer`` makes the checkpoints of the training; ``watch`` is told of each update.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
     weights = initial_weights(architecture, seeds, word_vectors=word_vectors)
     weights = {name: value.to(device) for name, value in weights.items()}
     if not settings.epochs:
-        return weights, Course(((),) * len(seeds), 0.0)
-    generators = [np.random.default_rng((seed, 1)) for seed in seeds]
-    dropouts = [torch.Generator(device).manual_seed(seed + 0xD09) for seed in seeds]
+        return weights, TrainingLog(((),) * len(seeds), 0.0)
+    generators = [np.random.default_rng((seed, _ORDER_STREAM)) for seed in seeds]
+    dropouts = [torch.Generator(device).manual_seed(seed + _DROPOUT_STREAM) for seed in seeds]
     drop = dropout(settings.dropout, dropouts, most=settings.batch_size * architecture.positions)
-    orders = Orders(len(corpus), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
+    sampler = BatchSampler(len(corpus), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
     sampled = settings.softmax == "sampled"
     chances = _chances(corpus, architecture.vocabulary) if sampled else None
     words, packed = TiedWords(device), not architecture.convolution_layers  # which take statistics of all rows
 
     def masked() -> Iterator[Sequence[ScoredBatch]]:
-        for chosen in orders:
+        for chosen in sampler:
             rows = batches.assemble(corpus, chosen, length=architecture.positions, packed=packed, pad=special["pad"])
             batch = batches.mask(
                 rows,
@@ -89,23 +92,23 @@ def pretrain(
         settings.learning_rate,
         settings.weight_decay,
         settings.warmup,
-        orders.updates,
+        sampler.updates,
         schedule=settings.schedule,
         optimiser=settings.optimiser,
     )
-    keeper = None if keeping is None else keeping(orders, dropouts)
+    checkpointer = None if make_checkpointer is None else make_checkpointer(sampler, dropouts)
     most_rows = settings.batch_size if packed else None
-    course = train(
+    log = train(
         weights,
         masked(),
         loss,
         optimisation=optimisation,
         dropouts=dropouts,
         most_rows=most_rows,
-        keeper=keeper,
+        checkpointer=checkpointer,
         watch=watch,
     )
-    return weights, course
+    return weights, log
 
 
 def _chances(corpus: TokenArray, vocabulary: int) -> NDArray[np.float64]:

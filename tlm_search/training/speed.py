@@ -175,7 +175,7 @@ def time_updates(
             special=_SPECIAL,
             seeds=seeds,
             execution=execution,
-            keeping=lambda *_: clock,
+            make_checkpointer=lambda *_: clock,
         )
     else:
         finetune(
@@ -189,5 +189,5 @@ def time_updates(
             seeds=seeds,
             pretrained=None,
             execution=execution,
-            keeping=lambda *_: clock,
+            make_checkpointer=lambda *_: clock,
         )

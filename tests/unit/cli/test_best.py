@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tlm_search.cli.main import app
-from tlm_search.committee.select import Votes
+from tlm_search.committee.select import MemberLogits
 
 ROWS = 1000
 
@@ -94,10 +94,10 @@ def test_status_judges_the_best_by_the_same_logits(study, monkeypatch):
     study(builders.study([trial], reference_trial=builders.reference()))
     one, labels = builders.logits_of(1.0, members=1, rows=200), builders.labels_of(200)
     # All vote alike, so that they match, which the two accuracies do not show.
-    same = Votes(*[np.repeat(one, 2, axis=0)] * 2, *[labels] * 2)
+    same = MemberLogits(*[np.repeat(one, 2, axis=0)] * 2, *[labels] * 2)
     matches = []
     for votes in (None, same):
-        monkeypatch.setattr("tlm_search.report.evidence.Evidence.votes_of", lambda self, trial, votes=votes: votes)
+        monkeypatch.setattr("tlm_search.report.evidence.Evidence.logits_of", lambda self, trial, votes=votes: votes)
         best = json.loads(run("--json"))[0]
         assert json.loads(run("--json", command="status"))["best"] == best
         matches.append(best["matches_reference"])

@@ -1,4 +1,4 @@
-"""Votes that are worked out by hand."""
+"""MemberLogits that are worked out by hand."""
 
 import numpy as np
 import pytest

@@ -6,7 +6,7 @@ import pytest
 
 from tlm_search.committee.candidates import candidates, configurations
 from tlm_search.committee.frontier import frontier
-from tlm_search.committee.select import MARGIN, Choice, Difference, Votes, select
+from tlm_search.committee.select import MARGIN, Choice, Difference, MemberLogits, select
 from tlm_search.committee.verdict import FAILS, HOLDS, UNSURE
 
 ROWS = 1000
@@ -150,7 +150,7 @@ def test_a_study_without_results_selects_nothing(deep):
 
 def votes(skill, members, seed):
     validation, test = (builders.logits_of(skill, members=members, rows=rows, seed=seed) for rows in (ROWS, ROWS + 1))
-    return Votes(validation, test, builders.labels_of(ROWS), builders.labels_of(ROWS + 1))
+    return MemberLogits(validation, test, builders.labels_of(ROWS), builders.labels_of(ROWS + 1))
 
 
 def test_logits_make_the_comparison_paired_and_narrower(deep):
@@ -159,7 +159,7 @@ def test_logits_make_the_comparison_paired_and_narrower(deep):
         0: votes(builders.skill_of(given.settings), 8, 0),
         -1: votes(builders.skill_of(deep.settings), 1, builders.seed_of(-1)),
     }
-    paired = select([given], deep, votes_of=lambda t: of[t.number]).choices[0]
+    paired = select([given], deep, logits_of=lambda t: of[t.number]).choices[0]
     unpaired = select([given], deep).choices[0]
     assert paired.test_difference.paired
     assert not unpaired.test_difference.paired
@@ -182,7 +182,7 @@ def test_a_paired_difference_is_that_of_the_accuracies_at_every_size(deep):
     for size in (1, 3, 6):
         measured = tuple({**row, "latency_ms": abs(row["size"] - size)} for row in rows)
         only = replace(given, frontier=measured, metrics={**given.metrics, "latency_ms": 6 - size})
-        [choice] = select([only], deep, max_latency_ms=0, votes_of=lambda t: of[t.number]).choices
+        [choice] = select([only], deep, max_latency_ms=0, logits_of=lambda t: of[t.number]).choices
         assert choice.candidate.size == size
         for split, difference in (("test", choice.test_difference), ("validation", choice.validation_difference)):
             assert difference.paired
@@ -197,19 +197,19 @@ def test_fewer_members_match_only_where_the_first_which_are_exported_do_too(deep
     good = np.full((ROWS, builders.CLASSES), 0.0)
     good[np.arange(ROWS), labels] = 5.0
     bad = np.where(np.arange(ROWS)[:, None] < ROWS * 0.05, -good, good)
-    given, of = trial(0, committee_size=4), {-1: Votes(good[None], good[None], labels, labels)}
+    given, of = trial(0, committee_size=4), {-1: MemberLogits(good[None], good[None], labels, labels)}
     for first, matching in ((bad, 2), (good, 1)):
         members = np.stack([first, good, good, bad if first is good else good])
-        of[0] = Votes(members, members, labels, labels)
+        of[0] = MemberLogits(members, members, labels, labels)
         only = replace(given, frontier=tuple(frontier(members, members, labels, labels)))
         accuracy = {"validation_accuracy": 1.0, "test_accuracy": 1.0}
         perfect = replace(deep, frontier=({**deep.frontier[0], **accuracy},))
-        selection = select([only], perfect, match_reference=True, votes_of=lambda t: of[t.number])
+        selection = select([only], perfect, match_reference=True, logits_of=lambda t: of[t.number])
         [choice] = selection.choices
         assert choice.candidate.size == matching
         assert choice.matches_reference
         single = select(
-            [only], perfect, max_parameters=only.metrics["parameters"] / 4, votes_of=lambda t: of[t.number]
+            [only], perfect, max_parameters=only.metrics["parameters"] / 4, logits_of=lambda t: of[t.number]
         ).choices[0]
         assert single.validation_difference.low >= -MARGIN
         assert single.matches_on_validation is single.matches_reference is (matching == 1)
@@ -219,12 +219,12 @@ def test_only_so_many_configurations_are_read(deep, monkeypatch):
     monkeypatch.setattr("tlm_search.committee.select.MAX_PAIRED", 2)
     read = []
 
-    def votes_of(t):
+    def logits_of(t):
         read.append(t.number)
         return votes(2.0, len(t.frontier), 0)
 
     selection = select(
-        [trial(i, finetune_learning_rate=1e-3 * (1 + i / 100)) for i in range(4)], deep, votes_of=votes_of
+        [trial(i, finetune_learning_rate=1e-3 * (1 + i / 100)) for i in range(4)], deep, logits_of=logits_of
     )
     assert list(dict.fromkeys(read)) == [-1, *numbers(selection)[:2]]
     assert [choice.test_difference.paired for choice in selection.choices] == [True, True, False, False]
@@ -290,5 +290,5 @@ def test_an_equal_committee_does_not_beat_the_baseline_and_pairing_sees_a_small_
     better[0, wrong, one.test_labels[wrong]] += 100
     for logits, beaten in ((one.test, False), (better, True)):
         of = {0: replace(one, test=logits), linear.number: one}
-        choice = select([given], None, baseline=linear, votes_of=lambda trial, of=of: of[trial.number]).choices[0]
+        choice = select([given], None, baseline=linear, logits_of=lambda trial, of=of: of[trial.number]).choices[0]
         assert (choice.baseline_difference.paired, choice.beats_baseline) == (True, beaten)

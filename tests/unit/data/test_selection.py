@@ -1,4 +1,4 @@
-"""Orders of toy documents that are worked out by hand, and what becomes of them in a study's data."""
+"""BatchSampler of toy documents that are worked out by hand, and what becomes of them in a study's data."""
 
 import subprocess
 import sys

@@ -55,7 +55,7 @@ def test_it_answers_as_the_study_judges_it(biased, folder, expected):
     differ = (biased.logits + np.array(BIAS)).argmax(-1) != expected.argmax(-1)
     np.testing.assert_allclose(answers.disagreement, differ.mean(0), atol=1e-6)
     assert committee.check() < 1e-6
-    votes = Evidence(biased.record, biased.store).votes_of(biased.record.trials[0])
+    votes = Evidence(biased.record, biased.store).logits_of(biased.record.trials[0])
     assert votes.calibration(size=3) == committee.calibration
 
 

@@ -101,7 +101,7 @@ def test_the_score_is_the_test_figure_of_the_study(studied, tmp_path, size):
     of_size = replace(
         trial, frontier=tuple({**row, "validation_accuracy": row["size"] == size} for row in trial.frontier)
     )
-    selection = select([of_size], None, votes_of=evidence.votes_of)
+    selection = select([of_size], None, logits_of=evidence.logits_of)
     (choice,) = selection.choices
     assert (choice.candidate.size, choice.to_document()["exported_test_accuracy"]) == (size, found["accuracy"])
     assert any("which are exported, have" in reason for reason in selection.reasons) == (size < TRIED)

@@ -18,10 +18,10 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.data.vocabulary import wordpiece
 from tlm_search.errors import StoreError, TrainingError
 from tlm_search.members.bert_trainer import BertTrainer
+from tlm_search.members.distillation import soft_labels
 from tlm_search.members.linear import fit_linear
 from tlm_search.members.simulated import SimulatedTrainer
-from tlm_search.members.spec import LinearSpec, MemberSpec, Teaching, parts_of_hybrid
-from tlm_search.members.teaching import teach
+from tlm_search.members.spec import Distillation, LinearSpec, MemberSpec, parts_of_hybrid
 from tlm_search.members.train import obtain, train_if_free
 from tlm_search.members.trainer import KIND, LINEAR
 from tlm_search.search.trial import run_trial, trial_specs
@@ -249,7 +249,7 @@ def test_the_linear_model_of_students_learns_what_the_teachers_say(worded: Prepa
     assert of_teacher == teacher.linear != own
     assert entry.document["spec"]["teaching"]["teachers"] == [teacher.digest]
     assert more - seconds == pytest.approx(entry.document["seconds"]), "that of the teacher is counted too"
-    lesson = teach(other, store=store, data=data, device="cpu")
+    lesson = soft_labels(other, store=store, data=data, device="cpu")
     assert len(lesson.texts) == data.rows["train"] + 60
     _, expected = fit_linear(own, data=data, taught=(lesson.texts, lesson.labels.argmax(1)))
     np.testing.assert_array_equal(entry.arrays("logits")["test"], expected["logits"]["test"])
@@ -274,8 +274,8 @@ def test_a_teacher_that_is_a_hybrid_answers_with_its_mixture(worded: PreparedDat
     # What it says of the training texts is asked for as that of a test split.
     renamed = replace(worded, test=worded.train, task_fingerprint="other")
     members = obtain(specs, store=store, data=renamed, trainer=trainer).members
-    student = replace(specs[0].plain, teaching=Teaching(tuple(member.digest for member in members)))
-    lesson = teach(student, store=store, data=worded, device="cpu")
+    student = replace(specs[0].plain, teaching=Distillation(tuple(member.digest for member in members)))
+    lesson = soft_labels(student, store=store, data=worded, device="cpu")
     expected = np.mean([np.exp(member.test_logits) for member in members], axis=0)
     np.testing.assert_allclose(lesson.labels, expected, atol=1e-5)
     assert specs[0].linear is not None
@@ -283,7 +283,7 @@ def test_a_teacher_that_is_a_hybrid_answers_with_its_mixture(worded: PreparedDat
     store.remove(LINEAR, specs[0].linear.digest)
     store.remove("soft_labels", student.teaching.digest)
     with pytest.raises(StoreError, match="the linear model"):
-        teach(student, store=store, data=worded, device="cpu")
+        soft_labels(student, store=store, data=worded, device="cpu")
 
 
 def test_latency_counts_the_linear_model_once(worded: PreparedData) -> None:
@@ -307,7 +307,7 @@ def test_students_and_hybrids_have_names_of_their_own(data: PreparedData) -> Non
     assert hybrid.linear is not None
     assert parts_of_hybrid(hybrid.to_document()) == (plain.digest, hybrid.linear.digest)
     assert parts_of_hybrid(plain.to_document()) is None
-    student = replace(hybrid, teaching=Teaching(("a" * 32,)))
+    student = replace(hybrid, teaching=Distillation(("a" * 32,)))
     assert parts_of_hybrid(student.to_document()) == (student.plain.digest, hybrid.linear.digest)
     other = replace(hybrid, linear=replace(hybrid.linear, tokenizer="other"))
     assert other.digest != hybrid.digest

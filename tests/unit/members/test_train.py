@@ -20,7 +20,7 @@ from tlm_search.members.trainer import KIND, TrainedMember, Trainer
 from tlm_search.model.weights import Weights
 from tlm_search.space.settings import Value, complete
 from tlm_search.store.local import Store
-from tlm_search.training.engine import Course
+from tlm_search.training.engine import TrainingLog
 from tlm_search.training.pretrain import pretrain
 
 SHAPE: dict[str, Value] = {"depth": 1, "width": 16, "head_size": 8, "feed_forward": 2}
@@ -186,7 +186,7 @@ def test_of_a_stack_those_that_did_not_diverge_are_kept(data: PreparedData, monk
     store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
     specs = specs_of(data, trainer, range(3), pretrain_size=20)
 
-    def spoiled(*arguments: Any, **options: Any) -> tuple[Weights, Course]:
+    def spoiled(*arguments: Any, **options: Any) -> tuple[Weights, TrainingLog]:
         weights, course = pretrain(*arguments, **options)
         losses = [*course.losses]
         losses[1] = ((1, math.nan),)

@@ -25,7 +25,7 @@ from tlm_search.model.hf import bert_config, from_transformers, to_transformers,
 from tlm_search.model.layers import EPSILON
 from tlm_search.model.loss import mlm_losses
 from tlm_search.model.rows import Read, Tokens, gather
-from tlm_search.model.tied import UNSCORED
+from tlm_search.model.tied_embeddings import UNSCORED
 from tlm_search.model.weights import Weights, classifier_weights, initial_weights
 from tlm_search.training.batches import assemble
 

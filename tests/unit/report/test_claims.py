@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tlm_search.committee.select import Votes
+from tlm_search.committee.select import MemberLogits
 from tlm_search.committee.verdict import FAILS, HOLDS, UNSURE
 from tlm_search.report.claims import claims as room
 from tlm_search.report.claims import text as of_text
@@ -23,11 +23,11 @@ class Known(Evidence):
         super().__init__(record, None)
         object.__setattr__(self, "skill", skill)
 
-    def votes_of(self, trial):
+    def logits_of(self, trial):
         logits = builders.logits_of(
             self.skill(trial.settings), members=len(trial.members), rows=ROWS, seed=builders.seed_of(trial.number)
         )
-        return Votes(logits, logits, builders.labels_of(ROWS), builders.labels_of(ROWS))
+        return MemberLogits(logits, logits, builders.labels_of(ROWS), builders.labels_of(ROWS))
 
 
 def study(*trials, reference=None, **changes):
@@ -75,7 +75,7 @@ def test_the_effect_is_the_difference_of_mean_accuracies():
     evidence = Known(record, by_size({0: 1.0, 4000: 1.5}))
     accuracies = {}
     for trial in record.trials:
-        votes = evidence.votes_of(trial)
+        votes = evidence.logits_of(trial)
         accuracies[trial.settings["pretrain_size"]] = (votes.test.argmax(axis=-1) == votes.test_labels).mean()
     effect = claims_of(record, evidence).loc[room.HELPS, "effect"]
     assert effect == pytest.approx(accuracies[4000] - accuracies[0])
@@ -84,7 +84,7 @@ def test_the_effect_is_the_difference_of_mean_accuracies():
 def test_growth_is_per_doubling():
     record = study(*at_sizes(1000, 4000))  # two doublings
     evidence = Known(record, by_size({1000: 1.0, 4000: 1.5}))
-    right = [(v.test.argmax(axis=-1) == v.test_labels).mean() for v in map(evidence.votes_of, record.trials)]
+    right = [(v.test.argmax(axis=-1) == v.test_labels).mean() for v in map(evidence.logits_of, record.trials)]
     assert claims_of(record, evidence).loc[room.GROWS, "effect"] == pytest.approx((right[1] - right[0]) / 2)
 
 

@@ -2,7 +2,7 @@ import builders
 import numpy as np
 import pytest
 
-from tlm_search.committee.select import Votes
+from tlm_search.committee.select import MemberLogits
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables.committees import COLUMNS, committees_table
 
@@ -10,12 +10,12 @@ ROWS = 240
 
 
 class Known(Evidence):
-    def votes_of(self, trial):
+    def logits_of(self, trial):
         skill, seed = builders.skill_of(trial.settings), builders.seed_of(trial.number)
         validation, test = (
             builders.logits_of(skill, members=len(trial.members), rows=rows, seed=seed) for rows in (ROWS, ROWS + 1)
         )
-        return Votes(validation, test, builders.labels_of(ROWS), builders.labels_of(ROWS + 1))
+        return MemberLogits(validation, test, builders.labels_of(ROWS), builders.labels_of(ROWS + 1))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_every_kind_of_vote_is_judged_and_says_its_pool(record):
 
 def test_the_first_row_is_the_committee_of_the_frontier(record):
     first = committees_table(record, Known(record, None)).iloc[0]
-    votes = Known(record, None).votes_of(record.trials[2])
+    votes = Known(record, None).logits_of(record.trials[2])
     probabilities = np.exp(votes.test) / np.exp(votes.test).sum(axis=-1, keepdims=True)
     right = probabilities.mean(axis=0).argmax(axis=-1) == votes.test_labels
     assert first["committee"].startswith("#2: ")
@@ -57,7 +57,7 @@ def test_the_first_row_is_the_committee_of_the_frontier(record):
 
 def test_the_whole_pool_votes_beside_what_is_chosen_from_it(record):
     evidence = Known(record, None)
-    pool = np.concatenate([evidence.votes_of(trial).test for trial in record.trials[:3]])
+    pool = np.concatenate([evidence.logits_of(trial).test for trial in record.trials[:3]])
     probabilities = np.exp(pool) / np.exp(pool).sum(axis=-1, keepdims=True)
     right = probabilities.mean(axis=0).argmax(axis=-1) == builders.labels_of(ROWS + 1)
     table = committees_table(record, evidence).set_index("committee")
@@ -70,7 +70,7 @@ def test_greedy_is_no_worse_on_validation_than_any_single_member(record):
     singles = [
         (member.argmax(axis=-1) == builders.labels_of(ROWS)).mean()
         for trial in record.trials[:3]
-        for member in evidence.votes_of(trial).validation
+        for member in evidence.logits_of(trial).validation
     ]
     assert table.loc[table["vote"] == "greedy with replacement", "validation_accuracy"].item() >= max(singles)
 

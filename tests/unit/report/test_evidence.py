@@ -21,11 +21,11 @@ def record(stored_study, tmp_path):
 
 def test_logits_agree_with_what_the_trials_hold(record):
     study, store = record
-    votes_of = Evidence(study, store).votes_of
+    logits_of = Evidence(study, store).logits_of
     for trial in (*study.trials, study.reference):
-        votes = votes_of(trial)
+        votes = logits_of(trial)
         assert votes.test.shape == (len(trial.members), ROWS + 1, builders.CLASSES)
-    [first, *_] = select(study.trials, study.reference, votes_of=votes_of).choices
+    [first, *_] = select(study.trials, study.reference, logits_of=logits_of).choices
     assert first.test_difference.paired
     expected = first.candidate.test_accuracy - first.reference.test_accuracy
     if first.candidate.size == len(first.candidate.trial.frontier):
@@ -36,7 +36,7 @@ def test_labels_and_disagreement_come_from_the_logits(record):
     study, store = record
     evidence = Evidence(study, store)
     best = answer_of(study, evidence).best
-    votes = inside.votes_of(best, evidence)
+    votes = inside.logits_of(best, evidence)
     table = inside.labels_table(study, votes)
     assert table["label"].tolist() == list(study.labels)
     assert table["rows"].sum() == ROWS + 1
@@ -59,13 +59,13 @@ def test_what_is_missing_is_none_and_the_report_is_written_all_the_same(record, 
     study, store = record
     store.remove("members", study.trials[0].members[-1])
     evidence = Evidence(study, store)
-    assert evidence.votes_of(study.trials[0]) is None
-    assert evidence.votes_of(study.trials[1]) is not None
+    assert evidence.logits_of(study.trials[0]) is None
+    assert evidence.logits_of(study.trials[1]) is not None
     assert write_report(study, store, tmp_path / "out").exists()
     (store.root / "test" / "labels.npy").unlink()
-    assert Evidence(study, store).votes_of(study.trials[1]) is None
-    assert Evidence(study, None).votes_of(study.trials[1]) is None
-    assert Evidence(replace(study, data={"labels": []}), store).votes_of(study.trials[1]) is None
+    assert Evidence(study, store).logits_of(study.trials[1]) is None
+    assert Evidence(study, None).logits_of(study.trials[1]) is None
+    assert Evidence(replace(study, data={"labels": []}), store).logits_of(study.trials[1]) is None
 
 
 def test_the_page_has_the_sections_that_need_logits(record, tmp_path):

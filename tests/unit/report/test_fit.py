@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from tlm_search.committee.candidates import candidates
-from tlm_search.committee.select import Votes
+from tlm_search.committee.select import MemberLogits
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables import fit
 from tlm_search.report.tables.insight import size_advice
@@ -37,8 +37,8 @@ def test_the_table_is_of_validation_and_has_an_interval_only_from_logits(monkeyp
     assert np.isnan(row["next_low"])
     skill = builders.skill_of(record.trials[0].settings)
     splits = [builders.logits_of(skill, members=6, rows=rows) for rows in (ROWS, ROWS + 1)]
-    votes = Votes(*splits, builders.labels_of(ROWS), builders.labels_of(ROWS + 1))
-    monkeypatch.setattr(Evidence, "votes_of", lambda self, trial: votes)
+    votes = MemberLogits(*splits, builders.labels_of(ROWS), builders.labels_of(ROWS + 1))
+    monkeypatch.setattr(Evidence, "logits_of", lambda self, trial: votes)
     [again] = fit.saturation_table(record, record.trials, Evidence(record, None)).to_dict("records")
     assert again["next_gain"] == row["next_gain"]
     assert again["next_low"] < again["next_gain"] < again["next_high"]

@@ -38,7 +38,7 @@ def choice(study):
 
 @pytest.fixture(scope="module")
 def votes(choice, evidence):
-    return inside.votes_of(choice, evidence)
+    return inside.logits_of(choice, evidence)
 
 
 def softmax(logits):
@@ -125,7 +125,7 @@ def test_the_examples_differ_most_and_show_the_texts_that_were_read(study, votes
 
 def test_without_logits_the_tables_are_empty():
     record = builders.study([builders.trial(0)])
-    votes = inside.votes_of(None, Evidence(record, None))
+    votes = inside.logits_of(None, Evidence(record, None))
     assert votes is None
     tables = [inside.labels_table(record, None), inside.diversity_table(None), inside.calibration_table(None)]
     tables += [inside.confusion_table(record, None), inside.examples_table(record, None, Evidence(record, None))]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tlm_search.cli.main import app
 from tlm_search.committee.frontier import frontier
 from tlm_search.committee.metrics import Metric, metric_words
-from tlm_search.committee.select import Votes, standing_of
+from tlm_search.committee.select import MemberLogits, standing_of
 from tlm_search.committee.verdict import DOES_THE_WORK, FAILS, HOLDS, IN_A_WORD, IS_ABOVE, UNSURE
 from tlm_search.report.claims import claims
 from tlm_search.report.claims.answer import standing_sentences
@@ -92,7 +92,7 @@ class Simulated:
         if self.kind.bad_first and trial.number >= 0:
             test[0] *= -1
         labels = builders.labels_of(ROWS), builders.labels_of(ROWS + 1)
-        self.votes[trial.number] = Votes(validation, test, *labels, self.metric)
+        self.votes[trial.number] = MemberLogits(validation, test, *labels, self.metric)
         rows = frontier(validation, test, *labels, metric=self.metric)
         rows = [{**row, "latency_ms": 0.3 * row["size"]} for row in rows]
         if self.kind.bad_first and trial.number >= 0:
@@ -108,7 +108,7 @@ class Simulated:
         of = self.votes
 
         class Known(Evidence):
-            def votes_of(self, trial):
+            def logits_of(self, trial):
                 return of[trial.number]
 
         return Known(self.record, None)
@@ -156,7 +156,7 @@ def test_best_and_its_json_have_that_verdict(simulated, monkeypatch, tmp_path):
     monkeypatch.setattr("tlm_search.study.folder.find_study", lambda name, studies_dir: tmp_path / name)
     record = replace(simulated.record, folder=tmp_path)
     monkeypatch.setattr("tlm_search.study.folder.read_study", lambda folder: record)
-    monkeypatch.setattr(Evidence, "votes_of", lambda self, trial: evidence.votes_of(trial))
+    monkeypatch.setattr(Evidence, "logits_of", lambda self, trial: evidence.logits_of(trial))
 
     def run(*arguments):
         return CliRunner().invoke(app, ["best", "made-up", *arguments], catch_exceptions=False).stdout
@@ -177,7 +177,7 @@ def test_the_card_has_that_verdict(simulated):
         report.answer.best.candidate,
         simulated.record.reference,
         baseline=simulated.record.baseline,
-        votes_of=simulated.evidence.votes_of,
+        logits_of=simulated.evidence.logits_of,
     )
     assert standing == report.answer.best
     said = " ".join(standing_sentences(simulated.record, standing))

@@ -73,8 +73,8 @@ def test_a_simulated_study_has_one_and_announces_it_once(tmp_path, monkeypatch):
 def test_the_simulated_one_is_below_the_best_committees(tmp_path, monkeypatch):
     run_without_ray(tmp_path, monkeypatch)(space_of(budget={"trials": 6}))
     record = record_of(tmp_path / "studies" / "test")
-    votes_of = Evidence(record, Store(tmp_path / "studies" / ".store")).votes_of
-    choice = select(record.trials, None, baseline=record.baseline, votes_of=votes_of).choices[0]
+    logits_of = Evidence(record, Store(tmp_path / "studies" / ".store")).logits_of
+    choice = select(record.trials, None, baseline=record.baseline, logits_of=logits_of).choices[0]
     assert choice.baseline_difference.paired
     assert choice.beats_baseline
 

@@ -200,14 +200,14 @@ def test_the_page_and_the_commands_say_both_figures_or_what_the_interval_does_no
         percent(answer.best.in_search.candidate.test_metric)
     )
     evidence = Evidence(found, place.store)
-    assert "confirmed  trained once more with fresh seeds" in "\n".join(lines_of(summarise(found, evidence.votes_of)))
+    assert "confirmed  trained once more with fresh seeds" in "\n".join(lines_of(summarise(found, evidence.logits_of)))
 
     asked = found.space.model_copy(update={"confirm": None})
     unconfirmed = replace(found, confirmations=(), space=asked)
     sentences = answer_of(unconfirmed, evidence).verdict
     [said] = [sentence for sentence in sentences if "not that this is the best of" in sentence]
     assert "`confirm: 1`" in said
-    assert "confirmed" not in "\n".join(lines_of(summarise(unconfirmed, evidence.votes_of)))
+    assert "confirmed" not in "\n".join(lines_of(summarise(unconfirmed, evidence.logits_of)))
 
 
 def test_a_study_in_a_database_and_one_at_a_url(

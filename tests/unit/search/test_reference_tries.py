@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driven import SEARCH, Bench, Killed, results, space_of
-from test_resume import die_at
+from driven import SEARCH, Bench, Killed, die_at, results, space_of
 
 from tlm_search.errors import TrainingError
 from tlm_search.members.simulated import SimulatedTrainer

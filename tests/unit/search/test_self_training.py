@@ -18,9 +18,9 @@ from tlm_search.members.spec import MemberSpec
 from tlm_search.members.train import MemberResult
 from tlm_search.members.trainer import KIND, TrainedMember
 from tlm_search.report.tables.tables import configuration_words, frontiers_table, trials_table
-from tlm_search.search import helping
-from tlm_search.search.helping import Help, help_trial, members_to_train
+from tlm_search.search import work_stealing
 from tlm_search.search.trial import Rung, run_trial, teacher_specs, training_costs, trial_specs
+from tlm_search.search.work_stealing import Help, help_trial, members_to_train
 from tlm_search.store.local import Store
 from tlm_search.study.garbage import remove_garbage
 
@@ -228,7 +228,7 @@ def test_a_helper_waits_for_teachers_that_the_trial_trains_now(place: Bench) -> 
 
 def test_a_helper_trains_no_student_where_a_teacher_is_missing(place: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The trial died over it."""
-    monkeypatch.setattr(helping, "train_if_free", lambda *specs, **where: False)
+    monkeypatch.setattr(work_stealing, "train_if_free", lambda *specs, **where: False)
     assert list(help_trial(settings_of(place), **there(place), attempt="one")) == [Help(None)]
 
 

@@ -8,13 +8,12 @@ import resource
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from driven import REFERENCE, Bench, Killed, results, space_of
+from driven import REFERENCE, Bench, Killed, die_at, results, space_of
 
 from tlm_search.errors import StudyError
 from tlm_search.study.driver_lock import driver_lock
@@ -31,29 +30,6 @@ def space(sampler: str = "tpe") -> Any:
         reference=REFERENCE,
         points=[POINT],
     )
-
-
-def die_at(monkeypatch: pytest.MonkeyPatch, death: int, how: str) -> Counter[str]:
-    """Let the driver die at its journal write number ``death``; return the count of writes."""
-    count: Counter[str] = Counter()
-    real = Journal.append_logs
-
-    def append(self: Journal, logs: list[dict[str, Any]]) -> None:
-        count["writes"] += 1
-        if count["writes"] != death:
-            real(self, logs)
-        elif how == "before":
-            raise Killed
-        elif how == "torn":
-            with self._path.open("ab") as file:
-                file.write(json.dumps(logs[0]).encode()[:20])
-            raise Killed
-        else:
-            real(self, logs)
-            raise Killed
-
-    monkeypatch.setattr(Journal, "append_logs", append)
-    return count
 
 
 def undisturbed(folder: Path, sampler: str = "tpe") -> tuple[list[Any], int]:

@@ -17,20 +17,20 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from tlm_search.training.batches import Orders
+from tlm_search.training.batches import BatchSampler
 from tlm_search.training.checkpoint import Checkpoint, Snapshot
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB
 
-orders = Orders(4, batch_size=2, epochs=1, generators=[np.random.default_rng(0)])
-keeper = Checkpoint(Path(sys.argv[1]), key=["a"], facts={}, seconds=0, orders=orders)
+sampler = BatchSampler(4, batch_size=2, epochs=1, generators=[np.random.default_rng(0)])
+checkpointer = Checkpoint(Path(sys.argv[1]), key=["a"], facts={}, seconds=0, sampler=sampler)
 def save(rows):
     weight = torch.ones(1, rows, 1024)
     optimiser = torch.optim.AdamW([weight])
     optimiser.state[weight] = {"exp_avg": torch.ones_like(weight), "exp_avg_sq": torch.ones_like(weight)}
     before = peak()
-    keeper.save(Snapshot({"w": weight}, {"w": weight}, optimiser, [torch.zeros(1)]))
+    checkpointer.save(Snapshot({"w": weight}, {"w": weight}, optimiser, [torch.zeros(1)]))
     return 3 * weight.nbytes / 2**20, peak() - before
 save(1)
 size, taken = save(20_000)
@@ -61,12 +61,12 @@ def run(
             self.updates += 1
             return super().is_due()
 
-    def keeping(orders, dropouts):
-        return Dying(folder, key=[key], facts={"precision": "float32"}, seconds=0, orders=orders, dropouts=dropouts)
+    def make_checkpointer(sampler, dropouts):
+        return Dying(folder, key=[key], facts={"precision": "float32"}, seconds=0, sampler=sampler, dropouts=dropouts)
 
     settings = replace(PRETRAINING, optimiser=optimiser)
-    weights, course = pretrain(SHAPE, settings, TRAIN, special=SPECIAL, seeds=seeds, keeping=keeping)
-    return {**weights, "losses": torch.tensor(course.losses)}
+    weights, log = pretrain(SHAPE, settings, TRAIN, special=SPECIAL, seeds=seeds, make_checkpointer=make_checkpointer)
+    return {**weights, "losses": torch.tensor(log.losses)}
 
 
 def equal(one: Weights, other: Weights) -> bool:
@@ -75,8 +75,8 @@ def equal(one: Weights, other: Weights) -> bool:
 
 @pytest.fixture(scope="module")
 def undisturbed() -> Weights:
-    weights, course = pretrain(SHAPE, PRETRAINING, TRAIN, special=SPECIAL, seeds=(3,))
-    return {**weights, "losses": torch.tensor(course.losses)}
+    weights, log = pretrain(SHAPE, PRETRAINING, TRAIN, special=SPECIAL, seeds=(3,))
+    return {**weights, "losses": torch.tensor(log.losses)}
 
 
 @pytest.mark.parametrize("updates", [1, 7, 15, 22])

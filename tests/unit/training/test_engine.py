@@ -21,11 +21,11 @@ from small_texts import (
 )
 
 from tlm_search.data.markers import Markers
-from tlm_search.model import tied
+from tlm_search.model import tied_embeddings as tied
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.bert import class_logits, encode, mlm_logits
 from tlm_search.model.loss import class_losses, mlm_losses, sampled_mlm_losses
-from tlm_search.model.tied import UNSCORED, TiedWords
+from tlm_search.model.tied_embeddings import UNSCORED, TiedWords
 from tlm_search.model.weights import classifier_weights, initial_weights
 from tlm_search.training import batches
 from tlm_search.training.dropout import dropout
@@ -383,17 +383,17 @@ def test_fine_tuning_equals_that_of_the_whole_table(pooling: str) -> None:
     encoder = {name: value for name, value in start.items() if not name.startswith("mlm.")}
     fresh = classifier_weights(SHAPE, 3, (3,), pooling=pooling)
     weights = {name: value.clone() for name, value in (encoder | fresh).items()}
-    orders = batches.Orders(
+    sampler = batches.BatchSampler(
         len(texts), batch_size=settings.batch_size, epochs=2, generators=[np.random.default_rng((3, 2))]
     )
-    optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, orders.updates)
+    optimisation = Optimisation(settings.learning_rate, settings.weight_decay, settings.warmup, sampler.updates)
 
     def loss(weights, batch):
         logits = class_logits(weights, SHAPE, batch.tokens, batch.read, pooling=pooling, markers=markers)
         return class_losses(logits, batch.targets) / batch.scored
 
     def labelled():
-        for chosen in orders:
+        for chosen in sampler:
             rows = batches.assemble(texts, chosen, length=12, packed=True, pad=0)
             yield [batches.label(rows, TRAIN_LABELS[chosen])]
 

@@ -14,9 +14,9 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.weights import Weights
 from tlm_search.training import graphs
 from tlm_search.training import pretrain as pretraining
-from tlm_search.training.batches import Orders, ScoredBatch
+from tlm_search.training.batches import BatchSampler, ScoredBatch
 from tlm_search.training.checkpoint import Checkpoint
-from tlm_search.training.engine import Course
+from tlm_search.training.engine import TrainingLog
 from tlm_search.training.finetune import finetune, predict
 from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Pretraining
@@ -33,15 +33,15 @@ NAMES = ["plain", "convolution", "pre-norm, shared", "muon"]
 
 def pretrained(
     architecture: Architecture, settings: Pretraining, *seeds: int, device: str = "cuda", **execution: object
-) -> tuple[Weights, Course]:
+) -> tuple[Weights, TrainingLog]:
     return pretrain(
         architecture, settings, TRAIN, special=SPECIAL, seeds=seeds, execution=Execution(device, **execution)
     )
 
 
-def close(course: Course, other: Course, *, within: float) -> None:
+def close(log: TrainingLog, other: TrainingLog, *, within: float) -> None:
     np.testing.assert_allclose(
-        [[loss for _, loss in member] for member in course.losses],
+        [[loss for _, loss in member] for member in log.losses],
         [[loss for _, loss in member] for member in other.losses],
         atol=within,
     )
@@ -60,11 +60,11 @@ def test_graphs_compute_what_kernels_one_by_one_do(
     monkeypatch.setattr(graphs.Graphs, "_record", noted)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        weights, course = pretrained(architecture, plain, 1, 2)
+        weights, log = pretrained(architecture, plain, 1, 2)
     assert 0 < len(recorded) < 5  # for 60 updates
     monkeypatch.setattr(graphs, "MOST_GRAPHS", 0)
     expected, eager = pretrained(architecture, plain, 1, 2)
-    close(course, eager, within=1e-3)
+    close(log, eager, within=1e-3)
     assert all(torch.allclose(weights[name], expected[name], atol=5e-3) for name in weights)
 
 
@@ -102,9 +102,9 @@ def test_a_member_of_a_stack_is_its_solo_twin(settings: Pretraining) -> None:
 @pytest.mark.parametrize("seeds", [(1,), (1, 2)])
 def test_bf16_and_pieces_follow_fp32(seeds: Sequence[int]) -> None:
     plain = replace(LONG, dropout=0.0)
-    course = pretrained(SHAPE, plain, *seeds)[1]
-    close(pretrained(SHAPE, plain, *seeds, precision="bfloat16")[1], course, within=0.1)
-    close(pretrained(SHAPE, plain, *seeds, pieces=4)[1], course, within=1e-2)
+    log = pretrained(SHAPE, plain, *seeds)[1]
+    close(pretrained(SHAPE, plain, *seeds, precision="bfloat16")[1], log, within=0.1)
+    close(pretrained(SHAPE, plain, *seeds, pieces=4)[1], log, within=1e-2)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
@@ -112,7 +112,7 @@ def test_fine_tuning_in_graphs_with_hard_and_soft_labels(monkeypatch: pytest.Mon
     settings = replace(FINETUNING, dropout=0.0, pooling=pooling, epochs=4)
     soft = np.eye(3, dtype=np.float32)[TRAIN_LABELS]
 
-    def course(labels: np.ndarray) -> Course:
+    def log(labels: np.ndarray) -> TrainingLog:
         return finetune(
             SHAPE,
             settings,
@@ -126,10 +126,10 @@ def test_fine_tuning_in_graphs_with_hard_and_soft_labels(monkeypatch: pytest.Mon
             execution=Execution("cuda"),
         )[1]
 
-    hard, learned = course(TRAIN_LABELS), course(soft)
+    hard, learned = log(TRAIN_LABELS), log(soft)
     close(hard, learned, within=2e-2)
     monkeypatch.setattr(graphs, "MOST_GRAPHS", 0)
-    close(hard, course(TRAIN_LABELS), within=2e-2)
+    close(hard, log(TRAIN_LABELS), within=2e-2)
 
 
 def test_what_cannot_be_recorded_is_computed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,21 +159,25 @@ def test_a_training_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     class EnoughError(Exception):
         pass
 
-    def keeping(orders: Orders, dropouts: Sequence[torch.Generator]) -> Checkpoint:
+    def make_checkpointer(sampler: BatchSampler, dropouts: Sequence[torch.Generator]) -> Checkpoint:
         def saved() -> None:
-            if orders.epoch == 3 and not whole:
+            if sampler.epoch == 3 and not whole:
                 raise EnoughError
 
-        return Checkpoint(tmp_path, key=["gpu"], facts={}, seconds=0, orders=orders, dropouts=dropouts, saved=saved)
+        return Checkpoint(tmp_path, key=["gpu"], facts={}, seconds=0, sampler=sampler, dropouts=dropouts, saved=saved)
 
     whole = False
     expected = pretrained(SHAPE, LONG, 1, 2)[1]
     execution = Execution("cuda")
     with pytest.raises(EnoughError):
-        pretrain(SHAPE, LONG, TRAIN, special=SPECIAL, seeds=(1, 2), execution=execution, keeping=keeping)
+        pretrain(
+            SHAPE, LONG, TRAIN, special=SPECIAL, seeds=(1, 2), execution=execution, make_checkpointer=make_checkpointer
+        )
     whole = True
-    course = pretrain(SHAPE, LONG, TRAIN, special=SPECIAL, seeds=(1, 2), execution=execution, keeping=keeping)[1]
-    close(course, expected, within=1e-2)
+    log = pretrain(
+        SHAPE, LONG, TRAIN, special=SPECIAL, seeds=(1, 2), execution=execution, make_checkpointer=make_checkpointer
+    )[1]
+    close(log, expected, within=1e-2)
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")

@@ -8,7 +8,7 @@ from small_texts import array_of
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.training import batches
-from tlm_search.training.batches import Orders
+from tlm_search.training.batches import BatchSampler
 from tlm_search.training.shapes import Shape, Shapes
 
 SHAPE = Shape(full=False, rows=8, queries=16, places=100)
@@ -72,7 +72,7 @@ def test_few_shapes_serve_a_training_on_short_texts(members: int, texts_each: in
     texts = short_texts(1000)
     generators = [np.random.default_rng(member) for member in range(members)]
     shapes, chosen, own, used = Shapes(64, most_rows=texts_each), set(), set(), []
-    for order in Orders(len(texts), batch_size=texts_each, epochs=10, generators=generators):
+    for order in BatchSampler(len(texts), batch_size=texts_each, epochs=10, generators=generators):
         rows = batches.assemble(texts, order, length=48, packed=True, pad=0)
         options = {"probability": 0.15, "vocabulary": 900, "special": (0, 1, 2), "mask_id": 3}
         batch = batches.mask(rows, generators=generators, **options)

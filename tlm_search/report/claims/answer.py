@@ -52,7 +52,7 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
         baseline=record.baseline,
         constraints=record.space.constraints,
         top=1,
-        votes_of=evidence.votes_of,
+        logits_of=evidence.logits_of,
         confirmed=record.confirmed,
     )
     best = next(iter(choose().choices), None)

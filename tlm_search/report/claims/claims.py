@@ -115,7 +115,7 @@ def _reaches(study: Families, best: Choice | None) -> Row:
     chosen = best.candidate
     # Where the committee was trained once more, those members, which nothing has chosen.
     trial = study.record.confirmed(chosen.trial.number, chosen.size) or chosen.trial
-    votes, deep = study.evidence.votes_of(trial), study.parts(best.reference.trial)
+    votes, deep = study.evidence.logits_of(trial), study.parts(best.reference.trial)
     if votes is None or deep is None:
         return missing(REACHES, "the members' logits are not at hand")
     ours = committee(votes.test[: chosen.size], votes.test_labels, votes.metric)
@@ -171,7 +171,7 @@ def _larger(study: Families) -> Row:
     )
     if chosen is None:
         return missing(LARGER, "no committee has two members or more")
-    votes = study.evidence.votes_of(chosen)
+    votes = study.evidence.logits_of(chosen)
     if votes is None:
         return missing(LARGER, "the members' logits are not at hand")
     members = len(votes.test)

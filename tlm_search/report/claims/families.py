@@ -50,12 +50,12 @@ class Families:
 
         The mean over the rows is the metric of the task; of accuracy a part is 1 where the member is right, else 0.
         """
-        votes = self.evidence.votes_of(trial)
+        votes = self.evidence.logits_of(trial)
         return None if votes is None else parts_of_votes(softmax(votes.test), votes.test_labels, votes.metric)
 
     def largest(self, trial: Trial) -> float:
         """Return the most by which a test row can change the metric of a ``trial`` that has logits."""
-        votes = self.evidence.votes_of(trial)
+        votes = self.evidence.logits_of(trial)
         assert votes is not None
         return largest_part(votes.metric, votes.test_labels)
 

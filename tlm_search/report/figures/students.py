@@ -81,7 +81,7 @@ class _Sides:
 
 def _sides(record: StudyRecord, student: StudentRecord, trial: TrialRecord, evidence: Evidence) -> _Sides:
     """Return what each model adds; nothing where the logits of students or teachers lack."""
-    learned, taught = evidence.votes_of(student.result), evidence.votes_of(trial)
+    learned, taught = evidence.logits_of(student.result), evidence.logits_of(trial)
     if learned is None or taught is None:
         return _Sides({})
     labels, metric = taught.test_labels, taught.metric
@@ -90,7 +90,7 @@ def _sides(record: StudyRecord, student: StudentRecord, trial: TrialRecord, evid
         "single member": singles(parts_of_votes(softmax(taught.test), labels, metric)),
         "committee": committee(taught.test[: student.size], labels, metric),
     }
-    deep = None if record.reference is None else evidence.votes_of(record.reference)
+    deep = None if record.reference is None else evidence.logits_of(record.reference)
     if deep is not None:
         sides["reference"] = committee(deep.test, labels, metric)
     return _Sides(sides, texts_that_count(metric, labels), largest_part(metric, labels))

@@ -43,7 +43,7 @@ class Report:
 def build_report(record: StudyRecord, evidence: Evidence) -> Report:
     """Compute the tables, and the figures from them; a figure without data is left out."""
     answer = answer_of(record, evidence)
-    votes = inside.votes_of(answer.best, evidence)
+    votes = inside.logits_of(answer.best, evidence)
     best_first = eligible(record)
     pretraining = tables.pretraining_table(record, evidence)
     by_name = {

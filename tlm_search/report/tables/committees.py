@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.combine import fit_weights, greedy, majority, mean_logits, weighted_vote
 from tlm_search.committee.interval import accuracy_interval
-from tlm_search.committee.select import Split, Votes
+from tlm_search.committee.select import MemberLogits, Split
 from tlm_search.committee.vote import soft_vote
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables.ranking import eligible
@@ -38,7 +38,7 @@ def committees_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
     test rows, for these very members.
     """
     trials = eligible(record)[:MOST_CONFIGURATIONS]
-    found = [(trial, votes) for trial in trials if (votes := evidence.votes_of(trial)) is not None]
+    found = [(trial, votes) for trial in trials if (votes := evidence.logits_of(trial)) is not None]
     rows: list[Row] = []
     if found:
         best, votes = found[0]
@@ -48,7 +48,7 @@ def committees_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _votes_of_one(votes: Votes) -> Iterator[Row]:
+def _votes_of_one(votes: MemberLogits) -> Iterator[Row]:
     members = len(votes.test)
     if members < 2:
         return
@@ -57,7 +57,7 @@ def _votes_of_one(votes: Votes) -> Iterator[Row]:
     yield ("weights fitted on validation", *_weighted(votes, fit_weights(*votes.of("validation"))))
 
 
-def _of_several(all_votes: Sequence[Votes]) -> Iterator[Row]:
+def _of_several(all_votes: Sequence[MemberLogits]) -> Iterator[Row]:
     kinds, each = len(all_votes), min(len(votes.test) for votes in all_votes)
     pool = _joined([votes.validation for votes in all_votes], [votes.test for votes in all_votes], all_votes[0])
     mixed = [
@@ -80,20 +80,20 @@ def _of_several(all_votes: Sequence[Votes]) -> Iterator[Row]:
     yield (name, "weights fitted on validation", *_weighted(pool, fit_weights(*pool.of("validation"))))
 
 
-def _joined(validation: Sequence[Logits], test: Sequence[Logits], labels: Votes) -> Votes:
-    return Votes(np.concatenate(validation), np.concatenate(test), labels.validation_labels, labels.test_labels)
+def _joined(validation: Sequence[Logits], test: Sequence[Logits], labels: MemberLogits) -> MemberLogits:
+    return MemberLogits(np.concatenate(validation), np.concatenate(test), labels.validation_labels, labels.test_labels)
 
 
-def _weighted(votes: Votes, weights: NDArray[np.float64]) -> Row:
+def _weighted(votes: MemberLogits, weights: NDArray[np.float64]) -> Row:
     accuracies = _judged(votes, lambda logits: weighted_vote(logits, weights))
     return (int((weights > SMALLEST_WEIGHT).sum()), len(weights), *accuracies)
 
 
-def _judged(votes: Votes, vote: Vote) -> tuple[float, ...]:
+def _judged(votes: MemberLogits, vote: Vote) -> tuple[float, ...]:
     validation, test = _right(votes, "validation", vote), _right(votes, "test", vote)
     return float(validation.mean()), float(test.mean()), *accuracy_interval(test)
 
 
-def _right(votes: Votes, split: Split, vote: Vote) -> NDArray[np.float64]:
+def _right(votes: MemberLogits, split: Split, vote: Vote) -> NDArray[np.float64]:
     logits, labels = votes.of(split)
     return np.asarray(vote(logits).argmax(axis=-1) == labels, dtype=np.float64)

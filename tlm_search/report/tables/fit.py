@@ -78,7 +78,7 @@ def fit(reached: Curves) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _bounds(trial: TrialRecord, evidence: Evidence) -> tuple[float | None, float | None]:
-    votes = evidence.votes_of(trial)
+    votes = evidence.logits_of(trial)
     if votes is None:
         return None, None
     sizes = [row["size"] for row in trial.frontier]

@@ -18,7 +18,7 @@ from tlm_search.committee.calibration import Calibration
 from tlm_search.committee.frontier import right_share
 from tlm_search.committee.metrics import parts_of_votes
 from tlm_search.committee.select import SPLITS, Choice, Split
-from tlm_search.committee.select import Votes as Judged
+from tlm_search.committee.select import MemberLogits as Judged
 from tlm_search.committee.vote import (
     CALIBRATION_BINS,
     SMALLEST_PROBABILITY,
@@ -46,7 +46,7 @@ _EXAMPLES = ["row", "text", "label", "committee_says", "committee_on_label", "re
 
 
 @dataclass(frozen=True)
-class Votes:
+class AnswerLogits:
     """What committee and reference say about the test rows: probabilities (members, rows, classes) and (rows, classes).
 
     ``logits`` are those of all members of the committee's trial, ``bias`` what its committees of this size add to their
@@ -66,14 +66,14 @@ class Votes:
         return self.calibration.of(self.members.mean(axis=0))
 
 
-def votes_of(choice: Choice | None, evidence: Evidence) -> Votes | None:
+def logits_of(choice: Choice | None, evidence: Evidence) -> AnswerLogits | None:
     """Return what the chosen committee and the reference say; None without a choice or its logits."""
-    ours = None if choice is None else evidence.votes_of(choice.candidate.trial)
+    ours = None if choice is None else evidence.logits_of(choice.candidate.trial)
     if choice is None or ours is None:
         return None
-    theirs = None if choice.reference is None else evidence.votes_of(choice.reference.trial)
+    theirs = None if choice.reference is None else evidence.logits_of(choice.reference.trial)
     size = choice.candidate.size
-    return Votes(
+    return AnswerLogits(
         logits=ours.test,
         members=softmax(ours.test[:size]),
         reference=None if theirs is None else theirs.calibration(size=len(theirs.test)).of(soft_vote(theirs.test)),
@@ -83,7 +83,7 @@ def votes_of(choice: Choice | None, evidence: Evidence) -> Votes | None:
     )
 
 
-def labels_table(record: StudyRecord, votes: Votes | None) -> pd.DataFrame:
+def labels_table(record: StudyRecord, votes: AnswerLogits | None) -> pd.DataFrame:
     """Return the accuracy on each label, of the committee (mean over committees of its size) and of the reference."""
     if votes is None or votes.reference is None:
         return pd.DataFrame(columns=_LABELS)
@@ -102,7 +102,7 @@ def members_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: 
     """Return each member of the ``trials`` alone; a trial whose logits are not at hand is left out."""
     rows = []
     for trial in trials:
-        votes = evidence.votes_of(trial)
+        votes = evidence.logits_of(trial)
         if votes is None:
             continue
         name = label_of(record, trial)
@@ -122,7 +122,7 @@ def _alone(votes: Judged, split: Split, member: int) -> float:
     return float(parts_of_votes(softmax(logits[member : member + 1]), labels, votes.metric).mean())
 
 
-def diversity_table(votes: Votes | None) -> pd.DataFrame:
+def diversity_table(votes: AnswerLogits | None) -> pd.DataFrame:
     """Return, for the committees of the first 1..K members, how much they differ and what the vote gains from it.
 
     With p_i the probability that member i gives to the label of a row, the cross-entropy of the vote is
@@ -146,7 +146,7 @@ def diversity_table(votes: Votes | None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_DIVERSITY).astype({"disagreement": "float64"})
 
 
-def calibration_table(votes: Votes | None) -> pd.DataFrame:
+def calibration_table(votes: AnswerLogits | None) -> pd.DataFrame:
     """Return confidence and accuracy by bin of confidence, of 1, 2, 4, ... members before calibration.
 
     Then those of all members after it, and of the reference after its own.
@@ -162,7 +162,7 @@ def calibration_table(votes: Votes | None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_CALIBRATION)
 
 
-def confusion_table(record: StudyRecord, votes: Votes | None) -> pd.DataFrame:
+def confusion_table(record: StudyRecord, votes: AnswerLogits | None) -> pd.DataFrame:
     """Return how many rows of each label the committee, and the reference, take for each label.
 
     ``share`` is that of the label's rows, for the committee.
@@ -188,7 +188,7 @@ def confusions_table(confusion: pd.DataFrame) -> pd.DataFrame:
     return wrong.sort_values("committee", ascending=False, kind="stable").head(MAX_CONFUSIONS)
 
 
-def examples_table(record: StudyRecord, votes: Votes | None, evidence: Evidence) -> pd.DataFrame:
+def examples_table(record: StudyRecord, votes: AnswerLogits | None, evidence: Evidence) -> pd.DataFrame:
     """Return the test texts on which committee and reference differ most in the probability of the label.
 
     First those where the committee is the better one, then the others, on each side as many as the space's

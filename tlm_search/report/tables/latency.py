@@ -21,7 +21,7 @@ from tlm_search.members.linear import linear_weights
 from tlm_search.members.spec import parts_of_hybrid
 from tlm_search.members.trainer import KIND, LINEAR
 from tlm_search.model.architecture import Architecture
-from tlm_search.model.latency import Answer, committee_answer, race, transformers_answer
+from tlm_search.model.latency import Answer, committee_answer, race, torch_threads, transformers_answer
 from tlm_search.model.linear import LinearWeights
 from tlm_search.report.tables.tables import configuration_words, label_of
 from tlm_search.search.trial import rungs
@@ -184,7 +184,8 @@ def measure(
         forms.insert(sum(isinstance(c, Contender) and c.trial is None for c, *_ in forms), rival)
     answers = {f"{i}": answer for i, (_, _, _, answer, _) in enumerate(forms)}
     answers |= {f"{i} text": answer for i, (*_, answer) in enumerate(forms) if answer is not None}
-    measured = race(answers, seconds=seconds)
+    with torch_threads(threads):
+        measured = race(answers, seconds=seconds)
     rows: dict[tuple[str, int | None, int, str], Row] = {}
     for i, (contender, members, form, *_) in enumerate(forms):
         time, of_text = measured[f"{i}"], measured.get(f"{i} text")

@@ -21,11 +21,11 @@ from ray.tune.search import Searcher
 from tlm_search.cost.shares import Shares
 from tlm_search.files import write_text
 from tlm_search.search.driver import Driver
-from tlm_search.search.helping import Help
 from tlm_search.search.job import ENVIRONMENT, Failure
 from tlm_search.search.ray_tune.interrupts import Interrupts
 from tlm_search.search.ray_tune.trainable import deliverable
 from tlm_search.search.trial import Rung
+from tlm_search.search.work_stealing import Help
 
 # Ray's own annotation forgets that a searcher ends with this text.
 _FINISHED = cast(dict[str, Any], Searcher.FINISHED)

@@ -18,9 +18,9 @@ from tlm_search.files import write_text
 from tlm_search.members.trainer import Trainer
 from tlm_search.remote.mount import mount, remote_at, shown
 from tlm_search.search.activity import Teller, folder_of
-from tlm_search.search.helping import Help, help_trial
 from tlm_search.search.job import ENVIRONMENT, Failure, Job
 from tlm_search.search.trial import SEEDS_PER_STUDY, Rung, run_trial
+from tlm_search.search.work_stealing import Help, help_trial
 from tlm_search.search.workplace import Code, Workplace
 from tlm_search.store.local import Store
 from tlm_search.store.shared import open_store

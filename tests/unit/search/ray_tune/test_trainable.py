@@ -15,10 +15,10 @@ from tlm_search.data.simulated import simulated_data
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.remote.mount import remote_at
 from tlm_search.remote.remote import Remote
-from tlm_search.search.helping import Help
 from tlm_search.search.job import Job
 from tlm_search.search.ray_tune.trainable import CommitteeTrial, deliverable
 from tlm_search.search.trial import Rung, trial_specs
+from tlm_search.search.work_stealing import Help
 from tlm_search.search.workplace import Workplace
 from tlm_search.store.local import Store
 from tlm_search.store.shared import open_store

@@ -7,9 +7,9 @@ import pytest
 from driven import REFERENCE, SEARCH, Bench, Stacking, results
 
 from tlm_search.search.driver import Driver
-from tlm_search.search.helping import MOST_DEATHS, Help, help_trial
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.trial import Rung, run_trial, trial_specs
+from tlm_search.search.work_stealing import MOST_DEATHS, Help, help_trial
 
 MakeBench = Callable[..., Bench]
 

@@ -12,10 +12,10 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
 from tlm_search.members import bert_trainer
-from tlm_search.members import teaching as teaching_module
+from tlm_search.members import distillation as distillation_module
 from tlm_search.members.bert_trainer import BertTrainer
-from tlm_search.members.spec import MemberSpec, Teaching, committee_specs
-from tlm_search.members.teaching import SOFT_LABELS, Lesson, teach
+from tlm_search.members.distillation import SOFT_LABELS, Targets, soft_labels
+from tlm_search.members.spec import Distillation, MemberSpec, committee_specs
 from tlm_search.members.train import obtain
 from tlm_search.model.loss import UNSCORED, class_losses, soft_losses
 from tlm_search.search.trial import run_trial
@@ -35,9 +35,9 @@ def test_members_keep_the_names_that_they_have_in_stores() -> None:
     )
     assert member.pretrained is not None
     assert (member.digest, member.pretrained.digest) == GOLDEN
-    student = replace(member, teaching=Teaching(("a" * 32, "b" * 32)))
-    other = replace(member, teaching=Teaching(("a" * 32, "c" * 32)))
-    more = replace(member, teaching=Teaching(("a" * 32, "b" * 32), documents=10, corpus="corpus"))
+    student = replace(member, teaching=Distillation(("a" * 32, "b" * 32)))
+    other = replace(member, teaching=Distillation(("a" * 32, "c" * 32)))
+    more = replace(member, teaching=Distillation(("a" * 32, "b" * 32), documents=10, corpus="corpus"))
     assert len({member.digest, student.digest, other.digest, more.digest}) == 4
     assert student.pretrained == member.pretrained
 
@@ -81,7 +81,7 @@ def test_students_learn_what_the_committee_says(data: PreparedData) -> None:
     specs = specs_of(data, trainer, range(3), pretrain_size=20, finetune_epochs=6, finetune_batch_size=4)
     members = obtain(specs, store=store, data=data, trainer=trainer).members
     teachers = tuple(member.digest for member in members)
-    teaching = Teaching(teachers, documents=40, corpus=trainer.corpus_fingerprint(data, 40))
+    teaching = Distillation(teachers, documents=40, corpus=trainer.corpus_fingerprint(data, 40))
     students = [replace(spec, teaching=teaching) for spec in specs[:2]]
     learned = obtain(students, store=store, data=data, trainer=trainer)
     assert len(list(store.entries("pretrained"))) == 3, "they start from what members started from"
@@ -101,9 +101,9 @@ def test_a_lesson_has_the_mean_answers_of_the_stored_members(data: PreparedData)
     store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
     specs = specs_of(data, trainer, range(2))
     members = obtain(specs, store=store, data=data, trainer=trainer).members
-    student = replace(specs[0], teaching=Teaching(tuple(member.digest for member in members)))
+    student = replace(specs[0], teaching=Distillation(tuple(member.digest for member in members)))
     # As if the test texts, whose logits the store has, were to be learned.
-    lesson = teach(student, store=store, data=replace(data, train="test"), device="cpu")
+    lesson = soft_labels(student, store=store, data=replace(data, train="test"), device="cpu")
     expected = np.mean([softmax(member.test_logits) for member in members], axis=0)
     np.testing.assert_allclose(lesson.labels, expected, atol=1e-5)
     np.testing.assert_allclose(lesson.labels.sum(-1), 1, atol=1e-5)
@@ -114,11 +114,11 @@ def test_a_committee_answers_once_for_all_its_students(data: PreparedData, monke
     trainer, store, asked = BertTrainer(threads=1, device="cpu"), Store(data.root), []
     specs = specs_of(data, trainer, range(2))
     teachers = obtain(specs, store=store, data=data, trainer=trainer)
-    lesson = Teaching(tuple(member.digest for member in teachers.members))
+    lesson = Distillation(tuple(member.digest for member in teachers.members))
 
-    def counted(spec: MemberSpec, **where: Any) -> Lesson:
+    def counted(spec: MemberSpec, **where: Any) -> Targets:
         asked.append(spec.seed)
-        return teach(spec, **where)
+        return soft_labels(spec, **where)
 
     monkeypatch.setattr(bert_trainer, "teach", counted)
     students = [replace(spec, teaching=lesson) for spec in specs]
@@ -128,7 +128,7 @@ def test_a_committee_answers_once_for_all_its_students(data: PreparedData, monke
 
 def test_a_teacher_that_is_gone_is_told(data: PreparedData) -> None:
     trainer = BertTrainer(threads=1, device="cpu")
-    student = replace(specs_of(data, trainer, range(1))[0], teaching=Teaching(("0" * 32,)))
+    student = replace(specs_of(data, trainer, range(1))[0], teaching=Distillation(("0" * 32,)))
     with pytest.raises(StoreError, match=r"member 0+ of the committee is not in the store"):
         obtain_one(student, data, trainer)
 
@@ -157,11 +157,11 @@ def test_students_keep_the_names_that_they_have_in_stores() -> None:
         settings, vocabulary=4096, positions=32, labels=5, corpus="corpus", task="task", seeds=[7]
     )
     teachers = ("a" * 32, "b" * 32)
-    student = replace(member, teaching=Teaching(teachers))
-    more = replace(member, teaching=Teaching(teachers, documents=10, corpus="corpus"))
+    student = replace(member, teaching=Distillation(teachers))
+    more = replace(member, teaching=Distillation(teachers, documents=10, corpus="corpus"))
     assert student.digest == "d3788b11efd8f660e6862af23254bb46"
     assert more.digest == "2271b37d529a2912b3236c3561f63e44"
-    new = replace(member, teaching=Teaching(teachers, unlabelled="texts"))
+    new = replace(member, teaching=Distillation(teachers, unlabelled="texts"))
     assert new.digest not in (student.digest, more.digest)
     assert len({teaching.digest for s in (student, more, new) if (teaching := s.teaching)}) == 3
 
@@ -199,10 +199,10 @@ def test_what_teachers_said_is_asked_once_whatever_process_trains(
     trainer = BertTrainer(threads=1, device="cpu")
     specs = specs_of(data, trainer, range(2))
     teachers = obtain(specs, store=store, data=data, trainer=trainer)
-    teaching = Teaching(tuple(member.digest for member in teachers.members), unlabelled=data.unlabelled_fingerprint)
-    first = teach(replace(specs[0], teaching=teaching), store=store, data=data, device="cpu")
-    monkeypatch.setattr(teaching_module, "predict", None)  # nobody is asked again
-    again = teach(replace(specs[1], teaching=teaching), store=store, data=data, device="cpu")
+    teaching = Distillation(tuple(member.digest for member in teachers.members), unlabelled=data.unlabelled_fingerprint)
+    first = soft_labels(replace(specs[0], teaching=teaching), store=store, data=data, device="cpu")
+    monkeypatch.setattr(distillation_module, "predict", None)  # nobody is asked again
+    again = soft_labels(replace(specs[1], teaching=teaching), store=store, data=data, device="cpu")
     np.testing.assert_array_equal(first.labels, again.labels)
     assert (first.seconds, first.flops) == (again.seconds, again.flops)
     assert len(again.texts) == 50

@@ -18,7 +18,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
 from tlm_search.members.linear import answers, linear_weights
-from tlm_search.members.spec import MemberSpec, Teaching, parts_of_hybrid, share_of_linear
+from tlm_search.members.spec import Distillation, MemberSpec, parts_of_hybrid, share_of_linear
 from tlm_search.members.trainer import KIND, LINEAR
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import from_transformers
@@ -30,7 +30,7 @@ SOFT_LABELS = "soft_labels"  # the kind of entry that keeps the answers of teach
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Targets:
     """What a member is fine-tuned on: texts with ``labels``, as ``finetune`` takes them.
 
     ``seconds`` and ``flops`` are what the labels cost: nothing where the task has them.
@@ -42,7 +42,7 @@ class Lesson:
     flops: float = 0.0
 
 
-def teach(spec: MemberSpec, *, store: Store, data: PreparedData, device: str) -> Lesson:
+def soft_labels(spec: MemberSpec, *, store: Store, data: PreparedData, device: str) -> Targets:
     """Return what the teachers of the student ``spec``, which are of its architecture and pooling, say of its texts.
 
     They are asked once: the store keeps their answers for all their students.
@@ -57,10 +57,10 @@ def teach(spec: MemberSpec, *, store: Store, data: PreparedData, device: str) ->
         with store.lock(SOFT_LABELS, name):
             entry = store.read(SOFT_LABELS, name) or _ask(spec, spec.teaching, texts, store, data, device)
     course = entry.document["course"]
-    return Lesson(texts, entry.arrays("labels")["probabilities"], course["seconds"], course["flops"])
+    return Targets(texts, entry.arrays("labels")["probabilities"], course["seconds"], course["flops"])
 
 
-def texts_of(teaching: Teaching, data: PreparedData) -> TokenArray:
+def texts_of(teaching: Distillation, data: PreparedData) -> TokenArray:
     """Return the texts that the teachers are asked: of train, then of the corpus, then the unlabelled ones."""
     texts = TokenArray.open(data.folder("train"))
     if teaching.documents:
@@ -77,7 +77,7 @@ def member_weights(entry: Entry, architecture: Architecture) -> Weights:
 
 
 def _ask(
-    spec: MemberSpec, teaching: Teaching, texts: TokenArray, store: Store, data: PreparedData, device: str
+    spec: MemberSpec, teaching: Distillation, texts: TokenArray, store: Store, data: PreparedData, device: str
 ) -> Entry:
     began = time.perf_counter()
     votes = np.zeros((len(texts), spec.labels), np.float64)
