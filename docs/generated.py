@@ -6,7 +6,6 @@ NAME returns.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,10 +88,8 @@ def commands() -> str:
 
 
 def log() -> str:
-    """Return the entries of studies/LOG.md, the newest first."""
-    text = (ROOT / "studies" / "LOG.md").read_text(encoding="utf-8")
-    _, *entries = re.split(r"^(?=## )", text, flags=re.MULTILINE)
-    return "\n\n".join(entry.strip() for entry in reversed(entries))
+    """Return studies/LOG.md without its heading."""
+    return (ROOT / "studies" / "LOG.md").read_text(encoding="utf-8").partition("\n")[2].strip()
 
 
 MARKS: Mapping[str, Callable[[], str]] = {

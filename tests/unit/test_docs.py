@@ -48,10 +48,14 @@ def test_every_command_and_option_is_on_its_page(generated):
                 assert not option.startswith("--") or option in page
 
 
-def test_findings_are_those_of_the_log_the_newest_first(generated):
+def test_findings_are_those_of_the_log_the_newest_first_with_an_index(generated):
     page = generated.on_page_markdown((ROOT / "docs" / "findings.md").read_text())
     headings = re.findall(r"^## (.*)$", page, flags=re.MULTILINE)
-    assert headings == re.findall(r"^## (.*)$", (ROOT / "studies" / "LOG.md").read_text(), flags=re.MULTILINE)[::-1]
+    assert headings == re.findall(r"^## (.*)$", (ROOT / "studies" / "LOG.md").read_text(), flags=re.MULTILINE)
+    dates = [heading[:10] for heading in headings]
+    assert dates == sorted(dates, reverse=True)
+    links = re.findall(r"\]\(#(.*)\)$", page, flags=re.MULTILINE)
+    assert sorted(links) == sorted(re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings)
 
 
 def test_every_page_is_in_the_contents_and_no_mark_is_unknown(generated):
