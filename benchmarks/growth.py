@@ -34,7 +34,7 @@ from torch import Tensor
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import machine
 from tlm_search.model.weights import initial_weights
-from tlm_search.study.folder import find_study, read_study
+from tlm_search.study.location import find_study, read_study
 from tlm_search.training.clock import UpdateClock
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.speed import Load, time_updates

@@ -26,8 +26,8 @@ from tlm_search.search.trial import run_trial
 from tlm_search.space.schema import Space
 from tlm_search.store.local import Store
 from tlm_search.store.shared import open_store
+from tlm_search.study.location import StudyLocation
 from tlm_search.study.storages import Journal
-from tlm_search.study.studies import create_study
 
 SEARCH: dict[str, Any] = {
     "depth": {"choices": [1, 2]},
@@ -77,7 +77,7 @@ class Bench:
     def ledger(self, storage: str | None = None) -> Ledger:
         study = self.folder / "study"
         study.mkdir(exist_ok=True, parents=True)
-        ledger = Ledger(create_study(study, self.space, storage), self.space)
+        ledger = Ledger(StudyLocation.of(study, storage).create(self.space), self.space)
         ledger.close_running()
         ledger.enqueue_points()
         return ledger

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tlm_search.space.schema import Space
 from tlm_search.store.local import Store
-from tlm_search.study.folder import read_study, store_root
+from tlm_search.study.location import read_study, store_root
 from tlm_search.study.record import TrialRecord
 
 COMMAND = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlm_search.errors import InterruptedStudyError, UserError
-from tlm_search.study.folder import find_study, read_study, store_root
+from tlm_search.study.location import StudyLocation, find_study, read_study, store_root
 from tlm_search.study.record import StudyRecord
 
 if TYPE_CHECKING:
@@ -236,9 +236,7 @@ class Study:
         Whatever is done to the copy, the study itself stays as it is. ``storage`` is needed where the study is in a
         database whose password is not stored.
         """
-        from tlm_search.study.folder import optuna_copy
-
-        return optuna_copy(self.record.folder, storage)
+        return StudyLocation.of(self.record.folder, storage).copy()
 
     def best(
         self,

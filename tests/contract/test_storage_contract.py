@@ -18,9 +18,9 @@ from optuna_dashboard import get_note
 from tlm_search.search.session import Session
 from tlm_search.space.schema import Space
 from tlm_search.study.database_lock import study_lock
-from tlm_search.study.folder import read_study, write_folder
+from tlm_search.study.location import StudyLocation, read_study
 from tlm_search.study.storages import open_storage
-from tlm_search.study.studies import create_study, open_study, rename_study
+from tlm_search.study.studies import rename_study
 
 SPACE: dict[str, Any] = {
     "objectives": ["validation_accuracy", "parameters"],
@@ -49,7 +49,7 @@ def test_a_study_is_the_same_in_every_storage(tmp_path: Path, storage: str | Non
     driven = place.drive(TRIALS, storage=storage)
     expected = journal.drive(TRIALS)
     assert kept(driven._ledger.study) == kept(expected._ledger.study)
-    again = open_study(place.folder / "study", storage)
+    again = StudyLocation.of(place.folder / "study", storage).open()
     assert kept(again) == kept(expected._ledger.study)
     assert again.metric_names == ["validation_accuracy", "parameters"]
     states = [trial.state for trial in again.trials]
@@ -73,10 +73,12 @@ def test_a_study_goes_on_after_its_driver_died(tmp_path: Path, storage: str | No
 
         with pytest.raises(Killed):
             place.run(place.driver(TRIALS, storage=storage), before_rung=die)
-        assert [t for t in open_study(place.folder / "study", storage).trials if t.state == TrialState.RUNNING]
+        assert [
+            t for t in StudyLocation.of(place.folder / "study", storage).open().trials if t.state == TrialState.RUNNING
+        ]
     driver = place.drive(TRIALS, storage=storage)
     assert results(driver._ledger) == expected
-    trials = open_study(place.folder / "study", storage).trials
+    trials = StudyLocation.of(place.folder / "study", storage).open().trials
     assert not [t for t in trials if t.state in (TrialState.RUNNING, TrialState.WAITING)]
     lost = [t for t in trials if t.user_attrs.get("interrupted")]
     assert len(lost) == 2
@@ -88,7 +90,7 @@ def test_failures_keep_their_reason(tmp_path: Path, storage: str | None) -> None
     asked = ledger.ask(0)
     ledger.report(asked.trial_id, 1, 0.25)
     ledger.fail(asked.trial_id, "the loss is not a number ☠ 损失", {"settings": dict(asked.settings)})
-    (trial,) = open_study(tmp_path / "here" / "study", storage).trials
+    (trial,) = StudyLocation.of(tmp_path / "here" / "study", storage).open().trials
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs["error"] == "the loss is not a number ☠ 损失"
     assert trial.intermediate_values == {1: 0.25}
@@ -109,7 +111,7 @@ def test_attributes_may_be_long(tmp_path: Path, storage: str | None) -> None:
         ledger.complete(asked.trial_id, [0.5, 1e4], attributes)
         written[asked.number] = attributes
     ledger.note("facts", written[1])
-    study = open_study(tmp_path / "here" / "study", storage)
+    study = StudyLocation.of(tmp_path / "here" / "study", storage).open()
     for number, attributes in written.items():
         trial = study.trials[number]
         assert {key: trial.user_attrs[key] for key in attributes} == attributes
@@ -118,7 +120,7 @@ def test_attributes_may_be_long(tmp_path: Path, storage: str | None) -> None:
 
 def test_a_study_is_read_while_it_is_written(tmp_path: Path, storage: str | None) -> None:
     place = bench(tmp_path, pruner="none")
-    write_folder(place.folder / "study", place.space, name="study", storage=None)
+    StudyLocation(place.folder / "study", None, "study").write(place.space)
     place.ledger(storage)
     ended, seen, problems = threading.Event(), [], []
 
@@ -149,8 +151,8 @@ def test_a_study_is_renamed(tmp_path: Path, storage: str | None) -> None:
     rename_study("nobody", "nobody.1", opened)
     opened = open_storage(place.folder / "study", storage)
     assert optuna.get_all_study_names(opened) == ["study.1"]
-    assert kept(open_study(place.folder / "study", storage, name="study.1")) == trials
-    create_study(place.folder / "study", place.space, storage)
+    assert kept(StudyLocation(place.folder / "study", storage, "study.1").open()) == trials
+    StudyLocation.of(place.folder / "study", storage).create(place.space)
     assert sorted(optuna.get_all_study_names(opened)) == ["study", "study.1"]
 
 
@@ -184,6 +186,6 @@ def test_a_study_is_run_read_and_begun_anew(
             assert call("report", name, "--studies-dir", str(tmp_path / "studies"))[0] == 0
         for file in (tmp_path / "studies" / name).rglob("*"):
             assert file.is_dir() or b"cr%3At" not in file.read_bytes(), file
-        study = open_study(tmp_path / "studies" / name, storage, name=record.name)
+        study = StudyLocation(tmp_path / "studies" / name, storage, record.name).open()
         opened = open_storage(tmp_path / "studies" / name, storage)
         assert "s3cr" not in json.dumps([study.user_attrs, opened.get_study_system_attrs(study._study_id)])

@@ -16,8 +16,8 @@ import pytest
 from driven import REFERENCE, Bench, results, space_of
 from killing import faults_of, finish, start_command
 
+from tlm_search.study.location import StudyLocation
 from tlm_search.study.record import record_of
-from tlm_search.study.studies import open_study
 
 SPACE = """
 trainer: simulated
@@ -112,7 +112,7 @@ def test_clocks_may_jump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         driver = place.drive(trials, seconds=3600.0)
     assert driver.stopped is None
     assert results(driver._ledger) == expected
-    record = record_of(open_study(place.folder / "study"), place.folder / "study")
+    record = record_of(StudyLocation.of(place.folder / "study").open(), place.folder / "study")
     durations = [(t.finished - t.started).total_seconds() for t in record.trials if t.finished and t.started]
     assert min(durations) < -3000 < 3000 < max(durations)
     assert all(0 <= (trial.seconds or 0) < 60 for trial in record.trials)

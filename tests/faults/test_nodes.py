@@ -15,7 +15,7 @@ import pytest
 from killing import Process, Start, faults_of, finish, lines_until, start_command
 from nodes import Node, signal_to, start_node, wait_until
 
-from tlm_search.study.folder import read_study
+from tlm_search.study.location import read_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from tlm_search.space.schema import load_space
-from tlm_search.study.folder import storage_url, write_folder
-from tlm_search.study.studies import create_study
+from tlm_search.study.location import StudyLocation
 
 SPACE = {
     "corpus": {"source": "texts.csv"},
@@ -85,9 +84,9 @@ def test_a_study_of_another_space_is_left_alone(call, here: Path) -> None:
     folder = here / "studies" / "space"
     folder.mkdir(parents=True)
     space = load_space(here / "space.yaml", overrides={"trainer": "simulated"})
-    storage = storage_url(folder, None)
-    create_study(folder, space, storage, name="space")
-    write_folder(folder, space, name="space", storage=None)
+    storage = StudyLocation.of(folder).storage
+    StudyLocation(folder, storage, "space").create(space)
+    StudyLocation(folder, None, "space").write(space)
     before = {file: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     code, _, err = call("run", "space.yaml", "--set", "trainer=simulated", "--set", "search.width=32")
     assert code == 2

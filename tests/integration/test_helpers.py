@@ -10,7 +10,7 @@ import yaml
 from killing import Process, faults_of, finish, kill_worker, lines_until, results_of, start_command
 
 from tlm_search.cost.machine import available_cpus
-from tlm_search.study.folder import read_study
+from tlm_search.study.location import read_study
 
 pytestmark = [
     pytest.mark.ray,

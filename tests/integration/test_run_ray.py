@@ -17,7 +17,7 @@ from killing import Process, Start, descendants, finish, kill_child, kill_worker
 from nodes import wait_until
 
 from tlm_search.store.local import Store
-from tlm_search.study.folder import read_study
+from tlm_search.study.location import read_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from driven import REFERENCE, Bench, space_of
 
-from tlm_search.study.folder import write_folder
+from tlm_search.study.location import StudyLocation
 
 COMMAND = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
 
@@ -26,7 +26,7 @@ def study(tmp_path: Path) -> Path:
     place.drive(6)
     driver = place.driver(8)
     driver.next_job("a")  # it runs still
-    write_folder(tmp_path / "study", place.space, name="study", storage=None)
+    StudyLocation(tmp_path / "study", None, "study").write(place.space)
     return tmp_path / "study"
 
 
@@ -55,7 +55,7 @@ def test_status_of_nothing(tmp_path: Path, call: Any) -> None:
 def test_status_needs_neither_torch_nor_ray() -> None:
     code = """
 import sys
-from tlm_search.study.folder import read_study
+from tlm_search.study.location import StudyLocation, read_study
 import tlm_search.search.ledger, tlm_search.committee.select, tlm_search.study.record
 import tlm_search.report.evidence, tlm_search.store.shared
 sys.exit(any(name in sys.modules for name in ("torch", "ray", "pandas", "plotly", "sklearn")))

@@ -8,7 +8,7 @@ from finished import finished_study
 import tlm_search
 from tlm_search.api import Study
 from tlm_search.errors import SpaceError, StudyError
-from tlm_search.study.folder import write_folder
+from tlm_search.study.location import StudyLocation
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,6 @@ def test_a_space_is_loaded_with_changes(tmp_path):
 
 
 def test_a_study_that_is_not_there(tmp_path):
-    write_folder(tmp_path / "there", space_of(), name="there", storage=None)
+    StudyLocation(tmp_path / "there", None, "there").write(space_of())
     with pytest.raises(StudyError, match="did you mean there"):
         Study.open("ther", studies_dir=tmp_path)

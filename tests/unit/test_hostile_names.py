@@ -20,7 +20,7 @@ from tlm_search.remote import bundle
 from tlm_search.remote.remote import Listed, Remote
 from tlm_search.store.local import Store
 from tlm_search.store.shared import open_store
-from tlm_search.study.folder import find_study
+from tlm_search.study.location import find_study
 from tlm_search.study.sync import known_studies
 
 HOSTILE = ["/tmp/x", "../x", "a/../../x", "", ".", "..", "a//x", "a/", "./x", "a\0b"]

@@ -30,16 +30,16 @@ def dashboard(
 ) -> None:
     """Serve Optuna Dashboard for a study on 127.0.0.1 until Ctrl-C."""
     from tlm_search.study.dashboard import serve
-    from tlm_search.study.folder import find_study, storage_url
+    from tlm_search.study.location import StudyLocation, find_study
 
     folder = find_study(study, studies_dir)
-    serve(folder, storage_url(folder, storage), port=port, draw=_draw, writable=writable, ready=_tell, problem=_warn)
+    serve(StudyLocation.of(folder, storage), port=port, draw=_draw, writable=writable, ready=_tell, problem=_warn)
 
 
 def _draw(record: StudyRecord) -> tuple[Mapping[str, str], str]:
     from tlm_search.report.pages.html import write_report
     from tlm_search.store.shared import open_store
-    from tlm_search.study.folder import store_root
+    from tlm_search.study.location import store_root
 
     # Into a folder of its own: the study's report stays what `report` or `run` made of it.
     with tempfile.TemporaryDirectory() as folder:

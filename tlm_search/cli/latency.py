@@ -52,7 +52,7 @@ def latency(
     from tlm_search.model.latency import machine
     from tlm_search.report.tables.latency import baseline_of, contenders_of, is_unsteady, measure, reading_of
     from tlm_search.store.shared import open_store
-    from tlm_search.study.folder import find_study, read_study, store_root
+    from tlm_search.study.location import find_study, read_study, store_root
 
     record = read_study(find_study(study, studies_dir))
     store = open_store(store_root(record.folder.parent))

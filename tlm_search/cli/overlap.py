@@ -34,7 +34,7 @@ def overlap(
     from tlm_search.data.tokens import TokenArray
     from tlm_search.remote.mount import studies_folder
     from tlm_search.space.schema import load_space
-    from tlm_search.study.folder import store_root
+    from tlm_search.study.location import store_root
 
     if data_dir is not None:
         use_data_dir(data_dir)

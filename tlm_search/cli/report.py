@@ -32,7 +32,7 @@ def report(
     from tlm_search.report.pages.compare import write_comparison
     from tlm_search.report.pages.files import read_formats
     from tlm_search.report.pages.html import write_report
-    from tlm_search.study.folder import find_study, read_study
+    from tlm_search.study.location import find_study, read_study
     from tlm_search.study.sync import send_reports
 
     formats = read_formats(format_)
@@ -49,6 +49,6 @@ def report(
 
 def _store_of(record: StudyRecord) -> Store:
     from tlm_search.store.shared import open_store
-    from tlm_search.study.folder import store_root
+    from tlm_search.study.location import store_root
 
     return open_store(store_root(record.folder.parent))

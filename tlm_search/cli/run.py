@@ -117,7 +117,7 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     from tlm_search.report.evidence import Evidence
     from tlm_search.report.pages.html import write_report
     from tlm_search.store.shared import open_store
-    from tlm_search.study.folder import read_study, store_root
+    from tlm_search.study.location import read_study, store_root
     from tlm_search.study.sync import send_reports
 
     record = read_study(session.folder, storage)

@@ -30,7 +30,7 @@ def status(
     from tlm_search.report.evidence import Evidence
     from tlm_search.search.activity import activities
     from tlm_search.store.shared import open_store
-    from tlm_search.study.folder import find_study, read_study, store_root
+    from tlm_search.study.location import find_study, read_study, store_root
 
     record = read_study(find_study(study, studies_dir))
     evidence = Evidence(record, open_store(store_root(record.folder.parent)))

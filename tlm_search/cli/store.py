@@ -101,7 +101,7 @@ def _store(studies_dir: str) -> Store:
     from tlm_search.errors import StoreError
     from tlm_search.remote.mount import shown, studies_folder
     from tlm_search.store.shared import open_store
-    from tlm_search.study.folder import store_root
+    from tlm_search.study.location import store_root
 
     folder = studies_folder(studies_dir)
     store = open_store(store_root(folder))

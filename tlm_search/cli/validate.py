@@ -113,7 +113,7 @@ def timed(space: Space, studies_dir: str) -> Timing:
     from tlm_search.search.baseline import class_weights_of
     from tlm_search.search.trial import portions
     from tlm_search.store.shared import open_store
-    from tlm_search.study.folder import store_root
+    from tlm_search.study.location import store_root
 
     resources = space.resources
     if space.trainer == "simulated":

@@ -15,14 +15,12 @@ from tlm_search.members.spec import Distillation, MemberSpec
 from tlm_search.members.train import Obtained, obtain, trainer_named
 from tlm_search.members.trainer import Trainer
 from tlm_search.search.ledger import Ledger
-from tlm_search.search.session import driving
 from tlm_search.search.trial import Rung, committee_frontier, committee_metrics, trial_specs
 from tlm_search.space.schema import Space
 from tlm_search.store.local import Store
 from tlm_search.store.shared import open_store
-from tlm_search.study.folder import storage_url, store_root, study_name
+from tlm_search.study.location import StudyLocation, store_root
 from tlm_search.study.record import STUDENT, StudyRecord, TrialRecord
-from tlm_search.study.studies import open_study
 
 STUDENTS = 5  # of different seeds, at most: their spread is known to a factor of 3 then, with three to one of 6
 
@@ -53,11 +51,10 @@ def distil(
             f"trial {trial.number} was chosen with one member: there is no committee to distil",
             hint=f"tlm-search best {record.name} lists larger ones; take one with --trial N --size K",
         )
-    folder, space = record.folder, record.space
-    storage = storage_url(folder, storage)
-    with driving(folder, storage, announce):
-        ledger = Ledger(open_study(folder, storage, name=study_name(folder)), space)
-        store = open_store(store_root(folder.parent))
+    location, space = StudyLocation.of(record.folder, storage), record.space
+    with location.driving(announce):
+        ledger = Ledger(location.open(), space)
+        store = open_store(store_root(record.folder.parent))
         trainer = _trainer(space, announce)
         data = PreparedData.from_document(record.data, store.root)
         specs = _students(trial, size, documents, space=space, data=data, trainer=trainer)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tlm_search.errors import StudyError
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
-from tlm_search.study.folder import find_study, read_study
+from tlm_search.study.location import find_study, read_study
 from tlm_search.study.record import IMPORTED_FROM, StudyRecord, TrialRecord
 
 if TYPE_CHECKING:

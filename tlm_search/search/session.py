@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,28 +36,14 @@ from tlm_search.search.workplace import Workplace
 from tlm_search.space.schema import Space
 from tlm_search.store.local import Store
 from tlm_search.store.shared import open_store
-from tlm_search.study.database_lock import study_lock
-from tlm_search.study.driver_lock import driver_lock
-from tlm_search.study.folder import (
-    is_study,
-    logs_of,
-    move_aside,
-    require_study,
-    storage_url,
-    store_root,
-    study_name,
-    unwritable,
-    write_folder,
-)
 from tlm_search.study.identity import check_same_data, check_same_space
+from tlm_search.study.location import StudyLocation, logs_of, require_study, store_root
 from tlm_search.study.record import record_of
 from tlm_search.study.sharing import register
 from tlm_search.study.storages import open_storage
-from tlm_search.study.studies import create_study, open_study
 from tlm_search.study.sync import FACTS, Sender, pull
 
 _PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy", "scikit-learn")
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 Announce = Callable[[str], None]
 Show = Callable[[Progress], AbstractContextManager[None]]
@@ -103,15 +88,15 @@ def run_study(
     if fresh:
         require_study(folder)
     register(store_root(studies_dir))
-    named, storage = storage, storage_url(folder, storage)
-    if storage is not None and named is None and is_study(folder):
+    location = StudyLocation.of(folder, storage)
+    if location.storage is not None and storage is None and location.begun:
         # The folder may be somebody else's, and what it names is written to.
-        announce(f"the study is kept in {masked(storage)}, which its {FACTS} names")
-    begun = open_study(folder, storage, name=study_name(folder)) if is_study(folder) and not fresh else None
+        announce(f"the study is kept in {masked(location.storage)}, which its {FACTS} names")
+    begun = location.open() if location.begun and not fresh else None
     if begun is not None:
         check_same_space(begun, space)
-    elif storage is not None:
-        open_storage(folder, storage)
+    elif location.storage is not None:
+        open_storage(folder, location.storage)
     store = open_store(store_root(studies_dir))
     store.check_writable()
     read: list[Task] = []
@@ -123,49 +108,29 @@ def run_study(
     if data.account:
         announce(f"task: {account_words(data.account)}")
     if fresh and folder.exists():
-        with driver_lock(folder, announce), study_lock(storage, study_name(folder), folder, announce):
+        with location.locked(announce):
             pass  # nobody drives it
-        announce(f"the old study is now {shown(move_aside(folder, storage))}")
-    with driving(folder, storage, announce) as sender:
-        return _run_locked(space, folder, store, data, read, storage, address, announce, show, sender, began)
-
-
-@contextmanager
-def driving(folder: Path, storage: str | None, announce: Announce) -> Iterator[Sender]:
-    """Hold the only right to write the study of ``folder``, wherever it is kept; in the end it is sent there.
-
-    Raises:
-        StudyError: another driver has it, or it cannot be written.
-    """
-    with (
-        driver_lock(folder, announce) as sender,
-        study_lock(storage, study_name(folder), folder, announce),
-    ):
-        try:
-            yield sender
-            sender.send()
-        except OSError as error:
-            if error.errno in _UNWRITABLE:
-                raise unwritable(folder, error) from error
-            raise
+        announce(f"the old study is now {shown(location.move_aside())}")
+        location = replace(location, name=folder.name)
+    with location.driving(announce) as sender:
+        return _run_locked(space, location, store, data, read, address, announce, show, sender, began)
 
 
 def _run_locked(
     space: Space,
-    folder: Path,
+    location: StudyLocation,
     store: Store,
     data: PreparedData,
     read: list[Task],
-    storage: str | None,
     address: str | None,
     announce: Announce,
     show: Show,
     sender: Sender,
     began: float,
 ) -> Session:
-    name = study_name(folder)
-    ledger = Ledger(create_study(folder, space, storage, name=name), space)
-    write_folder(folder, space, name=name, storage=storage)
+    folder = location.folder
+    ledger = Ledger(location.create(space), space)
+    location.write(space)
     for closed in ledger.close_running():
         announce(f"trial {closed} was running when its driver died; it is tried again")
     import_trials(ledger, folder, announce)

@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import socketserver
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from tlm_search.errors import StudyError
-from tlm_search.study.folder import study_name
+from tlm_search.study.location import StudyLocation
 from tlm_search.study.showcase import Draw, Showcase
-from tlm_search.study.studies import open_study
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -28,8 +26,7 @@ _READING = {"GET", "HEAD"}
 
 
 def serve(
-    folder: Path,
-    storage: str | None,
+    location: StudyLocation,
     *,
     port: int,
     draw: Draw,
@@ -48,8 +45,8 @@ def serve(
     """
     from optuna_dashboard import wsgi
 
-    study = open_study(folder, storage, name=study_name(folder))
-    showcase = Showcase(study, folder, draw)
+    study = location.open()
+    showcase = Showcase(study, location.folder, draw)
     application = Door(wsgi(showcase, artifact_store=showcase.artifacts), writable=writable)
     try:
         server = make_server(HOST, port, application, server_class=_Server, handler_class=_SilentHandler)

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from tlm_search.errors import StudyError
 from tlm_search.files import Lock, write_text
-from tlm_search.study.folder import unwritable
 from tlm_search.study.storages import mend_journal
-from tlm_search.study.sync import DRIVER, DRIVER_LOCK, JOURNAL, Sender, copying, leased
+from tlm_search.study.sync import DRIVER, DRIVER_LOCK, JOURNAL, Sender, copying, leased, unwritable
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tlm_search.members.word_vectors import KIND as WORD_VECTORS
 from tlm_search.members.word_vectors import vectors_key
 from tlm_search.store.shared import open_store
 from tlm_search.study.driver_lock import driver_lock
-from tlm_search.study.folder import is_study, read_study, store_root
+from tlm_search.study.location import is_study, read_study, store_root
 from tlm_search.study.record import StudyRecord
 from tlm_search.study.sharing import sharing
 from tlm_search.study.sync import JOURNAL, known_studies, pull

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 import sqlalchemy
@@ -13,6 +13,9 @@ from tlm_search.errors import StudyError
 from tlm_search.space.schema import Space
 from tlm_search.study.identity import check_same_space
 from tlm_search.study.storages import is_missing, open_storage
+
+if TYPE_CHECKING:
+    from tlm_search.study.location import StudyLocation
 
 
 class StudyInStorage(optuna.Study):
@@ -27,13 +30,13 @@ class StudyInStorage(optuna.Study):
         return self.directions[0]
 
 
-def open_study(folder: Path, storage: str | None = None, *, name: str | None = None) -> StudyInStorage:
-    """Open the study of a folder for reading; no file is made.
+def open_study(location: StudyLocation) -> StudyInStorage:
+    """Open a study for reading; no file is made.
 
     Raises:
         StudyError: there is none.
     """
-    name = name or folder.name
+    folder, storage, name = location.folder, location.storage, location.name
     nothing = StudyError(f"{folder} has no study {name}", hint="tlm-search run SPACE makes one")
     if is_missing(folder, storage):
         raise nothing if storage is None else _missing(storage)
@@ -43,14 +46,14 @@ def open_study(folder: Path, storage: str | None = None, *, name: str | None = N
         raise nothing from None
 
 
-def create_study(folder: Path, space: Space, storage: str | None = None, *, name: str | None = None) -> StudyInStorage:
-    """Open the study of a folder, or make it, with the space as its attribute.
+def create_study(location: StudyLocation, space: Space) -> StudyInStorage:
+    """Open a study, or make it, with the space as its attribute.
 
     Raises:
         StudyError: it holds another space; the message says what differs.
     """
-    name = name or folder.name
-    opened = open_storage(folder, storage)
+    name = location.name
+    opened = open_storage(location.folder, location.storage)
     try:
         study = StudyInStorage(study_name=name, storage=opened)
     except KeyError:

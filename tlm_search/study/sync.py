@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from tlm_search import files
 from tlm_search.errors import StudyError
 from tlm_search.files import HeldError, beside, held, put, writing
 from tlm_search.remote.lease import Lease
@@ -77,14 +78,14 @@ class Sender:
         if self._remote is None:
             return
         self.send_journal()
-        files = {path.relative_to(self._folder).as_posix(): path for path in self._folder.rglob("*") if path.is_file()}
-        names = [name for name in files if _travels(name) and not name.startswith(_REPORTS)]
+        found = {path.relative_to(self._folder).as_posix(): path for path in self._folder.rglob("*") if path.is_file()}
+        names = [name for name in found if _travels(name) and not name.startswith(_REPORTS)]
         # Last what says that there is a study.
         for name in sorted(names, key=lambda name: (name == FACTS, name)):
-            state = files[name].stat()
+            state = found[name].stat()
             version = (state.st_mtime_ns, state.st_size)
             if self._files.get(name) != version:
-                self._remote.upload(files[name], name)
+                self._remote.upload(found[name], name)
                 self._files[name] = version
 
 
@@ -170,6 +171,12 @@ def leased(folder: Path, announce: Callable[[str], None]) -> Iterator[Sender]:
         else:
             _pull(folder, remote)
         yield Sender(folder)
+
+
+def unwritable(folder: Path, error: OSError) -> StudyError:
+    """Return the error for a folder that cannot be written."""
+    otherwise = "choose another --studies-dir; then run the same command again, which continues"
+    return files.unwritable(StudyError, f"the study folder {folder}", error, otherwise=otherwise)
 
 
 def _move(root: Remote, name: str, new_name: str) -> None:

@@ -17,8 +17,8 @@ def study(monkeypatch, tmp_path):
     """Let the command read a made-up study; returns a function that chooses which."""
 
     def choose(record):
-        monkeypatch.setattr("tlm_search.study.folder.find_study", lambda name, studies_dir: tmp_path / name)
-        monkeypatch.setattr("tlm_search.study.folder.read_study", lambda folder: record)
+        monkeypatch.setattr("tlm_search.study.location.find_study", lambda name, studies_dir: tmp_path / name)
+        monkeypatch.setattr("tlm_search.study.location.read_study", lambda folder: record)
 
     trials = [
         builders.trial(0, rows=ROWS, heads=2),

@@ -19,7 +19,7 @@ from tlm_search.model.latency import committee_answer, race, transformers_answer
 from tlm_search.report.tables import latency as library
 from tlm_search.search.baseline import obtain_baseline
 from tlm_search.store.local import Store
-from tlm_search.study.folder import write_folder
+from tlm_search.study.location import StudyLocation
 from tlm_search.study.record import trial_of
 
 TINY = Architecture(depth=1, heads=1, head_size=4, feed_forward=8, vocabulary=40, positions=6)
@@ -36,7 +36,7 @@ def studies(tmp_path, monkeypatch):
     driver = bench.drive(1)
     driver._ledger.note("data", bench.data.to_document())
     driver._ledger.note("labels", list(bench.data.labels))
-    write_folder(tmp_path / "study", bench.space, name="study", storage=None)
+    StudyLocation(tmp_path / "study", None, "study").write(bench.space)
     return tmp_path
 
 
@@ -65,8 +65,8 @@ def real(tmp_path, monkeypatch):
     entry = obtain_baseline(Task("made-up", LABELS, split, split, split), store=finished.store)
     linear = replace(builders.baseline(), members=(entry.digest,))
     record = replace(finished.record, baseline=linear, folder=tmp_path / "tiny")
-    monkeypatch.setattr("tlm_search.study.folder.find_study", lambda name, studies_dir: tmp_path / name)
-    monkeypatch.setattr("tlm_search.study.folder.read_study", lambda folder: record)
+    monkeypatch.setattr("tlm_search.study.location.find_study", lambda name, studies_dir: tmp_path / name)
+    monkeypatch.setattr("tlm_search.study.location.read_study", lambda folder: record)
     return replace(finished, record=record)
 
 
@@ -137,7 +137,7 @@ def test_the_table_fits(call, studies, monkeypatch):
 def test_a_study_without_a_complete_trial(call, tmp_path):
     bench = Bench(tmp_path, space_of())
     bench.ledger()
-    write_folder(tmp_path / "study", bench.space, name="study", storage=None)
+    StudyLocation(tmp_path / "study", None, "study").write(bench.space)
     code, out, err = call("latency", "study", "--studies-dir", str(tmp_path))
     assert (code, out) == (2, "")
     assert "no complete trial" in err

@@ -12,8 +12,8 @@ from tlm_search.errors import UserError
 @pytest.mark.parametrize("trials", [[], [builders.trial(0), builders.trial(1, heads=8)]])
 def test_report_writes_into_the_study_and_prints_where(monkeypatch, tmp_path, trials):
     record = builders.study(trials, folder=tmp_path / "made-up")
-    monkeypatch.setattr("tlm_search.study.folder.find_study", lambda name, studies_dir: Path(studies_dir) / name)
-    monkeypatch.setattr("tlm_search.study.folder.read_study", lambda folder: record)
+    monkeypatch.setattr("tlm_search.study.location.find_study", lambda name, studies_dir: Path(studies_dir) / name)
+    monkeypatch.setattr("tlm_search.study.location.read_study", lambda folder: record)
     result = CliRunner().invoke(app, ["report", "made-up", "--studies-dir", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 0
     assert Path(result.stdout.strip()) == tmp_path / "made-up" / "report.html"
@@ -29,8 +29,8 @@ def two(monkeypatch, tmp_path):
         "first": builders.study(folder=tmp_path / "first", name="first", reference_trial=builders.reference()),
         "second": builders.study(running, folder=tmp_path / "second", name="second", seed=7),
     }
-    monkeypatch.setattr("tlm_search.study.folder.find_study", lambda name, studies_dir: Path(studies_dir) / name)
-    monkeypatch.setattr("tlm_search.study.folder.read_study", lambda folder: records[folder.name])
+    monkeypatch.setattr("tlm_search.study.location.find_study", lambda name, studies_dir: Path(studies_dir) / name)
+    monkeypatch.setattr("tlm_search.study.location.read_study", lambda folder: records[folder.name])
 
     def run(*arguments):
         return CliRunner().invoke(app, ["report", *arguments, "--studies-dir", str(tmp_path)], catch_exceptions=False)

@@ -11,7 +11,7 @@ from tlm_search.digest import digest
 from tlm_search.members.word_vectors import vectors_key
 from tlm_search.store.local import Store
 from tlm_search.study.driver_lock import driver_lock
-from tlm_search.study.folder import write_folder
+from tlm_search.study.location import StudyLocation
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def bench(tmp_path):
     """A finished study, and beside its members one that nothing refers to."""
     place = Bench(tmp_path, space_of(reference=REFERENCE))
     place.drive(3)
-    write_folder(tmp_path / "study", place.space, name="study", storage=None)
+    StudyLocation(tmp_path / "study", None, "study").write(place.space)
     return place
 
 
@@ -121,7 +121,7 @@ def test_gc_keeps_all_pretrained_weights_while_a_needed_member_is_damaged(call, 
 def test_gc_keeps_the_word_vectors_of_needed_members_and_ls_says_what_they_are(call, tmp_path):
     place = Bench(tmp_path, space_of(search={**SEARCH, "initial_embeddings": "cooccurrence", "pretrain_epochs": 0}))
     place.drive(3)
-    write_folder(tmp_path / "study", place.space, name="study", storage=None)
+    StudyLocation(tmp_path / "study", None, "study").write(place.space)
     specs = [e.document["spec"]["pretrained"] for e in place.store.entries("members")]
     keys = [key for spec in specs if spec and (key := vectors_key(spec))]
     wanted = {digest(key) for key in keys}
@@ -141,7 +141,7 @@ def test_gc_keeps_the_word_vectors_of_needed_members_and_ls_says_what_they_are(c
 def test_gc_keeps_what_hybrids_are_made_of(call, tmp_path):
     place = Bench(tmp_path, space_of(search={**SEARCH, "linear_member": True}))
     place.drive(3)
-    write_folder(tmp_path / "study", place.space, name="study", storage=None)
+    StudyLocation(tmp_path / "study", None, "study").write(place.space)
     everything = names(place.store)
     hybrids = {e.digest for e in place.store.entries("members") if "linear" in e.document["spec"]}
     assert len(everything) == 2 * len(hybrids)
@@ -173,7 +173,7 @@ def linked(tmp_path, call):
             (theirs / ".store").symlink_to(bench.store.root)
         other = Bench(theirs, space_of(seed=7))
         other.drive(2)
-        write_folder(theirs / "study", other.space, name="study", storage=None)
+        StudyLocation(theirs / "study", None, "study").write(other.space)
         assert call("status", "study", "--studies-dir", str(theirs))[0] == 0  # whoever opens it registers it
         return other
 

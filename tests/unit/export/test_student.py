@@ -12,16 +12,15 @@ from tlm_search.committee.vote import softmax
 from tlm_search.errors import ExportError, StoreError
 from tlm_search.export.choose import choose_student
 from tlm_search.export.committee import Committee
-from tlm_search.study.folder import write_folder
-from tlm_search.study.studies import create_study
+from tlm_search.study.location import StudyLocation
 
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Study]:
     finished = finished_study(tmp_path_factory.mktemp("studies"))
     folder = finished.record.folder
-    write_folder(folder, builders.space(), name=folder.name, storage=None)
-    create_study(folder, builders.space())
+    StudyLocation(folder, None, folder.name).write(builders.space())
+    StudyLocation.of(folder).create(builders.space())
     students = Study(finished.record).distil(trial=0, announce=lambda line: None).record.students
     return finished, Study(replace(finished.record, students=students))
 
@@ -101,8 +100,8 @@ def test_of_several_students_the_best_on_validation_is_taken(taught):
 def test_students_of_a_committee_that_reads_spans_read_them_too(tmp_path):
     finished = finished_study(tmp_path, marked=True, pooling="spans")
     folder = finished.record.folder
-    write_folder(folder, builders.space(), name=folder.name, storage=None)
-    create_study(folder, builders.space())
+    StudyLocation(folder, None, folder.name).write(builders.space())
+    StudyLocation.of(folder).create(builders.space())
     students = Study(finished.record).distil(trial=0, announce=lambda line: None).record.students
     study = Study(replace(finished.record, students=students))
     study.export(tmp_path / "out", student=True)

@@ -119,8 +119,8 @@ def test_page_and_markdown_show_them():
 
 def test_best_shows_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Any):
     record = replace(study(committee=HIGH, reference=HIGH), folder=tmp_path)
-    monkeypatch.setattr("tlm_search.study.folder.find_study", lambda name, studies_dir: tmp_path / name)
-    monkeypatch.setattr("tlm_search.study.folder.read_study", lambda folder: record)
+    monkeypatch.setattr("tlm_search.study.location.find_study", lambda name, studies_dir: tmp_path / name)
+    monkeypatch.setattr("tlm_search.study.location.read_study", lambda folder: record)
     result = CliRunner().invoke(app, ["best", "made-up"], catch_exceptions=False)
     said = " ".join(result.stdout.split())
     assert f"The best committee {EDGE}" in said

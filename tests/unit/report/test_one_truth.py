@@ -153,9 +153,9 @@ def test_the_answer_and_the_claims_have_one_verdict_and_one_figure(simulated):
 
 def test_best_and_its_json_have_that_verdict(simulated, monkeypatch, tmp_path):
     kind, evidence = simulated.kind, simulated.evidence
-    monkeypatch.setattr("tlm_search.study.folder.find_study", lambda name, studies_dir: tmp_path / name)
+    monkeypatch.setattr("tlm_search.study.location.find_study", lambda name, studies_dir: tmp_path / name)
     record = replace(simulated.record, folder=tmp_path)
-    monkeypatch.setattr("tlm_search.study.folder.read_study", lambda folder: record)
+    monkeypatch.setattr("tlm_search.study.location.read_study", lambda folder: record)
     monkeypatch.setattr(Evidence, "logits_of", lambda self, trial: evidence.logits_of(trial))
 
     def run(*arguments):

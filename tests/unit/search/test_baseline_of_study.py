@@ -16,9 +16,8 @@ from tlm_search.search.baseline import note_baseline
 from tlm_search.search.ledger import Ledger
 from tlm_search.space.schema import Space
 from tlm_search.store.local import Store
-from tlm_search.study.folder import read_study
 from tlm_search.study.garbage import find_garbage
-from tlm_search.study.studies import open_study
+from tlm_search.study.location import StudyLocation, read_study
 
 COLOURS = ("red", "blue", "green")
 
@@ -182,7 +181,7 @@ def test_an_old_study_opens_without_one_and_gets_one_when_run_again(tmp_path, mo
     monkeypatch.setattr("tlm_search.search.session.note_baseline", lambda *given: False)
     run(space_of(budget={"trials": 1}))
     folder = tmp_path / "studies" / "test"
-    study = open_study(folder)
+    study = StudyLocation.of(folder).open()
     document = {key: value for key, value in study.user_attrs["space"].items() if key != "baseline"}
     study.set_user_attr("space", document)
     assert record_of(folder).baseline is None
@@ -204,7 +203,7 @@ def test_garbage_is_what_no_study_names(tmp_path, monkeypatch):
 
 def test_a_ledger_without_data_facts_is_told(real):
     _, data, bench = real
-    ledger = Ledger(open_study(bench.folder / "study"), bench.space)
+    ledger = Ledger(StudyLocation.of(bench.folder / "study").open(), bench.space)
     ledger.note("data", {**data.to_document(), "task_fingerprint": "old"})
     assert not note_baseline(ledger, data, bench.store, None, bench.lines.append)
     assert "have changed since the study began" in bench.lines[-1]

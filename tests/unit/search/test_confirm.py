@@ -23,7 +23,7 @@ from tlm_search.search.confirm import confirmations, training_seconds
 from tlm_search.search.driver import Driver
 from tlm_search.search.job import FRESH_SEED
 from tlm_search.space.schema import Space
-from tlm_search.study.folder import read_study
+from tlm_search.study.location import read_study
 from tlm_search.study.record import StudyRecord, record_of
 
 MakeBench = Callable[..., Bench]

@@ -20,8 +20,8 @@ from tlm_search.search.session import Session
 from tlm_search.search.trial import trial_specs
 from tlm_search.store.local import Store
 from tlm_search.study.driver_lock import driver_lock
-from tlm_search.study.folder import find_study
 from tlm_search.study.garbage import remove_garbage
+from tlm_search.study.location import find_study
 from tlm_search.study.record import STUDENT_NUMBER
 
 POINTS = [{"depth": 1, "heads": 4, "pretrain_size": 0, "committee_size": size} for size in (4, 1)]

@@ -14,7 +14,7 @@ from tlm_search.report.pages.build import build_report
 from tlm_search.report.pages.html import render
 from tlm_search.report.pages.markdown import markdown
 from tlm_search.store.shared import open_store
-from tlm_search.study.folder import read_study, store_root
+from tlm_search.study.location import read_study, store_root
 
 TASK = {"metric": "f1", "positive": "label 2"}
 

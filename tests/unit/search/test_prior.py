@@ -7,8 +7,7 @@ from driven import SEARCH, results, run_without_ray, space_of
 
 from tlm_search.errors import StudyError
 from tlm_search.search.session import Session
-from tlm_search.study.folder import read_study
-from tlm_search.study.studies import open_study
+from tlm_search.study.location import StudyLocation, read_study
 
 TPE = {"name": "tpe", "n_startup_trials": 4}
 
@@ -28,21 +27,23 @@ def test_the_sampler_learns_from_another_study(tmp_path: Path, run: Callable[...
     record = read_study(tmp_path / "studies" / "second")
     assert session.driver.progress.finished == len(record.trials) == 3
     assert [trial.number for trial in record.trials] == [6, 7, 8]
-    imported = open_study(tmp_path / "studies" / "second").trials[:6]
-    first = open_study(tmp_path / "studies" / "first").trials
+    imported = StudyLocation.of(tmp_path / "studies" / "second").open().trials[:6]
+    first = StudyLocation.of(tmp_path / "studies" / "first").open().trials
     assert [(t.params, t.values) for t in imported] == [(t.params, t.values) for t in first]
     # Once is enough, also where the other study is gone.
     (tmp_path / "studies" / "first").rename(tmp_path / "gone")
     assert run(name="second", seed=7, import_from="first", budget={"trials": 4}).driver.progress.finished == 4
-    assert len(open_study(tmp_path / "studies" / "second").trials) == 10
+    assert len(StudyLocation.of(tmp_path / "studies" / "second").open().trials) == 10
 
 
 def test_what_lies_outside_the_space_is_left_out(tmp_path: Path, run: Callable[..., Session]) -> None:
     run(name="wide", budget={"trials": 12}, sampler="random", search={**SEARCH, "heads": {"choices": [1, 2, 4, 8]}})
     objectives = ["validation_cross_entropy", "parameters"]
     run(name="narrow", search={**SEARCH, "depth": 1}, import_from=["wide"], objectives=objectives)
-    wide = {t.number: t for t in open_study(tmp_path / "studies" / "wide").trials}
-    imported = [t for t in open_study(tmp_path / "studies" / "narrow").trials if "imported_from" in t.user_attrs]
+    wide = {t.number: t for t in StudyLocation.of(tmp_path / "studies" / "wide").open().trials}
+    imported = [
+        t for t in StudyLocation.of(tmp_path / "studies" / "narrow").open().trials if "imported_from" in t.user_attrs
+    ]
     fit = [n for n, t in wide.items() if t.params["depth"] == 1 and t.params["heads"] != 8]
     assert [t.user_attrs["imported_from"] for t in imported] == [["wide", n] for n in fit]
     assert 0 < len(fit) < 12

@@ -7,7 +7,7 @@ import pytest
 from driven import REFERENCE, SEARCH, run_without_ray, space_of
 
 from tlm_search.committee.interval import NORMAL_QUANTILE, Spread, seed_half_width, widened
-from tlm_search.study.folder import read_study
+from tlm_search.study.location import read_study
 
 
 def test_the_interval_of_a_single_reference_counts_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tlm_search.errors import StudyError
 from tlm_search.search import tracking
 from tlm_search.search.session import Session
-from tlm_search.study.folder import read_study
+from tlm_search.study.location import read_study
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from driven import Bench
 from optuna_dashboard import wsgi
 
 from tlm_search.study.dashboard import Door
+from tlm_search.study.location import StudyLocation
 from tlm_search.study.showcase import Showcase
-from tlm_search.study.studies import create_study
 
 MakeBench = Callable[..., Bench]
 
@@ -21,7 +21,7 @@ class Client:
 
     def __init__(self, bench: Bench, *, writable: bool) -> None:
         (bench.folder / "study").mkdir()
-        self.study = create_study(bench.folder / "study", bench.space, None)
+        self.study = StudyLocation.of(bench.folder / "study").create(bench.space)
         self.showcase = Showcase(self.study, bench.folder / "study", lambda record: ({}, "<h1>report</h1>"))
         self.showcase.draw_if_new()
         self._app = Door(wsgi(self.showcase, artifact_store=self.showcase.artifacts), writable=writable)

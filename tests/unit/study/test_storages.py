@@ -6,8 +6,9 @@ from driven import Bench, results, space_of
 
 from tlm_search.errors import StudyError
 from tlm_search.passwords import masked
+from tlm_search.study.location import StudyLocation
 from tlm_search.study.storages import open_storage
-from tlm_search.study.studies import open_study, rename_study
+from tlm_search.study.studies import rename_study
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_damaged_journal_is_said_clearly(tmp_path: Path) -> None:
     journal = tmp_path / "study" / "journal.log"
     journal.write_bytes(b"garbage\n" + journal.read_bytes())
     with pytest.raises(StudyError, match="is damaged") as raised:
-        open_study(tmp_path / "study")
+        StudyLocation.of(tmp_path / "study").open()
     assert raised.value.hint is not None
     assert "--fresh" in raised.value.hint
 
@@ -102,4 +103,4 @@ def test_a_study_is_renamed_in_its_storage(tmp_path: Path) -> None:
     rename_study("study", "study.1", storage)
     rename_study("nobody", "nobody.1", storage)
     assert optuna.get_all_study_names(storage) == ["study.1"]
-    assert len(open_study(tmp_path / "study", name="study.1").trials) == 2
+    assert len(StudyLocation(tmp_path / "study", None, "study.1").open().trials) == 2

@@ -16,8 +16,8 @@ from tlm_search.remote.remote import Remote
 from tlm_search.search import session
 from tlm_search.store.shared import open_store
 from tlm_search.study.driver_lock import driver_lock
-from tlm_search.study.folder import find_study, read_study
 from tlm_search.study.garbage import find_garbage, remove_garbage
+from tlm_search.study.location import find_study, read_study
 from tlm_search.study.storages import open_storage
 from tlm_search.study.sync import Sender, pull
 

@@ -12,7 +12,7 @@ from tlm_search.report.claims.families import Families, alone
 from tlm_search.report.claims.verdicts import Row, judged, missing
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.formatting import number
-from tlm_search.study.folder import is_study, read_study
+from tlm_search.study.location import is_study, read_study
 from tlm_search.study.record import StudyRecord, TrialRecord
 
 OVERLAPS = "Overlap with the task helps: text of high minus text of low overlap"

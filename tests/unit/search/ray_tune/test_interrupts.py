@@ -7,8 +7,8 @@ import pytest
 from driven import Bench, space_of
 
 from tlm_search.search.ray_tune.interrupts import STOPPING, Interrupts
+from tlm_search.study.location import StudyLocation
 from tlm_search.study.record import record_of
-from tlm_search.study.studies import open_study
 
 
 def interrupt() -> None:
@@ -86,6 +86,6 @@ def test_two_signals_while_a_trial_is_put_back_leave_none_running(tmp_path: Path
             driver.on_lost("a", "its worker died")
     interrupts.end()
     driver.abandon("the study was interrupted")
-    record = record_of(open_study(tmp_path / "study"), tmp_path / "study")
+    record = record_of(StudyLocation.of(tmp_path / "study").open(), tmp_path / "study")
     assert not record.in_state("running")
     assert [trial.interrupted for trial in record.trials if trial.state == "failed"] == [True]

@@ -14,8 +14,8 @@ from driven import SEARCH, run_without_ray, space_of
 from tlm_search.errors import ResourceError, StoreError, StudyError
 from tlm_search.search import session
 from tlm_search.space.schema import Space, load_space
-from tlm_search.study.folder import find_study, move_aside, read_study, storage_url, write_folder
 from tlm_search.study.identity import check_same_space
+from tlm_search.study.location import StudyLocation, find_study, read_study
 from tlm_search.study.record import StudyRecord
 
 
@@ -180,7 +180,7 @@ def test_a_relative_database_stays_where_it_was_made(
     assert not run(space()).worked
     assert list(elsewhere.iterdir()) == []
     monkeypatch.setenv("TLM_SEARCH_STORAGE", "sqlite:///of_new_studies.db")
-    assert storage_url(tmp_path / "none") == f"sqlite:///{elsewhere}/of_new_studies.db"
+    assert StudyLocation.of(tmp_path / "none").storage == f"sqlite:///{elsewhere}/of_new_studies.db"
 
 
 @pytest.mark.parametrize("name", ["what?", "50%25", "50%", "a#b", "a b", "ü&=+"])
@@ -214,7 +214,7 @@ def test_reading_makes_no_database_and_says_where_it_looked(
     """Of earlier versions there are studies whose database has a relative path."""
     monkeypatch.chdir(tmp_path)
     run(space(), storage="sqlite:///study.db")
-    write_folder(tmp_path / "studies" / "test", space(), name="test", storage="sqlite:///study.db")
+    StudyLocation(tmp_path / "studies" / "test", "sqlite:///study.db", "test").write(space())
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     for act in (lambda: read(tmp_path), lambda: run(space())):
@@ -237,13 +237,13 @@ def test_reading_makes_no_journal(tmp_path: Path, run: Callable[..., session.Ses
 
 def test_a_password_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "postgresql://me:secret@host/db"
-    write_folder(tmp_path / "study", space(), name="study", storage=url)
+    StudyLocation(tmp_path / "study", url, "study").write(space())
     assert "secret" not in (tmp_path / "study" / "study.json").read_text()
     with pytest.raises(StudyError, match="its password is not stored"):
-        storage_url(tmp_path / "study")
-    assert storage_url(tmp_path / "study", url) == url
+        StudyLocation.of(tmp_path / "study")
+    assert StudyLocation.of(tmp_path / "study", url).storage == url
     monkeypatch.setenv("TLM_SEARCH_STORAGE", url)
-    assert storage_url(tmp_path / "study") == url
+    assert StudyLocation.of(tmp_path / "study").storage == url
 
 
 def test_what_cannot_be_scheduled_is_refused_before_anything_is_written(
@@ -289,4 +289,4 @@ def test_a_disk_that_fills_up_is_said_clearly(
 def test_nothing_is_moved_over_something(tmp_path: Path) -> None:
     for name in ("study", "study.1", "study.2"):
         (tmp_path / name).mkdir()
-    assert move_aside(tmp_path / "study", None).name == "study.3"
+    assert StudyLocation.of(tmp_path / "study").move_aside().name == "study.3"

@@ -1,0 +1,330 @@
+"""Where a study is: what its folder holds, how it is found, opened and locked, and how an old one makes room.
+
+Where the studies are at a URL, the same lies there, and these folders are its copy; see ``sync``.
+
+::
+
+    studies/NAME/   study.json space.yaml journal.log driver.lock logs/ report.html tables/ figures/, and while it runs
+                    .now/, where workers say what they train
+    studies/.store/ the members of all studies
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import yaml
+
+from tlm_search import files
+from tlm_search.errors import StudyError
+from tlm_search.passwords import masked
+from tlm_search.remote.mount import remote_at, shown, studies_folder
+from tlm_search.study.driver_lock import driver_lock
+from tlm_search.study.record import StudyRecord, record_of
+from tlm_search.study.sharing import register
+from tlm_search.study.sync import DRIVER_LOCK, FACTS, JOURNAL, Sender, known_studies, pull, rename, unwritable
+
+if TYPE_CHECKING:
+    import optuna
+
+    from tlm_search.space.schema import Space
+    from tlm_search.study.studies import StudyInStorage
+
+STORE = ".store"
+STORAGE_VARIABLE = "TLM_SEARCH_STORAGE"
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_SPACE, _LOGS = "space.yaml", "logs"
+
+
+@dataclass(frozen=True)
+class StudyLocation:
+    """Where a study is: its ``folder``, the URL of the ``storage`` that has its trials, and its ``name`` in there.
+
+    ``storage`` is None where the trials are in a journal file in the folder. The name stays when the folder is moved.
+    """
+
+    folder: Path
+    storage: str | None
+    name: str
+
+    @classmethod
+    def of(cls, folder: Path, storage: str | None = None) -> StudyLocation:
+        """Return the location of the study in ``folder``, with its trials in ``storage`` if that is given.
+
+        Without it the study's own record counts, then the environment variable for new studies.
+
+        Raises:
+            StudyError: the study is in a database with a password, which is nowhere written down.
+        """
+        return cls(folder, _storage_url(folder, storage), str(_facts(folder).get("name", folder.name)))
+
+    @property
+    def begun(self) -> bool:
+        """Whether a study was begun here."""
+        return is_study(self.folder)
+
+    def open(self) -> StudyInStorage:
+        """Open the study for reading; no file is made.
+
+        Raises:
+            StudyError: there is none.
+        """
+        from tlm_search.study.studies import open_study
+
+        return open_study(self)
+
+    def create(self, space: Space) -> StudyInStorage:
+        """Open the study, or make it with the space as its attribute.
+
+        Raises:
+            StudyError: it holds another space; the message says what differs.
+        """
+        from tlm_search.study.studies import create_study
+
+        return create_study(self, space)
+
+    def read(self) -> StudyRecord:
+        """Read the study as plain data.
+
+        Raises:
+            StudyError: it cannot be read.
+        """
+        return record_of(self.open(), self.folder)
+
+    def copy(self) -> optuna.Study:
+        """Return a copy of Optuna's study, with its trials and attributes, that lies in memory only.
+
+        Raises:
+            StudyError: the study cannot be read.
+        """
+        import optuna
+
+        study = self.open()
+        copy = optuna.create_study(study_name=self.folder.name, directions=study.directions)
+        for key, value in study.user_attrs.items():
+            copy.set_user_attr(key, value)
+        if study.metric_names is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                copy.set_metric_names(study.metric_names)
+        copy.add_trials(study.get_trials(deepcopy=False))
+        return copy
+
+    def write(self, space: Space) -> None:
+        """Write what the folder starts with: where the study is, and the space, resolved and with its name.
+
+        ``tlm-search run`` on that space continues the study.
+
+        Raises:
+            StudyError: the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            named = {**space.to_document(), "name": self.folder.name}
+            document = yaml.safe_dump(named, sort_keys=False, allow_unicode=True)
+            _write_new(self.folder / _SPACE, f"# What this study runs, every default included.\n{document}")
+            self._write_facts()
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+
+    def move_aside(self) -> Path:
+        """Rename the folder to NAME.1, NAME.2, ..., whichever is free, and the study in its database too.
+
+        Nothing is ever deleted.
+
+        Raises:
+            StudyError: it cannot be renamed.
+        """
+        storage = self.storage
+        if self.begun and _recorded(storage) != _facts(self.folder).get("storage"):
+            storage = _storage_url(self.folder)  # the new study will be kept elsewhere than the old one
+        names: list[str] = []
+        if storage is not None:
+            from optuna import get_all_study_names
+
+            from tlm_search.study.storages import open_storage
+            from tlm_search.study.studies import rename_study
+
+            opened = open_storage(self.folder, storage)
+            names = get_all_study_names(opened)
+        number = 1
+        # Where the study has its new name already, a run was killed in the middle of this.
+        while _is_taken(target := self._aside(number)) or {self.name, target.name} <= set(names):
+            number += 1
+        try:
+            if storage is not None:
+                rename_study(self.name, target.name, opened)
+            self.folder.rename(target)
+            if storage is not None:
+                StudyLocation(target, storage, target.name)._write_facts()
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+        rename(self.folder, target)
+        return target
+
+    @contextmanager
+    def driving(self, announce: Callable[[str], None]) -> Iterator[Sender]:
+        """Hold the only right to write the study, wherever it is; at the end it is sent to its URL, if it has one.
+
+        Raises:
+            StudyError: another driver has it, or it cannot be written.
+        """
+        with self.locked(announce) as sender:
+            try:
+                yield sender
+                sender.send()
+            except OSError as error:
+                if error.errno in _UNWRITABLE:
+                    raise unwritable(self.folder, error) from error
+                raise
+
+    @contextmanager
+    def locked(self, announce: Callable[[str], None]) -> Iterator[Sender]:
+        """Hold the locks of the folder and of the database; the block is given what sends the study to its URL.
+
+        Raises:
+            StudyError: another driver has one of them.
+        """
+        from tlm_search.study.database_lock import study_lock
+
+        with (
+            driver_lock(self.folder, announce) as sender,
+            study_lock(self.storage, self.name, self.folder, announce),
+        ):
+            yield sender
+
+    def _aside(self, number: int) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.{number}")
+
+    def _write_facts(self) -> None:
+        facts = {"name": self.name, "storage": _recorded(self.storage)}
+        _write_new(self.folder / FACTS, json.dumps(facts, indent=2) + "\n")
+
+
+def read_study(folder: Path, storage: str | None = None) -> StudyRecord:
+    """Read the study in ``folder`` as plain data, from the folder alone or from the database at ``storage``.
+
+    Raises:
+        StudyError: it cannot be read.
+    """
+    return StudyLocation.of(folder, storage).read()
+
+
+def store_root(studies_dir: Path) -> Path:
+    """Return where the members of all studies under ``studies_dir`` are."""
+    return studies_dir / STORE
+
+
+def logs_of(folder: Path) -> Path:
+    """Return where tracebacks of a study go."""
+    return folder / _LOGS
+
+
+def find_study(study: str, studies_dir: Path | str) -> Path:
+    """Return the folder of ``study``: a name under ``studies_dir``, a path, or a URL; a copy is brought up to date.
+
+    Raises:
+        StudyError: there is none; the message has the nearest name.
+        StoreError: what is at the URL cannot be read.
+    """
+    if "://" in study:
+        studies_dir, _, study = study.rstrip("/").rpartition("/")
+    studies_dir = studies_folder(studies_dir)
+    for folder in (studies_dir / study, Path(study)):
+        pull(folder)
+        if is_study(folder):
+            register(store_root(folder.resolve().parent))
+            return folder.resolve()
+    names = sorted({*(facts.parent.name for facts in studies_dir.glob(f"*/{FACTS}")), *known_studies(studies_dir)})
+    near = difflib.get_close_matches(study, names, n=1)
+    known = f"there are: {', '.join(names[:20])}" if names else "tlm-search run SPACE makes one"
+    raise StudyError(
+        f"no study {study} under {shown(studies_dir)}{f'; did you mean {near[0]}?' if near else ''}",
+        hint=f"give a name under --studies-dir, or a study's folder; {known}",
+    )
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a study was begun in ``folder``."""
+    return (folder / FACTS).is_file()
+
+
+def require_study(folder: Path) -> None:
+    """Refuse to move a folder aside that a run did not make.
+
+    Raises:
+        StudyError: it holds something, and none of it is of a study.
+    """
+    ours = (FACTS, JOURNAL, DRIVER_LOCK)
+    if folder.exists() and not any((folder / name).is_file() for name in ours) and any(folder.iterdir()):
+        raise StudyError(
+            f"{shown(folder)} is no study, so --fresh leaves it where it is", hint="give the study another --name"
+        )
+
+
+def _storage_url(folder: Path, given: str | None = None) -> str | None:
+    """Return the storage's URL: the ``given`` one, the study's, or the environment's; None is the journal file.
+
+    A relative path in it is one of the working folder, and made absolute: who reads the study may be elsewhere.
+
+    Raises:
+        StudyError: the study is in a database with a password, which is nowhere written down.
+    """
+    facts, environment = _facts(folder), os.environ.get(STORAGE_VARIABLE)
+    if given is not None:
+        return _located(given)
+    if not facts:
+        return _located(environment)  # which is for new studies, and for the passwords of old ones
+    url: str | None = facts.get("storage")
+    if url is None or "***" not in url:
+        return _located(url)
+    if environment is None:
+        raise StudyError(
+            f"the study {folder.name} is kept in {url}, and its password is not stored",
+            hint=f"give the whole URL in the environment variable {STORAGE_VARIABLE}, or with --storage",
+        )
+    return environment
+
+
+def _is_taken(folder: Path) -> bool:
+    remote = remote_at(folder)
+    return folder.exists() or (remote is not None and bool(remote.list()))
+
+
+def _located(url: str | None) -> str | None:
+    """Return the URL with the whole path of an SQLite database, whatever characters the folders' names have."""
+    if url is None:
+        return None
+    start, slashes, rest = url.partition(":///")
+    file, mark, options = rest.partition("?")
+    if not start.startswith("sqlite") or not file or file.startswith(("/", ":memory:", "file:")):
+        return url
+    return f"{start}{slashes}{quote(str(Path(unquote(file)).absolute()))}{mark}{options}"
+
+
+def _facts(folder: Path) -> Mapping[str, Any]:
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _recorded(storage: str | None) -> str | None:
+    return None if storage is None else masked(storage)
+
+
+def _write_new(path: Path, text: str) -> None:
+    # What is the same need not be sent to a URL again.
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        files.write_text(path, text)
