@@ -94,7 +94,7 @@ def test_predict_builds_the_contexts_of_a_table(folder, tmp_path):
 
 
 def test_predict_builds_the_contexts_of_lines(plain, tmp_path, monkeypatch):
-    monkeypatch.setattr("tlm_search.cli.predict.CHUNK", 2)
+    monkeypatch.setattr("tlm_search.export.texts.CHUNK", 2)
     text = "\n".join(LINES)
     (tmp_path / "t.txt").write_text(text)
     (tmp_path / "t.jsonl").write_text("".join(json.dumps({"message": line}) + "\n" for line in LINES))

@@ -74,7 +74,7 @@ def test_wrong_input_is_one_message(exported, tmp_path, call):
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "txt"])
 def test_a_file_is_answered_in_chunks_and_in_order(exported, tmp_path, ending, monkeypatch):
-    monkeypatch.setattr("tlm_search.cli.predict.CHUNK", 4)
+    monkeypatch.setattr("tlm_search.export.texts.CHUNK", 4)
     texts = [f"{'aa ' * (i % 5)}b{'aeiou'[i % 5]}" for i in range(11)]
     table, file = pd.DataFrame({"text": texts}), tmp_path / f"t.{ending}"
     writers = {
@@ -119,7 +119,7 @@ def test_input_that_is_no_text_is_one_message(exported, call, tmp_path):
 
 
 def test_a_wrong_row_far_down_leaves_no_half_of_a_document(exported, call, tmp_path, monkeypatch):
-    monkeypatch.setattr("tlm_search.cli.predict.CHUNK", 4)
+    monkeypatch.setattr("tlm_search.export.texts.CHUNK", 4)
     (tmp_path / "t.csv").write_text("text\n" + "aa\n" * 9 + "aa,ba\n")
     code, out, err = call("predict", str(exported), "--file", str(tmp_path / "t.csv"), "--json")
     assert (code, out, "line 11: 2 fields" in err) == (2, "", True)
