@@ -127,8 +127,6 @@ PRUNERS: Mapping[str, type[PrunerSection]] = {
     "asha": ASHAPruner,
     "hyperband": HyperbandPruner,
 }
-SamplerName = Literal["tpe", "nsgaii", "nsgaiii", "gp", "cmaes", "qmc", "random", "grid"]
-PrunerName = Literal["none", "median", "asha", "hyperband"]
 
 
 def read_sampler(raw: Any) -> SamplerSection:

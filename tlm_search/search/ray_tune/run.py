@@ -54,8 +54,7 @@ def run_driver(
         with interrupts.heard(), suppress(KeyboardInterrupt):
             with interrupts.put_off():
                 # Before Ray starts: its processes give up where they get too little of a busy processor.
-                from tlm_search.search.ray_tune.searcher import Hooks
-                from tlm_search.search.ray_tune.tuner import make_tuner
+                from tlm_search.search.ray_tune.searcher import Hooks, make_tuner
             with cluster(address, announce) as there:
                 try:
                     with interrupts.put_off():  # what has only half started cannot be ended

@@ -1,4 +1,4 @@
-"""Ray Tune's hooks on the driver: what to run next, and what became of it.
+"""Ray Tune's hooks on the driver, and the tuner that calls them: what to run next, and what became of it.
 
 Ray calls the scheduler first and the searcher only where a trial goes on or ends, so results are delivered by whoever
 hears of them first; the driver knows a job by Ray's trial id until it has ended.
@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from ray import tune
 from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -23,9 +24,10 @@ from tlm_search.files import write_text
 from tlm_search.search.driver import Driver
 from tlm_search.search.job import ENVIRONMENT, Failure
 from tlm_search.search.ray_tune.interrupts import Interrupts
-from tlm_search.search.ray_tune.trainable import deliverable
+from tlm_search.search.ray_tune.trainable import CommitteeTrial, deliverable
 from tlm_search.search.trial import Rung
 from tlm_search.search.work_stealing import Help
+from tlm_search.search.workplace import Workplace
 
 # Ray's own annotation forgets that a searcher ends with this text.
 _FINISHED = cast(dict[str, Any], Searcher.FINISHED)
@@ -181,3 +183,44 @@ def _reason(text: str) -> str:
     if "actor is temporarily unavailable" in text:
         return "its worker or its node could not be reached"  # one of them died, but Ray has not heard yet which
     return f"its worker died: {text.strip().splitlines()[-1][:300]}"
+
+
+def make_tuner(
+    hooks: Hooks,
+    workplace: Workplace,
+    *,
+    limit: int,
+    scratch: Path,
+) -> tune.Tuner:
+    """Return a tuner that runs the jobs of the driver behind ``hooks``, at most ``limit`` at once."""
+    trainable = tune.with_parameters(CommitteeTrial, workplace=workplace)
+    return tune.Tuner(
+        tune.with_resources(trainable, _resources),
+        tune_config=tune.TuneConfig(
+            search_alg=DriverSearcher(hooks),
+            scheduler=DriverScheduler(hooks),
+            num_samples=10**6,  # the driver has the budget
+            max_concurrent_trials=limit,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            callbacks=[Forgetful()],
+            # What is worth keeping of a trial, its members, is in the store when the rung ends.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+
+
+def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    share = config["share"]
+    resources = {"CPU": share["cpus"], "GPU": share["gpus"], "memory": share["memory_gb"] * 1e9}
+    return tune.PlacementGroupFactory([{name: amount for name, amount in resources.items() if amount}])
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.trial_id)
