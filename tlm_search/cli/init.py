@@ -312,7 +312,7 @@ def _corpus(place: Path) -> dict[str, Any]:
 
 def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int) -> list[str]:
     """Say what the tokens lose of the task's texts; where a vocabulary takes long to train only about how many."""
-    from tlm_search.data.pairs import parts_of
+    from tlm_search.data.pairs import segments_of
     from tlm_search.data.sources.guess import tokens_about
     from tlm_search.data.vocabulary.losses import losses
     from tlm_search.data.vocabulary.tokenizer import encode
@@ -320,7 +320,7 @@ def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int)
 
     special = {role: number for number, role in enumerate(("pad", "unk", "cls", "sep", "mask"))}
     splits = (task.train, task.validation, task.test)
-    texts = [part for split in splits for text in split.texts for part in parts_of(text)]
+    texts = [part for split in splits for text in split.texts for part in segments_of(text)]
     if sum(map(len, (*documents, *texts))) > _MOST_CHARACTERS:
         return _cut([tokens_about(text) for text in texts], length=length, exact=False)
     trained = train_wordpiece(documents, vocabulary=vocabulary, strip_accents=False)

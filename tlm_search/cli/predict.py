@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlm_search.data.pairs import TextOrPair, parts_of
+from tlm_search.data.pairs import TextOrPair, segments_of
 from tlm_search.errors import UserError
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def _table(texts: Sequence[TextOrPair], found: Sequence[dict[str, Any]]) -> Tabl
     table.add_column("members that disagree", justify="right")
     for text, answer in zip(texts, found, strict=True):
         numbers = (f"{100 * answer['probability']:.1f}%", f"{100 * answer['disagreement']:.0f}%")
-        shown = " / ".join(part[:_SHOWN_CHARACTERS] for part in parts_of(text))
+        shown = " / ".join(part[:_SHOWN_CHARACTERS] for part in segments_of(text))
         table.add_row(Text(_line(shown)), Text(_line(answer["label"])), *numbers)
     return table
 

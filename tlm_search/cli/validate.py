@@ -105,13 +105,13 @@ def timed(space: Space, studies_dir: str) -> Timing:
     from tlm_search.cost.machine import this_machine
     from tlm_search.cost.plan import DataSizes, plan
     from tlm_search.cost.shares import Shares
-    from tlm_search.cost.wall_time import jobs_of, parts_of, wall_seconds
+    from tlm_search.cost.wall_time import chunks_of, jobs_of, wall_seconds
     from tlm_search.data.prepare import prepare
     from tlm_search.data.rows import account_of
     from tlm_search.errors import UserError
     from tlm_search.remote.mount import studies_folder
     from tlm_search.search.baseline import class_weights_of
-    from tlm_search.search.trial import portions
+    from tlm_search.search.trial import chunk_sizes
     from tlm_search.store.shared import open_store
     from tlm_search.study.location import store_root
 
@@ -128,16 +128,16 @@ def timed(space: Space, studies_dir: str) -> Timing:
     metric_of(space.task, data.labels)  # refuses a label that the data do not have
     class_weights_of(space, data.labels)
     print("timing a few updates of each kind of training", file=sys.stderr)
-    from tlm_search.cost.timing import Pace
+    from tlm_search.cost.timing import StepTimes
 
     threads, device = max(1, int(resources.cpus_per_trial)), "cuda" if resources.gpus_per_trial else "cpu"
     share = 1.0 if resources.gpus_per_trial == "auto" else min(1.0, resources.gpus_per_trial)
-    parts = parts_of(space, places=concurrent, jobs=jobs_of(space))
-    asked = partial(portions, prunable=space.pruner.name != "none", parts=parts)
-    pace = Pace(data, open_store(root), threads=threads, device=device, share=share, portions=asked)
-    costs = plan(space, DataSizes.of_data(data), pace)
+    chunks = chunks_of(space, slots=concurrent, jobs=jobs_of(space))
+    asked = partial(chunk_sizes, prunable=space.pruner.name != "none", chunks=chunks)
+    step_times = StepTimes(data, open_store(root), threads=threads, device=device, share=share, chunk_sizes=asked)
+    costs = plan(space, DataSizes.of_data(data), step_times)
     wall = wall_seconds(costs, space, concurrent=concurrent, stacked=shares.least_stacked())
-    return Timing(costs, pace.machine, min(concurrent, jobs_of(space)), wall, account_of(data.to_document()))
+    return Timing(costs, step_times.machine, min(concurrent, jobs_of(space)), wall, account_of(data.to_document()))
 
 
 def sections_table(space: Space) -> Table:

@@ -29,7 +29,7 @@ from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 # by hardly ever, and by always, naming the label; average precision asks for no decision.
 BIASED = ("balanced_accuracy", "macro_f1", "f1")
 _STRENGTHS = np.linspace(-1, 2, 61)
-_PLAIN = 20  # the place of the strength 0
+_PLAIN = 20  # the index of the strength 0
 _NEIGHBOURS = 11  # strengths that are judged together: the metric of few rows is a jagged function of the strength
 _LARGEST = 3.0  # log-odds that a strength of 1 adds to a label that is positive
 _FOLDS = 5
@@ -106,20 +106,20 @@ def fit_bias(probabilities: Floats, labels: Integers, metric: Metric) -> Bias | 
         return _best(Named(named[:, rows], None, labels[rows], len(direction)).values(metric))
 
     fold = _folds(labels)
-    places = np.empty(len(labels), dtype=np.intp)
+    indices = np.empty(len(labels), dtype=np.intp)
     for number in range(_FOLDS):
-        places[fold == number] = best(fold != number)
-    held_out = named[places, np.arange(len(labels))]
+        indices[fold == number] = best(fold != number)
+    held_out = named[indices, np.arange(len(labels))]
     both = Named(np.stack([named[_PLAIN], held_out]), None, labels, len(direction))
-    gain, parts = np.diff(both.values(metric)).item(), np.diff(both.parts(metric), axis=0)
+    gain, contributions = np.diff(both.values(metric)).item(), np.diff(both.contributions(metric), axis=0)
     strength = _STRENGTHS[best(fold >= 0)]
-    if not strength or gain <= parts.std() / len(labels) ** 0.5:
+    if not strength or gain <= contributions.std() / len(labels) ** 0.5:
         return None
-    return Bias(np.round(strength * direction, 6), np.outer(_STRENGTHS[places], direction))
+    return Bias(np.round(strength * direction, 6), np.outer(_STRENGTHS[indices], direction))
 
 
 def _best(values: NDArray[np.float64]) -> int:
-    """Return the place of the best strength; of equal ones that nearest to 0."""
+    """Return the index of the best strength; of equal ones that nearest to 0."""
     around = np.pad(values, _NEIGHBOURS // 2, mode="edge")
     smooth = np.convolve(around, np.full(_NEIGHBOURS, 1 / _NEIGHBOURS), mode="valid").round(12)
     equal = np.flatnonzero(smooth == smooth.max())

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.committee.interval import RESAMPLES, Spread, member_spread, redrawn
-from tlm_search.committee.metrics import ACCURACY, Metric, parts_of_votes
+from tlm_search.committee.metrics import ACCURACY, Metric, contributions_of_votes
 from tlm_search.committee.vote import Floats, Integers, softmax
 
 MOST_GROUPS = 8  # of members that are left out in turn; more would say little more, and cost
@@ -70,7 +70,7 @@ def committee(logits: Floats, labels: Integers, metric: Metric = ACCURACY) -> Si
     probabilities = softmax(logits)
 
     def right(members: NDArray[np.intp]) -> Rows:
-        return np.asarray(parts_of_votes(probabilities[members].mean(axis=0, keepdims=True), labels, metric)[0])
+        return np.asarray(contributions_of_votes(probabilities[members].mean(axis=0, keepdims=True), labels, metric)[0])
 
     return jackknifed(right, len(logits))
 
@@ -88,13 +88,13 @@ def gain_of_doubling(logits: Floats, labels: Integers, metric: Metric = ACCURACY
     probabilities = softmax(logits)
     half = max(len(logits) // 2, 1)
 
-    def parts(members: NDArray[np.intp]) -> Rows:
-        return np.asarray(parts_of_votes(probabilities[members].mean(axis=0, keepdims=True), labels, metric)[0])
+    def contributions(members: NDArray[np.intp]) -> Rows:
+        return np.asarray(contributions_of_votes(probabilities[members].mean(axis=0, keepdims=True), labels, metric)[0])
 
     def gain(members: NDArray[np.intp]) -> Rows:
         starts = np.unique(np.linspace(0, len(members), min(len(members), MOST_GROUPS), endpoint=False).astype(int))
-        halves = [parts(np.roll(members, -start)[: min(half, len(members))]) for start in starts]
-        return np.asarray(parts(members) - np.mean(halves, axis=0))
+        halves = [contributions(np.roll(members, -start)[: min(half, len(members))]) for start in starts]
+        return np.asarray(contributions(members) - np.mean(halves, axis=0))
 
     return replace(jackknifed(gain, len(logits)), estimated=len(logits) >= MOST_GROUPS)
 
@@ -148,5 +148,5 @@ def steepest(at: Sequence[float]) -> float:
 
 
 def _slope_weights(at: Sequence[float]) -> NDArray[np.float64]:
-    places = np.asarray(at, dtype=np.float64)
-    return np.asarray((places - places.mean()) / ((places - places.mean()) ** 2).sum())
+    positions = np.asarray(at, dtype=np.float64)
+    return np.asarray((positions - positions.mean()) / ((positions - positions.mean()) ** 2).sum())

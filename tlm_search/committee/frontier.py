@@ -35,10 +35,10 @@ BLOCK = 100_000  # votes (committees x rows) that are scored at once: the arrays
 
 @dataclass(frozen=True)
 class _Scores:
-    """Scores of committees by their names: ``values`` (committees,), and the rows' ``parts`` (committees, rows)."""
+    """Metrics of committees by name: ``values`` (committees,) and the ``contributions`` of rows (committees, rows)."""
 
     values: Mapping[str, NDArray[np.float64]]
-    parts: Mapping[str, NDArray[np.float64]]
+    contributions: Mapping[str, NDArray[np.float64]]
 
 
 def frontier(
@@ -65,7 +65,7 @@ def frontier(
     The interval is that of a committee of this size whose members are trained anew, on new examples:
     ``accuracy_interval`` with the variance over members V(k). V(1) is that of the mean of K single members, V(K) the
     jackknife of the whole committee (K committees that each lack one member); between the two V is linear in 1/k,
-    because one member's part of a vote is 1/k. One member alone says nothing about other members: for K = 1 the
+    because one member's share of a vote is 1/k. One member alone says nothing about other members: for K = 1 the
     interval counts the examples only.
 
     Raises:
@@ -76,7 +76,7 @@ def frontier(
     weights = [_subsets(members, size, seed=seed, most=max_subsets) for size in range(1, members + 1)]
     names = metric.with_interval
     biases = [
-        first_bias(validation_logits, validation_labels, size=1 + place, metric=metric) for place in range(members)
+        first_bias(validation_logits, validation_labels, size=1 + member, metric=metric) for member in range(members)
     ]
     splits = {
         split: (_scores(logits, weights, labels, metric, names, biases=_on(biases, split)), labels)
@@ -92,7 +92,9 @@ def frontier(
             at = scores[size - 1]
             record |= {f"{split}_{name}": float(values.mean()) for name, values in at.values.items()}
             for name in names:
-                bounds = _interval([score.parts[name] for score in scores], size, replace(metric, name=name), labels)
+                bounds = _interval(
+                    [score.contributions[name] for score in scores], size, replace(metric, name=name), labels
+                )
                 record |= dict(zip(interval_keys(split, name), bounds, strict=True))
         of_subsets = splits["test"][0][size - 1].values[metric.name]
         low, high = np.quantile(of_subsets, (0.025, 0.975))
@@ -126,9 +128,9 @@ def right_share(
 ) -> NDArray[np.float64]:
     """Return for each row the share of the committees of ``size`` that are right, (rows,).
 
-    Of another ``metric`` it is the row's mean part. ``logits`` (members, rows, classes) are those of all members; the
-    committees are those of ``frontier``, so the mean over the rows is its accuracy, or metric, of this size. They name
-    labels with a ``bias`` (rows or 1, classes), where there is one.
+    Of another ``metric`` it is the row's mean contribution. ``logits`` (members, rows, classes) are those of all
+    members; the committees are those of ``frontier``, so the mean over the rows is its accuracy, or metric, of this
+    size. They name labels with a ``bias`` (rows or 1, classes), where there is one.
     """
     return np.asarray(right_shares(logits, labels, sizes=[size], metric=metric, seed=seed, biases=[bias])[0])
 
@@ -145,7 +147,7 @@ def right_shares(
     """Return ``right_share`` of several sizes, (sizes, rows), in one pass over the members."""
     weights = [_subsets(len(logits), size, seed=seed, most=MAX_SUBSETS) for size in sizes]
     scores = _scores(logits, weights, labels, metric, (metric.name,), biases=biases)
-    return np.stack([score.parts[metric.name].mean(axis=0) for score in scores])
+    return np.stack([score.contributions[metric.name].mean(axis=0) for score in scores])
 
 
 def _check(*arrays: NDArray[Any]) -> None:
@@ -188,7 +190,10 @@ def _scores(
     *,
     biases: Biases = (),
 ) -> list[_Scores]:
-    """Score the committees of each size; ``weights`` has one array per size, ``names`` are metrics to have parts of."""
+    """Score the committees of each size.
+
+    ``weights`` has one array for each size. ``names`` are the metrics whose contributions are returned.
+    """
     rows = logits.shape[1]
     by_class = np.ascontiguousarray(softmax(logits).transpose(2, 0, 1))  # (classes, members, rows)
     of_label = by_class[labels, :, np.arange(rows)].T  # (members, rows)
@@ -202,12 +207,12 @@ def _scores(
         for group, bias in groups
         for start in range(0, len(group), step)
     ]
-    values, parts = (
+    values, contributions = (
         {name: np.concatenate([getattr(block, kind)[name] for block in blocks]) for name in getattr(blocks[0], kind)}
-        for kind in ("values", "parts")
+        for kind in ("values", "contributions")
     )
     return [
-        _Scores(*({name: array[bounds] for name, array in arrays.items()} for arrays in (values, parts)))
+        _Scores(*({name: array[bounds] for name, array in arrays.items()} for arrays in (values, contributions)))
         for bounds in _bounds(weights)
     ]
 
@@ -249,26 +254,28 @@ def _score_block(
     said = np.maximum(weights @ of_label, SMALLEST_PROBABILITY)
     positive = None if metric.positive is None else weights @ by_class[metric.positive]
     named = Named(predicted, positive, labels, classes)
-    parts = {name: named.parts(replace(metric, name=name)) for name in names}
+    contributions = {name: named.contributions(replace(metric, name=name)) for name in names}
     values = {name: named.values(replace(metric, name=name)) for name in metric.measured}
-    place = calibration_bin(confidence) + np.arange(committees)[:, None] * CALIBRATION_BINS
+    bins = calibration_bin(confidence) + np.arange(committees)[:, None] * CALIBRATION_BINS
     gaps = np.bincount(
-        place.ravel(), weights=(confidence - (likeliest == labels)).ravel(), minlength=committees * CALIBRATION_BINS
+        bins.ravel(), weights=(confidence - (likeliest == labels)).ravel(), minlength=committees * CALIBRATION_BINS
     )
     values["cross_entropy"] = -np.log(said).mean(axis=1)
     values["calibration_error"] = np.abs(gaps.reshape(committees, -1)).sum(axis=1) / rows
-    return _Scores(values, parts)
+    return _Scores(values, contributions)
 
 
-def _interval(parts: list[NDArray[np.float64]], size: int, metric: Metric, labels: Integers) -> tuple[float, float]:
-    """Return the interval of a metric of committees of ``size``; ``parts`` has those of each size 1..K."""
-    members = len(parts)
-    share = parts[size - 1].mean(axis=0)
+def _interval(
+    contributions: list[NDArray[np.float64]], size: int, metric: Metric, labels: Integers
+) -> tuple[float, float]:
+    """Return the interval of a metric of committees of ``size``; ``contributions`` has those of each size 1..K."""
+    members = len(contributions)
+    share = contributions[size - 1].mean(axis=0)
     texts, most = texts_that_count(metric, labels), most_texts(metric, labels)
     if members == 1:
         return accuracy_interval(share, texts=texts, most_texts=most)
-    alone = member_spread(parts[0], scale=1 / (members * (members - 1)))
-    whole = member_spread(parts[members - 2], scale=(members - 1) / members)
+    alone = member_spread(contributions[0], scale=1 / (members * (members - 1)))
+    whole = member_spread(contributions[members - 2], scale=(members - 1) / members)
     near = (1 / size - 1 / members) / (1 - 1 / members)  # 1 at a single member, 0 at the whole committee
     spread = Spread(
         raw=near * alone.raw + (1 - near) * whole.raw,

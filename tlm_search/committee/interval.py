@@ -63,9 +63,9 @@ def accuracy_interval(
 ) -> tuple[float, float]:
     """Return the 95% interval of the accuracy that other examples and other members of the same kind would show.
 
-    ``share`` holds, for each example, the share of committees that are right, or the example's part in another metric
-    (see ``metrics``). ``texts`` is the number of examples that such a metric rests on, in effect, ``most_texts`` the
-    most that the interval takes for them. The variance of the mean is
+    ``share`` holds, for each example, the share of committees that are right, or the example's contribution to another
+    metric (see ``metrics``). ``texts`` is the number of examples that such a metric rests on, in effect, ``most_texts``
+    the most that the interval takes for them. The variance of the mean is
 
         V = var(share) / n  +  V_members
 
@@ -107,9 +107,9 @@ def paired_interval(
     """Return the accuracy of ``a`` minus that of ``b`` on the same rows, with its 95% interval (mean, low, high).
 
     ``a`` and ``b`` hold for each row whether the committee is right, or the share of several committees that are, or
-    its part in another metric, where one row shows a difference of ``largest`` at most. The interval is that of the
-    percentile bootstrap over rows, ``redrawn``. It holds for these very members; that others could have been trained is
-    not counted.
+    its contribution to another metric, where one row shows a difference of ``largest`` at most. The interval is that of
+    the percentile bootstrap over rows, ``redrawn``. It holds for these very members; that others could have been
+    trained is not counted.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """

@@ -1,8 +1,8 @@
-"""Metrics of votes that name a class: each is a number, and a part of each row whose mean is that number.
+"""Metrics of votes that name a class: each is a number, and a contribution of each row whose mean is that number.
 
-The part of a row says how the metric would change if the row counted for more. Of accuracy it is 1 where the vote is
-right and 0 elsewhere. Of a metric M of counts or ranks it is M plus M's derivative by the row's weight, times the
-number of rows (the influence function). So whatever is known of a mean over rows, its variance over texts and over
+The contribution of a row says how the metric would change if the row counted for more. Of accuracy it is 1 where the
+vote is right and 0 elsewhere. Of a metric M of counts or ranks it is M plus M's derivative by the row's weight, times
+the number of rows (the influence function). So whatever is known of a mean over rows, its variance over texts and over
 members and paired differences, holds for every metric here.
 
 Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 22 (the infinitesimal jackknife).
@@ -99,15 +99,15 @@ class Named:
         if metric.name in _OF_NAMED_AND_TRUE:
             counts, score, _ = self._by_class(metric)
             return np.asarray((counts * score).sum(axis=1) / counts.sum(axis=1))
-        return np.asarray(self.parts(metric).mean(axis=1))
+        return np.asarray(self.contributions(metric).mean(axis=1))
 
-    def parts(self, metric: Metric) -> NDArray[np.float64]:
-        """Return the part of each row in the metric of each committee, (committees, rows)."""
+    def contributions(self, metric: Metric) -> NDArray[np.float64]:
+        """Return the contribution of each row to the metric of each committee, (committees, rows)."""
         if metric.name == "accuracy":
             return self.right.astype(np.float64)
         if metric.name == "average_precision":
             assert self.positive is not None
-            return _parts_of_average_precision(self.positive, self.labels == metric.positive)
+            return _contributions_to_average_precision(self.positive, self.labels == metric.positive)
         of_named, of_true = _OF_NAMED_AND_TRUE[metric.name]
         counts, score, least = self._by_class(metric)
         share = counts / counts.sum(axis=1, keepdims=True)
@@ -138,19 +138,19 @@ class Named:
     def _count(self, which: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """Count the rows (those of ``which``) for which each class is named, (committees, classes)."""
         committees = len(self.classes)
-        place = self.classes + np.arange(committees)[:, None] * self.number
+        index = self.classes + np.arange(committees)[:, None] * self.number
         weights = None if which is None else which.ravel()
-        counts = np.bincount(place.ravel(), weights=weights, minlength=committees * self.number)
+        counts = np.bincount(index.ravel(), weights=weights, minlength=committees * self.number)
         return np.asarray(counts.reshape(committees, self.number), dtype=np.float64)
 
 
-def parts_of_votes(probabilities: Floats, labels: Integers, metric: Metric) -> NDArray[np.float64]:
-    """Return the parts (votes, rows) of the rows in the metric of votes, of probabilities (votes, rows, classes)."""
+def contributions_of_votes(probabilities: Floats, labels: Integers, metric: Metric) -> NDArray[np.float64]:
+    """Return the contributions (votes, rows) of rows to the metric, from probabilities (votes, rows, classes)."""
     positive = None if metric.positive is None else np.asarray(probabilities[..., metric.positive], dtype=np.float64)
-    return Named(probabilities.argmax(axis=-1), positive, labels, probabilities.shape[-1]).parts(metric)
+    return Named(probabilities.argmax(axis=-1), positive, labels, probabilities.shape[-1]).contributions(metric)
 
 
-def largest_part(metric: Metric, labels: Integers) -> float:
+def largest_contribution(metric: Metric, labels: Integers) -> float:
     """Return about the most by which one row can change a metric, as a mean over the rows: 1 for accuracy."""
     return len(labels) / texts_that_count(metric, labels)
 
@@ -180,10 +180,13 @@ def most_texts(metric: Metric, labels: Integers) -> float:
     return 4 * texts_that_count(metric, labels) if metric.name == "average_precision" else math.inf
 
 
-def _parts_of_average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the parts of the mean, over the positive rows, of the precision among the rows with at least their score.
+def _contributions_to_average_precision(
+    scores: NDArray[np.float64], positive: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the contributions of rows to the average precision, (committees, rows).
 
-    Equal scores are one step, as in scikit-learn.
+    It is the mean, over the positive rows, of the precision among the rows with at least their score. Equal scores are
+    one step, as in scikit-learn.
     """
     committees, rows = scores.shape
     total = positive.sum()
@@ -192,10 +195,10 @@ def _parts_of_average_precision(scores: NDArray[np.float64], positive: NDArray[n
     order = np.argsort(-scores, axis=1, kind="stable")
     sorted_scores, hit = np.take_along_axis(scores, order, axis=1), positive[order].astype(np.float64)
     new = np.concatenate([np.ones((committees, 1), bool), sorted_scores[:, 1:] != sorted_scores[:, :-1]], axis=1)
-    place = np.arange(rows)
-    first = np.maximum.accumulate(np.where(new, place, 0), axis=1)  # of the rows with an equal score
-    last_place = np.where(np.roll(new, -1, axis=1) | (place == rows - 1), place, rows)
-    last = np.minimum.accumulate(last_place[:, ::-1], axis=1)[:, ::-1]
+    index = np.arange(rows)
+    first = np.maximum.accumulate(np.where(new, index, 0), axis=1)  # of the rows with an equal score
+    last_index = np.where(np.roll(new, -1, axis=1) | (index == rows - 1), index, rows)
+    last = np.minimum.accumulate(last_index[:, ::-1], axis=1)[:, ::-1]
     seen = last + 1.0
     precision = np.take_along_axis(hit.cumsum(axis=1), last, axis=1) / seen
 
@@ -207,6 +210,6 @@ def _parts_of_average_precision(scores: NDArray[np.float64], positive: NDArray[n
     mean = (hit * precision).sum(axis=1, keepdims=True) / total
     # A row adds to the precision of all positive rows that stand no higher, and a positive row is one more in the mean.
     added = hit * (precision - mean + from_here(hit / seen)) - from_here(hit * precision / seen)
-    parts = np.empty(scores.shape)
-    np.put_along_axis(parts, order, mean + rows / total * added, axis=1)
-    return parts
+    contributions = np.empty(scores.shape)
+    np.put_along_axis(contributions, order, mean + rows / total * added, axis=1)
+    return contributions

@@ -17,7 +17,7 @@ from tlm_search.committee.calibration import Calibration, fit_calibration
 from tlm_search.committee.candidates import Candidate, Trial, candidates, whole
 from tlm_search.committee.frontier import first_bias, right_share
 from tlm_search.committee.interval import paired_interval
-from tlm_search.committee.metrics import ACCURACY, Metric, interval_keys, largest_part, metric_words
+from tlm_search.committee.metrics import ACCURACY, Metric, interval_keys, largest_contribution, metric_words
 from tlm_search.committee.pool import Pool, count_of, pool_of
 from tlm_search.committee.verdict import DOES_THE_WORK, HOLDS, IS_ABOVE, Verdict, verdict_of, weaker
 from tlm_search.committee.vote import soft_vote
@@ -324,7 +324,7 @@ class _Comparison:
         if votes is None or self._reference_right is None:
             return _unpaired(_metric(candidate, split), _metric(reference, split))
         theirs, size = self._reference_right[split], candidate.size
-        largest = largest_part(votes.metric, votes.of(split)[1])
+        largest = largest_contribution(votes.metric, votes.of(split)[1])
         exported = None
         if size < len(votes.validation):
             first = _right(votes.first(size), split)

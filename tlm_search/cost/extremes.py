@@ -31,7 +31,7 @@ _COSTLY = (
 _EITHER_WAY = ("pretrain_batch_size", "finetune_batch_size", "student_batch_size", "head_size", "self_training")
 
 
-def corners(space: Space) -> Iterator[dict[str, Value]]:
+def extremes(space: Space) -> Iterator[dict[str, Value]]:
     """Yield parameters among which are the cheapest and the dearest trial, in work and in memory.
 
     What is a text, decides whether others matter, or goes either way comes in every combination; of the rest, the

@@ -15,7 +15,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from tlm_search.cost.extremes import corners
+from tlm_search.cost.extremes import extremes
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs, settings_of_teachers, students
 from tlm_search.members.stacks import phases_of
@@ -180,7 +180,7 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
     points = [*space.points[: space.budget.trials], *[{}] * (space.budget.trials - len(space.points))]
     drawn = (_members(space.settings(draw(space, generator, point)), sizes) for point in points)
     expected = _cost(chain(reference_members, *drawn), sizes, clock)
-    trials = [committee_cost(space.settings(params), sizes, clock) for params in corners(space)]
+    trials = [committee_cost(space.settings(params), sizes, clock) for params in extremes(space)]
     return Plan(
         at_least=_extreme(min, trials) + reference,
         expected=expected,

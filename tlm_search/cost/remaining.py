@@ -107,7 +107,7 @@ class Outlook:
         within = share * phase_done if pretrains else share + (1 - share) * phase_done
         return min(1.0, (first - 1 + (last - first + 1) * within) / members)
 
-    def left(self, jobs: Iterable[Taken], *, trials: int, tries: int, places: int) -> Left | None:
+    def left(self, jobs: Iterable[Taken], *, trials: int, tries: int, slots: int) -> Left | None:
         """Return the time left for the ``jobs`` under way, ``trials`` more trials and ``tries`` more reference tries.
 
         Return None as long as nothing is known.
@@ -120,10 +120,10 @@ class Outlook:
         over = [job.done for job in jobs if job.over and not job.reference]
         part = (1 + sum(over)) / (1 + len(over))  # of a trial, before it is pruned
         to_come = trials * part * costs.trial * speed[False] + tries * costs.reference_try * speed[True]
-        seconds = max([(sum(rests) + to_come) / places, *rests])
+        seconds = max([(sum(rests) + to_come) / slots, *rests])
         if not seconds:
             return Left(0.0, 0.0, 0.0)
-        of_trials = math.sqrt(trials) * costs.spread * costs.trial * speed[False] / places / seconds
+        of_trials = math.sqrt(trials) * costs.spread * costs.trial * speed[False] / slots / seconds
         of_speed = _MEASURED + _GUESS / (1 + 3 * seen)
         factor = math.exp(_EIGHTY_PERCENT * math.hypot(of_trials, of_speed))
         return Left(seconds, seconds / factor, seconds * factor)

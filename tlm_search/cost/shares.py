@@ -11,13 +11,13 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from tlm_search.cost.extremes import corners
+from tlm_search.cost.extremes import extremes
 from tlm_search.cost.machine import Machine, Share
 from tlm_search.cost.plan import DataSizes
 from tlm_search.errors import ResourceError
 from tlm_search.members.spec import settings_of_teachers
 from tlm_search.members.stacks import MOST_STACKED, stack_size
-from tlm_search.members.trainer import PIECES
+from tlm_search.members.trainer import MICRO_BATCHES
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import PROCESS_BYTES, counting_bytes, phases_of_settings, stack_bytes
 from tlm_search.space.schema import Space
@@ -49,9 +49,9 @@ class Shares:
         stepped = max(LEAST_MEMORY_GB, 2.0 ** math.ceil(math.log2(needed)))
         return Share(asked.cpus_per_trial, gpus, min(stepped, self._largest_machine(gpus).memory_gb))
 
-    def estimated_gb(self, settings: Mapping[str, Value], *, members: int = 1, pieces: int = 1) -> float:
+    def estimated_gb(self, settings: Mapping[str, Value], *, members: int = 1, micro_batches: int = 1) -> float:
         """Return the memory that a process training so many stacked members takes, corrected by what was seen."""
-        return self._estimate(settings, members=members, pieces=pieces) * self._correction
+        return self._estimate(settings, members=members, micro_batches=micro_batches) * self._correction
 
     def learn(self, settings: Mapping[str, Value], peak_gb: float) -> None:
         """Raise the estimates, if a worker took more than them up to the end of a trial with ``settings``.
@@ -59,13 +59,13 @@ class Shares:
         A worker's peak is that of all its trials, so it is held against the largest estimate so far. A lower peak says
         nothing: the members may have come from the store.
         """
-        estimate = self._estimate(settings, members=self._stacked(settings), pieces=1)
+        estimate = self._estimate(settings, members=self._stacked(settings), micro_batches=1)
         self._largest = max(self._largest, estimate)
         self._correction = max(self._correction, peak_gb / self._largest)
 
     def least_stacked(self) -> int:
         """Return how many members are trained as one model, at most, of the trials that do so with fewest."""
-        return min(self._stack(self._space.settings(params)) for params in corners(self._space))
+        return min(self._stack(self._space.settings(params)) for params in extremes(self._space))
 
     def concurrent(self) -> int:
         """Return how many trials may run at once: as many of the smallest as fit, and at most what the space says.
@@ -74,7 +74,7 @@ class Shares:
             ResourceError: a configuration of the space fits on no machine, whatever else runs.
         """
         fits = 0
-        trials = (self._space.settings(params) for params in corners(self._space))
+        trials = (self._space.settings(params) for params in extremes(self._space))
         for settings in itertools.chain(trials, self._space.reference_tries()):
             share = self.of(settings)
             self._check(share, settings)
@@ -91,8 +91,8 @@ class Shares:
             )
         if self._space.trainer == "simulated" or self._space.resources.memory_gb != "auto":
             return
-        # Where a batch is too large, it is computed in pieces: only what is too large even so can never run.
-        least = self.estimated_gb(settings, pieces=PIECES)
+        # A batch that is too large is split into micro-batches. Refuse only what is too large even then.
+        least = self.estimated_gb(settings, micro_batches=MICRO_BATCHES)
         where, has = ("GPU", self._gpu_memory()) if share.gpus else ("largest machine", most.memory_gb)
         if has is not None and least > has:
             shape = ", ".join(f"{name} {settings[name]}" for name in ("depth", "width", "pretrain_batch_size"))
@@ -134,9 +134,9 @@ class Shares:
     def _gpu_memory(self) -> float | None:
         return min((m.gpu_memory_gb for m in self._machines if m.gpu_memory_gb is not None), default=None)
 
-    def _estimate(self, settings: Mapping[str, Value], *, members: int, pieces: int) -> float:
+    def _estimate(self, settings: Mapping[str, Value], *, members: int, micro_batches: int) -> float:
         sizes = {"vocabulary": self._sizes.vocabulary, "positions": self._sizes.length}
-        training = (PROCESS_BYTES + stack_bytes(settings, **sizes, members=members, pieces=pieces)) / 1e9
+        training = (PROCESS_BYTES + stack_bytes(settings, **sizes, members=members, micro_batches=micro_batches)) / 1e9
         # Word vectors are made on the CPU, before the training.
         return training if self._space.resources.gpus_per_trial else max(training, self._host_gb(settings))
 

@@ -37,7 +37,7 @@ from tlm_search.training.pretrain import pretrain
 from tlm_search.training.settings import Execution, Finetuning, Pretraining
 from tlm_search.training.speed import Load, Objective
 
-PACE = "pace"
+STEP_TIMES = "pace"
 START = "start"  # of a GPU's training: what it takes beyond its updates
 MEASURING_SECONDS = 60.0  # of one prediction; what is left then is estimated from what was measured
 _LEAST_UPDATES, _MOST_UPDATES = 4, 64  # timed; fewer say little, more are not worth their time
@@ -49,13 +49,13 @@ Settings = TypeVar("Settings", Pretraining, Finetuning)
 Labels = NDArray[np.int64] | NDArray[np.float32]
 
 
-class Pace:
+class StepTimes:
     """Seconds of pre-training, fine-tuning and answering on ``device`` with ``threads`` threads.
 
     Each kind of training is measured once on a kind of machine and kept in ``store``. Once that has taken a minute,
     further kinds are estimated by their floating-point operations from those that were measured. What a busy machine
-    made slow is measured anew once the store's folder ``pace`` is removed. ``portions`` tells of so many members of a
-    trial how many are asked for at once.
+    made slow is measured anew once the store's folder ``pace`` is removed. ``chunk_sizes`` maps the
+    number of members of a trial to the numbers of members that are trained together.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Pace:
         threads: int,
         device: str,
         share: float = 1.0,
-        portions: Callable[[int], Sequence[int]] = lambda members: [members],
+        chunk_sizes: Callable[[int], Sequence[int]] = lambda members: [members],
     ) -> None:
-        self.data, self.store, self.device, self._portions = data, store, device, portions
+        self.data, self.store, self.device, self._chunk_sizes = data, store, device, chunk_sizes
         self._stack_size = partial(stack_size, device=device, threads=threads, share=share)
         torch.set_num_threads(threads)
         keep_freed_memory()
@@ -153,7 +153,7 @@ class Pace:
 
     def _over_stacks(self, spec: PretrainSpec | MemberSpec, members: int, seconds: Callable[[int], float]) -> float:
         most = self._stack(spec)
-        return sum(over_stacks(portion, most, seconds) for portion in self._portions(members))
+        return sum(over_stacks(chunk, most, seconds) for chunk in self._chunk_sizes(members))
 
     def _known_seconds(
         self,
@@ -172,10 +172,12 @@ class Pace:
         points = self._points.setdefault((objective, key["stack"]), {})
         if name not in self._known:
             late = points and time.monotonic() > self._deadline
-            if late and not is_measured(PACE, key, store=self.store):
+            if late and not is_measured(STEP_TIMES, key, store=self.store):
                 return {part: interpolated(known, flops[part]) for part, known in points.items()}
             self._execution(spec)  # before: it may have to be measured too
-            document = measured(PACE, key, lambda: {"seconds": dict(measure())}, machine=self.machine, store=self.store)
+            document = measured(
+                STEP_TIMES, key, lambda: {"seconds": dict(measure())}, machine=self.machine, store=self.store
+            )
             self._known[name] = document["seconds"]
         for part, taken in self._known[name].items():
             points.setdefault(part, {})[flops[part]] = taken

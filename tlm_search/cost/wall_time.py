@@ -25,22 +25,22 @@ def wall_seconds(
     """
     reference, jobs = plan.reference, jobs_of(space)
     one_try = reference if plan.dearest_try is None else plan.dearest_try
-    parts = parts_of(space, places=concurrent, jobs=jobs)
+    chunks = chunks_of(space, slots=concurrent, jobs=jobs)
 
-    def pieces(members: float) -> int:
-        together = min(stacked, math.ceil(members / parts))
+    def stacks(members: float) -> int:
+        together = min(stacked, math.ceil(members / chunks))
         return math.ceil(members / max(1, together)) if helps(space) and members else 1
 
     def longest(cost: Cost, trials: int) -> float:
         time, members = seconds(cost) - seconds(reference), cost.members - reference.members
-        return max(time / trials / pieces(members / trials), seconds(one_try) / pieces(one_try.members))
+        return max(time / trials / stacks(members / trials), seconds(one_try) / stacks(one_try.members))
 
     dearest = longest(plan.at_most, different_trials(space))
     longest_of = {"at_least": longest(plan.at_least, 1), "expected": dearest, "at_most": dearest}
     wall = {}
     for name, at_least in longest_of.items():
         cost: Cost = getattr(plan, name)
-        at_once = min(concurrent, jobs * pieces(cost.members / jobs))
+        at_once = min(concurrent, jobs * stacks(cost.members / jobs))
         wall[name] = min(seconds(cost), max(seconds(cost) / at_once, at_least))
     return wall
 
@@ -58,6 +58,6 @@ def helps(space: Space) -> bool:
     return space.pruner.name == "none" and not space.resources.gpus_per_trial
 
 
-def parts_of(space: Space, *, places: int, jobs: int) -> int:
-    """Return by how many workers each of the last ``jobs`` may be shared, where so many ``places`` are for them."""
-    return max(1, places // jobs) if helps(space) else 1
+def chunks_of(space: Space, *, slots: int, jobs: int) -> int:
+    """Return how many chunks each of the last ``jobs`` is split into, when ``slots`` workers run at once."""
+    return max(1, slots // jobs) if helps(space) else 1

@@ -25,24 +25,24 @@ class Line(Pair):
 TextOrPair = str | Pair
 
 
-def parts_of(text: TextOrPair) -> tuple[str, ...]:
+def segments_of(text: TextOrPair) -> tuple[str, ...]:
     """Return the one text, or the two of a pair."""
     return (text,) if isinstance(text, str) else tuple(text)
 
 
-def own_parts(text: TextOrPair) -> tuple[str, ...]:
+def own_segments(text: TextOrPair) -> tuple[str, ...]:
     """Return what a row adds to the texts of a task: the one text, the two of a pair, of a line without its context."""
-    return text[1:] if isinstance(text, Line) else parts_of(text)
+    return text[1:] if isinstance(text, Line) else segments_of(text)
 
 
 def is_blank(text: TextOrPair) -> bool:
     """Say whether nothing but white space is in a text, or in one of a pair. A line's context may be empty."""
-    return any(not part or part.isspace() for part in own_parts(text))
+    return any(not part or part.isspace() for part in own_segments(text))
 
 
 def characters_of(text: TextOrPair) -> int:
     """Count the characters of a text, or of both of a pair."""
-    return sum(map(len, parts_of(text)))
+    return sum(map(len, segments_of(text)))
 
 
 def joined(columns: Sequence[list[str]]) -> list[str] | list[Pair]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tlm_search.data.corpora import Corpus, load_corpus
 from tlm_search.data.markers import MARKERS
-from tlm_search.data.pairs import Line, Pair, TextOrPair, own_parts
+from tlm_search.data.pairs import Line, Pair, TextOrPair, own_segments
 from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerprint
 from tlm_search.data.rows import Task
 from tlm_search.data.selection import document_order
@@ -309,7 +309,7 @@ class _Work:
                     if self.tokenizer.min_count:
                         texts, least = self._documents.documents, self.tokenizer.min_count
                         self.progress(f"leaving what {len(texts)} documents and the task use {least} times")
-                        both = (texts, [part for text in task.train.texts for part in own_parts(text)])
+                        both = (texts, [part for text in task.train.texts for part in own_segments(text)])
                         prune_tokenizer(aside, both, length=self.tokenizer.length, min_count=least)
                 else:
                     texts = self._documents.documents

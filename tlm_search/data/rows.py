@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tlm_search.data.pairs import Line, Pair, TextOrPair, is_blank, own_parts
+from tlm_search.data.pairs import Line, Pair, TextOrPair, is_blank, own_segments
 
 # Why a row is in no part, in the order in which it is said.
 REASONS = {
@@ -88,9 +88,9 @@ class Task:
         Of a log these are the lines that train does not have: the same line comes again and again.
         """
         texts = self.validation.texts + self.test.texts
-        parts = frozenset(likeness(part) for text in texts for part in own_parts(text))
+        parts = frozenset(likeness(part) for text in texts for part in own_segments(text))
         if any(isinstance(text, Line) for text in texts):
-            return parts.difference(likeness(part) for text in self.train.texts for part in own_parts(text))
+            return parts.difference(likeness(part) for text in self.train.texts for part in own_segments(text))
         return parts.union(map(likeness, texts))
 
 

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from tlm_search.committee.calibration import Calibration
 from tlm_search.committee.candidates import candidates
 from tlm_search.committee.interval import accuracy_interval
-from tlm_search.committee.metrics import Metric, metric_of, metric_words, most_texts, parts_of_votes, texts_that_count
+from tlm_search.committee.metrics import (
+    Metric,
+    contributions_of_votes,
+    metric_of,
+    metric_words,
+    most_texts,
+    texts_that_count,
+)
 from tlm_search.committee.select import Choice
 from tlm_search.committee.vote import calibration_error, cross_entropy, macro_f1
 from tlm_search.data.markers import EXAMPLE, Markers
@@ -35,7 +42,7 @@ from tlm_search.report.formatting import (
     plural,
     points,
 )
-from tlm_search.report.places import source_name
+from tlm_search.report.privacy import source_name
 from tlm_search.space.settings import HALF
 from tlm_search.study.record import StudyRecord
 
@@ -96,9 +103,9 @@ class Facts:
         labels, metric = self.labels[split], replace(self.metric, name=name)
         # As in the study, texts are ranked by the vote itself.
         said = (self.votes if name == "average_precision" else self.probabilities)[split]
-        parts = parts_of_votes(said[None], labels, metric)[0]
+        contributions = contributions_of_votes(said[None], labels, metric)[0]
         texts, most = texts_that_count(metric, labels), most_texts(metric, labels)
-        return float(parts.mean()), *accuracy_interval(parts, texts=texts, most_texts=most)
+        return float(contributions.mean()), *accuracy_interval(contributions, texts=texts, most_texts=most)
 
     @property
     def metric(self) -> Metric:

@@ -47,7 +47,7 @@ from tlm_search.export.folder import (
 from tlm_search.export.onnx import TOLERANCE as ONNX_TOLERANCE
 from tlm_search.export.onnx import onnx_answers, open_session, require_onnx, write_int8, write_onnx
 from tlm_search.members.linear import linear_weights
-from tlm_search.members.spec import parts_of_hybrid, share_of_linear
+from tlm_search.members.spec import hybrid_digests, share_of_linear
 from tlm_search.members.trainer import KIND
 from tlm_search.members.trainer import LINEAR as LINEAR_KIND
 from tlm_search.model.architecture import Architecture
@@ -175,16 +175,16 @@ def _entry(store: Store, kind: str, digest: str, chosen: Chosen) -> Entry:
 
 def _state(store: Store, entry: Entry, chosen: Chosen) -> dict[str, np.ndarray]:
     """Return the weights of a member; those of a hybrid are its plain member's."""
-    parts = parts_of_hybrid(entry.document["spec"])
-    plain = entry if parts is None else _entry(store, KIND, parts.plain, chosen)
+    digests = hybrid_digests(entry.document["spec"])
+    plain = entry if digests is None else _entry(store, KIND, digests.plain, chosen)
     if "model.safetensors" not in plain.files:
         raise _missing(store, KIND, plain.digest, chosen)
     return plain.arrays("model")
 
 
 def _linear(store: Store, entry: Entry, chosen: Chosen) -> Entry | None:
-    parts = parts_of_hybrid(entry.document["spec"])
-    return None if parts is None else _entry(store, LINEAR_KIND, parts.linear, chosen)
+    digests = hybrid_digests(entry.document["spec"])
+    return None if digests is None else _entry(store, LINEAR_KIND, digests.linear, chosen)
 
 
 def _missing(store: Store, kind: str, digest: str, chosen: Chosen) -> ExportError:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.data.pairs import Line, Pair, TextOrPair, characters_of, parts_of
+from tlm_search.data.pairs import Line, Pair, TextOrPair, characters_of, segments_of
 from tlm_search.data.prepared import SPLITS
 from tlm_search.digest import digest, without_defaults
 from tlm_search.store.entry import Entry
@@ -104,7 +104,7 @@ class Linear:
 
     @cached_property
     def _vectoriser(self) -> TfidfVectorizer:
-        vectoriser = _vectoriser(self.features, vocabulary={word: place for place, word in enumerate(self.vocabulary)})
+        vectoriser = _vectoriser(self.features, vocabulary={word: index for index, word in enumerate(self.vocabulary)})
         vectoriser.idf_ = self.frequencies
         return vectoriser
 
@@ -195,7 +195,7 @@ def fit_baseline(task: Task, *, score: Score = _accuracy, class_weights: Sequenc
 def kinds_of(texts: Sequence[TextOrPair]) -> tuple[str, ...]:
     """Return the kinds of features that are tried on these training texts, the plainest first."""
     size = sum(map(characters_of, texts))
-    words = sum(len(part.split()) for text in texts for part in parts_of(text))
+    words = sum(len(part.split()) for text in texts for part in segments_of(text))
     if size > _LONGEST_WORD * words:
         return CHARACTERS, WORDS
     kinds = [WORDS]
@@ -329,7 +329,7 @@ def _vectoriser(features: str, **options: Any) -> TfidfVectorizer:
 
 def without_markers(text: TextOrPair) -> str:
     """Return the text, or both of a pair, in lower case without the markers of entities."""
-    return _MARKER.sub(" ", "\n".join(parts_of(text)).lower())
+    return _MARKER.sub(" ", "\n".join(segments_of(text)).lower())
 
 
 def words_by_role(text: TextOrPair, *, ordered: bool = False) -> list[str]:
@@ -347,15 +347,15 @@ def words_by_role(text: TextOrPair, *, ordered: bool = False) -> list[str]:
 
 def _words_by_entity(text: str, *, ordered: bool) -> list[str]:
     words: list[str] = []
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for found in _MARKED_WORD.findall(text.lower()):
         if found.startswith("["):
-            places.setdefault(found, len(words))
+            positions.setdefault(found, len(words))
         else:
             words.append(found)
-    if len(places) < 4:
+    if len(positions) < 4:
         return words
-    head, tail = ((places[f"[e{number}]"], places[f"[/e{number}]"]) for number in (1, 2))
+    head, tail = ((positions[f"[e{number}]"], positions[f"[/e{number}]"]) for number in (1, 2))
     first, last = sorted((head, tail))
     order = "" if not ordered else ", head first" if head < tail else ", tail first"
     roles = {
@@ -388,7 +388,7 @@ def _cut(texts: Sequence[TextOrPair]) -> list[TextOrPair]:
 def _fingerprint(split: Split) -> str:
     hashed = hashlib.sha256()
     for text in split.texts:
-        for part in parts_of(text):
+        for part in segments_of(text):
             data = part.encode(_CODEC, _ERRORS)
             hashed.update(f"{len(data)}\n".encode() + data)
     return hashed.hexdigest()

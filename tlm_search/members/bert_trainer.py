@@ -24,7 +24,7 @@ from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import Distillation, MemberSpec, PretrainSpec
 from tlm_search.members.stacks import phases_of, stack_size
-from tlm_search.members.trainer import FINETUNING, PIECES, PRETRAINING, Step, Tell, TrainedMember, silent
+from tlm_search.members.trainer import FINETUNING, MICRO_BATCHES, PRETRAINING, Step, Tell, TrainedMember, silent
 from tlm_search.members.word_vectors import obtain_vectors, vectors_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import Phase
@@ -79,24 +79,25 @@ class BertTrainer:
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
         """Train the members of ``specs``, which differ only in their seeds.
 
-        Where memory runs out they are trained once more, each batch in pieces whose gradients are added up.
+        Where memory runs out they are trained once more, each batch in micro-batches whose gradients are added up.
 
         Raises:
             DivergedError: a loss is not a number.
-            OutOfMemoryError: the device is too small for the pieces too.
+            OutOfMemoryError: the device is too small for the micro-batches too.
         """
         if not specs:
             return ()
         reason = ""
-        for pieces in (1, PIECES):
+        for micro_batches in (1, MICRO_BATCHES):
             try:
-                return self._train(specs, store, data, pieces)
+                return self._train(specs, store, data, micro_batches)
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
                 reason = (str(error).splitlines() or ["no memory left"])[0]
         raise OutOfMemoryError(
-            f"{self.device} has too little memory for {len(specs)} members, also with batches in {PIECES} pieces: "
+            f"{self.device} has too little memory for {len(specs)} members, "
+            f"also with batches in {MICRO_BATCHES} micro-batches: "
             f"{reason}",
             hint="lower the batch size, the width or the number of trials at once",
         )
@@ -149,12 +150,14 @@ class BertTrainer:
         return measured_precision(spec.architecture, spec.settings, stack=stack, device=self.device, store=store)
 
     def _train(
-        self, specs: Sequence[MemberSpec], store: Store, data: PreparedData, pieces: int
+        self, specs: Sequence[MemberSpec], store: Store, data: PreparedData, micro_batches: int
     ) -> tuple[TrainedMember, ...]:
         first = specs[0]
         seeds = [spec.seed for spec in specs]
         pad, markers = data.special["pad"], Markers.of(data.special)
-        encoders, entries, tokens = self._pretrained([s.pretrained for s in specs if s.pretrained], store, data, pieces)
+        encoders, entries, tokens = self._pretrained(
+            [s.pretrained for s in specs if s.pretrained], store, data, micro_batches
+        )
         targets = self._targets(first, store, data)
         finetuned = first.settings.epochs * int(targets.texts.offsets[-1])
         weights, log = finetune(
@@ -167,7 +170,7 @@ class BertTrainer:
             markers=markers,
             seeds=seeds,
             pretrained=encoders,
-            execution=Execution(self.device, self._precision(first, store), pieces),
+            execution=Execution(self.device, self._precision(first, store), micro_batches),
             watch=self._watch(FINETUNING, seeds, finetuned),
         )
         _check(log, seeds, "fine-tuning", "finetune_learning_rate")
@@ -194,7 +197,7 @@ class BertTrainer:
                     **({"answers": {"seconds": targets.seconds, "flops": targets.flops}} if spec.teaching else {}),
                 },
                 "pretraining": dict(entries[index].document["course"]) if entries else None,
-                "pieces": pieces,
+                "pieces": micro_batches,
                 **provenance(data, self.device),
             }
             arrays = {
@@ -213,7 +216,7 @@ class BertTrainer:
         return Targets(TokenArray.open(data.folder("train")), _labels(data, "train"))
 
     def _pretrained(
-        self, specs: Sequence[PretrainSpec], store: Store, data: PreparedData, pieces: int
+        self, specs: Sequence[PretrainSpec], store: Store, data: PreparedData, micro_batches: int
     ) -> tuple[Weights | None, Sequence[Entry], int]:
         """Return the stacked encoders, their entries, and the tokens that were processed for them now."""
         if not specs:
@@ -227,13 +230,13 @@ class BertTrainer:
             if missing:
                 corpus = TokenArray.open(data.folder("corpus")).prefix(specs[0].documents)
                 tokens = len(missing) * specs[0].settings.epochs * int(corpus.offsets[-1])
-                found.update(self._pretrain(missing, corpus, store, data, pieces))
+                found.update(self._pretrain(missing, corpus, store, data, micro_batches))
         entries = [entry for spec in specs if (entry := found[spec.digest])]
         members = [member_weights(entry, specs[0].architecture) for entry in entries]
         return {name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]}, entries, tokens
 
     def _pretrain(
-        self, specs: Sequence[PretrainSpec], corpus: TokenArray, store: Store, data: PreparedData, pieces: int
+        self, specs: Sequence[PretrainSpec], corpus: TokenArray, store: Store, data: PreparedData, micro_batches: int
     ) -> Mapping[str, Entry]:
         first, seeds = specs[0], [spec.seed for spec in specs]
         vectors = obtain_vectors(first, store=store, corpus=corpus, special=data.special)
@@ -263,7 +266,7 @@ class BertTrainer:
             special=data.special,
             seeds=seeds,
             word_vectors=None if vectors is None else vectors_of(vectors),
-            execution=Execution(self.device, precision, pieces),
+            execution=Execution(self.device, precision, micro_batches),
             make_checkpointer=make_checkpointer,
             watch=self._watch(PRETRAINING, seeds, tokens),
         )
@@ -276,7 +279,7 @@ class BertTrainer:
                 "spec": spec.to_document(),
                 "course": _log_document(log, index, tokens, flops, before=counting),
                 "precision": precision,
-                "pieces": pieces,
+                "pieces": micro_batches,
                 **provenance(data, self.device),
             }
             arrays = {"model": _member_arrays(weights, index)}

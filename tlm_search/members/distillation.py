@@ -18,7 +18,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.errors import StoreError
 from tlm_search.members.linear import answers, linear_weights
-from tlm_search.members.spec import Distillation, MemberSpec, parts_of_hybrid, share_of_linear
+from tlm_search.members.spec import Distillation, MemberSpec, hybrid_digests, share_of_linear
 from tlm_search.members.trainer import KIND, LINEAR
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import from_transformers
@@ -84,9 +84,9 @@ def _ask(
     linear: dict[str, NDArray[np.float64]] = {}  # what the linear model of hybrids says, by its digest
     for digest in teaching.teachers:
         document = _entry(store, KIND, digest).document["spec"]
-        parts, share = parts_of_hybrid(document), share_of_linear(document)
+        digests, share = hybrid_digests(document), share_of_linear(document)
         # One after the other: a committee of any size takes the memory of one member.
-        weights = _weights(store, digest if parts is None else parts.plain, spec.architecture)
+        weights = _weights(store, digest if digests is None else digests.plain, spec.architecture)
         weights = {name: value.to(device) for name, value in weights.items()}
         logits = predict(
             spec.architecture,
@@ -97,11 +97,11 @@ def _ask(
             markers=Markers.of(data.special),
         )
         vote = torch.from_numpy(logits[0]).double().softmax(-1).numpy()
-        if parts is not None:
-            if parts.linear not in linear:
-                model = linear_weights(_entry(store, LINEAR, parts.linear))
-                linear[parts.linear] = np.exp(answers(model, texts, pad=data.special["pad"]), dtype=np.float64)
-            vote = (1 - share) * vote + share * linear[parts.linear]
+        if digests is not None:
+            if digests.linear not in linear:
+                model = linear_weights(_entry(store, LINEAR, digests.linear))
+                linear[digests.linear] = np.exp(answers(model, texts, pad=data.special["pad"]), dtype=np.float64)
+            vote = (1 - share) * vote + share * linear[digests.linear]
         votes += vote
     teachers = len(teaching.teachers)
     flops = teachers * len(texts) * spec.architecture.forward_flops(int(texts.offsets[-1]) / len(texts))

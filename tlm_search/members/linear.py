@@ -162,9 +162,9 @@ def _matrix(terms: Terms, keys: NDArray[np.int64], idf: NDArray[np.float64], tex
     from scipy.sparse import csr_matrix
     from sklearn.preprocessing import normalize
 
-    place = np.searchsorted(keys, terms[1]).clip(max=len(keys) - 1)
-    known = keys[place] == terms[1]
-    counts = csr_matrix((np.ones(known.sum()), (terms[0][known], place[known])), shape=(texts, len(keys)))
+    index = np.searchsorted(keys, terms[1]).clip(max=len(keys) - 1)
+    known = keys[index] == terms[1]
+    counts = csr_matrix((np.ones(known.sum()), (terms[0][known], index[known])), shape=(texts, len(keys)))
     counts.data = 1 + np.log(counts.data)
     return normalize(counts.multiply(idf).tocsr()).astype(np.float32)
 

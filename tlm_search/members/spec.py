@@ -148,19 +148,19 @@ class MemberSpec:
         return digest(self.to_document())
 
 
-class Parts(NamedTuple):
+class HybridDigests(NamedTuple):
     """The digests of the two parts of a hybrid."""
 
     plain: str
     linear: str
 
 
-def parts_of_hybrid(document: Mapping[str, Any]) -> Parts | None:
+def hybrid_digests(document: Mapping[str, Any]) -> HybridDigests | None:
     """Return the parts of a hybrid from its ``document``; None of another member."""
     if _LINEAR not in document:
         return None
     plain = {name: value for name, value in document.items() if name not in (_LINEAR, _SHARE)}
-    return Parts(digest(plain), digest(document[_LINEAR]))
+    return HybridDigests(digest(plain), digest(document[_LINEAR]))
 
 
 def share_of_linear(document: Mapping[str, Any]) -> float:

@@ -15,7 +15,7 @@ from tlm_search.store.local import Arrays, Store
 
 KIND, LINEAR = "members", "linear"  # of entries of the store: members, and the linear models of hybrids
 PRETRAINING, FINETUNING = "pre-training", "fine-tuning"  # phases, as people are told of them
-PIECES = 4  # that each batch is computed in where memory was too short for all of it
+MICRO_BATCHES = 4  # into which each batch is split after the memory was too small for a whole one
 
 
 @dataclass(frozen=True)

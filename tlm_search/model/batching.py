@@ -48,10 +48,10 @@ class Rows(NamedTuple):
 def rows(texts: TokenArray, chosen: NDArray[np.int64], *, pad: int) -> Rows:
     """Return the ``chosen`` texts as rows, padded to the longest of them."""
     starts, lengths = texts.offsets[chosen], texts.lengths()[chosen]
-    places = np.arange(max(1, int(lengths.max(initial=0))))
-    mask = places < lengths[:, None]
+    columns = np.arange(max(1, int(lengths.max(initial=0))))
+    mask = columns < lengths[:, None]
     ids = np.full(mask.shape, pad, np.int64)
-    ids[mask] = texts.ids[(starts[:, None] + places)[mask]]
+    ids[mask] = texts.ids[(starts[:, None] + columns)[mask]]
     if texts.firsts is None:
         return Rows(ids, mask, None)
-    return Rows(ids, mask, ((places >= texts.firsts[chosen][:, None]) & mask).astype(np.int64))
+    return Rows(ids, mask, ((columns >= texts.firsts[chosen][:, None]) & mask).astype(np.int64))

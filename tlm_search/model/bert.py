@@ -27,7 +27,7 @@ from tlm_search.model.attention import attend, attend_from
 from tlm_search.model.layers import affine, before, behind, linear, normalise
 from tlm_search.model.rows import Read, Tokens, gather
 from tlm_search.model.spans import find_spans, span_shares
-from tlm_search.model.weights import Weights, place_table
+from tlm_search.model.weights import Weights, position_table
 
 # Of values (K, n, width), of which member k uses the first sizes[k] of n.
 Dropout = Callable[[Tensor, Sequence[int]], Tensor]
@@ -65,7 +65,7 @@ def encode(
             mixed = attend(weights, name, architecture, seeing, tokens, mask)
         else:
             mixed = attend_from(weights, name, architecture, seeing, tokens, read)
-            hidden, sizes = gather(hidden, read.places), read.sizes
+            hidden, sizes = gather(hidden, read.indices), read.sizes
         seen = drop(linear(mixed, weights, f"{name}.attention.out"), sizes)
         hidden = behind(hidden + seen, weights, architecture, f"{name}.attention.norm")
         inner = F.gelu(linear(before(hidden, weights, architecture, f"{name}.norm"), weights, f"{name}.inner"))
@@ -122,7 +122,9 @@ def _keep(value: Tensor, sizes: Sequence[int]) -> Tensor:
 def _embed(weights: Weights, tokens: Tokens, lookup: Lookup) -> Tensor:
     words = lookup(weights["embeddings.words"], tokens.ids.flatten(1))
     table = (
-        place_table(weights) if tokens.paired else weights["embeddings.positions"] + weights["embeddings.types"][:, :1]
+        position_table(weights)
+        if tokens.paired
+        else weights["embeddings.positions"] + weights["embeddings.types"][:, :1]
     )
     return normalise(words + gather(table, tokens.positions.flatten(1)), weights, "embeddings.norm")
 

@@ -57,15 +57,15 @@ class Phase(NamedTuple):
 
 
 def stack_bytes(
-    settings: Mapping[str, Value], *, vocabulary: int, positions: int, members: int = 1, pieces: int = 1
+    settings: Mapping[str, Value], *, vocabulary: int, positions: int, members: int = 1, micro_batches: int = 1
 ) -> float:
     """Return the bytes that training ``members`` with complete ``settings`` adds to a process, or takes of a GPU.
 
-    ``pieces`` is the number of parts in which a batch is computed.
+    ``micro_batches`` is the number of micro-batches of a batch.
     """
     shape = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
     return max(
-        _phase_bytes(shape, phase._replace(texts=max(1, phase.texts // pieces)), members=members)
+        _phase_bytes(shape, phase._replace(texts=max(1, phase.texts // micro_batches)), members=members)
         for phase in phases_of_settings(settings)
     )
 

@@ -24,10 +24,10 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.attention import attend_without_keys
 from tlm_search.model.layers import EPSILON, before, behind, linear, normalise
 from tlm_search.model.spans import find_spans, span_shares
-from tlm_search.model.weights import Weights, place_table
+from tlm_search.model.weights import Weights, position_table
 
 LOOKUP_BYTES = 2**29  # of all members together
-_WORDS, _PLACES, _CONSTANT = "first.words", "first.places", "first.constant"
+_WORDS, _POSITIONS, _CONSTANT = "first.words", "first.positions", "first.constant"
 
 
 def member_logits(
@@ -113,14 +113,14 @@ def with_lookup(weights: Weights) -> Weights:
     projection = weights["layers.0.attention.qkv.weight"].transpose(1, 2)
 
     def project(table: Tensor) -> Tensor:
-        # The mean of a sum is the sum of the means: taken from words and places, none is left in the sum.
+        # The mean of a sum is the sum of the means: taken from words and positions, none is left in the sum.
         return torch.bmm((table - table.mean(-1, keepdim=True)) * scale[:, None], projection)
 
     constant = torch.baddbmm(weights["layers.0.attention.qkv.bias"][:, None], shift[:, None], projection)
     return {
         **weights,
         _WORDS: project(weights["embeddings.words"]),
-        _PLACES: project(place_table(weights)),
+        _POSITIONS: project(position_table(weights)),
         _CONSTANT: constant,
     }
 
@@ -139,25 +139,25 @@ def _embed(
     members, width = weights["embeddings.words"].shape[0], weights["embeddings.words"].shape[-1]
     length, at = ids.shape[1], None
     if types is None:
-        places = (weights["embeddings.positions"][:, :length] + weights["embeddings.types"][:, :1])[:, None]
+        positions = (weights["embeddings.positions"][:, :length] + weights["embeddings.types"][:, :1])[:, None]
     else:
-        # Of `place_table`, which has the places of first segments before those of second ones.
+        # Of `position_table`, which has the positions of first segments before those of second ones.
         at = (types * weights["embeddings.positions"].shape[1] + torch.arange(length, device=ids.device)).flatten()
-        places = place_table(weights).index_select(1, at).view(members, *ids.shape, width)
+        positions = position_table(weights).index_select(1, at).view(members, *ids.shape, width)
     if hide_padding and mask is not None:
         # Padding stands at position 0 in training, which is the first token's.
-        places = places.where(mask[..., None], places[:, :, :1])
+        positions = positions.where(mask[..., None], positions[:, :, :1])
     words = weights["embeddings.words"].index_select(1, ids.flatten()).view(members, *ids.shape, width)
     if _WORDS not in weights:
-        hidden = normalise((words + places).flatten(1, 2), weights, "embeddings.norm")
+        hidden = normalise((words + positions).flatten(1, 2), weights, "embeddings.norm")
         return hidden.view(members, *ids.shape, width), None
     weight, bias = (weights[f"embeddings.norm.{part}"].squeeze(0) for part in ("weight", "bias"))
-    hidden, _, scale = torch.native_layer_norm(words.add_(places), [width], weight, bias, EPSILON)
+    hidden, _, scale = torch.native_layer_norm(words.add_(positions), [width], weight, bias, EPSILON)
     projected = weights[_WORDS].index_select(1, ids.flatten()).view(members, *ids.shape, 3 * width)
-    of_places = weights[_PLACES][:, None, :length]
+    of_positions = weights[_POSITIONS][:, None, :length]
     if at is not None:
-        of_places = weights[_PLACES].index_select(1, at).view_as(projected)
-    projected.add_(of_places).mul_(scale).add_(weights[_CONSTANT][:, None])
+        of_positions = weights[_POSITIONS].index_select(1, at).view_as(projected)
+    projected.add_(of_positions).mul_(scale).add_(weights[_CONSTANT][:, None])
     return hidden, projected
 
 

@@ -10,7 +10,7 @@ The tensors:
 
 - ``pieces`` int64 ``(vocabulary, 3)``: of each token the polynomial of its characters, their number (0 for what is not
   part of a word: punctuation, special tokens), and 1 where it begins a word;
-- ``powers`` int64 ``(places,)``: the powers of the polynomial's base;
+- ``powers`` int64 ``(powers,)``: the powers of the polynomial's base;
 - ``buckets`` int64 ``(2^b,)``: where each bucket begins in ``keys`` int64 ``(terms + 8,)``, which holds 8 at most;
 - ``idf`` float32 ``(terms,)``, ``coefficients`` float32 ``(terms, labels)``, ``intercept`` float32 ``(labels,)``;
 - ``share`` float32 ``()``: the model's share of the votes of a committee; only where it is not half;
@@ -45,7 +45,7 @@ _WIDEST = 8  # keys of a bucket
 _SPANS, _ORDERED, _TEXTS = 5, 8, 2
 _FLOATS = ("idf", "coefficients", "intercept")
 _BASE, _PAIR, _SEED = 0xD1342543DE82EF95, 0xF1357AEA2E62A9C5, 0x2545F4914F6CDD1D  # odd, without a pattern
-_PLACES = 512  # characters of a word that have a power of their own
+_POWERS = 512  # characters of a word that have a power of their own
 _TINY = 1e-30
 
 
@@ -59,7 +59,7 @@ def term_tables(
     """
     tokens = zip(pieces.texts, pieces.begins.tolist(), strict=True)
     columns = [[_polynomial(text), len(text), int(begins)] for text, begins in tokens]
-    powers = np.multiply.accumulate(np.array([1] + [_BASE] * (_PLACES - 1), np.uint64))
+    powers = np.multiply.accumulate(np.array([1] + [_BASE] * (_POWERS - 1), np.uint64))
     tables = {"pieces": _signed(np.array(columns, np.uint64)), "powers": _signed(powers)}
     if pairs:
         tables["pair"] = _signed(np.array(_PAIR, np.uint64))
@@ -122,8 +122,8 @@ def term_keys(
     word = starts.cumsum(1) - 1
     none = torch.zeros_like(ids)
     passed = characters.cumsum(1) - characters
-    place = passed - none.scatter_add(1, word, passed * starts).gather(1, word)
-    keys = none.scatter_add(1, word, code * weights["powers"][place.clamp(max=_PLACES - 1)])
+    exponent = passed - none.scatter_add(1, word, passed * starts).gather(1, word)
+    keys = none.scatter_add(1, word, code * weights["powers"][exponent.clamp(max=_POWERS - 1)])
     kept = none.scatter_add(1, word, characters) > 1
     terms, are_terms = [keys.unsqueeze(1)], [kept.unsqueeze(1)]
     if "roles" in weights:
@@ -192,7 +192,7 @@ def require_shapes(shapes: Mapping[str, tuple[int, ...]], *, vocabulary: int, la
     """
     (terms,), (buckets,) = shapes.get("idf", (0,)), shapes.get("buckets", (0,))
     expected: dict[str, tuple[int, ...]] = {
-        "pieces": (vocabulary, 3), "powers": (_PLACES,), "buckets": (max(1, 1 << (buckets.bit_length() - 1)),),
+        "pieces": (vocabulary, 3), "powers": (_POWERS,), "buckets": (max(1, 1 << (buckets.bit_length() - 1)),),
         "keys": (terms + _WIDEST,), "idf": (terms,), "coefficients": (terms, labels), "intercept": (labels,),
     }  # fmt: skip
     of_spans = (_ORDERED,) if shapes.get("roles") == (_ORDERED,) else (_SPANS,)

@@ -1,4 +1,4 @@
-"""Rows of tokens with one or several texts each, and the places whose last hidden states are read."""
+"""Rows of tokens with one or several texts each, and the tokens whose last hidden states are read."""
 
 from __future__ import annotations
 
@@ -41,52 +41,53 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Read:
-    """The places of the last layer that are read; only these are computed.
+    """The tokens whose last hidden states are read; only these states are computed.
 
-    ``places`` int64 ``(K, n)`` are among a member's ``rows x length`` tokens; of member k the first ``sizes[k]`` are
-    its own, the rest fill up. Attention goes by rows: ``grid`` ``(K, rows, q)`` holds the places of each row, filled up
-    with others of the row, and ``slots`` ``(K, n)`` says where among the ``rows x q`` of its member each place stands.
+    ``indices`` int64 ``(K, n)`` are among a member's ``rows x length`` tokens; of member k the first ``sizes[k]`` are
+    its own, the rest fill up. Attention goes by rows: ``grid`` ``(K, rows, q)`` holds the indices of each row, filled
+    up with others of the row, and ``slots`` ``(K, n)`` says where among the ``rows x q`` of its member each of them
+    stands.
     """
 
-    places: Tensor
+    indices: Tensor
     sizes: tuple[int, ...]
     grid: Tensor
     slots: Tensor
 
     @classmethod
-    def of(cls, places: Sequence[np.ndarray], *, rows: int, length: int, count: int | None = None) -> Read:
-        """Lay out each member's ``places``, padded to ``count``, or to the largest number of a member."""
-        sizes = np.array([len(own) for own in places])
-        everywhere = np.concatenate([own + member * rows * length for member, own in enumerate(places)])
+    def of(cls, indices: Sequence[np.ndarray], *, rows: int, length: int, count: int | None = None) -> Read:
+        """Lay out each member's ``indices``, padded to ``count``, or to the largest number of a member."""
+        sizes = np.array([len(own) for own in indices])
+        everywhere = np.concatenate([own + member * rows * length for member, own in enumerate(indices)])
         return cls.among(everywhere, sizes, rows=rows, length=length, count=count or max(1, int(sizes.max())))
 
     @classmethod
-    def among(cls, places: np.ndarray, sizes: np.ndarray, *, rows: int, length: int, count: int) -> Read:
-        """Lay out ``places`` among the tokens of all members, padded to ``count``; ``sizes`` is the number of each."""
+    def among(cls, indices: np.ndarray, sizes: np.ndarray, *, rows: int, length: int, count: int) -> Read:
+        """Lay out ``indices`` among the tokens of all members, padded to ``count``; ``sizes`` is the number of each."""
         members = len(sizes)
-        row, at = places // length, read_at(sizes, count)
+        row, at = indices // length, read_at(sizes, count)
         in_row = np.bincount(row, minlength=members * rows)
-        most = even(int(in_row.max()), parts=4)
-        if (places[1:] < places[:-1]).any():
-            order = np.argsort(places, kind="stable")
-            places, row, at = places[order], row[order], at[order]
+        most = even(int(in_row.max()), steps=4)
+        if (indices[1:] < indices[:-1]).any():
+            order = np.argsort(indices, kind="stable")
+            indices, row, at = indices[order], row[order], at[order]
         column = np.arange(len(row)) - (np.cumsum(in_row) - in_row)[row]
         owner = at // count
         stacked, slots = np.zeros((2, members, count), np.int64)
         grid = np.tile(np.arange(rows)[:, None] * length, (members, 1, most))
         asked = row * most + column
-        own = places - owner * (rows * length)
+        own = indices - owner * (rows * length)
         slots.reshape(-1)[at] = asked - owner * (rows * most)
         grid.reshape(-1)[asked] = own
         stacked.reshape(-1)[at] = own
         return cls(torch.from_numpy(stacked), tuple(sizes.tolist()), torch.from_numpy(grid), torch.from_numpy(slots))
 
     def each(self, change: Change) -> Read:
-        """Return the places with ``change`` applied to each tensor."""
-        return Read(change(self.places), self.sizes, change(self.grid), change(self.slots))
+        """Return the indices with ``change`` applied to each tensor."""
+        return Read(change(self.indices), self.sizes, change(self.grid), change(self.slots))
 
     def sees(self, tokens: Tokens) -> Tensor | None:
-        """Return which place of the grid sees which token, bool ``(K x rows, 1, q, length)``; None if each sees all."""
+        """Return which entry of the grid sees which token, bool ``(K x rows, 1, q, length)``; None if each sees all."""
         if tokens.full:
             return None
         return _same(
@@ -101,23 +102,25 @@ def read_at(sizes: np.ndarray, count: int) -> np.ndarray:
     return at
 
 
-def gather(values: Tensor, places: Tensor) -> Tensor:
-    """Return ``values[k, places[k]]`` of ``(K, positions, width)`` for each member: ``(K, n, width)``."""
+def gather(values: Tensor, indices: Tensor) -> Tensor:
+    """Return ``values[k, indices[k]]`` of ``(K, positions, width)`` for each member: ``(K, n, width)``."""
     if values.shape[0] == 1:
-        return values.squeeze(0).index_select(0, places.squeeze(0)).unsqueeze(0)
+        return values.squeeze(0).index_select(0, indices.squeeze(0)).unsqueeze(0)
     offsets = torch.arange(values.shape[0], device=values.device)[:, None] * values.shape[1]
-    flat = values.flatten(0, 1).index_select(0, (places + offsets).flatten())
-    return flat.view(*places.shape, values.shape[-1])
+    flat = values.flatten(0, 1).index_select(0, (indices + offsets).flatten())
+    return flat.view(*indices.shape, values.shape[-1])
 
 
 def _same(asking: Tensor, asked: Tensor) -> Tensor:
     return (asking.flatten(0, 1)[:, None, :, None] == asked.flatten(0, 1)[:, None, None, :]).contiguous()
 
 
-def even(number: int, *, parts: int) -> int:
-    """Return ``number``, at least 1, made a multiple of the largest power of two that is in it ``parts`` times.
+def even(number: int, *, steps: int) -> int:
+    """Return ``number``, at least 1, rounded up to a multiple of a power of two.
+
+    That is the largest power of two that fits into it ``steps`` times.
 
     Kernels in bf16 are compiled anew for each shape; numbers that differ a little from update to update become few.
     """
-    step = 1 << max(0, (number // parts).bit_length() - 1)
+    step = 1 << max(0, (number // steps).bit_length() - 1)
     return max(1, -(-number // step) * step)

@@ -28,16 +28,18 @@ def find_spans(ids: Tensor, mask: Tensor | None, markers: Markers) -> Tensor:
     mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     length = ids.shape[-1]
     head, head_end, tail, tail_end = ((ids == number) & mask for number in markers)
-    places = torch.arange(length, device=ids.device)
+    positions = torch.arange(length, device=ids.device)
     begins = [_first(head), _first(tail)]
-    ends = [_first(end & (places > begin)) for end, begin in zip((head_end, tail_end), begins, strict=True)]
-    entities = [(places > begin) & (places < end) & (end < length) for begin, end in zip(begins, ends, strict=True)]
+    ends = [_first(end & (positions > begin)) for end, begin in zip((head_end, tail_end), begins, strict=True)]
+    entities = [
+        (positions > begin) & (positions < end) & (end < length) for begin, end in zip(begins, ends, strict=True)
+    ]
     foremost, second = torch.minimum(*begins), torch.maximum(*begins)
     foremost_end = ends[0].where(begins[0] < begins[1], ends[1])
-    between = (places > foremost_end) & (places < second) & (second < length)
-    left = (places < foremost) & (places >= foremost - AROUND) & (foremost < length)
+    between = (positions > foremost_end) & (positions < second) & (second < length)
+    left = (positions < foremost) & (positions >= foremost - AROUND) & (foremost < length)
     last = torch.maximum(*ends)
-    right = (places > last) & (places <= last + AROUND)
+    right = (positions > last) & (positions <= last + AROUND)
     words = mask & ~(head | head_end | tail | tail_end)
     parts = [mask.expand_as(words), *(words & part for part in (*entities, between, left, right))]
     return torch.stack(parts, -2)
@@ -62,7 +64,7 @@ def span_shares(spans: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _first(found: Tensor) -> Tensor:
-    """Return the first place that is ``found``, ``(..., 1)``; the length if none is."""
+    """Return the first position that is ``found``, ``(..., 1)``; the length if none is."""
     length = found.shape[-1]
     # Not where(), whose number would be copied to a GPU, which no graph can record.
     return torch.arange(length, device=found.device).masked_fill(~found, length).amin(-1, keepdim=True)

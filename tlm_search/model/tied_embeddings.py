@@ -126,7 +126,7 @@ class _Member:
     hidden: Tensor
     table: Tensor
     bias: Tensor
-    places: Tensor
+    targets: Tensor
     scored: Tensor
     factors: Tensor
     chances: Tensor
@@ -146,7 +146,7 @@ def _score(own: _Member, words: TiedWords) -> None:
     lines = torch.arange(min(step, len(hidden)), device=hidden.device)
     for first in range(0, len(hidden), step):
         rows = slice(first, first + step)
-        wanted = own.places[rows]
+        wanted = own.targets[rows]
         logits = words.empty("logits", (len(wanted), len(table)), hidden)
         torch.addmm(offset, hidden[rows], table.T, out=logits)
         gradient = torch.softmax(logits, -1, out=logits)

@@ -49,7 +49,7 @@ def initial_weights(
     return weights
 
 
-def place_table(weights: Weights) -> Tensor:
+def position_table(weights: Weights) -> Tensor:
     """Return the vector that is added to a word at each position, ``(K, 2 x positions, width)``.
 
     The positions of the first segment come before those of the second.

@@ -16,7 +16,7 @@ from typing import Any
 
 from tlm_search.committee.metrics import metric_words
 from tlm_search.committee.pool import count_of
-from tlm_search.cost.wall_time import helps, parts_of
+from tlm_search.cost.wall_time import chunks_of, helps
 from tlm_search.errors import NoTrialSucceededError, TrainingError, UserError
 from tlm_search.search.activity import Activity
 from tlm_search.search.confirm import Confirmations
@@ -67,7 +67,7 @@ class Driver:
         self._proposals = ledger.proposals()
         self._failures_in_a_row = 0
         self._last_failure: Failure | None = None
-        self.places = 1  # for jobs at once, as its runner knows
+        self.slots = 1  # for jobs at once, as its runner knows
         self.stopped: str | None = None
         self.progress = progress_of(ledger.trials, ledger.space.objectives[0], ledger.noted(REFERENCE), total=trials)
         self.progress.metric = self._space.task.metric
@@ -88,7 +88,7 @@ class Driver:
 
     def look(self, told: Sequence[Activity]) -> None:
         """Take what the workers ``told``, and say where the time budget cannot be kept. Any thread may call it."""
-        self.progress.places = self.places
+        self.progress.slots = self.slots
         self.progress.look(told)
         if self._deadline is None:
             return
@@ -278,7 +278,7 @@ class Driver:
         trials = min(self.progress.total - self.progress.finished, self.progress.running + self._ledger.left)
         others = self._reference.unfinished + self._confirmations.unfinished
         jobs = self._reference.at_once if self._waits_for_reference else int(trials) + others
-        job = replace(job, parts=parts_of(self._space, places=self.places, jobs=jobs))
+        job = replace(job, chunks=chunks_of(self._space, slots=self.slots, jobs=jobs))
         self._running[key] = _Running(job, asked)
         of_reference = asked is None and job.confirms in (None, REFERENCE_NUMBER)
         self.progress.jobs[key] = Running(job.title, job.attempt, job.settings, of_reference, self._now())

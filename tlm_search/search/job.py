@@ -17,15 +17,15 @@ FRESH_SEED = 2**32  # added to the seed of a study; no study may have such a one
 class Job:
     """A trial, a try of the reference, or a confirmation that a worker runs next; only a trial has a ``number``.
 
-    ``settings`` are complete. A worker that is ``helping`` trains members that nobody has begun; to leave some for it,
-    the job is done in ``parts``. ``attempt`` names this attempt at the job, its helpers' work included. The reference
-    has ``reference_tries``, of which this is number ``reference_try``, from 1. A confirmation trains committees of the
-    trial that it ``confirms`` (-1: the reference) with fresh seeds.
+    ``settings`` are complete. A worker that is ``helping`` trains members that no worker has begun. To leave some for
+    it, the job trains its members in this number of ``chunks``. ``attempt`` names this attempt at the job, its helpers'
+    work included. The reference has ``reference_tries``, of which this is number ``reference_try``, from 1. A
+    confirmation trains committees of the trial that it ``confirms`` (-1: the reference) with fresh seeds.
     """
 
     number: int | None
     settings: Mapping[str, Value]
-    parts: int = 1
+    chunks: int = 1
     helping: bool = False
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
     reference_try: int = 1

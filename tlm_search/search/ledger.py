@@ -103,8 +103,8 @@ class Ledger:
     def ask(self, proposal: int) -> Asked:
         """Create the next trial: an enqueued one, the grid's next, or what the sampler proposes."""
         if self._grid and not self.waiting:
-            place = self._next_of_grid()
-            self.study.enqueue_trial(self._grid[place], user_attrs={"grid": place})
+            index = self._next_of_grid()
+            self.study.enqueue_trial(self._grid[index], user_attrs={"grid": index})
         self.study.sampler = next_sampler(self.space, proposal, self.study.sampler)
         trial = self.study.ask()
         params: dict[str, Value] = {}

@@ -59,7 +59,7 @@ class Progress:
 
     ``metric`` is what the task is judged by. ``reference`` has the metrics of the chosen reference, ``baseline`` those
     of the linear model; ``reference_done`` counts the finished ones of ``reference_tries``. ``jobs`` are those that run
-    now, ``ended`` the last that did; ``places`` says for how many at once there is room. Times are those of ``now``.
+    now, ``ended`` the last that did; ``slots`` is how many can be trained at once. Times are those of ``now``.
     """
 
     total: int
@@ -81,7 +81,7 @@ class Progress:
     now: Callable[[], float] = time.monotonic
     started: float = field(default=-1.0)
     first_job: float | None = None
-    places: int = 1
+    slots: int = 1
     jobs: dict[str, Running] = field(default_factory=dict)
     ended: deque[Taken] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     outlook: Outlook = field(default_factory=Outlook)
@@ -108,7 +108,7 @@ class Progress:
         """The time left until the last trial; None while nothing is known of it."""
         trials = self.total - self.finished - self.running
         tries = self.reference_tries - self.reference_done - self.reference_running
-        return self.outlook.left(self._all_taken(), trials=max(0, trials), tries=max(0, tries), places=self.places)
+        return self.outlook.left(self._all_taken(), trials=max(0, trials), tries=max(0, tries), slots=self.slots)
 
     def rest(self, job: Running) -> float | None:
         """Return the seconds that a job still takes; None while nothing is known of them."""

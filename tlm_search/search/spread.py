@@ -66,8 +66,8 @@ def pooled(committees: Iterable[np.ndarray], labels: Integers, metric: Metric) -
     """
     spreads = []
     for logits in committees:
-        parts = [right_share(member[None], labels, size=1, metric=metric) for member in logits]
-        spreads.append(member_spread(np.stack(parts), scale=1 / (len(logits) - 1)))
+        shares = [right_share(member[None], labels, size=1, metric=metric) for member in logits]
+        spreads.append(member_spread(np.stack(shares), scale=1 / (len(logits) - 1)))
     freedom = sum(spread.freedom for spread in spreads)
     raw, noise = (sum(getattr(s, part) * s.freedom for s in spreads) / freedom for part in ("raw", "noise"))
     return Spread(raw, noise, freedom)

@@ -89,15 +89,15 @@ def run_trial(
     store: Store,
     trainer: Trainer,
     prunable: bool = True,
-    parts: int = 1,
+    chunks: int = 1,
     attempt: str = "",
     metric: Metric = ACCURACY,
 ) -> Iterator[Rung]:
     """Train the committee that complete ``settings`` describe, and yield what it reaches at 1, 2, 4, ... members.
 
     Stop iterating to prune the trial: later members are not trained. Unless it is ``prunable`` as many are trained at
-    once, before the first report, as the trainer stacks of one of so many ``parts``. ``seed`` is the study's; helpers
-    have the same ``attempt`` and ``parts``. With self-training the teachers are trained or found first, and do not
+    once, before the first report, as the trainer stacks of one of so many ``chunks``. ``seed`` is the study's; helpers
+    have the same ``attempt`` and ``chunks``. With self-training the teachers are trained or found first, and do not
     vote. ``metric`` is what the task is judged by.
 
     Raises:
@@ -106,13 +106,13 @@ def run_trial(
     """
     specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
     validation_labels, test_labels = trainer.labels(data)
-    stack = None if prunable else stack_of(specs, trainer, parts)
+    stack = None if prunable else stack_of(specs, trainer, chunks)
     there: list[MemberResult] = []
     trained = reused = tokens = 0
     started = time.monotonic()
     teachers: Sequence[MemberResult] = ()
     if wanted := teacher_specs(settings, seed=seed, data=data, trainer=trainer):
-        together = None if prunable else stack_of(wanted, trainer, parts)
+        together = None if prunable else stack_of(wanted, trainer, chunks)
         taught = obtain(wanted, store=store, data=data, trainer=trainer, attempt=attempt, stack=together)
         teachers, trained, reused, tokens = taught.members, taught.trained, taught.reused, taught.tokens
     for size in rungs(len(specs)):
@@ -146,9 +146,9 @@ def run_trial(
         )
 
 
-def stack_of(specs: Sequence[MemberSpec], trainer: Trainer, parts: int) -> int:
-    """Return how many members are trained at once of a trial that may be shared by so many workers."""
-    return min(trainer.stack(specs[0]), math.ceil(len(specs) / parts))
+def stack_of(specs: Sequence[MemberSpec], trainer: Trainer, chunks: int) -> int:
+    """Return how many members are trained as one model, when the trial is split into ``chunks``."""
+    return min(trainer.stack(specs[0]), math.ceil(len(specs) / chunks))
 
 
 def rungs(members: int) -> list[int]:
@@ -156,12 +156,12 @@ def rungs(members: int) -> list[int]:
     return [2**power for power in range(members.bit_length()) if 2**power < members] + [members]
 
 
-def portions(members: int, *, prunable: bool, parts: int = 1) -> list[int]:
-    """Return how many members a trial of so many asks for at once, one time after the other."""
+def chunk_sizes(members: int, *, prunable: bool, chunks: int = 1) -> list[int]:
+    """Return how many members a trial trains in each step; a ``prunable`` one stops at every rung."""
     if prunable:
         return [upper - lower for lower, upper in pairwise([0, *rungs(members)])]
-    part = math.ceil(members / parts)
-    return [min(part, members - first) for first in range(0, members, part)]
+    chunk = math.ceil(members / chunks)
+    return [min(chunk, members - first) for first in range(0, members, chunk)]
 
 
 def trial_specs(

@@ -41,13 +41,13 @@ def help_trial(
     data: PreparedData,
     store: Store,
     trainer: Trainer,
-    parts: int = 1,
+    chunks: int = 1,
     attempt: str,
 ) -> Iterator[Help]:
     """Train what nobody has begun of the stacks of the trial with complete ``settings``, and yield each.
 
-    ``parts`` are the trial's. Members note for which ``attempt`` at it they were trained, which counts them as its own.
-    With self-training teachers come first, and students once all of these are there, whoever trains them.
+    ``chunks`` are the trial's. Members note for which ``attempt`` at it they were trained, which counts them as its
+    own. With self-training teachers come first, and students once all of these are there, whoever trains them.
 
     Raises:
         TrainingError: a member could not be trained.
@@ -55,7 +55,7 @@ def help_trial(
     """
 
     def trained(specs: Sequence[MemberSpec]) -> Iterator[Help]:
-        stack = stack_of(specs, trainer, parts)
+        stack = stack_of(specs, trainer, chunks)
         for first in reversed(range(0, len(specs), stack)):
             group = specs[first : first + stack]
             if train_if_free(group, store=store, data=data, trainer=trainer, attempt=attempt):

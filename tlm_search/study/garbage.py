@@ -17,7 +17,7 @@ from typing import Any
 from tlm_search.digest import digest
 from tlm_search.errors import StudyError, UserError
 from tlm_search.members.baseline import KIND as _BASELINES
-from tlm_search.members.spec import Distillation, parts_of_hybrid
+from tlm_search.members.spec import Distillation, hybrid_digests
 from tlm_search.members.word_vectors import KIND as WORD_VECTORS
 from tlm_search.members.word_vectors import vectors_key
 from tlm_search.store.shared import open_store
@@ -74,7 +74,7 @@ def find_garbage(studies_dir: Path) -> Garbage:
     needed[_PRETRAINED] = {digest(spec) for spec in pretrained}
     needed[WORD_VECTORS] = {digest(key) for spec in pretrained if (key := vectors_key(spec)) is not None}
     needed[_SOFT_LABELS] = {Distillation(**_teaching(spec)).digest for spec in specs if "teaching" in spec}
-    needed[_LINEAR] = {parts.linear for spec in specs if (parts := parts_of_hybrid(spec)) is not None}
+    needed[_LINEAR] = {digests.linear for spec in specs if (digests := hybrid_digests(spec)) is not None}
     if unreadable:
         # A hybrid, which there are where there is a linear model, does not tell its plain member either.
         for kind in KINDS if stored[_LINEAR] else (_PRETRAINED, WORD_VECTORS, _SOFT_LABELS):
@@ -146,7 +146,7 @@ def _made_of(needed: Set[str], known: Mapping[str, Mapping[str, Any]]) -> set[st
     new = set(needed)
     while new:
         specs = [known[name] for name in new & known.keys()]
-        plain = {parts.plain for spec in specs if (parts := parts_of_hybrid(spec)) is not None}
+        plain = {digests.plain for spec in specs if (digests := hybrid_digests(spec)) is not None}
         new = plain.union(*(_teaching(spec)["teachers"] for spec in specs)) - found
         found |= new
     return found

@@ -22,15 +22,15 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TextBatch:
-    """B texts for each of K members: their ``tokens``, and the ``places`` at which each text starts."""
+    """B texts for each of K members: their ``tokens``, and the index at which each text ``starts``."""
 
     tokens: Tokens
-    places: Sequence[Ints]
+    starts: Sequence[Ints]
 
-    def starts(self) -> Read:
+    def first_tokens(self) -> Read:
         """Return the batch with the first token of each text to be read."""
         rows, length = self.tokens.ids.shape[1:]
-        return Read.of(self.places, rows=rows, length=length)
+        return Read.of(self.starts, rows=rows, length=length)
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Candidates:
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """Rows of tokens, the places that are ``read``, and ``targets`` ``(K, n)``, padded with UNSCORED.
+    """Rows of tokens, the hidden states that are ``read``, and ``targets`` ``(K, n)``, padded with UNSCORED.
 
     The targets are masked tokens, or the labels of the texts that start there. ``scored`` ``(K,)`` is the number of
-    targets in the whole batch, of which each member's loss is the mean, even if this is only a piece of the batch. With
-    ``candidates`` a target is the index of one of them.
+    targets in the whole batch, of which each member's loss is the mean, even if this is only a micro-batch of the
+    batch. With ``candidates`` a target is the index of one of them.
     """
 
     tokens: Tokens
@@ -77,14 +77,14 @@ class ScoredBatch:
         own, tokens, read = self.shape, self.tokens, self.read
         if shape == own:
             return self
-        rows, queries, more = shape.rows - own.rows, shape.queries - own.queries, (0, shape.places - own.places)
+        rows, queries, more = shape.rows - own.rows, shape.queries - own.queries, (0, shape.reads - own.reads)
         if rows:
             tokens = tokens.each(lambda part: F.pad(part, (0, 0, 0, rows)))
         firsts = torch.arange(own.rows, shape.rows)[:, None] * tokens.ids.shape[2]
         grid = torch.cat([read.grid, firsts.expand(len(read.grid), -1, own.queries)], dim=1)
         grid = torch.cat([grid, grid[..., :1].expand(-1, -1, queries)], dim=2)
         slots = read.slots // own.queries * shape.queries + read.slots % own.queries
-        read = Read(F.pad(read.places, more), read.sizes, grid, F.pad(slots, more))
+        read = Read(F.pad(read.indices, more), read.sizes, grid, F.pad(slots, more))
         candidates = self.candidates
         if candidates is not None:
             room = (0, shape.candidates - own.candidates)
@@ -110,29 +110,29 @@ class ScoredBatch:
         candidates = None if self.candidates is None else self.candidates.each(change)
         return ScoredBatch(tokens, read, targets, change(self.scored), candidates)
 
-    def split(self, pieces: int) -> list[ScoredBatch]:
-        """Cut the rows into at most ``pieces`` batches, whose losses add up to that of the whole."""
-        if pieces == 1:
+    def split(self, micro_batches: int) -> list[ScoredBatch]:
+        """Cut the rows into at most ``micro_batches`` batches, whose losses add up to that of the whole."""
+        if micro_batches == 1:
             return [self]
         rows, length = self.tokens.ids.shape[1:]
-        step = -(-rows // pieces)
-        return [self._piece(first, min(first + step, rows), length) for first in range(0, rows, step)]
+        step = -(-rows // micro_batches)
+        return [self._micro_batch(first, min(first + step, rows), length) for first in range(0, rows, step)]
 
-    def _piece(self, first: int, last: int, length: int) -> ScoredBatch:
+    def _micro_batch(self, first: int, last: int, length: int) -> ScoredBatch:
         tokens, begin, end = self.tokens, first * length, last * length
-        ids, places, segments = (part[:, first:last] for part in (tokens.ids, tokens.positions, tokens.segments))
+        ids, positions, segments = (part[:, first:last] for part in (tokens.ids, tokens.positions, tokens.segments))
         sizes = tuple(min(max(size - begin, 0), end - begin) for size in tokens.sizes)
         read, targets = [], []
-        for place, target, size in zip(self.read.places.numpy(), self.targets.numpy(), self.read.sizes, strict=True):
-            inside = (place[:size] >= begin) & (place[:size] < end)
-            read.append(place[:size][inside] - begin)
+        for indices, target, size in zip(self.read.indices.numpy(), self.targets.numpy(), self.read.sizes, strict=True):
+            inside = (indices[:size] >= begin) & (indices[:size] < end)
+            read.append(indices[:size][inside] - begin)
             targets.append(target[:size][inside])
         count = _count(targets)
         return ScoredBatch(
             replace(
                 tokens,
                 ids=ids.contiguous(),
-                positions=places.contiguous(),
+                positions=positions.contiguous(),
                 segments=segments.contiguous(),
                 sizes=sizes,
             ),
@@ -180,43 +180,43 @@ def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad:
     """
     begins, sizes = texts.offsets[chosen], texts.offsets[chosen + 1] - texts.offsets[chosen]
     if packed:
-        places = np.stack([_first_fit(own, length) for own in sizes])
+        starts = np.stack([_first_fit(own, length) for own in sizes])
     else:
-        places = np.broadcast_to(np.arange(sizes.shape[1]) * length, sizes.shape)
-    used = places.max(axis=1) // length + 1
+        starts = np.broadcast_to(np.arange(sizes.shape[1]) * length, sizes.shape)
+    used = starts.max(axis=1) // length + 1
     members, rows = len(chosen), int(used.max())
     laid = np.zeros((3, members * rows, length), np.int64)
     laid[0] = pad
     source, steps = np.asarray(texts.ids), np.arange(length)
-    places_of_all = places + np.arange(members)[:, None] * (rows * length)
+    starts_of_all = starts + np.arange(members)[:, None] * (rows * length)
     whole = sizes == length
     if whole.any():
-        at = places_of_all[whole] // length
+        at = starts_of_all[whole] // length
         laid[0, at] = source[begins[whole][:, None] + steps]
         laid[1, at] = steps
         laid[2, at] = np.nonzero(whole)[1][:, None] + 1
     ids, positions, segments = laid.reshape(3, -1)
     rest = ~whole
-    for place, begin, size, text in zip(
-        places_of_all[rest].tolist(),
+    for start, begin, size, text in zip(
+        starts_of_all[rest].tolist(),
         begins[rest].tolist(),
         sizes[rest].tolist(),
         np.nonzero(rest)[1].tolist(),
         strict=True,
     ):
         # Slices: indices would take one number for each token.
-        ids[place : place + size] = source[begin : begin + size]
-        positions[place : place + size] = steps[:size]
-        segments[place : place + size] = text + 1
+        ids[start : start + size] = source[begin : begin + size]
+        positions[start : start + size] = steps[:size]
+        segments[start : start + size] = text + 1
     if texts.firsts is not None:
         first = texts.firsts[chosen]
-        for place, end in zip((places_of_all + first).flat, (places_of_all + sizes).flat, strict=True):
-            positions[place:end] += length
+        for start, end in zip((starts_of_all + first).flat, (starts_of_all + sizes).flat, strict=True):
+            positions[start:end] += length
     parts = torch.from_numpy(laid.reshape(3, members, rows, length))
     full = rows == chosen.shape[1] and bool(whole.all())
     sizes_of_all = tuple((length * used).tolist())
     tokens = Tokens(parts[0], parts[1], parts[2], full, sizes_of_all, paired=texts.firsts is not None)
-    return TextBatch(tokens, list(places))
+    return TextBatch(tokens, list(starts))
 
 
 def mask(
@@ -240,11 +240,11 @@ def mask(
     candidates = np.flatnonzero((tokens.segments.numpy().reshape(-1) > 0) & ordinary[ids])
     borders = np.arange(members + 1) * (rows * length)
 
-    def each(places: Ints) -> Iterator[tuple[np.random.Generator, int]]:
-        return zip(generators, np.diff(np.searchsorted(places, borders)).tolist(), strict=True)
+    def each(indices: Ints) -> Iterator[tuple[np.random.Generator, int]]:
+        return zip(generators, np.diff(np.searchsorted(indices, borders)).tolist(), strict=True)
 
-    def drawn(places: Ints) -> NDArray[np.float64]:
-        return np.concatenate([generator.random(count) for generator, count in each(places)])
+    def drawn(indices: Ints) -> NDArray[np.float64]:
+        return np.concatenate([generator.random(count) for generator, count in each(indices)])
 
     chosen = candidates[np.flatnonzero(drawn(candidates) < probability)]
     targets, fate = ids[chosen], drawn(chosen)
@@ -253,7 +253,7 @@ def mask(
     words = [generator.integers(0, vocabulary, count) for generator, count in each(scrambled)]
     ids[scrambled] = np.concatenate(words)
     sizes = np.array([count for _, count in each(chosen)])
-    count = even(int(sizes.max()), parts=16)
+    count = even(int(sizes.max()), steps=16)
     wanted = np.full((members, count), UNSCORED)
     wanted.reshape(-1)[read_at(sizes, count)] = targets
     return ScoredBatch(
@@ -278,7 +278,7 @@ def with_candidates(batch: ScoredBatch, chances: NDArray[np.float64]) -> ScoredB
         words, at = np.unique(own[scored], return_inverse=True)
         own[scored] = at
         found.append((words, np.log(-np.expm1(scored.sum() * np.log1p(-chances[words])))))
-    count = even(max(len(words) for words, _ in found), parts=16)
+    count = even(max(len(words) for words, _ in found), steps=16)
     ids, offsets = np.zeros((len(found), count), np.int64), np.full((len(found), count), np.inf, np.float32)
     for member, (words, chance) in enumerate(found):
         ids[member, : len(words)], offsets[member, : len(words)] = words, chance
@@ -288,14 +288,14 @@ def with_candidates(batch: ScoredBatch, chances: NDArray[np.float64]) -> ScoredB
 
 def label(batch: TextBatch, labels: Ints) -> ScoredBatch:
     """Return the batch with the labels ``(K, B)`` of its texts as targets."""
-    return ScoredBatch(batch.tokens, batch.starts(), torch.from_numpy(labels), _scored(labels))
+    return ScoredBatch(batch.tokens, batch.first_tokens(), torch.from_numpy(labels), _scored(labels))
 
 
 def _first_fit(sizes: Ints, length: int) -> Ints:
     """Return the start of each text: its row times ``length`` plus its column."""
     order = np.argsort(-sizes, kind="stable")
     full = int((sizes == length).sum())  # they come first, and nothing fits after them
-    found, free = list(range(0, full * length, length)), list[int]()  # the free places of each further row
+    found, free = list(range(0, full * length, length)), list[int]()  # the free tokens of each further row
     for size in sizes[order[full:]].tolist():
         row = 0
         for room in free:
@@ -306,9 +306,9 @@ def _first_fit(sizes: Ints, length: int) -> Ints:
             free.append(length)
         found.append((full + row + 1) * length - free[row])
         free[row] -= size
-    places = np.empty(len(sizes), np.int64)
-    places[order] = found
-    return places
+    starts = np.empty(len(sizes), np.int64)
+    starts[order] = found
+    return starts
 
 
 def _scored(targets: Sequence[Ints] | Ints) -> Tensor:
@@ -316,7 +316,7 @@ def _scored(targets: Sequence[Ints] | Ints) -> Tensor:
 
 
 def _count(targets: Sequence[Ints]) -> int:
-    return even(max(map(len, targets)), parts=16)
+    return even(max(map(len, targets)), steps=16)
 
 
 def _filled(targets: Sequence[Ints], count: int) -> Tensor:

@@ -13,7 +13,7 @@ from tlm_search.model.bert import Dropout
 def dropout(probability: float, generators: Sequence[torch.Generator], *, most: int) -> Dropout | None:
     """Return dropout that draws each member's mask from its own generator; None for a rate of 0.
 
-    ``most`` is the largest number of places that a member uses of a value.
+    ``most`` is the largest number of positions that a member uses of a value.
     """
     if not probability:
         return None
@@ -32,8 +32,8 @@ def dropout(probability: float, generators: Sequence[torch.Generator], *, most: 
 
     def kept_on_gpu(value: Tensor) -> Tensor:
         # The same number of draws for every value: a CUDA graph needs it, and the other members' sizes must not matter.
-        width, places = value.shape[-1], max(most, value.shape[1])
-        draws = torch.empty(len(generators), -(-places * width // 4), dtype=torch.int64, device=value.device)
+        width, positions = value.shape[-1], max(most, value.shape[1])
+        draws = torch.empty(len(generators), -(-positions * width // 4), dtype=torch.int64, device=value.device)
         for row, generator in zip(draws, generators, strict=True):
             row.random_(-(2**63), None, generator=generator)
         bits = draws.view(torch.int16)[:, : value.shape[1] * width].view(value.shape)

@@ -79,12 +79,12 @@ def train(
 ) -> TrainingLog:
     """Train the stacked ``weights`` in place.
 
-    ``batches`` yields each update's batch in one or several pieces. ``loss`` returns each member's share of its loss in
-    a piece, shape ``(K,)``; the losses of the pieces add up. Members share no weights, so the gradient of their summed
-    loss is each member's own. A member whose loss is NaN spoils only itself, and its curve shows it. ``loss`` draws
-    from the generators ``dropouts``. ``most_rows`` is the number of rows up to which batches may be padded with empty
-    ones; None forbids it. With a ``checkpointer`` the training goes on from its last checkpoint. ``watch`` is told
-    of each update.
+    ``batches`` yields each update's batch in one or several micro-batches. ``loss`` returns each member's share of its
+    loss in a micro-batch, shape ``(K,)``; the losses of the micro-batches add up. Members share no weights, so the
+    gradient of their summed loss is each member's own. A member whose loss is NaN spoils only itself, and its curve
+    shows it. ``loss`` draws from the generators ``dropouts``. ``most_rows`` is the number of rows up to which batches
+    may be padded with empty ones; None forbids it. With a ``checkpointer`` the training goes on from its last
+    checkpoint. ``watch`` is told of each update.
     """
     trained = {name: value for name, value in weights.items() if not name.endswith(STATISTICS)}
     device = next(iter(trained.values())).device
@@ -99,8 +99,8 @@ def train(
     if checkpointer is not None:
         checkpointer.restore(snapshot)
 
-    def step(pieces: Sequence[ScoredBatch]) -> Tensor:
-        losses, gradients = _differentiate(weights, trained, pieces, loss)
+    def step(micro_batches: Sequence[ScoredBatch]) -> Tensor:
+        losses, gradients = _differentiate(weights, trained, micro_batches, loss)
         _clip(gradients)
         for parameter, gradient in zip(group["params"], gradients, strict=True):
             parameter.grad = gradient
@@ -110,9 +110,9 @@ def train(
 
     run = step if device.type == "cpu" else Graphs(step, dropouts, device, most_rows=most_rows)
     begin, earlier = time.perf_counter(), snapshot.seconds
-    for update, pieces in enumerate(batches, start=len(snapshot.losses)):
+    for update, micro_batches in enumerate(batches, start=len(snapshot.losses)):
         set_rate(optimiser, optimisation.rate(update))
-        losses = run(pieces)
+        losses = run(micro_batches)
         snapshot.losses.append(losses)
         snapshot.seconds = earlier + time.perf_counter() - begin
         watch(update + 1, optimisation.updates)
@@ -125,23 +125,23 @@ def train(
 
 
 def _differentiate(
-    weights: Weights, trained: Weights, pieces: Sequence[ScoredBatch], loss: Loss
+    weights: Weights, trained: Weights, micro_batches: Sequence[ScoredBatch], loss: Loss
 ) -> tuple[Tensor, list[Tensor]]:
     """Return each member's loss ``(K,)`` and the gradients of the ``trained`` weights."""
     leaves = {name: value.detach().requires_grad_() for name, value in trained.items()}
     total: Tensor | None = None
     sums: list[Tensor] = []
-    for piece in pieces:
-        losses = loss({**weights, **leaves}, piece)
+    for micro_batch in micro_batches:
+        losses = loss({**weights, **leaves}, micro_batch)
         parts = torch.autograd.grad(losses.sum(), list(leaves.values()))
         if not sums:
             # The fused optimiser reads gradients in memory order, but those of batched products can be transposed. The
-            # next piece's may take the memory of these.
-            sums = [_in_order(part, copy=len(pieces) > 1) for part in parts]
+            # next micro-batch's may take the memory of these.
+            sums = [_in_order(part, copy=len(micro_batches) > 1) for part in parts]
         else:
             sums = [s.add_(part) for s, part in zip(sums, parts, strict=True)]
         total = losses.detach() if total is None else total + losses.detach()
-    assert total is not None, "a batch has at least one piece"
+    assert total is not None, "a batch has at least one micro-batch"
     return total, sums
 
 

@@ -80,7 +80,7 @@ def finetune(
     def labelled() -> Iterator[Sequence[ScoredBatch]]:
         for chosen in sampler:
             batch = assemble(texts, chosen, length=architecture.positions, packed=packed, pad=pad)
-            yield label(batch, targets[chosen]).split(execution.pieces)
+            yield label(batch, targets[chosen]).split(execution.micro_batches)
 
     def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
         options: dict[str, Any] = {"dropout": drop, "training": True, "precision": precision, "markers": markers}

@@ -32,9 +32,9 @@ class Graphs:
     """Calls ``update`` on batches that lie on the host.
 
     Batches are padded to a few shapes, with at most ``most_rows`` rows if it is given. The first batch of a shape is
-    computed kernel by kernel, and the second records the graph. Batches in several pieces, which are used if memory is
-    short, are always computed kernel by kernel; so are all batches if no graph can be recorded, with a warning.
-    ``update`` draws from ``generators``. The tensors that it changes must lie on ``device`` and stay in place.
+    computed kernel by kernel, and the second records the graph. Batches in several micro-batches, which are used if
+    memory is short, are always computed kernel by kernel; so are all batches if no graph can be recorded, with a
+    warning. ``update`` draws from ``generators``. The tensors that it changes must lie on ``device`` and stay in place.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class Graphs:
         self._possible = True
         self._ends: deque[torch.cuda.Event] = deque()
 
-    def __call__(self, pieces: Sequence[ScoredBatch]) -> Tensor:
+    def __call__(self, micro_batches: Sequence[ScoredBatch]) -> Tensor:
         """Queue the update of a batch, and return each member's loss ``(K,)``."""
         if len(self._ends) == _AHEAD:
             self._ends.popleft().synchronize()
         recorded = None
-        if len(pieces) == 1 and self._possible:
-            pieces = [pieces[0].filled(self._shapes.choose(pieces[0].shape))]
-            recorded = self._graph_of(pieces[0])
+        if len(micro_batches) == 1 and self._possible:
+            micro_batches = [micro_batches[0].filled(self._shapes.choose(micro_batches[0].shape))]
+            recorded = self._graph_of(micro_batches[0])
         if recorded is None:
-            losses = self.update([self._moved(piece)[0] for piece in pieces])
+            losses = self.update([self._moved(micro_batch)[0] for micro_batch in micro_batches])
         else:
             recorded.graph.replay()
             losses = recorded.losses.clone()

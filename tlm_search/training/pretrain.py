@@ -70,7 +70,7 @@ def pretrain(
                 mask_id=special["mask"],
                 generators=generators,
             )
-            yield (batch if chances is None else batches.with_candidates(batch, chances)).split(execution.pieces)
+            yield (batch if chances is None else batches.with_candidates(batch, chances)).split(execution.micro_batches)
 
     def loss(weights: Weights, batch: ScoredBatch) -> Tensor:
         hidden = encode(

@@ -60,11 +60,11 @@ class Finetuning:
 class Execution:
     """Where and how a training is computed. None of it should make a member better or worse.
 
-    ``precision`` is that of activations; weights stay in fp32. ``pieces`` is the number of parts in which a batch is
-    computed, one after another, if memory is short. Dropout is then drawn in another order, and the batch norm of a
-    convolution takes the statistics of a part.
+    ``precision`` is that of activations; weights stay in fp32. ``micro_batches`` is the number into which a batch is
+    split, more than one if memory is short. Dropout is then drawn in another order, and the batch norm of a convolution
+    takes the statistics of a micro-batch.
     """
 
     device: str = "cpu"
     precision: Precision = "float32"
-    pieces: int = 1
+    micro_batches: int = 1

@@ -19,7 +19,7 @@ _MORE_ROWS, _MORE_QUERIES, _MORE_DEVIATIONS = 1 / 8, 1 / 4, 2.0  # that a first 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a batch: rows, queries of a row, places that are read, and candidates of a sampled softmax.
+    """The sizes of a batch: rows, queries of a row, hidden states that are read, and candidates of a sampled softmax.
 
     ``full`` is as in ``Tokens``; without a sampled softmax there are 0 ``candidates``.
     """
@@ -27,7 +27,7 @@ class Shape:
     full: bool
     rows: int
     queries: int
-    places: int
+    reads: int
     candidates: int = 0
 
     def holds(self, other: Shape) -> bool:
@@ -36,7 +36,7 @@ class Shape:
             self.full <= other.full
             and self.rows >= other.rows
             and self.queries >= other.queries
-            and self.places >= other.places
+            and self.reads >= other.reads
             and self.candidates >= other.candidates
         )
 
@@ -44,20 +44,20 @@ class Shape:
         """Return the largest share by which an update of this shape takes longer than one of ``other``."""
         queries = math.sqrt(math.sqrt(self.queries / other.queries))  # of which little depends
         candidates = self.candidates / max(1, other.candidates)
-        return max(self.rows / other.rows, self.places / other.places, queries, candidates) - 1
+        return max(self.rows / other.rows, self.reads / other.reads, queries, candidates) - 1
 
     def roomy(self, most_rows: int | None) -> Shape:
         """Return a larger shape that holds batches of as many texts with other masks."""
         rows = self.rows if most_rows is None else min(most_rows, self.rows + math.ceil(self.rows * _MORE_ROWS))
         queries = math.ceil(self.queries * (1 + _MORE_QUERIES))
-        places = math.ceil(self.places + _MORE_DEVIATIONS * math.sqrt(self.places))
+        reads = math.ceil(self.reads + _MORE_DEVIATIONS * math.sqrt(self.reads))
         candidates = math.ceil(self.candidates + _MORE_DEVIATIONS * math.sqrt(self.candidates))
         return replace(
             self,
             rows=rows,
-            queries=even(queries, parts=4),
-            places=even(places, parts=16),
-            candidates=even(candidates, parts=16) if candidates else 0,
+            queries=even(queries, steps=4),
+            reads=even(reads, steps=16),
+            candidates=even(candidates, steps=16) if candidates else 0,
         )
 
 

@@ -1,4 +1,4 @@
-"""Metrics of votes against scikit-learn, and the parts of their rows against a row more."""
+"""Metrics of votes against scikit-learn, and the contributions of their rows against a row more."""
 
 import numpy as np
 import pytest
@@ -41,25 +41,25 @@ def test_a_metric_is_that_of_scikit_learn_and_the_mean_of_its_rows_parts(votes, 
     named, metric = Named(classes, scores, labels, CLASSES), Metric(name, POSITIVE)
     expected = [by_scikit_learn(name, c, s, labels) for c, s in zip(classes, scores, strict=True)]
     assert named.values(metric) == pytest.approx(expected)
-    assert named.parts(metric).mean(axis=1) == pytest.approx(expected)
+    assert named.contributions(metric).mean(axis=1) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_part_of_a_row_is_what_the_metric_gains_where_it_counts_for_more(votes, name):
     (classes, *_), (scores, *_), labels = votes
-    parts = Named(classes[None], scores[None], labels, CLASSES).parts(Metric(name, POSITIVE))[0]
+    contributions = Named(classes[None], scores[None], labels, CLASSES).contributions(Metric(name, POSITIVE))[0]
     whole, times = by_scikit_learn(name, classes, scores, labels), 200
     for row in range(0, ROWS, 7):
         more = [np.append(np.tile(values, times), values[row]) for values in (classes, scores, labels)]
         gain = (by_scikit_learn(name, *more) - whole) * (ROWS * times + 1)
-        assert gain == pytest.approx(parts[row] - whole, abs=0.05)
+        assert gain == pytest.approx(contributions[row] - whole, abs=0.05)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_that_nobody_names_or_has_give_numbers(name):
     labels = np.array([0, 0, 2, 2])
     named = Named(np.zeros((1, 4), int), np.zeros((1, 4)), labels, CLASSES)
-    assert np.isfinite(named.parts(Metric(name, POSITIVE))).all()
+    assert np.isfinite(named.contributions(Metric(name, POSITIVE))).all()
     expected = {"accuracy": 0.5, "balanced_accuracy": 0.5, "macro_f1": 1 / 3}.get(name, 0)
     assert named.values(Metric(name, 3)) == pytest.approx(expected)
 

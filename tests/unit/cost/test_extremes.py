@@ -1,11 +1,11 @@
-"""The cheapest and the dearest trial of a space are among its corners, and these are few."""
+"""The cheapest and the dearest trial of a space are among its extremes, and these are few."""
 
 import itertools
 from typing import Any
 
 import pytest
 
-from tlm_search.cost.extremes import corners
+from tlm_search.cost.extremes import extremes
 from tlm_search.cost.plan import Cost, DataSizes, committee_cost
 from tlm_search.model.footprint import stack_bytes
 from tlm_search.space.schema import Space
@@ -45,7 +45,7 @@ def test_no_trial_costs_less_or_more_than_a_corner(search: dict[str, Any]) -> No
         measures(space, dict(zip(searched, values, strict=True)))
         for values in itertools.product(*(parameter.values() for parameter in searched.values()))
     ]
-    some = [measures(space, params) for params in corners(space)]
+    some = [measures(space, params) for params in extremes(space)]
     for choose in (min, max):
         assert [choose(column) for column in zip(*some, strict=True)] == [
             choose(column) for column in zip(*every, strict=True)
@@ -61,4 +61,4 @@ def test_a_space_that_searches_everything_has_few_corners() -> None:
     search["convolution_layers"] = {"choices": [0, 1, 2]}
     search["convolution_channels"]["when"] = {"convolution_layers": [1, 2]}
     search["convolution_kernel"] = {"choices": ["3x3", "5x5"], "when": {"convolution_layers": [1, 2]}}
-    assert len(list(corners(Space.from_document({"search": search})))) <= 2 * 2 * 2 * 3 * 2
+    assert len(list(extremes(Space.from_document({"search": search})))) <= 2 * 2 * 2 * 3 * 2

@@ -25,22 +25,22 @@ def trial(seconds: float, *, done: float | None = None, cost: float = 10.0, refe
     return Taken(settings(cost=cost), reference, seconds, 1.0 if done is None else done, over=done is None)
 
 
-def left(outlook: Outlook, *jobs: Taken, trials: int = 0, tries: int = 0, places: int = 1) -> Left:
-    found = outlook.left(jobs, trials=trials, tries=tries, places=places)
+def left(outlook: Outlook, *jobs: Taken, trials: int = 0, tries: int = 0, slots: int = 1) -> Left:
+    found = outlook.left(jobs, trials=trials, tries=tries, slots=slots)
     assert found is not None
     return found
 
 
 def test_before_anything_ran_it_is_the_guess_and_as_wide() -> None:
-    found = left(Outlook(costs), trials=6, tries=1, places=2)
+    found = left(Outlook(costs), trials=6, tries=1, slots=2)
     assert found.seconds == (6 * 10 + 40) / 2
     assert found.high / found.low > 4
 
 
 def test_without_a_guess_nothing_is_said_before_something_ended() -> None:
     outlook = Outlook()
-    assert outlook.left([], trials=5, tries=0, places=1) is None
-    assert outlook.left([trial(3, done=0)], trials=5, tries=0, places=1) is None
+    assert outlook.left([], trials=5, tries=0, slots=1) is None
+    assert outlook.left([trial(3, done=0)], trials=5, tries=0, slots=1) is None
     assert left(outlook, trial(3), trials=5).seconds == 15
 
 
@@ -67,7 +67,7 @@ def test_trials_that_are_pruned_early_leave_less_to_do() -> None:
 
 def test_nothing_ends_before_its_longest_job() -> None:
     jobs = [trial(10, done=0.1), trial(10, done=0.5)]
-    assert left(Outlook(costs), *jobs, places=2).seconds == pytest.approx(90)
+    assert left(Outlook(costs), *jobs, slots=2).seconds == pytest.approx(90)
 
 
 def test_a_job_beyond_its_expected_time_still_takes_some() -> None:
@@ -86,9 +86,9 @@ def test_the_part_of_a_job_that_is_done() -> None:
     assert done(1.0, 5, 8, pretrains=False) == 1
 
 
-@pytest.mark.parametrize("places", [1, 4])
+@pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("ended", [0, 3, 10])
-def test_the_interval_holds_the_truth_in_about_four_of_five_runs(places: int, ended: int) -> None:
+def test_the_interval_holds_the_truth_in_about_four_of_five_runs(slots: int, ended: int) -> None:
     generator, held, runs = random.Random(0), 0, 300
     for _ in range(runs):
         speed = generator.lognormvariate(0, 0.6)  # of the machine, which nobody knows beforehand
@@ -98,10 +98,10 @@ def test_the_interval_holds_the_truth_in_about_four_of_five_runs(places: int, en
             return [trial(cost * speed, cost=cost) for cost in found]
 
         before, after = drawn(ended), drawn(12)
-        ends = [0.0] * places
+        ends = [0.0] * slots
         for job in after:
             ends[ends.index(min(ends))] += job.seconds
-        found = left(Outlook(costs), *before, trials=12, places=places)
+        found = left(Outlook(costs), *before, trials=12, slots=slots)
         held += found.low <= max(ends) <= found.high
     assert 0.65 <= held / runs <= 0.99
 

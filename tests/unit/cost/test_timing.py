@@ -7,7 +7,7 @@ import pytest
 
 from tlm_search.cost import timing as pace
 from tlm_search.cost.plan import DataSizes, plan
-from tlm_search.cost.timing import PACE, Pace, interpolated, sample
+from tlm_search.cost.timing import STEP_TIMES, StepTimes, interpolated, sample
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.members import precision
@@ -30,18 +30,18 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "_SECONDS", 0.01)
 
 
-def planned(data: PreparedData, clock: Pace, **sections: object):
+def planned(data: PreparedData, clock: StepTimes, **sections: object):
     space = Space.from_document({"search": SEARCH, "budget": {"trials": 6}, **sections})
     return plan(space, DataSizes.of_data(data), clock)
 
 
 def test_each_kind_is_measured_once(data: PreparedData) -> None:
     store = Store(data.root)
-    first = planned(data, Pace(data, store, threads=1, device="cpu"))
-    kinds = [(entry.document["key"]["objective"], *entry.document["seconds"]) for entry in store.entries(PACE)]
+    first = planned(data, StepTimes(data, store, threads=1, device="cpu"))
+    kinds = [(entry.document["key"]["objective"], *entry.document["seconds"]) for entry in store.entries(STEP_TIMES)]
     # Two depths, a member alone and a full stack of each.
     assert sorted(kinds) == 4 * [("finetuning", "text", "update")] + 4 * [("pretraining", "update")]
-    again = planned(data, Pace(data, store, threads=1, device="cpu"))
+    again = planned(data, StepTimes(data, store, threads=1, device="cpu"))
     assert again == first  # read, not measured
     assert 0 < first.at_least.seconds <= first.expected.seconds <= first.at_most.seconds
 
@@ -53,15 +53,15 @@ def test_the_precision_is_measured_before_the_pace_that_needs_it(
     monkeypatch.setattr(precision, "can_gain", lambda *_, **__: True)
     monkeypatch.setattr(precision, "faster_precision", lambda *_, **__: "bfloat16")
     store = Store(data.root)
-    assert planned(data, Pace(data, store, threads=1, device="cpu")).expected.seconds > 0
+    assert planned(data, StepTimes(data, store, threads=1, device="cpu")).expected.seconds > 0
     assert {entry.document["precision"] for entry in store.entries(precision.PRECISION)} == {"bfloat16"}
 
 
 def test_once_time_is_up_the_rest_is_estimated(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "MEASURING_SECONDS", -1)
     store = Store(data.root)
-    costs = planned(data, Pace(data, store, threads=1, device="cpu"))
-    assert len(list(store.entries(PACE))) == 4  # one of each objective, alone and stacked
+    costs = planned(data, StepTimes(data, store, threads=1, device="cpu"))
+    assert len(list(store.entries(STEP_TIMES))) == 4  # one of each objective, alone and stacked
     assert costs.expected.seconds > 0
 
 
@@ -69,12 +69,12 @@ def test_an_answer_is_not_estimated_by_the_size_of_training_batches(
     data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pace, "MEASURING_SECONDS", -1)
-    monkeypatch.setattr(Pace, "_updates", lambda *_: {"update": 1.0})
-    monkeypatch.setattr(Pace, "_seconds_per_answer", lambda *_: 1.0)
+    monkeypatch.setattr(StepTimes, "_updates", lambda *_: {"update": 1.0})
+    monkeypatch.setattr(StepTimes, "_seconds_per_answer", lambda *_: 1.0)
     search = {"depth": 1, "heads": 1, "head_size": 8, "finetune_epochs": 1}
     costs = planned(
         data,
-        Pace(data, Store(data.root), threads=1, device="cpu"),
+        StepTimes(data, Store(data.root), threads=1, device="cpu"),
         search={**search, "finetune_batch_size": {"choices": [2, 4]}},
         points=[{"finetune_batch_size": 2}, {"finetune_batch_size": 4}],
         budget={"trials": 2},
@@ -83,14 +83,14 @@ def test_an_answer_is_not_estimated_by_the_size_of_training_batches(
     answers = data.rows["validation"] + data.rows["test"]
     # The second is estimated: an update of twice the texts takes twice the time, an answer as long.
     latency = costs.expected.seconds - updates[2] - 2 * updates[4] - 2 * answers
-    assert latency == pytest.approx(Pace(data, Store(data.root), threads=1, device="cpu").latencies(1))
+    assert latency == pytest.approx(StepTimes(data, Store(data.root), threads=1, device="cpu").latencies(1))
 
 
 def test_counts_alone_take_no_updates(data: PreparedData) -> None:
     counts = {"depth": 1, "pretrain_epochs": 0, "initial_embeddings": "cooccurrence"}
     store = Store(data.root)
-    costs = planned(data, Pace(data, store, threads=1, device="cpu"), search={**SEARCH, **counts})
-    assert {entry.document["key"]["objective"] for entry in store.entries(PACE)} == {"finetuning"}
+    costs = planned(data, StepTimes(data, store, threads=1, device="cpu"), search={**SEARCH, **counts})
+    assert {entry.document["key"]["objective"] for entry in store.entries(STEP_TIMES)} == {"finetuning"}
     assert costs.expected.seconds > 0
 
 
@@ -99,18 +99,18 @@ def test_stacks_are_timed_alone_and_full(data: PreparedData, monkeypatch: pytest
     monkeypatch.setattr(pace, "stack_size", lambda *_, **__: 3)
     store = Store(data.root)
     one_shape = {"search": {**SEARCH, "depth": 1}}
-    costs = planned(data, Pace(data, store, threads=1, device="cpu"), **one_shape)
-    keys = [entry.document["key"] for entry in store.entries(PACE)]
+    costs = planned(data, StepTimes(data, store, threads=1, device="cpu"), **one_shape)
+    keys = [entry.document["key"] for entry in store.entries(STEP_TIMES)]
     assert sorted((key["objective"], key["stack"]) for key in keys) == [
         ("finetuning", 1), ("finetuning", 3), ("pretraining", 1), ("pretraining", 3),
     ]  # fmt: skip
-    known = Pace._known_seconds
-    monkeypatch.setattr(Pace, "_known_seconds", lambda *given: {**known(*given), "start": 10.0})
-    later = planned(data, Pace(data, store, threads=1, device="cpu"), **one_shape)
+    known = StepTimes._known_seconds
+    monkeypatch.setattr(StepTimes, "_known_seconds", lambda *given: {**known(*given), "start": 10.0})
+    later = planned(data, StepTimes(data, store, threads=1, device="cpu"), **one_shape)
     # One stack of two is pre-trained; each of six trials fine-tunes it with another learning rate.
     assert later.expected.seconds - costs.expected.seconds == pytest.approx(70.0)
     one_by_one = planned(
-        data, Pace(data, store, threads=1, device="cpu", portions=lambda members: [1] * members), **one_shape
+        data, StepTimes(data, store, threads=1, device="cpu", chunk_sizes=lambda members: [1] * members), **one_shape
     )
     assert one_by_one.expected.seconds > later.expected.seconds + 60
 
@@ -135,17 +135,17 @@ def test_a_sample_is_spread_or_repeated(count: int, expected: list[int]) -> None
 def test_students_are_timed_on_their_own_texts_with_the_answers_of_their_teachers(
     data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Pace, "_updates", lambda *_: {"update": 1.0})
-    monkeypatch.setattr(Pace, "_seconds_per_answer", lambda *_: 0.1)
+    monkeypatch.setattr(StepTimes, "_updates", lambda *_: {"update": 1.0})
+    monkeypatch.setattr(StepTimes, "_seconds_per_answer", lambda *_: 0.1)
     folder = data.folder("train")
     more = replace(data, unlabelled=folder.name, unlabelled_texts={"used": 30}, unlabelled_fingerprint="texts")
     search = {"committee_size": 2, "teachers": 3, "finetune_epochs": 1, "finetune_batch_size": 15}
     search |= {"self_training": 1, "student_epochs": 2, "student_batch_size": 20}
-    clock = Pace(more, Store(data.root), threads=1, device="cpu", portions=lambda members: [1] * members)
+    clock = StepTimes(more, Store(data.root), threads=1, device="cpu", chunk_sizes=lambda members: [1] * members)
     costs = planned(more, clock, search=search, task={"unlabelled": "x.csv"}, budget={"trials": 1})
     answers, latencies = 0.1 * (12 + 18), 3 * pace.LATENCY_SECONDS
     assert costs.expected.seconds == pytest.approx(3 * (2 + answers) + 2 * (2 * 3 + answers) + 3 * 60 * 0.1 + latencies)
-    texts = [entry.document["key"].get("unlabelled") for entry in Store(data.root).entries(PACE)]
+    texts = [entry.document["key"].get("unlabelled") for entry in Store(data.root).entries(STEP_TIMES)]
     assert sorted(texts, key=str) == [None, None, "texts", "texts"], "alone and stacked"
 
 
@@ -154,6 +154,6 @@ def test_what_students_are_timed_on_is_what_they_learn(data: PreparedData) -> No
     more = replace(data, unlabelled=folder.name, unlabelled_texts={"used": 30}, unlabelled_fingerprint="texts")
     search = {**SEARCH, "depth": 1, "finetune_learning_rate": 1e-3, "self_training": 1}
     costs = planned(
-        more, Pace(more, Store(data.root), threads=1, device="cpu"), search=search, task={"unlabelled": "x"}
+        more, StepTimes(more, Store(data.root), threads=1, device="cpu"), search=search, task={"unlabelled": "x"}
     )
     assert costs.expected.seconds > 0

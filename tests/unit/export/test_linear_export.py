@@ -17,7 +17,7 @@ from tlm_search.export.folder import CONFIG, MODEL, ONNX, ONNX_INT8
 from tlm_search.export.latency import measure_exports
 from tlm_search.export.onnx import onnx_answers, open_session
 from tlm_search.export.write import export_committee
-from tlm_search.members.spec import parts_of_hybrid
+from tlm_search.members.spec import hybrid_digests
 from tlm_search.report.evidence import Evidence
 
 
@@ -120,7 +120,7 @@ def test_the_card_says_it_and_counts_it(hybrids, folder, tmp_path):
 def test_what_is_missing_is_named_and_nothing_is_written(hybrids, tmp_path):
     (linear,) = hybrids.store.entries("linear")
     entry = hybrids.store.read("members", hybrids.record.trials[0].members[1])
-    plain, _ = parts_of_hybrid(entry.document["spec"])
+    plain, _ = hybrid_digests(entry.document["spec"])
     for kind, digest, words in (("linear", linear.digest, "the linear model"), ("members", plain, "member")):
         kept = hybrids.store.root / kind / digest
         aside = kept.with_name(f".{digest}")

@@ -74,17 +74,17 @@ def test_out_of_memory_is_tried_again_in_pieces(
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
 ) -> None:
-    pieces = short_of_memory(monkeypatch, error, below=2)
+    micro_batches = short_of_memory(monkeypatch, error, below=2)
     found = members(data, Store(data.root / "short"))
-    assert pieces == [1, bert_trainer.PIECES] * 2
+    assert micro_batches == [1, bert_trainer.MICRO_BATCHES] * 2
     assert all(np.isfinite(logits).all() for logits in found)
 
 
 def test_what_does_not_fit_in_pieces_either_says_so(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
-    pieces = short_of_memory(monkeypatch, RuntimeError(CPU), below=99)
-    with pytest.raises(OutOfMemoryError, match=r"also with batches in 4 pieces: .*can't allocate") as caught:
+    micro_batches = short_of_memory(monkeypatch, RuntimeError(CPU), below=99)
+    with pytest.raises(OutOfMemoryError, match=r"also with batches in 4 micro-batches: .*can't allocate") as caught:
         members(data, Store(data.root / "short"))
-    assert pieces == [1, bert_trainer.PIECES]
+    assert micro_batches == [1, bert_trainer.MICRO_BATCHES]
     assert caught.value.hint is not None
 
 
@@ -116,18 +116,18 @@ def test_the_precision_is_measured_once_and_a_checkpoint_keeps_its_own(
 
 
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, error: Exception, *, below: int) -> list[int]:
-    """Let fine-tuning run out of memory with batches in fewer than ``below`` pieces; return the pieces it is given."""
-    pieces: list[int] = []
+    """Let fine-tuning run out of memory below that many micro-batches; return the numbers that it is given."""
+    micro_batches: list[int] = []
     whole = bert_trainer.finetune
 
     def short(*arguments: Any, execution: Any, **named: Any) -> Any:
-        pieces.append(execution.pieces)
-        if execution.pieces < below:
+        micro_batches.append(execution.micro_batches)
+        if execution.micro_batches < below:
             raise error
         return whole(*arguments, execution=execution, **named)
 
     monkeypatch.setattr(bert_trainer, "finetune", short)
-    return pieces
+    return micro_batches
 
 
 def test_a_pre_training_that_died_goes_on_on_another_machine(

@@ -53,8 +53,8 @@ def test_sure_probabilities_are_labels() -> None:
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("pieces", [1, 3])
-def test_fine_tuning_on_sure_probabilities_is_fine_tuning_on_labels(data: PreparedData, pieces: int) -> None:
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_fine_tuning_on_sure_probabilities_is_fine_tuning_on_labels(data: PreparedData, micro_batches: int) -> None:
     (spec,) = specs_of(data, BertTrainer(threads=1, device="cpu"), range(1))
     labels = np.load(data.folder("train") / "labels.npy")
     weights = [
@@ -67,7 +67,7 @@ def test_fine_tuning_on_sure_probabilities_is_fine_tuning_on_labels(data: Prepar
             pad=0,
             seeds=(0,),
             pretrained=None,
-            execution=Execution(pieces=pieces),
+            execution=Execution(micro_batches=micro_batches),
         )[0]
         for wanted in (labels, np.eye(3, dtype=np.float32)[labels])
     ]
@@ -120,7 +120,7 @@ def test_a_committee_answers_once_for_all_its_students(data: PreparedData, monke
         asked.append(spec.seed)
         return soft_labels(spec, **where)
 
-    monkeypatch.setattr(bert_trainer, "teach", counted)
+    monkeypatch.setattr(bert_trainer, "soft_labels", counted)
     students = [replace(spec, teaching=lesson) for spec in specs]
     assert obtain(students, store=store, data=data, trainer=trainer).trained == 2
     assert asked == [0]

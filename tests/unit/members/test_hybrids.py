@@ -21,7 +21,7 @@ from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.distillation import soft_labels
 from tlm_search.members.linear import fit_linear
 from tlm_search.members.simulated import SimulatedTrainer
-from tlm_search.members.spec import Distillation, LinearSpec, MemberSpec, parts_of_hybrid
+from tlm_search.members.spec import Distillation, LinearSpec, MemberSpec, hybrid_digests
 from tlm_search.members.train import obtain, train_if_free
 from tlm_search.members.trainer import KIND, LINEAR
 from tlm_search.search.trial import run_trial, trial_specs
@@ -190,7 +190,7 @@ def test_a_hybrid_is_the_member_and_a_share_of_the_linear_model(worded: Prepared
             np.testing.assert_allclose(
                 np.exp(getattr(other, f"{split}_logits")), (1 - share) * own + share * said, atol=1e-6, rtol=1e-5
             )
-        assert parts_of_hybrid(other.document["spec"]) == (one.digest, linear.digest)
+        assert hybrid_digests(other.document["spec"]) == (one.digest, linear.digest)
         assert (one.seconds, one.training_flops, one.linear) == (other.seconds, other.training_flops, None)
         assert other.linear == {name: linear.document[name] for name in ("seconds", "flops", "parameters")}
         entry = store.read(KIND, other.digest)
@@ -305,16 +305,16 @@ def test_students_and_hybrids_have_names_of_their_own(data: PreparedData) -> Non
     assert hybrid.plain == plain
     assert hybrid.digest != plain.digest
     assert hybrid.linear is not None
-    assert parts_of_hybrid(hybrid.to_document()) == (plain.digest, hybrid.linear.digest)
-    assert parts_of_hybrid(plain.to_document()) is None
+    assert hybrid_digests(hybrid.to_document()) == (plain.digest, hybrid.linear.digest)
+    assert hybrid_digests(plain.to_document()) is None
     student = replace(hybrid, teaching=Distillation(("a" * 32,)))
-    assert parts_of_hybrid(student.to_document()) == (student.plain.digest, hybrid.linear.digest)
+    assert hybrid_digests(student.to_document()) == (student.plain.digest, hybrid.linear.digest)
     other = replace(hybrid, linear=replace(hybrid.linear, tokenizer="other"))
     assert other.digest != hybrid.digest
     assert "linear_share" not in hybrid.to_document(), "hybrids of before the share could be set keep their names"
     (quiet,) = hybrids_of(data, CountingTrainer(), range(1), linear_share=0.2)
     assert quiet.plain == plain
     assert quiet.digest != hybrid.digest
-    assert parts_of_hybrid(quiet.to_document()) == parts_of_hybrid(hybrid.to_document())
+    assert hybrid_digests(quiet.to_document()) == hybrid_digests(hybrid.to_document())
     (without,) = specs_of(data, CountingTrainer(), range(1), linear_share=0.2)
     assert without == plain, "a share of no linear model is nothing"

@@ -90,7 +90,7 @@ def test_the_two_texts_of_a_pair_are_the_segments_of_transformers() -> None:
     texts = TokenArray(ids, np.cumsum([0, *lengths]), firsts)
     batch = assemble(texts, np.tile(np.arange(5), (2, 1)), length=12, packed=True, pad=0)
     assert batch.tokens.ids.shape[1] < 5
-    classes = class_logits(weights, architecture, batch.tokens, batch.starts(), pooling="cls")
+    classes = class_logits(weights, architecture, batch.tokens, batch.first_tokens(), pooling="cls")
     ids, mask, types = rows(texts, np.arange(5), pad=0).tensors()
     for member in range(2):
         classifier = BertForSequenceClassification(BertConfig(**bert_config(architecture, labels=LABELS))).eval()
@@ -112,10 +112,10 @@ def masked_losses(architecture: Architecture, share: float = 0.3) -> tuple[Weigh
     encoder = {
         name: value.requires_grad_() for name, value in weights.items() if not name.startswith(("pool", "class"))
     }
-    places = [np.flatnonzero(own.flatten() != UNSCORED) for own in targets]
-    read = Read.of(places, rows=targets.shape[1], length=targets.shape[2])
-    scored = gather(targets.flatten(1)[..., None], read.places)[..., 0]
-    for member, own in enumerate(places):
+    indices = [np.flatnonzero(own.flatten() != UNSCORED) for own in targets]
+    read = Read.of(indices, rows=targets.shape[1], length=targets.shape[2])
+    scored = gather(targets.flatten(1)[..., None], read.indices)[..., 0]
+    for member, own in enumerate(indices):
         scored[member, len(own) :] = UNSCORED
     hidden = encode(encoder, architecture, tokens, read=read)
     losses = mlm_losses(encoder, hidden, scored, 1 / torch.tensor(read.sizes))

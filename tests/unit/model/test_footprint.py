@@ -39,11 +39,11 @@ def test_the_estimate_is_near_what_was_measured(case: tuple[int, ...]) -> None:
 def test_more_of_anything_takes_more_and_pieces_take_less() -> None:
     base: dict[str, Any] = {"depth": 2, "heads": 2, "head_size": 32, "pretrain_size": 100}
 
-    def estimate(members: int = 1, pieces: int = 1, **changed: Any) -> float:
+    def estimate(members: int = 1, micro_batches: int = 1, **changed: Any) -> float:
         settings = complete({**base, **changed})
-        return stack_bytes(settings, vocabulary=1000, positions=64, members=members, pieces=pieces)
+        return stack_bytes(settings, vocabulary=1000, positions=64, members=members, micro_batches=micro_batches)
 
-    assert estimate(pieces=4) < estimate() < estimate(members=2)
+    assert estimate(micro_batches=4) < estimate() < estimate(members=2)
     for changed in ({"depth": 3}, {"heads": 4}, {"pretrain_batch_size": 256}, {"finetune_batch_size": 512}):
         assert estimate(**changed) > estimate()
     assert estimate(pretrain_size=0) < estimate()

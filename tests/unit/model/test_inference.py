@@ -54,11 +54,11 @@ def test_it_equals_the_engine(shape, pooling):
     chosen = np.arange(5)
     rows = assemble(texts, np.tile(chosen, (3, 1)), length=9, packed=False, pad=0)
     pools = {"pooling": pooling, "markers": MARKERS}
-    expected = class_logits(weights, architecture, rows.tokens, rows.starts(), **pools)
+    expected = class_logits(weights, architecture, rows.tokens, rows.first_tokens(), **pools)
     if not architecture.convolution_layers:
         packed = assemble(texts, np.tile(chosen, (3, 1)), length=9, packed=True, pad=0)
         assert packed.tokens.ids.shape[1] < 5
-        together = class_logits(weights, architecture, packed.tokens, packed.starts(), **pools)
+        together = class_logits(weights, architecture, packed.tokens, packed.first_tokens(), **pools)
         torch.testing.assert_close(together, expected, atol=1e-5, rtol=1e-5)
     ids, mask = rows.tokens.ids[0], rows.tokens.segments[0] > 0
     garbage = ids.where(mask, 17)  # what stands behind a text does not matter

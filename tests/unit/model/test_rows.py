@@ -1,4 +1,4 @@
-"""Which places of a last layer are read, laid out by rows."""
+"""Which indices of a last layer are read, laid out by rows."""
 
 import numpy as np
 import torch
@@ -11,23 +11,23 @@ ROWS, LENGTH = 3, 5
 
 
 @given(st.lists(st.lists(st.integers(0, ROWS * LENGTH - 1), unique=True), min_size=1, max_size=3))
-def test_every_place_stands_in_its_row_of_the_grid(places: list[list[int]]) -> None:
-    read = Read.of([np.array(own, np.int64) for own in places], rows=ROWS, length=LENGTH)
-    assert read.sizes == tuple(map(len, places))
-    most = max(1, *(sum(place // LENGTH == row for place in own) for own in places for row in range(ROWS)))
-    most = even(most, parts=4)
-    assert read.grid.shape == (len(places), ROWS, most)
+def test_every_place_stands_in_its_row_of_the_grid(indices: list[list[int]]) -> None:
+    read = Read.of([np.array(own, np.int64) for own in indices], rows=ROWS, length=LENGTH)
+    assert read.sizes == tuple(map(len, indices))
+    most = max(1, *(sum(place // LENGTH == row for place in own) for own in indices for row in range(ROWS)))
+    most = even(most, steps=4)
+    assert read.grid.shape == (len(indices), ROWS, most)
     # What fills a row up is of the row, too.
-    assert torch.equal(read.grid // LENGTH, torch.arange(ROWS)[:, None].expand(len(places), ROWS, most))
+    assert torch.equal(read.grid // LENGTH, torch.arange(ROWS)[:, None].expand(len(indices), ROWS, most))
     found = gather(read.grid.flatten(1)[..., None], read.slots)[..., 0]
-    for member, own in enumerate(places):
-        assert read.places[member, : len(own)].tolist() == own
+    for member, own in enumerate(indices):
+        assert read.indices[member, : len(own)].tolist() == own
         assert found[member, : len(own)].tolist() == own
 
 
 def test_numbers_that_differ_little_become_the_same() -> None:
-    assert [even(number, parts=16) for number in (0, 1, 16, 17, 33, 77, 205, 400, 614)] == [
+    assert [even(number, steps=16) for number in (0, 1, 16, 17, 33, 77, 205, 400, 614)] == [
         1, 1, 16, 17, 34, 80, 208, 400, 640,
     ]  # fmt: skip
     for number in range(1, 3000):
-        assert number <= even(number, parts=16) < number * 17 / 16
+        assert number <= even(number, steps=16) < number * 17 / 16

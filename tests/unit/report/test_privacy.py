@@ -15,7 +15,7 @@ from tlm_search.report.formatting import plain_text
 from tlm_search.report.pages.compare import write_comparison
 from tlm_search.report.pages.files import FORMATS, write_files
 from tlm_search.report.pages.html import write_report
-from tlm_search.report.places import source_name, without_places
+from tlm_search.report.privacy import source_name, without_paths
 from tlm_search.space.schema import Space
 
 HOME = "/home/jane.doe"
@@ -96,7 +96,7 @@ def test_a_source_has_its_own_name_and_no_folder(source, name):
     ],
 )
 def test_paths_in_messages_are_cut_and_nothing_else(text, cut):
-    assert without_places(text) == cut
+    assert without_paths(text) == cut
 
 
 def test_cells_that_a_spreadsheet_would_compute_are_texts(tmp_path):

@@ -293,8 +293,8 @@ def test_the_driver_may_die_at_any_write_of_the_tries(tmp_path: Path, how: str) 
 def test_helpers_train_members_of_tries(bench: MakeBench) -> None:
     place = bench(search=TUNED, reference={**REFERENCE, "committee_size": 4}, constraints=["beats_reference"])
     driver = place.driver(1)
-    driver.places = 8
-    assert begin(driver, "a").parts == 2  # four tries can run at once
+    driver.slots = 8
+    assert begin(driver, "a").chunks == 2  # four tries can run at once
     for key in "bcd":
         begin(driver, key)
     helper = begin(driver, "helper")

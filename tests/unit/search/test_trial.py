@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from driven import SEARCH, Bench, Stacking
 
-from tlm_search.search.trial import Rung, portions, run_trial, rungs, trial_specs
+from tlm_search.search.trial import Rung, chunk_sizes, run_trial, rungs, trial_specs
 
 
 @pytest.mark.parametrize(
@@ -86,20 +86,20 @@ def test_later_members_are_not_trained_when_nobody_asks(bench: type[Bench]) -> N
 
 
 @pytest.mark.parametrize(
-    ("prunable", "parts", "trained"),
+    ("prunable", "chunks", "trained"),
     [(False, 1, [4, 2]), (True, 1, [1, 1, 2, 2]), (False, 2, [3, 3]), (False, 4, [2, 2, 2]), (False, 9, [1] * 6)],
 )
 def test_members_are_trained_together_where_no_pruner_looks(
-    bench: type[Bench], prunable: bool, parts: int, trained: list[int]
+    bench: type[Bench], prunable: bool, chunks: int, trained: list[int]
 ) -> None:
     """Where four take little longer than one, but for what others may help with; what is reported is the same."""
     place, trainer = bench(), Stacking(4)
     settings = place.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": 6})
     where = {"seed": 0, "data": place.data, "store": place.store}
-    found = list(run_trial(settings, trainer=trainer, prunable=prunable, parts=parts, **where))
+    found = list(run_trial(settings, trainer=trainer, prunable=prunable, chunks=chunks, **where))
     assert trainer.trained == trained
     assert [rung.size for rung in found] == [1, 2, 4, 6]
-    if parts == 1:
+    if chunks == 1:
         assert [rung.trained for rung in found] == ([1, 2, 4, 6] if prunable else [4, 4, 4, 6])
     assert [len(rung.members) for rung in found] == [1, 2, 4, 6]
     again = run_trial(settings, trainer=Stacking(4), **where)
@@ -108,17 +108,17 @@ def test_members_are_trained_together_where_no_pruner_looks(
 
 
 @pytest.mark.parametrize("members", [1, 4, 6, 7])
-@pytest.mark.parametrize(("prunable", "parts"), [(True, 1), (False, 1), (False, 2), (False, 3)])
+@pytest.mark.parametrize(("prunable", "chunks"), [(True, 1), (False, 1), (False, 2), (False, 3)])
 def test_portions_are_what_a_trial_asks_for_at_once(
-    bench: type[Bench], members: int, prunable: bool, parts: int
+    bench: type[Bench], members: int, prunable: bool, chunks: int
 ) -> None:
     """Which ``validate --time`` counts with, where a trainer could stack them all."""
     place, trainer = bench(), Stacking(8)
     settings = place.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": members})
     where = {"seed": 0, "data": place.data, "store": place.store}
-    for _ in run_trial(settings, trainer=trainer, prunable=prunable, parts=parts, **where):
+    for _ in run_trial(settings, trainer=trainer, prunable=prunable, chunks=chunks, **where):
         pass
-    assert trainer.trained == portions(members, prunable=prunable, parts=parts)
+    assert trainer.trained == chunk_sizes(members, prunable=prunable, chunks=chunks)
 
 
 def test_studies_of_other_seeds_share_no_member(bench: type[Bench]) -> None:

@@ -19,7 +19,7 @@ FOUR: dict[str, Any] = {"points": [POINT]}
 
 def at(place: Bench, job: Job) -> dict[str, Any]:
     there = {"seed": 0, "data": place.data, "store": place.store, "trainer": place.trainer}
-    return {**there, "parts": job.parts, "attempt": job.attempt}
+    return {**there, "chunks": job.chunks, "attempt": job.attempt}
 
 
 def rungs_of(place: Bench, job: Job, *, prunable: bool = True) -> Iterator[Rung]:
@@ -106,37 +106,37 @@ def test_a_trial_that_is_helped_is_the_trial_that_was_not(bench: MakeBench, tmp_
     assert (driver.progress.trained, driver.progress.reused) == (4, 0)
 
 
-@pytest.mark.parametrize(("places", "jobs", "parts"), [(1, 3, 1), (2, 3, 1), (3, 3, 1), (6, 3, 2), (64, 3, 21)])
+@pytest.mark.parametrize(("slots", "jobs", "chunks"), [(1, 3, 1), (2, 3, 1), (3, 3, 1), (6, 3, 2), (64, 3, 21)])
 def test_a_trial_leaves_parts_of_itself_to_places_that_no_trial_will_take(
-    bench: MakeBench, places: int, jobs: int, parts: int
+    bench: MakeBench, slots: int, jobs: int, chunks: int
 ) -> None:
     place = bench(points=[POINT, {**POINT, "heads": 4}], search=SEARCH, reference=REFERENCE)
     driver = place.driver(jobs - 1)
-    driver.places = places
-    assert [begin(driver, key).parts for key in ("reference", "one", "two")] == 3 * [parts]
+    driver.slots = slots
+    assert [begin(driver, key).chunks for key in ("reference", "one", "two")] == 3 * [chunks]
 
 
 def test_the_last_trials_have_the_most_parts(bench: MakeBench) -> None:
     place = bench(points=[POINT, {**POINT, "heads": 4}], search=SEARCH)
     driver = place.driver(2)
-    driver.places = 2
+    driver.slots = 2
     first = begin(driver, "first")
     for rung in rungs_of(place, first):
         driver.on_rung("first", rung)
-    assert (first.parts, begin(driver, "second").parts) == (1, 2)
+    assert (first.chunks, begin(driver, "second").chunks) == (1, 2)
 
 
 def test_a_grid_that_is_smaller_than_the_budget_is_all_that_is_left(bench: MakeBench) -> None:
     search = {**SEARCH, "depth": 1, "heads": {"choices": [1, 2, 4]}, "pretrain_size": 0, "committee_size": 4}
     place = bench(search=search, sampler="grid", reference=REFERENCE)
     driver = place.driver(50)
-    driver.places = 8
+    driver.slots = 8
     jobs = {key: begin(driver, key) for key in ("reference", "one", "two")}
-    assert [job.parts for job in jobs.values()] == [2, 2, 2]
+    assert [job.chunks for job in jobs.values()] == [2, 2, 2]
     for key in ("reference", "one", "two"):
         for rung in rungs_of(place, jobs[key]):
             driver.on_rung(key, rung)
-    assert begin(driver, "three").parts == 8
+    assert begin(driver, "three").chunks == 8
     assert begin(driver, "helper").helping
 
 
@@ -145,8 +145,8 @@ def test_a_reference_that_all_trials_wait_for_has_all_places(bench: MakeBench) -
         reference={**REFERENCE, "committee_size": 4},
         constraints=["beats_reference"],
     ).driver(8)
-    driver.places = 4
-    assert begin(driver, "reference").parts == 4
+    driver.slots = 4
+    assert begin(driver, "reference").chunks == 4
     assert begin(driver, "helper").helping
 
 
@@ -155,15 +155,15 @@ def test_a_reference_that_all_trials_wait_for_has_all_places(bench: MakeBench) -
 )
 def test_a_trial_that_nobody_helps_is_one_part(bench: MakeBench, sections: dict[str, Any]) -> None:
     driver = bench(**FOUR, **sections).driver(1)
-    driver.places = 8
-    assert begin(driver, "trial").parts == 1
+    driver.slots = 8
+    assert begin(driver, "trial").chunks == 1
 
 
 def test_a_helper_takes_a_part_of_a_trial_that_is_trained_as_one_model(bench: MakeBench) -> None:
     place = bench(**FOUR)
     place.trainer = trainer = Stacking(8)
     driver = place.driver(1)
-    driver.places = 2
+    driver.slots = 2
     trial = begin(driver, "trial")
     rungs, helped = rungs_of(place, trial, prunable=False), help_of(place, begin(driver, "helper"))
     first = next(helped)

@@ -123,7 +123,7 @@ def test_packing_wastes_little_and_keeps_each_text_whole() -> None:
     chosen = np.array([[3, 1, 4, 15, 9, 2, 6, 5]])
     batch = batches.assemble(TRAIN, chosen, length=12, packed=True, pad=0)
     flat = batch.tokens.ids.flatten()
-    for start, text in zip(batch.places[0], chosen[0], strict=True):
+    for start, text in zip(batch.starts[0], chosen[0], strict=True):
         words = TRAIN[text]
         assert flat[start : start + len(words)].tolist() == words.tolist()
         assert int(start) // 12 == int(start + len(words) - 1) // 12
@@ -141,15 +141,15 @@ def test_masks_are_berts() -> None:
     )
     before, after = batch.tokens.ids.flatten(), masked.tokens.ids.flatten()
     (own,) = masked.read.sizes
-    places, targets = masked.read.places[0, :own], masked.targets[0, :own]
+    indices, targets = masked.read.indices[0, :own], masked.targets[0, :own]
     assert (masked.targets[0, own:] == UNSCORED).all()
-    assert torch.equal(before[places], targets)
+    assert torch.equal(before[indices], targets)
     assert not set(targets.tolist()) & {0, 2, 3}
-    assert len(places) / 40_000 == pytest.approx(0.3, abs=0.01)
-    assert (after[places] == 4).float().mean().item() == pytest.approx(0.8 + 0.1 / 40, abs=0.01)
-    assert (after[places] == targets).float().mean().item() == pytest.approx(0.1 + 0.1 / 40, abs=0.01)
+    assert len(indices) / 40_000 == pytest.approx(0.3, abs=0.01)
+    assert (after[indices] == 4).float().mean().item() == pytest.approx(0.8 + 0.1 / 40, abs=0.01)
+    assert (after[indices] == targets).float().mean().item() == pytest.approx(0.1 + 0.1 / 40, abs=0.01)
     rest = torch.ones(len(before), dtype=torch.bool)
-    rest[places] = False
+    rest[indices] = False
     assert torch.equal(before[rest], after[rest])
 
 
@@ -259,7 +259,7 @@ def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str, pooli
     """As a GPU's graph of a larger shape computes it."""
     batch = scored_batches()[objective]
     own = batch.shape
-    shape = replace(own, rows=own.rows + rows, queries=own.queries + 2, places=own.places + 3)
+    shape = replace(own, rows=own.rows + rows, queries=own.queries + 2, reads=own.reads + 3)
     filled = batch.filled(shape)
     assert filled.shape == shape
     weights = initial_weights(SHAPE, (1, 2)) | classifier_weights(SHAPE, 3, (1, 2), pooling=pooling)
@@ -282,10 +282,10 @@ def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str, pooli
 @pytest.mark.parametrize("seeds", [(1,), (1, 2)])
 @pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
 def test_pieces_of_a_batch_are_the_same_mathematics(seeds: tuple[int, ...], pooling: str) -> None:
-    """Both objectives, computed whole and in four pieces whose gradients are added up."""
+    """Both objectives, computed whole and in four micro-batches whose gradients are added up."""
 
-    def results(pieces: int) -> dict[str, torch.Tensor]:
-        execution = Execution(pieces=pieces)
+    def results(micro_batches: int) -> dict[str, torch.Tensor]:
+        execution = Execution(micro_batches=micro_batches)
         plain = replace(PRETRAINING, dropout=0.0)
         encoders, course = pretrain(SHAPE, plain, TRAIN, special=SPECIAL, seeds=seeds, execution=execution)
         settings = replace(FINETUNING, dropout=0.0, epochs=1, pooling=pooling)
@@ -303,11 +303,11 @@ def test_pieces_of_a_batch_are_the_same_mathematics(seeds: tuple[int, ...], pool
         )
         return {**weights, "losses": torch.tensor(course.losses), "other": torch.tensor(other.losses)}
 
-    whole, pieces = results(1), results(4)
+    whole, micro_batches = results(1), results(4)
     for name, value in whole.items():
         if name.endswith("qkv.bias"):
             continue  # a key's bias has no gradient: what Adam makes of its rounding is noise
-        torch.testing.assert_close(pieces[name], value, atol=2e-4, rtol=1e-3, msg=name)
+        torch.testing.assert_close(micro_batches[name], value, atol=2e-4, rtol=1e-3, msg=name)
 
 
 def test_bf16_trains_as_fp32_does() -> None:

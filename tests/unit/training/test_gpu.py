@@ -104,7 +104,7 @@ def test_bf16_and_pieces_follow_fp32(seeds: Sequence[int]) -> None:
     plain = replace(LONG, dropout=0.0)
     log = pretrained(SHAPE, plain, *seeds)[1]
     close(pretrained(SHAPE, plain, *seeds, precision="bfloat16")[1], log, within=0.1)
-    close(pretrained(SHAPE, plain, *seeds, pieces=4)[1], log, within=1e-2)
+    close(pretrained(SHAPE, plain, *seeds, micro_batches=4)[1], log, within=1e-2)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
@@ -185,13 +185,13 @@ def test_an_update_does_not_wait_for_the_gpu(monkeypatch: pytest.MonkeyPatch) ->
     """Kernel by kernel, recorded and repeated."""
     call, updates = graphs.Graphs.__call__, []
 
-    def watched(self: graphs.Graphs, pieces: Sequence[ScoredBatch]) -> torch.Tensor:
+    def watched(self: graphs.Graphs, micro_batches: Sequence[ScoredBatch]) -> torch.Tensor:
         torch.cuda.set_sync_debug_mode("error")
         try:
-            return call(self, pieces)
+            return call(self, micro_batches)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-            updates.append(pieces)
+            updates.append(micro_batches)
 
     monkeypatch.setattr(graphs.Graphs, "__call__", watched)
     pretrained(SHAPE, LONG, 1, 2)

@@ -11,13 +11,13 @@ from tlm_search.training import batches
 from tlm_search.training.batches import BatchSampler
 from tlm_search.training.shapes import Shape, Shapes
 
-SHAPE = Shape(full=False, rows=8, queries=16, places=100)
+SHAPE = Shape(full=False, rows=8, queries=16, reads=100)
 
 
 def test_a_shape_holds_what_is_no_larger() -> None:
     assert SHAPE.holds(SHAPE)
-    assert SHAPE.holds(Shape(full=True, rows=7, queries=12, places=90))
-    for other in ({"rows": 9}, {"queries": 17}, {"places": 101}):
+    assert SHAPE.holds(Shape(full=True, rows=7, queries=12, reads=90))
+    for other in ({"rows": 9}, {"queries": 17}, {"reads": 101}):
         assert not SHAPE.holds(replace(SHAPE, **other))
     assert not replace(SHAPE, full=True).holds(SHAPE)  # without a mask all tokens of a row see each other
 
@@ -34,8 +34,8 @@ def test_candidates_count_as_a_size_of_the_shape() -> None:
 def test_the_first_shape_has_room_for_the_next_batches() -> None:
     shapes = Shapes(64, most_rows=9)
     first = shapes.choose(SHAPE)
-    assert first.rows == 9 and first.holds(SHAPE) and first.queries > 16 and first.places > 100
-    for other in ({}, {"rows": 7}, {"queries": 18}, {"places": 110}):
+    assert first.rows == 9 and first.holds(SHAPE) and first.queries > 16 and first.reads > 100
+    for other in ({}, {"rows": 7}, {"queries": 18}, {"reads": 110}):
         assert shapes.choose(replace(SHAPE, **other)) == first
 
 
@@ -49,7 +49,7 @@ def test_what_is_often_filled_up_by_much_gets_its_own_shape() -> None:
     """Once that has cost what another recording costs; what is filled up by little never does."""
     shapes = Shapes(64, most_rows=32)
     first = shapes.choose(SHAPE)
-    small, close = replace(SHAPE, rows=5), replace(first, places=first.places - 2)
+    small, close = replace(SHAPE, rows=5), replace(first, reads=first.reads - 2)
     chosen = [shapes.choose(small) for _ in range(100)]
     assert chosen[0] == first and chosen[-1] == small
     spent = chosen.count(first) * first.excess(small)

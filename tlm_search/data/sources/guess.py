@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlm_search.data.pairs import TextOrPair, parts_of
+from tlm_search.data.pairs import TextOrPair, segments_of
 from tlm_search.data.rows import Labelled
 from tlm_search.data.sources.columns import require_columns
 from tlm_search.data.sources.fewrel import is_fewrel
@@ -173,7 +173,7 @@ def label_counts(data: Labelled, where: str) -> dict[str, int]:
 
 def length_of(texts: Sequence[TextOrPair]) -> int:
     """Return the tokens that nine of ten texts fit into: their words x 1.4, up to a multiple of 16, at most 128."""
-    words = sorted(sum(len(_WORD.findall(part)) for part in parts_of(text)) for text in texts)
+    words = sorted(sum(len(_WORD.findall(part)) for part in segments_of(text)) for text in texts)
     least, most, multiple = _LENGTHS
     tokens = _TOKENS_PER_WORD * words[math.ceil(0.9 * len(words)) - 1]
     return min(most, max(least, multiple * math.ceil(tokens / multiple)))

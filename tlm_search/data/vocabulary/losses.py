@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.data.pairs import TextOrPair, parts_of
+from tlm_search.data.pairs import TextOrPair, segments_of
 from tlm_search.data.rows import likeness
 from tlm_search.errors import DataError
 
@@ -59,5 +59,5 @@ def unknown_tokens(ids: NDArray[Any], special: Mapping[str, int], *, where: str)
 
 
 def _start(text: TextOrPair) -> str:
-    parts = [part if len(part) <= _SHOWN else f"{part[:_SHOWN]}..." for part in parts_of(text)]
+    parts = [part if len(part) <= _SHOWN else f"{part[:_SHOWN]}..." for part in segments_of(text)]
     return " with ".join(map(repr, parts))

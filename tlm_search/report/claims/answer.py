@@ -18,7 +18,7 @@ from tlm_search.report.claims.cautions import Caution, cautions, trials_of_each
 from tlm_search.report.claims.confirmation import confirmation_words
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.formatting import compact, duration, interval, milliseconds, number, percent, plural, points
-from tlm_search.report.places import source_name
+from tlm_search.report.privacy import source_name
 from tlm_search.report.tables.ranking import pool_of_study
 from tlm_search.report.tables.tables import baseline_words, configuration_words
 from tlm_search.space.sections import METRICS_OF_ONE_LABEL

@@ -15,7 +15,7 @@ import pandas as pd
 from tlm_search.committee.candidates import whole
 from tlm_search.data.prepare import changed_words
 from tlm_search.report.formatting import describe, number, percent, plural
-from tlm_search.report.tables.insight import best_committee, place_in_domain
+from tlm_search.report.tables.insight import best_committee, position_in_domain
 from tlm_search.study.record import StudyRecord
 
 Side = Literal["committee", "reference"]
@@ -68,13 +68,13 @@ def reference_tries_table(record: StudyRecord) -> pd.DataFrame:
     chosen = None if record.reference is None else record.reference.settings
     rows: list[dict[str, Any]] = [
         {
-            "try": place,
+            "try": index,
             "chosen": "yes" if tried.settings == chosen and tried.state == "complete" else "",
             **{name: tried.settings.get(name) for name in names},
             **{name: tried.metrics.get(name) for name in reached},
             "error": tried.error,
         }
-        for place, tried in enumerate(record.reference_tries, start=1)
+        for index, tried in enumerate(record.reference_tries, start=1)
     ]
     columns = ["try", "chosen", *names, *reached, "error"]
     return pd.DataFrame(rows, columns=columns)
@@ -94,11 +94,11 @@ def _below_baseline(record: StudyRecord) -> Iterator[Caution]:
 
 def _edges(record: StudyRecord, side: Side, settings: Mapping[str, Any], names: Iterable[str]) -> Iterator[Caution]:
     for name in names:
-        place = place_in_domain(record, name, settings.get(name))
-        if place is None or not place.edge:
+        found = position_in_domain(record, name, settings.get(name))
+        if found is None or not found.edge:
             continue
         words = (
-            f"{_NAMES[side]} has {describe(settings, [name])}, at the {place.edge} end of what was searched "
-            f"({number(place.low)} to {number(place.high)}): a {_FURTHER[place.edge]} value may be better."
+            f"{_NAMES[side]} has {describe(settings, [name])}, at the {found.edge} end of what was searched "
+            f"({number(found.low)} to {number(found.high)}): a {_FURTHER[found.edge]} value may be better."
         )
         yield Caution("edge", side, words, name)

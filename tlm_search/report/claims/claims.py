@@ -12,7 +12,7 @@ import pandas as pd
 
 from tlm_search.committee.candidates import candidates, configurations
 from tlm_search.committee.effect import committee, effect, gain_of_doubling, singles, slope, steepest
-from tlm_search.committee.metrics import largest_part
+from tlm_search.committee.metrics import largest_contribution
 from tlm_search.committee.select import MARGIN, Choice
 from tlm_search.committee.verdict import UNSURE, verdict_of
 from tlm_search.report.claims.families import Families, alone, differing, widest
@@ -76,7 +76,7 @@ def _helps(study: Families) -> Row:
     if family is None:
         return missing(HELPS, "no architecture was trained both with and without pre-training")
     largest = max(family)
-    with_it, without = study.parts(family[largest]), study.parts(family[0])
+    with_it, without = study.contributions(family[largest]), study.contributions(family[0])
     if with_it is None or without is None:
         return missing(HELPS, "the members' logits are not at hand")
     seeds = min(len(with_it), len(without))
@@ -89,12 +89,12 @@ def _grows(study: Families) -> Row:
     if family is None:
         return missing(GROWS, "no architecture was pre-trained on two sizes or more")
     sizes = sorted(size for size in family if size)
-    parts = [array for size in sizes if (array := study.parts(family[size])) is not None]
-    if len(parts) < len(sizes):
+    contributions = [array for size in sizes if (array := study.contributions(family[size])) is not None]
+    if len(contributions) < len(sizes):
         return missing(GROWS, "the members' logits are not at hand")
     doublings = [float(np.log2(size)) for size in sizes]
     largest = steepest(doublings) * study.largest(family[sizes[-1]])
-    found = effect(singles(slope(parts, doublings)), largest=largest)
+    found = effect(singles(slope(contributions, doublings)), largest=largest)
     return judged(GROWS, found, study.words(family[sizes[-1]], sizes=sizes))
 
 
@@ -115,11 +115,11 @@ def _reaches(study: Families, best: Choice | None) -> Row:
     chosen = best.candidate
     # Where the committee was trained once more, those members, which nothing has chosen.
     trial = study.record.confirmed(chosen.trial.number, chosen.size) or chosen.trial
-    votes, deep = study.evidence.logits_of(trial), study.parts(best.reference.trial)
+    votes, deep = study.evidence.logits_of(trial), study.contributions(best.reference.trial)
     if votes is None or deep is None:
         return missing(REACHES, "the members' logits are not at hand")
     ours = committee(votes.test[: chosen.size], votes.test_labels, votes.metric)
-    found = effect(ours, singles(deep), largest=largest_part(votes.metric, votes.test_labels))
+    found = effect(ours, singles(deep), largest=largest_contribution(votes.metric, votes.test_labels))
     return judged(REACHES, found, _beside_reference(study, best), margin=MARGIN)
 
 
@@ -185,7 +185,7 @@ def _shapes(study: Families) -> Row:
     best = sorted((trial for trial in best if float(trial.settings["depth"]) < deepest), key=alone, reverse=True)
     if len(best) < 2:
         return missing(SHAPES, "the study has one shallow architecture")
-    first, second = (study.parts(trial) for trial in best[:2])
+    first, second = (study.contributions(trial) for trial in best[:2])
     if first is None or second is None:
         return missing(SHAPES, "the members' logits are not at hand")
     seeds = min(len(first), len(second))

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.committee.candidates import Trial, candidates, configurations
-from tlm_search.committee.metrics import largest_part, parts_of_votes
+from tlm_search.committee.metrics import contributions_of_votes, largest_contribution
 from tlm_search.committee.vote import softmax
 from tlm_search.digest import canonical_json
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.formatting import describe, pretraining_words
-from tlm_search.report.places import source_name
+from tlm_search.report.privacy import source_name
 from tlm_search.space.settings import SETTINGS
 from tlm_search.study.record import TrialRecord
 
-Parts = NDArray[np.float64]
+Contributions = NDArray[np.float64]
 
 
 class Families:
@@ -45,19 +45,20 @@ class Families:
         more = [reference] if reference is not None and reference.state == "complete" and reference.frontier else []
         return [*configurations(self.record.trials), *more]
 
-    def parts(self, trial: Trial) -> Parts | None:
-        """Return the part of each test row in each member's metric, (members, rows); None without logits.
+    def contributions(self, trial: Trial) -> Contributions | None:
+        """Return the contribution of each test row to each member's metric, (members, rows); None without logits.
 
-        The mean over the rows is the metric of the task; of accuracy a part is 1 where the member is right, else 0.
+        The mean over the rows is the metric of the task; of accuracy a contribution is 1 where the member is right,
+        else 0.
         """
         votes = self.evidence.logits_of(trial)
-        return None if votes is None else parts_of_votes(softmax(votes.test), votes.test_labels, votes.metric)
+        return None if votes is None else contributions_of_votes(softmax(votes.test), votes.test_labels, votes.metric)
 
     def largest(self, trial: Trial) -> float:
         """Return the most by which a test row can change the metric of a ``trial`` that has logits."""
         votes = self.evidence.logits_of(trial)
         assert votes is not None
-        return largest_part(votes.metric, votes.test_labels)
+        return largest_contribution(votes.metric, votes.test_labels)
 
     def depth_of_reference(self) -> float:
         """Return the depth of the reference; infinite where there is none."""

@@ -85,7 +85,7 @@ def specific(studies: Sequence[Families]) -> Row:
         )
     # The most that little text can do: the largest step in size, then the best selection on validation.
     study, small, large, little, much = max(pairs, key=lambda pair: (pair[2] / pair[1], alone(pair[3])))
-    first, second = study.parts(little), random.parts(much)
+    first, second = study.contributions(little), random.contributions(much)
     if first is None or second is None or first.shape[1] != second.shape[1]:
         return missing(SPECIFIC, "the members' logits are not at hand")
     seeds = min(len(first), len(second))
@@ -107,7 +107,7 @@ def _compared(claim: str, first: Families, second: Families, words: str) -> Row:
     if not common:
         return missing(claim, "the two studies share no architecture that both pre-trained on as much text")
     trial, other = common[-1]
-    ours, theirs = first.parts(trial), second.parts(other)
+    ours, theirs = first.contributions(trial), second.contributions(other)
     if ours is None or theirs is None or ours.shape[1] != theirs.shape[1]:
         return missing(claim, "the members' logits are not at hand")
     seeds = min(len(ours), len(theirs))

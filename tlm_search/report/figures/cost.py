@@ -118,13 +118,13 @@ def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure
     """Draw the test metric of a single member against the size of pre-training; lines join what is else equal."""
     figure = go.Figure()
     sizes = sorted(pretraining["pretrain_size"].unique())
-    place_of = {size: place for place, size in enumerate(sizes)}
+    index_of = {size: index for index, size in enumerate(sizes)}
     drawn = pretraining.head(MAX_POINTS)
     pairs = [rows.sort_values("pretrain_size") for _, rows in drawn.groupby("pair", sort=False)]
     joined = [rows for rows in pairs if rows["pretrain_size"].nunique() > 1]
     figure.add_scatter(
         # A gap between pairs: one trace for all lines.
-        x=[x for rows in joined for x in [*(place_of[s] for s in rows["pretrain_size"]), None]],
+        x=[x for rows in joined for x in [*(index_of[s] for s in rows["pretrain_size"]), None]],
         y=[y for rows in joined for y in [*rows["test_metric"], None]],
         name="all else equal",
         legendgroup="all else equal",
@@ -134,7 +134,7 @@ def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure
         hoverinfo="skip",
     )
     figure.add_scatter(
-        x=[place_of[size] for size in drawn["pretrain_size"]],
+        x=[index_of[size] for size in drawn["pretrain_size"]],
         y=drawn["test_metric"],
         name="configuration",
         legendgroup="configuration",

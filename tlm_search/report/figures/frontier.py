@@ -36,11 +36,11 @@ def frontier_figure(frontiers: pd.DataFrame, colours: Colours, *, listed: int = 
     largest = max([2, *lines["size"].tolist()])
     _add_rivals(figure, frontiers, (0.8, largest + 0.2))
     best = best_of(frontiers)
-    for place, trial in enumerate(lines["trial"].drop_duplicates().tolist()[:listed]):
+    for index, trial in enumerate(lines["trial"].drop_duplicates().tolist()[:listed]):
         rows = lines[lines["trial"] == trial]
         # One band at first: several on top of each other say nothing.
         _add_band(figure, rows, colours.get(trial, GREY), visible=trial == best or "legendonly")
-        _add_line(figure, rows, colours.get(trial, GREY), best=trial == best, visible=place < SHOWN or "legendonly")
+        _add_line(figure, rows, colours.get(trial, GREY), best=trial == best, visible=index < SHOWN or "legendonly")
     if best is not None:
         _add_subsets(figure, lines[lines["trial"] == best], colours.get(best, GREY))
     judged = judged_by(frontiers)
@@ -71,9 +71,9 @@ def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Fig
         figure = go.Figure()
         largest = max(2, int(shown["size"].max()))
         _add_rivals(figure, frontiers, (0.8, largest + 0.2))
-        for place, trial in enumerate(chosen[size]):
+        for index, trial in enumerate(chosen[size]):
             rows = shown[shown["trial"] == trial]
-            _add_line(figure, rows, colours.get(trial, GREY), best=place == 0, visible=True)
+            _add_line(figure, rows, colours.get(trial, GREY), best=index == 0, visible=True)
         title = f"Pre-trained on {size:,} documents" if size else "Not pre-trained"
         finish(figure, title, "committee size (members)", f"test {judged_by(frontiers)}")
         margin = 0.05 * (max(values) - min(values)) or 0.01

@@ -45,8 +45,8 @@ def label_figure(per_label: pd.DataFrame) -> go.Figure:
         )
     finish(figure, title, "test accuracy", "")
     figure.update_xaxes(tickformat=".0%")
-    places = {"range": [-0.7, len(rows) - 0.3]}  # Plotly would leave room for a tenth more of them
-    figure.update_yaxes(tickformat="", type="category", **places, **_ticks(rows["label"].tolist()))
+    category_range = {"range": [-0.7, len(rows) - 0.3]}  # Plotly would leave room for a tenth more of them
+    figure.update_yaxes(tickformat="", type="category", **category_range, **_ticks(rows["label"].tolist()))
     figure.update_layout(height=max(260, 90 + 24 * len(rows)))
     return figure
 
@@ -138,10 +138,10 @@ def calibration_figure(calibration: pd.DataFrame) -> go.Figure:
         line={"color": GREY, "width": 1, "dash": "dot"}, hoverinfo="skip",
     )  # fmt: skip
     names = calibration["committee"].drop_duplicates().tolist()
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         rows = calibration[calibration["committee"] == name]
         reference = rows["size"].iloc[0] == 0
-        colour = REFERENCE_COLOUR if reference else COLOURS[place % len(COLOURS)]
+        colour = REFERENCE_COLOUR if reference else COLOURS[index % len(COLOURS)]
         error = float(rows["calibration_error"].iloc[0])
         figure.add_scatter(
             x=rows["confidence"],

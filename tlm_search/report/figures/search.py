@@ -108,9 +108,9 @@ def parallel_figure(trials: pd.DataFrame, settings: Sequence[str], *, logs: Cont
     done = trials[(trials["state"] == "complete") & trials["validation_metric"].notna()]
     done = done.sort_values("validation_metric", ascending=False, kind="stable").head(MAX_POINTS)
     axes = [*settings, "validation_metric"]
-    places, ticks = {}, []
+    positions, ticks = {}, []
     for position, name in enumerate(axes):
-        places[name], labels = _axis(done[name], log=name in logs)
+        positions[name], labels = _axis(done[name], log=name in logs)
         ticks += [(position, height, label) for height, label in labels]
     figure = go.Figure()
     ranks = done["validation_metric"].rank(pct=True, method="first")
@@ -118,7 +118,7 @@ def parallel_figure(trials: pd.DataFrame, settings: Sequence[str], *, logs: Cont
         rows = done.index[(ranks > quarter / 4) & (ranks <= (quarter + 1) / 4)]
         figure.add_scatter(
             x=[x for _ in rows for x in [*range(len(axes)), None]],
-            y=[y for row in rows for y in [*(places[name].get(row) for name in axes), None]],
+            y=[y for row in rows for y in [*(positions[name].get(row) for name in axes), None]],
             name=name,
             legendgroup=name,
             mode="lines+markers",
@@ -158,7 +158,7 @@ def _axis(column: pd.Series, *, log: bool) -> tuple[dict[int, float], list[tuple
     rows, values = column.dropna().index.tolist(), column.dropna().tolist()
     different = sorted(set(values), key=lambda value: (isinstance(value, str), value))
     if len(different) <= FEW or any(isinstance(value, str) for value in different):
-        step = {value: place / max(len(different) - 1, 1) for place, value in enumerate(different)}
+        step = {value: index / max(len(different) - 1, 1) for index, value in enumerate(different)}
         heights = {row: step[value] for row, value in zip(rows, values, strict=True)}
         return heights, [(at, number(value)) for value, at in step.items()]
     scaled = [math.log10(value) if log else float(value) for value in values]

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from tlm_search.committee.candidates import Candidate, candidates, whole
 from tlm_search.committee.effect import Effect, Side, committee, effect, singles
 from tlm_search.committee.interval import accuracy_interval
-from tlm_search.committee.metrics import largest_part, parts_of_votes, texts_that_count
+from tlm_search.committee.metrics import contributions_of_votes, largest_contribution, texts_that_count
 from tlm_search.committee.vote import softmax
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.figures.style import GREY, Colours, plain
@@ -86,14 +86,14 @@ def _sides(record: StudyRecord, student: StudentRecord, trial: TrialRecord, evid
         return _Sides({})
     labels, metric = taught.test_labels, taught.metric
     sides = {
-        "student": singles(parts_of_votes(softmax(learned.test), labels, metric)),
-        "single member": singles(parts_of_votes(softmax(taught.test), labels, metric)),
+        "student": singles(contributions_of_votes(softmax(learned.test), labels, metric)),
+        "single member": singles(contributions_of_votes(softmax(taught.test), labels, metric)),
         "committee": committee(taught.test[: student.size], labels, metric),
     }
     deep = None if record.reference is None else evidence.logits_of(record.reference)
     if deep is not None:
         sides["reference"] = committee(deep.test, labels, metric)
-    return _Sides(sides, texts_that_count(metric, labels), largest_part(metric, labels))
+    return _Sides(sides, texts_that_count(metric, labels), largest_contribution(metric, labels))
 
 
 def _difference(ours: Candidate, sides: _Sides, name: str, theirs: Candidate) -> dict[str, float]:

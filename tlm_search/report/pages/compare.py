@@ -21,7 +21,7 @@ from tlm_search.report.pages.build import Report, build_report
 from tlm_search.report.pages.files import DEFAULT, check_formats, write_files
 from tlm_search.report.pages.html import fill, notes_of
 from tlm_search.report.pages.markdown import table_lines
-from tlm_search.report.places import public, source_name
+from tlm_search.report.privacy import public, source_name
 from tlm_search.report.tables.costs import COSTS
 from tlm_search.report.tables.frames import Cell, Column, Frame, cells, claims_frame
 from tlm_search.store.local import Store

@@ -33,7 +33,7 @@ from tlm_search.report.pages.build import Report, build_report
 from tlm_search.report.pages.cite import bibtex
 from tlm_search.report.pages.files import DEFAULT, check_formats, pictures_are_possible, write_files
 from tlm_search.report.pages.markdown import ACCURACIES, markdown
-from tlm_search.report.places import public, public_space
+from tlm_search.report.privacy import public, public_space
 from tlm_search.report.tables import insight
 from tlm_search.report.tables.costs import COSTS
 from tlm_search.report.tables.frames import (
@@ -282,13 +282,13 @@ def _asset(name: str) -> str:
 
 
 def _with_shared_texts(figures: Mapping[str, go.Figure]) -> dict[str, Any]:
-    """Return the figures with their points' texts as places in one list: five figures tell the same of a committee."""
-    places: dict[str, int] = {}
+    """Return the figures, and the texts of their points in one list, because five figures share them."""
+    indices: dict[str, int] = {}
     documents = {name: figure.to_plotly_json() for name, figure in figures.items()}
     for trace in (trace for document in documents.values() for trace in document["data"]):
         if trace["type"] != "heatmap" and not isinstance(trace.get("text", ""), str):
-            trace["text"] = [None if text is None else places.setdefault(text, len(places)) for text in trace["text"]]
-    return {"figures": documents, "texts": list(places)}
+            trace["text"] = [None if text is None else indices.setdefault(text, len(indices)) for text in trace["text"]]
+    return {"figures": documents, "texts": list(indices)}
 
 
 def _safe_json(value: Any) -> Markup:

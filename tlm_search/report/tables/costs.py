@@ -32,10 +32,10 @@ def front(table: pd.DataFrame, cost: str) -> list[bool]:
     on_front = [False] * len(table)
     candidates_only = table[(table["trial"] >= 0) & table["allowed"] & table[cost].notna()]
     best = float("-inf")
-    for place, reached in _by_cost(candidates_only, cost):
+    for index, reached in _by_cost(candidates_only, cost):
         if reached > best:
             best = reached
-            on_front[place] = True
+            on_front[index] = True
     return on_front
 
 
@@ -55,5 +55,5 @@ def _serving_flops(record: StudyRecord, candidate: Candidate) -> float | None:
 
 def _by_cost(table: pd.DataFrame, cost: str) -> Iterator[tuple[int, float]]:
     ordered = table.sort_values([cost, "validation_metric"], ascending=[True, False], kind="stable")
-    for place, reached in zip(ordered.index, ordered["validation_metric"], strict=True):
-        yield int(place), float(reached)
+    for index, reached in zip(ordered.index, ordered["validation_metric"], strict=True):
+        yield int(index), float(reached)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.calibration import Calibration
 from tlm_search.committee.frontier import right_share
-from tlm_search.committee.metrics import parts_of_votes
+from tlm_search.committee.metrics import contributions_of_votes
 from tlm_search.committee.select import SPLITS, Choice, Split
 from tlm_search.committee.select import MemberLogits as Judged
 from tlm_search.committee.vote import (
@@ -106,12 +106,12 @@ def members_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: 
         if votes is None:
             continue
         name = label_of(record, trial)
-        for place in range(len(votes.test)):
-            on_validation = accuracy(votes.validation[place], votes.validation_labels)
-            on_test = accuracy(votes.test[place], votes.test_labels)
-            entropy = float(_surprise(softmax(votes.test[place]), votes.test_labels).mean())
-            judged = (_alone(votes, split, place) for split in SPLITS)
-            of = trial.number, name, place + 1, trial.members[place]
+        for index in range(len(votes.test)):
+            on_validation = accuracy(votes.validation[index], votes.validation_labels)
+            on_test = accuracy(votes.test[index], votes.test_labels)
+            entropy = float(_surprise(softmax(votes.test[index]), votes.test_labels).mean())
+            judged = (_alone(votes, split, index) for split in SPLITS)
+            of = trial.number, name, index + 1, trial.members[index]
             rows.append((*of, votes.metric.name, *judged, on_validation, on_test, entropy))
     return pd.DataFrame(rows, columns=_MEMBERS)
 
@@ -119,7 +119,7 @@ def members_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: 
 def _alone(votes: Judged, split: Split, member: int) -> float:
     """Return the metric of one member."""
     logits, labels = votes.of(split)
-    return float(parts_of_votes(softmax(logits[member : member + 1]), labels, votes.metric).mean())
+    return float(contributions_of_votes(softmax(logits[member : member + 1]), labels, votes.metric).mean())
 
 
 def diversity_table(votes: AnswerLogits | None) -> pd.DataFrame:
@@ -198,8 +198,8 @@ def examples_table(record: StudyRecord, votes: AnswerLogits | None, evidence: Ev
     if votes is None or votes.reference is None:
         return pd.DataFrame(columns=_EXAMPLES)
     committee = votes.committee
-    places = np.arange(len(votes.labels))
-    ours, theirs = committee[places, votes.labels], votes.reference[places, votes.labels]
+    indices = np.arange(len(votes.labels))
+    ours, theirs = committee[indices, votes.labels], votes.reference[indices, votes.labels]
     order = np.argsort(theirs - ours, kind="stable")
     most = record.space.report.examples
     chosen = [int(row) for row in order[:most] if ours[row] > theirs[row]]

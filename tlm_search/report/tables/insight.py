@@ -34,9 +34,9 @@ def boundaries_table(record: StudyRecord) -> pd.DataFrame:
             if not record.space.is_active(name, best.trial.settings):
                 continue
             value = best.size if name == "committee_size" else best.trial.settings.get(name)
-            place = place_in_domain(record, name, value)
-            if place is not None:
-                rows.append({"setting": name, "low": place.low, "high": place.high, "best": value, "edge": place.edge})
+            found = position_in_domain(record, name, value)
+            if found is not None:
+                rows.append({"setting": name, "low": found.low, "high": found.high, "best": value, "edge": found.edge})
     table = pd.DataFrame(rows, columns=["setting", "low", "high", "best", "edge"])
     return table.astype({"best": "float64"})
 
@@ -50,7 +50,7 @@ class Place:
     edge: str
 
 
-def place_in_domain(record: StudyRecord, name: str, value: Any) -> Place | None:
+def position_in_domain(record: StudyRecord, name: str, value: Any) -> Place | None:
     """Return where ``value`` lies in the domain of a searched number; None of texts and of single values."""
     domain = record.space.searched()[name]
     ends = _ends(domain)
@@ -130,9 +130,9 @@ def _side(name: str, value: float, low: float, high: float, *, log: bool) -> str
     setting = SETTINGS[name]
     if low == high:
         return ""
-    place = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
-    if place <= EDGE and (setting.low is None or low > setting.low):
+    position = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+    if position <= EDGE and (setting.low is None or low > setting.low):
         return "lower"
-    if place >= 1 - EDGE and (setting.high is None or high < setting.high):
+    if position >= 1 - EDGE and (setting.high is None or high < setting.high):
         return "upper"
     return ""

@@ -18,7 +18,7 @@ from tlm_search.errors import StoreError, StudyError
 from tlm_search.members.baseline import KIND as BASELINE_KIND
 from tlm_search.members.baseline import Linear
 from tlm_search.members.linear import linear_weights
-from tlm_search.members.spec import parts_of_hybrid
+from tlm_search.members.spec import hybrid_digests
 from tlm_search.members.trainer import KIND, LINEAR
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.latency import Answer, committee_answer, race, torch_threads, transformers_answer
@@ -260,8 +260,8 @@ def _linear_of(trial: TrialRecord, store: Store) -> LinearWeights | None:
         return None
     try:
         member = store.read(KIND, trial.members[0])
-        parts = None if member is None else parts_of_hybrid(member.document["spec"])
-        entry = None if parts is None else store.read(LINEAR, parts.linear)
+        digests = None if member is None else hybrid_digests(member.document["spec"])
+        entry = None if digests is None else store.read(LINEAR, digests.linear)
         return None if entry is None else linear_weights(entry)
     except StoreError:  # of simulated ones there are no weights
         return None

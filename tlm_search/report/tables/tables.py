@@ -204,7 +204,7 @@ def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
     """
     trials = sorted(configurations(record.trials), key=lambda trial: -best_validation(trial))
     without = {_pair(trial): candidates(trial)[0].test_metric for trial in trials if not _pretrain_size(trial)}
-    pairs = {key: place for place, key in enumerate(dict.fromkeys(_pair(trial) for trial in trials))}
+    pairs = {key: index for index, key in enumerate(dict.fromkeys(_pair(trial) for trial in trials))}
     rows = []
     for rank, trial in enumerate(trials):
         single, size = candidates(trial)[0], _pretrain_size(trial)

@@ -45,9 +45,9 @@ class CommitteeTrial(tune.Trainable):
         self._job = Job(**json.loads(new_config["job"]))
         self._gpus = float(new_config["share"]["gpus"])  # Ray reuses a worker for trials of equal shares only
         self._steps: Iterator[Rung | Help] | None = None
-        place = self._workplace
-        first_seed = self._job.seed(place.seed) * SEEDS_PER_STUDY
-        self._teller = Teller(folder_of(place.logs.parent), self._job, first_seed=first_seed)
+        workplace = self._workplace
+        first_seed = self._job.seed(workplace.seed) * SEEDS_PER_STUDY
+        self._teller = Teller(folder_of(workplace.logs.parent), self._job, first_seed=first_seed)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -70,24 +70,24 @@ class CommitteeTrial(tune.Trainable):
         return {"rung": json.dumps(reached.to_document()), "done": reached.done}
 
     def _begin(self) -> Iterator[Rung | Help]:
-        place = self._workplace
+        workplace = self._workplace
         if self._store is None:
-            _check_code(place.code)
-            self._store = _open_store(place)
+            _check_code(workplace.code)
+            self._store = _open_store(workplace)
         if self._trainer is None:
-            self._trainer = place.make_trainer(gpus=self._gpus)
+            self._trainer = workplace.make_trainer(gpus=self._gpus)
         self._trainer.tell = self._teller
-        data = PreparedData.from_document(place.data, self._store.root)
+        data = PreparedData.from_document(workplace.data, self._store.root)
         # No pruner looks at the reference.
-        prunable = place.prunes and self._job.number is not None
-        begin = help_trial if self._job.helping else partial(run_trial, prunable=prunable, metric=place.metric)
+        prunable = workplace.prunes and self._job.number is not None
+        begin = help_trial if self._job.helping else partial(run_trial, prunable=prunable, metric=workplace.metric)
         return begin(
             self._job.settings,
-            seed=self._job.seed(place.seed),
+            seed=self._job.seed(workplace.seed),
             data=data,
             store=self._store,
             trainer=self._trainer,
-            parts=self._job.parts,
+            chunks=self._job.chunks,
             attempt=self._job.attempt,
         )
 
@@ -134,24 +134,24 @@ def _check_code(driver: Code) -> None:
         )
 
 
-def _open_store(place: Workplace) -> Store:
+def _open_store(workplace: Workplace) -> Store:
     """Return the store on this node.
 
     Raises:
         StoreError: it is not here, or another one is, or the node cannot reach it; in another one everything would be
             trained again, where nobody else reads it.
     """
-    if place.url is None and not place.store.is_dir():
-        raise StoreError(f"the store {place.store} is not on the node {socket.gethostname()}", hint=_SHARED)
+    if workplace.url is None and not workplace.store.is_dir():
+        raise StoreError(f"the store {workplace.store} is not on the node {socket.gethostname()}", hint=_SHARED)
     try:
-        store = open_store(place.store if place.url is None else mount(place.url) / place.store.name)
+        store = open_store(workplace.store if workplace.url is None else mount(workplace.url) / workplace.store.name)
         there = store.identity()
     except StoreError as error:
         raise StoreError(f"on the node {socket.gethostname()}: {error.message}", hint=error.hint) from None
-    if there != place.identity:
+    if there != workplace.identity:
         raise StoreError(
             f"on the node {socket.gethostname()}: {shown(store.root)} is not the store of the driver",
-            hint=_SHARED if place.url is None else _SERVER,
+            hint=_SHARED if workplace.url is None else _SERVER,
         )
     return store
 

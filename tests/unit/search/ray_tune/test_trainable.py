@@ -45,12 +45,12 @@ def workplace(store: Store) -> Workplace:
 
 
 def worker_for(
-    place: Workplace, *, number: int | None = 3, members: int = 1, parts: int = 1, helping: bool = False
+    place: Workplace, *, number: int | None = 3, members: int = 1, chunks: int = 1, helping: bool = False
 ) -> CommitteeTrial:
     settings = SPACE.settings({"depth": 1, "heads": 1, "pretrain_size": 0, "committee_size": members})
     worker = object.__new__(CommitteeTrial)
     share = {"cpus": 1, "gpus": 0, "memory_gb": 0}
-    job = Job(number, settings, parts, helping=helping)
+    job = Job(number, settings, chunks, helping=helping)
     worker.setup({"job": json.dumps(asdict(job)), "share": share}, place)
     return worker
 
@@ -145,10 +145,10 @@ def test_a_trial_and_who_helps_it_train_parts_of_it(tmp_path: Path) -> None:
     store = Store(tmp_path / ".store")
     store.check_writable()
     place = replace(workplace(store), make_trainer=lambda gpus: Stacking(4))
-    first = deliverable(worker_for(place, members=4, parts=2).step())
+    first = deliverable(worker_for(place, members=4, chunks=2).step())
     assert isinstance(first, Rung)
     assert (first.size, first.trained) == (1, 2)
-    helper = worker_for(place, members=4, parts=2, helping=True)
+    helper = worker_for(place, members=4, chunks=2, helping=True)
     assert [deliverable(helper.step()) for _ in range(2)] == [Help(2), Help(None)]
 
 

@@ -24,7 +24,7 @@ def source_name(source: str) -> str:
     return (path.name or source) if local and "://" not in source else source
 
 
-def without_places(text: str) -> str:
+def without_paths(text: str) -> str:
     """Cut each absolute path in a message to its last part."""
     text = _QUOTED.sub(lambda found: f"{found['quote']}{_last(found['path'])}{found['quote']}", text)
     return _PLAIN.sub(lambda found: _last(found[0]), text)
@@ -57,12 +57,12 @@ def _named(value: Any) -> Any:
         return {key: _named(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_named(part) for part in value]
-    is_place = isinstance(value, str) and (PurePath(value).is_absolute() or value.startswith("~"))
-    return source_name(value) if is_place else value
+    is_path = isinstance(value, str) and (PurePath(value).is_absolute() or value.startswith("~"))
+    return source_name(value) if is_path else value
 
 
 def _public(trial: _Trial) -> _Trial:
-    return trial if trial.error is None else replace(trial, error=without_places(trial.error))
+    return trial if trial.error is None else replace(trial, error=without_paths(trial.error))
 
 
 def _last(path: str) -> str:
