@@ -79,9 +79,15 @@ class StudyLocation:
         Raises:
             StudyError: there is none.
         """
-        from tlm_search.study.studies import open_study
+        from tlm_search.study.storages import is_missing, open_storage
+        from tlm_search.study.studies import StudyInStorage
 
-        return open_study(self)
+        if is_missing(self.folder, self.storage):
+            raise self._nothing() if self.storage is None else _missing(self.storage)
+        try:
+            return StudyInStorage(study_name=self.name, storage=open_storage(self.folder, self.storage))
+        except KeyError:
+            raise self._nothing() from None
 
     def create(self, space: Space) -> StudyInStorage:
         """Open the study, or make it with the space as its attribute.
@@ -89,9 +95,10 @@ class StudyLocation:
         Raises:
             StudyError: it holds another space; the message says what differs.
         """
+        from tlm_search.study.storages import open_storage
         from tlm_search.study.studies import create_study
 
-        return create_study(self, space)
+        return create_study(self.name, space, open_storage(self.folder, self.storage))
 
     def read(self) -> StudyRecord:
         """Read the study as plain data.
@@ -203,6 +210,9 @@ class StudyLocation:
         ):
             yield sender
 
+    def _nothing(self) -> StudyError:
+        return StudyError(f"{self.folder} has no study {self.name}", hint="tlm-search run SPACE makes one")
+
     def _aside(self, number: int) -> Path:
         return self.folder.with_name(f"{self.folder.name}.{number}")
 
@@ -310,6 +320,13 @@ def _located(url: str | None) -> str | None:
     if not start.startswith("sqlite") or not file or file.startswith(("/", ":memory:", "file:")):
         return url
     return f"{start}{slashes}{quote(str(Path(unquote(file)).absolute()))}{mark}{options}"
+
+
+def _missing(storage: str) -> StudyError:
+    return StudyError(
+        f"the storage {storage} is not there",
+        hint="if its file was moved, say once where to: tlm-search run SPACE --storage sqlite:////FOLDER/FILE",
+    )
 
 
 def _facts(folder: Path) -> Mapping[str, Any]:

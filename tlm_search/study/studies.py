@@ -1,21 +1,15 @@
-"""Studies in a storage: opened, made, renamed."""
+"""Studies in Optuna's storage: made, renamed."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage
 
-from tlm_search.errors import StudyError
 from tlm_search.space.schema import Space
 from tlm_search.study.identity import check_same_space
-from tlm_search.study.storages import is_missing, open_storage
-
-if TYPE_CHECKING:
-    from tlm_search.study.location import StudyLocation
 
 
 class StudyInStorage(optuna.Study):
@@ -30,36 +24,18 @@ class StudyInStorage(optuna.Study):
         return self.directions[0]
 
 
-def open_study(location: StudyLocation) -> StudyInStorage:
-    """Open a study for reading; no file is made.
-
-    Raises:
-        StudyError: there is none.
-    """
-    folder, storage, name = location.folder, location.storage, location.name
-    nothing = StudyError(f"{folder} has no study {name}", hint="tlm-search run SPACE makes one")
-    if is_missing(folder, storage):
-        raise nothing if storage is None else _missing(storage)
-    try:
-        return StudyInStorage(study_name=name, storage=open_storage(folder, storage))
-    except KeyError:
-        raise nothing from None
-
-
-def create_study(location: StudyLocation, space: Space) -> StudyInStorage:
-    """Open a study, or make it, with the space as its attribute.
+def create_study(name: str, space: Space, storage: BaseStorage) -> StudyInStorage:
+    """Open the study ``name``, or make it, with the space as its attribute.
 
     Raises:
         StudyError: it holds another space; the message says what differs.
     """
-    name = location.name
-    opened = open_storage(location.folder, location.storage)
     try:
-        study = StudyInStorage(study_name=name, storage=opened)
+        study = StudyInStorage(study_name=name, storage=storage)
     except KeyError:
         directions = [objective.direction for objective in space.objectives]
-        optuna.create_study(study_name=name, storage=opened, directions=directions)
-        study = StudyInStorage(study_name=name, storage=opened)
+        optuna.create_study(study_name=name, storage=storage, directions=directions)
+        study = StudyInStorage(study_name=name, storage=storage)
     check_same_space(study, space)
     if study.user_attrs.get("space_digest") is None:
         with warnings.catch_warnings():
@@ -84,10 +60,3 @@ def rename_study(name: str, new_name: str, storage: BaseStorage) -> None:
     elif name in optuna.get_all_study_names(storage):
         optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=new_name)
         optuna.delete_study(study_name=name, storage=storage)
-
-
-def _missing(storage: str) -> StudyError:
-    return StudyError(
-        f"the storage {storage} is not there",
-        hint="if its file was moved, say once where to: tlm-search run SPACE --storage sqlite:////FOLDER/FILE",
-    )
