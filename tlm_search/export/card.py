@@ -28,7 +28,7 @@ from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.rows import unused_words
 from tlm_search.export.choose import Chosen
-from tlm_search.members.spec import share_of_linear
+from tlm_search.members.spec import share_of_linear, teaching_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.report.claims.answer import standing_sentences
 from tlm_search.report.formatting import (
@@ -234,12 +234,16 @@ def _learned(facts: Facts) -> str:
 
 
 def _self_trained(facts: Facts) -> str:
-    teaching = facts.documents[0]["spec"].get("teaching")
+    spec = facts.documents[0]["spec"]
+    teaching = teaching_of(spec)
     if teaching is None:
         return ""
-    members = "It was" if len(facts.documents) == 1 else "Its members were"
+    who = "It was" if len(facts.documents) == 1 else "Its members were"
+    how = "fine-tuned on the mean probabilities of"
+    if "teaching" not in spec:
+        who, how = "Its linear model was", "fitted to the most probable labels by"
     return (
-        f" {members} self-trained: fine-tuned on the mean probabilities of "
+        f" {who} self-trained: {how} "
         f"{plural(len(teaching['teachers']), 'teacher')} of the same configuration, which had learned the labels, on "
         f"{facts.data.rows['train']:,} training texts and {facts.data.unlabelled_texts['used']:,} unlabelled ones "
         f"(Hinton, Vinyals and Dean 2015). The teachers, as the store of the search names them: "
@@ -304,7 +308,7 @@ def _account(data: PreparedData) -> str:
 
 def _unlabelled(facts: Facts) -> str:
     texts = facts.data.unlabelled_texts
-    if not texts or "unlabelled" not in facts.documents[0]["spec"].get("teaching", {}):
+    if not texts or "unlabelled" not in (teaching_of(facts.documents[0]["spec"]) or {}):
         return ""
     return (
         f"- Unlabelled texts: {texts['used']:,} of {_source(facts.data.unlabelled_name)}, and none that validation or "

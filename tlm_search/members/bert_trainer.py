@@ -108,7 +108,9 @@ class BertTrainer:
         if spec.linear.teaching is None:
             return fit_linear(spec.linear, data=data)
         targets = self._targets(spec, store, data)
-        return fit_linear(spec.linear, data=data, taught=(targets.texts, targets.labels.argmax(axis=1)))
+        taught = targets.texts, targets.labels.argmax(axis=1)
+        document, arrays = fit_linear(spec.linear, data=data, taught=taught)
+        return {**document, **_answers(targets)}, arrays
 
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the true labels of the validation and of the test split."""
@@ -194,7 +196,7 @@ class BertTrainer:
                 "labels": list(data.labels),
                 "finetuning": {
                     **_log_document(log, index, finetuned, flops, before=targets.seconds),
-                    **({"answers": {"seconds": targets.seconds, "flops": targets.flops}} if spec.teaching else {}),
+                    **(_answers(targets) if spec.teaching else {}),
                 },
                 "pretraining": dict(entries[index].document["course"]) if entries else None,
                 "pieces": micro_batches,
@@ -208,10 +210,10 @@ class BertTrainer:
         return tuple(trained)
 
     def _targets(self, spec: MemberSpec, store: Store, data: PreparedData) -> Targets:
-        if spec.teaching is not None:
+        if spec.taught is not None:
             # The same for all students of a committee.
-            if self._targets_of is None or self._targets_of[0] != spec.teaching:
-                self._targets_of = spec.teaching, soft_labels(spec, store=store, data=data, device=self.device)
+            if self._targets_of is None or self._targets_of[0] != spec.taught:
+                self._targets_of = spec.taught, soft_labels(spec, store=store, data=data, device=self.device)
             return self._targets_of[1]
         return Targets(TokenArray.open(data.folder("train")), _labels(data, "train"))
 
@@ -291,6 +293,11 @@ class BertTrainer:
 @cache
 def _corpus_fingerprint(folder: Path, documents: int) -> str:
     return TokenArray.open(folder).prefix(documents).fingerprint()
+
+
+def _answers(targets: Targets) -> dict[str, Any]:
+    """Return what the answers of teachers cost, as the documents of those that learn them hold it."""
+    return {"answers": {"seconds": targets.seconds, "flops": targets.flops}}
 
 
 def _labels(data: PreparedData, split: str) -> NDArray[np.int64]:

@@ -43,19 +43,20 @@ class Targets:
 
 
 def soft_labels(spec: MemberSpec, *, store: Store, data: PreparedData, device: str) -> Targets:
-    """Return what the teachers of the student ``spec``, which are of its architecture and pooling, say of its texts.
+    """Return what the teachers of ``spec``, which are of its architecture and pooling, say of the texts it is taught.
 
     They are asked once: the store keeps their answers for all their students.
 
     Raises:
         StoreError: a teacher or the texts are not in the store, or it cannot be written.
     """
-    assert spec.teaching is not None
-    texts, name = texts_of(spec.teaching, data), spec.teaching.digest
+    teaching = spec.taught
+    assert teaching is not None
+    texts, name = texts_of(teaching, data), teaching.digest
     entry = store.read(SOFT_LABELS, name)
     if entry is None:
         with store.lock(SOFT_LABELS, name):
-            entry = store.read(SOFT_LABELS, name) or _ask(spec, spec.teaching, texts, store, data, device)
+            entry = store.read(SOFT_LABELS, name) or _ask(spec, teaching, texts, store, data, device)
     course = entry.document["course"]
     return Targets(texts, entry.arrays("labels")["probabilities"], course["seconds"], course["flops"])
 

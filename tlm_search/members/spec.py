@@ -15,7 +15,7 @@ from tlm_search.training.settings import Finetuning, Pretraining
 SCHEMA = 1  # raised when the same settings would train another member
 LINEAR_SCHEMA = 1  # raised when the same data would give another linear model
 # Of a hybrid's document: that of its linear model, and its share of the votes where it is not half.
-_LINEAR, _SHARE = "linear", "linear_share"
+_LINEAR, _SHARE, _TEACHING = "linear", "linear_share", "teaching"
 # Of settings that came later; members without them keep their names.
 _LATER, _LATER_OF_FINETUNING = (
     {field.name: field.default for field in fields(settings) if field.default is not MISSING}
@@ -119,6 +119,11 @@ class MemberSpec:
     linear_share: float = HALF
 
     @property
+    def taught(self) -> Distillation | None:
+        """What the member, or else its linear model, learns from teachers."""
+        return self.teaching or (None if self.linear is None else self.linear.teaching)
+
+    @property
     def plain(self) -> MemberSpec:
         """The member without the linear model, which is what is trained."""
         return self if self.linear is None else replace(self, linear=None, linear_share=HALF)
@@ -136,7 +141,7 @@ class MemberSpec:
         }
         # Only where there is one: members without keep their names.
         if self.teaching is not None:
-            document["teaching"] = self.teaching.to_document()
+            document[_TEACHING] = self.teaching.to_document()
         if self.linear is not None:
             document[_LINEAR] = self.linear.to_document()
             document |= without_defaults({_SHARE: self.linear_share}, {_SHARE: HALF})
@@ -161,6 +166,12 @@ def hybrid_digests(document: Mapping[str, Any]) -> HybridDigests | None:
         return None
     plain = {name: value for name, value in document.items() if name not in (_LINEAR, _SHARE)}
     return HybridDigests(digest(plain), digest(document[_LINEAR]))
+
+
+def teaching_of(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what a member, or else its linear model, learned from teachers, from its ``document``."""
+    teaching: Mapping[str, Any] | None = document.get(_TEACHING) or document.get(_LINEAR, {}).get(_TEACHING)
+    return teaching
 
 
 def share_of_linear(document: Mapping[str, Any]) -> float:
@@ -230,11 +241,17 @@ def students(
     """Return the students of ``teachers``, which start from what ``members`` start from, one for each of them.
 
     They learn the mean probabilities of the teachers on the training texts and the unlabelled ones, whose fingerprint
-    is ``unlabelled``, with the settings of students. So does their linear model where ``student_linear`` says so.
+    is ``unlabelled``, with the settings of students. So does their linear model where ``student_linear`` says so. With
+    0 ``student_epochs`` it alone does: the members learn the labels, as their teachers did.
     """
     teaching = Distillation(tuple(teacher.digest for teacher in teachers), unlabelled=unlabelled)
 
     def student(member: MemberSpec) -> MemberSpec:
+        linear = member.linear
+        if linear is not None and settings["student_linear"] == "teachers":
+            linear = replace(linear, class_weights="none", teaching=teaching)
+        if not settings["student_epochs"]:
+            return replace(member, linear=linear)
         finetuning = replace(
             member.settings,
             epochs=int(settings["student_epochs"]),
@@ -242,9 +259,6 @@ def students(
             learning_rate=float(settings["student_learning_rate"]),
             class_weights="none",
         )
-        linear = member.linear
-        if linear is not None and settings["student_linear"] == "teachers":
-            linear = replace(linear, class_weights="none", teaching=teaching)
         return replace(member, settings=finetuning, teaching=teaching, linear=linear)
 
     return tuple(map(student, members))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from tlm_search.members.spec import MemberSpec
 from tlm_search.members.trainer import KIND, LINEAR, Trainer
 from tlm_search.store.local import Entry, Store
 
+_COSTS = ("seconds", "flops", "parameters", "answers")  # of a linear model; the last where teachers answered
 _HELPED = "helped"  # in a member's document: the attempt for which a helper trained it
 
 
@@ -24,7 +25,8 @@ class MemberResult:
     """What a committee needs of a member: logits ``(rows, classes)`` of both splits, and what it cost to train.
 
     ``seconds`` and ``training_flops`` include the pre-training, also where several members share it. ``linear`` has the
-    ``seconds``, ``flops`` and ``parameters`` of a hybrid's linear model, which are not in these.
+    ``seconds``, ``flops`` and ``parameters`` of a hybrid's linear model, which are not in these, and what the
+    ``answers`` took that it learned.
     """
 
     digest: str
@@ -57,12 +59,14 @@ def obtain(
     trainer: Trainer,
     attempt: str = "",
     stack: int | None = None,
+    counted: Collection[str] = (),
 ) -> Obtained:
     """Return the members of ``specs``, for an ``attempt`` at a trial: from the store, or trained now and stored.
 
     Of each ``stack`` of them, as many as the ``trainer`` stacks where it is not given, those that are missing are
     trained at once. Concurrent callers that want the same member wait for the first, which trains it. Of hybrids the
-    plain members are trained; their linear model is fitted by the first that needs it.
+    plain members are trained; their linear model is fitted by the first that needs it. Plain members whose digests were
+    ``counted`` before are counted neither as trained nor as reused.
 
     Raises:
         TrainingError: a member could not be trained; those finished before it are stored.
@@ -76,8 +80,10 @@ def obtain(
         else _hybrid(spec, found[alone.digest], store=store, data=data, trainer=trainer)
         for spec, alone in zip(specs, plain, strict=True)
     ]
-    members = tuple(map(_result, entries))
-    return Obtained(members, trained=len(tokens), reused=len(specs) - len(tokens), tokens=sum(tokens.values()))
+    trained = tokens.keys() - counted
+    new = sum(alone.digest not in counted for alone in plain)
+    read = sum(tokens[name] for name in trained)
+    return Obtained(tuple(map(_result, entries)), trained=len(trained), reused=new - len(trained), tokens=read)
 
 
 def _obtain_plain(
@@ -124,7 +130,7 @@ def _hybrid(spec: MemberSpec, plain: Entry, *, store: Store, data: PreparedData,
     document = {
         **{name: value for name, value in plain.document.items() if name != _HELPED},
         "spec": spec.to_document(),
-        "linear": {name: linear.document[name] for name in ("seconds", "flops", "parameters")},
+        "linear": {name: linear.document[name] for name in _COSTS if name in linear.document},
     }
     return store.write(KIND, spec.digest, document, {"logits": logits})
 

@@ -73,7 +73,7 @@ def stack_bytes(
 def phases_of_settings(settings: Mapping[str, Value]) -> list[Phase]:
     """Return the phases of training of complete ``settings``, with those of students; pre-training is last."""
     phases = [Phase.finetuning(int(settings["finetune_batch_size"]), str(settings["pooling"]))]
-    if settings["self_training"]:
+    if settings["self_training"] and settings["student_epochs"]:
         phases.append(Phase.finetuning(int(settings["student_batch_size"]), str(settings["pooling"])))
     if settings["pretrain_size"] and settings["pretrain_epochs"]:
         batch, scored = int(settings["pretrain_batch_size"]), float(settings["masking_probability"])

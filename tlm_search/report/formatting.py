@@ -47,6 +47,7 @@ _NOTHING_WORDS = {
     "pretrain_epochs": "no masked-language-model training",
     "convolution_layers": "no convolution",
     "self_training": "not self-trained",
+    "student_epochs": "the teachers vote",
     "linear_member": "no linear model",
 }
 _METRIC_WORDS = {

@@ -40,7 +40,7 @@ def distil(
 
     A student has the architecture, pre-training and fine-tuning of a member, without the linear model of a hybrid. It
     learns the committee's mean probabilities on the task's training texts, and on the first ``documents`` of the
-    corpus; where the members are students of self-training, on the task's unlabelled texts too, as they did.
+    corpus; where the committee learned from the task's unlabelled texts, on these too.
 
     Raises:
         UserError: the committee has one member, the study is being run, or something of it is not in the store.
@@ -91,7 +91,7 @@ def _students(
             hint="run the space under another name with --name, and distil that study",
         )
     corpus = trainer.corpus_fingerprint(data, documents)
-    unlabelled = members[0].teaching.unlabelled if members[0].teaching else ""
+    unlabelled = members[0].taught.unlabelled if members[0].taught else ""
     teaching = Distillation(trial.members[:size], documents, corpus, unlabelled)
     return tuple(replace(member, teaching=teaching, linear=None) for member in members)
 

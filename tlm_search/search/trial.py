@@ -16,7 +16,7 @@ from tlm_search.committee.metrics import ACCURACY, Metric, interval_keys
 from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.digest import digest
-from tlm_search.members.spec import MemberSpec, committee_specs, settings_of_teachers, students
+from tlm_search.members.spec import MemberSpec, committee_specs, hybrid_digests, settings_of_teachers, students
 from tlm_search.members.train import MemberResult, obtain
 from tlm_search.members.trainer import Trainer
 from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
@@ -111,14 +111,18 @@ def run_trial(
     trained = reused = tokens = 0
     started = time.monotonic()
     teachers: Sequence[MemberResult] = ()
+    counted: set[str] = set()
     if wanted := teacher_specs(settings, seed=seed, data=data, trainer=trainer):
         together = None if prunable else stack_of(wanted, trainer, chunks)
         taught = obtain(wanted, store=store, data=data, trainer=trainer, attempt=attempt, stack=together)
         teachers, trained, reused, tokens = taught.members, taught.trained, taught.reused, taught.tokens
+        counted = {spec.plain.digest for spec in wanted}
     for size in rungs(len(specs)):
         if size > len(there):
             wanted = specs[len(there) : size if stack is None else math.ceil(size / stack) * stack]
-            obtained = obtain(wanted, store=store, data=data, trainer=trainer, attempt=attempt, stack=stack)
+            obtained = obtain(
+                wanted, store=store, data=data, trainer=trainer, attempt=attempt, stack=stack, counted=counted
+            )
             there += obtained.members
             trained, reused, tokens = trained + obtained.trained, reused + obtained.reused, tokens + obtained.tokens
         members = there[:size]
@@ -169,7 +173,8 @@ def trial_specs(
 ) -> tuple[MemberSpec, ...]:
     """Return the members that vote in a trial; member number i has the same seed in every trial of the study.
 
-    With self-training they are students: their teachers are ``teacher_specs``.
+    With self-training they are students: their teachers are ``teacher_specs``. With 0 ``student_epochs`` they are
+    members such as these, with a linear model that learned from them.
     """
     teachers = teacher_specs(settings, seed=seed, data=data, trainer=trainer)
     first = seed * SEEDS_PER_STUDY
@@ -263,14 +268,17 @@ def committee_costs(
 def training_costs(members: Sequence[MemberResult], teachers: Sequence[MemberResult]) -> dict[str, float]:
     """Return the metrics of training students and their teachers; what several of them share is counted once.
 
-    They share pre-trained encoders, and what the teachers answer.
+    They share pre-trained encoders, and what the teachers answer; where the teachers vote, all but the linear model.
     """
     phases: dict[str, Mapping[str, float]] = {}
     answers: Mapping[str, float] = {}
     for member in (*teachers, *members):
         own, pretraining = member.document["finetuning"], member.document["pretraining"]
-        answers = own.get("answers", {})  # of the last, which is a student
-        phases[member.digest] = {name: own[name] - answers.get(name, 0.0) for name in ("flops", "seconds")}
+        within = own.get("answers", {})
+        answers = within or (member.linear or {}).get("answers", {})  # of the last, which is no teacher
+        digests = hybrid_digests(member.document["spec"])
+        plain = member.digest if digests is None else digests.plain
+        phases[plain] = {name: own[name] - within.get(name, 0.0) for name in ("flops", "seconds")}
         if pretraining:
             phases[digest(member.document["spec"]["pretrained"])] = pretraining
     costs = [*phases.values(), answers]

@@ -72,8 +72,10 @@ def help_trial(
 
 def members_to_train(settings: Mapping[str, Value], *, voting: int) -> int:
     """Return how many members a trial still trains at most, once so many are ``voting``: before, its teachers too."""
-    teachers = settings_of_teachers(settings) if voting == 0 else None
-    return int(settings["committee_size"]) - voting + (int(teachers["committee_size"]) if teachers else 0)
+    of_teachers = settings_of_teachers(settings) if voting == 0 else None
+    teachers = int(of_teachers["committee_size"]) if of_teachers else 0
+    left = int(settings["committee_size"]) - voting
+    return left + teachers if settings["student_epochs"] else max(left, teachers)
 
 
 @dataclass

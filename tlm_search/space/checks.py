@@ -139,15 +139,27 @@ def documents_problems(parameters: Mapping[str, Parameter], documents: int | Non
 
 
 def self_training_problems(parameters: Mapping[str, Parameter], task: TaskSection) -> list[Problem]:
-    """Find self-training without texts to learn from."""
-    rounds, problems = parameters.get("self_training", 0), []
-    possible = rounds.contains(1) if isinstance(rounds, Choices | Range) else bool(rounds)
-    if possible and task.unlabelled is None:
+    """Find self-training without texts to learn from, or with nobody who learns from them."""
+    problems: list[Problem] = []
+    if not _may_be(parameters, "self_training", 1):
+        return problems
+    if task.unlabelled is None:
         allowed = "0, or a source of texts in task.unlabelled, such as task: {unlabelled: texts.csv}"
         problems.append(
             Problem(("self_training",), f"given 1, but the task has no unlabelled texts; allowed: {allowed}")
         )
+    taught = parameters.get("linear_member") is True and parameters.get("student_linear") == "teachers"
+    if _may_be(parameters, "student_epochs", 0) and not taught:
+        allowed = "1 or more, or 0 with linear_member: true and student_linear: teachers"
+        message = f"given 0, but no linear model learns from the unlabelled texts; allowed: {allowed}"
+        problems.append(Problem(("student_epochs",), message))
     return problems
+
+
+def _may_be(parameters: Mapping[str, Parameter], name: str, value: Value) -> bool:
+    """Whether a trial can have this value of a setting."""
+    given = parameters.get(name, SETTINGS[name].default)
+    return given.contains(value) if isinstance(given, Choices | Range) else given == value
 
 
 def lone_problems(parameters: Mapping[str, Parameter]) -> list[Problem]:

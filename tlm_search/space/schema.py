@@ -202,7 +202,8 @@ class Space(Section):
         if reference is not None and "corpus" in info.data:
             problems += checks.documents_problems(reference.settings, info.data["corpus"].taken)
         if reference is not None and "task" in info.data:
-            problems += checks.self_training_problems(reference.settings, info.data["task"])
+            inherited = {**info.data.get("search", {}), **reference.settings}
+            problems += checks.self_training_problems(inherited, info.data["task"])
             problems += checks.pooling_problems(reference.settings, info.data["task"].entities)
         if problems:
             raise refuse(problems)

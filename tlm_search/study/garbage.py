@@ -17,7 +17,7 @@ from typing import Any
 from tlm_search.digest import digest
 from tlm_search.errors import StudyError, UserError
 from tlm_search.members.baseline import KIND as _BASELINES
-from tlm_search.members.spec import Distillation, hybrid_digests
+from tlm_search.members.spec import Distillation, hybrid_digests, teaching_of
 from tlm_search.members.word_vectors import KIND as WORD_VECTORS
 from tlm_search.members.word_vectors import vectors_key
 from tlm_search.store.shared import open_store
@@ -73,7 +73,7 @@ def find_garbage(studies_dir: Path) -> Garbage:
     pretrained = [spec["pretrained"] for spec in specs if spec["pretrained"] is not None]
     needed[_PRETRAINED] = {digest(spec) for spec in pretrained}
     needed[WORD_VECTORS] = {digest(key) for spec in pretrained if (key := vectors_key(spec)) is not None}
-    needed[_SOFT_LABELS] = {Distillation(**_teaching(spec)).digest for spec in specs if "teaching" in spec}
+    needed[_SOFT_LABELS] = {Distillation(**_teaching(spec)).digest for spec in specs if teaching_of(spec)}
     needed[_LINEAR] = {digests.linear for spec in specs if (digests := hybrid_digests(spec)) is not None}
     if unreadable:
         # A hybrid, which there are where there is a linear model, does not tell its plain member either.
@@ -153,7 +153,7 @@ def _made_of(needed: Set[str], known: Mapping[str, Mapping[str, Any]]) -> set[st
 
 
 def _teaching(spec: Mapping[str, Any]) -> dict[str, Any]:
-    teaching = spec.get("teaching", {})
+    teaching = teaching_of(spec) or {}
     return {**teaching, "teachers": tuple(teaching.get("teachers", ()))}
 
 

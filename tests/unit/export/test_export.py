@@ -23,6 +23,7 @@ from tlm_search.export.choose import choose
 from tlm_search.export.committee import Committee, markers_of
 from tlm_search.export.write import export_committee
 from tlm_search.members.bert_trainer import BertTrainer
+from tlm_search.members.spec import teaching_of
 from tlm_search.report.evidence import Evidence
 from tlm_search.search.trial import run_trial
 from tlm_search.space.settings import complete
@@ -270,7 +271,19 @@ def test_texts_of_every_kind_get_an_answer(exported):
         committee.probabilities("one text")
 
 
-def test_the_card_of_students_says_who_taught_them_and_on_how_many_texts(finished, tmp_path):
+@pytest.mark.parametrize(
+    ("more", "said", "dearer"),
+    [
+        ({}, "Its members were self-trained: fine-tuned on the mean probabilities of 3 teachers", "The committee that"),
+        (
+            {"linear_member": True, "student_linear": "teachers", "student_epochs": 0},
+            "Its linear model was self-trained: fitted to the most probable labels by 3 teachers",
+            "The search around",
+        ),
+    ],
+    ids=["students", "linear"],
+)
+def test_the_card_says_who_was_taught_and_on_how_many_texts(finished, tmp_path, more, said, dearer):
     """Self-trained members are exported as others are."""
     record, store = finished.record, finished.store
     data = PreparedData.from_document(record.data, store.root)
@@ -281,7 +294,7 @@ def test_the_card_of_students_says_who_taught_them_and_on_how_many_texts(finishe
         unlabelled_fingerprint="texts",
         unlabelled_name="/home/someone/more.csv",
     )
-    settings = complete({**SHAPE, "pretrain_size": 0, "committee_size": 2, "self_training": 1, "teachers": 3})
+    settings = complete({**SHAPE, "pretrain_size": 0, "committee_size": 2, "self_training": 1, "teachers": 3, **more})
     at = {"seed": 0, "data": data, "store": store, "trainer": BertTrainer(threads=1, device="cpu")}
     *_, rung = run_trial(settings, **at)
     trial = replace(record.trials[0], settings=settings, members=tuple(rung.members), frontier=tuple(rung.frontier))
@@ -291,12 +304,12 @@ def test_the_card_of_students_says_who_taught_them_and_on_how_many_texts(finishe
     committee = Committee.load(tmp_path / "out")
     assert (committee.size, committee.check() < 1e-5) == (2, True)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "Its members were self-trained: fine-tuned on the mean probabilities of 3 teachers" in card
+    assert said in card
     assert "on 24 training texts and 18 unlabelled ones" in card
     assert "Unlabelled texts: 18 of `more.csv`, and none that validation or test has: 2 such were left out." in card
-    assert "The committee that taught them cost more." in card
+    assert dearer in card
     spec = store.read("members", rung.members[0]).document["spec"]
-    assert all(f"`{digest}`" in card for digest in spec["teaching"]["teachers"])
+    assert all(f"`{digest}`" in card for digest in teaching_of(spec)["teachers"])
     assert "/home/someone" not in card
 
 

@@ -255,6 +255,47 @@ def test_the_linear_model_of_students_learns_what_the_teachers_say(worded: Prepa
     np.testing.assert_array_equal(entry.arrays("logits")["test"], expected["logits"]["test"])
 
 
+def test_without_students_the_teachers_vote_beside_a_linear_model_that_learns_what_they_say(
+    worded: PreparedData,
+) -> None:
+    """Nothing is trained but members of the labels, and each cost is counted once."""
+    texts, _ = texts_of(60, 9)
+    encode = wordpiece.wordpiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]).encode
+    rows = TokenArray.write(worded.root / "unlabelled", [encode(text).ids for text in texts], vocabulary=40)
+    data = replace(
+        worded, unlabelled="unlabelled", unlabelled_texts={"used": 60}, unlabelled_fingerprint=rows.fingerprint()
+    )
+    store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
+    at = {"seed": 0, "data": data, "store": store, "trainer": trainer}
+    given = {**FAST, "teachers": 2, "linear_member": True, "self_training": 1, "student_linear": "teachers"}
+    settings = complete({**given, "student_epochs": 0, "committee_size": 3})
+    first, last = list(run_trial(settings, **at))[::2]
+    assert [(rung.trained, rung.reused) for rung in (first, last)] == [(2, 0), (3, 0)], "each member is counted once"
+    members = trial_specs(settings, seed=0, data=data, trainer=trainer)
+    plain = complete({**given, "self_training": 0, "committee_size": 3})
+    before = trial_specs(plain, seed=0, data=data, trainer=trainer)
+    assert [spec.plain for spec in members] == [spec.plain for spec in before]
+    own = members[0].linear
+    assert own is not None
+    assert own.teaching is not None
+    assert own.teaching.teachers == tuple(spec.digest for spec in before[:2])
+    entries = [store.read(KIND, spec.plain.digest) for spec in members]
+    models = [store.read(LINEAR, spec.linear.digest) for spec in (members[0], before[0]) if spec.linear]
+    costs = [entry.document["finetuning"]["flops"] for entry in entries if entry]
+    costs += [entry.document["flops"] for entry in models if entry]
+    answers = models[0] and models[0].document["answers"]["flops"]
+    assert answers
+    assert last.metrics["training_flops"] == pytest.approx(sum(costs) + answers)
+    # A committee of students has the same linear model, and the answers are part of what these cost.
+    (taught, *_) = run_trial(complete({**given, "committee_size": 1}), **at)
+    (student,) = trial_specs(complete({**given, "committee_size": 1}), seed=0, data=data, trainer=trainer)
+    assert student.linear == own
+    entry = store.read(KIND, student.plain.digest)
+    assert entry is not None
+    expected = sum(costs) - costs[2] + entry.document["finetuning"]["flops"]
+    assert taught.metrics["training_flops"] == pytest.approx(expected)
+
+
 def test_helpers_of_hybrids_train_the_plain_members(data: PreparedData) -> None:
     store, trainer = Store(data.root), CountingTrainer()
     specs = hybrids_of(data, trainer, range(3))

@@ -202,6 +202,22 @@ def training_costs_of_plain(place: Bench, settings: Any) -> float:
     return list(run_trial(own, **there(place, store=other)))[-1].metrics["training_flops"]
 
 
+def test_where_the_teachers_vote_helpers_train_them_and_nothing_is_counted_twice(bench: MakeBench) -> None:
+    taught = {"linear_member": True, "student_linear": "teachers", "student_epochs": 0}
+    place = bench(task=TASK, search={**SELF_TRAINED, **taught})
+    place.trainer = trainer = Checking()
+    settings = settings_of(place)
+    assert [members_to_train(settings, voting=size) for size in (0, 1, 4)] == [4, 3, 0]
+    assert members_to_train(settings_of(place, committee_size=2), voting=0) == 3, "its teachers are three"
+    given = [help.member for help in help_trial(settings, **there(place), attempt="one")]
+    assert given == [2, 1, 0, 3, None]
+    last = list(run_trial(settings, **there(place), attempt="one"))[-1]
+    assert (last.trained, last.reused) == (4, 0)
+    assert trainer.students == 0
+    again = list(run_trial(settings, **there(place), attempt="two"))[-1]
+    assert (again.trained, again.reused) == (0, 4)
+
+
 def test_a_helper_waits_for_teachers_that_the_trial_trains_now(place: Bench) -> None:
     settings = settings_of(place)
     teachers = teacher_specs(settings, **where(place))
@@ -297,6 +313,20 @@ def test_the_teachers_of_a_kept_student_are_kept(studies: Callable[..., Study]) 
     assert set(garbage.entries) == {(KIND, "0" * 32), (SOFT_LABELS, "0" * 32)}
     assert len(study.store.sizes(KIND)) == 4 + 3
     assert len(study.store.sizes(SOFT_LABELS)) == 1
+
+
+def test_the_teachers_of_a_linear_model_are_kept(studies: Callable[..., Study]) -> None:
+    taught = {"linear_member": True, "student_linear": "teachers", "student_epochs": 0}
+    study = studies(1, search={**SELF_TRAINED, **taught}, points=[{**POINT, "self_training": 1, "committee_size": 2}])
+    settings = study.record.trials[0].settings
+    data = PreparedData.from_document(study.record.data, study.store.root)
+    teaching = trial_specs(settings, seed=0, data=data, trainer=SimulatedTrainer())[0].taught
+    assert teaching is not None
+    study.store.write(SOFT_LABELS, teaching.digest, {"teaching": teaching.to_document()}, {})
+    garbage, _ = remove_garbage(study.record.folder.parent)
+    assert not garbage.entries
+    entry = study.store.read(KIND, teaching.teachers[2])
+    assert entry is not None, "it teaches and does not vote"
 
 
 def test_a_study_goes_on_after_it_died_among_its_students(place: Bench, tmp_path: Path) -> None:

@@ -55,6 +55,15 @@ def refused(tmp_path, monkeypatch):
             ["x.yaml:3: search.self_training: given 1, but the task has no unlabelled texts; allowed: 0, or a source"],
         ),
         (
+            "task: {source: x.csv, unlabelled: y.csv}\nsearch:\n  self_training: 1\n  student_epochs: 0",
+            ["x.yaml:4: search.student_epochs: given 0, but no linear model learns from the unlabelled texts"],
+        ),
+        (
+            "task: {source: x.csv, unlabelled: y.csv}\nsearch: {self_training: 1, linear_member: true}\n"
+            "reference:\n  student_epochs: 0",
+            ["x.yaml:4: reference.student_epochs: given 0, but no linear model learns from the unlabelled texts"],
+        ),
+        (
             "search:\n  self_training: {choices: [0, 1]}\npoints: [{self_training: 1}]",
             ["x.yaml:2: search.self_training: given 1, but the task has no unlabelled texts"],
         ),
