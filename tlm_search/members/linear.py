@@ -120,7 +120,10 @@ def linear_entry(spec: LinearSpec, *, store: Store) -> Entry:
 
 def linear_weights(entry: Entry) -> LinearWeights:
     """Return the tensors of a linear model as the store holds them."""
-    return {name: torch.from_numpy(value) for name, value in entry.arrays("model").items()}
+    weights = {name: torch.from_numpy(value) for name, value in entry.arrays("model").items()}
+    if "pair" in weights:
+        weights["pair"] = weights["pair"].reshape(())  # older entries hold the number as a list of one
+    return weights
 
 
 @torch.inference_mode()

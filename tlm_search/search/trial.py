@@ -97,8 +97,8 @@ def run_trial(
 
     Stop iterating to prune the trial: later members are not trained. Unless it is ``prunable`` as many are trained at
     once, before the first report, as the trainer stacks of one of so many ``chunks``. ``seed`` is the study's; helpers
-    have the same ``attempt`` and ``chunks``. With self-training the teachers are trained or found first, and do not
-    vote. ``metric`` is what the task is judged by.
+    have the same ``attempt`` and ``chunks``. With self-training the teachers are trained or found first; they vote only
+    where there are no students. ``metric`` is what the task is judged by.
 
     Raises:
         TrainingError: a member could not be trained.

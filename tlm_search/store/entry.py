@@ -144,4 +144,5 @@ def _canonical(entry: Any) -> str:
 
 
 def _contiguous(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    # Not ascontiguousarray, which gives a number a dimension.
+    return {name: np.asarray(array, order="C") for name, array in tensors.items()}

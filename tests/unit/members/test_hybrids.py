@@ -16,14 +16,17 @@ from tlm_search.data.markers import MARKERS
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.vocabulary import wordpiece
+from tlm_search.data.vocabulary.tokenizer import open_tokenizer
+from tlm_search.data.vocabulary.words import pieces_of
 from tlm_search.errors import StoreError, TrainingError
 from tlm_search.members.bert_trainer import BertTrainer
 from tlm_search.members.distillation import soft_labels
-from tlm_search.members.linear import fit_linear
+from tlm_search.members.linear import fit_linear, linear_weights
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.spec import Distillation, LinearSpec, MemberSpec, hybrid_digests
 from tlm_search.members.train import obtain, train_if_free
 from tlm_search.members.trainer import KIND, LINEAR
+from tlm_search.model.linear import require_shapes, term_tables, with_terms
 from tlm_search.search.trial import run_trial, trial_specs
 from tlm_search.space.settings import complete
 from tlm_search.store.local import Store
@@ -138,6 +141,23 @@ def test_words_count_by_their_role_where_entities_are_marked(data: PreparedData)
         (spec,) = trial_specs(ordered, seed=0, data=given, trainer=SimulatedTrainer())
         assert spec.linear is not None
         assert (spec.linear.ordered, spec.linear in hybrids) == (other, not other)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_model_of_word_pairs_is_one_that_an_export_takes(worded: PreparedData, older: bool) -> None:
+    """An export checks its shapes."""
+    pieces = pieces_of(open_tokenizer(worded.folder("tokenizer")), special=range(5))
+    keys = np.arange(10, dtype=np.int64)
+    floats = {"idf": np.ones(10), "coefficients": np.ones((10, 3)), "intercept": np.ones(3)}
+    written = with_terms(term_tables(pieces, pairs=True), keys, **floats)
+    arrays = {name: value.numpy() for name, value in written.items()}
+    if older:
+        arrays["pair"] = arrays["pair"].reshape(1)
+    entry = Store(worded.root).write(LINEAR, SPEC.digest, {}, {"model": arrays})
+    read = linear_weights(entry)
+    shapes = {name: tuple(value.shape) for name, value in read.items()}
+    require_shapes(shapes, vocabulary=5 + len(WORDS), labels=3)
+    assert all(read[name].equal(value) for name, value in written.items())
 
 
 def test_a_label_without_training_texts_is_never_said(worded: PreparedData) -> None:

@@ -44,6 +44,13 @@ def test_an_entry_is_read_as_it_was_written(store: Store) -> None:
     assert read.size_bytes > 0
 
 
+def test_a_number_and_a_transposed_array_keep_their_shapes(store: Store) -> None:
+    arrays = {"number": np.array(7), "turned": np.arange(6).reshape(2, 3).T}
+    read = store.write("members", "a" * 32, {}, {"some": arrays}).arrays("some")
+    assert {name: array.shape for name, array in read.items()} == {"number": (), "turned": (3, 2)}
+    assert all((read[name] == array).all() for name, array in arrays.items())
+
+
 def test_nothing_is_created_by_reading(store: Store) -> None:
     assert store.read("members", DIGEST) is None
     assert list(store.entries("members")) == []
