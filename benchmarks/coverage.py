@@ -36,7 +36,7 @@ from tlm_search.committee.frontier import frontier, right_shares
 from tlm_search.committee.interval import accuracy_interval, paired_interval, seed_half_width, widened
 from tlm_search.committee.metrics import ACCURACY, Metric, Named, interval_keys
 from tlm_search.committee.pool import pool_of
-from tlm_search.committee.select import MARGIN
+from tlm_search.committee.verdict import MARGIN
 from tlm_search.committee.vote import softmax
 from tlm_search.search.confirm import FRESH_MEMBERS
 from tlm_search.search.spread import pooled

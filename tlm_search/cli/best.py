@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tlm_search.committee.candidates import Candidate
-    from tlm_search.committee.select import Choice
+    from tlm_search.committee.choice import Choice
     from tlm_search.study.record import StudyRecord
 
 
@@ -56,8 +56,7 @@ def best(
 
     from tlm_search.committee.verdict import IN_A_WORD, UNSURE
     from tlm_search.report.claims.answer import cost_words, linear_warning, words_of_label
-    from tlm_search.report.claims.cautions import cautions, trials_of_each
-    from tlm_search.report.claims.confirmation import confirmation_words
+    from tlm_search.report.claims.cautions import cautions, confirmation_words, trials_of_each
     from tlm_search.report.formatting import plural
 
     console = Console(highlight=False)

@@ -13,7 +13,7 @@ from tlm_search.cli.options import STUDIES, StudiesDir
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tlm_search.committee.select import LogitsOf
+    from tlm_search.committee.logits import LogitsOf
     from tlm_search.search.activity import Activity
     from tlm_search.study.record import BaselineRecord, StudentRecord, StudyRecord
 
@@ -137,7 +137,7 @@ def _in_words(entry: dict[str, Any]) -> str:
 
 
 def _student(student: StudentRecord) -> dict[str, Any]:
-    from tlm_search.committee.select import judged
+    from tlm_search.committee.choice import judged
 
     single = student.result.frontier[0]
     return {
@@ -150,7 +150,7 @@ def _student(student: StudentRecord) -> dict[str, Any]:
 
 
 def _baseline(baseline: BaselineRecord) -> dict[str, Any]:
-    from tlm_search.committee.select import judged
+    from tlm_search.committee.choice import judged
 
     single = baseline.frontier[0]
     return {

@@ -6,8 +6,9 @@ The bias changes labels: it favours rare ones if the task's metric asks for it. 
 and never a label. Both are one affine step on the log-probabilities, so softmax and argmax are enough to read an
 answer. Probabilities have the shape (rows, classes).
 
-The bias has one parameter, its strength: more would fit the few rows of rare labels by heart. On AG News with shares of
-60, 30, 7 and 3% one strength gained what a free bias for each label gained, or more (``studies/LOG.md``, 2026-11-30).
+The bias has one parameter, its strength. More parameters would overfit the few rows of rare labels. On AG News with
+shares of 60, 30, 7 and 3% one strength gained what a free bias for each label gained, or more (``studies/LOG.md``,
+2026-11-30).
 
 Sources: Guo et al. 2017, "On Calibration of Modern Neural Networks" (temperature); Menon et al. 2021, "Long-tail
 learning via logit adjustment" (bias by the labels' shares).
@@ -25,12 +26,12 @@ from tlm_search.committee.metrics import Metric, Named
 from tlm_search.committee.vote import SMALLEST_PROBABILITY, Floats, Integers, softmax
 from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
-# Metrics that another decision than the most probable label serves better. Precision and recall alone are served best
-# by hardly ever, and by always, naming the label; average precision asks for no decision.
+# Metrics for which the most probable label is not the best decision. Precision alone is best if the label is hardly
+# ever named, recall alone if it always is. Average precision needs no decision.
 BIASED = ("balanced_accuracy", "macro_f1", "f1")
 _STRENGTHS = np.linspace(-1, 2, 61)
 _PLAIN = 20  # the index of the strength 0
-_NEIGHBOURS = 11  # strengths that are judged together: the metric of few rows is a jagged function of the strength
+_NEIGHBOURS = 11  # strengths over which the metric is smoothed; on few rows it is a jagged function of the strength
 _LARGEST = 3.0  # log-odds that a strength of 1 adds to a label that is positive
 _FOLDS = 5
 _TEMPERATURES = (0.05, 20.0)
@@ -39,24 +40,24 @@ _HALVINGS = 40
 
 @dataclass(frozen=True)
 class Bias:
-    """Numbers that are added to log-probabilities before the largest decides the label.
+    """Numbers that are added to log-probabilities before the largest one decides the label.
 
-    ``of_labels`` (classes,) was fitted on all validation rows: it is exported, and test is judged with it. ``of_rows``
-    (rows, classes) has for each validation row what was fitted without it, on four fifths of the others: validation is
-    judged with that, because a metric of the very rows that it was fitted to would be too high.
+    ``of_labels`` (classes,) was fitted on all validation rows. It is exported, and test is judged with it. ``of_rows``
+    (rows, classes) holds for each validation row the bias of the fold that does not contain it. Validation is judged
+    with that, because a metric on the rows of the fit would be too high.
     """
 
     of_labels: NDArray[np.float64]
     of_rows: NDArray[np.float64]
 
     def on(self, split: str) -> NDArray[np.float64]:
-        """Return what is added on a split, (rows or 1, classes)."""
+        """Return the bias of a split, (rows or 1, classes)."""
         return self.of_rows if split == "validation" else self.of_labels[None]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A ``temperature``, and a ``bias`` for each label, empty where none is added."""
+    """A ``temperature``, and a ``bias`` for each label; an empty bias adds nothing."""
 
     temperature: float = 1.0
     bias: Sequence[float] = ()
@@ -73,8 +74,8 @@ UNCALIBRATED = Calibration()
 def fit_calibration(probabilities: Floats, labels: Integers, bias: Sequence[float] = ()) -> Calibration:
     """Return the temperature with the least cross-entropy on validation, given the ``bias``.
 
-    A committee that is right on all validation rows would have the temperature 0. So each row counts a little for all
-    labels, as one more row that has them all would (Platt 1999, section 2.2).
+    A committee that is right on all validation rows would get the temperature 0. One additional row that counts for
+    all labels prevents that (Platt 1999, section 2.2).
     """
     logs = _logarithms(probabilities) + (np.asarray(bias) if len(bias) else 0.0)
     rows = len(labels)
@@ -84,18 +85,20 @@ def fit_calibration(probabilities: Floats, labels: Integers, bias: Sequence[floa
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         said = float((softmax(logs / np.exp(middle)) * logs).sum(axis=1).mean())
-        # The cross-entropy is convex in 1 / temperature, and this difference is its slope: too sure above 0.
+        # The cross-entropy is convex in 1 / temperature. This difference is its slope; above 0 the vote is too sure.
         low, high = (middle, high) if said > wanted else (low, middle)
     return Calibration(round(float(np.exp(low)), 6), tuple(map(float, bias)))
 
 
 def fit_bias(probabilities: Floats, labels: Integers, metric: Metric) -> Bias | None:
-    """Return the bias that helps a committee's ``metric``, from its probabilities on validation.
+    """Return the bias that raises a committee's ``metric``, fitted to its probabilities on validation.
 
-    It is a strength times a direction: of a positive label itself, otherwise of each label the logarithm of how much
-    rarer it is than the most frequent one. The strength is the best on validation, among -1 to 2. None where the metric
-    has no use for it, or where it did not help rows that it was not fitted to, in five-fold cross-validation, by more
-    than the standard error of that gain (Breiman, Friedman, Olshen and Stone 1984, section 3.4.3).
+    The bias is a strength times a direction. For a metric of one label the direction is that label. Otherwise it is,
+    for each label, the logarithm of how much rarer it is than the most frequent label. The strength is the best on
+    validation between -1 and 2.
+
+    Return None if the metric has no use for a bias. Return None also if the gain on held-out rows of a five-fold
+    cross-validation is not above its standard error (Breiman, Friedman, Olshen and Stone 1984, section 3.4.3).
     """
     if metric.name not in BIASED or len(labels) < _FOLDS:
         return None
@@ -119,7 +122,7 @@ def fit_bias(probabilities: Floats, labels: Integers, metric: Metric) -> Bias | 
 
 
 def _best(values: NDArray[np.float64]) -> int:
-    """Return the index of the best strength; of equal ones that nearest to 0."""
+    """Return the index of the best strength, of equal ones the nearest to 0."""
     around = np.pad(values, _NEIGHBOURS // 2, mode="edge")
     smooth = np.convolve(around, np.full(_NEIGHBOURS, 1 / _NEIGHBOURS), mode="valid").round(12)
     equal = np.flatnonzero(smooth == smooth.max())
@@ -134,7 +137,7 @@ def _direction(metric: Metric, labels: Integers, classes: int) -> NDArray[np.flo
 
 
 def _folds(labels: Integers) -> NDArray[np.int64]:
-    """Return a fold for each row; each label is spread over all of them."""
+    """Return a fold for each row. The rows of each label are spread over all folds."""
     order = np.lexsort((np.random.default_rng(0).permutation(len(labels)), labels))
     fold = np.empty(len(labels), dtype=np.int64)
     fold[order] = np.arange(len(labels)) % _FOLDS

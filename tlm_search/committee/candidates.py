@@ -1,6 +1,6 @@
-"""What there is to choose from: each configuration of a study, with committees of each size.
+"""The committees of a study: each configuration at each size.
 
-A configuration is a trial's settings without the committee size; its trial with the most members stands for it.
+A configuration is a trial's settings without the committee size. Its trial with the most members represents it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tlm_search.digest import canonical_json
 
 
 class Trial(Protocol):
-    """What is read of a trial; ``tlm_search.study.record.TrialRecord`` is one."""
+    """The attributes that a choice reads of a trial, such as ``tlm_search.study.record.TrialRecord``."""
 
     @property
     def number(self) -> int: ...  # noqa: D102
@@ -35,11 +35,11 @@ AnyTrial = TypeVar("AnyTrial", bound=Trial)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A committee of ``size`` members of one configuration. What it costs is None where it was not measured.
+    """A committee of ``size`` members of one configuration.
 
-    ``parameters``, ``training_flops`` and ``training_seconds`` are those of the whole committee. ``validation_metric``
-    and ``test_metric`` are what the task is judged by, accuracy or another ``metric`` by name, and the intervals are
-    theirs. ``row`` is the committee's record of the frontier.
+    ``validation_metric`` and ``test_metric`` are values of the task's ``metric`` with their 95% intervals.
+    ``parameters``, ``training_flops`` and ``training_seconds`` are those of the whole committee. Costs that were not
+    measured are None. ``row`` is the committee's record in the frontier.
     """
 
     trial: Trial
@@ -57,22 +57,22 @@ class Candidate:
 
     @property
     def validation_accuracy(self) -> float:
-        """The accuracy on validation, whatever the metric."""
+        """The accuracy on validation, also if the task has another metric."""
         return float(self.row["validation_accuracy"])
 
     @property
     def test_accuracy(self) -> float:
-        """The accuracy on test, whatever the metric."""
+        """The accuracy on test, also if the task has another metric."""
         return float(self.row["test_accuracy"])
 
     def measured(self, name: str) -> float | None:
-        """Return a metric that a constraint may name; None where it was not measured."""
+        """Return a metric that a constraint can name; None if it was not measured."""
         value = getattr(self, name, None)
         return self.row.get(name) if value is None else value
 
 
 def configurations(trials: Iterable[AnyTrial]) -> list[AnyTrial]:
-    """Return the complete trials that stand for a configuration each: of equal ones that with the most members."""
+    """Return one complete trial for each configuration: the one with the most members."""
     largest: dict[str, AnyTrial] = {}
     for trial in trials:
         if trial.state != "complete" or not trial.frontier:
@@ -84,7 +84,7 @@ def configurations(trials: Iterable[AnyTrial]) -> list[AnyTrial]:
 
 
 def configuration_key(trial: Trial) -> str:
-    """Return what is equal for trials that differ in nothing but the committee size."""
+    """Return a key that is equal for trials that differ only in the committee size."""
     settings = trial.settings or trial.params
     return canonical_json({name: value for name, value in settings.items() if name != "committee_size"})
 
@@ -98,7 +98,7 @@ def candidates(trial: Trial) -> list[Candidate]:
         value = metrics.get(name)
         if value is None or row["size"] == members:
             return value
-        # All members cost the same; where that is not all, each size has its own.
+        # All members cost the same. If there are further costs, the record of each size has its own.
         return float(row.get(name, value * row["size"] / members))
 
     def candidate(row: Mapping[str, Any]) -> Candidate:
@@ -112,7 +112,7 @@ def candidates(trial: Trial) -> list[Candidate]:
             validation_interval=(validation[0], validation[1]),
             test_metric=row[f"test_{name}"],
             test_interval=(test[0], test[1]),
-            # Latency is not proportional to the size, so that of another size is never computed from it.
+            # Latency is not proportional to the size, so it is never computed from that of another size.
             latency_ms=metrics.get("latency_ms") if row["size"] == members else row.get("latency_ms"),
             parameters=cost("parameters", row),
             training_flops=cost("training_flops", row),
@@ -124,5 +124,5 @@ def candidates(trial: Trial) -> list[Candidate]:
 
 
 def whole(trial: Trial) -> Candidate | None:
-    """Return the committee of all members of a trial; None where it has no result."""
+    """Return the committee of all members of a trial; None if the trial has no result."""
     return candidates(trial)[-1] if trial.state == "complete" and trial.frontier else None

@@ -1,8 +1,8 @@
-"""Committees beyond the mean of probabilities: other votes, weights fitted on validation, greedy choice from a pool.
+"""Other ways to combine members: mean logits, majority, fitted weights, greedy selection from a pool.
 
-Logits have the shape (members, rows, classes). A vote returns scores (rows, classes), the largest of which is the class
-that is named. Weights are one number for each member, 0 or more, with the sum 1; ``weighted_vote`` applies them to any
-split, so that what was fitted on validation is judged on test.
+Logits have the shape (members, rows, classes). A vote returns scores (rows, classes); the class with the largest score
+is the answer. Weights are one number for each member, 0 or more, and add up to 1. Fit them on validation and apply
+them to test with ``weighted_vote``.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.vote import SMALLEST_PROBABILITY, Floats, Integers, softmax
 
-ROUNDS = 200  # of expectation and maximisation; the likelihood has then long been flat
+ROUNDS = 200  # of expectation and maximisation; the likelihood is flat long before
 STEPS = 40  # of greedy selection
-_DIGITS = 12  # cross-entropies that differ by less are equal: sums in another order round otherwise
+_DIGITS = 12  # of cross-entropies; later digits depend on the order of the sums
 
 Weights = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """How often each member of the pool was taken, and the validation accuracy after each step up to the best."""
+    """How often each member of the pool was taken, and the accuracy after each step up to the best one."""
 
     times: NDArray[np.int64]
     accuracies: tuple[float, ...]
@@ -35,15 +35,15 @@ class Greedy:
 
 
 def mean_logits(logits: Floats) -> NDArray[np.float64]:
-    """Return the softmax of the mean logits: the normalised geometric mean of the members' probabilities."""
+    """Return the softmax of the mean logits, which is the normalised geometric mean of the members' probabilities."""
     return softmax(np.asarray(logits, dtype=np.float64).mean(axis=0))
 
 
 def majority(logits: Floats) -> NDArray[np.float64]:
-    """Return about the share of members that name each class; of classes with as many, the soft vote decides."""
+    """Return the share of members that name each class, plus a small term by which the soft vote breaks ties."""
     members, _, classes = logits.shape
     votes = (logits.argmax(axis=-1)[..., None] == np.arange(classes)).sum(axis=0)
-    # A whole vote counts more than any difference of mean probabilities, which is below 1.
+    # One vote outweighs any difference of mean probabilities, which is below 1.
     return np.asarray((votes + softmax(logits).mean(axis=0)) / (members + 1))
 
 
@@ -53,10 +53,10 @@ def weighted_vote(logits: Floats, weights: Weights) -> NDArray[np.float64]:
 
 
 def fit_weights(logits: Floats, labels: Integers) -> Weights:
-    """Return the weights whose vote has the least cross-entropy on ``labels``; give the logits of validation.
+    """Return the weights whose vote has the least cross-entropy on ``labels``.
 
-    The problem is convex; expectation and maximisation solves it (the members are the components of a mixture whose
-    shares are sought), starting from equal weights, and never lets the cross-entropy rise.
+    The members are the components of a mixture, the weights its proportions. The problem is convex. Expectation and
+    maximisation starts from equal weights and never lets the cross-entropy rise. Pass logits and labels of validation.
 
     Source: Dempster, Laird and Rubin 1977, section 4.3 (mixtures); Breiman 1996, "Stacked regressions" (the use).
     """
@@ -70,16 +70,16 @@ def fit_weights(logits: Floats, labels: Integers) -> Weights:
 
 
 def greedy(logits: Floats, labels: Integers, *, steps: int = STEPS) -> Greedy:
-    """Choose members one after the other, each as often as it helps, and keep the best step; give logits of validation.
+    """Select members one by one, with repetition, and return the selection of the best step.
 
-    Each step takes the member that makes the vote of those taken so far most accurate; of equal ones that with the
-    least cross-entropy. The first step takes the best single member, so the result is never worse on ``labels`` than
-    that. The order of the members does not matter.
+    Each step takes the member with which the vote of those taken so far is most accurate. Cross-entropy breaks ties.
+    The first step takes the best single member, so the result is never worse on ``labels`` than that. The order of the
+    members does not matter. Pass logits and labels of validation.
 
     Source: Caruana, Niculescu-Mizil, Crew and Ksikes 2004, "Ensemble selection from libraries of models".
     """
     probabilities = softmax(logits)
-    # In an order of their own, sums are rounded alike and ties fall alike, in whatever order the members came.
+    # Sort the members, so that rounding and ties do not depend on the order in which they came.
     order = sorted(range(len(probabilities)), key=lambda member: probabilities[member].tobytes())
     pool = np.ascontiguousarray(probabilities[order])
     rows = np.arange(len(labels))
@@ -98,6 +98,6 @@ def greedy(logits: Floats, labels: Integers, *, steps: int = STEPS) -> Greedy:
 
 
 def _score(total: Floats, labels: Integers, rows: NDArray[np.intp], *, size: int) -> tuple[float, float]:
-    """Return accuracy and the negative of cross-entropy of a vote whose probabilities are ``total`` / ``size``."""
+    """Return the accuracy and the negative cross-entropy of a vote with the probabilities ``total`` / ``size``."""
     said = np.maximum(total[rows, labels] / size, SMALLEST_PROBABILITY)
     return float((total.argmax(axis=-1) == labels).mean()), round(float(np.log(said).mean()), _DIGITS)

@@ -1,6 +1,6 @@
-"""How large an effect is, over test examples and seeds: a paired bootstrap of the examples, a spread of the members.
+"""Effects with intervals over test examples and seeds: a paired bootstrap of rows plus the spread of members.
 
-Rightness is an array (members, rows): 1 where a member's vote is the label, 0 elsewhere; the members are the seeds.
+Arrays named ``right`` have the shape (members, rows) and are 1 where a member names the label. Members are the seeds.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from tlm_search.committee.interval import RESAMPLES, Spread, member_spread, redr
 from tlm_search.committee.metrics import ACCURACY, Metric, contributions_of_votes
 from tlm_search.committee.vote import Floats, Integers, softmax
 
-MOST_GROUPS = 8  # of members that are left out in turn; more would say little more, and cost
+MOST_GROUPS = 8  # of members in the jackknife; more cost time and say little more
 
 Rows = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference of a metric with its 95% interval, and the number of seeds of the side that has fewest."""
+    """A difference of a metric with its 95% interval, and the number of seeds of the side with the fewest."""
 
     mean: float
     low: float
@@ -32,9 +32,10 @@ class Effect:
 
 @dataclass(frozen=True)
 class Side:
-    """What one side of a comparison adds: to the metric on each row, and how it varies with its ``seeds``.
+    """One side of a comparison: its metric on each row, and its ``spread`` over ``seeds``.
 
-    ``estimated``: the variance over seeds is taken as it was estimated, not drawn from what the mean square allows.
+    If it is ``estimated``, ``effect`` uses the variance over seeds as it is; otherwise it draws the variance from its
+    distribution given the mean square.
     """
 
     rows: Rows
@@ -44,7 +45,7 @@ class Side:
 
 
 def singles(right: NDArray[np.floating]) -> Side:
-    """Return the mean of single members, or of a contrast of them (seeds, rows) that pairs them by seed."""
+    """Return the mean of single members, or of a contrast (seeds, rows) that pairs them by seed."""
     members = len(right)
     values = np.asarray(right, dtype=np.float64)
     spread = None if members < 2 else member_spread(values, scale=1 / (members * (members - 1)))
@@ -52,9 +53,9 @@ def singles(right: NDArray[np.floating]) -> Side:
 
 
 def jackknifed(statistic: Callable[[NDArray[np.intp]], Rows], members: int) -> Side:
-    """Return ``statistic`` of all members, a value for each row, with its spread by the delete-a-group jackknife.
+    """Return ``statistic`` of all members, a value for each row, with its spread from the delete-a-group jackknife.
 
-    Source: Kott 2001, "The delete-a-group jackknife"; with a group for each member it is Efron and Stein's.
+    Source: Kott 2001, "The delete-a-group jackknife". With one member in each group it is that of Efron and Stein.
     """
     everyone = np.arange(members)
     rows = statistic(everyone)
@@ -66,7 +67,7 @@ def jackknifed(statistic: Callable[[NDArray[np.intp]], Rows], members: int) -> S
 
 
 def committee(logits: Floats, labels: Integers, metric: Metric = ACCURACY) -> Side:
-    """Return the soft vote of all members, logits (members, rows, classes)."""
+    """Return the soft vote of all members. ``logits`` have the shape (members, rows, classes)."""
     probabilities = softmax(logits)
 
     def right(members: NDArray[np.intp]) -> Rows:
@@ -78,12 +79,12 @@ def committee(logits: Floats, labels: Integers, metric: Metric = ACCURACY) -> Si
 def gain_of_doubling(logits: Floats, labels: Integers, metric: Metric = ACCURACY) -> Side:
     """Return the vote of all members minus the mean vote of committees of half of them.
 
-    The halves are up to eight windows of the circle of members, evenly spaced, so that each member counts as often.
+    The halves are up to eight evenly spaced windows of a circle of members, so each member counts equally often.
 
-    Votes of the same members differ little with the seeds, and most of the mean square is noise of the rows: a drawn
-    variance is then far too large (intervals of 95% held the truth in 96 to 100% of simulated studies, at 1.2 to 1.3
-    times the width). From eight members on the estimate is taken, which held it in 93 to 98%; of four that are very
-    unequal it would have in 87%.
+    The votes share members, so most of their mean square is noise of the rows, and a drawn variance is far too large:
+    nominal 95% intervals contained the truth in 96 to 100% of simulated studies and were 1.2 to 1.3 times as wide as
+    needed. From eight members on the estimated variance is used, which gave 93 to 98%. With four very unequal members
+    it would give 87%.
     """
     probabilities = softmax(logits)
     half = max(len(logits) // 2, 1)
@@ -102,12 +103,12 @@ def gain_of_doubling(logits: Floats, labels: Integers, metric: Metric = ACCURACY
 def effect(side: Side, *less: Side, seed: int = 0, largest: float = 1.0) -> Effect:
     """Return the mean over rows of ``side`` minus those of ``less``, on the same rows, with its 95% interval.
 
-    The interval is that of 5,000 draws. Each redraws the rows, the same for all sides (the paired percentile bootstrap,
-    ``redrawn``; ``largest`` is the most that a row can show), and adds what other seeds would change: a normal draw for
-    each side, whose variance is itself drawn, as the mean square over the seeds times its degrees of freedom over a
-    chi-square with as many, less the noise that the rows alone put into it. So a few seeds that happen to agree do not
-    pass for no spread. Of an ``estimated`` side it is a draw of Student's t with the estimate as its variance. A side
-    with one seed says nothing about others: it adds nothing, and ``seeds`` is 1.
+    The interval comes from 5,000 draws. Each draw resamples the rows, the same for all sides (the paired percentile
+    bootstrap of ``redrawn``; ``largest`` bounds the difference on one row). Then it adds for each side a normal error
+    for other seeds. The variance of that error is drawn as well: the mean square over seeds, times its degrees of
+    freedom, divided by a chi-square with as many degrees, minus the noise of the rows. So a few seeds that happen to
+    agree are not taken for no spread. An ``estimated`` side adds a draw of Student's t with the estimated variance. A
+    side with one seed says nothing about others: it adds no error, and ``seeds`` is 1.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13; Weerahandi 1993, "Generalized
     confidence intervals", for the variances.
@@ -142,7 +143,7 @@ def slope(right: Sequence[NDArray[np.floating]], at: Sequence[float]) -> NDArray
 
 
 def steepest(at: Sequence[float]) -> float:
-    """Return the largest slope that a row can show: wrong below the middle of ``at``, right above."""
+    """Return the largest slope of one row, which is wrong below the middle of ``at`` and right above."""
     weights = _slope_weights(at)
     return float(weights[weights > 0].sum())
 

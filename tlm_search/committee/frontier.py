@@ -1,7 +1,7 @@
-"""The frontier: what a committee of each size 1..K reaches, from the logits of its K members.
+"""The frontier: the metrics of committees of each size 1..K, from the logits of K members.
 
-The accuracy of size k is the mean over subsets of k members, so that it does not depend on which members came first.
-Every subset is used where there are few; else a seeded sample in which every member sits equally often.
+The accuracy of size k is the mean over subsets of k members, so it does not depend on which members came first. If
+there are few subsets, all of them are used. Otherwise a seeded sample is used in which every member is equally often.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tlm_search.committee.vote import (
 
 MAX_SUBSETS = 32
 Biases = Sequence[NDArray[np.float64] | None]  # of each size, (rows or 1, classes)
-BLOCK = 100_000  # votes (committees x rows) that are scored at once: the arrays stay in the processor's cache
+BLOCK = 100_000  # votes (committees x rows) that are scored at once, so that the arrays fit into the processor's cache
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,26 @@ def frontier(
 ) -> list[dict[str, Any]]:
     """Return one record for each committee size 1..K.
 
-    Logits have the shape (members, rows, classes), the same members in both. Each record holds ``size`` and the number
-    of ``subsets``; for validation and test the means over the subsets of ``accuracy``, ``balanced_accuracy``,
-    ``macro_f1``, ``cross_entropy`` and ``calibration_error``, where a label is positive also of its metrics; the 95%
-    interval ``low``, ``high`` of the accuracy, and ``<name>_low``, ``<name>_high`` of the other metrics that have one;
-    ``subset_low``, ``subset_high``, between which 95% of the subsets have the metric on test; and, unless it is
-    accuracy, the name of the ``metric``. Where a ``bias`` of each label helps that (``fit_bias``), it is there too, and
-    all committees of the size name labels with it. It is fitted on the first members of the trial, those that are
-    exported. Cross-entropy and calibration error are those of the vote as it is.
+    Logits have the shape (members, rows, classes), with the same members in both splits. Each record holds
 
-    The interval is that of a committee of this size whose members are trained anew, on new examples:
-    ``accuracy_interval`` with the variance over members V(k). V(1) is that of the mean of K single members, V(K) the
-    jackknife of the whole committee (K committees that each lack one member); between the two V is linear in 1/k,
-    because one member's share of a vote is 1/k. One member alone says nothing about other members: for K = 1 the
-    interval counts the examples only.
+    - ``size`` and the number of ``subsets``;
+    - with the prefix ``validation_`` or ``test_``, the means over the subsets of ``accuracy``, ``balanced_accuracy``,
+      ``macro_f1``, ``cross_entropy``, ``calibration_error`` and the metrics of a positive label;
+    - with the same prefixes, the 95% intervals: ``low`` and ``high`` of the accuracy, ``<name>_low`` and
+      ``<name>_high`` of the task's metric and those of a positive label;
+    - ``subset_low`` and ``subset_high``, which contain the test metric of 95% of the subsets;
+    - ``metric``, the name of the task's metric, unless it is accuracy;
+    - ``bias``, one number for each label, if it raises the metric (see ``fit_bias``). It is fitted to the first members
+      of the trial, which are exported, and all committees of the size name labels with it. Cross-entropy and
+      calibration error are those of the vote without bias.
+
+    The interval is about a committee of this size with newly trained members on new examples. It is
+    ``accuracy_interval`` with the variance over members V(k). V(1) is the variance of the mean of K single members,
+    V(K) the jackknife variance of the whole committee (K committees that each lack one member). Between them V is
+    linear in 1/k, because one member's share of a vote is 1/k. With K = 1 the interval counts only the examples.
 
     Raises:
-        ValueError: the shapes do not fit each other.
+        ValueError: the shapes do not match.
     """
     _check(validation_logits, test_logits, validation_labels, test_labels)
     members = len(test_logits)
@@ -111,7 +114,7 @@ def first_bias(logits: Floats, labels: Integers, *, size: int, metric: Metric) -
 
 
 def alone_on_validation(logits: Floats, labels: Integers, metric: Metric) -> float:
-    """Return the metric on validation of one member with these logits (rows, classes), as ``frontier`` has it."""
+    """Return the validation metric of one member with these logits (rows, classes), as ``frontier`` computes it."""
     bias = first_bias(logits[None], labels, size=1, metric=metric)
     added = None if bias is None else bias.on("validation")
     return float(right_share(logits[None], labels, size=1, metric=metric, bias=added).mean())
@@ -128,9 +131,9 @@ def right_share(
 ) -> NDArray[np.float64]:
     """Return for each row the share of the committees of ``size`` that are right, (rows,).
 
-    Of another ``metric`` it is the row's mean contribution. ``logits`` (members, rows, classes) are those of all
-    members; the committees are those of ``frontier``, so the mean over the rows is its accuracy, or metric, of this
-    size. They name labels with a ``bias`` (rows or 1, classes), where there is one.
+    For another ``metric`` than accuracy it is the mean contribution of the row. ``logits`` (members, rows, classes) are
+    those of all members. The committees are those of ``frontier``, so the mean over rows is the metric that it records
+    for this size. A ``bias`` (rows or 1, classes) is added before labels are named.
     """
     return np.asarray(right_shares(logits, labels, sizes=[size], metric=metric, seed=seed, biases=[bias])[0])
 
@@ -167,7 +170,7 @@ def _subsets(members: int, size: int, *, seed: int, most: int) -> NDArray[np.flo
     if math.comb(members, size) <= max(most, members):
         chosen = [list(subset) for subset in combinations(range(members), size)]
     else:
-        # Windows of shuffled circles: each circle holds every member equally often, so good members do not weigh more.
+        # Windows of shuffled circles: every member is in equally many windows of a circle, so none weighs more.
         random = np.random.default_rng((seed, members, size))
         circles = [random.permutation(members) for _ in range(math.ceil(most / members))]
         chosen = [list(np.roll(circle, -start)[:size]) for circle in circles for start in range(members)]
@@ -198,7 +201,7 @@ def _scores(
     by_class = np.ascontiguousarray(softmax(logits).transpose(2, 0, 1))  # (classes, members, rows)
     of_label = by_class[labels, :, np.arange(rows)].T  # (members, rows)
     step = max(BLOCK // rows, 1)
-    # Sizes with a bias of their own are scored one after the other, others together.
+    # Sizes with biases are scored one by one, the others together.
     groups: list[tuple[NDArray[np.float64], NDArray[np.float64] | None]] = [(np.concatenate(weights), None)]
     if any(bias is not None for bias in biases):
         groups = list(zip(weights, biases, strict=True))
@@ -234,7 +237,7 @@ def _score_block(
     *,
     bias: NDArray[np.float64] | None,
 ) -> _Scores:
-    """Score a few committees in one pass over the classes; no array of committees x rows x classes is made."""
+    """Score a few committees in one pass over the classes, without an array of committees x rows x classes."""
     classes, _, rows = by_class.shape
     committees = len(weights)
     confidence = weights @ by_class[0]

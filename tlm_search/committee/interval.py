@@ -1,4 +1,4 @@
-"""How sure an accuracy is: intervals that count the finite test set and the choice of members."""
+"""Confidence intervals of an accuracy that count the finite test set and the choice of members."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 NORMAL_QUANTILE = 1.959963984540054  # 97.5%
 SMALLEST_FREEDOM = 2.0
-PRIOR_SCALE = 0.03  # accuracy by which members that differ in their seed alone commonly differ
+PRIOR_SCALE = 0.03  # of accuracy, a common difference between members that differ only in their seed
 PRIOR_POINTS = 400
 RESAMPLES = 5_000
-MOST_VALUES = 500  # different ones that are redrawn; what is lost between neighbours is no millionth of the variance
+MOST_VALUES = 500  # bins of values that are redrawn; merging neighbours changes the variance by less than a millionth
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What the choice of members adds to the variance of a mean accuracy.
+    """The variance that the choice of members adds to a mean accuracy.
 
-    ``raw`` is the mean square as it was seen, with ``freedom`` degrees of freedom (members - 1), ``noise`` the part of
-    it that is expected from the examples alone.
+    ``raw`` is the observed mean square with ``freedom`` degrees of freedom (members - 1). ``noise`` is the part of it
+    that the examples alone are expected to cause.
     """
 
     raw: float
@@ -31,18 +31,17 @@ class Spread:
 
     @property
     def variance(self) -> float:
-        """The estimate: what is left of ``raw`` without the noise."""
+        """The estimate: ``raw`` minus ``noise``, at least 0."""
         return max(self.raw - self.noise, 0.0)
 
 
 def member_spread(right: NDArray[np.float64], *, scale: float) -> Spread:
     """Return the variance that the choice of members adds to a mean accuracy.
 
-    ``right`` has one row per member (a member alone, or the committee without it) and one column per example: 1 where
-    right. ``scale`` turns the sum of squared deviations of the row means into a variance: 1 / (K (K - 1)) for the mean
-    of K members, (K - 1) / K for the jackknife of a committee. All rows see the same examples, so a part of the sum is
-    the noise of those examples, which the examples' own variance counts already; its estimate, the variance over
-    examples of the deviations divided by their number, is subtracted.
+    ``right`` (members, examples) is 1 where a member alone, or the committee without it, is right. ``scale`` turns the
+    sum of squared deviations of the row means into a variance: 1 / (K (K - 1)) for the mean of K members, (K - 1) / K
+    for the jackknife of a committee. Part of the sum is noise of the examples, which the variance over examples counts
+    already. ``noise`` estimates it as the variance of the deviations over examples divided by the number of examples.
 
     Source: Efron and Stein 1981, "The jackknife estimate of variance"; the subtraction is the expected mean square of a
     two-way layout (Searle, Casella and McCulloch 1992, chapter 4).
@@ -61,23 +60,24 @@ def accuracy_interval(
     texts: float | None = None,
     most_texts: float = math.inf,
 ) -> tuple[float, float]:
-    """Return the 95% interval of the accuracy that other examples and other members of the same kind would show.
+    """Return the 95% interval of the accuracy on other examples with other members of the same kind.
 
-    ``share`` holds, for each example, the share of committees that are right, or the example's contribution to another
-    metric (see ``metrics``). ``texts`` is the number of examples that such a metric rests on, in effect, ``most_texts``
-    the most that the interval takes for them. The variance of the mean is
+    ``share`` (examples,) is the share of committees that are right on each example, or the example's contribution to
+    another metric (see ``metrics``). ``texts`` is the effective number of examples of such a metric, ``most_texts`` an
+    upper bound on the number that the interval uses. The variance of the mean is, by the law of total variance,
 
         V = var(share) / n  +  V_members
 
-    by the law of total variance: the first term is the variance over examples for the members at hand, the second the
-    variance over members of the accuracy on all possible examples (None: one member, which tells nothing about others).
-    The interval is Wilson's score interval with the effective number of examples p (1 - p) / V and the quantile of
-    Student's t, so that it stays within 0..1 and is not empty at 0 or 1, where that number is ``texts``.
+    The first term is the variance over examples for these members. The second is the variance over members of the
+    accuracy on all possible examples. It is left out if ``members`` is None, because one member says nothing about
+    others. The interval is Wilson's score interval with p (1 - p) / V as the effective number of examples and the
+    quantile of Student's t. It stays within 0..1. At p = 0 or 1 the effective number is ``texts``, so the interval has
+    a width there too.
 
-    Two members estimate V_members with a single degree of freedom: in one study of ten they happen to agree, and an
-    estimate near 0 would make the interval far too narrow. There the standard deviation of members has a prior, a
-    half-Cauchy distribution with scale ``PRIOR_SCALE``, and the interval is that of the mixture over its posterior.
-    ``benchmarks/coverage.py`` measures what comes of it.
+    Two members estimate V_members with one degree of freedom. In one of ten studies they happen to agree, and an
+    estimate near 0 would make the interval far too narrow. Their standard deviation therefore has a half-Cauchy prior
+    with the scale ``PRIOR_SCALE``, and the interval is that of the mixture over its posterior.
+    ``benchmarks/coverage.py`` measures the coverage.
 
     Sources: Brown, Cai and DasGupta 2001 (Wilson's interval); Korn and Graubard 1998 (effective sample size);
     Satterthwaite 1946 (degrees of freedom of a sum of variances); Gelman 2006, "Prior distributions for variance
@@ -92,7 +92,7 @@ def accuracy_interval(
         variance = (half / NORMAL_QUANTILE) ** 2
     elif members is not None and members.variance > 0:
         variance = by_example + members.variance
-        from scipy.special import stdtrit  # takes a third of a second, which the driver of a study does not need
+        from scipy.special import stdtrit  # here, because the import takes 0.3 s and the driver does not need it
 
         uncertainty = by_example**2 / max(examples - 1, 1) + members.raw**2 / members.freedom
         quantile = float(stdtrit(max(variance**2 / uncertainty, SMALLEST_FREEDOM), 0.975))
@@ -104,12 +104,11 @@ def accuracy_interval(
 def paired_interval(
     a: NDArray[Any], b: NDArray[Any], *, seed: int = 0, largest: float = 1.0
 ) -> tuple[float, float, float]:
-    """Return the accuracy of ``a`` minus that of ``b`` on the same rows, with its 95% interval (mean, low, high).
+    """Return the accuracy of ``a`` minus that of ``b`` on the same rows, with its 95% interval: (mean, low, high).
 
-    ``a`` and ``b`` hold for each row whether the committee is right, or the share of several committees that are, or
-    its contribution to another metric, where one row shows a difference of ``largest`` at most. The interval is that of
-    the percentile bootstrap over rows, ``redrawn``. It holds for these very members; that others could have been
-    trained is not counted.
+    ``a`` and ``b`` (rows,) say whether a committee is right, or which share of several committees is, or the row's
+    contribution to another metric. ``largest`` bounds the difference on one row. The interval is that of the percentile
+    bootstrap over rows (``redrawn``). It is about these members; it does not count that others could have been trained.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
@@ -122,11 +121,11 @@ def paired_interval(
 def redrawn(
     differences: NDArray[np.float64], random: np.random.Generator, *, largest: float = 1.0
 ) -> NDArray[np.float64]:
-    """Return the means of 5,000 resamples of the rows' ``differences``, between -``largest`` and ``largest`` each.
+    """Return the means of 5,000 resamples of the rows' ``differences``, each between -``largest`` and ``largest``.
 
-    One row of either extreme is added before: few rows seldom show the few on which two committees differ, and where
-    none of them does a resample of what was seen has no spread at all. How many rows have each of the few different
-    values is redrawn, which is the same as to redraw the rows.
+    One row of either extreme is added first. A small sample seldom contains the few rows on which two committees
+    differ, and without any of them the resamples would have no spread. The numbers of rows with each value are redrawn,
+    which is equivalent to redrawing the rows and faster.
 
     Source: Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on
     paired data", which adds one to the rows on which only either is right.
@@ -141,25 +140,26 @@ def redrawn(
 
 
 def seed_half_width(models: Spread) -> float:
-    """Return h: with 95% of the posterior a single model lies within h of the mean of such models, texts aside.
+    """Return the half width of the 95% interval of a single model around the mean of such models, texts aside.
 
-    ``models.raw`` is the mean square of single models around the mean of their kind. The prior on their standard
-    deviation is that of ``accuracy_interval``; with many degrees of freedom it plays no part.
+    ``models.raw`` is the mean square of single models around the mean of their kind. Their standard deviation has the
+    prior of ``accuracy_interval``, which matters little with many degrees of freedom.
     """
     return _half_width_by_prior(0.0, models, models=1)
 
 
 def widened(mean: float, low: float, high: float, *, half_width: float) -> tuple[float, float]:
-    """Return the interval of a metric with another, independent source of error of this half width, within 0..1.
+    """Return the interval of a metric with an additional independent error of this half width, within 0..1.
 
-    Source: Zou and Donner 2008, "Construction of confidence limits about effect measures" (the distances of the limits
-    from the mean add by their squares).
+    The squares of the distances from the mean add up.
+
+    Source: Zou and Donner 2008, "Construction of confidence limits about effect measures".
     """
     return max(mean - math.hypot(mean - low, half_width), 0.0), min(mean + math.hypot(high - mean, half_width), 1.0)
 
 
 def _half_width_by_prior(by_example: float, members: Spread, *, models: int) -> float:
-    """Return h such that the truth lies within h of the mean with 95% of the posterior, on both sides together.
+    """Return h such that the truth lies within h of the mean with 95% of the posterior.
 
     ``members`` is the spread of the mean of ``models`` models.
     """

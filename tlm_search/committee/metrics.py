@@ -1,8 +1,8 @@
-"""Metrics of votes that name a class: each is a number, and a contribution of each row whose mean is that number.
+"""Metrics of votes, each with the contributions of the rows, whose mean is the metric.
 
-The contribution of a row says how the metric would change if the row counted for more. Of accuracy it is 1 where the
-vote is right and 0 elsewhere. Of a metric M of counts or ranks it is M plus M's derivative by the row's weight, times
-the number of rows (the influence function). So whatever is known of a mean over rows, its variance over texts and over
+The contribution of a row says how the metric changes if the row counts for more. For accuracy it is 1 where the vote is
+right and 0 elsewhere. For a metric M of counts or ranks it is M plus the number of rows times the derivative of M by
+the row's weight (the influence function). So what holds for a mean over rows, such as its variance over texts and
 members and paired differences, holds for every metric here.
 
 Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 22 (the infinitesimal jackknife).
@@ -24,7 +24,7 @@ from tlm_search.errors import DataError
 from tlm_search.space.section import unknown
 from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL, TaskSection
 
-# Of each class a and b, with which a score is (a + b) hits / (a named + b true).
+# The numbers a and b with which the score of a class is (a + b) hits / (a named + b true).
 _OF_NAMED_AND_TRUE = {
     "precision": (1, 0),
     "recall": (0, 1),
@@ -36,19 +36,19 @@ _OF_NAMED_AND_TRUE = {
 
 @dataclass(frozen=True)
 class Metric:
-    """The metric that a task is judged by, by ``name``, and the index of the label that is ``positive`` (or None)."""
+    """The ``name`` of the metric of a task, and the index of the label that is ``positive`` (or None)."""
 
     name: str = "accuracy"
     positive: int | None = None
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The names of all metrics that can be measured: those of one label only where one is positive."""
+        """The names of all metrics of the task; those of one label only if a label is positive."""
         return METRICS_OF_ALL_LABELS + (() if self.positive is None else METRICS_OF_ONE_LABEL)
 
     @property
     def with_interval(self) -> tuple[str, ...]:
-        """The names of those that are shown, and so have an interval: accuracy, the task's, and those of one label."""
+        """The names of the metrics with an interval: accuracy, the task's metric, and those of a positive label."""
         of_label = () if self.positive is None else METRICS_OF_ONE_LABEL
         return tuple(dict.fromkeys(("accuracy", self.name, *of_label)))
 
@@ -60,7 +60,7 @@ def metric_of(task: TaskSection, labels: Sequence[str]) -> Metric:
     """Return the metric of a task whose data have these ``labels``.
 
     Raises:
-        DataError: the data do not have the label that is positive.
+        DataError: the label that the space calls positive is not among them.
     """
     if task.positive is None:
         return Metric(task.metric)
@@ -72,21 +72,22 @@ def metric_of(task: TaskSection, labels: Sequence[str]) -> Metric:
 
 
 def metric_words(name: str) -> str:
-    """Return a metric's name as a sentence has it: balanced accuracy, macro F1."""
+    """Write the name of a metric for a sentence: balanced accuracy, macro F1."""
     return name.replace("_", " ").replace("f1", "F1")
 
 
 def interval_keys(split: str, name: str) -> tuple[str, str]:
-    """Return the keys of a frontier's record that hold the interval of a metric; those of accuracy lack its name."""
+    """Return the keys of a metric's interval in a record of a frontier; those of accuracy omit its name."""
     prefix = split if name == "accuracy" else f"{split}_{name}"
     return f"{prefix}_low", f"{prefix}_high"
 
 
 @dataclass(frozen=True)
 class Named:
-    """What committees name: ``classes`` (committees, rows), and the probability of the positive class, as large.
+    """The classes that committees name on each row.
 
-    ``labels`` (rows,) are the true ones, of ``number`` classes.
+    ``classes`` (committees, rows) are named, ``positive`` (committees, rows) are the probabilities of the positive
+    class, ``labels`` (rows,) are the true classes, and ``number`` is the number of classes.
     """
 
     classes: NDArray[np.integer]
@@ -118,9 +119,10 @@ class Named:
         return np.asarray((share * score).sum(axis=1, keepdims=True) + len(self.labels) * added)
 
     def _by_class(self, metric: Metric) -> tuple[NDArray[Any], ...]:
-        """Return which classes the metric is the mean of, the score of each, and what that is divided by.
+        """Return which classes the metric averages, the score of each, and the denominator of that score.
 
-        Each is (committees, classes). A class that is neither named nor true has the score 0, and is in no mean.
+        Each array has the shape (committees, classes). A class that is neither named nor true has the score 0 and does
+        not enter the mean.
         """
         of_named, of_true = _OF_NAMED_AND_TRUE[metric.name]
         weighed = of_named * self._count() + of_true * np.bincount(self.labels, minlength=self.number)
@@ -132,11 +134,11 @@ class Named:
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
-        """Whether the class that is named is the true one, (committees, rows)."""
+        """Whether the named class is the true one, (committees, rows)."""
         return np.asarray(self.classes == self.labels)
 
     def _count(self, which: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        """Count the rows (those of ``which``) for which each class is named, (committees, classes)."""
+        """Count the rows (of ``which``) on which each class is named, (committees, classes)."""
         committees = len(self.classes)
         index = self.classes + np.arange(committees)[:, None] * self.number
         weights = None if which is None else which.ravel()
@@ -151,15 +153,16 @@ def contributions_of_votes(probabilities: Floats, labels: Integers, metric: Metr
 
 
 def largest_contribution(metric: Metric, labels: Integers) -> float:
-    """Return about the most by which one row can change a metric, as a mean over the rows: 1 for accuracy."""
+    """Return about the largest contribution that a row can have: 1 for accuracy."""
     return len(labels) / texts_that_count(metric, labels)
 
 
 def texts_that_count(metric: Metric, labels: Integers) -> float:
-    """Return how many rows a metric is the mean of, in effect: of all labels fewer where some are rare.
+    """Return the effective number of rows of a metric.
 
-    For a metric of one label these are the label's rows. For balanced accuracy and macro F1 it is L^2 / sum(1 / n_l),
-    with L labels of n_l rows each: a share of that many rows varies as much as the mean of L equal shares, one a label.
+    For accuracy these are all rows, for a metric of one label the label's rows. For balanced accuracy and macro F1 it
+    is L^2 / sum(1 / n_l) with L labels of n_l rows each: a proportion of that many rows varies as much as the mean of
+    L equal proportions, one for each label.
     """
     if metric.name == "accuracy":
         return float(len(labels))
@@ -171,10 +174,10 @@ def texts_that_count(metric: Metric, labels: Integers) -> float:
 
 
 def most_texts(metric: Metric, labels: Integers) -> float:
-    """Return the most rows that the interval of a metric may rest on.
+    """Return the largest effective number of rows that the interval of a metric may use.
 
-    Average precision near 100% varies by the few positive rows that stand low, of which most samples have none: what
-    varies among the others is next to nothing. Four times the positive rows is where its intervals hold
+    Average precision near 100% varies by the few positive rows with low scores. Most samples contain none of them, and
+    the others vary hardly at all. With at most four times the positive rows its intervals hold
     (``benchmarks/coverage.py``).
     """
     return 4 * texts_that_count(metric, labels) if metric.name == "average_precision" else math.inf
@@ -203,12 +206,12 @@ def _contributions_to_average_precision(
     precision = np.take_along_axis(hit.cumsum(axis=1), last, axis=1) / seen
 
     def from_here(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Add up the values of the rows with at most the score of each."""
+        """Add up the values of all rows with at most the score of each row."""
         sums = values[:, ::-1].cumsum(axis=1)[:, ::-1]
         return np.asarray(np.take_along_axis(sums, first, axis=1))
 
     mean = (hit * precision).sum(axis=1, keepdims=True) / total
-    # A row adds to the precision of all positive rows that stand no higher, and a positive row is one more in the mean.
+    # A row changes the precision of all positive rows with at most its score. A positive row also enters the mean.
     added = hit * (precision - mean + from_here(hit / seen)) - from_here(hit * precision / seen)
     contributions = np.empty(scores.shape)
     np.put_along_axis(contributions, order, mean + rows / total * added, axis=1)

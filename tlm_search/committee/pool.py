@@ -1,4 +1,4 @@
-"""Which committees may be chosen: shallower than the reference, within the study's constraints and given limits."""
+"""The committees that a choice may take: shallower than the reference, within constraints and limits."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tlm_search.space.objectives import METRICS, Constraint
 
 @dataclass(frozen=True)
 class Pool:
-    """``by_trial`` are the committees that may be chosen, those of a configuration together, at least one of each.
+    """The committees that may be chosen, one tuple for each configuration; no tuple is empty.
 
-    ``reasons`` say in sentences what was left out.
+    ``reasons`` are sentences about what was left out.
     """
 
     by_trial: tuple[tuple[Candidate, ...], ...]
     reasons: tuple[str, ...]
 
     def best(self) -> list[Candidate]:
-        """Return each configuration at its size of the highest metric on validation, the best configuration first.
+        """Return the best committee of each configuration on validation, the best configuration first.
 
-        Of equal sizes the smaller is taken, of equal configurations that with fewer parameters comes first.
+        The smaller of equal sizes is taken. Of equal configurations the one with fewer parameters comes first.
         """
         best = [max(sizes, key=lambda c: (c.validation_metric, -c.size)) for sizes in self.by_trial]
         return sorted(best, key=lambda c: (-c.validation_metric, c.parameters or 0, c.trial.number))
@@ -36,11 +36,11 @@ def pool_of(
     max_latency_ms: float | None = None,
     max_parameters: float | None = None,
 ) -> Pool:
-    """Return what may be chosen from the complete ``trials``.
+    """Return the committees of the complete ``trials`` that may be chosen.
 
-    Where the search goes as deep as the reference, only shallower configurations may be chosen. ``constraints`` and
-    the two limits hold for each committee size by itself: a smaller committee of a trial that misses them may be
-    chosen. What was not measured of a size keeps to nothing.
+    If some configurations are as deep as the ``reference``, only shallower ones remain. ``constraints`` and the two
+    limits apply to each committee size on its own: a trial can miss them while a smaller committee of it meets them. A
+    committee whose metric was not measured meets no constraint on it.
     """
     everything = configurations(trials)
     rival = None if reference is None else whole(reference)
@@ -64,17 +64,17 @@ def pool_of(
 
 
 def metrics_to_meet(reference: Trial | None) -> Mapping[str, float] | None:
-    """Return the metrics of a reference that has its result; one that failed may have those of its first members."""
+    """Return the metrics of a finished reference; None without one, also if only its first members have metrics."""
     return None if reference is None or whole(reference) is None else reference.metrics
 
 
 def missed(
     candidate: Candidate, constraints: Iterable[Constraint], reference: Mapping[str, float] | None
 ) -> list[Constraint]:
-    """Return the constraints that a committee does not keep to; ``reference`` is ``metrics_to_meet``."""
+    """Return the constraints that a committee misses; ``reference`` is the result of ``metrics_to_meet``."""
     metrics: dict[str, float] = {name: value for name in METRICS if (value := candidate.measured(name)) is not None}
     if candidate.size == len(candidate.trial.frontier):
-        metrics.update(candidate.trial.metrics)  # as the search judged them: a frontier's numbers are rounded
+        metrics.update(candidate.trial.metrics)  # unrounded, as the search judged them
     return [c for c in constraints if c.metric not in metrics or c.violation(metrics, reference) > 0]
 
 

@@ -1,4 +1,4 @@
-"""The soft vote and its scores: arithmetic on stored logits, numpy alone.
+"""The soft vote and its scores, computed from stored logits with numpy.
 
 Logits have the shape (members, rows, classes), probabilities (rows, classes), labels (rows,) as indices of classes.
 """
@@ -12,7 +12,7 @@ Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
 CALIBRATION_BINS = 15
-SMALLEST_PROBABILITY = float(np.finfo(np.float64).tiny)  # a score stays finite where a probability underflows to 0
+SMALLEST_PROBABILITY = float(np.finfo(np.float64).tiny)  # keeps a score finite if a probability underflows to 0
 
 
 def log_softmax(logits: Floats) -> NDArray[np.float64]:
@@ -28,7 +28,7 @@ def softmax(logits: Floats) -> NDArray[np.float64]:
 
 
 def soft_vote(logits: Floats) -> NDArray[np.float64]:
-    """Return what the committee says, (rows, classes): the mean over the members of their softmax outputs.
+    """Return the probabilities of a committee, (rows, classes): the mean of the members' softmax outputs.
 
     Raises:
         ValueError: ``logits`` does not have the shape (members, rows, classes) with at least one member.
@@ -39,12 +39,12 @@ def soft_vote(logits: Floats) -> NDArray[np.float64]:
 
 
 def accuracy(probabilities: Floats, labels: Integers) -> float:
-    """Return the share of rows whose most probable class is the label; of equals the first counts."""
+    """Return the share of rows whose most probable class (the first of equal ones) is the label."""
     return float(np.mean(probabilities.argmax(axis=-1) == labels))
 
 
 def cross_entropy(probabilities: Floats, labels: Integers) -> float:
-    """Return the mean of -log(probability of the label), in nats."""
+    """Return the mean negative log-probability of the labels, in nats."""
     said = np.take_along_axis(probabilities, np.asarray(labels)[:, None], axis=-1)[:, 0]
     return float(-np.log(np.maximum(said, SMALLEST_PROBABILITY)).mean())
 
@@ -52,7 +52,7 @@ def cross_entropy(probabilities: Floats, labels: Integers) -> float:
 def macro_f1(probabilities: Floats, labels: Integers) -> float:
     """Return the mean over the classes of F1 = 2 hits / (predicted + true).
 
-    Classes that are neither predicted nor true are left out, as in scikit-learn.
+    Classes that are neither predicted nor true do not count, as in scikit-learn.
     """
     classes = probabilities.shape[-1]
     predicted = probabilities.argmax(axis=-1)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.calibration import Calibration
 from tlm_search.committee.candidates import candidates
+from tlm_search.committee.choice import Choice
 from tlm_search.committee.interval import accuracy_interval
 from tlm_search.committee.metrics import (
     Metric,
@@ -22,7 +23,6 @@ from tlm_search.committee.metrics import (
     most_texts,
     texts_that_count,
 )
-from tlm_search.committee.select import Choice
 from tlm_search.committee.vote import calibration_error, cross_entropy, macro_f1
 from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData

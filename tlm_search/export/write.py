@@ -18,8 +18,9 @@ from safetensors.numpy import save_file
 
 from tlm_search.committee.calibration import Calibration, fit_calibration
 from tlm_search.committee.candidates import candidates
+from tlm_search.committee.choice import Choice
 from tlm_search.committee.interval import paired_interval
-from tlm_search.committee.select import Choice, standing_of
+from tlm_search.committee.select import standing_of
 from tlm_search.committee.vote import soft_vote
 from tlm_search.data.markers import HEAD, TAIL, Markers
 from tlm_search.data.pairs import Pair, TextOrPair

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.committee.candidates import Trial, configurations
+from tlm_search.committee.logits import MemberLogits
 from tlm_search.committee.metrics import metric_of
-from tlm_search.committee.select import MemberLogits
 from tlm_search.data.overlap import count_task, count_tokens, token_share, type_share
 from tlm_search.data.prepare import changed_sources
 from tlm_search.data.prepared import PreparedData

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tlm_search.cli.main import app
-from tlm_search.committee.select import MemberLogits
+from tlm_search.committee.logits import MemberLogits
 
 ROWS = 1000
 

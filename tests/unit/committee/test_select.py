@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from tlm_search.committee.candidates import candidates, configurations
+from tlm_search.committee.choice import Choice
 from tlm_search.committee.frontier import frontier
-from tlm_search.committee.select import MARGIN, Choice, Difference, MemberLogits, select
-from tlm_search.committee.verdict import FAILS, HOLDS, UNSURE
+from tlm_search.committee.logits import MemberLogits
+from tlm_search.committee.select import select
+from tlm_search.committee.verdict import FAILS, HOLDS, MARGIN, UNSURE, Difference
 
 ROWS = 1000
 KEYS = [

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tlm_search.committee.select import MemberLogits
+from tlm_search.committee.logits import MemberLogits
 from tlm_search.committee.verdict import FAILS, HOLDS, UNSURE
 from tlm_search.report.claims import claims as room
 from tlm_search.report.claims import text as of_text

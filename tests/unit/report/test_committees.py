@@ -2,7 +2,7 @@ import builders
 import numpy as np
 import pytest
 
-from tlm_search.committee.select import MemberLogits
+from tlm_search.committee.logits import MemberLogits
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables.committees import COLUMNS, committees_table
 

@@ -6,7 +6,7 @@ import builders
 import numpy as np
 import pytest
 
-from tlm_search.report.claims.faster import latency_saved
+from tlm_search.report.claims.claims import latency_saved
 
 
 def study_with(*series):

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from tlm_search.committee.candidates import candidates
-from tlm_search.committee.select import MemberLogits
+from tlm_search.committee.logits import MemberLogits
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables import fit
 from tlm_search.report.tables.insight import size_advice

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tlm_search.committee.candidates import whole
-from tlm_search.committee.select import Choice
+from tlm_search.committee.choice import Choice
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables import inside
 from tlm_search.report.tables.frames import examples_frame

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from tlm_search.cli.main import app
 from tlm_search.committee.frontier import frontier
+from tlm_search.committee.logits import MemberLogits
 from tlm_search.committee.metrics import Metric, metric_words
-from tlm_search.committee.select import MemberLogits, standing_of
+from tlm_search.committee.select import standing_of
 from tlm_search.committee.verdict import DOES_THE_WORK, FAILS, HOLDS, IN_A_WORD, IS_ABOVE, UNSURE
 from tlm_search.report.claims import claims
 from tlm_search.report.claims.answer import standing_sentences

@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from tlm_search.committee.candidates import Candidate, candidates, configurations, whole
+from tlm_search.committee.choice import Choice
 from tlm_search.committee.metrics import interval_keys, metric_words
-from tlm_search.committee.select import MARGIN, Choice, Difference, select
-from tlm_search.committee.verdict import DOES_THE_WORK, FAILS, HOLDS, IN_A_WORD, IS_ABOVE, Verdict
+from tlm_search.committee.select import select
+from tlm_search.committee.verdict import DOES_THE_WORK, FAILS, HOLDS, IN_A_WORD, IS_ABOVE, MARGIN, Difference, Verdict
 from tlm_search.data.rows import account_of, account_words
-from tlm_search.report.claims.cautions import Caution, cautions, trials_of_each
-from tlm_search.report.claims.confirmation import confirmation_words
+from tlm_search.report.claims.cautions import Caution, cautions, confirmation_words, trials_of_each
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.formatting import compact, duration, interval, milliseconds, number, percent, plural, points
 from tlm_search.report.privacy import source_name

@@ -7,16 +7,17 @@ rows. All others have intervals over rows and seeds. No figure of the paper's is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from tlm_search.committee.candidates import candidates, configurations
-from tlm_search.committee.effect import committee, effect, gain_of_doubling, singles, slope, steepest
+from tlm_search.committee.choice import Choice
+from tlm_search.committee.effect import Effect, committee, effect, gain_of_doubling, singles, slope, steepest
 from tlm_search.committee.metrics import largest_contribution
-from tlm_search.committee.select import MARGIN, Choice
-from tlm_search.committee.verdict import UNSURE, verdict_of
+from tlm_search.committee.verdict import MARGIN, UNSURE, verdict_of
 from tlm_search.report.claims.families import Families, alone, differing, widest
-from tlm_search.report.claims.faster import WORTH, latency_saved
 from tlm_search.report.claims.text import overlaps, siblings, specific, weighted
 from tlm_search.report.claims.verdicts import LEAST_SEEDS, Row, judged, missing, of_these_models
 from tlm_search.report.evidence import Evidence
@@ -24,6 +25,8 @@ from tlm_search.report.formatting import describe, milliseconds, plural
 from tlm_search.report.tables.tables import baseline_words
 from tlm_search.study.record import StudyRecord
 
+WORTH = 0.05  # of the latency; a committee that saves less is not called faster
+_LEAST_SIZES = 3  # two sizes always lie on a line
 COLUMNS = ("claim", "metric", "effect", "low", "high", "seeds", "verdict", "measured_on")
 
 HELPS = "Pre-training helps: single members with it minus without"
@@ -194,3 +197,33 @@ def _shapes(study: Families) -> Row:
     measured_on = f"{describe(best[0].settings, names)}, {study.words(best[0])}; against {against}"
     found = effect(singles(first[:seeds] - second[:seeds]), largest=study.largest(best[0]))
     return judged(SHAPES, found, measured_on)
+
+
+def latency_saved(record: StudyRecord, ours: float, theirs: float) -> Effect | None:
+    """Return the share of the latency ``theirs`` that ``ours`` saves, with its 95% interval. Both are in ms.
+
+    The latencies of committees of 1, 2, ... members grow linearly. Their distances from the fitted line, as shares of
+    it, estimate the error of one measurement. The logarithm of the ratio has the error of two, with Student's t. Return
+    None if no configuration was measured at three sizes or more.
+    """
+    series = {
+        tuple(c.latency_ms for c in candidates(trial) if c.latency_ms is not None)
+        for trial in configurations(record.trials)
+    }
+    errors = [_errors(latencies) for latencies in series if len(latencies) >= _LEAST_SIZES]
+    if not errors:
+        return None
+    from scipy.special import stdtrit
+
+    freedom = sum(len(shares) - 2 for shares in errors)
+    deviation = (sum(float((shares**2).sum()) for shares in errors) / freedom) ** 0.5
+    off = float(stdtrit(freedom, 0.975)) * deviation * 2**0.5
+    ratio = ours / theirs
+    return Effect(1 - ratio, 1 - ratio * np.exp(off), 1 - ratio * np.exp(-off), freedom)
+
+
+def _errors(latencies: Sequence[float]) -> np.ndarray:
+    """Return the distance of each latency from the straight line through all, as a share of the line."""
+    sizes = np.arange(1, len(latencies) + 1)
+    line = np.polyval(np.polyfit(sizes, latencies, 1), sizes)
+    return np.asarray((np.asarray(latencies) - line) / line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tlm_search.committee.effect import effect, singles
-from tlm_search.committee.select import MARGIN
+from tlm_search.committee.verdict import MARGIN
 from tlm_search.digest import canonical_json
 from tlm_search.errors import TlmSearchError
 from tlm_search.report.claims.families import Families, alone

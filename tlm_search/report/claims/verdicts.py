@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tlm_search.committee.effect import Effect
-from tlm_search.committee.select import Difference
-from tlm_search.committee.verdict import UNSURE, verdict_of
+from tlm_search.committee.verdict import UNSURE, Difference, verdict_of
 from tlm_search.report.formatting import points
 
 NOT_MEASURED = "not measured"

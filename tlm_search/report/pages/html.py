@@ -30,9 +30,8 @@ from tlm_search.report.figures.frontier import LISTED
 from tlm_search.report.figures.students import students_frame
 from tlm_search.report.formatting import duration, percent, plural, points
 from tlm_search.report.pages.build import Report, build_report
-from tlm_search.report.pages.cite import bibtex
 from tlm_search.report.pages.files import DEFAULT, check_formats, pictures_are_possible, write_files
-from tlm_search.report.pages.markdown import ACCURACIES, markdown
+from tlm_search.report.pages.markdown import ACCURACIES, bibtex, markdown
 from tlm_search.report.privacy import public, public_space
 from tlm_search.report.tables import insight
 from tlm_search.report.tables.costs import COSTS

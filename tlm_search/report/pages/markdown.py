@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from tlm_search.committee.metrics import metric_words
@@ -9,7 +11,6 @@ from tlm_search.report.claims.answer import rows_sentence, summary_line, what_ma
 from tlm_search.report.figures.students import students_frame
 from tlm_search.report.formatting import plain_text
 from tlm_search.report.pages.build import Report
-from tlm_search.report.pages.cite import bibtex
 from tlm_search.report.tables.frames import (
     Frame,
     claims_frame,
@@ -25,6 +26,15 @@ ACCURACIES = (
     *(f"{split}_{name}" for name in METRICS_OF_ALL_LABELS + METRICS_OF_ONE_LABEL for split in ("validation", "test")),
     *("test_low", "test_high"),
 )
+
+_QUESTION = """@article{tiny-language-models,
+  title   = {Tiny language models},
+  author  = {Gross and Tzach and Halevi and Koresh and Kanter},
+  journal = {Physica A},
+  volume  = {681},
+  pages   = {131102},
+  note    = {arXiv 2507.14871}
+}"""
 
 
 def markdown(record: StudyRecord, report: Report) -> str:
@@ -77,3 +87,24 @@ def _lines(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(cell if line is lines[1] else plain_text(cell) for cell in line) + " |" for line in lines
     )
+
+
+def bibtex(record: StudyRecord) -> str:
+    """Return two BibTeX entries: the paper that asks the question, and this study."""
+    version = str(record.versions.get("tlm-search", "")).strip()
+    task, corpus = (str(record.data.get(f"{part}_name", "unknown")) for part in ("task", "corpus"))
+    key = re.sub(r"[^a-z0-9]+", "-", record.name.lower()).strip("-") or "study"
+    method = (
+        f"Search over soft committees of shallow models, task {task}, corpus {corpus}, "
+        f"sampler {record.space.sampler.name}, {len(record.in_state('complete'))} complete trials, "
+        f"seed {record.space.seed}, space {record.space.digest}"
+    )
+    lines = [f"@misc{{tlm-search-{key},", f"  title   = {{The study {_braced(record.name)}}},"]
+    lines.append("  howpublished = {tlm-search" + (f" {_braced(version)}" if version else "") + "},")
+    lines += [f"  note    = {{{_braced(method)}}}", "}"]
+    return _QUESTION + "\n\n" + "\n".join(lines)
+
+
+def _braced(text: str) -> str:
+    """Keep what BibTeX reads as its own out of a field."""
+    return re.sub(r"[{}\\\"%@]", "", text).replace("&", r"\&").replace("_", r"\_").replace("#", r"\#")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.combine import fit_weights, greedy, majority, mean_logits, weighted_vote
 from tlm_search.committee.interval import accuracy_interval
-from tlm_search.committee.select import MemberLogits, Split
+from tlm_search.committee.logits import MemberLogits, Split
 from tlm_search.committee.vote import soft_vote
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables.ranking import eligible

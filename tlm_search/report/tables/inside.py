@@ -15,10 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tlm_search.committee.calibration import Calibration
+from tlm_search.committee.choice import Choice
 from tlm_search.committee.frontier import right_share
+from tlm_search.committee.logits import SPLITS, Split
+from tlm_search.committee.logits import MemberLogits as Judged
 from tlm_search.committee.metrics import contributions_of_votes
-from tlm_search.committee.select import SPLITS, Choice, Split
-from tlm_search.committee.select import MemberLogits as Judged
 from tlm_search.committee.vote import (
     CALIBRATION_BINS,
     SMALLEST_PROBABILITY,
