@@ -1,6 +1,7 @@
 """One entry of the store on disk: a folder with ``entry.json`` and safetensors files, all checked by sha256.
 
-``entry.json`` holds the document, the sha256 and size of each file, and the sha256 of itself. No torch here, no pickle.
+``entry.json`` holds the document, the sha256 and the size of each file, and the sha256 of itself. No torch and no
+pickle.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _SCHEMA = 1
 
 
 class DamagedError(Exception):
-    """An entry is there, but not as it was written."""
+    """An entry exists, but its files are not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class Entry:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the arrays."""
+        """The bytes of all arrays."""
         return sum(size for _, size in self.files.values())
 
     def arrays(self, stem: str) -> dict[str, np.ndarray]:
         """Load the arrays of ``<stem>.safetensors``.
 
         Raises:
-            StoreError: the entry has no such file, or it is gone since the entry was read.
+            StoreError: the entry has no such file, or the file was removed after the entry was read.
         """
         try:
             return dict(load_file(self.folder / f"{stem}.safetensors"))
@@ -74,11 +75,11 @@ def write_entry(folder: Path, kind: str, digest: str, document: Mapping[str, Any
 
 
 def read_entry(folder: Path, kind: str, digest: str) -> Entry:
-    """Read an entry; ``entry.json`` is checked against itself, its place, and the presence and size of the files.
+    """Read an entry and check ``entry.json``, the folder's name, and the presence and size of each file.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        DamagedError: it is not as it was written.
+        FileNotFoundError: the folder does not exist.
+        DamagedError: the entry is not as it was written.
     """
     try:
         data = (folder / INDEX).read_bytes()
@@ -100,10 +101,10 @@ def read_entry(folder: Path, kind: str, digest: str) -> Entry:
 
 
 def entry_of(data: bytes, folder: Path, kind: str, digest: str) -> Entry:
-    """Read ``entry.json`` of the entry in ``folder``, whose files are not looked at.
+    """Read ``entry.json`` of the entry in ``folder`` without looking at the files.
 
     Raises:
-        DamagedError: it is not as it was written, or belongs elsewhere.
+        DamagedError: it is not as it was written, or it belongs to another folder.
     """
     try:
         index = json.loads(data)
@@ -125,7 +126,12 @@ def entry_of(data: bytes, folder: Path, kind: str, digest: str) -> Entry:
 
 
 def checked_entry(folder: Path, kind: str, digest: str) -> Entry:
-    """Read an entry and check the contents of every file; raises like ``read_entry``."""
+    """Read an entry and check the contents of every file.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        DamagedError: the entry is not as it was written.
+    """
     entry = read_entry(folder, kind, digest)
     for name, (sha256, _) in entry.files.items():
         try:
@@ -139,7 +145,7 @@ def checked_entry(folder: Path, kind: str, digest: str) -> Entry:
 
 
 def _canonical(entry: Any) -> str:
-    # Not digest.canonical_json: that one makes 4.0 and 4 equal, and a document is given back as it came.
+    # Not digest.canonical_json, which makes 4.0 and 4 equal: a document is returned as it was given.
     return json.dumps(entry, sort_keys=True, allow_nan=False)
 
 

@@ -1,9 +1,9 @@
 """The store: content-addressed folders of trained weights and logits, so that nothing is trained twice. No torch here.
 
-An entry is a folder ``<root>/<kind>/<digest>`` with ``entry.json`` and one safetensors file per stem. It appears by one
-rename of a finished, synced sibling, so a reader sees all of it or nothing; every file's sha256 is in ``entry.json``,
-which carries its own. What does not verify is moved to ``<root>/damaged`` and counts as missing: the repair is to train
-that one member again. This store is a folder; ``shared_store`` has that of a URL, and opens either.
+An entry is a folder ``<root>/<kind>/<digest>`` with ``entry.json`` and one safetensors file for each stem. The writer
+finishes and syncs a sibling folder, then renames it, so a reader sees all of an entry or nothing. ``entry.json`` holds
+the sha256 of every file and of itself. An entry that does not verify is moved to ``<root>/damaged`` and counts as
+missing; training that one member again repairs it. ``shared_store`` opens a store in a folder or at a URL.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 @dataclass(frozen=True)
 class Problem:
-    """An entry that does not verify, and why."""
+    """An entry that does not verify, with the reason."""
 
     kind: str
     digest: str
@@ -42,20 +42,22 @@ class Problem:
 
 
 class Store:
-    """The store below ``root``; nothing is created before the first write."""
+    """The store below ``root``. Nothing is created before the first write."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def exists(self) -> bool:
-        """Say whether there is a store, be it empty."""
+        """Return whether the store exists; it may be empty."""
         return self.root.is_dir()
 
     def identity(self) -> str | None:
-        """Return the name that the store got from its first ``check_writable``, wherever it is seen; None before.
+        """Return the name that the first ``check_writable`` gave the store, or None before that.
+
+        The name is the same on every machine that sees the store.
 
         Raises:
-            StoreError: it is there but may not be read.
+            StoreError: the name cannot be read.
         """
         try:
             return (self.root / _IDENTITY).read_text()
@@ -65,10 +67,10 @@ class Store:
             raise _unreadable(self.root, error) from error
 
     def read(self, kind: str, digest: str) -> Entry | None:
-        """Return the entry when all its files are whole; a damaged one is moved aside and None returned.
+        """Return the entry if all its files are whole. A damaged entry is moved aside, and None is returned.
 
         Raises:
-            StoreError: the entry is there but may not be read, or is damaged and cannot be moved.
+            StoreError: the entry cannot be read, or it is damaged and cannot be moved.
         """
         folder = self._folder(kind, digest)
         try:
@@ -83,10 +85,10 @@ class Store:
     def write(self, kind: str, digest: str, document: Mapping[str, Any], arrays: Arrays) -> Entry:
         """Store ``arrays`` (file stem -> tensor name -> array) and ``document`` (JSON), and return the entry.
 
-        When another writer was first, its entry stays and is returned; this one's files are discarded.
+        If another writer was first, its entry stays and is returned, and the new files are discarded.
 
         Raises:
-            StoreError: the folder cannot be written, or the disk is full; nothing is left behind.
+            StoreError: the folder cannot be written or the disk is full; nothing is left behind.
             ValueError: the document holds NaN or infinite numbers.
         """
         final = self._folder(kind, digest)
@@ -101,17 +103,17 @@ class Store:
 
     @contextmanager
     def lock(self, kind: str, digest: str, *, wait: bool = True) -> Iterator[None]:
-        """Hold the only right to make this entry; waits for the holder, and ends with the process.
+        """Hold the exclusive right to make this entry. It ends with the process.
 
         Raises:
-            HeldError: somebody else has it, and ``wait`` is False.
+            HeldError: another process holds it, and ``wait`` is False.
             StoreError: the lock file cannot be written.
         """
         with self._lock(f"{kind}-{valid_name(digest)}", wait=wait):
             yield
 
     def scratch(self, kind: str, digest: str) -> Path:
-        """Return a folder for unfinished work on an entry; it goes when the entry is written."""
+        """Return a folder for unfinished work on an entry; it is removed when the entry is written."""
         folder = self._scratch_folder(kind, digest)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -120,46 +122,46 @@ class Store:
         return folder
 
     def keep_scratch(self, kind: str, digest: str) -> None:
-        """Let another node go on from what is in the scratch folder now; one that shares this folder can anyway."""
+        """Make the scratch folder available to other nodes; in a shared folder it already is."""
 
     def entries(self, kind: str) -> Iterator[Entry]:
-        """Yield the entries of ``kind`` by digest without checking their arrays; broken ones are left out."""
+        """Yield the entries of ``kind`` by digest without checking their arrays. Broken entries are skipped."""
         for folder in self._folders(kind):
             with suppress(DamagedError, OSError):
                 yield read_entry(folder, kind, folder.name)
 
     def own(self, kind: str) -> set[str]:
-        """Return the digests of the entries that this program wrote here, by what they say of themselves; no links."""
+        """Return the digests of the entries that this program wrote here, as ``entry.json`` says, without links."""
         return {entry.digest for entry in self.entries(kind) if not entry.folder.is_symlink()}
 
     def sizes(self, kind: str) -> dict[str, int]:
-        """Return the bytes that each entry of ``kind`` takes on the disk, by digest; broken ones are there too."""
+        """Return the bytes on disk of each entry of ``kind`` by digest, broken entries included."""
         return {folder.name: _bytes_below(folder) for folder in self._folders(kind)}
 
     def modified(self, kind: str, digest: str) -> float | None:
-        """Return when an entry was written, in seconds since 1970; None where that is not known."""
+        """Return when an entry was written, in seconds since 1970; None if that is unknown."""
         try:
             return self._folder(kind, digest).stat().st_mtime
         except FileNotFoundError:
             return None
 
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds of entries that the store holds."""
+        """Return the kinds of entries in the store."""
         if not self.root.is_dir():
             return ()
-        # Other rooms keep folders of their own here (tokens); a kind is what holds an entry.
+        # Other rooms have folders here too, such as tokens. A kind is a folder that holds an entry.
         return tuple(sorted(f.name for f in self.root.iterdir() if _NAME.fullmatch(f.name) and _holds_entries(f)))
 
     def verify(self) -> list[Problem]:
-        """Check every file of every entry and return what does not verify; nothing is moved."""
+        """Check every file of every entry and return the entries that do not verify. Nothing is moved."""
         return [
             Problem(kind, digest, reason) for kind in self.kinds() for digest, reason in self._problems(kind).items()
         ]
 
     def remove(self, kind: str, digest: str) -> None:
-        """Remove an entry, whole or not; a missing one is no error."""
+        """Remove an entry, whole or damaged. A missing entry is no error."""
         folder = self._folder(kind, digest)
-        # First out of sight: a reader never meets half an entry.
+        # Rename first, so that no reader meets half an entry.
         condemned = folder.with_name(f".{digest}.{uuid.uuid4().hex}")
         try:
             folder.rename(condemned)
@@ -170,7 +172,7 @@ class Store:
         shutil.rmtree(condemned, ignore_errors=True)
 
     def sweep(self, *, older_than_seconds: float = 86_400) -> int:
-        """Remove what killed processes left: unfinished writes, scratch and damaged entries; return how many.
+        """Remove unfinished writes, scratch folders and damaged entries of killed processes; return how many.
 
         Younger ones stay, because their writer may be alive on another machine.
         """
@@ -185,7 +187,11 @@ class Store:
         return len(old)
 
     def check_writable(self) -> None:
-        """Raise StoreError now, not after an hour of training, when the store cannot be written; else it has a name."""
+        """Give the store a name if it has none, and raise before any training if it cannot be written.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
         probe = self.root / f".probe.{uuid.uuid4().hex}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -219,21 +225,21 @@ class Store:
         return problems
 
     def _publish(self, unfinished: Path, final: Path, kind: str, digest: str) -> Entry:
-        """Rename into place, unless a whole entry of an earlier writer is there."""
+        """Rename the folder into place, unless an earlier writer's whole entry is already there."""
         while True:
             try:
                 put(unfinished, final)
             except OSError as error:
                 if error.errno not in TAKEN:
                     raise
-                # Damaged: `read` moves it aside, and the next rename finds the place free.
+                # Damaged: `read` moves it aside, so the next rename succeeds.
                 if (winner := self.read(kind, digest)) is not None:
                     return winner
             else:
                 return read_entry(final, kind, digest)
 
     def _set_aside(self, folder: Path, kind: str, digest: str) -> Entry | None:
-        # One process at a time, and it looks again: another may have repaired the entry since.
+        # One process at a time. It reads again, because another may have repaired the entry.
         with self._lock(_DAMAGED):
             try:
                 return checked_entry(folder, kind, digest)
@@ -262,13 +268,13 @@ class Store:
 
 
 def valid_name(name: str) -> str:
-    """Return a kind or digest that is a name of a folder and nothing else.
+    """Return a kind or digest if it is the name of a folder and nothing else.
 
     Raises:
-        StoreError: it is not.
+        StoreError: it has other characters than lower case letters, digits, - and _.
     """
     if not _NAME.fullmatch(name):
-        raise StoreError(f"{name!r} is no name of the store; lower case letters, digits, - and _ are")
+        raise StoreError(f"{name!r} is not a name in the store; allowed are lower case letters, digits, - and _")
     return name
 
 

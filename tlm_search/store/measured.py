@@ -1,4 +1,4 @@
-"""What is measured once on a kind of machine and kept in the store: no torch here, and no two measurements at once."""
+"""Measurements of a machine, made once for each kind of machine and kept in the store. No torch here."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def measured(
     machine: Mapping[str, Any],
     store: Store,
 ) -> Mapping[str, Any]:
-    """Return the document of ``measure`` for ``key``: kept from before, or made now while nobody else measures here.
+    """Return the document of ``measure`` for ``key``, from the store or from a measurement made now.
 
-    ``measure`` must not ask for another measurement: it would wait for itself.
+    Only one process measures at a time on a machine, because two would disturb each other. ``measure`` must not call
+    ``measured``: it would wait for itself.
     """
     name = _name(key)
     entry = store.read(kind, name)
@@ -34,7 +35,7 @@ def measured(
 
 
 def is_measured(kind: str, key: Mapping[str, Any], *, store: Store) -> bool:
-    """Say whether ``measured`` would find what was kept."""
+    """Return whether the store holds the measurement for ``key``."""
     return store.read(kind, _name(key)) is not None
 
 

@@ -1,7 +1,8 @@
-"""The store at a URL: its entries as bundles, its locks as leases, unfinished work as plain objects.
+"""The store at a URL: entries as bundles, locks as leases, unfinished work as plain objects.
 
-It is the truth of the studies that share it; what lies in the store's folder here is a copy of what is there, or about
-to be. An entry that does not verify there counts as missing, and the next writer replaces it.
+The mirror is authoritative for all studies that share it. The store's folder on this machine is a copy, or holds what
+is about to be published. An entry of the mirror that does not verify counts as missing, and the next writer replaces
+it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _OTHERS = (_LOCKS, _SCRATCH, "data")
 
 
 class Mirror:
-    """The store in ``remote``, of which the folder ``root`` is the copy."""
+    """The store in ``remote``; the folder ``root`` is its copy."""
 
     def __init__(self, remote: Remote, root: Path) -> None:
         self._remote, self._root = remote, root
@@ -37,18 +38,21 @@ class Mirror:
 
     @classmethod
     def of(cls, root: Path) -> Mirror | None:
-        """Return that of the store at ``root``; None where it is a copy of nothing."""
+        """Return the mirror of the store at ``root``; None if that store is not a copy."""
         remote = remote_at(root)
         return None if remote is None else cls(remote, root)
 
     def has(self, kind: str, digest: str) -> bool:
-        """Say whether there is an entry, whole or not; entries go only while no study is driven, so a list will do."""
+        """Return whether the mirror has the entry, whole or not.
+
+        It uses one listing, because entries are removed only while no study runs.
+        """
         if kind not in self._known:
             self.sizes(kind)
         return digest in self._known[kind]
 
     def fetch(self, kind: str, digest: str, folder: Path) -> bool:
-        """Copy an entry to ``folder``; False where it is missing, or not whole.
+        """Copy an entry to ``folder``; return False if it is missing or not whole.
 
         Raises:
             StoreError: the remote cannot be read.
@@ -61,7 +65,7 @@ class Mirror:
         return False
 
     def publish(self, kind: str, digest: str, folder: Path) -> bool:
-        """Write the entry in ``folder``; False when another writer was first, whose entry stays.
+        """Write the entry in ``folder`` to the mirror; return False if another writer was first, whose entry stays.
 
         Raises:
             StoreError: the remote cannot be written.
@@ -75,12 +79,12 @@ class Mirror:
         return True
 
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds of entries that are there."""
+        """Return the kinds of entries in the mirror."""
         kinds = (kind for kind in self._remote.folders() if _KIND.fullmatch(kind) and kind not in _OTHERS)
         return tuple(kind for kind in kinds if self.sizes(kind))
 
     def sizes(self, kind: str) -> dict[str, int]:
-        """Return the bytes of each entry, whole or not; files without an index are no entry yet."""
+        """Return the bytes of each entry, whole or not. Files without an index are not an entry yet."""
         sizes: dict[str, int] = {}
         indexed = set()
         for name, listed in self._remote.list(kind).items():
@@ -91,12 +95,12 @@ class Mirror:
         return {digest: sizes[digest] for digest in sorted(indexed)}
 
     def modified(self, kind: str, digest: str) -> float | None:
-        """Return when an entry was written, by the server's clock; None where it does not tell."""
+        """Return when an entry was written, by the server's clock; None if the server does not say."""
         times = [listed.modified for listed in self._remote.list(f"{kind}/{digest}").values()]
         return max((time for time in times if time is not None), default=None)
 
     def entries(self, kind: str) -> Iterator[Entry]:
-        """Yield the entries by digest; their arrays need not be here. Broken ones are left out."""
+        """Yield the entries by digest, whether or not their arrays are on this machine. Broken entries are skipped."""
         indexes = self._remote.read_many([f"{kind}/{digest}/{bundle.INDEX}" for digest in self.sizes(kind)])
         documents: dict[str, str] = {}
         for name, data in indexes.items():
@@ -108,21 +112,21 @@ class Mirror:
                 yield entry_of(data, self._root / kind / documents[name], kind, documents[name])
 
     def problems(self, kind: str) -> dict[str, str]:
-        """Read every file of every entry, and return what is wrong with those that do not verify."""
+        """Read every file of every entry, and return the entries that do not verify with the reason."""
         found = {digest: self._problem(kind, digest) for digest in self.sizes(kind)}
         return {digest: problem for digest, problem in found.items() if problem is not None}
 
     def remove(self, kind: str, digest: str) -> None:
-        """Remove an entry, whole or not."""
+        """Remove an entry, whole or damaged."""
         bundle.remove(self._place(kind, digest))
         self._known.get(kind, set()).discard(digest)
 
     @contextmanager
     def lock(self, name: str, *, wait: bool) -> Iterator[None]:
-        """Hold the lease ``name``; who asks holds the lock of that name in the folder here.
+        """Hold the lease ``name``. The caller must hold the lock of that name in the folder on this machine.
 
         Raises:
-            HeldError: it is not free, and ``wait`` is False.
+            HeldError: another process holds the lease, and ``wait`` is False.
             StoreError: the remote cannot be used.
         """
         lease = Lease(self._remote.below(_LOCKS), name, place=place_of(self._root))
@@ -130,12 +134,12 @@ class Mirror:
             lease.acquire(wait=True)
         else:
             lease.acquire_now()
-        # Should it be lost, two nodes train the same: the first to finish wins, and the other takes that.
+        # If the lease is lost, two nodes train the same entry. The first to finish wins, and the other uses its result.
         with lease.kept():
             yield
 
     def fetch_scratch(self, name: str, folder: Path) -> None:
-        """Copy what another node left of an unfinished entry to ``folder``, in place of what is there.
+        """Replace ``folder`` by the unfinished work of another node on an entry.
 
         Raises:
             OSError: the folder cannot be written.
@@ -155,7 +159,7 @@ class Mirror:
                         put(unfinished, file)
 
     def keep_scratch(self, name: str, folder: Path) -> None:
-        """Copy what is in ``folder`` there, and remove what was there before."""
+        """Replace the unfinished work in the mirror by what is in ``folder``."""
         there = self._remote.below(f"{_SCRATCH}/{name}")
         before = there.list()
         files = {file.name: file for file in folder.iterdir() if not file.name.startswith(".")}
@@ -164,12 +168,12 @@ class Mirror:
         there.remove(*(before.keys() - files.keys()))
 
     def drop_scratch(self, name: str) -> None:
-        """Remove what was kept of an entry that is finished."""
+        """Remove the unfinished work on an entry that is finished."""
         there = self._remote.below(f"{_SCRATCH}/{name}")
         there.remove(*there.list())
 
     def sweep(self, *, older_than_seconds: float) -> int:
-        """Remove old unfinished work, and files and locks that nobody refers to; return how many leftovers."""
+        """Remove old unfinished work, and files and locks that nothing refers to; return how many."""
         newest = time.time() - older_than_seconds
         old = {name for name, listed in self._remote.list().items() if listed.modified and listed.modified <= newest}
         needed: set[str] = set()
@@ -185,24 +189,24 @@ class Mirror:
         return len(leftovers)
 
     def check_writable(self) -> None:
-        """Write and remove something, and see whether the file system keeps two writers apart.
+        """Check that the mirror can be written and that it keeps two writers apart.
 
         Raises:
-            StoreError: it cannot be written, or a second writer overwrites the first.
+            StoreError: the mirror cannot be written, or a second writer overwrites the first.
         """
         probe = f".probe.{uuid.uuid4().hex}"
         try:
             if not self._remote.create(probe, b"first") or self._remote.create(probe, b"second"):
                 raise StoreError(
                     f"{self._remote} lets a second writer overwrite what the first one created",
-                    hint="take a server that knows conditional writes (S3's If-None-Match), or a shared folder",
+                    hint="use a server with conditional writes (S3's If-None-Match), or a shared folder",
                 )
         finally:
             self._remote.remove(probe)
         self._remote.create(_IDENTITY, uuid.uuid4().hex.encode())
 
     def identity(self) -> str | None:
-        """Return the name that the store got when it was first written; None where there is no store."""
+        """Return the name that the store got when it was first written; None if there is no store."""
         identity = self._remote.read(_IDENTITY)
         return None if identity is None else identity.decode()
 

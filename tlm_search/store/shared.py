@@ -1,6 +1,7 @@
-"""A store at a URL: the folder here is the copy of a mirror there, which is the truth.
+"""A store at a URL: a mirror that is authoritative, and a folder on this machine as its copy.
 
-An entry is published there before it appears here, and what is missing here is fetched; see ``mirror``.
+An entry is published to the mirror before it appears in the folder. An entry that the folder lacks is fetched. See
+``mirror``.
 """
 
 from __future__ import annotations
@@ -17,32 +18,32 @@ from tlm_search.store.mirror import Mirror
 
 
 def open_store(root: Path) -> Store:
-    """Return the store at ``root``: a folder, or the copy of one at a URL."""
+    """Return the store at ``root``: a plain folder, or the copy of a store at a URL."""
     mirror = Mirror.of(root)
     return Store(root) if mirror is None else SharedStore(root, mirror)
 
 
 class SharedStore(Store):
-    """The store below ``root``, as machines see it that share ``mirror``."""
+    """The store below ``root``, shared by all machines that use the same ``mirror``."""
 
     def __init__(self, root: Path, mirror: Mirror) -> None:
         super().__init__(root)
         self.mirror = mirror
 
     def exists(self) -> bool:
-        """Say whether there is a store at the URL."""
+        """Return whether there is a store at the URL."""
         return self.mirror.identity() is not None
 
     def identity(self) -> str | None:
-        """Return the name that the store got when it was first written; None where there is no store."""
+        """Return the name that the store got when it was first written; None if there is no store."""
         return self.mirror.identity()
 
     def read(self, kind: str, digest: str) -> Entry | None:
-        """Return the entry if it is there, from the copy here or as fetched."""
+        """Return the entry from the copy on this machine, or fetch it; None if it does not exist."""
         entry = super().read(kind, digest)
         folder = self._folder(kind, digest)
         if entry is not None:
-            # What went there by mistake comes back from here, unless it was made anew meanwhile.
+            # If the mirror lost the entry by mistake, publish it again, unless it was made anew meanwhile.
             if self.mirror.has(kind, digest) or self.mirror.publish(kind, digest, folder):
                 return entry
             super().remove(kind, digest)
@@ -52,14 +53,14 @@ class SharedStore(Store):
             raise self._unwritable(error) from error
 
     def write(self, kind: str, digest: str, document: Mapping[str, Any], arrays: Arrays) -> Entry:
-        """Publish an entry there, and store it here; of two writers on two machines, too, the first one wins."""
+        """Publish an entry and store it on this machine. The first writer of all machines wins."""
         entry = super().write(kind, digest, document, arrays)
         self.mirror.drop_scratch(_name(kind, digest))
         return entry
 
     @contextmanager
     def lock(self, kind: str, digest: str, *, wait: bool = True) -> Iterator[None]:
-        """Hold the only right of all machines to make this entry."""
+        """Hold the exclusive right of all machines to make this entry."""
         with super().lock(kind, digest, wait=wait), self.mirror.lock(_name(kind, digest), wait=wait):
             yield
 
@@ -73,38 +74,42 @@ class SharedStore(Store):
         return folder
 
     def keep_scratch(self, kind: str, digest: str) -> None:
-        """Let another node go on from what is in the scratch folder now, if it can be sent."""
+        """Send the scratch folder to the mirror, so that another node can continue; a failure to send is ignored."""
         with suppress(StoreError):
             self.mirror.keep_scratch(_name(kind, digest), self._scratch_folder(kind, digest))
 
     def entries(self, kind: str) -> Iterator[Entry]:
-        """Yield the entries there by digest; their arrays need not be here."""
+        """Yield the entries of the mirror by digest, whether or not their arrays are on this machine."""
         return self.mirror.entries(valid_name(kind))
 
     def sizes(self, kind: str) -> dict[str, int]:
-        """Return the bytes that each entry takes there, by digest."""
+        """Return the bytes of each entry in the mirror by digest."""
         return self.mirror.sizes(valid_name(kind))
 
     def modified(self, kind: str, digest: str) -> float | None:
-        """Return when an entry was written, by the server's clock; None where it does not tell."""
+        """Return when an entry was written, by the server's clock; None if the server does not say."""
         return self.mirror.modified(valid_name(kind), valid_name(digest))
 
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds of entries that are there."""
+        """Return the kinds of entries in the mirror."""
         return self.mirror.kinds()
 
     def remove(self, kind: str, digest: str) -> None:
-        """Remove an entry, there and here."""
+        """Remove an entry from the mirror and from this machine."""
         self.mirror.remove(valid_name(kind), valid_name(digest))
         super().remove(kind, digest)
 
     def sweep(self, *, older_than_seconds: float = 86_400) -> int:
-        """Remove what killed processes left, there and here; return how many."""
+        """Remove what killed processes left, in the mirror and on this machine; return how many."""
         there = self.mirror.sweep(older_than_seconds=older_than_seconds)
         return there + super().sweep(older_than_seconds=older_than_seconds)
 
     def check_writable(self) -> None:
-        """Raise StoreError now when the folder or the URL cannot be written."""
+        """Raise before any training if the folder or the URL cannot be written.
+
+        Raises:
+            StoreError: the folder or the URL cannot be written.
+        """
         super().check_writable()
         self.mirror.check_writable()
 
@@ -112,7 +117,7 @@ class SharedStore(Store):
         return self.mirror.problems(kind)
 
     def _publish(self, unfinished: Path, final: Path, kind: str, digest: str) -> Entry:
-        """Publish there first; an entry of an earlier writer stays, and is returned."""
+        """Publish the entry to the mirror first. An entry of an earlier writer stays there, and is returned."""
         while True:
             if (winner := self.read(kind, digest)) is not None:
                 return winner

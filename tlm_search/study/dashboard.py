@@ -1,7 +1,7 @@
-"""Optuna Dashboard on a study's storage, for this machine alone.
+"""Optuna Dashboard on a study's storage, for this machine only.
 
-Any page that a browser has open can send requests to 127.0.0.1. The door lets in only those that were meant for it, and
-without ``writable`` only those that read.
+Any page in the user's browser can send requests to 127.0.0.1. The door passes only requests that address this machine
+by one of its own names, and without ``writable`` only those that read.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def serve(
     ready: Callable[[str], None],
     problem: Callable[[str], None],
 ) -> None:
-    """Serve until Ctrl-C; ``ready`` is told the study's address. Port 0 takes a free one.
+    """Serve the dashboard until Ctrl-C. Port 0 takes a free port; ``ready`` is called with the study's address.
 
-    ``draw`` makes the figures and the report that are shown beside what Optuna Dashboard knows itself; ``problem`` is
-    told when that does not work, and the rest is served all the same. ``writable`` lets people change and delete what
-    the page shows.
+    ``draw`` makes the figures and the report that the dashboard shows in addition to its own pages. If that fails,
+    ``problem`` is called with the reason, and everything else is served. With ``writable`` people can change and delete
+    what the page shows.
 
     Raises:
         StudyError: the port is in use, or the study cannot be opened.
@@ -64,10 +64,10 @@ def serve(
 
 
 class Door:
-    """WSGI middleware that refuses requests for other host names, from other origins and, unless ``writable``, changes.
+    """WSGI middleware that refuses other host names, other origins and, unless it is ``writable``, changes.
 
-    A page elsewhere reaches 127.0.0.1 under a name of its own (DNS rebinding), or as another origin. The port may be
-    any: a tunnel has its own.
+    A foreign page reaches 127.0.0.1 under its own name (DNS rebinding) or as another origin. Any port is allowed,
+    because a tunnel has its own.
     """
 
     def __init__(self, app: WSGIApplication, *, writable: bool) -> None:
@@ -84,7 +84,7 @@ class Door:
             return [body]
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            # Optuna Dashboard lets every origin read artifacts.
+            # Optuna Dashboard allows every origin to read artifacts.
             own = [header for header in headers if header[0].lower() != "access-control-allow-origin"]
             return start_response(status, own, *error)
 
@@ -109,7 +109,7 @@ def _name_of(host: str) -> str | None:
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """Answers several requests at once, as a page makes them."""
+    """A server that answers several requests at once, because a page sends several."""
 
     daemon_threads = True
 

@@ -1,7 +1,7 @@
-"""One driver a study in a database, also where drivers run from different folders or machines.
+"""One driver for each study in a database, also if drivers run from different folders or machines.
 
-The lock is the database's own: a lock of a session in PostgreSQL and MySQL, a key that runs out in Redis, a locked file
-beside that of SQLite. It dies with its process; where a machine vanishes without a word, some seconds later.
+The database holds the lock: a session lock in PostgreSQL and MySQL, a key that expires in Redis, a locked file next to
+an SQLite database. The lock ends with its process. If a machine vanishes, it ends some seconds later.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from tlm_search.study.databases import connect_redis, is_redis, lost, sql_url
 if TYPE_CHECKING:
     from redis import Redis
 
-LEASE_SECONDS = 20.0  # after this without a sign of life a database gives the lock to another driver
+LEASE_SECONDS = 20.0  # a database gives the lock to another driver after this time without a heartbeat
 _SIGN_OF_LIFE_SECONDS = 5.0
 
 
 @contextmanager
 def study_lock(url: str | None, name: str, folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
-    """Hold the right to drive the study ``name`` in the database at ``url``; None needs no more than the folder's lock.
+    """Hold the right to drive the study ``name`` in the database at ``url``. None needs only the folder's lock.
 
-    A database that goes away for good ends the run in words. Should another driver have taken the study over meanwhile,
-    this one is stopped as by Ctrl-C.
+    If the database goes away for good, the run ends with a message. If another driver has taken over the study
+    meanwhile, this process is stopped as by Ctrl-C.
 
     Raises:
         StudyError: another driver has the study, or the database does not answer.
@@ -72,7 +72,7 @@ class _FileLock:
         return self._lock.acquire(wait=False)
 
     def renew(self) -> None:
-        """Do nothing: it lasts as long as its process."""
+        """Do nothing; this lock lasts as long as its process."""
 
     def release(self) -> None:
         self._lock.release()
@@ -82,7 +82,7 @@ class _FileLock:
 
 
 class _SessionLock:
-    """The lock of a connection, which the server closes when it hears nothing of it for the time of the lease."""
+    """A lock of a connection, which the server closes if it hears nothing of it for the time of the lease."""
 
     def __init__(self, engine: Engine, name: str, statements: dict[str, str]) -> None:
         self._engine, self._statements = engine, statements
@@ -101,7 +101,7 @@ class _SessionLock:
 
     def release(self) -> None:
         if self._connection is not None:
-            # Said, not only hung up: the server hears that a little later than who asks for the lock next.
+            # Release explicitly: the server notices a closed connection later than the next driver asks for the lock.
             with suppress(sqlalchemy.exc.SQLAlchemyError):
                 self._run("release")
         self._drop()
@@ -142,7 +142,11 @@ _MYSQL = {
 
 
 class _RedisLock:
-    """A key that runs out. What a dead driver of the same folder left is taken: who asks holds that folder's lock."""
+    """A key that expires.
+
+    The caller holds the folder's lock, so a key that a driver of the same folder left belongs to a dead process and is
+    taken.
+    """
 
     def __init__(self, redis: Redis, name: str, folder: Path) -> None:
         self._redis = redis
@@ -181,13 +185,13 @@ def _lock(url: str, name: str, folder: Path) -> _Lock:
 
 @contextmanager
 def _alive(lock: _Lock, name: str, announce: Callable[[str], None]) -> Iterator[None]:
-    """Give signs of life until the end, and take the lock again should the database have been away."""
+    """Send heartbeats until the block ends, and take the lock again if the database was away."""
 
     def give_sign() -> bool:
         try:
             lock.renew()
-        except Exception:  # whatever the driver raises: the lock may be lost, and only taking it again tells
-            with suppress(Exception):  # it is still away
+        except Exception:  # any exception of the driver: the lock may be lost, and only taking it again shows that
+            with suppress(Exception):  # the database is still away
                 if not lock.acquire():
                     announce(f"the database was away, and another driver has the study {name} now: {lock.holder()}")
                     os.kill(os.getpid(), signal.SIGINT)
@@ -198,7 +202,7 @@ def _alive(lock: _Lock, name: str, announce: Callable[[str], None]) -> Iterator[
         with repeated(give_sign, seconds=_SIGN_OF_LIFE_SECONDS, name="study-lock"):
             yield
     finally:
-        with suppress(Exception):  # it runs out by itself
+        with suppress(Exception):  # it expires on its own
             lock.release()
 
 

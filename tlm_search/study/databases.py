@@ -1,6 +1,6 @@
-"""Databases that keep a study, by URL: SQLite, PostgreSQL, MySQL and MariaDB through SQLAlchemy, Redis as a journal.
+"""Databases for studies, by URL: SQLite, PostgreSQL, MySQL and MariaDB through SQLAlchemy, Redis as a journal.
 
-A URL may hold a password. Nothing raised here shows one, and a URL in which it could not be told apart is refused.
+A URL can hold a password. No error of this module shows one, and a URL in which the password is ambiguous is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 FORMS = "sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, mysql://..., or redis://:PASSWORD@HOST:PORT/0"
-PATIENCE_SECONDS = 60  # so long may a server be away, to be restarted for one, before the run ends
+PATIENCE_SECONDS = 60  # a server may be away this long, for example to restart, before the run ends
 _CONNECT_SECONDS = "10"
 _ENTRIES_AT_ONCE = 1000
 _DRIVERS = {
@@ -42,15 +42,15 @@ _EXTRAS = {"psycopg": "postgresql", "pymysql": "mysql", "redis": "redis"}
 
 
 def is_redis(url: str) -> bool:
-    """Whether ``url`` is of a journal in Redis."""
+    """Return whether ``url`` names a journal in Redis."""
     return url.startswith(("redis://", "rediss://"))
 
 
 def open_database(url: str) -> BaseStorage:
-    """Open the storage at ``url``; its tables are made if they are not there.
+    """Open the storage at ``url``, and create its tables if they are missing.
 
     Raises:
-        StudyError: it cannot be opened; the message has no password.
+        StudyError: it cannot be opened; the message shows no password.
     """
     _check_form(url)
     try:
@@ -58,12 +58,12 @@ def open_database(url: str) -> BaseStorage:
     except StudyError:
         raise
     except Exception as error:
-        # Without its chain, which would show the password.
+        # `from None`: the chain would show the password.
         raise _refusal(url, error) from None
 
 
 def sql_url(url: str) -> URL:
-    """Return the URL with the driver that the extras install, if it names none, and a limit for connecting."""
+    """Return the URL with the driver of the extras, if it names none, and with a time limit for connecting."""
     try:
         parsed = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
@@ -75,10 +75,10 @@ def sql_url(url: str) -> URL:
 
 
 def is_missing(url: str) -> bool:
-    """Whether opening the storage at ``url`` would make a new file: that of an SQLite database which is not there.
+    """Return whether opening the storage at ``url`` would create an SQLite file.
 
     Raises:
-        StudyError: it is of no form that is known.
+        StudyError: the URL has an unknown form.
     """
     _check_form(url)
     if not url.startswith(_SQLITE):
@@ -91,7 +91,7 @@ def connect_redis(url: str) -> Redis:
     """Return a connection to the Redis at ``url``.
 
     Raises:
-        StudyError: the package ``redis`` is not here.
+        StudyError: the package ``redis`` is not installed.
     """
     try:
         import redis
@@ -101,7 +101,7 @@ def connect_redis(url: str) -> Redis:
 
 
 def lost(url: str, error: BaseException) -> StudyError:
-    """Return the error for a database that went away while a study ran."""
+    """Return the error for a database that went away during a run."""
     return StudyError(
         f"the storage {url} does not answer any more: {_words(url, error)}",
         hint="nothing that was finished is lost; when the database is back, run the same command again",
@@ -109,9 +109,9 @@ def lost(url: str, error: BaseException) -> StudyError:
 
 
 class _RedisJournal(BaseJournalBackend):
-    """Optuna's journal in Redis, read in blocks, and without its snapshots.
+    """Optuna's journal in Redis, read in blocks and without Optuna's snapshots.
 
-    Those are pickles, by which whoever may write to the Redis could run code here.
+    The snapshots are pickles, with which anyone who can write to the Redis could run code on this machine.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -141,11 +141,11 @@ class _RedisJournal(BaseJournalBackend):
 
 def _open_tables(url: URL) -> RDBStorage:
     if url.get_backend_name() == _SQLITE and is_missing(url.render_as_string()):
-        Path(url.database or "").touch()  # with the mode of the umask: SQLite lets only its user write
-    # A connection that the server closed overnight is opened again instead of failing a trial.
+        Path(url.database or "").touch()  # with the mode of the umask; SQLite would let only its user write
+    # Open a connection again that the server closed overnight, instead of failing a trial.
     storage = RDBStorage(url.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
     engine: Engine = storage.engine
-    weakref.finalize(storage, engine.dispose)  # nobody else closes the connections that it keeps
+    weakref.finalize(storage, engine.dispose)  # nothing else closes its pooled connections
     if engine.dialect.name == "mysql":
         _widen_texts(engine)
     if engine.dialect.name == "sqlite":
@@ -156,7 +156,7 @@ def _open_tables(url: URL) -> RDBStorage:
 
 
 def _widen_texts(engine: Engine) -> None:
-    """Let attributes be long: MySQL's TEXT ends at 64 KB, where the record of a committee of a hundred begins."""
+    """Allow long attributes: MySQL's TEXT ends at 64 KB, less than the record of a committee of a hundred members."""
     narrow = sqlalchemy.text(
         "SELECT table_name FROM information_schema.columns"
         " WHERE table_schema = DATABASE() AND column_name = 'value_json' AND data_type = 'text'"
@@ -167,9 +167,9 @@ def _widen_texts(engine: Engine) -> None:
 
 
 def _speed_up(engine: Engine) -> None:
-    """Let readers and the writer not wait for each other, and the writer not for the disk at every attribute.
+    """Use WAL, in which readers and the writer do not wait for each other, and sync less often.
 
-    In this mode of SQLite a power cut may cost the last transactions, never the file.
+    In this mode of SQLite a power cut can lose the last transactions but not damage the file.
     """
 
     def on_connect(connection: Any, record: Any) -> None:
@@ -178,7 +178,7 @@ def _speed_up(engine: Engine) -> None:
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")
     sqlalchemy.event.listen(engine, "connect", on_connect)
-    engine.dispose()  # the connections that were made before
+    engine.dispose()  # connections that were made before
 
 
 def _connect_patiently(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
@@ -199,7 +199,7 @@ def _check_form(url: str) -> None:
             raise StudyError(f"the storage {url} names no file", hint="give one: sqlite:///study.db")
         return
     rest = rest.partition("?")[0]
-    # With one of these unencoded, what is the password and what the host is anybody's guess; some parsers echo theirs.
+    # If one of these is not encoded, password and host are ambiguous, and some parsers print their guess.
     host = re.split("[/#]", rest)[0]
     if separator and "@" in rest and host.count("@") != 1:
         raise StudyError(
@@ -223,7 +223,7 @@ def _refusal(url: str, error: BaseException) -> StudyError:
 
 
 def _without_driver(url: str, error: ImportError) -> StudyError:
-    # Optuna's own ImportError hides the package's behind it.
+    # Optuna's ImportError hides that of the package.
     missing = str(getattr(error.__cause__, "name", None) or error.name or "").partition(".")[0].lower()
     extra = _EXTRAS.get(missing)
     hint = f"pip install 'tlm-search[{extra}]'" if extra else f"install the driver that the URL names: {missing or url}"
@@ -231,7 +231,7 @@ def _without_driver(url: str, error: ImportError) -> StudyError:
 
 
 def _words(url: str, error: BaseException) -> str:
-    """Return the driver's own words, in one line and without the password."""
+    """Return the driver's own message on one line, without the password."""
     while (inner := getattr(error, "orig", None) or error.__cause__) is not None:
         error = inner
     text = str(error.args[-1]) if error.args else str(error)

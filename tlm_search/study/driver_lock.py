@@ -1,4 +1,4 @@
-"""One driver a study: a lock in the study's folder, which ends with its process, and a readable journal."""
+"""One driver for each study: a lock in the study's folder, which ends with its process, and a readable journal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tlm_search.study.sync import DRIVER, DRIVER_LOCK, JOURNAL, Sender, copying,
 
 @contextmanager
 def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: None) -> Iterator[Sender]:
-    """Hold the right to drive the study of ``folder``; it ends with the process, however that ends.
+    """Hold the right to drive the study in ``folder``. It ends with the process, also if that is killed.
 
-    A journal whose last line was cut off by a kill or a full disk is mended. Of a study at a URL the copy is brought up
-    to date; the block is given what sends to there.
+    If a kill or a full disk cut off the last line of the journal, the line is moved aside. The copy of a study at a URL
+    is brought up to date first; the block receives the sender to that URL.
 
     Raises:
         StudyError: another process drives the study, or the folder cannot be written.
@@ -53,7 +53,7 @@ def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: Non
         with leased(folder, announce) as sender:
             yield sender
     finally:
-        with suppress(OSError):  # it only says who drives; a disk that has turned read-only was told of already
+        with suppress(OSError):  # the file only names the driver; a read-only disk was reported already
             (folder / DRIVER).unlink(missing_ok=True)
         lock.release()
 

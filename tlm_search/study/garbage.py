@@ -1,9 +1,9 @@
-"""What of the store no study needs any more: known by reading every study, removed while none is driven.
+"""The entries of the store that no study needs, found by reading every study and removed while none is driven.
 
-Members are needed that a trial, a try of the reference or a student of some study names, and the teachers of needed
-members, and of a hybrid the plain member and the linear model; pre-trained weights, that a needed member started from;
-word vectors, that its pre-training started from; soft labels, that a needed student learned; linear
-baselines, that a study names. Measured latencies and tokenised data are small or soon made again, and stay.
+A member is needed if a trial, a try of the reference or a student of some study names it, or if it taught a needed
+member. A needed hybrid also needs its plain member and its linear model. Pre-trained weights are needed if a needed
+member started from them, word vectors if a needed pre-training did, soft labels if a needed student learned them, and
+linear baselines if a study names them. Measured latencies and tokenised data stay: they are small, or soon made again.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ KINDS = (_MEMBERS, _PRETRAINED, WORD_VECTORS, _SOFT_LABELS, _LINEAR, _BASELINES)
 
 @dataclass(frozen=True)
 class Garbage:
-    """What no study of ``studies`` refers to.
+    """The entries that no study of ``studies`` refers to.
 
-    ``entries`` maps (kind, digest) to bytes, ``kept`` a kind to how many entries of it are needed. ``unfinished`` are
-    the studies with trials that began and did not end: what those have trained so far is not yet in any record.
-    ``unknown`` are folders, as (kind, name), that are no whole entries of this store; they stay.
-    ``unreadable`` are needed members that are damaged; what they are made of and learned is not known, so no
-    pre-trained weights, word vectors or soft labels are garbage then, and where there are hybrids no members.
+    ``entries`` maps (kind, digest) to bytes, ``kept`` maps a kind to the number of needed entries. ``unfinished`` are
+    studies with trials that began and did not end; no record names what those have trained so far. ``unknown`` are
+    folders, as (kind, name), that are not whole entries of this store; they stay. ``unreadable`` are needed members
+    that are damaged. What they started from and learned is unknown, so then no pre-trained weights, word vectors or
+    soft labels count as garbage, and no members if the store has hybrids.
     """
 
     studies: tuple[str, ...]
@@ -51,15 +51,15 @@ class Garbage:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that its removal frees."""
+        """The bytes that removal frees."""
         return sum(self.entries.values())
 
 
 def find_garbage(studies_dir: Path) -> Garbage:
-    """Read every study that uses the store of ``studies_dir``, and return what it holds beyond; nothing is changed.
+    """Read every study that uses the store of ``studies_dir``, and return what none needs; nothing is changed.
 
     Raises:
-        StudyError: a study cannot be read, so what it needs is not known.
+        StudyError: a study cannot be read, so what it needs is unknown.
     """
     store = open_store(store_root(studies_dir))
     records = [_read(folder) for folder in _studies_of_store(studies_dir)]
@@ -76,7 +76,7 @@ def find_garbage(studies_dir: Path) -> Garbage:
     needed[_SOFT_LABELS] = {Distillation(**_teaching(spec)).digest for spec in specs if teaching_of(spec)}
     needed[_LINEAR] = {digests.linear for spec in specs if (digests := hybrid_digests(spec)) is not None}
     if unreadable:
-        # A hybrid, which there are where there is a linear model, does not tell its plain member either.
+        # A damaged hybrid does not name its plain member either. The store has hybrids if it has linear models.
         for kind in KINDS if stored[_LINEAR] else (_PRETRAINED, WORD_VECTORS, _SOFT_LABELS):
             needed[kind] |= stored[kind].keys()
     own = {kind: store.own(kind) for kind in KINDS}
@@ -94,7 +94,7 @@ def find_garbage(studies_dir: Path) -> Garbage:
 
 
 def remove_garbage(studies_dir: Path) -> tuple[Garbage, int]:
-    """Remove what no study needs, and what killed processes left; return it, and how many leftovers there were.
+    """Remove what no study needs and what killed processes left; return it and the number of leftovers.
 
     Raises:
         StudyError: a study is being driven, was begun meanwhile, or cannot be read; nothing is removed.
@@ -122,7 +122,7 @@ def _called(folder: Path, studies_dir: Path) -> str:
 
 
 def study_folders(studies_dir: Path) -> tuple[Path, ...]:
-    """Return the folders of the studies below ``studies_dir``, also of one that lost its ``study.json``."""
+    """Return the folders of the studies below ``studies_dir``, also of a study without its ``study.json``."""
     for name in known_studies(studies_dir):
         pull(studies_dir / name)
     found = (folder for folder in studies_dir.iterdir() if is_study(folder) or (folder / JOURNAL).is_file())
@@ -132,16 +132,16 @@ def study_folders(studies_dir: Path) -> tuple[Path, ...]:
 def _read(folder: Path) -> StudyRecord:
     try:
         return read_study(folder)
-    except (UserError, ValueError) as error:  # ValueError: a space that this version does not read
+    except (UserError, ValueError) as error:  # ValueError: a space that this version cannot read
         reason = error.message if isinstance(error, UserError) else str(error).splitlines()[0]
         raise StudyError(
             f"{folder.name}: what this study needs is not known, so nothing was removed: {reason}",
-            hint=f"mend the study, or move {folder} to another place if it is not wanted",
+            hint=f"repair the study, or move {folder} elsewhere if you do not want it",
         ) from error
 
 
 def _made_of(needed: Set[str], known: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the teachers and the plain members of those ``needed``, and theirs."""
+    """Return the teachers and plain members of the ``needed`` ones, and theirs in turn."""
     found: set[str] = set()
     new = set(needed)
     while new:

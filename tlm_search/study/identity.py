@@ -1,4 +1,4 @@
-"""Whether a study may be continued with a space and with data: what decides its results must be the same."""
+"""Whether a study can continue with a space and data: everything that decides its results must be the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LONGEST_ECHO = 60
 _ANEW = "take another name with --name, or --fresh to move the old study aside; trained members are used again"
-# What the data's fingerprints are of, in words.
+# Descriptions of the fingerprints of the data.
 _PARTS = {
     "task_fingerprint": "the rows of the task {task_name}",
     "corpus_fingerprint": "the corpus {corpus_name}",
@@ -29,7 +29,7 @@ def check_same_space(study: Study, space: Space) -> None:
     """Refuse to continue a study with another space.
 
     Raises:
-        StudyError: they differ in more than budget, resources and words; the message says in what.
+        StudyError: the spaces differ in more than budget, resources and names; the message lists the differences.
     """
     if study.user_attrs.get("space_digest") in (None, space.digest):
         return
@@ -39,17 +39,17 @@ def check_same_space(study: Study, space: Space) -> None:
     more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
     hint = _ANEW
     if old.get("task.train_per_label") and space.task.per_label is None:
-        # Once the default of every task, now only of pydocs.
+        # Formerly the default of every task, now only of pydocs.
         kept = ", ".join(f"{part}_per_label: {old[f'task.{part}_per_label']}" for part in SPLITS)
         hint = f"to continue it give task its balanced samples: {kept}; or {hint}"
     raise StudyError(f"the study {study.study_name} is of another space: {'; '.join(changes[:4])}{more}", hint=hint)
 
 
 def check_same_data(study: Study, data: PreparedData) -> None:
-    """Refuse to continue a study with other data, whose results could not be compared with those that it has.
+    """Refuse to continue a study with other data, because their results could not be compared.
 
     Raises:
-        StudyError: rows, corpus, vocabulary or unlabelled texts are not those that the study noted when it began.
+        StudyError: rows, corpus, vocabulary or unlabelled texts differ from those that the study noted at its begin.
     """
     noted = study.user_attrs.get("data")
     if noted is None:

@@ -1,10 +1,10 @@
-"""Where a study is: what its folder holds, how it is found, opened and locked, and how an old one makes room.
+"""Where a study is: the contents of its folder, and how it is found, opened, locked and moved aside.
 
-Where the studies are at a URL, the same lies there, and these folders are its copy; see ``sync``.
+If the studies are at a URL, the same files are there, and these folders are the copy; see ``sync``.
 
 ::
 
-    studies/NAME/   study.json space.yaml journal.log driver.lock logs/ report.html tables/ figures/, and while it runs
+    studies/NAME/   study.json space.yaml journal.log driver.lock logs/ report.html tables/ figures/, and during a run
                     .now/, where workers say what they train
     studies/.store/ the members of all studies
 """
@@ -48,9 +48,10 @@ _SPACE, _LOGS = "space.yaml", "logs"
 
 @dataclass(frozen=True)
 class StudyLocation:
-    """Where a study is: its ``folder``, the URL of the ``storage`` that has its trials, and its ``name`` in there.
+    """The ``folder`` of a study, the URL of the ``storage`` with its trials, and its ``name`` in that storage.
 
-    ``storage`` is None where the trials are in a journal file in the folder. The name stays when the folder is moved.
+    ``storage`` is None if the trials are in a journal file in the folder. The name stays the same when the folder is
+    moved.
     """
 
     folder: Path
@@ -61,23 +62,23 @@ class StudyLocation:
     def of(cls, folder: Path, storage: str | None = None) -> StudyLocation:
         """Return the location of the study in ``folder``, with its trials in ``storage`` if that is given.
 
-        Without it the study's own record counts, then the environment variable for new studies.
+        Otherwise the study's own record decides, or for a new study the environment variable.
 
         Raises:
-            StudyError: the study is in a database with a password, which is nowhere written down.
+            StudyError: the study is in a database with a password, which is not stored.
         """
         return cls(folder, _storage_url(folder, storage), str(_facts(folder).get("name", folder.name)))
 
     @property
     def begun(self) -> bool:
-        """Whether a study was begun here."""
+        """Whether the folder contains a study."""
         return is_study(self.folder)
 
     def open(self) -> StudyInStorage:
-        """Open the study for reading; no file is made.
+        """Open the study for reading, without creating any file.
 
         Raises:
-            StudyError: there is none.
+            StudyError: there is no study.
         """
         from tlm_search.study.storages import is_missing, open_storage
         from tlm_search.study.studies import StudyInStorage
@@ -90,10 +91,10 @@ class StudyLocation:
             raise self._nothing() from None
 
     def create(self, space: Space) -> StudyInStorage:
-        """Open the study, or make it with the space as its attribute.
+        """Open the study, or create it with the space as its attribute.
 
         Raises:
-            StudyError: it holds another space; the message says what differs.
+            StudyError: it holds another space; the message lists the differences.
         """
         from tlm_search.study.storages import open_storage
         from tlm_search.study.studies import create_study
@@ -109,7 +110,7 @@ class StudyLocation:
         return record_of(self.open(), self.folder)
 
     def copy(self) -> optuna.Study:
-        """Return a copy of Optuna's study, with its trials and attributes, that lies in memory only.
+        """Return a copy of Optuna's study in memory, with its trials and attributes.
 
         Raises:
             StudyError: the study cannot be read.
@@ -128,7 +129,7 @@ class StudyLocation:
         return copy
 
     def write(self, space: Space) -> None:
-        """Write what the folder starts with: where the study is, and the space, resolved and with its name.
+        """Write the first files of the folder: where the study is, and the resolved space with the study's name.
 
         ``tlm-search run`` on that space continues the study.
 
@@ -145,7 +146,7 @@ class StudyLocation:
             raise unwritable(self.folder, error) from error
 
     def move_aside(self) -> Path:
-        """Rename the folder to NAME.1, NAME.2, ..., whichever is free, and the study in its database too.
+        """Rename the folder, and the study in its database, to the first free one of NAME.1, NAME.2, ...
 
         Nothing is ever deleted.
 
@@ -154,7 +155,7 @@ class StudyLocation:
         """
         storage = self.storage
         if self.begun and _recorded(storage) != _facts(self.folder).get("storage"):
-            storage = _storage_url(self.folder)  # the new study will be kept elsewhere than the old one
+            storage = _storage_url(self.folder)  # the new study will be in another storage
         names: list[str] = []
         if storage is not None:
             from optuna import get_all_study_names
@@ -165,7 +166,7 @@ class StudyLocation:
             opened = open_storage(self.folder, storage)
             names = get_all_study_names(opened)
         number = 1
-        # Where the study has its new name already, a run was killed in the middle of this.
+        # The study already has its new name if a run was killed during this.
         while _is_taken(target := self._aside(number)) or {self.name, target.name} <= set(names):
             number += 1
         try:
@@ -181,7 +182,7 @@ class StudyLocation:
 
     @contextmanager
     def driving(self, announce: Callable[[str], None]) -> Iterator[Sender]:
-        """Hold the only right to write the study, wherever it is; at the end it is sent to its URL, if it has one.
+        """Hold the exclusive right to write the study, wherever it is, and send it to its URL at the end.
 
         Raises:
             StudyError: another driver has it, or it cannot be written.
@@ -197,7 +198,7 @@ class StudyLocation:
 
     @contextmanager
     def locked(self, announce: Callable[[str], None]) -> Iterator[Sender]:
-        """Hold the locks of the folder and of the database; the block is given what sends the study to its URL.
+        """Hold the locks of the folder and of the database; the block receives the sender to the study's URL.
 
         Raises:
             StudyError: another driver has one of them.
@@ -222,7 +223,7 @@ class StudyLocation:
 
 
 def read_study(folder: Path, storage: str | None = None) -> StudyRecord:
-    """Read the study in ``folder`` as plain data, from the folder alone or from the database at ``storage``.
+    """Read the study in ``folder`` as plain data, from the folder or from the database at ``storage``.
 
     Raises:
         StudyError: it cannot be read.
@@ -231,21 +232,21 @@ def read_study(folder: Path, storage: str | None = None) -> StudyRecord:
 
 
 def store_root(studies_dir: Path) -> Path:
-    """Return where the members of all studies under ``studies_dir`` are."""
+    """Return the folder with the members of all studies under ``studies_dir``."""
     return studies_dir / STORE
 
 
 def logs_of(folder: Path) -> Path:
-    """Return where tracebacks of a study go."""
+    """Return the folder for the tracebacks of a study."""
     return folder / _LOGS
 
 
 def find_study(study: str, studies_dir: Path | str) -> Path:
-    """Return the folder of ``study``: a name under ``studies_dir``, a path, or a URL; a copy is brought up to date.
+    """Return the folder of ``study``: a name under ``studies_dir``, a path, or a URL, whose copy is brought up to date.
 
     Raises:
-        StudyError: there is none; the message has the nearest name.
-        StoreError: what is at the URL cannot be read.
+        StudyError: there is none; the message names the most similar one.
+        StoreError: the URL cannot be read.
     """
     if "://" in study:
         studies_dir, _, study = study.rstrip("/").rpartition("/")
@@ -265,36 +266,36 @@ def find_study(study: str, studies_dir: Path | str) -> Path:
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a study was begun in ``folder``."""
+    """Return whether ``folder`` contains a study."""
     return (folder / FACTS).is_file()
 
 
 def require_study(folder: Path) -> None:
-    """Refuse to move a folder aside that a run did not make.
+    """Refuse to move a folder aside that no run created.
 
     Raises:
-        StudyError: it holds something, and none of it is of a study.
+        StudyError: it has contents, and none of them belong to a study.
     """
     ours = (FACTS, JOURNAL, DRIVER_LOCK)
     if folder.exists() and not any((folder / name).is_file() for name in ours) and any(folder.iterdir()):
         raise StudyError(
-            f"{shown(folder)} is no study, so --fresh leaves it where it is", hint="give the study another --name"
+            f"{shown(folder)} is not a study, so --fresh does not move it", hint="give the study another --name"
         )
 
 
 def _storage_url(folder: Path, given: str | None = None) -> str | None:
-    """Return the storage's URL: the ``given`` one, the study's, or the environment's; None is the journal file.
+    """Return the storage's URL: the ``given`` one, the study's, or the environment's. None means the journal file.
 
-    A relative path in it is one of the working folder, and made absolute: who reads the study may be elsewhere.
+    A relative path is made absolute from the working folder, because readers may run elsewhere.
 
     Raises:
-        StudyError: the study is in a database with a password, which is nowhere written down.
+        StudyError: the study is in a database with a password, which is not stored.
     """
     facts, environment = _facts(folder), os.environ.get(STORAGE_VARIABLE)
     if given is not None:
         return _located(given)
     if not facts:
-        return _located(environment)  # which is for new studies, and for the passwords of old ones
+        return _located(environment)  # for new studies, and for the passwords of old ones
     url: str | None = facts.get("storage")
     if url is None or "***" not in url:
         return _located(url)
@@ -312,7 +313,7 @@ def _is_taken(folder: Path) -> bool:
 
 
 def _located(url: str | None) -> str | None:
-    """Return the URL with the whole path of an SQLite database, whatever characters the folders' names have."""
+    """Return the URL with the absolute path of an SQLite database; folders may have any characters in their names."""
     if url is None:
         return None
     start, slashes, rest = url.partition(":///")
@@ -342,6 +343,6 @@ def _recorded(storage: str | None) -> str | None:
 
 
 def _write_new(path: Path, text: str) -> None:
-    # What is the same need not be sent to a URL again.
+    # Do not write the same contents again, so that nothing is sent to a URL.
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         files.write_text(path, text)

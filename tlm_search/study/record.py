@@ -1,7 +1,4 @@
-"""A study as plain data: what it keeps of a trial, and what ``status``, ``best`` and ``report`` read of it.
-
-Neither torch nor Ray here.
-"""
+"""A study as plain data: the trials and attributes that ``status``, ``best`` and ``report`` read. No torch, no Ray."""
 
 from __future__ import annotations
 
@@ -26,24 +23,24 @@ State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
 REFERENCE_NUMBER, STUDENT_NUMBER, BASELINE_NUMBER, CONFIRMATION_NUMBER = -1, -2, -3, -4
-REFERENCE, REFERENCE_TRY = "reference", "reference try "  # attributes of a study; a number from 1 ends the second
-BASELINE = "baseline"  # the attribute in which a study keeps its linear baseline
-# These begin the names of the attributes in which a study keeps the students, and the confirmation, of a committee.
+REFERENCE, REFERENCE_TRY = "reference", "reference try "  # attributes of a study; the second ends with a number from 1
+BASELINE = "baseline"  # the attribute with the study's linear baseline
+# Prefixes of the attributes with the students and the confirmation of a committee.
 STUDENT, CONFIRMATION = "student", "confirmation"
 _DEFAULTS = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
-SEED_SPREAD = "seed_spread"  # the attribute that has, by metric, what the seed of a single model changes
-IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the sampler looks at
+SEED_SPREAD = "seed_spread"  # the attribute with the spread of single models over seeds, by metric
+IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the sampler reads
 
 
 @dataclass(frozen=True)
 class TrialRecord:
     """One trial, the reference (``number`` -1), students (-2), the linear baseline (-3), or a confirmation (-4).
 
-    ``settings`` are complete, ``params`` only what was searched. ``values`` follow the study's objectives. ``metrics``
-    are those of the whole committee; ``frontier`` holds one record per committee size. ``members`` are digests in the
-    order of their seeds, of which ``trained`` were trained by this trial and ``reused`` found in the store. ``rungs``
-    maps committee sizes to the first objective as it was reported to the pruner. ``error`` is why it failed;
-    ``interrupted`` means that the driver died, and such a trial does not count as finished.
+    ``settings`` are complete, ``params`` only the searched ones. ``values`` are in the order of the study's objectives.
+    ``metrics`` are those of the whole committee, ``frontier`` holds one record for each committee size. ``members`` are
+    digests in the order of their seeds; this trial ``trained`` some of them and ``reused`` others from the store.
+    ``rungs`` maps committee sizes to the first objective as reported to the pruner. ``error`` is the reason of a
+    failure. ``interrupted`` means that the driver died; such a trial does not count as finished.
     """
 
     number: int
@@ -67,11 +64,11 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class StudentRecord:
-    """What was distilled from the first ``size`` members of the trial with number ``trial``.
+    """Students of the first ``size`` members of the trial with number ``trial``.
 
-    The students differ in their seeds; ``result`` has them as its members, the best on validation first, and their
+    ``result`` holds the students, which differ in their seeds, as its members, the best on validation first, and their
     committees of each size. They also learned from the committee's answers to ``documents`` texts of the corpus.
-    ``flops`` and ``seconds`` are what one student takes on top of its committee's training.
+    ``flops`` and ``seconds`` are the cost of one student in addition to the training of its committee.
     """
 
     trial: int
@@ -81,12 +78,12 @@ class StudentRecord:
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of the committee's answers and of one student's fine-tuning on them."""
+        """The floating-point operations of the committee's answers and of fine-tuning one student on them."""
         return self.result.metrics["distilling_flops"] / len(self.result.members)
 
     @property
     def seconds(self) -> float:
-        """Seconds of the same."""
+        """The seconds of the committee's answers and of fine-tuning one student on them."""
         return self.result.metrics["distilling_seconds"] / len(self.result.members)
 
 
@@ -94,7 +91,7 @@ class StudentRecord:
 class ConfirmationRecord:
     """Committees of ``size`` of the trial with number ``trial`` (-1: the reference), trained with fresh seeds.
 
-    ``result`` has at least ``size`` members. No choice has seen them.
+    ``result`` has at least ``size`` members, which no choice has seen.
     """
 
     trial: int
@@ -104,10 +101,11 @@ class ConfirmationRecord:
 
 @dataclass(frozen=True)
 class BaselineRecord(TrialRecord):
-    """The linear model on the same rows, as a committee of one member; its digest names an entry of kind ``baselines``.
+    """The linear model on the same rows, as a committee of one member.
 
-    ``features`` is the kind of features and ``c`` the inverse of the regularisation that validation chose out of
-    ``tried`` fits, ``vocabulary`` the number of features. ``seconds`` are those of all fits.
+    Its digest names an entry of kind ``baselines``. ``features`` is the kind of features, ``c`` the inverse of the
+    regularisation that validation chose out of ``tried`` fits, and ``vocabulary`` the number of features. ``seconds``
+    are those of all fits.
     """
 
     features: str = ""
@@ -118,13 +116,13 @@ class BaselineRecord(TrialRecord):
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as it stands now. ``objectives`` are names of metrics, ``directions`` their directions.
+    """A study at one moment. ``objectives`` are names of metrics, ``directions`` their directions.
 
-    Where several trials choose the reference, ``reference_tries`` are those that have ended, in their order, and
-    ``reference`` is the best of them, None until all have ended. In older studies, and with one trial, they are empty.
-    ``baseline`` is None where the space leaves it out, in studies of versions without it, and where it failed.
-    Intervals of trials with one member count test texts alone, unless the study ``counts_seeds``: then those of other
-    seeds too, as far as members of its committees differ.
+    If several trials tune the reference, ``reference_tries`` are the finished ones in their order, and ``reference`` is
+    the best of them, or None until all have finished. In older studies, and with one try, the list is empty.
+    ``baseline`` is None if the space turns it off, if it failed, and in studies of older versions. Intervals of trials
+    with one member count only test texts. If the study ``counts_seeds``, they also count other seeds, by the
+    differences between members of its committees.
     """
 
     name: str
@@ -145,29 +143,29 @@ class StudyRecord:
 
     @property
     def everything_run(self) -> tuple[TrialRecord, ...]:
-        """All results that name members: trials, every try of the reference, students, confirmations."""
+        """All results that name members: trials, tries of the reference, students, confirmations."""
         students = [student.result for student in self.students]
         confirmed = [confirmation.result for confirmation in self.confirmations]
         return (*self.everything_searched, *students, *confirmed)
 
     @property
     def everything_searched(self) -> tuple[TrialRecord, ...]:
-        """The results of the search: trials and every try of the reference."""
+        """The results of the search: trials and tries of the reference."""
         reference = () if self.reference is None else (self.reference,)
         return (*self.trials, *(self.reference_tries or reference))
 
     def confirmed(self, number: int, size: int) -> TrialRecord | None:
-        """Return what a committee of a trial (-1: the reference) reaches with fresh seeds; None where it is unknown."""
+        """Return the confirmation of a committee of a trial (-1: the reference); None if there is none."""
         found = (entry.result for entry in self.confirmations if (entry.trial, entry.size) == (number, size))
         return next(found, None)
 
     def numbered(self, number: int) -> TrialRecord | None:
-        """Return the trial with this number, -1 for the reference; None where there is none."""
+        """Return the trial with this number, -1 for the reference; None if there is none."""
         known = [*self.trials, *([self.reference] if self.reference is not None else [])]
         return next((trial for trial in known if trial.number == number), None)
 
     def in_state(self, state: State) -> tuple[TrialRecord, ...]:
-        """Return the trials in ``state``; those that were interrupted and run again are left out."""
+        """Return the trials in ``state``, without those that were interrupted and run again."""
         return tuple(trial for trial in self.trials if trial.state == state and not trial.interrupted)
 
 
@@ -175,7 +173,7 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
     """Read ``study`` once and return it as plain data.
 
     Raises:
-        StudyError: the study was not made by this program.
+        StudyError: this program did not make the study.
     """
     attributes = study.user_attrs
     if "space" not in attributes:
@@ -206,7 +204,7 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
 
 
 def trial_of(trial: FrozenTrial) -> TrialRecord:
-    """Return an Optuna trial as plain data; attributes that are not there yet stay empty."""
+    """Return an Optuna trial as plain data. Attributes that do not exist yet are empty."""
     attributes = trial.user_attrs
     state = trial.state.name.lower()
     return TrialRecord(
@@ -279,7 +277,7 @@ def _confirmations(attributes: Mapping[str, Any]) -> tuple[ConfirmationRecord, .
 
 
 def _counting_seeds(record: StudyRecord, spread: Mapping[str, Any] | None) -> StudyRecord:
-    """Widen the intervals of single models by what another seed changes, by metric."""
+    """Widen the intervals of single models by what another seed changes, for each metric."""
     if spread is None:
         return record
     half_widths = {name: value for name, value in spread.items() if name != "of"}
@@ -308,7 +306,7 @@ def _counting_seeds(record: StudyRecord, spread: Mapping[str, Any] | None) -> St
 def _results(attributes: Mapping[str, Any]) -> dict[str, Any]:
     settings = attributes.get("settings", {})
     return {
-        # What an earlier version had no choice of, it did not note.
+        # An earlier version did not store settings that it did not have.
         "settings": {**_DEFAULTS, **settings} if settings else {},
         "metrics": attributes.get("metrics", {}),
         "frontier": tuple(attributes.get("frontier", ())),

@@ -1,4 +1,4 @@
-"""Which folders of studies use a store: where one has a link to another's, what its studies need must stay there."""
+"""The folders of studies that use a store. If one folder links to another's store, its studies need entries there."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _USERS = "studies"
 
 
 def register(store: Path) -> None:
-    """Note in a store that lies elsewhere that the studies beside the link ``store`` use it, if it can be written."""
+    """Note in a linked store that the studies next to the link ``store`` use it, if the store can be written."""
     studies_dir = store.parent.resolve()
     for home in _homes(store):
         file = home / _USERS / f"{digest(str(studies_dir))}.txt"
         if home.parent != studies_dir and not file.exists():
-            with suppress(OSError):  # to read a study needs no right to write; to train says what is the matter
+            with suppress(OSError):  # reading a study needs no right to write, and training reports the problem
                 write_text(file, f"{studies_dir}\n")
 
 
 def sharing(store: Path) -> tuple[Path, ...]:
-    """Return the folders of studies that use ``store``: first the one that it is in.
+    """Return the folders of studies that use ``store``, first the one that contains it.
 
     Raises:
-        StudyError: a folder that has used it cannot be asked, or parts of the store are links to other stores.
+        StudyError: a folder that used it cannot be reached, or parts of the store are links to other stores.
     """
     studies_dir = store.parent.resolve()
     home, *others = _homes(store)
@@ -51,6 +51,6 @@ def sharing(store: Path) -> tuple[Path, ...]:
 
 
 def _homes(store: Path) -> list[Path]:
-    """Return where the entries of the store lie, all links followed: in one folder, unless its parts are links."""
+    """Return the folders with the entries of the store, links resolved: one folder, unless parts are links."""
     parts = [part for part in store.iterdir() if part.is_symlink()] if store.is_dir() else []
     return list(dict.fromkeys([store.resolve(), *(part.resolve().parent for part in parts)]))

@@ -1,4 +1,4 @@
-"""Where a study is kept: a journal file in its folder, or a database by URL."""
+"""The storage of a study: a journal file in its folder, or a database at a URL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TAIL_BYTES = 1 << 20
 
 
 class KernelLock(JournalFileOpenLock):
-    """A journal's lock, which dies with its process, where Optuna's own stays and makes others wait."""
+    """A lock for a journal that ends with its process. Optuna's own lock stays after a kill and blocks others."""
 
     def __init__(self, journal: Path) -> None:
         super().__init__(str(journal))
@@ -41,8 +41,8 @@ class KernelLock(JournalFileOpenLock):
 class Journal(JournalFileBackend):
     """A journal file that waits for the disk only when a trial changes its state.
 
-    Optuna waits after every parameter and attribute, some twenty times a trial. What is written in between survives a
-    killed process all the same; a power cut loses no more than the trials that were running.
+    Optuna waits after every parameter and attribute, about twenty times a trial. Data written in between survive a
+    killed process. A power cut loses no more than the trials that were running.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ def open_storage(folder: Path, url: str | None = None) -> BaseStorage:
     """Open the journal in a study's ``folder``, or the database at ``url``.
 
     Raises:
-        StudyError: it cannot be opened; the message has no password.
+        StudyError: it cannot be opened; the message shows no password.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if url is None:
@@ -89,10 +89,10 @@ def open_storage(folder: Path, url: str | None = None) -> BaseStorage:
 
 
 def is_missing(folder: Path, url: str | None = None) -> bool:
-    """Whether ``open_storage`` would make a new file.
+    """Return whether ``open_storage`` would create a file.
 
     Raises:
-        StudyError: the URL is of no form that is known.
+        StudyError: the URL has an unknown form.
     """
     if url is None:
         return not (folder / JOURNAL).exists()
@@ -102,10 +102,10 @@ def is_missing(folder: Path, url: str | None = None) -> bool:
 
 
 def mend_journal(journal: Path) -> int:
-    """Cut a last line that a killed writer or a full disk left half written; return the bytes cut.
+    """Move a half-written last line of a killed writer or a full disk to ``<journal>.torn``; return its bytes.
 
-    What is cut goes to ``<journal>.torn``. Only the study's driver may call this, while it holds the study's lock:
-    the next writer would otherwise glue its line to the half one, and the journal could not be read any more.
+    Only the study's driver may call this, while it holds the study's lock. Without it the next writer would append to
+    the half line, and the journal could no longer be read.
     """
     if not journal.is_file():
         return 0
@@ -142,7 +142,7 @@ def _end_of_last_whole_line(file: BinaryIO, end: int) -> int:
         if tail.endswith(b"\n") and _is_json(tail[cut:]):
             return start + len(tail)
         if not cut and start:
-            break  # one line longer than the window: leave it to the reader
+            break  # the line is longer than the window: leave it to the reader
         tail = tail[:cut]
     return end if start else 0
 

@@ -1,8 +1,9 @@
 """A study's folder as the copy of one at a URL: what is fetched, what is sent, and when.
 
-The journal goes up in pieces, ``journal/<offset>``, whenever a trial has ended; a piece is created once, so two drivers
-can never both append. There it is the truth: a journal here that is no more than an extension of it goes on, any other
-is put aside and replaced. On the machine of a living driver, the folder here is ahead of the URL and is left alone.
+The journal is sent in pieces, ``journal/<offset>``, after each trial. A piece can be created only once, so two drivers
+can never both append. The URL is authoritative: if the local journal only extends the one there, it continues; any
+other local journal is moved aside and replaced. On the machine of a live driver the folder is ahead of the URL and is
+left alone.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ JOURNAL, FACTS = "journal.log", "study.json"
 DRIVER_LOCK, DRIVER = "driver.lock", "driver.json"
 _PIECES = "journal"
 _LEASES = ".store/locks"
-_REPORTS = ("report.", "tables/", "figures/", "beside-")  # made again where they lack
-_FOR_PEOPLE = (*_REPORTS, "logs/", "artifacts/")  # sent, and fetched by nobody
+_REPORTS = ("report.", "tables/", "figures/", "beside-")  # made again if missing
+_FOR_PEOPLE = (*_REPORTS, "logs/", "artifacts/")  # sent but never fetched
 
 
 def pull(folder: Path) -> None:
-    """Bring the copy in ``folder`` up to date, unless its driver runs here; does nothing for a folder that is no copy.
+    """Bring the copy in ``folder`` up to date, unless its driver runs here. A folder that is not a copy stays as it is.
 
     Raises:
-        StoreError: what is at the URL cannot be read.
+        StoreError: the URL cannot be read.
         StudyError: the folder cannot be written.
     """
     remote = remote_at(folder)
@@ -45,7 +46,7 @@ def pull(folder: Path) -> None:
 
 
 class Sender:
-    """Sends a study to its URL; only its driver has one. Does nothing where the folder is no copy."""
+    """Sends a study to its URL. Only the study's driver has one. It does nothing if the folder is not a copy."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._remote = folder, remote_at(folder)
@@ -65,7 +66,7 @@ class Sender:
         with journal.open("rb") as file:
             file.seek(self._sent)
             new = file.read()
-        # By its own count: another driver's pieces are in the way of the next one.
+        # Counted here, not there: if another driver has appended, creating the next piece fails.
         if new and not self._remote.create(_name(self._sent), new):
             raise StudyError(
                 f"another driver has taken over the study {self._folder.name}",
@@ -74,13 +75,18 @@ class Sender:
         self._sent += len(new)
 
     def send(self) -> None:
-        """Send what is new in the journal, and other files but the reports; raises like ``send_journal``."""
+        """Send what is new in the journal, and all other files except the reports.
+
+        Raises:
+            StoreError: the URL cannot be written.
+            StudyError: another driver has appended to the journal.
+        """
         if self._remote is None:
             return
         self.send_journal()
         found = {path.relative_to(self._folder).as_posix(): path for path in self._folder.rglob("*") if path.is_file()}
         names = [name for name in found if _travels(name) and not name.startswith(_REPORTS)]
-        # Last what says that there is a study.
+        # Last the file that makes it a study.
         for name in sorted(names, key=lambda name: (name == FACTS, name)):
             state = found[name].stat()
             version = (state.st_mtime_ns, state.st_size)
@@ -90,7 +96,7 @@ class Sender:
 
 
 def send_reports(folder: Path) -> None:
-    """Send the reports of a study, which anybody may write."""
+    """Send the reports of a study, which any process may write."""
     remote = remote_at(folder)
     if remote is None:
         return
@@ -101,14 +107,14 @@ def send_reports(folder: Path) -> None:
 
 
 def known_studies(studies_dir: Path) -> tuple[str, ...]:
-    """Return the names of the studies at the URL of which ``studies_dir`` is the copy; none where it is no copy."""
+    """Return the names of the studies at the URL of which ``studies_dir`` is the copy; none if it is not a copy."""
     remote = remote_at(studies_dir)
     names = () if remote is None else remote.folders()
     return tuple(name for name in names if name and not name.startswith("."))
 
 
 def rename(folder: Path, target: Path) -> None:
-    """Rename the study at the URL as it was renamed here, by copying all of it first.
+    """Copy the study at the URL to its new name, then remove the old one.
 
     Raises:
         StoreError: the URL cannot be written.
@@ -122,7 +128,7 @@ def rename(folder: Path, target: Path) -> None:
 
 @contextmanager
 def copying(folder: Path) -> Iterator[None]:
-    """Be the only one on this machine that changes the copy in ``folder``, for a moment."""
+    """Hold the right of this machine to change the copy in ``folder``, for a moment."""
     if remote_at(folder) is None:
         yield
         return
@@ -135,10 +141,10 @@ def copying(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def leased(folder: Path, announce: Callable[[str], None]) -> Iterator[Sender]:
-    """Hold the only right to drive the study at the URL, and begin with what is there.
+    """Hold the exclusive right to drive the study at the URL, and begin with the state there.
 
-    Who asks holds the lock of the folder. A driver that loses the right, because it gave no sign of life for too long,
-    is stopped as by Ctrl-C.
+    The caller holds the lock of the folder. A driver that sent no heartbeat for too long loses the right and is stopped
+    as by Ctrl-C.
 
     Raises:
         StudyError: another driver runs it.
@@ -166,7 +172,7 @@ def leased(folder: Path, announce: Callable[[str], None]) -> Iterator[Sender]:
         ) from None
     with lease.kept(lost):
         if remote.read(FACTS) is None:
-            # What a run left that was killed before the study had begun, or while moving it aside.
+            # Left by a run that was killed before the study began, or while it was moved aside.
             _move(root, folder.name, f".aside/{folder.name}-{uuid.uuid4().hex[:8]}")
         else:
             _pull(folder, remote)
@@ -209,9 +215,9 @@ def _writing(folder: Path) -> AbstractContextManager[None]:
 
 
 def _is_extension(whole: bytes, pieces: dict[int, int], remote: Remote) -> bool:
-    """Whether the shorter of the two journals begins the longer one: asked of the last piece that both have.
+    """Return whether the shorter of the two journals is the begin of the longer one, by the last piece of both.
 
-    Every piece has the times of its trials in it, so two different pasts have no piece in common.
+    Every piece contains the times of its trials, so two different histories have no piece in common.
     """
     common = [offset for offset in pieces if offset < len(whole)]
     if not common:
@@ -234,7 +240,7 @@ def _append(journal: Path, start: int, pieces: dict[int, int], remote: Remote) -
 
 
 def _pieces(remote: Remote) -> dict[int, int]:
-    """Return offsets and sizes of the pieces that follow each other without a gap."""
+    """Return the offsets and sizes of the pieces that follow each other without a gap."""
     pieces: dict[int, int] = {}
     for name, listed in remote.list(_PIECES).items():
         offset = name.rpartition("/")[2]
