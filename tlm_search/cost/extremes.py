@@ -1,4 +1,4 @@
-"""The trials of a space between which the costs of all others lie. No torch here."""
+"""The cheapest and most expensive configurations of a space. No torch here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tlm_search.space.parameters import Choices, Searched
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import SETTINGS, Value
 
-# What decides the cost; the other settings (learning rates, dropout, pooling ...) need not be enumerated.
+# Settings that affect the cost. Others (learning rates, dropout, pooling ...) need not be enumerated.
 _COSTLY = (
     *(name for name, setting in SETTINGS.items() if setting.part == "architecture"),
     "committee_size",
@@ -32,10 +32,10 @@ _EITHER_WAY = ("pretrain_batch_size", "finetune_batch_size", "student_batch_size
 
 
 def extremes(space: Space) -> Iterator[dict[str, Value]]:
-    """Yield parameters among which are the cheapest and the dearest trial, in work and in memory.
+    """Yield parameters that include the cheapest and the most expensive trial, in work and in memory.
 
-    What is a text, decides whether others matter, or goes either way comes in every combination; of the rest, the
-    lowest values together and the highest.
+    All combinations are yielded of settings that are texts, that decide whether others matter, or whose effect on the
+    cost has no fixed direction. The remaining settings take their lowest values together, then their highest.
     """
     searched = space.searched()
     listed: dict[str, set[Value]] = {name: set() for name in searched}
@@ -68,7 +68,7 @@ def _ends(parameter: Searched) -> set[Value]:
 
 
 def _unlisted(parameter: Searched, listed: set[Value]) -> Value:
-    """Return a value with which no setting matters that asks for one of those ``listed``, where there is one."""
+    """Return a value that none of the ``listed`` conditions asks for, if there is one."""
     if not isinstance(parameter, Choices):
         return parameter.low
     return next((choice for choice in parameter.choices if choice not in listed), parameter.choices[0])

@@ -1,4 +1,4 @@
-"""What a machine has, and how many trials fit: asked before anything is queued, because Ray would wait for ever."""
+"""The resources of a machine, and how many trials fit. Checked before a run starts, because Ray would wait for ever."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _QUOTA, _MEMORY_LIMIT = Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/mem
 
 @dataclass(frozen=True)
 class Machine:
-    """CPUs, GPUs and main memory of one machine; ``gpu_memory_gb`` of its smallest GPU, None where nobody knows."""
+    """CPUs, GPUs and main memory of one machine; ``gpu_memory_gb`` is that of its smallest GPU, or None if unknown."""
 
     cpus: float
     gpus: float
@@ -26,7 +26,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial takes of a machine."""
+    """The resources that one trial takes of a machine."""
 
     cpus: float
     gpus: float = 0.0
@@ -41,14 +41,14 @@ class Share:
         return " and ".join(words)
 
     def fits(self, machine: Machine) -> int:
-        """Return how many such trials ``machine`` holds at once."""
+        """Return how many such trials ``machine`` can run at once."""
         parts = ((machine.cpus, self.cpus), (machine.gpus, self.gpus), (machine.memory_gb, self.memory_gb))
-        # The small excess forgives 0.1 + 0.1 + ... ; Ray counts in ten-thousandths.
+        # The small excess absorbs the rounding of 0.1 + 0.1 + ...; Ray counts in ten-thousandths.
         return min((int(has / asks + 1e-9) for has, asks in parts if asks), default=0)
 
 
 def this_machine(*, with_gpus: bool) -> Machine:
-    """Return what this machine has; GPUs are counted only when asked for, because that loads torch."""
+    """Return the resources of this machine. GPUs are counted only on request, because that loads torch."""
     gpus: list[int] = []
     if with_gpus:
         import torch
@@ -58,7 +58,7 @@ def this_machine(*, with_gpus: bool) -> Machine:
 
 
 def check_reachable(address: str) -> None:
-    """Refuse a cluster's ``HOST:PORT`` where nobody listens; Ray itself would try for minutes.
+    """Refuse the ``HOST:PORT`` of a cluster that nobody listens on; Ray itself would try for minutes.
 
     Raises:
         StudyError: nobody answers.
@@ -70,7 +70,7 @@ def check_reachable(address: str) -> None:
         )
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
-        return  # "auto", which is looked up later
+        return  # "auto", which Ray resolves later
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
     except (OSError, OverflowError) as error:
@@ -78,7 +78,7 @@ def check_reachable(address: str) -> None:
 
 
 def no_cluster(address: str, why: object) -> StudyError:
-    """Return the error for an address where no cluster is."""
+    """Return the error for an address without a cluster."""
     return StudyError(
         f"no Ray cluster answers at {address}: {why}",
         hint="start one with `ray start --head`, and give its address as HOST:PORT or auto",
@@ -86,16 +86,16 @@ def no_cluster(address: str, why: object) -> StudyError:
 
 
 def available_memory() -> int:
-    """Return the bytes of main memory this process may use: the machine's, or the limit of its container."""
+    """Return the bytes of main memory that this process may use: the machine's, or its container's limit."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         return min(memory, int(_MEMORY_LIMIT.read_text()))
-    except (OSError, ValueError):  # "max", or no such file
+    except (OSError, ValueError):  # "max", or the file does not exist
         return memory
 
 
 def available_cpus() -> int:
-    """Return the CPUs this process may use: its affinity, and the quota of its container."""
+    """Return the CPUs that this process may use: its affinity and its container's quota."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _QUOTA.read_text().split()

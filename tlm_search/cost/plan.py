@@ -1,7 +1,7 @@
-"""What a study would cost before it runs: members, tokens, updates, floating-point operations, seconds. No torch here.
+"""The cost of a study before it runs: members, tokens, updates, floating-point operations, seconds. No torch here.
 
-Texts are counted at full length, so tokens and operations are upper bounds of what such members take. Seconds are
-counted only where something that measures them is given.
+Texts count at full length, so tokens and operations are upper bounds. Seconds are counted only with a clock that
+measures them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tlm_search.space.parameters import Choices, Searched
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import CLASS_WEIGHTS, Value
 
-TRAINING_PASSES = 3  # a backward pass is two forward passes of work
+TRAINING_PASSES = 3  # a backward pass takes as long as two forward passes
 _LABELS_ASSUMED = 10
 _VOCABULARY_ASSUMED = 30_522  # of bert-base-uncased
 _UNLABELLED_ASSUMED = 20_000
@@ -33,26 +33,26 @@ _NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
 class Seconds(Protocol):
-    """Whatever knows how long trainings take."""
+    """A clock: an object that knows how long trainings take."""
 
     def pretraining(self, spec: PretrainSpec, members: int) -> float:
-        """Return the seconds of pre-training so many such as ``spec``, which differ in their seeds."""
+        """Return the seconds of ``members`` pre-trainings like ``spec``, which differ in their seeds."""
         ...
 
     def finetuning(self, spec: MemberSpec, members: int) -> float:
-        """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test."""
+        """Return the seconds of ``members`` fine-tunings like ``spec``, with answers on validation and test."""
         ...
 
     def latencies(self, size: int) -> float:
-        """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
+        """Return the seconds of measuring the latencies of committees of 1 to ``size`` members."""
         ...
 
 
 @dataclass(frozen=True)
 class DataSizes:
-    """What the cost of a member depends on, besides its settings; ``length`` is in tokens, the rest in texts or labels.
+    """The sizes of the data that affect the cost of a member: ``length`` in tokens, the others in texts or labels.
 
-    ``unlabelled`` are the texts that students learn from besides the ``train_rows``.
+    Students learn from ``unlabelled`` texts in addition to the ``train_rows``.
     """
 
     vocabulary: int
@@ -64,7 +64,7 @@ class DataSizes:
 
     @classmethod
     def of_space(cls, space: Space) -> DataSizes:
-        """Estimate the sizes from the space alone; ``assumptions`` say what is not in it."""
+        """Estimate the sizes from the space alone; ``assumptions`` are sentences about what was assumed."""
         assumptions = [_whole_texts(space.tokenizer.length)]
         labels, vocabulary = space.task.labels, space.tokenizer.vocabulary
         if labels is None:
@@ -87,7 +87,7 @@ class DataSizes:
 
     @classmethod
     def of_data(cls, data: PreparedData) -> DataSizes:
-        """Return the sizes of what was prepared."""
+        """Return the sizes of prepared data."""
         return cls(
             data.vocabulary,
             data.length,
@@ -100,9 +100,9 @@ class DataSizes:
 
 @dataclass(frozen=True)
 class Cost:
-    """What is trained: members, tokens read, optimiser updates, floating-point operations (a multiply-add is 2).
+    """The cost of trainings: members, tokens, optimiser updates, floating-point operations (a multiply-add counts 2).
 
-    ``seconds`` are of one trial after another: training, answers on validation and test, measured latencies.
+    ``seconds`` are those of one trial after another: training, answers on validation and test, measured latencies.
     """
 
     members: float = 0
@@ -135,12 +135,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of a study with its reference, if nothing is in the store yet and nothing is pruned.
+    """The cost of a study with its reference, if the store is empty and nothing is pruned.
 
     ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are the space's points, then
-    random. ``at_most``: each trial proposes another committee, the dearest. ``reference`` is its part in each of the
-    three, with all its ``reference_tries``; ``dearest_try`` is that of the one with most operations alone. ``timed``
-    says whether seconds were counted.
+    random. ``at_most``: each trial proposes another committee, each the most expensive. ``reference`` is contained in
+    all three, with all its ``reference_tries``. ``dearest_try`` is the cost of the try with the most operations.
+    ``timed`` says whether seconds were counted.
     """
 
     at_least: Cost
@@ -153,7 +153,7 @@ class Plan:
     dearest_try: Cost | None = None
 
     def columns(self) -> dict[str, dict[str, float]]:
-        """Return the measures of each cost, without seconds where they were not counted."""
+        """Return the measures of each cost, without seconds if they were not counted."""
         names = ("reference", "at_least", "expected", "at_most")
         left_out = set() if self.timed else {"seconds"}
         return {
@@ -168,9 +168,9 @@ class Plan:
 
 
 def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
-    """Count what the study trains within its budget of trials; members that trials share are counted once.
+    """Count what the study trains within its budget of trials. Members that trials share count once.
 
-    With a ``clock`` seconds too; it is asked first for the reference, then for trials as they are expected.
+    A ``clock`` adds seconds. It is asked about the reference first, then about trials in the order of the search.
     """
     tries = [_members(settings, sizes) for settings in space.reference_tries()]
     reference_members = list(chain.from_iterable(tries))
@@ -194,7 +194,7 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
 
 
 def draw(space: Space, generator: random.Random, point: Mapping[str, Value] = _NOTHING) -> dict[str, Value]:
-    """Draw random parameters from the space, but those that ``point`` gives; only those that are active."""
+    """Draw random values of the active parameters of the space; those in ``point`` are given."""
     params: dict[str, Value] = {}
     for name, parameter in space.searched().items():
         if space.is_active(name, params):
@@ -216,17 +216,17 @@ def _draw(parameter: Searched, generator: random.Random) -> Value:
 
 
 def different_trials(space: Space) -> int:
-    """Count the trials that can differ in more than the size of their committee."""
+    """Count the trials that can differ in more than their committee size."""
     sizes = [parameter.size() for name, parameter in space.searched().items() if name != "committee_size"]
     finite = [size for size in sizes if size is not None]
     return min(space.budget.trials, math.prod(finite)) if len(finite) == len(sizes) else space.budget.trials
 
 
 def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[MemberSpec]:
-    """Return what a trial trains: its members; with self-training teachers, then students."""
+    """Return the members that a trial trains; with self-training the teachers, then the students."""
     # No fingerprints, and seeds from 0: here members need only differ where those of the study do. A linear model takes
     # seconds once, and hybrids are no other trainings than plain members.
-    # Weights of labels take no time, and the labels' names are not known here.
+    # Class weights take no time, and the names of the labels are unknown here.
     settings = {**settings, "linear_member": False, CLASS_WEIGHTS: "none"}
     members = committee_specs(
         settings,
@@ -245,12 +245,12 @@ def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[Member
 
 
 def committee_cost(settings: Mapping[str, Value], sizes: DataSizes, clock: Seconds | None = None) -> Cost:
-    """Return the cost of one trial, or of a try of the reference, if nothing of it is in the store."""
+    """Return the cost of one trial, or of one try of the reference, with an empty store."""
     return _cost(_members(settings, sizes), sizes, clock)
 
 
 def _cost(specs: Iterable[MemberSpec], sizes: DataSizes, clock: Seconds | None) -> Cost:
-    # Each once, in their order: a clock that runs out of time has been asked for the same in every process.
+    # Each once and in order, so that a clock that runs out of time was asked the same questions in every process.
     members = list(dict.fromkeys(specs))
     pretrained = list(dict.fromkeys(member.pretrained for member in members if member.pretrained is not None))
     parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec, sizes) for spec in pretrained]
@@ -260,12 +260,12 @@ def _cost(specs: Iterable[MemberSpec], sizes: DataSizes, clock: Seconds | None) 
 
 
 def _seconds(members: Sequence[MemberSpec], pretrained: Sequence[PretrainSpec], clock: Seconds) -> float:
-    # Members that differ only in their seeds may be trained as one model.
+    # Members that differ only in their seeds can be trained as one model.
     encoders = Counter(replace(spec, seed=0) for spec in pretrained)
     alike = Counter(replace(member, seed=0, pretrained=_unseeded(member.pretrained)) for member in members)
     total = sum(clock.pretraining(spec, count) for spec, count in encoders.items())
     total += sum(clock.finetuning(spec, count) for spec, count in alike.items())
-    # Equal committees have equal latencies; seeds count from 0, so the largest is the size.
+    # Equal committees have equal latencies. Seeds count from 0, so the largest gives the size.
     largest: dict[tuple[Architecture, str], int] = {}
     for member in members:
         shape = (member.architecture, member.settings.pooling)
@@ -301,7 +301,7 @@ def _finetuning(spec: MemberSpec, sizes: DataSizes) -> Cost:
 
 
 def _answers(student: MemberSpec, sizes: DataSizes) -> Cost:
-    """Return what the teachers' answers take, which all their students share."""
+    """Return the cost of the teachers' answers, which all their students share."""
     assert student.teaching is not None
     texts = len(student.teaching.teachers) * _rows(student, sizes)
     return Cost(flops=texts * student.architecture.forward_flops(sizes.length))
@@ -312,5 +312,5 @@ def _rows(spec: MemberSpec, sizes: DataSizes) -> int:
 
 
 def _extreme(choose: Callable[[Iterable[float]], float], costs: Sequence[Cost]) -> Cost:
-    """Take each measure's least or most over ``costs``."""
+    """Return the least or the most of each measure over ``costs``."""
     return Cost(*(choose(getattr(cost, field.name) for cost in costs) for field in fields(Cost)))

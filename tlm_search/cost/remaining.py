@@ -19,18 +19,18 @@ from tlm_search.cost.sizing import guessed_seconds
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
 
-_DRAWN = 64  # trials, whose costs tell what those to come may cost
+_DRAWN = 64  # random trials whose costs represent those of future trials
 _EIGHTY_PERCENT = 1.28  # standard deviations
-_GUESS, _MEASURED = 0.7, 0.1  # of the logarithm of the speed: before anything was seen of it, and after a lot
-_LEAST_SEEN = 0.02  # of a job; less tells more of its start than of its speed
+_GUESS, _MEASURED = 0.7, 0.1  # of the logarithm of the speed, before any measurement and after many
+_LEAST_SEEN = 0.02  # of a job; a shorter time says more about its start than about its speed
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What jobs cost, in guessed seconds; of a ``trial`` to come the mean, and its ``spread`` as a share of it.
+    """The costs of jobs in guessed seconds: the mean of a future ``trial``, and its ``spread`` relative to the mean.
 
-    ``of`` gives the cost of complete settings, and ``pretraining`` which share of it is pre-training. Costs that are
-    not ``known`` only say that all trials are alike.
+    ``of`` returns the cost of complete settings and the share of it that is pre-training. Costs that are not ``known``
+    only say that all trials are alike.
     """
 
     of: Callable[[Mapping[str, Value]], float] = lambda settings: 1.0
@@ -70,9 +70,9 @@ def costs_of(space: Space, sizes: DataSizes) -> Costs:
 
 @dataclass(frozen=True)
 class Taken:
-    """The ``seconds`` that a job with these settings has taken, for the part of it that was ``done``.
+    """The ``seconds`` of a job with these settings, in which the share ``done`` of it was done.
 
-    One that is ``over`` takes no more: it was completed, or pruned.
+    A job that is ``over`` takes no more time: it was completed or pruned.
     """
 
     settings: Mapping[str, Value]
@@ -84,7 +84,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Left:
-    """Seconds that a run still takes, with an interval of four in five."""
+    """The seconds that a run still takes, with an interval that holds in four of five runs."""
 
     seconds: float
     low: float
@@ -92,7 +92,7 @@ class Left:
 
 
 class Outlook:
-    """The time left of a run; ``costs`` are asked for when they are first needed, in the thread that looks."""
+    """The time left of a run. ``costs`` is called when it is first needed, in the thread that needs it."""
 
     def __init__(self, costs: Callable[[], Costs] = Costs) -> None:
         self._costs = cache(costs)
@@ -101,16 +101,16 @@ class Outlook:
     def done(
         self, settings: Mapping[str, Value], phase_done: float, *, first: int, last: int, pretrains: bool
     ) -> float:
-        """Return the part of a job that is done once members before ``first`` are, and ``phase_done`` of these."""
+        """Return the share of a job that is done when members before ``first`` are, and ``phase_done`` of these."""
         members = int(settings["committee_size"])
         share = self._cost(settings)[1]
         within = share * phase_done if pretrains else share + (1 - share) * phase_done
         return min(1.0, (first - 1 + (last - first + 1) * within) / members)
 
     def left(self, jobs: Iterable[Taken], *, trials: int, tries: int, slots: int) -> Left | None:
-        """Return the time left for the ``jobs`` under way, ``trials`` more trials and ``tries`` more reference tries.
+        """Return the time left for the running ``jobs`` and for ``trials`` and ``tries`` of the reference to come.
 
-        Return None as long as nothing is known.
+        ``slots`` jobs run at once. Return None while nothing is known.
         """
         jobs, costs = list(jobs), self._costs()
         speed, seen = self._speed(jobs)
@@ -118,7 +118,7 @@ class Outlook:
             return None
         rests = [self._rest(job, speed[job.reference]) for job in jobs if not job.over]
         over = [job.done for job in jobs if job.over and not job.reference]
-        part = (1 + sum(over)) / (1 + len(over))  # of a trial, before it is pruned
+        part = (1 + sum(over)) / (1 + len(over))  # the part of a trial that runs before it is pruned
         to_come = trials * part * costs.trial * speed[False] + tries * costs.reference_try * speed[True]
         seconds = max([(sum(rests) + to_come) / slots, *rests])
         if not seconds:
@@ -140,7 +140,7 @@ class Outlook:
         return max(expected - job.seconds, expected / 10)
 
     def _speed(self, jobs: Iterable[Taken]) -> tuple[Mapping[bool, float], float]:
-        """Return the seconds of a unit of cost, in the reference (True) and in trials, and how many jobs told it."""
+        """Return the seconds for a unit of cost, of the reference (True) and of trials, and the number of jobs."""
         took: dict[bool, float] = {False: 0.0, True: 0.0}
         cost: dict[bool, float] = {False: 0.0, True: 0.0}
         seen = 0.0

@@ -1,8 +1,8 @@
-"""What each trial takes of a machine: as the space says, or as its configuration needs.
+"""The share of a machine that each trial takes: as the space says, or as its configuration needs.
 
-What the configuration needs is an estimate, raised once trials of the run were seen to take more. Shares come in coarse
-steps, so that the worker of one trial suits the next. Everything is checked before anything is queued, because Ray
-would wait for ever for what no machine has.
+The needs are estimates, which rise when trials of the run are seen to take more. Shares come in coarse steps, so that
+the worker of one trial suits the next. Everything is checked before a run starts, because Ray would wait for ever for
+resources that no machine has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEAST_MEMORY_GB = 0.5
 
 
 class Shares:
-    """The shares of a study's trials on ``machines``."""
+    """The shares of machines that the trials of a study take."""
 
     def __init__(self, space: Space, machines: Sequence[Machine]) -> None:
         self._space, self._machines = space, machines
@@ -37,41 +37,41 @@ class Shares:
         self._largest = 0.0
 
     def of(self, settings: Mapping[str, Value]) -> Share:
-        """Return the share of a trial with complete ``settings``; at most a whole machine."""
+        """Return the share of a trial with complete ``settings``, at most a whole machine."""
         asked = self._space.resources
         gpus = self._gpus(settings) if asked.gpus_per_trial == "auto" else asked.gpus_per_trial
         if asked.memory_gb != "auto":
             return Share(asked.cpus_per_trial, gpus, asked.memory_gb or 0.0)
         if self._space.trainer == "simulated":
             return Share(asked.cpus_per_trial, gpus)
-        # On a GPU the members lie in its memory, and the process takes little of the main memory.
+        # On a GPU the members are in its memory, and the process takes little main memory.
         needed = self.estimated_gb(settings, members=self._stacked(settings)) if not gpus else self._host_gb(settings)
         stepped = max(LEAST_MEMORY_GB, 2.0 ** math.ceil(math.log2(needed)))
         return Share(asked.cpus_per_trial, gpus, min(stepped, self._largest_machine(gpus).memory_gb))
 
     def estimated_gb(self, settings: Mapping[str, Value], *, members: int = 1, micro_batches: int = 1) -> float:
-        """Return the memory that a process training so many stacked members takes, corrected by what was seen."""
+        """Return the estimated memory for training ``members`` stacked members, corrected by what was seen."""
         return self._estimate(settings, members=members, micro_batches=micro_batches) * self._correction
 
     def learn(self, settings: Mapping[str, Value], peak_gb: float) -> None:
-        """Raise the estimates, if a worker took more than them up to the end of a trial with ``settings``.
+        """Raise the estimates if a worker took more memory up to the end of a trial with ``settings``.
 
-        A worker's peak is that of all its trials, so it is held against the largest estimate so far. A lower peak says
-        nothing: the members may have come from the store.
+        The peak of a worker covers all its trials, so it is compared with the largest estimate so far. A lower peak
+        means nothing: the members may have come from the store.
         """
         estimate = self._estimate(settings, members=self._stacked(settings), micro_batches=1)
         self._largest = max(self._largest, estimate)
         self._correction = max(self._correction, peak_gb / self._largest)
 
     def least_stacked(self) -> int:
-        """Return how many members are trained as one model, at most, of the trials that do so with fewest."""
+        """Return the smallest number of members that any trial of the space trains as one model."""
         return min(self._stack(self._space.settings(params)) for params in extremes(self._space))
 
     def concurrent(self) -> int:
-        """Return how many trials may run at once: as many of the smallest as fit, and at most what the space says.
+        """Return how many trials may run at once: as many of the smallest as fit, at most what the space says.
 
         Raises:
-            ResourceError: a configuration of the space fits on no machine, whatever else runs.
+            ResourceError: a configuration of the space fits on no machine, even alone.
         """
         fits = 0
         trials = (self._space.settings(params) for params in extremes(self._space))
@@ -103,7 +103,7 @@ class Shares:
             )
 
     def _largest_machine(self, gpus: float) -> Machine:
-        """Return the most that machines have with CPUs and ``gpus`` for a trial; that all have where none has those."""
+        """Return the largest resources of the machines that have the CPUs and ``gpus`` of a trial, or of all machines."""
         processors = Share(self._space.resources.cpus_per_trial, gpus)
         machines = [machine for machine in self._machines if processors.fits(machine)] or self._machines
         return Machine(*(max(getattr(m, part) for m in machines) for part in ("cpus", "gpus", "memory_gb")))
@@ -137,7 +137,7 @@ class Shares:
     def _estimate(self, settings: Mapping[str, Value], *, members: int, micro_batches: int) -> float:
         sizes = {"vocabulary": self._sizes.vocabulary, "positions": self._sizes.length}
         training = (PROCESS_BYTES + stack_bytes(settings, **sizes, members=members, micro_batches=micro_batches)) / 1e9
-        # Word vectors are made on the CPU, before the training.
+        # Word vectors are computed on the CPU before the training.
         return training if self._space.resources.gpus_per_trial else max(training, self._host_gb(settings))
 
     def _host_gb(self, settings: Mapping[str, Value]) -> float:

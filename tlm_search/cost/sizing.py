@@ -1,7 +1,7 @@
-"""How large a study suits a machine and a corpus: a ladder of scales, and a guess at the time that each would take.
+"""The size of a study that suits a machine and a corpus: a ladder of scales with guessed times.
 
-Nothing is measured here, so that the same machine gets the same study. Whoever has measured it says how wrong the guess
-was.
+Nothing is measured here, so the same machine gets the same study. The caller passes how much slower the machine was
+than guessed.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tlm_search.cost.wall_time import wall_seconds
 from tlm_search.errors import ResourceError
 from tlm_search.space.schema import Space
 
-MOST_SECONDS = 30 * 60.0  # of a study that is suggested
-MUCH_LONGER = 1.25  # times what was guessed, or half an hour: then another size is suggested
+MOST_SECONDS = 30 * 60.0  # of a suggested study
+MUCH_LONGER = 1.25  # times the guess, or half an hour; beyond that another size is suggested
 # Operations a second, as ``plan`` counts them, and seconds an update takes besides: of a core what the trials of the
 # main job took (studies/recorded/committee); of a GPU a guess on the safe side.
 _CORE, _GPU = (22e9, 4e-3), (5e12, 4e-3)
 _THREADS_GAIN = 0.7  # n threads do n^0.7 times the work of one
-_AT_ONCE = 8  # trials: what more of them propose knows little of the others
+_AT_ONCE = 8  # trials; more at once would propose without knowing each other's results
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What a study varies, for corpora of ``least_documents`` or more; members see at most ``documents`` of them."""
+    """The settings that a study varies on corpora of at least ``least_documents``; members see at most ``documents``."""
 
     least_documents: int
     documents: int
@@ -53,7 +53,7 @@ _FEW_ROWS, _EPOCHS, _FEWEST_EPOCHS = 1_000, 15, 3  # of a fine-tuning
 
 @dataclass(frozen=True)
 class Suited:
-    """A scale and a number of trials, and the guess at the ``seconds`` of their study."""
+    """A scale, a number of trials, and the guessed ``seconds`` of their study."""
 
     scale: Scale
     trials: int
@@ -69,14 +69,14 @@ def suited(
     train_rows: int,
     slower: float = 1.0,
 ) -> Suited:
-    """Return the largest scale, then the most trials, that are guessed to take at most half an hour on ``machine``.
+    """Return the largest scale, then the most trials, with a guessed time of at most half an hour on ``machine``.
 
-    ``space_of`` gives the study of a scale and a number of trials; the corpus has ``documents``, and the task
-    ``train_rows`` and ``labels``. Scales that need more memory than there is are left out. Where all scales would take
-    longer than half an hour, it is the smallest. The machine was seen to be ``slower`` than guessed so many times.
+    ``space_of`` returns the study of a scale and a number of trials. The corpus has ``documents``, the task has
+    ``train_rows`` and ``labels``. Scales that do not fit into memory are left out. If every scale takes longer than
+    half an hour, the smallest is returned. ``slower`` is the ratio of measured to guessed time on this machine.
 
     Raises:
-        ResourceError: even the smallest needs more memory than there is.
+        ResourceError: even the smallest scale does not fit into memory.
     """
     for scale in reversed(SCALES):
         for trials in (_MANY, _ENOUGH):
@@ -101,7 +101,7 @@ def finetuning(train_rows: int) -> tuple[int, int]:
 
 
 def cpus_per_trial(machine: Machine) -> int:
-    """Return the cores that one trial is given: more than one where there are enough for several trials."""
+    """Return the cores of one trial: more than one if there are enough for several trials."""
     return max(1, int(machine.cpus) // _AT_ONCE)
 
 
@@ -114,7 +114,7 @@ def _seconds(space: Space, machine: Machine, labels: int, train_rows: int) -> fl
 
 
 def guessed_seconds(cost: Cost, *, space: Space, gpus: bool) -> float:
-    """Guess the seconds of a cost, one trial after another, with what ``space`` gives each of a machine."""
+    """Guess the seconds of a cost, one trial after another, with the share of a machine that ``space`` gives each."""
     operations, update = _GPU if gpus else _CORE
     if not gpus:
         operations *= space.resources.cpus_per_trial**_THREADS_GAIN

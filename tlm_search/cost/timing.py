@@ -1,4 +1,7 @@
-"""How long members take here: a few updates of the real engine on the study's own texts, kept in the store."""
+"""Measure how long members take on this machine: a few updates of the real engine on the study's texts.
+
+The measurements are stored, see ``store.measured``.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,11 @@ from tlm_search.training.settings import Execution, Finetuning, Pretraining
 from tlm_search.training.speed import Load, Objective
 
 STEP_TIMES = "pace"
-START = "start"  # of a GPU's training: what it takes beyond its updates
-MEASURING_SECONDS = 60.0  # of one prediction; what is left then is estimated from what was measured
-_LEAST_UPDATES, _MOST_UPDATES = 4, 64  # timed; fewer say little, more are not worth their time
-_ANSWERS = 256  # texts whose answers are timed
-_SECONDS = 0.5  # of timed updates that are enough
+START = "start"  # the time that a training on a GPU takes in addition to its updates
+MEASURING_SECONDS = 60.0  # for one prediction; after that, other trainings are estimated from the measured ones
+_LEAST_UPDATES, _MOST_UPDATES = 4, 64  # that are timed; fewer say little, more are not worth the time
+_ANSWERS = 256  # texts for timing answers
+_SECONDS = 0.5  # of timed updates, which is enough
 
 Measure = Callable[[], Mapping[str, float]]
 Settings = TypeVar("Settings", Pretraining, Finetuning)
@@ -52,10 +55,10 @@ Labels = NDArray[np.int64] | NDArray[np.float32]
 class StepTimes:
     """Seconds of pre-training, fine-tuning and answering on ``device`` with ``threads`` threads.
 
-    Each kind of training is measured once on a kind of machine and kept in ``store``. Once that has taken a minute,
-    further kinds are estimated by their floating-point operations from those that were measured. What a busy machine
-    made slow is measured anew once the store's folder ``pace`` is removed. ``chunk_sizes`` maps the
-    number of members of a trial to the numbers of members that are trained together.
+    Each kind of training is measured once on a kind of machine and stored in ``store``. After a minute of measuring,
+    further kinds are estimated from the measured ones by their floating-point operations. To repeat measurements that
+    were made on a busy machine, remove the store's folder ``pace``. ``chunk_sizes`` maps the number of members of a
+    trial to the numbers of members that are trained together.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class StepTimes:
         self._executions: dict[tuple[Architecture, Load], Execution] = {}
 
     def pretraining(self, spec: PretrainSpec, members: int) -> float:
-        """Return the seconds of pre-training so many such as ``spec``."""
+        """Return the seconds of ``members`` pre-trainings like ``spec``."""
         settings, texts = spec.settings, self.data.folder("corpus")
         if not settings.epochs:
             return 0.0
@@ -103,9 +106,9 @@ class StepTimes:
         return self._over_stacks(spec, members, seconds)
 
     def finetuning(self, spec: MemberSpec, members: int) -> float:
-        """Return the seconds of fine-tuning so many such as ``spec``, and of their answers on validation and test.
+        """Return the seconds of ``members`` fine-tunings like ``spec``, with answers on validation and test.
 
-        Those of students include the answers of their teachers.
+        The time of students includes the answers of their teachers.
         """
         settings, rows = spec.settings, self.data.rows
         taught = 0 if spec.teaching is None else self.data.unlabelled_texts.get("used", 0)
@@ -137,7 +140,7 @@ class StepTimes:
         return trained + (asked * known(1)["text"] if asked else 0.0)
 
     def _learned(self, spec: MemberSpec) -> tuple[TokenArray, Labels]:
-        """Return the texts that a member such as ``spec`` learns, with labels that take the time of its own."""
+        """Return the texts that a member like ``spec`` learns, with labels that take the same time as its own."""
         if spec.teaching is None:
             labels: NDArray[np.int64] = np.load(self.data.folder("train") / "labels.npy")
             return TokenArray.open(self.data.folder("train")), labels
@@ -145,7 +148,7 @@ class StepTimes:
         return texts, np.full((len(texts), spec.labels), 1 / spec.labels, np.float32)
 
     def latencies(self, size: int) -> float:
-        """Return the seconds that it takes to measure the latencies of committees of 1 to ``size``."""
+        """Return the seconds of measuring the latencies of committees of 1 to ``size`` members."""
         return size * LATENCY_SECONDS
 
     def _stack(self, spec: PretrainSpec | MemberSpec) -> int:
@@ -163,9 +166,9 @@ class StepTimes:
         flops: Mapping[str, float],
         measure: Measure,
     ) -> Mapping[str, float]:
-        """Return what was measured for ``key``, now or before; or estimates by ``flops``, once measuring took its time.
+        """Return the measurement for ``key``, or an estimate by ``flops`` if the time for measuring is used up.
 
-        Both for each part: an update, what a text's answer takes, and the start.
+        Each is given for an update, for the answer to a text, and for the start.
         """
         key = {"architecture": spec.architecture.to_document(), **key, "objective": objective, "machine": self.machine}
         name = digest(key)
@@ -174,7 +177,7 @@ class StepTimes:
             late = points and time.monotonic() > self._deadline
             if late and not is_measured(STEP_TIMES, key, store=self.store):
                 return {part: interpolated(known, flops[part]) for part, known in points.items()}
-            self._execution(spec)  # before: it may have to be measured too
+            self._execution(spec)  # first, because it may have to be measured too
             document = measured(
                 STEP_TIMES, key, lambda: {"seconds": dict(measure())}, machine=self.machine, store=self.store
             )
@@ -184,7 +187,7 @@ class StepTimes:
         return self._known[name]
 
     def _updates(self, train: Callable[[int, UpdateClock], None]) -> dict[str, float]:
-        """Let ``train`` do some updates, then as many as tell their time; on a GPU with what the start takes."""
+        """Let ``train`` make some updates for warm-up, then enough to time them; on a GPU also time the start."""
         updates = _LEAST_UPDATES
         for _ in range(2):
             clock = UpdateClock() if self.device == "cpu" else GpuClock(warmup=MEDIAN_WARMUP)
@@ -217,7 +220,7 @@ class StepTimes:
         clock: UpdateClock,
         members: int,
     ) -> None:
-        # All texts, however few updates: an update costs by the words that occur in them.
+        # All texts, even for few updates, because the cost of an update depends on the words that occur in them.
         epochs = math.ceil(updates * spec.settings.batch_size / len(texts))
         with suppress(_EnoughError):
             self._finetune(
@@ -277,11 +280,11 @@ class StepTimes:
 
 
 class _EnoughError(Exception):
-    """As many updates were timed as were asked for."""
+    """The requested number of updates was timed."""
 
 
 class _Limited:
-    """A clock that ends the training after some updates."""
+    """A clock that ends the training after a number of updates."""
 
     def __init__(self, clock: UpdateClock, updates: int) -> None:
         self.clock, self.updates = clock, updates
@@ -295,12 +298,12 @@ class _Limited:
 
 
 def once(settings: Settings, texts: int) -> Settings:
-    """Return ``settings`` for one epoch of at least one whole batch of ``texts``."""
+    """Return ``settings`` for one epoch with at least one whole batch of ``texts``."""
     return replace(settings, epochs=1, batch_size=min(settings.batch_size, texts))
 
 
 def sample(texts: TokenArray, count: int) -> tuple[TokenArray, NDArray[np.int64]]:
-    """Return ``count`` of the ``texts``, evenly spread, repeated where they are fewer; and their numbers."""
+    """Return ``count`` evenly spread ``texts``, repeated if there are fewer, and their numbers."""
     numbers = np.arange(count) % len(texts) if count > len(texts) else np.arange(count) * len(texts) // count
     chosen = [np.asarray(texts[number]) for number in numbers.tolist()]
     offsets = np.cumsum([0, *map(len, chosen)], dtype=np.int64)
@@ -309,9 +312,9 @@ def sample(texts: TokenArray, count: int) -> tuple[TokenArray, NDArray[np.int64]
 
 
 def interpolated(points: Mapping[float, float], flops: float) -> float:
-    """Return the seconds for ``flops``: between measured ``points`` straight in both logarithms, else in ratio.
+    """Return the seconds for ``flops``: log-linear between measured ``points``, proportional outside of them.
 
-    Where some took no time they are the most that any took.
+    If some points took no time, return the largest time of any.
     """
     known = sorted(points)
     if min(points.values()) <= 0:

@@ -1,4 +1,4 @@
-"""How long a study takes by the clock on the wall, from the plan of its work. No Ray here."""
+"""The wall-clock time of a study, from the plan of its work. No Ray here."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def wall_seconds(
     stacked: int = 1,
     seconds: Callable[[Cost], float] = lambda cost: cost.seconds,
 ) -> dict[str, float]:
-    """Return the time ``at_least``, ``expected`` and ``at_most`` where ``concurrent`` trials or helpers fit.
+    """Return the wall time ``at_least``, ``expected`` and ``at_most`` if ``concurrent`` trials or helpers run at once.
 
-    ``seconds`` gives the time of a cost alone. However much runs at once, the longest piece takes its time. Where
-    trials are helped, a piece is the members that are trained as one model, at most ``stacked``; elsewhere it is a
-    trial, or a try of the reference. The dearest trial is taken to be among the expected ones.
+    ``seconds`` returns the time of a cost alone. The whole never takes less than its longest indivisible piece. If idle
+    workers help, such a piece is the members that are trained as one model, at most ``stacked``. Otherwise it is a
+    trial or a try of the reference. The expected trials are assumed to include the most expensive one.
     """
     reference, jobs = plan.reference, jobs_of(space)
     one_try = reference if plan.dearest_try is None else plan.dearest_try
@@ -46,14 +46,15 @@ def wall_seconds(
 
 
 def jobs_of(space: Space) -> int:
-    """Return how many trials a study has, with those of the reference."""
+    """Return the number of trials of a study, including tries of the reference."""
     return space.budget.trials + len(space.reference_tries())
 
 
 def helps(space: Space) -> bool:
-    """Whether trials of ``space`` are helped: not where a pruner may stop them before their last members.
+    """Return whether idle workers help with trials of ``space``.
 
-    Nor on a GPU, where a trial trains its members together.
+    They do not if a pruner may stop a trial before its last members, nor on GPUs, where a trial trains its members
+    together.
     """
     return space.pruner.name == "none" and not space.resources.gpus_per_trial
 

@@ -1,6 +1,6 @@
 """The HTTP server of a committee: /predict, /health, /metrics, and a page that describes them.
 
-The only module that knows FastAPI.
+Only this module knows FastAPI.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 4 * 2**20  # of a body
-MOST_HELD = 32 * 2**20  # bytes of the bodies of all requests that have no answer yet
-BODY_SECONDS = 60.0  # in which a body has to arrive
+MOST_HELD = 32 * 2**20  # bytes of the bodies of all unanswered requests
+BODY_SECONDS = 60.0  # for a body to arrive
 MOST_TEXTS = 256  # of a request, and of a batch
-MOST_WAITING = 4096  # texts that wait for their turn
-MOST_CHARACTERS = 64 * 2**20  # of them all: long ones may not fill the memory before they are that many
+MOST_WAITING = 4096  # texts in the queue
+MOST_CHARACTERS = 64 * 2**20  # of the texts in the queue, so that long ones do not fill the memory
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 class Classifier(Protocol):
-    """What is served; ``tlm_search.export.committee.Committee`` is one."""
+    """The committee that is served, such as ``tlm_search.export.committee.Committee``."""
 
     @property
     def labels(self) -> tuple[str, ...]: ...  # noqa: D102
@@ -60,7 +60,7 @@ class _Sent(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_other_keys(cls, given: Any) -> Any:
-        """Refuse other keys once and unnamed: a body can hold 350,000 of them, or one of megabytes."""
+        """Refuse other keys with one error that names none, because a body can hold 350,000 of them."""
         if isinstance(given, dict) and not given.keys() <= cls.model_fields.keys():
             raise PydanticCustomError("other_keys", f"Other keys than {', '.join(cls.model_fields)} are not permitted")
         return given
@@ -73,7 +73,7 @@ class Texts(_Sent):
 
 
 class TextPair(_Sent):
-    """Two texts that are judged together; their order counts."""
+    """Two texts that are judged together; their order matters."""
 
     text: Annotated[str, Field(examples=["a text"])]
     text_pair: Annotated[str, Field(examples=["another text"])]
@@ -85,7 +85,7 @@ class TextPairs(_Sent):
     texts: Annotated[list[TextPair], Field(max_length=MOST_TEXTS)]
 
 
-_ONE, _MANY = "one pair", "pairs"  # tags of the two bodies, which no message shows
+_ONE, _MANY = "one pair", "pairs"  # tags of the two bodies; no message shows them
 
 
 def _one_or_many(given: Any) -> str:
@@ -96,7 +96,7 @@ PairOrPairs = Annotated[Annotated[TextPair, Tag(_ONE)] | Annotated[TextPairs, Ta
 
 
 class Answer(BaseModel):
-    """What the committee says of a text; ``disagreement`` is the share of members whose own vote is another."""
+    """The committee's answer to a text; ``disagreement`` is the share of members whose own vote differs."""
 
     label: str
     probability: float
@@ -105,15 +105,15 @@ class Answer(BaseModel):
 
 
 class Predictions(BaseModel):
-    """The answers, in the order of the texts."""
+    """The answers in the order of the texts."""
 
     answers: list[Answer]
 
 
 class Health(BaseModel):
-    """What is served, and whether it answers: ``status`` is ``ok`` or ``failed``.
+    """The served committee and its ``status``, ``ok`` or ``failed``.
 
-    ``failed_batches`` counts the batches of texts since the start that the committee could not answer.
+    ``failed_batches`` counts the batches of texts that the committee could not answer since the start.
     """
 
     status: str
@@ -126,7 +126,7 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why there is no answer."""
+    """The reason why there is no answer."""
 
     error: str
 
@@ -145,7 +145,7 @@ _NO_ANSWER: dict[int | str, dict[str, Any]] = {
 
 
 def app_of(committee: Classifier, *, name: str) -> FastAPI:
-    """Return the application that serves ``committee``, which is called ``name`` in /health."""
+    """Return the application that serves ``committee``; ``name`` is its name in /health."""
     metrics = _Metrics()
     batcher = Batcher(
         committee.answers,
@@ -247,7 +247,7 @@ class _Metrics:
 
 
 class _Counted:
-    """ASGI middleware that counts requests, times those to /predict, and answers for what fails below it."""
+    """ASGI middleware that counts requests, times those to /predict, and answers for failures inside."""
 
     def __init__(self, app: ASGIApp, *, metrics: _Metrics) -> None:
         self._app = app
@@ -258,7 +258,7 @@ class _Counted:
             await self._app(scope, receive, send)
             return
         begin, begun = time.perf_counter(), False
-        # The path of a route, so that what clients make up is not counted apart.
+        # The path of the route, so that paths which clients make up are not counted separately.
         known = {getattr(route, "path", None) for route in scope["app"].routes}
         path = scope["path"] if scope["path"] in known else "other"
 
@@ -273,7 +273,7 @@ class _Counted:
 
         try:
             await self._app(scope, receive, counted)
-        except Exception:  # whatever it is, the client is told in JSON, and it is counted
+        except Exception:  # any failure is counted and answered in JSON
             if not begun:
                 await JSONResponse({"error": "the server failed; its log says why"}, 500)(scope, receive, counted)
             raise  # for the log
@@ -293,7 +293,7 @@ def _answers(labels: Sequence[str], probabilities: Any, disagreement: Any) -> li
 
 
 def _in_words(error: RequestValidationError, *, pairs: bool) -> str:
-    """Say what is wrong, and where, without echoing what was sent."""
+    """Say what is wrong and where, without repeating what was sent."""
     reasons = []
     for found in error.errors()[:5]:
         place = ".".join(str(part) for part in found["loc"] if part not in ("body", _ONE, _MANY))

@@ -1,4 +1,4 @@
-"""Requests that arrive while the committee is busy are answered together: no waiting for a batch, no idle processor."""
+"""Answer requests together that arrived while the committee was busy, without waiting for batches to fill."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tlm_search.data.pairs import TextOrPair, characters_of
 
 
 class Answers(Protocol):
-    """What is read of a committee's answers; ``tlm_search.export.committee.Answers`` is one."""
+    """The attributes that are read of a committee's answers, such as ``tlm_search.export.committee.Answers``."""
 
     @property
     def probabilities(self) -> NDArray[np.float32]: ...  # noqa: D102
@@ -27,7 +27,7 @@ _ENDED = "nobody answers any more"
 
 
 class BusyError(Exception):
-    """More texts are waiting than the server takes."""
+    """More texts are waiting than the server accepts."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class _Waiting:
 class Batcher:
     """Answers requests in the order of their arrival, at most ``most_texts`` texts at once.
 
-    ``answer`` runs in one thread of its own, so that the server goes on listening. ``most_waiting`` texts of
-    ``most_characters`` in all may wait; ``observe`` is told the number of texts of each batch. ``failed`` counts the
-    batches without an answer; once ``ended``, none will be answered.
+    ``answer`` runs in a thread of its own, so that the server can go on listening. ``most_waiting`` texts with
+    ``most_characters`` in total may wait. ``observe`` is called with the number of texts of each batch. ``failed``
+    counts the batches without an answer. Once the batcher has ``ended``, it answers nothing more.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many texts wait for their turn."""
+        """The number of texts in the queue."""
         return sum(len(request.texts) for request in self._waiting)
 
     async def answers(self, texts: Sequence[TextOrPair]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -113,16 +113,16 @@ class Batcher:
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, StopIteration):
                 raise
-            # Such as a panic of the tokenizer: it would end the loop, and a future takes no StopIteration.
+            # For example a panic of the tokenizer, which would end the loop. A future accepts no StopIteration.
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _next(self) -> list[_Waiting]:
-        """Take the requests of the next batch; the first is taken however large it is."""
+        """Take the requests of the next batch; the first one is taken even if it is larger than a batch."""
         batch: list[_Waiting] = []
         size = 0
         while self._waiting and (not batch or size + len(self._waiting[0].texts) <= self._most_texts):
             request = self._waiting.pop(0)
-            if request.answer.done():  # its client is gone
+            if request.answer.done():  # the client has gone away
                 continue
             batch.append(request)
             size += len(request.texts)

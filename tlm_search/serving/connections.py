@@ -1,4 +1,4 @@
-"""A bound on the connections of clients, and on the time in which each has to begin a request."""
+"""A limit on the connections of clients, and on the time in which each must begin a request."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-HEAD_SECONDS = 10.0  # from the connection, or the first byte of a later request, to the end of the request's head
+HEAD_SECONDS = (
+    10.0  # from the begin of the connection, or the first byte of a later request, to the end of the request's head
+)
 _MOST = 512
 
 
 def most_connections() -> int:
-    """Return how many connections fit with room for the files that the process opens."""
+    """Return how many connections leave room for the files that the process opens."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if descriptors == resource.RLIM_INFINITY else max(1, min(_MOST, descriptors // 2))
 
 
 class BoundedConnection(AutoHTTPProtocol):  # type: ignore[valid-type,misc]
-    """Uvicorn's protocol of a connection, which answers 503 and ends where ``most_connections`` are open already.
+    """Uvicorn's protocol of a connection, which answers 503 and closes beyond ``most_connections``.
 
-    It ends too when the head of a request has not arrived after ``HEAD_SECONDS``; ``BodyLimit`` sees to the body.
+    It also closes if the head of a request has not arrived after ``HEAD_SECONDS``. ``BodyLimit`` does the same for
+    bodies.
     """
 
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Take the connection, or refuse it."""
+        """Accept the connection, or refuse it."""
         super().connection_made(transport)
         if len(self.connections) > most_connections():
             body = json.dumps({"error": "too many connections are open"}).encode()
@@ -42,7 +45,7 @@ class BoundedConnection(AutoHTTPProtocol):  # type: ignore[valid-type,misc]
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Take what has arrived."""
+        """Read what has arrived."""
         super().data_received(data)
         if self._awaits_head():
             self._wait()

@@ -1,4 +1,4 @@
-"""Bounds on what clients may send, kept while the bodies arrive and not after it."""
+"""Limits on what clients may send, applied while the bodies arrive."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-_READ_AND_DROPPED = 64 * 2**20  # bytes: a client that still sends when it is refused sees no answer but a reset
+_READ_AND_DROPPED = (
+    64 * 2**20
+)  # bytes; a client that is still sending when the connection closes sees a reset instead of the answer
 
 
 class BodyLimit:
     """ASGI middleware that answers 413 to a body of more than ``most_bytes``, announced or not.
 
-    The bodies of all requests that have no answer yet hold at most ``most_held`` bytes: one that does not fit is
-    answered 503, and one that has not arrived after ``seconds`` 408. What is refused for its length is read to its end
-    without being kept, so that the client learns why; only from one that sends without end the server turns away.
+    The bodies of all unanswered requests hold at most ``most_held`` bytes together. A body that does not fit is
+    answered 503, one that has not arrived after ``seconds`` 408. A refused body is read to its end and discarded, so
+    that the client learns the reason; a client that sends without end is disconnected.
     """
 
     def __init__(self, app: ASGIApp, *, most_bytes: int, most_held: int, seconds: float) -> None:
@@ -95,7 +97,7 @@ class _Body:
             self.held = 0
 
     def taken(self) -> bytes:
-        """Return the whole body; it is held once, by whoever takes it."""
+        """Return the whole body and release it, so that only the caller holds it."""
         content, self._content = bytes(self._content), bytearray()
         return content
 
@@ -105,6 +107,6 @@ async def _refuse(send: Send, status: int, reason: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 503:
         headers.append((b"retry-after", b"1"))
-    # What may still be on its way is not read: the connection ends here.
+    # Data that is still on its way is not read: the connection ends here.
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})
