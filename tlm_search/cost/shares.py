@@ -103,7 +103,7 @@ class Shares:
             )
 
     def _largest_machine(self, gpus: float) -> Machine:
-        """Return the largest resources of the machines that have the CPUs and ``gpus`` of a trial, or of all machines."""
+        """Return the largest resources of the machines with the CPUs and ``gpus`` of a trial, or of all machines."""
         processors = Share(self._space.resources.cpus_per_trial, gpus)
         machines = [machine for machine in self._machines if processors.fits(machine)] or self._machines
         return Machine(*(max(getattr(m, part) for m in machines) for part in ("cpus", "gpus", "memory_gb")))

@@ -29,7 +29,7 @@ _AT_ONCE = 8  # trials; more at once would propose without knowing each other's 
 
 @dataclass(frozen=True)
 class Scale:
-    """The settings that a study varies on corpora of at least ``least_documents``; members see at most ``documents``."""
+    """The settings that a study varies on corpora of ``least_documents`` or more; members see up to ``documents``."""
 
     least_documents: int
     documents: int

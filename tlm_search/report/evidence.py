@@ -1,4 +1,4 @@
-"""What a study's store knows beyond its trials: logits for paired comparisons, and losses of pre-training."""
+"""What the store adds to a study's trials: logits for paired comparisons, and losses of pre-training."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from tlm_search.study.record import BaselineRecord, StudyRecord, TrialRecord
 
 MAX_TRIED = 20
 MAX_COUNTED = 100_000_000  # tokens
-MAX_KEPT = 12  # committees whose logits stay in memory
+MAX_KEPT = 12  # committees whose logits are held in memory
 
 Labels = tuple[NDArray[np.integer], NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Reads the members of the trials of ``record`` from ``store``; what is missing there is None, never an error."""
+    """Reads the members of the trials of ``record`` from ``store``. What is missing there is None, never an error."""
 
     record: StudyRecord
     store: Store | None
 
     def logits_of(self, trial: Trial) -> MemberLogits | None:
-        """Return the logits of all members of ``trial``; None where a member or the labels are not at hand.
+        """Return the logits of all members of ``trial``; None if a member or the labels are missing.
 
-        The last ``MAX_KEPT`` are kept, because a report asks for the same few again and again.
+        The last ``MAX_KEPT`` results are cached, because a report asks for the same few again and again.
         """
         if not isinstance(trial, TrialRecord):
             return None
@@ -55,7 +55,7 @@ class Evidence:
         return votes
 
     def changed_sources(self) -> list[str]:
-        """Return the sources of the data that hold something else now than when the study began."""
+        """Return the sources of the data that have changed since the study began."""
         return [] if self.store is None else changed_sources(self.record.data, self.store.root)
 
     def pretraining_loss(self, trial: TrialRecord) -> float | None:
@@ -66,20 +66,20 @@ class Evidence:
         return float(losses[-1][1]) if losses else None
 
     def test_texts(self, rows: Iterable[int]) -> dict[int, str]:
-        """Return those test texts as the members saw them: the stored tokens, decoded; empty where there are none."""
+        """Return these test texts as the members saw them: the stored tokens, decoded. Missing texts are empty."""
         data = self._data
         if data is None or self.record.space.trainer == "simulated":
             return {}
         try:
             tokens, tokenizer = TokenArray.open(data.folder("test")), open_tokenizer(data.folder("tokenizer"))
             return {row: tokenizer.decode([int(token) for token in tokens[row]]) for row in rows}
-        except Exception:  # tokenizers raises nothing narrower; texts are an extra
+        except Exception:  # tokenizers raises no narrower error, and texts are optional
             return {}
 
     def overlaps(self, sizes: Iterable[int]) -> dict[int, tuple[float, float]]:
-        """Return how much of the task the first so many documents hold: shares of its types and of its tokens.
+        """Return for each number of first documents the shares of the task's types and tokens that they contain.
 
-        Empty where the tokens are not at hand, or so many that counting them would keep the reader waiting.
+        It is empty if the tokens are missing, or so many that counting would make the reader wait.
         """
         data = self._data
         if data is None or data.corpus is None or self.record.space.trainer == "simulated":
@@ -100,7 +100,7 @@ class Evidence:
         return found
 
     def provenance(self) -> Mapping[str, Any]:
-        """Return versions, revision and machine as the first member that is at hand has them."""
+        """Return versions, revision and machine, from the first member that can be read."""
         for trial in configurations(self.record.trials)[:MAX_TRIED]:
             entry = self._member(trial.members[0]) if trial.members else None
             if entry is not None:
@@ -136,7 +136,7 @@ class Evidence:
             return None
         try:
             return PreparedData.from_document(self.record.data, self.store.root)
-        except (TypeError, KeyError):  # facts of another version
+        except (TypeError, KeyError):  # written by another version
             return None
 
     @cached_property

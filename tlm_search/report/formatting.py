@@ -1,4 +1,4 @@
-"""Numbers and settings as a reader wants them."""
+"""Write numbers and settings for readers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _METRIC_WORDS = {
 
 
 def plain_text(text: str) -> str:
-    """Keep a text from being read as Markdown or HTML, in one line."""
+    """Escape a text for Markdown and HTML, in one line."""
     return " ".join(text.translate(_MARKDOWN).split())
 
 
@@ -79,7 +79,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 def points(value: float | None) -> str:
     """Write a difference of shares as +1.2."""
-    # Adding 0 turns the -0.0 that rounding leaves into 0.0.
+    # Adding 0 turns a -0.0 from rounding into 0.0.
     return NONE if _missing(value) else f"{round(100 * float(value or 0), 1) + 0.0:+.1f}"
 
 
@@ -127,7 +127,7 @@ def duration(seconds: float | None) -> str:
 
 
 def pretraining_words(settings: Mapping[str, Any], sizes: Iterable[int]) -> str:
-    """Say what is learned from the first documents of the corpus, for one or several ``sizes``.
+    """Say what members learn from the first documents of the corpus, for one or several ``sizes``.
 
     For example: not pre-trained; pre-trained on 4,000 and 16,000; word vectors from counts of 4,000 (without
     masked-language-model training).
@@ -140,7 +140,7 @@ def pretraining_words(settings: Mapping[str, Any], sizes: Iterable[int]) -> str:
 
 
 def describe(settings: Mapping[str, Any], names: Iterable[str]) -> str:
-    """Say the settings ``names`` in a line: depth 1, 8 heads, pre-trained on 4,000."""
+    """Say the settings ``names`` in one line: depth 1, 8 heads, pre-trained on 4,000."""
     parts = []
     for name in names:
         if name not in settings:
@@ -157,17 +157,17 @@ def describe(settings: Mapping[str, Any], names: Iterable[str]) -> str:
 
 
 def metric_words(name: str) -> str:
-    """Return the name of a metric as an axis shows it."""
+    """Return the name of a metric for an axis."""
     return _METRIC_WORDS.get(name, of_metric(name))
 
 
 def judged_by(table: pd.DataFrame) -> str:
-    """Return the metric that the rows of a table are judged by, in words."""
+    """Return the name of the metric by which the rows of a table are judged."""
     return of_metric(str(table["metric"].iloc[0])) if len(table) else "accuracy"
 
 
 def bounds(row: Mapping[Any, Any]) -> tuple[float, float]:
-    """Return the interval of what a row of a table is judged by."""
+    """Return the interval of the metric by which a row of a table is judged."""
     return row["test_metric_low"], row["test_metric_high"]
 
 

@@ -1,4 +1,4 @@
-"""What a report leaves out, since it travels: where files lie on this machine, and with that the user's name."""
+"""Remove from a report the folders of this machine, and with them the user's name, because reports are passed on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tlm_search.study.record import StudyRecord, TrialRecord
 
-# Between quotes a path may hold spaces. What follows a letter or a slash is a part of a URL, a fraction or a unit.
+# Between quotes a path may hold spaces. After a letter or a slash it is part of a URL, a fraction or a unit.
 _QUOTED = re.compile(r"""(?P<quote>['"])(?P<path>(?:~|/)[^'"\n]*/[^'"\n]+)(?P=quote)""")
 _PLAIN = re.compile(r"(?<![\w/:.~-])(?:~|/[\w.~+-]+)(?:/[\w.~+@-]+)+/?")
 
@@ -18,20 +18,20 @@ _Trial = TypeVar("_Trial", bound=TrialRecord)
 
 
 def source_name(source: str) -> str:
-    """Return what a report calls a source: of a local path only its last part; ids of the hub and URLs stay."""
+    """Return the name of a source in a report: the last part of a local path; ids of the hub and URLs as they are."""
     path = PurePath(source)
     local = path.is_absolute() or source.startswith(("~", ".")) or bool(path.suffix) or len(path.parts) > 2
     return (path.name or source) if local and "://" not in source else source
 
 
 def without_paths(text: str) -> str:
-    """Cut each absolute path in a message to its last part."""
+    """Replace each absolute path in a message by its last part."""
     text = _QUOTED.sub(lambda found: f"{found['quote']}{_last(found['path'])}{found['quote']}", text)
     return _PLAIN.sub(lambda found: _last(found[0]), text)
 
 
 def public(record: StudyRecord) -> StudyRecord:
-    """Return the record with the names of its sources, and with errors that name no folder of this machine."""
+    """Return the record with short names of its sources, and with errors that name no folder of this machine."""
     data: dict[str, Any] = {
         name: source_name(value) if name.endswith("_name") and isinstance(value, str) else value
         for name, value in record.data.items()
@@ -48,7 +48,7 @@ def public(record: StudyRecord) -> StudyRecord:
 
 
 def public_space(record: StudyRecord) -> dict[str, Any]:
-    """Return the study's space as a document in which sources have their names only."""
+    """Return the study's space as a document with short names of its sources."""
     return {key: _named(value) for key, value in record.space.to_document().items()}
 
 

@@ -1,4 +1,4 @@
-"""The answer on top of a report: which shallow committee, beside the reference, and what to run next."""
+"""The answer on top of a report: which shallow committee, how it compares with the reference, what to run next."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ CONTINUE = "continue the study"
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer in sentences and as a table with a column for each committee.
+    """The answer in sentences, and as a table with one column for each committee.
 
-    ``cautions`` say how far to trust it. ``next_commands`` are pairs of what for and the command.
+    ``cautions`` say how far to trust it. ``next_commands`` are pairs of a purpose and a command.
     """
 
     headline: str
@@ -44,7 +44,7 @@ class Answer:
 
 
 def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
-    """Choose on validation, compare on test."""
+    """Choose committees on validation, compare them on test, and put the answer into words."""
     choose = partial(
         select,
         record.trials,
@@ -58,9 +58,9 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
     best = next(iter(choose().choices), None)
     cheapest = None
     if best is not None and best.reference is not None:
-        # Chosen on validation; where test does not confirm it, it is no answer.
+        # Chosen on validation. If test does not confirm it, it is not an answer.
         cheapest = next((choice for choice in choose(match_reference=True).choices if choice.matches_reference), None)
-    # Where a linear model is as good, nothing is more worth knowing.
+    # If a linear model is as good, say that first.
     sentences = [_headline(record, best), *_verdict(record, best, cheapest)]
     if best is not None and (said := confirmation_words(record, best)) is not None:
         sentences.append(said)
@@ -78,9 +78,9 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
 
 
 def linear_warning(choice: Choice, *, subject: str = "the best committee") -> str | None:
-    """Return the sentence that comes first where a committee is not shown to be above the linear model.
+    """Return the sentence that comes first if a committee is not shown to be above the linear model.
 
-    None where it is, and without a linear model.
+    Return None if it is, and without a linear model.
     """
     baseline, difference, verdict = choice.baseline, choice.baseline_difference, choice.baseline_verdict
     if baseline is None or difference is None or verdict is None or verdict == HOLDS:
@@ -96,7 +96,7 @@ def linear_warning(choice: Choice, *, subject: str = "the best committee") -> st
 
 
 def reference_sentence(choice: Choice, *, subject: str) -> str | None:
-    """Say whether ``subject``, which was compared, does the work of the reference; None without one."""
+    """Say whether the ``subject`` of a choice does the work of the reference; None without a reference."""
     if choice.reference is None or choice.reference_verdict is None:
         return None
     depth, size = number(choice.reference.trial.settings.get("depth")), choice.reference.size
@@ -105,7 +105,7 @@ def reference_sentence(choice: Choice, *, subject: str) -> str | None:
 
 
 def difference_words(difference: Difference) -> str:
-    """Write a difference with its interval, and that of the first members where these are others."""
+    """Write a difference with its interval, and with that of the exported members if they differ."""
     words = f"{points(difference.mean)} points, 95% interval {points(difference.low)} to {points(difference.high)}"
     if (first := difference.exported) is None:
         return words
@@ -113,7 +113,7 @@ def difference_words(difference: Difference) -> str:
 
 
 def standing_sentences(record: StudyRecord, choice: Choice, *, subject: str = "it") -> list[str]:
-    """Say how a committee stands to the reference and to the linear model, of those that the study has."""
+    """Say how a committee compares with the reference and the linear model, as far as the study has them."""
     said = []
     compared, difference = reference_sentence(choice, subject=subject), choice.test_difference
     if compared is not None and difference is not None and choice.reference is not None:
@@ -135,7 +135,7 @@ def _capital(words: str) -> str:
 
 
 def _reached(candidate: Candidate) -> str:
-    """Write 81.6% of an accuracy, and 81.6% macro F1."""
+    """Write 81.6% for an accuracy, and 81.6% macro F1."""
     named = "" if candidate.metric == "accuracy" else f" {metric_words(candidate.metric)}"
     return percent(candidate.test_metric) + named
 
@@ -176,7 +176,7 @@ def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) 
 
 
 def _one_of(reference: Candidate) -> Candidate | None:
-    """Return one model of a reference that is a committee itself, the mean of its models; None where it is one."""
+    """Return one model of a reference that is a committee, as the mean of its models; None for a single model."""
     trial = reference.trial
     assert isinstance(trial, TrialRecord)
     return candidates(trial)[0] if reference.size > 1 else None
@@ -200,7 +200,7 @@ def _committee_words(candidate: Candidate) -> str:
 
 
 def cost_words(candidate: Candidate, reference: Candidate) -> str:
-    """Say what a committee costs beside the reference: 35% of its latency, 2.7 times its parameters."""
+    """Say the cost of a committee relative to the reference: 35% of its latency, 2.7 times its parameters."""
     parts = []
     for name, words in (("latency_ms", "latency"), ("parameters", "parameters"), ("training_flops", "training cost")):
         own, other = getattr(candidate, name), getattr(reference, name)
@@ -229,7 +229,7 @@ def _table(record: StudyRecord, best: Choice | None, cheapest: Choice | None) ->
     table = pd.DataFrame(columns).fillna("")
     if columns:
         table = table.loc[list(next(iter(columns.values())))]
-    return table[(table != "").any(axis=1)]  # without a reference nothing is said of one
+    return table[(table != "").any(axis=1)]  # without a reference its rows are empty
 
 
 def _key(choice: Choice) -> tuple[int, int]:
@@ -268,7 +268,7 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
 
 
 def _judged(record: StudyRecord, candidate: Candidate) -> dict[str, str]:
-    """Return what the task is judged by, on test and validation, and on test what else is known of a positive label."""
+    """Return the task's metric on test and validation, and the other metrics of a positive label on test."""
     task = record.space.task
     facts = {
         f"Test {_of_label(task.metric, task.positive)}": _with_interval(candidate.test_metric, candidate.test_interval),
@@ -286,7 +286,7 @@ def _judged(record: StudyRecord, candidate: Candidate) -> dict[str, str]:
 
 
 def words_of_label(record: StudyRecord, candidate: Candidate, *, subject: str) -> str | None:
-    """Say what the ``subject`` has of the positive label on test, with intervals; None where no label is positive."""
+    """Say the metrics of the positive label that the ``subject`` has on test; None without a positive label."""
     said = []
     for name in METRICS_OF_ONE_LABEL:
         low, high = (candidate.row.get(key) for key in interval_keys("test", name))
@@ -319,7 +319,7 @@ def _facts_of_baseline(record: StudyRecord, baseline: BaselineRecord) -> dict[st
 
 
 def _place_words(candidate: Candidate, reference: Candidate | None) -> str:
-    """Say where its metric on test lies: within the 95% interval of the reference's, above it or below."""
+    """Say whether the test metric is within, above or below the 95% interval of the reference's."""
     assert reference is not None
     low, high = reference.test_interval
     place = "above" if candidate.test_metric > high else "below" if candidate.test_metric < low else "within"
@@ -362,7 +362,7 @@ def _export_command(record: StudyRecord, choice: Choice, *, out: str) -> str:
 
 
 def run_command(record: StudyRecord) -> str:
-    """Return the command that runs, or continues, the study from the copy of its space."""
+    """Return the command that runs or continues the study from the copy of its space."""
     space = Path(record.folder.parent.name, record.folder.name, "space.yaml")
     return shlex.join(["tlm-search", "run", str(space), "--name", record.name])
 
@@ -380,7 +380,7 @@ def what_matching_means(metric: str = "accuracy") -> str:
 
 
 def rows_sentence(record: StudyRecord) -> str:
-    """Say which rows the task was made of, and which were not used; empty where nothing is prepared yet."""
+    """Say how many rows of the task are used and why others are not; empty before the data are prepared."""
     account = account_of(record.data)
     return "" if account is None else f"Rows of the task: {account_words(account)}."
 

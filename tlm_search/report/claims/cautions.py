@@ -27,10 +27,10 @@ _FURTHER = {"lower": "lower", "upper": "higher"}
 
 @dataclass(frozen=True)
 class Caution:
-    """A reason to read a comparison with care, in ``words``.
+    """A reason to be careful with a comparison, in ``words``.
 
-    ``edge``: the nuisance ``setting`` that was chosen for a ``side`` lies at an end of its range. ``below_baseline``:
-    the reference is worse than the linear model on test. ``data``: sources have changed; of no side.
+    ``edge``: the nuisance ``setting`` chosen for a ``side`` is at an end of its range. ``below_baseline``: the
+    reference is worse than the linear model on test. ``data``: sources have changed, which concerns both sides.
     """
 
     kind: Literal["data", "edge", "below_baseline"]
@@ -40,7 +40,7 @@ class Caution:
 
 
 def cautions(record: StudyRecord, changed: Sequence[str] = ()) -> tuple[Caution, ...]:
-    """Return the cautions: ``changed`` sources, a reference below the linear model, edges of the two sides."""
+    """Return the cautions about ``changed`` sources, a reference below the linear model, and edges of both sides."""
     found = [Caution("data", None, changed_words(changed))] if changed else []
     found += _below_baseline(record)
     best = best_committee(record)
@@ -55,7 +55,7 @@ def cautions(record: StudyRecord, changed: Sequence[str] = ()) -> tuple[Caution,
 
 
 def trials_of_each(record: StudyRecord) -> str | None:
-    """Say how many trials each side had, because the side with more was tuned better; None without a reference."""
+    """Say how many trials each side had, because the side with more is tuned better; None without a reference."""
     if record.reference is None or record.reference.state != "complete":
         return None
     finished = sum(len(record.in_state(state)) for state in ("complete", "pruned", "failed"))
@@ -63,7 +63,7 @@ def trials_of_each(record: StudyRecord) -> str | None:
 
 
 def reference_tries_table(record: StudyRecord) -> pd.DataFrame:
-    """Return the tries of the reference: the nuisance settings that each had, what it reached, and which was chosen."""
+    """Return the tries of the reference: their nuisance settings and metrics, and which one was chosen."""
     names = list(record.space.reference_nuisance())
     metrics = dict.fromkeys((record.space.task.metric, "accuracy"))
     reached = [f"{split}_{metric}" for metric in metrics for split in ("validation", "test")]

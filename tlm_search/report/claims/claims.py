@@ -1,8 +1,8 @@
-"""The claims of "Tiny language models" (arXiv 2507.14871) and its open questions, put to a study: effect and verdict.
+"""The claims and open questions of "Tiny language models" (arXiv 2507.14871), tested on a study: effect and verdict.
 
-What is compared is chosen on validation; effects are those of the test set. Of the answer's committee, beside the
-reference and the linear model, they are what the answer itself says: of these very models, with an interval over test
-rows. All others have intervals over rows and seeds. No figure of the paper's is used: only its questions.
+Comparisons are chosen on validation, and effects are measured on test. Claims about the answer's committee against the
+reference and the linear model repeat the answer: they are about these models, with an interval over test rows. All
+others have intervals over rows and seeds. No figures of the paper are used, only its questions.
 """
 
 from __future__ import annotations
@@ -40,17 +40,16 @@ SHAPES = "Open: is the best shallow architecture better than the next?"
 
 
 def claims(record: StudyRecord, evidence: Evidence, best: Choice | None) -> pd.DataFrame:
-    """Return a row for each claim and open question: `COLUMNS`. ``best`` is the committee of the answer.
+    """Return a row for each claim and open question, with the columns ``COLUMNS``. ``best`` is the answer's committee.
 
-    ``effect``, ``low`` and ``high`` (its 95% interval) are shares: differences of the ``metric`` on test, for the
-    latency the share saved (see `latency_saved`). A claim holds where the interval lies above 0 (not below -2 points,
-    or above 5%, where it says so), does not hold where it lies below, and cannot be told otherwise, or with fewer than
-    three seeds.
-    ``seeds`` counts the members of the side with fewest; it is missing where the rows are about the very models of the
-    answer. ``measured_on`` says which configuration it was, or what the study lacks.
+    ``effect``, ``low`` and ``high`` (its 95% interval) are shares: differences of the ``metric`` on test, or the share
+    of latency saved (see ``latency_saved``). A claim holds if the interval lies above 0 (for some claims not below -2
+    points, or above 5%). It does not hold if the interval lies below. Otherwise, and with fewer than three seeds, it
+    cannot be told. ``seeds`` counts the members of the side with the fewest; it is missing in rows about the models of
+    the answer. ``measured_on`` names the configuration, or what the study lacks.
 
-    Claims about overlap compare studies: those beside this one whose spaces differ in nothing but ``selection`` and
-    ``skip`` of the corpus (and the name) are read too.
+    Claims about overlap compare studies. They also read the studies in the same folder whose spaces differ only in the
+    name and in ``selection`` and ``skip`` of the corpus.
     """
     study = Families(evidence)
     beside = [Families(other) for other in siblings(record, evidence)]
@@ -108,7 +107,7 @@ def _does_work(study: Families, best: Choice | None) -> Row:
 
 
 def _reaches(study: Families, best: Choice | None) -> Row:
-    """Ask what training both anew would show; with one model of the reference nobody can say."""
+    """Estimate the difference after training both anew, which needs a reference of several models."""
     if best is None or best.reference is None:
         return missing(REACHES, _nothing_to_compare(best))
     if best.reference.size == 1:
@@ -116,7 +115,7 @@ def _reaches(study: Families, best: Choice | None) -> Row:
             REACHES, f"the reference is one model, and it takes {LEAST_SEEDS}: committee_size in its section"
         )
     chosen = best.candidate
-    # Where the committee was trained once more, those members, which nothing has chosen.
+    # If the committee was confirmed, use the fresh members, which no choice has seen.
     trial = study.record.confirmed(chosen.trial.number, chosen.size) or chosen.trial
     votes, deep = study.evidence.logits_of(trial), study.contributions(best.reference.trial)
     if votes is None or deep is None:

@@ -1,4 +1,4 @@
-"""The configurations of a study by architecture and size of pre-training: what its claims compare."""
+"""The configurations of a study by architecture and size of pre-training, which its claims compare."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Contributions = NDArray[np.float64]
 
 
 class Families:
-    """A study by families: configurations of one architecture, at each size of pre-training the best on validation.
+    """The configurations of one architecture as a family: at each size of pre-training the best on validation.
 
-    Other settings, such as learning rates, are chosen by what single members reach on validation, for each size anew.
-    ``by_shape`` has them by their architectures, which are named alike in every study.
+    Other settings, such as learning rates, are chosen by the validation metric of single members, separately for each
+    size. ``by_shape`` maps architectures to families; its keys are the same in every study.
     """
 
     def __init__(self, evidence: Evidence) -> None:
@@ -37,7 +37,7 @@ class Families:
 
     @property
     def families(self) -> list[dict[int, TrialRecord]]:
-        """The families, whatever their architectures are."""
+        """All families, in no particular order."""
         return list(self.by_shape.values())
 
     def _trials(self) -> list[TrialRecord]:
@@ -48,20 +48,20 @@ class Families:
     def contributions(self, trial: Trial) -> Contributions | None:
         """Return the contribution of each test row to each member's metric, (members, rows); None without logits.
 
-        The mean over the rows is the metric of the task; of accuracy a contribution is 1 where the member is right,
-        else 0.
+        The mean over the rows is the metric of the task. For accuracy a contribution is 1 if the member is right, else
+        0.
         """
         votes = self.evidence.logits_of(trial)
         return None if votes is None else contributions_of_votes(softmax(votes.test), votes.test_labels, votes.metric)
 
     def largest(self, trial: Trial) -> float:
-        """Return the most by which a test row can change the metric of a ``trial`` that has logits."""
+        """Return the largest contribution of a test row to the metric of a ``trial`` with logits."""
         votes = self.evidence.logits_of(trial)
         assert votes is not None
         return largest_contribution(votes.metric, votes.test_labels)
 
     def depth_of_reference(self) -> float:
-        """Return the depth of the reference; infinite where there is none."""
+        """Return the depth of the reference; infinite without one."""
         reference = self.record.reference
         return float("inf") if reference is None else float(reference.settings.get("depth", float("inf")))
 
@@ -84,7 +84,7 @@ class Families:
 
 
 def widest(families: Sequence[dict[int, TrialRecord]]) -> dict[int, TrialRecord] | None:
-    """Return the family with most sizes of pre-training, of equal ones that with the best member on validation."""
+    """Return the family with the most sizes of pre-training, of equal ones that with the best member on validation."""
     return max(families, key=lambda f: (len(f), max(alone(trial) for trial in f.values())), default=None)
 
 

@@ -1,4 +1,4 @@
-"""The claims about the choice of text, which take several studies: overlap with the task, plain and weighted."""
+"""The claims about the choice of text, which compare several studies: overlap with the task, plain and weighted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPECIFIC = (
 
 
 def siblings(record: StudyRecord, evidence: Evidence) -> list[Evidence]:
-    """Return the studies beside this one that differ only in how their corpus was chosen; none where it was not."""
+    """Return the studies in the same folder that differ only in the choice of their corpus."""
     if record.space.corpus.selection is None:
         return []
     found = []
@@ -32,7 +32,7 @@ def siblings(record: StudyRecord, evidence: Evidence) -> list[Evidence]:
             continue
         try:
             other = read_study(folder)
-        except TlmSearchError:  # a study of another version, or whose database is not at hand
+        except TlmSearchError:  # a study of another version, or one whose database cannot be reached
             continue
         if _but_selection(other) == _but_selection(record):
             found.append(Evidence(other, evidence.store))
@@ -40,7 +40,7 @@ def siblings(record: StudyRecord, evidence: Evidence) -> list[Evidence]:
 
 
 def overlaps(studies: Sequence[Families]) -> Row:
-    """Compare text of high with text of low overlap: the ends of one ranking of the corpus."""
+    """Compare text of high overlap with text of low overlap, from the two ends of one ranking of the corpus."""
     kind = next((study.record.space.corpus.selection for study in studies if _ranked(study)), None)
     ranked = sorted(
         (study for study in studies if study.record.space.corpus.selection == kind and kind),
@@ -67,7 +67,7 @@ def weighted(studies: Sequence[Families]) -> Row:
 
 
 def specific(studies: Sequence[Families]) -> Row:
-    """Compare little text chosen for the task with two to eight times as much that was drawn at random."""
+    """Compare little text chosen for the task with two to eight times as much text drawn at random."""
     random = _selected(studies, "random")
     chosen = [study for study in studies if _ranked(study) and not study.record.space.corpus.skip]
     pairs = [
@@ -83,7 +83,7 @@ def specific(studies: Sequence[Families]) -> Row:
             SPECIFIC,
             "it takes a study of chosen text and one of two to eight times more random text, of one architecture",
         )
-    # The most that little text can do: the largest step in size, then the best selection on validation.
+    # The best case for little text: the largest step in size, then the best selection on validation.
     study, small, large, little, much = max(pairs, key=lambda pair: (pair[2] / pair[1], alone(pair[3])))
     first, second = study.contributions(little), random.contributions(much)
     if first is None or second is None or first.shape[1] != second.shape[1]:
@@ -95,9 +95,9 @@ def specific(studies: Sequence[Families]) -> Row:
 
 
 def _compared(claim: str, first: Families, second: Families, words: str) -> Row:
-    """Compare two studies in one architecture, at the largest size of pre-training that both have of it.
+    """Compare two studies in one architecture, at the largest common size of pre-training.
 
-    It is the architecture with most common sizes, of equal ones that with the best member on validation.
+    It is the architecture with the most common sizes; the best member on validation decides between equal ones.
     """
     pairs = [
         [(ours[size], theirs[size]) for size in sorted(ours) if size and size in theirs]
@@ -116,7 +116,7 @@ def _compared(claim: str, first: Families, second: Families, words: str) -> Row:
 
 
 def _alike(first: Families, second: Families | None) -> list[tuple[dict[int, TrialRecord], dict[int, TrialRecord]]]:
-    """Return the families of the architectures that both studies have, side by side."""
+    """Return pairs of the families of each architecture that both studies have."""
     others = {} if second is None else second.by_shape
     return [(family, others[shape]) for shape, family in first.by_shape.items() if shape in others]
 

@@ -1,4 +1,4 @@
-"""The figures of cost and of pre-training, each made of one DataFrame."""
+"""The figures of cost and of pre-training, each from one DataFrame."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from tlm_search.study.record import REFERENCE_NUMBER
 def tradeoff_figure(
     tradeoffs: pd.DataFrame, cost: str, colours: Colours, *, most: float | None = None, least: float | None = None
 ) -> go.Figure:
-    """Draw the metric on test against a cost: the Pareto front (of that on validation) as a line, other points dim.
+    """Draw the test metric against a cost: the Pareto front (on validation) as a line, other points dim.
 
-    What the constraints of the study allow lies between ``least`` and ``most``; the rest is shaded.
+    The constraints of the study allow the range from ``least`` to ``most``; the rest is shaded.
     """
     figure = go.Figure()
     known = tradeoffs[tradeoffs[cost].notna()]
@@ -93,7 +93,7 @@ def tradeoff_figure(
 
 
 def _shade(figure: go.Figure, costs: pd.Series, *, most: float | None, least: float | None) -> None:
-    """Shade what the constraints forbid, as far as it lies among the points."""
+    """Shade what the constraints exclude, within the range of the points."""
     log = figure.layout.xaxis.type == "log"
     low, high = float(costs.min()), float(costs.max())
     forbidden = []
@@ -102,7 +102,7 @@ def _shade(figure: go.Figure, costs: pd.Series, *, most: float | None, least: fl
     if least is not None and least > low:
         forbidden.append((low / 1.3, least))
     for start, end in forbidden:
-        # A shape on a logarithmic axis takes values, an annotation their logarithms.
+        # On a logarithmic axis a shape takes values, an annotation takes their logarithms.
         figure.add_shape(
             type="rect", x0=start, x1=end, yref="paper", y0=0, y1=1, layer="below", line={"width": 0},
             fillcolor=faint(GREY, 0.16),
@@ -115,7 +115,7 @@ def _shade(figure: go.Figure, costs: pd.Series, *, most: float | None, least: fl
 
 
 def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure:
-    """Draw the test metric of a single member against the size of pre-training; lines join what is else equal."""
+    """Draw the test metric of single members against the size of pre-training; lines join equal configurations."""
     figure = go.Figure()
     sizes = sorted(pretraining["pretrain_size"].unique())
     index_of = {size: index for index, size in enumerate(sizes)}
@@ -123,7 +123,7 @@ def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure
     pairs = [rows.sort_values("pretrain_size") for _, rows in drawn.groupby("pair", sort=False)]
     joined = [rows for rows in pairs if rows["pretrain_size"].nunique() > 1]
     figure.add_scatter(
-        # A gap between pairs: one trace for all lines.
+        # Gaps between the pairs, so that one trace draws all lines.
         x=[x for rows in joined for x in [*(index_of[s] for s in rows["pretrain_size"]), None]],
         y=[y for rows in joined for y in [*rows["test_metric"], None]],
         name="all else equal",
@@ -173,7 +173,7 @@ def loss_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure:
 
 
 def overlap_figure(overlap: pd.DataFrame, metric: str = "accuracy") -> go.Figure:
-    """Draw the gain of pre-training, in points of ``metric``, against the share of the task that its text holds."""
+    """Draw the gain of pre-training, in points of ``metric``, against the share of the task that its text covers."""
     known = overlap[overlap["gain"].notna()]
     figure = go.Figure()
     for name, column, colour, symbol in (

@@ -1,4 +1,4 @@
-"""The figures of accuracy against committee size, each made of one DataFrame."""
+"""The figures of accuracy against committee size, each from one DataFrame."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tlm_search.report.figures.style import (
 from tlm_search.report.formatting import bounds, compact, duration, interval, judged_by, milliseconds, percent, plural
 from tlm_search.study.record import BASELINE_NUMBER, REFERENCE_NUMBER
 
-SHOWN, LISTED = len(COLOURS), 12  # configurations that are drawn at first, and that can be drawn
+SHOWN, LISTED = len(COLOURS), 12  # configurations that are visible at first, and at most
 FACET_LINES = 3
 
 
 def frontier_figure(frontiers: pd.DataFrame, colours: Colours, *, listed: int = LISTED) -> go.Figure:
-    """Draw the metric on test against committee size: a line per configuration, reference and baseline as lines across.
+    """Draw the test metric against committee size: one line for each configuration, horizontal lines for the rivals.
 
-    Of the best configuration, that of the answer, the 95% interval is drawn, and can be switched to how much committees
-    of its members differ.
+    The rivals are the reference and the linear baseline. The best configuration, that of the answer, has its 95%
+    interval; a button switches to the spread over committees of its members.
     """
     figure = go.Figure()
     lines = frontiers[frontiers["trial"] >= 0]
@@ -38,7 +38,7 @@ def frontier_figure(frontiers: pd.DataFrame, colours: Colours, *, listed: int = 
     best = best_of(frontiers)
     for index, trial in enumerate(lines["trial"].drop_duplicates().tolist()[:listed]):
         rows = lines[lines["trial"] == trial]
-        # One band at first: several on top of each other say nothing.
+        # One band at first, because overlapping bands cannot be read.
         _add_band(figure, rows, colours.get(trial, GREY), visible=trial == best or "legendonly")
         _add_line(figure, rows, colours.get(trial, GREY), best=trial == best, visible=index < SHOWN or "legendonly")
     if best is not None:
@@ -50,13 +50,13 @@ def frontier_figure(frontiers: pd.DataFrame, colours: Colours, *, listed: int = 
 
 
 def best_of(frontiers: pd.DataFrame) -> int | None:
-    """Return the trial of the answer's best committee; None where no committee may be chosen."""
+    """Return the trial of the answer's best committee; None if no committee may be chosen."""
     eligible = frontiers.loc[frontiers["eligible"].astype(bool), "trial"]
     return int(eligible.iloc[0]) if len(eligible) else None
 
 
 def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Figure]:
-    """Draw the best configurations of each size of pre-training beside reference and baseline, on equal axes."""
+    """Draw the best configurations of each size of pre-training with reference and baseline, on equal axes."""
     lines = frontiers[frontiers["trial"] >= 0]
     sizes = sorted(int(size) for size in lines["pretrain_size"].unique())
     chosen = {
@@ -84,7 +84,7 @@ def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Fig
 
 
 def gain_figure(frontiers: pd.DataFrame, colours: Colours) -> go.Figure:
-    """Draw what each further member adds to the metric on test."""
+    """Draw what each further member adds to the test metric."""
     figure = go.Figure()
     lines = frontiers[(frontiers["trial"] >= 0) & frontiers["test_gain"].notna()]
     best = best_of(frontiers)
@@ -121,7 +121,7 @@ def _add_rivals(figure: go.Figure, frontiers: pd.DataFrame, across: tuple[float,
 
 
 def _add_across(figure: go.Figure, whole: pd.Series, across: tuple[float, float], *, colour: str, dash: str) -> None:
-    """Draw what has one value, and no size that varies, as a line across with the band of its 95% interval."""
+    """Draw a value that has no committee size as a horizontal line with its 95% interval."""
     name = str(whole["configuration"])
     figure.add_scatter(
         x=[*across, *reversed(across)],

@@ -1,4 +1,4 @@
-"""The figures of what goes on inside a committee, each made of one DataFrame."""
+"""The figures about the members of a committee, each from one DataFrame."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import plotly.graph_objects as go
 from tlm_search.report.figures.style import COLOURS, GREY, REFERENCE_COLOUR, Colours, finish, plain
 from tlm_search.report.formatting import judged_by, percent, plural
 
-LONGEST = 20  # characters of a label beside an axis
+LONGEST = 20  # characters of a label at an axis
 MAX_LABELS = 30  # more cannot be read in a figure
 
 
 def label_figure(per_label: pd.DataFrame) -> go.Figure:
     """Draw the test accuracy on each label, of the committee and of the reference.
 
-    Of more than ``MAX_LABELS`` these are the labels on which the two differ most, at both ends.
+    With more than ``MAX_LABELS`` labels, draw those on which the two differ most in either direction.
     """
     rows, title = per_label.sort_values("difference", kind="stable"), "Test accuracy by label"
     if len(rows) > MAX_LABELS:
@@ -45,14 +45,14 @@ def label_figure(per_label: pd.DataFrame) -> go.Figure:
         )
     finish(figure, title, "test accuracy", "")
     figure.update_xaxes(tickformat=".0%")
-    category_range = {"range": [-0.7, len(rows) - 0.3]}  # Plotly would leave room for a tenth more of them
+    category_range = {"range": [-0.7, len(rows) - 0.3]}  # Plotly would leave a tenth of the axis empty
     figure.update_yaxes(tickformat="", type="category", **category_range, **_ticks(rows["label"].tolist()))
     figure.update_layout(height=max(260, 90 + 24 * len(rows)))
     return figure
 
 
 def members_figure(members: pd.DataFrame, frontiers: pd.DataFrame, colours: Colours) -> go.Figure:
-    """Draw each member alone, and the committee of all, of the best configurations."""
+    """Draw each member alone and the committee of all, for the best configurations."""
     figure = go.Figure()
     trials = members["trial"].drop_duplicates().tolist()
     names = {trial: f"#{trial}" for trial in trials}
@@ -98,7 +98,7 @@ def members_figure(members: pd.DataFrame, frontiers: pd.DataFrame, colours: Colo
 
 
 def diversity_figure(diversity: pd.DataFrame) -> go.Figure:
-    """Draw the cross-entropy of the members and of their vote by size; between the two lies the ambiguity."""
+    """Draw the cross-entropy of the members and of their vote by size; the distance of the two is the ambiguity."""
     figure = go.Figure()
     for name, column, colour in (
         ("mean of the members alone", "member_cross_entropy", GREY),
@@ -128,9 +128,9 @@ def diversity_figure(diversity: pd.DataFrame) -> go.Figure:
 
 
 def calibration_figure(calibration: pd.DataFrame) -> go.Figure:
-    """Draw accuracy against confidence, by size of the committee, before and after calibration.
+    """Draw accuracy against confidence by committee size, before and after calibration.
 
-    On the diagonal confidence is right.
+    On the diagonal the confidence is right.
     """
     figure = go.Figure()
     figure.add_scatter(
@@ -200,7 +200,7 @@ def confusion_figure(confusion: pd.DataFrame) -> go.Figure:
 
 
 def _ticks(labels: Sequence[str]) -> dict[str, list[str]]:
-    """Return the ticks of an axis of labels; long ones are cut in their middle, unless two would then look alike."""
+    """Return the ticks of an axis of labels. Long labels are shortened in the middle unless two would look alike."""
     half = (LONGEST - 1) // 2
     cut = [label if len(label) <= LONGEST else f"{label[: LONGEST - 1 - half]}…{label[-half:]}" for label in labels]
     seen = Counter(cut)

@@ -1,4 +1,4 @@
-"""The figures of the search itself, each made of one DataFrame: history, slices, importance."""
+"""The figures of the search, each from one DataFrame: history, slices, importance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from tlm_search.report.figures.style import COLOURS, GREY, MAX_POINTS, REFERENCE_COLOUR, finish, log_axis, plain
 from tlm_search.report.formatting import judged_by, number, percent
 
-FEW = 8  # different values that stand at equal steps
+FEW = 8  # distinct values that are drawn at equal steps
 QUARTERS = ("lowest quarter", "second quarter", "third quarter", "best quarter")
 QUARTER_COLOURS = (GREY, GREY, COLOURS[4], COLOURS[0])
 
@@ -101,9 +101,10 @@ def importance_figure(importance: pd.DataFrame) -> go.Figure:
 
 
 def parallel_figure(trials: pd.DataFrame, settings: Sequence[str], *, logs: Container[str] = ()) -> go.Figure:
-    """Draw each complete trial as a line across its settings, by quarters of the metric on validation, the best on top.
+    """Draw each complete trial as a line across its settings, coloured by quarters of the validation metric.
 
-    Every axis goes from the lowest value to the highest; settings that are words, or few numbers, stand at equal steps.
+    The best lines are on top. Every axis goes from the lowest value to the highest. Settings that are words, or few
+    numbers, are drawn at equal steps.
     """
     done = trials[(trials["state"] == "complete") & trials["validation_metric"].notna()]
     done = done.sort_values("validation_metric", ascending=False, kind="stable").head(MAX_POINTS)
@@ -154,7 +155,7 @@ def parallel_figure(trials: pd.DataFrame, settings: Sequence[str], *, logs: Cont
 
 
 def _axis(column: pd.Series, *, log: bool) -> tuple[dict[int, float], list[tuple[float, str]]]:
-    """Return the height, 0 to 1, of each value by its row, and the heights that have a label."""
+    """Return the height, 0 to 1, of each value by its row, and the heights with a label."""
     rows, values = column.dropna().index.tolist(), column.dropna().tolist()
     different = sorted(set(values), key=lambda value: (isinstance(value, str), value))
     if len(different) <= FEW or any(isinstance(value, str) for value in different):

@@ -1,4 +1,4 @@
-"""The students of committees: a point beside the curves, and a table beside committee, single member and reference."""
+"""The students of committees: a point in the frontier's figure, and a table that compares them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _NUMBERS = COLUMNS[COLUMNS.index("test_metric") :]
 
 
 def students_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
-    """Return, for the students of each committee, a row for them and for each of what they are compared with.
+    """Return, for the students of each committee, a row for them and for each model that they are compared with.
 
     ``test_metric`` of the student and of the single member are means over ``seeds``. ``difference`` is the student's
-    metric minus that of the row, with its 95% interval over test texts, the same for both, and seeds; without logits
-    at hand it has none. The training of a student includes that of its committee, without which there is none.
+    metric minus that of the row, with its 95% interval over test texts, which are the same for both, and seeds. It is
+    missing without logits. The training cost of a student includes that of its committee.
     """
     rows = [row for student in record.students for row in _rows(record, student, evidence)]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(_NUMBERS, "float64"))
@@ -72,7 +72,7 @@ def _rows(record: StudyRecord, student: StudentRecord, evidence: Evidence) -> It
 
 @dataclass(frozen=True)
 class _Sides:
-    """What each model adds to a comparison, by its name, and of how many ``texts`` the metric is the mean in effect."""
+    """The side of each model in a comparison by name, and the effective number of ``texts`` of the metric."""
 
     of: Mapping[str, Side]
     texts: float = 1.0
@@ -80,7 +80,7 @@ class _Sides:
 
 
 def _sides(record: StudyRecord, student: StudentRecord, trial: TrialRecord, evidence: Evidence) -> _Sides:
-    """Return what each model adds; nothing where the logits of students or teachers lack."""
+    """Return the side of each model; nothing if the logits of students or teachers are missing."""
     learned, taught = evidence.logits_of(student.result), evidence.logits_of(trial)
     if learned is None or taught is None:
         return _Sides({})
@@ -104,12 +104,12 @@ def _difference(ours: Candidate, sides: _Sides, name: str, theirs: Candidate) ->
 
 
 def students_words(students: pd.DataFrame) -> list[list[str]]:
-    """Say in lines what each student of the table reaches, beside what it is compared with."""
+    """Say in one line for each student what it reaches, and what the models reach that it is compared with."""
     return [_lines(of) for of in _each(students)]
 
 
 def mark_students(figure: go.Figure, students: pd.DataFrame, colours: Colours) -> None:
-    """Draw the students into the figure of the frontier: each a point at one member with its 95% interval."""
+    """Draw the students into the figure of the frontier, each as a point at one member with its 95% interval."""
     for of in _each(students):
         student = of["student"]
         colour = colours.get(student["trial"], GREY)
@@ -166,7 +166,7 @@ def _span(row: dict[Any, Any], form: str = "{}") -> str:
 
 
 def students_frame(students: pd.DataFrame) -> Frame:
-    """Return the table as the page shows it."""
+    """Return the table for the page."""
     columns = [Column("model", False)]
     columns += [Column(title, True) for title in ("test", "95% interval", "student minus it", "95% interval")]
     columns += [Column(title, True) for title in ("latency", "parameters", "training FLOPs", "training time")]

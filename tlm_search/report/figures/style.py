@@ -1,7 +1,8 @@
-"""What all figures share: colours that are safe for the colour-blind and read on light and on dark, axes, texts.
+"""The common style of all figures: colours that are safe for the colour-blind and on light and dark pages, axes, texts.
 
-The reference is vermilion in every figure, the linear baseline brown. The best configurations have a colour each, the
-same in every figure; all other points are grey. The page replaces the colours of text and grid by those of its theme.
+The reference is vermilion in every figure, the linear baseline brown. Each of the best configurations has the same
+colour in every figure, and all other points are grey. The page replaces the colours of text and grid by those of its
+theme.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tlm_search.report.formatting import compact
 COLOURS = ("#1C7FC4", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7A6BC4")
 REFERENCE_COLOUR, BASELINE_COLOUR = "#D55E00", "#93723A"
 GREY = "#8A929B"
-MAX_POINTS = 300  # of a cloud of points only the best are drawn
+MAX_POINTS = 300  # points; of more only the best are drawn
 
 Colours = Mapping[int, str]
 
@@ -31,7 +32,7 @@ def colours_of(frontiers: pd.DataFrame) -> dict[int, str]:
 
 
 def finish(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
-    """Give a figure its title, axes and the look of all figures, and return it."""
+    """Give a figure its title, its axes and the common style, and return it."""
     figure.update_layout(
         title={"text": title},
         template="none",
@@ -51,7 +52,7 @@ def finish(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
 
 
 def log_axis(figure: go.Figure, values: pd.Series) -> None:
-    """Make the x axis logarithmic, with so few ticks that their labels stay apart."""
+    """Make the x axis logarithmic, with few enough ticks that their labels do not overlap."""
     low, high = math.floor(math.log10(values.min())), math.ceil(math.log10(values.max()))
     steps = (1, 2, 5) if values.max() / values.min() < 30 else (1, 3) if high - low < 4 else (1,)
     ticks = [step * 10.0**power for power in range(low, high + 1) for step in steps]
@@ -59,11 +60,11 @@ def log_axis(figure: go.Figure, values: pd.Series) -> None:
 
 
 def faint(colour: str, opacity: float) -> str:
-    """Return a colour that lets through what is behind it."""
+    """Return a transparent version of a colour."""
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
 
 def plain(text: Any) -> str:
-    """Escape ``text``: Plotly reads a little HTML in its texts: what comes from the user is shown as it is."""
+    """Escape ``text`` of the user, because Plotly interprets some HTML in its texts."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""Everything that a page shows, computed: tables first, then figures from tables."""
+"""Compute everything on a page: first the tables, then the figures from the tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Figures = dict[str, go.Figure]
 
 @dataclass(frozen=True)
 class Report:
-    """The answer, and tables and figures by name."""
+    """The answer, and the tables and figures by name."""
 
     answer: Answer
     tables: Tables
@@ -41,7 +41,7 @@ class Report:
 
 
 def build_report(record: StudyRecord, evidence: Evidence) -> Report:
-    """Compute the tables, and the figures from them; a figure without data is left out."""
+    """Compute the tables and the figures from them. A figure without data is left out."""
     answer = answer_of(record, evidence)
     votes = inside.logits_of(answer.best, evidence)
     best_first = eligible(record)

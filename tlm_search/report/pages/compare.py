@@ -1,4 +1,4 @@
-"""Several studies side by side: their answers, frontiers, costs and claims on one page."""
+"""Several studies on one page: their answers, frontiers, costs and claims."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ Studies = Mapping[str, tuple[StudyRecord, Report]]
 def write_comparison(
     records: Sequence[StudyRecord], store_of: StoreOf, out: Path, *, formats: Sequence[str] = DEFAULT
 ) -> Path:
-    """Write the page and tables of several studies into ``out``, as ``write_report`` does those of one.
+    """Write the page and the tables of several studies into ``out``, as ``write_report`` does for one.
 
     Raises:
         StudyError: the folder cannot be written.
-        UserError: pictures are asked for and what draws them is not installed.
+        UserError: pictures are requested and the packages that draw them are not installed.
     """
     check_formats(formats)
     names = _names(records)
@@ -61,7 +61,7 @@ def write_comparison(
 
 
 def _names(records: Sequence[StudyRecord]) -> list[str]:
-    """Return a name for each study: its own, with its folder where two are alike."""
+    """Return a name for each study: its own, with its folder if two are equal."""
     plainly = [record.name for record in records]
     common = os.path.commonpath([record.folder for record in records])
     return [
@@ -134,7 +134,7 @@ def _figures(studies: Studies) -> dict[str, go.Figure]:
 
 
 def _facets(studies: Studies) -> dict[str, go.Figure]:
-    """Draw the frontiers of each study on axes that are the same for all, those of one task beside each other."""
+    """Draw the frontiers of each study on common axes, with the studies of one task next to each other."""
     tasks = {name: str(record.data.get("task_name", "")) for name, (record, _) in studies.items()}
     several = len(set(tasks.values())) > 1
     figures = {}
@@ -201,7 +201,7 @@ def _together(reports: Mapping[str, Report], colours: Mapping[str, str]) -> go.F
 
 
 def _judged_by(reports: Mapping[str, Report], table: str) -> str:
-    """Return the metrics of the studies, which may differ: accuracy or macro F1."""
+    """Return the metrics of the studies, which can differ."""
     return " or ".join(dict.fromkeys(judged_by(report.tables[table]) for report in reports.values()))
 
 

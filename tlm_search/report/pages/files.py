@@ -1,4 +1,4 @@
-"""The files of a report beside its page: tables as CSV and LaTeX, figures as Plotly's JSON, PNG and SVG."""
+"""The files of a report other than its page: tables as CSV and LaTeX, figures as Plotly JSON, PNG and SVG."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ DEFAULT = ("html", "csv", "tex", "md")
 PICTURES = ("png", "svg")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
-MAX_TEX_ROWS = 60  # a table of a paper is shorter; all rows are in the CSV
+MAX_TEX_ROWS = 60  # rows; a table in a paper is shorter, and the CSV has all rows
 PICTURE_WIDTH, PICTURE_SCALE = 1100, 2
 
 
 def read_formats(text: str) -> tuple[str, ...]:
-    """Return the formats of ``html,csv,md``.
+    """Return the formats in a text such as ``html,csv,md``.
 
     Raises:
-        UserError: one is unknown, or none is given.
+        UserError: a format is unknown, or none is given.
     """
     formats = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
     unknown = [word for word in formats if word not in FORMATS]
@@ -40,12 +40,16 @@ def read_formats(text: str) -> tuple[str, ...]:
 
 
 def pictures_are_possible() -> bool:
-    """Tell whether what draws PNG and SVG is installed."""
+    """Return whether the packages that draw PNG and SVG are installed."""
     return importlib.util.find_spec("kaleido") is not None
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raise UserError now, not after the tables, when pictures cannot be drawn."""
+    """Raise before any table is computed if pictures are requested but cannot be drawn.
+
+    Raises:
+        UserError: a package for pictures is missing.
+    """
     if not pictures_are_possible() and any(name in PICTURES for name in formats):
         raise UserError(
             "PNG and SVG need Kaleido, which is not installed",
@@ -56,7 +60,7 @@ def check_formats(formats: Sequence[str]) -> None:
 def write_files(
     tables: Mapping[str, pd.DataFrame], figures: Mapping[str, go.Figure], out: Path, *, formats: Sequence[str]
 ) -> None:
-    """Write tables and figures below ``out`` as ``formats`` say."""
+    """Write the tables and figures in these ``formats`` below ``out``."""
     for folder, needed in (("tables", ("csv", "tex")), ("figures", ("html", *PICTURES))):
         if any(name in formats for name in needed):
             (out / folder).mkdir(parents=True, exist_ok=True)
@@ -82,7 +86,7 @@ def safe_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def latex(table: pd.DataFrame) -> str:
-    """Write a table for LaTeX, with booktabs' rules, as a float-less ``tabular``."""
+    """Write a table for LaTeX as a ``tabular`` without a float, with the rules of booktabs."""
     columns = list(table.columns)
     shown = table.head(MAX_TEX_ROWS)
     kinds = "".join("r" if pd.api.types.is_numeric_dtype(table[name]) else "l" for name in columns)
@@ -97,9 +101,9 @@ def latex(table: pd.DataFrame) -> str:
 
 
 def standalone(figure: go.Figure) -> go.Figure:
-    """Return a copy of a figure that needs no page: a white ground, margins, and the legend beside it.
+    """Return a copy of a figure for use without the page: white background, margins, and its own legend.
 
-    On the page the legend is a row of buttons.
+    On the page a row of buttons replaces the legend.
     """
     paper = go.Figure(figure)
     paper.for_each_trace(lambda trace: trace.update(visible=False), selector={"visible": "legendonly"})
@@ -123,7 +127,7 @@ def _write_pictures(figures: Mapping[str, go.Figure], folder: Path, formats: Seq
         plotly.io.write_images(
             drawn * len(formats), paths, width=PICTURE_WIDTH, height=heights * len(formats), scale=PICTURE_SCALE
         )
-    except Exception as error:  # Kaleido's errors have no common base: no browser, one that does not start, ...
+    except Exception as error:  # Kaleido's errors (no browser, one that does not start, ...) have no common base.
         reason = str(error).strip().splitlines()
         raise UserError(
             f"Kaleido could not draw the figures: {reason[0] if reason else type(error).__name__}",
@@ -139,7 +143,7 @@ def _safe_cell(value: Any) -> Any:
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    # At the start of a row these would be read as an option of the line break before it.
+    # At the start of a row LaTeX would read these as an option of the preceding line break.
     "[": "{[}", "*": "{*}",
     "\n": " ",
 }  # fmt: skip

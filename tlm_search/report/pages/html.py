@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, and beside it the tables as CSV and the figures as Plotly's JSON."""
+"""The report as one HTML file that needs no network, with its tables as CSV and its figures as Plotly JSON."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ _NOT_TRAINED = "The reference is not trained yet."
 
 
 def write_report(record: StudyRecord, store: Store | None, out: Path, *, formats: Sequence[str] = DEFAULT) -> Path:
-    """Write the report into the folder ``out``; return the path of the page, or ``out`` where no page is asked for.
+    """Write the report into the folder ``out``; return the path of the page, or ``out`` without a page.
 
-    ``formats`` are of ``FORMATS``: ``html`` is ``report.html`` with ``figures/*.json`` (Plotly), ``csv`` and ``tex``
-    are ``tables/*``, ``md`` is ``report.md``, ``png`` and ``svg`` are ``figures/*``. Works on a study that still runs
-    and on one without results, and says so in the page. ``store`` adds what only the logits tell.
+    ``formats`` are taken from ``FORMATS``: ``html`` is ``report.html`` with ``figures/*.json`` (Plotly), ``csv`` and
+    ``tex`` are ``tables/*``, ``md`` is ``report.md``, ``png`` and ``svg`` are ``figures/*``. It works for a running
+    study and for one without results, and the page says so. ``store`` adds what needs logits.
 
     Raises:
         StudyError: the folder cannot be written.
-        UserError: pictures are asked for and what draws them is not installed.
+        UserError: pictures are requested and the packages that draw them are not installed.
     """
     check_formats(formats)
     evidence, record = Evidence(record, store), public(record)
@@ -129,7 +129,7 @@ def render(record: StudyRecord, report: Report) -> str:
 
 
 def fill(template: str, figures: Mapping[str, go.Figure], **values: Any) -> str:
-    """Fill a template of the folder ``page`` with ``values``, and with what every page has: style, script, figures."""
+    """Fill a template with ``values`` and with what every page has: style, script, figures."""
     environment = Environment(
         loader=PackageLoader("tlm_search.report.pages", "templates"),
         autoescape=True,
@@ -171,7 +171,7 @@ def _sections(report: Report, metric: str) -> list[tuple[str, str]]:
 
 
 def notes_of(record: StudyRecord) -> list[str]:
-    """Return what a reader must know before the numbers: made up, unfinished, without a reference."""
+    """Return what a reader must know first: simulated members, an unfinished study, a missing reference."""
     notes = []
     if record.space.trainer == "simulated":
         notes.append("The trainer of this study is simulated: its numbers are made up, no model was trained.")
@@ -209,7 +209,7 @@ def _unlisted(frontiers: pd.DataFrame) -> str:
 
 
 def _pretraining_sentence(claims: pd.DataFrame, metric: str) -> str:
-    """Say what the claim about pre-training says, and nothing else."""
+    """Say what the claim about pre-training says, and no more."""
     [claim] = claims[claims["claim"] == HELPS].to_dict("records")
     if claim["verdict"] == NOT_MEASURED:
         return f"Whether pre-training helps is not measured: {claim['measured_on']}."
@@ -291,7 +291,7 @@ def _with_shared_texts(figures: Mapping[str, go.Figure]) -> dict[str, Any]:
 
 
 def _safe_json(value: Any) -> Markup:
-    """Write JSON that no text in it can leave: ``</script>`` and ``<!--`` need a ``<``."""
+    """Write JSON in which no text can end the script element: ``</script>`` and ``<!--`` need a ``<``."""
     text = json.dumps(_plain(value), separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
@@ -304,6 +304,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):
-        # Six digits are more than a screen shows, and halve the page.
+        # Six digits are more than a screen shows, and they halve the size of the page.
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value

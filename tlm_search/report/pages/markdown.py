@@ -1,4 +1,4 @@
-"""The report as Markdown: the answer and the tables that fit a page."""
+"""The report as Markdown: the answer and the tables that fit on a page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _QUESTION = """@article{tiny-language-models,
 
 
 def markdown(record: StudyRecord, report: Report) -> str:
-    """Return the page in words and tables."""
+    """Return the page as Markdown: sentences and tables."""
     answer = report.answer
     configurations, caption = configurations_frame(record, report.tables["trials"])
     parts = [
@@ -76,7 +76,7 @@ def _answer_table(table: pd.DataFrame) -> str:
 
 
 def table_lines(frame: Frame) -> str:
-    """Return a table of Markdown, cut after ``MAX_ROWS``."""
+    """Return a Markdown table of at most ``MAX_ROWS`` rows."""
     rows = [[cell.text for cell in row] for row in frame.rows[:MAX_ROWS]]
     text = _lines([column.title for column in frame.columns], rows)
     return text if len(frame.rows) <= MAX_ROWS else f"{text}\n\nThe first {MAX_ROWS} of {len(frame.rows)}."
@@ -90,7 +90,7 @@ def _lines(head: list[str], rows: list[list[str]]) -> str:
 
 
 def bibtex(record: StudyRecord) -> str:
-    """Return two BibTeX entries: the paper that asks the question, and this study."""
+    """Return two BibTeX entries: the paper that asked the question, and this study."""
     version = str(record.versions.get("tlm-search", "")).strip()
     task, corpus = (str(record.data.get(f"{part}_name", "unknown")) for part in ("task", "corpus"))
     key = re.sub(r"[^a-z0-9]+", "-", record.name.lower()).strip("-") or "study"
@@ -106,5 +106,5 @@ def bibtex(record: StudyRecord) -> str:
 
 
 def _braced(text: str) -> str:
-    """Keep what BibTeX reads as its own out of a field."""
+    """Escape what BibTeX would interpret in a field."""
     return re.sub(r"[{}\\\"%@]", "", text).replace("&", r"\&").replace("_", r"\_").replace("#", r"\#")

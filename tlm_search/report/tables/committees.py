@@ -1,4 +1,4 @@
-"""Committees of the members that a study has: other votes, mixed variants, and those chosen from all members."""
+"""Committees of the members of a study: other votes, mixed configurations, and selections from all members."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tlm_search.report.tables.tables import label_of
 from tlm_search.study.record import StudyRecord
 
 COLUMNS = ("committee", "vote", "members", "pool", "validation_accuracy", "test_accuracy", "test_low", "test_high")
-MOST_CONFIGURATIONS = 8  # whose members are in the pool: the best on validation
+MOST_CONFIGURATIONS = 8  # in the pool: the best on validation
 SMALLEST_WEIGHT = 1e-3  # of a member that counts
 
 Logits = NDArray[np.floating]
@@ -28,14 +28,14 @@ Row = tuple[Any, ...]
 
 
 def committees_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
-    """Return a row for each committee: what it is, how it votes, its members, the pool they are from, its accuracies.
+    """Return a row for each committee: its kind, its vote, its members, their pool, and its accuracies.
 
     Of the best eligible configuration: the means of probabilities and of logits, the majority, and weights fitted on
-    validation. Of the best configurations together: mixed committees with a member of each (the mean over them), all of
-    their members, and committees chosen on validation from these, greedily with replacement and by fitted weights.
-    ``members`` counts different ones. Test rows played no part in any choice; validation rows did in the fitted and
-    greedy ones, so their ``validation_accuracy`` is flattered. ``test_low`` and ``test_high`` are the 95% interval over
-    test rows, for these very members.
+    validation. Of the best configurations together: mixed committees with one member of each (the mean over them), all
+    of their members, and selections on validation from these, greedy with replacement and by fitted weights.
+    ``members`` counts distinct ones. No choice has seen test rows. Fitted and greedy committees have seen validation
+    rows, so their ``validation_accuracy`` is too high. ``test_low`` and ``test_high`` are the 95% interval over test
+    rows for these members.
     """
     trials = eligible(record)[:MOST_CONFIGURATIONS]
     found = [(trial, votes) for trial in trials if (votes := evidence.logits_of(trial)) is not None]
@@ -72,7 +72,7 @@ def _of_several(all_votes: Sequence[MemberLogits]) -> Iterator[Row]:
     name = f"mixed: one member of each of {kinds} configurations, mean of {each}"
     yield (name, "mean of probabilities", kinds, len(pool.test), *accuracies)
     everyone = len(pool.test)
-    # What the choices below have to beat: the pool itself is larger than any committee of one configuration.
+    # The baseline for the choices below: the pool is larger than any committee of one configuration.
     name = f"all members of {kinds} configurations"
     yield (name, "mean of probabilities", everyone, everyone, *_judged(pool, soft_vote))
     name = f"chosen from {name}"

@@ -1,4 +1,4 @@
-"""What a committee costs, and which committees no other one beats at a lower cost."""
+"""The costs of a committee, and the Pareto fronts of metric and cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COSTS = ("latency_ms", "serving_flops", "parameters", "training_flops", "trainin
 
 
 def costs_of(record: StudyRecord, candidate: Candidate) -> dict[str, float | None]:
-    """Return each of ``COSTS`` of a committee; None where it is not known."""
+    """Return each of ``COSTS`` of a committee; unknown costs are None."""
     return {
         "latency_ms": candidate.latency_ms,
         "serving_flops": _serving_flops(record, candidate),
@@ -25,9 +25,9 @@ def costs_of(record: StudyRecord, candidate: Candidate) -> dict[str, float | Non
 
 
 def front(table: pd.DataFrame, cost: str) -> list[bool]:
-    """Tell for each row whether no other that is allowed has at least its metric on validation at a lower ``cost``.
+    """Return for each row whether no other allowed row has at least its validation metric at a lower ``cost``.
 
-    Rows of reference and baseline, those that are not allowed, and those whose cost is not known, are on no front.
+    Rows of the reference and the baseline, rows that are not allowed, and rows with an unknown cost are on no front.
     """
     on_front = [False] * len(table)
     candidates_only = table[(table["trial"] >= 0) & table["allowed"] & table[cost].notna()]
@@ -47,7 +47,7 @@ def _serving_flops(record: StudyRecord, candidate: Candidate) -> float | None:
         architecture = Architecture.of(
             candidate.trial.settings, vocabulary=int(record.data["vocabulary"]), positions=int(record.data["length"])
         )
-    except KeyError:  # a study whose data is not prepared yet
+    except KeyError:  # the data of the study are not prepared yet
         return None
     pooling = str(candidate.trial.settings["pooling"])
     return candidate.size * architecture.serving_flops(architecture.positions, pooling=pooling)

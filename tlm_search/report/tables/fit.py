@@ -1,8 +1,8 @@
-"""What larger committees promise: a saturating curve through a frontier, and how sure its next doubling is.
+"""The promise of larger committees: a saturating curve through a frontier, and the interval of its next doubling.
 
-metric(k) = end - gap * k ** -rate. For the variance of a mean of k independent votes the rate is 1; correlated
-members saturate sooner, small committees of confident members later. Where the curve ends is not told: the rate often
-lies at an end of its grid. The next doubling is near what was seen.
+metric(k) = end - gap * k ** -rate. The variance of a mean of k independent votes has the rate 1. Correlated members
+saturate sooner, small committees of confident members later. The end of the curve is not reported, because the rate
+often lies at an end of its grid. The next doubling is close to the measured sizes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables.tables import label_of
 from tlm_search.study.record import StudyRecord, TrialRecord
 
-LEAST_SIZES = 4  # three parameters, and one more
+LEAST_SIZES = 4  # one more than the parameters
 MAX_CONFIGURATIONS = 6
 RATES = np.geomspace(0.5, 3.0, 26)
 RESAMPLES = 400
@@ -29,11 +29,12 @@ Curves = NDArray[np.float64]  # (curves, sizes)
 
 
 def saturation_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: Evidence) -> pd.DataFrame:
-    """Return what twice as many members of each of the first ``trials`` promise, by the curve fitted on validation.
+    """Return the promised gain of twice as many members, for each of the first ``trials``.
 
-    ``next_gain`` is the metric on validation that the curve promises for twice the members, minus that of all members;
-    ``next_low`` and ``next_high`` are its 95% percentile bootstrap over the validation rows: the rows are redrawn and
-    the curve is fitted anew. They say nothing about other members. Without logits they are missing.
+    A curve is fitted to the metric on validation. ``next_gain`` is its value at twice the members minus the metric of
+    all members. ``next_low`` and ``next_high`` are the 95% percentile bootstrap over validation rows: the rows are
+    resampled and the curve is fitted again. They do not count that other members could have been trained, and are
+    missing without logits.
     """
     rows: list[tuple[int | str | float | None, ...]] = []
     for trial in trials:
@@ -48,9 +49,9 @@ def saturation_table(record: StudyRecord, trials: Sequence[TrialRecord], evidenc
 
 
 def next_gain(reached: Curves) -> NDArray[np.float64]:
-    """Return what the curve through each row of ``reached`` (curves, sizes 1..K) gains from K to 2 K members.
+    """Return the gain from K to 2 K members of the curve through each row of ``reached`` (curves, sizes 1..K).
 
-    Nothing above 1 is promised.
+    The curve never exceeds 1.
     """
     gap, rate = fit(reached)
     members = reached.shape[1]
@@ -59,10 +60,10 @@ def next_gain(reached: Curves) -> NDArray[np.float64]:
 
 
 def fit(reached: Curves) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return gap and rate of the curve nearest to each row of ``reached`` (curves, sizes 1..K).
+    """Return the gap and the rate of the curve that is closest to each row of ``reached`` (curves, sizes 1..K).
 
-    Least squares, by variable projection: for each rate on a grid the other two parameters are a linear fit, and the
-    best rate is taken (Golub and Pereyra 1973).
+    Least squares by variable projection: for each rate on a grid, the other two parameters are a linear fit; the best
+    rate is taken (Golub and Pereyra 1973).
     """
     sizes = np.arange(1, reached.shape[1] + 1)
     best = np.full(len(reached), np.inf)
@@ -90,6 +91,6 @@ def _bounds(trial: TrialRecord, evidence: Evidence) -> tuple[float | None, float
 
 @lru_cache(maxsize=1)
 def _resamples(rows: int) -> NDArray[np.float64]:
-    """Return how often each row is drawn, as a share, so that a resample is one product: (resamples, rows)."""
+    """Return how often each row is drawn, as a share, (resamples, rows), so that a resample is one product."""
     drawn = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)
     return np.asarray(drawn / rows)

@@ -1,4 +1,4 @@
-"""Tables as the page shows them: every cell a text to read and a value to sort by."""
+"""Tables for the page: each cell has a text to read and a value to sort by."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Frame:
 
 
 def frame_of(table: pd.DataFrame, *, percents: Sequence[str] = ()) -> Frame:
-    """Show a table as it is; columns in ``percents`` are shares."""
+    """Return a table with one cell for each value. Columns in ``percents`` are shares."""
     formats: dict[str, Callable[[Any], str]] = dict.fromkeys(percents, percent)
     columns = [Column(str(name).replace("_", " "), _is_numeric(table[name])) for name in table.columns]
     rows = [
@@ -95,7 +95,7 @@ def configurations_frame(record: StudyRecord, trials: pd.DataFrame) -> tuple[Fra
 
 
 def pairs_frame(pretraining: pd.DataFrame) -> tuple[Frame, str]:
-    """Return the configurations that have a twin without pre-training, best on validation first, and a caption."""
+    """Return the configurations that have a twin without pre-training, best on validation first, with a caption."""
     pairs = pretraining[pretraining["gain"].notna()]
     paired = pairs.head(MAX_PAIRS)
     better = int((pairs["gain"] > 0).sum())
@@ -120,7 +120,7 @@ def pairs_frame(pretraining: pd.DataFrame) -> tuple[Frame, str]:
 
 
 def saturation_frame(saturation: pd.DataFrame) -> Frame:
-    """Return what twice as many members promise, one row per configuration."""
+    """Return the promised gain of twice the members, one row for each configuration."""
     columns = [Column("configuration", False)]
     columns += [Column(title, True) for title in ("members", "on validation", "twice as many add", "over the texts")]
     rows = []
@@ -139,7 +139,7 @@ def saturation_frame(saturation: pd.DataFrame) -> Frame:
 
 
 def confusions_frame(confusions: pd.DataFrame) -> Frame:
-    """Return the pairs of labels that are taken for each other, with the reference's count beside."""
+    """Return the pairs of labels that are confused most, with the counts of committee and reference."""
     columns = [Column("label", False), Column("taken for", False)]
     columns += [Column(title, True) for title in ("texts", "of the label", "by the reference")]
     rows = [
@@ -167,7 +167,7 @@ def examples_frame(examples: pd.DataFrame) -> Frame:
 
 
 def overlap_frame(overlap: pd.DataFrame) -> Frame:
-    """Return how much of the task the text of each size of pre-training holds, and what it gains."""
+    """Return the part of the task that the text of each size of pre-training covers, and its gain."""
     titles = ("documents", "of the types", "of the tokens", "gain in points", "pairs")
     rows = [
         [
@@ -210,7 +210,7 @@ def _of_latency(share: float | None) -> str:
 
 
 def provenance_table(record: StudyRecord, of_members: Mapping[str, Any]) -> pd.DataFrame:
-    """Return what the study was made of: space, data, seeds, versions, machine, times."""
+    """Return the provenance of the study: space, data, seeds, versions, machine, times."""
     space = record.space
     started = [trial.started for trial in record.trials if trial.started is not None]
     finished = [trial.finished for trial in record.trials if trial.finished is not None]
@@ -237,7 +237,7 @@ def provenance_table(record: StudyRecord, of_members: Mapping[str, Any]) -> pd.D
 
 
 def _member_seeds(record: StudyRecord) -> str:
-    """Say from which to which: member number i has the same seed in every trial."""
+    """Say the range of the members' seeds. Member number i has the same seed in every trial."""
     trials = [trial for trial in (*record.trials, record.reference) if trial is not None]
     most = max((len(trial.members) for trial in trials), default=0)
     first = record.space.seed * SEEDS_PER_STUDY

@@ -1,7 +1,7 @@
-"""Why a committee works, from the logits of its members: tables of diversity, calibration, confusion and examples.
+"""Tables about the members of a committee, from their logits: diversity, calibration, confusion, examples.
 
-The committee that is looked into is that of ``Choice``; its members are the first so many of its trial, which are those
-that ``export`` writes. All numbers are of the test set.
+The committee is that of ``Choice``. Its members are the first ones of its trial, which ``export`` writes. All numbers
+are of the test set.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ _EXAMPLES = ["row", "text", "label", "committee_says", "committee_on_label", "re
 
 @dataclass(frozen=True)
 class AnswerLogits:
-    """What committee and reference say about the test rows: probabilities (members, rows, classes) and (rows, classes).
+    """The answers of committee and reference to the test rows.
 
-    ``logits`` are those of all members of the committee's trial, ``bias`` what its committees of this size add to their
-    log-probabilities. The ``reference`` is calibrated.
+    They are probabilities (members, rows, classes) and (rows, classes). ``logits`` are those of all members of the
+    committee's trial. ``bias`` is added to the log-probabilities of committees of this size. The ``reference`` is
+    calibrated.
     """
 
     logits: NDArray[np.floating]
@@ -68,7 +69,7 @@ class AnswerLogits:
 
 
 def logits_of(choice: Choice | None, evidence: Evidence) -> AnswerLogits | None:
-    """Return what the chosen committee and the reference say; None without a choice or its logits."""
+    """Return the answers of the chosen committee and the reference; None without a choice or its logits."""
     ours = None if choice is None else evidence.logits_of(choice.candidate.trial)
     if choice is None or ours is None:
         return None
@@ -85,7 +86,7 @@ def logits_of(choice: Choice | None, evidence: Evidence) -> AnswerLogits | None:
 
 
 def labels_table(record: StudyRecord, votes: AnswerLogits | None) -> pd.DataFrame:
-    """Return the accuracy on each label, of the committee (mean over committees of its size) and of the reference."""
+    """Return the accuracy on each label, of the reference and as the mean over committees of the chosen size."""
     if votes is None or votes.reference is None:
         return pd.DataFrame(columns=_LABELS)
     share = right_share(votes.logits, votes.labels, size=len(votes.members), bias=votes.bias)
@@ -100,7 +101,7 @@ def labels_table(record: StudyRecord, votes: AnswerLogits | None) -> pd.DataFram
 
 
 def members_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: Evidence) -> pd.DataFrame:
-    """Return each member of the ``trials`` alone; a trial whose logits are not at hand is left out."""
+    """Return each member of the ``trials`` alone. Trials without logits are left out."""
     rows = []
     for trial in trials:
         votes = evidence.logits_of(trial)
@@ -124,16 +125,16 @@ def _alone(votes: Judged, split: Split, member: int) -> float:
 
 
 def diversity_table(votes: AnswerLogits | None) -> pd.DataFrame:
-    """Return, for the committees of the first 1..K members, how much they differ and what the vote gains from it.
+    """Return for the committees of the first 1..K members how much they differ and what the vote gains.
 
     With p_i the probability that member i gives to the label of a row, the cross-entropy of the vote is
 
         -log mean_i p_i  =  mean_i -log p_i  -  log(mean_i p_i / geometric mean_i p_i)
 
-    that is: the members' mean cross-entropy minus the ``ambiguity``, which is never negative (Jensen) and 0 where all
-    members agree. It is Krogh and Vedelsby's decomposition (1995) for the log loss of a mean of probabilities, as in
-    Wood et al. 2023, "A Unified Theory of Diversity in Ensemble Learning". All in nats, means over rows.
-    ``disagreement`` is the share of rows on which two members name different labels, mean over pairs.
+    It is the members' mean cross-entropy minus the ``ambiguity``, which is never negative (Jensen) and 0 if all members
+    agree. This is the decomposition of Krogh and Vedelsby (1995) for the log loss of a mean of probabilities, as in
+    Wood et al. 2023, "A Unified Theory of Diversity in Ensemble Learning". All values are in nats, means over rows.
+    ``disagreement`` is the share of rows on which two members name different labels, the mean over pairs.
     """
     rows = []
     for size in range(1, (0 if votes is None else len(votes.members)) + 1):
@@ -148,9 +149,9 @@ def diversity_table(votes: AnswerLogits | None) -> pd.DataFrame:
 
 
 def calibration_table(votes: AnswerLogits | None) -> pd.DataFrame:
-    """Return confidence and accuracy by bin of confidence, of 1, 2, 4, ... members before calibration.
+    """Return confidence and accuracy by bin of confidence for 1, 2, 4, ... members, before calibration.
 
-    Then those of all members after it, and of the reference after its own.
+    Then follow all members after calibration, and the reference after its own.
     """
     rows: list[tuple[str, int, int, int, float, float, float, float]] = []
     if votes is not None:
@@ -164,9 +165,9 @@ def calibration_table(votes: AnswerLogits | None) -> pd.DataFrame:
 
 
 def confusion_table(record: StudyRecord, votes: AnswerLogits | None) -> pd.DataFrame:
-    """Return how many rows of each label the committee, and the reference, take for each label.
+    """Return how many rows of each label the committee and the reference take for each label.
 
-    ``share`` is that of the label's rows, for the committee.
+    ``share`` is the committee's share of the rows of the label.
     """
     if votes is None:
         return pd.DataFrame(columns=_CONFUSION)
@@ -184,7 +185,7 @@ def confusion_table(record: StudyRecord, votes: AnswerLogits | None) -> pd.DataF
 
 
 def confusions_table(confusion: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs of labels that the committee takes for each other most."""
+    """Return the pairs of labels that the committee confuses most."""
     wrong = confusion[(confusion["label"] != confusion["said"]) & (confusion["committee"] > 0)]
     return wrong.sort_values("committee", ascending=False, kind="stable").head(MAX_CONFUSIONS)
 
@@ -192,9 +193,8 @@ def confusions_table(confusion: pd.DataFrame) -> pd.DataFrame:
 def examples_table(record: StudyRecord, votes: AnswerLogits | None, evidence: Evidence) -> pd.DataFrame:
     """Return the test texts on which committee and reference differ most in the probability of the label.
 
-    First those where the committee is the better one, then the others, on each side as many as the space's
-    ``report: {examples: N}`` says. ``text`` is what the members saw: the stored tokens, decoded; empty where there are
-    none.
+    First come those on which the committee is better, then the others. ``report: {examples: N}`` in the space is their
+    number on each side. ``text`` is what the members saw: the stored tokens, decoded, or empty if they are missing.
     """
     if votes is None or votes.reference is None:
         return pd.DataFrame(columns=_EXAMPLES)

@@ -1,4 +1,4 @@
-"""What the search itself tells: which settings matter, an optimum on an edge of the space, what the store saved."""
+"""Findings about the search: which settings matter, optima at an edge of the space, training that the store saved."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.settings import SETTINGS
 from tlm_search.study.record import StudyRecord
 
-MIN_TRIALS = 16  # fewer say nothing about importance
-WORTH = 0.005  # of the metric that is worth more members
-EDGE = 0.05  # a value this near to an end, as a share of the range, is on the edge
+MIN_TRIALS = 16  # trials; fewer say nothing about importance
+WORTH = 0.005  # of the metric, worth training more members
+EDGE = 0.05  # of the range; a value this close to an end is on the edge
 
 
 def boundaries_table(record: StudyRecord) -> pd.DataFrame:
-    """Return, for each searched number, the best committee's value and whether it lies on an edge that could be moved.
+    """Return for each searched number the best committee's value, and whether it is on an edge that can be moved.
 
-    What its other settings make idle has no place in the space. Only edges that the setting's own limits
-    allow to move are flagged (a depth of 1 cannot become 0).
+    Settings that the committee's other settings make irrelevant are left out. An edge is flagged only if the setting's
+    own limits allow moving it (a depth of 1 cannot become 0).
     """
     best = best_committee(record)
     rows: list[dict[str, Any]] = []
@@ -51,7 +51,7 @@ class Place:
 
 
 def position_in_domain(record: StudyRecord, name: str, value: Any) -> Place | None:
-    """Return where ``value`` lies in the domain of a searched number; None of texts and of single values."""
+    """Return where ``value`` lies in the domain of a searched number; None for texts and single values."""
     domain = record.space.searched()[name]
     ends = _ends(domain)
     if ends is None or value is None or isinstance(value, str | bool):
@@ -70,9 +70,9 @@ def boundary_advice(table: pd.DataFrame) -> list[str]:
 
 
 def size_advice(saturation: pd.DataFrame, best: Candidate | None) -> list[str]:
-    """Say what twice the members of the best committee promise, where they are surely worth a word.
+    """Say what twice the members of the best committee promise, if they surely gain enough.
 
-    Nothing is said where it has fewer than were trained: more of them are not allowed, or no better.
+    Say nothing if the committee has fewer members than were trained: more are not allowed or not better.
     """
     return [
         f"Twice the {row['members']} members of {row['configuration']} promise {points(row['next_gain'])} points "
@@ -84,7 +84,7 @@ def size_advice(saturation: pd.DataFrame, best: Candidate | None) -> list[str]:
 
 
 def importance_table(record: StudyRecord) -> pd.DataFrame:
-    """Return the share of each searched setting in the metric's variance on validation; empty for few trials."""
+    """Return the share of each searched setting in the variance of the validation metric; empty for few trials."""
     name = f"validation_{record.space.task.metric}"
     done = [trial for trial in record.in_state("complete") if name in trial.metrics]
     scores: dict[str, float] = {}
@@ -96,7 +96,7 @@ def importance_table(record: StudyRecord) -> pd.DataFrame:
 
 
 def best_committee(record: StudyRecord) -> Candidate | None:
-    """Return the best committee of the answer; None where nothing is allowed or finished."""
+    """Return the best committee of the answer; None if no committee is allowed or finished."""
     return next(iter(pool_of_study(record).best()), None)
 
 
@@ -110,7 +110,7 @@ def members_saved(record: StudyRecord) -> tuple[int, int, float]:
 
 
 def slice_names(record: StudyRecord, importance: pd.DataFrame, *, most: int = 6) -> list[str]:
-    """Return the searched settings that are worth a slice, the most important first."""
+    """Return the searched settings that get a slice plot, the most important first."""
     ranked = list(importance["setting"])
     names = [*searched_names(record), "committee_size"]
     present = [name for name in names if name in record.space.searched()]

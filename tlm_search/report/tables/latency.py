@@ -1,4 +1,4 @@
-"""Measure the latency of a study's models now: of reference, linear baseline and the best committees."""
+"""Measure the latency of a study's models on this machine: reference, linear baseline and best committees."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tlm_search.search.trial import rungs
 from tlm_search.store.local import Store
 from tlm_search.study.record import BASELINE_NUMBER, StudyRecord, TrialRecord
 
-CONFIGURATIONS = 3  # of the best, those whose architectures differ
+CONFIGURATIONS = 3  # of the best configurations with different architectures
 ONE, STACKED, ONE_BY_ONE = "one model", "stacked", "one by one"
-UNSTEADY = 3.0  # p95 / p50 above which something else had the processor
+UNSTEADY = 3.0  # p95 / p50; above it other programs used the processor
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The linear baseline, whose latency is measured beside."""
+    """The linear baseline, whose latency is measured too."""
 
     words: str
     model: Linear
@@ -58,7 +58,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Reading:
-    """One text of full length from the test texts, and what makes ids of it; ``labels`` are those of the answers."""
+    """A text of full length from the test texts, with its tokenizer; ``labels`` are those of the answers."""
 
     text: str
     tokenizer: Tokenizer
@@ -72,13 +72,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. ``ratio`` is its median over that of the fastest form of the reference in the same conditions.
+    """One measurement. ``ratio`` is its median divided by that of the reference's fastest form under equal conditions.
 
-    ``p50_ms`` and ``p95_ms`` are of the model alone: ids in, or the features of the baseline, probabilities out.
-    ``text_p50_ms`` is of a text in and its label out, tokenising included; None for more than one text, and where the
-    tokenizer is not at hand. ``trial`` is None for the reference and -3 for the baseline.
-    ``form`` is how it was computed: one model; a committee ``stacked`` or ``one by one``, whichever is faster here; or
-    plain ``transformers`` with one of its attentions.
+    ``p50_ms`` and ``p95_ms`` are those of the model alone, from ids (for the baseline, features) to probabilities.
+    ``text_p50_ms`` goes from one text to its label, including tokenising. It is None for more than one text, or without
+    the tokenizer. ``trial`` is None for the reference and -3 for the baseline. ``form`` is the way of computing: one
+    model; a committee ``stacked`` or ``one by one``, whichever is faster here; or plain ``transformers`` with one of
+    its attentions.
     """
 
     threads: int
@@ -94,12 +94,12 @@ class Row:
 
 
 def contenders_of(record: StudyRecord, store: Store) -> list[Contender]:
-    """Return the reference, if it has a result, and the best configurations whose architectures differ.
+    """Return the reference, if it has a result, and the best configurations with different architectures.
 
-    Those of which a committee keeps to the study's constraints.
+    Only configurations with a committee within the study's constraints count.
 
     Raises:
-        StudyError: no trial is complete, or none keeps to them.
+        StudyError: no trial is complete, or none meets the constraints.
     """
     found: dict[tuple[Architecture, str, bool], Contender] = {}
     constraints = record.space.constraints
@@ -132,7 +132,7 @@ def contenders_of(record: StudyRecord, store: Store) -> list[Contender]:
 
 
 def baseline_of(record: StudyRecord, store: Store) -> Baseline | None:
-    """Return the linear baseline of a study; None where there is none, or it is made up or gone."""
+    """Return the linear baseline of a study; None if there is none, if it is simulated, or if it was removed."""
     if record.baseline is None:
         return None
     try:
@@ -143,7 +143,7 @@ def baseline_of(record: StudyRecord, store: Store) -> Baseline | None:
 
 
 def reading_of(record: StudyRecord, store: Store) -> Reading | None:
-    """Return a text of full length, the words of the first test texts; None where they or the tokenizer are gone."""
+    """Return a text of full length made of the first test texts; None if they or the tokenizer are missing."""
     if record.space.trainer == "simulated":
         return None
     data = PreparedData.from_document(record.data, store.root)
@@ -156,7 +156,7 @@ def reading_of(record: StudyRecord, store: Store) -> Reading | None:
     tokenizer = open_tokenizer(folder)
     some = tokens.prefix(min(len(tokens), data.length)).ids.tolist()
     words = [number for number in some if number not in set(data.special.values())] or [data.special["unk"]]
-    whole = (words * data.length)[: data.length]  # [CLS] and [SEP] are more: the end is cut, as of all long texts
+    whole = (words * data.length)[: data.length]  # [CLS] and [SEP] are added, so the end is cut, as of all long texts
     return Reading(tokenizer.decode(whole, skip_special_tokens=False), tokenizer, data.length, data.labels)
 
 
@@ -170,9 +170,9 @@ def measure(
     reading: Reading | None = None,
     seconds: float,
 ) -> list[Row]:
-    """Race the contenders over ``texts`` texts; the reference runs in three forms, and the fastest counts.
+    """Race the contenders on ``texts`` texts. The reference runs in three forms, and its fastest one counts.
 
-    With a ``reading`` one text is raced from text to label too, and the ``baseline`` runs beside the others.
+    With a ``reading``, one text is also raced from text to label. The ``baseline`` runs too.
     """
     forms: list[tuple[Contender | Baseline, int, str, Answer, Answer | None]] = [
         (c, members, form, answer, _from_text(answer, reading) if reading is not None and texts == 1 else None)
@@ -192,7 +192,7 @@ def measure(
         trial = contender.trial if isinstance(contender, Contender) else BASELINE_NUMBER
         row = Row(threads, texts, contender.words, trial, form, members, time.p50_ms, time.p95_ms, None)
         row = replace(row, text_p50_ms=None if of_text is None else of_text.p50_ms)
-        # A committee is as fast as its faster form; transformers' forms stand beside.
+        # A committee counts with its faster form. The forms of transformers are listed too.
         key = (contender.words, trial, members, form if form.startswith("transformers") else "")
         if key not in rows or row.p50_ms < rows[key].p50_ms:
             rows[key] = row
@@ -201,12 +201,12 @@ def measure(
 
 
 def is_unsteady(rows: Sequence[Row]) -> bool:
-    """Tell whether other programs had the processor: many calls took far longer than most."""
+    """Return whether other programs used the processor: many calls took far longer than most."""
     return sum(row.p95_ms > UNSTEADY * row.p50_ms for row in rows) > len(rows) / 2
 
 
 def _from_text(answer: Callable[[], Tensor], reading: Reading) -> Answer:
-    """Return the whole way of a text: its ids are made, as many as ``answer`` then reads, and the label is named."""
+    """Return a function from a text to its label: tokenising, the model, and the name of the label."""
 
     def label() -> str:
         reading.ids()
@@ -216,7 +216,7 @@ def _from_text(answer: Callable[[], Tensor], reading: Reading) -> Answer:
 
 
 def _linear_answers(model: Linear, reading: Reading, *, texts: int) -> tuple[Answer, Answer | None]:
-    """Return the baseline's answer to features that are made already, and from one text to its label."""
+    """Return the baseline's functions from ready features to answers, and from one text to its label."""
     rows = model.read([reading.text] * texts)
 
     def label() -> str:
@@ -241,7 +241,7 @@ def _forms(contender: Contender, *, texts: int, labels: int) -> Iterator[tuple[i
                 linear=contender.linear,
             )
             yield members, form or ONE, answer
-    # As others would serve the deep model; a reference of several members has no such form.
+    # As other programs would serve the deep model. A reference of several members has no such form.
     if contender.trial is None and contender.sizes == (1,) and shape.is_bert and contender.linear is None:
         yield 1, "transformers eager", transformers_answer(shape, labels=labels, attention="eager", texts=texts)
         yield 1, "transformers sdpa", transformers_answer(shape, labels=labels, attention="sdpa", texts=texts)
@@ -255,7 +255,7 @@ def _shape(record: StudyRecord, trial: TrialRecord) -> tuple[Architecture, str]:
 
 
 def _linear_of(trial: TrialRecord, store: Store) -> LinearWeights | None:
-    """Return the linear model of a committee of hybrids; None of other committees, and where it is not at hand."""
+    """Return the linear model of a committee of hybrids; None for other committees, or if it is missing."""
     if not trial.settings.get("linear_member") or not trial.members:
         return None
     try:
@@ -263,5 +263,5 @@ def _linear_of(trial: TrialRecord, store: Store) -> LinearWeights | None:
         digests = None if member is None else hybrid_digests(member.document["spec"])
         entry = None if digests is None else store.read(LINEAR, digests.linear)
         return None if entry is None else linear_weights(entry)
-    except StoreError:  # of simulated ones there are no weights
+    except StoreError:  # simulated ones have no weights
         return None

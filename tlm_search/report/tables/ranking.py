@@ -1,4 +1,4 @@
-"""In which order a report shows configurations: first those that the answer chooses from, best on validation first."""
+"""The order of configurations in a report: those that the answer may choose first, best on validation first."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from tlm_search.study.record import StudyRecord, TrialRecord
 
 
 def pool_of_study(record: StudyRecord) -> Pool:
-    """Return what the answer chooses from: shallower than the reference, within the constraints of the study."""
+    """Return the committees that the answer may choose: shallower than the reference and within the constraints."""
     return pool_of(record.trials, record.reference, constraints=record.space.constraints)
 
 
 def eligible(record: StudyRecord) -> list[TrialRecord]:
-    """Return the configurations that the answer chooses from, the best at its best allowed size first."""
+    """Return the configurations that the answer may choose, sorted by their best allowed committee."""
     trials = [candidate.trial for candidate in pool_of_study(record).best()]
     return [trial for trial in trials if isinstance(trial, TrialRecord)]
 
 
 def ranked(record: StudyRecord) -> list[TrialRecord]:
-    """Return all configurations: the eligible first, then the others by their best size."""
+    """Return all configurations: the eligible ones first, then the others by their best size."""
     first = eligible(record)
     numbers = {trial.number for trial in first}
     others = [trial for trial in configurations(record.trials) if trial.number not in numbers]
@@ -27,5 +27,5 @@ def ranked(record: StudyRecord) -> list[TrialRecord]:
 
 
 def best_validation(trial: TrialRecord) -> float:
-    """Return the highest metric on validation of its committees of all sizes."""
+    """Return the highest metric on validation over the committee sizes of a trial."""
     return max(candidate.validation_metric for candidate in candidates(trial))

@@ -1,7 +1,7 @@
-"""The tables of a report: one DataFrame per question; figures and page are made of these, and the CSV files too.
+"""The tables of a report, one DataFrame for each question; the figures, the page and the CSV files are made from them.
 
-Columns have the names of metrics and settings, units in the names. Rows of the reference have the trial number -1,
-those of the linear baseline -3.
+Columns have the names of metrics and settings, with units. Rows of the reference have the trial number -1, those of the
+linear baseline -3.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tlm_search.report.tables.ranking import best_validation, pool_of_study, ran
 from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 from tlm_search.study.record import STATES, BaselineRecord, StudyRecord, TrialRecord
 
-# What choices are made by, the metric's name first.
+# The columns of the metric by which choices are made, its name first.
 JUDGED = ("metric", "validation_metric", "test_metric", "test_metric_low", "test_metric_high")
 METRICS = (
     "validation_accuracy",
@@ -39,13 +39,13 @@ METRICS = (
     "training_seconds",
 )
 ACCURACIES = ("validation_accuracy", "test_accuracy", "test_low", "test_high")
-MAX_LOSSES = 50  # configurations whose members are opened for their loss; each is read and verified
+MAX_LOSSES = 50  # configurations whose members are read, and verified, for their loss
 
 
 def configuration_words(record: StudyRecord, trial: TrialRecord, *, nuisance: bool = False) -> str:
-    """Say what is searched, and matters in this trial: depth 1, 8 heads, pre-trained on 4,000.
+    """Say the searched settings that matter in this trial: depth 1, 8 heads, pre-trained on 4,000.
 
-    Nuisance settings are left out unless asked for, or nothing else is searched.
+    Nuisance settings are included only on request, or if nothing else is searched.
     """
     names = searched_names(record)
     searched = record.space.searched()
@@ -55,19 +55,19 @@ def configuration_words(record: StudyRecord, trial: TrialRecord, *, nuisance: bo
 
 
 def searched_names(record: StudyRecord) -> tuple[str, ...]:
-    """Return what is searched but the committee size: what a configuration differs by, science before nuisance."""
+    """Return the searched settings except the committee size, scientific ones before nuisance ones."""
     searched = record.space.searched()
     names = [name for name in searched if name != "committee_size"]
     return tuple(sorted(names, key=lambda name: searched[name].role == "nuisance"))
 
 
 def baseline_words(baseline: BaselineRecord) -> str:
-    """Say what the linear model is made of: TF-IDF of words, C = 10."""
+    """Say the features and the regularisation of the linear model: TF-IDF of words, C = 10."""
     return f"TF-IDF of {baseline.features}, C = {baseline.c:g}"
 
 
 def label_of(record: StudyRecord, trial: TrialRecord) -> str:
-    """Name a configuration in a line."""
+    """Name a configuration in one line."""
     if isinstance(trial, BaselineRecord):
         return f"linear model: {baseline_words(trial)}"
     if trial is record.reference:
@@ -106,9 +106,9 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
 
 
 def frontiers_table(record: StudyRecord) -> pd.DataFrame:
-    """Return the metrics by committee size of each configuration, in the order of ``ranked``.
+    """Return the metrics of each configuration by committee size, in the order of ``ranked``.
 
-    The reference and the baseline come last. ``eligible`` marks the committees that the answer chooses from.
+    The reference and the baseline come last. ``eligible`` marks the committees that the answer may choose.
     """
     eligible = {(c.trial.number, c.size) for sizes in pool_of_study(record).by_trial for c in sizes}
     rows: list[dict[str, Any]] = []
@@ -157,9 +157,9 @@ def frontiers_table(record: StudyRecord) -> pd.DataFrame:
 def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
     """Return every committee of every configuration with its costs, and whether it is on a Pareto front.
 
-    ``whole`` marks the committee of all members, ``allowed`` what keeps to the constraints of the study.
-    ``front_<cost>`` is true where no other allowed committee has at least its metric on validation at a lower cost;
-    test plays no part.
+    ``whole`` marks the committee of all members, ``allowed`` the committees within the constraints of the study.
+    ``front_<cost>`` is true if no other allowed committee has at least its metric on validation at a lower cost. Test
+    has no influence.
     """
     rows = []
     goal = metrics_to_meet(record.reference)
@@ -196,11 +196,11 @@ def _judged_trial(trial: TrialRecord, metric: str) -> dict[str, Any]:
 
 
 def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
-    """Return what single members reach by size of pre-training: one row per configuration, best on validation first.
+    """Return the metrics of single members by size of pre-training, one row for each configuration.
 
-    Single members compare where committees differ in size. ``pair`` is equal where all else is equal;
-    ``gain`` is the metric minus that of the configuration of the pair without pre-training. ``pretraining_loss`` is
-    in nats per masked token, for the best configurations.
+    Single members can be compared although committees differ in size. ``pair`` is equal for configurations that differ
+    only in pre-training. ``gain`` is the metric minus that of the configuration of the pair without pre-training.
+    ``pretraining_loss`` is in nats per masked token, for the best configurations. The best on validation comes first.
     """
     trials = sorted(configurations(record.trials), key=lambda trial: -best_validation(trial))
     without = {_pair(trial): candidates(trial)[0].test_metric for trial in trials if not _pretrain_size(trial)}
@@ -227,11 +227,11 @@ def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
 
 
 def overlap_table(record: StudyRecord, pretraining: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
-    """Return, for each size of pre-training, how much of the task its text holds and what it gains.
+    """Return for each size of pre-training how much of the task its text covers, and its gain.
 
-    ``type_share`` and ``token_share`` are shares of the task's types and tokens (types weighted by frequency).
-    ``gain`` is the mean over pairs that differ in nothing but pre-training, of single members on test; missing
-    without such a pair.
+    ``type_share`` and ``token_share`` are shares of the task's types and tokens (types weighted by frequency). ``gain``
+    is the mean gain of single members on test over pairs that differ only in pre-training; it is missing without such a
+    pair.
     """
     overlaps = evidence.overlaps(int(size) for size in pretraining["pretrain_size"].unique())
     rows = []
@@ -243,7 +243,7 @@ def overlap_table(record: StudyRecord, pretraining: pd.DataFrame, evidence: Evid
 
 
 def outcomes_table(record: StudyRecord) -> pd.DataFrame:
-    """Return how many trials are in each state, and why they failed (the first line of the error) or are infeasible."""
+    """Return the number of trials in each state, with the first line of why they failed or are infeasible."""
     counts: Counter[tuple[str, str]] = Counter()
     for trial in record.trials:
         if trial.interrupted:
@@ -270,7 +270,7 @@ def _seen(trial: TrialRecord) -> str:
 
 
 def _rivals(record: StudyRecord) -> Sequence[TrialRecord]:
-    """Return the reference and the baseline, where they have their results."""
+    """Return the reference and the baseline, if they have results."""
     rivals = (record.reference, record.baseline)
     return [rival for rival in rivals if rival is not None and rival.state == "complete" and rival.frontier]
 
@@ -280,7 +280,7 @@ def _pretrain_size(trial: TrialRecord) -> int:
 
 
 def _pair(trial: TrialRecord) -> str:
-    """Return what is equal for configurations that differ only in whether and how they were pre-trained."""
+    """Return a key that is equal for configurations that differ only in their pre-training."""
     return canonical_json(
         {
             name: value
@@ -296,11 +296,11 @@ def _feasible(record: StudyRecord, trial: TrialRecord) -> bool | None:
 
 
 def _missed(record: StudyRecord, trial: TrialRecord) -> list[str] | None:
-    """Return the constraints that a complete trial misses; None where it cannot be told."""
+    """Return the constraints that a complete trial misses; None if that is unknown."""
     if trial.state != "complete":
         return None
     reference = metrics_to_meet(record.reference)
     try:
         return [str(c) for c in record.space.constraints if c.violation(trial.metrics, reference) > 0]
-    except KeyError:  # a metric that this trial does not have
+    except KeyError:  # the trial lacks the metric
         return None
