@@ -1,6 +1,6 @@
-"""What workers train at this moment: small files in a hidden folder of the study, which no URL is sent.
+"""What workers train at this moment: small files in a hidden folder of the study, which are never sent to a URL.
 
-A worker writes at most once a second, and first when its job has run for a second. A worker on a node that does not see
+A worker writes at most once a second, and first after its job has run for a second. A worker on a node that cannot see
 the study's folder writes nothing. No Ray here.
 """
 
@@ -22,15 +22,15 @@ from tlm_search.search.job import Job
 
 _FOLDER = ".now"
 EVERY_SECONDS = 1.0
-FRESH_SECONDS = 60.0  # a dead worker leaves its file: an older one counts for nobody who does not know what runs
+FRESH_SECONDS = 60.0  # a dead worker leaves its file; readers that do not know which jobs run ignore older files
 
 
 @dataclass(frozen=True)
 class Activity:
-    """How far a worker is with the job of this ``title`` and ``attempt``.
+    """The progress of a worker on the job with this ``title`` and ``attempt``.
 
-    It has done ``update`` of ``updates`` of the ``phase`` of ``members``, counted from 1 (the first and the last of
-    a stack), at ``tokens_per_second``.
+    It has done ``update`` of ``updates`` of the ``phase`` of ``members`` (the first and the last of a stack, counted
+    from 1), at ``tokens_per_second``.
     """
 
     title: str
@@ -43,12 +43,12 @@ class Activity:
 
 
 def folder_of(study: Path) -> Path:
-    """Return where the workers of a study write."""
+    """Return the folder into which the workers of a study write."""
     return study / _FOLDER
 
 
 class Teller:
-    """Writes how far one job is, for whoever looks; ``first_seed`` is that of its first member."""
+    """Writes the progress of one job to its file; ``first_seed`` is the seed of its first member."""
 
     def __init__(self, folder: Path, job: Job, *, first_seed: int, now: Callable[[], float] = time.monotonic) -> None:
         self._path = folder / f"{socket.gethostname()}-{os.getpid()}.json"
@@ -58,7 +58,7 @@ class Teller:
         self._began, self._tokens = 0.0, 0
 
     def __call__(self, step: Step) -> None:
-        """Take how far a training is, after each of its updates."""
+        """Take the progress of a training after each of its updates."""
         now = self._now()
         if (step.phase, step.seeds) != self._phase:
             self._phase, self._began, self._tokens = (step.phase, step.seeds), now, step.tokens
@@ -78,22 +78,22 @@ class Teller:
         self._write(activity)
 
     def end(self) -> None:
-        """Tell nothing more."""
+        """Remove the file and write nothing more."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
     def _write(self, activity: Activity) -> None:
-        # A disk that is full, or not there, costs only the display. Whoever reads meanwhile sees the old file whole.
+        # A full or missing disk costs only the display. A concurrent reader sees the old file whole.
         with suppress(OSError):
             if self._path.parent.parent.is_dir():
                 write_text(self._path, json.dumps(asdict(activity)))
 
 
 def activities(study: Path, *, fresh: bool = False) -> list[Activity]:
-    """Return what the workers of a study told last, by title; with ``fresh`` only what was told just now."""
+    """Return the latest progress of each worker of a study by title; with ``fresh`` only recent files count."""
     found = []
     for path in folder_of(study).glob("*.json"):
-        with suppress(OSError, ValueError, TypeError):  # it ended just now
+        with suppress(OSError, ValueError, TypeError):  # the job ended just now
             if not fresh or time.time() - path.stat().st_mtime < FRESH_SECONDS:
                 document = json.loads(path.read_text())
                 first, last = document.pop("members")
@@ -102,5 +102,5 @@ def activities(study: Path, *, fresh: bool = False) -> list[Activity]:
 
 
 def forget(study: Path) -> None:
-    """Remove what workers told, before a run and after it."""
+    """Remove the files of all workers, before and after a run."""
     shutil.rmtree(folder_of(study), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The linear baseline of a study: fitted once, kept in the store, noted in the study."""
+"""The linear baseline of a study: fitted once, stored, and noted in the study."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Announce = Callable[[str], None]
 
 
 def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task | None, announce: Announce) -> bool:
-    """Note the linear baseline in the study, unless it is there or the space leaves it out; return whether it was.
+    """Note the linear baseline in the study, unless it has one or the space turns it off; return whether it was noted.
 
-    ``task`` is the task if it was read just now, else it is read again. Whatever goes wrong is announced in a line: a
+    Pass the ``task`` if it was just read; otherwise it is read again. Any failure is announced in one line, because a
     study needs no baseline.
     """
     space, noted = ledger.space, ledger.noted(BASELINE)
@@ -51,7 +51,7 @@ def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task |
             weights = class_weights_of(space, data.labels)
             entry = obtain_baseline(task, store=store, metric=metric, class_weights=weights, announce=announce)
         attributes = attributes_of(entry)
-    except Exception as error:  # memory, sources that are gone, what scikit-learn says of strange texts
+    except Exception as error:  # memory, missing sources, errors of scikit-learn on strange texts
         why = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         announce(f"no linear baseline: {' '.join(why.split())}")
         return False
@@ -72,15 +72,13 @@ def obtain_baseline(
     class_weights: Sequence[str] = UNWEIGHTED,
     announce: Announce = lambda line: None,
 ) -> Entry:
-    """Return the baseline of ``task`` that is best by ``metric`` from the store, or fit it and store it.
+    """Return the baseline of ``task`` that is best by ``metric``, from the store or fitted and stored now.
 
-    Each of the ``class_weights`` is tried.
-
-    Its document says what was chosen and what it reaches; ``logits`` holds the log probabilities of the validation and
-    the test texts, float32 (rows, labels), ``model`` the model itself.
+    Each of the ``class_weights`` is tried. The document says what was chosen and what it reaches. ``logits`` holds the
+    log-probabilities of the validation and test texts, float32 (rows, labels), and ``model`` the model.
 
     Raises:
-        ValueError: the training texts have one label, or no features.
+        ValueError: the training texts have only one label, or no features.
         StoreError: the store cannot be read or written.
     """
     judged_by = None if metric == ACCURACY else _judged_by(metric)
@@ -107,7 +105,7 @@ def obtain_baseline(
 
 
 def attributes_of(entry: Entry) -> dict[str, Any]:
-    """Return what a study keeps of its baseline, as JSON."""
+    """Return what a study stores of its baseline, as JSON."""
     document = entry.document
     row = document["frontier"][0]
     metrics = {**metrics_of(row), "training_seconds": document["seconds"]}
@@ -130,10 +128,10 @@ def _simulated(data: PreparedData, store: Store, metric: Metric) -> Entry:
 
 
 def class_weights_of(space: Space, labels: Sequence[str]) -> tuple[str, ...]:
-    """Return those that a member of the study may have, for these ``labels``.
+    """Return the class weights that a member of the study may have, for these ``labels``.
 
     Raises:
-        DataError: weights lack a label, or have one that the data do not have.
+        DataError: weights lack a label, or have a label that the data lack.
     """
     given = space.search.get(CLASS_WEIGHTS, "none")
     values = given.choices if isinstance(given, Choices) else (given,)
@@ -152,7 +150,7 @@ def _judged_by(metric: Metric) -> list[Any]:
 
 
 def _frontier(logits: Mapping[str, Any], labels: Mapping[str, Any], metric: Metric) -> list[dict[str, Any]]:
-    """Return the record of a committee of one, which is judged as all committees are."""
+    """Return the frontier of a committee of one, computed as for all committees."""
     validation, test = (logits[part][None] for part in ("validation", "test"))
     records = frontier(validation, test, labels["validation"], labels["test"], metric=metric)
     return [{key: round(value, 6) if isinstance(value, float) else value for key, value in r.items()} for r in records]
@@ -164,7 +162,7 @@ def _check_same_task(noted: Mapping[str, Any], data: PreparedData) -> None:
 
 
 def _check_same_rows(task: Task, data: PreparedData) -> None:
-    """Refuse texts that are not those of the prepared data: nothing could be compared row by row."""
+    """Refuse texts that are not those of the prepared data, because rows could not be compared."""
     for part in ("validation", "test"):
         if list(getattr(task, part).labels) != np.load(data.folder(part) / LABELS).tolist():
             raise StoreError("the texts of the task have changed since they were prepared")

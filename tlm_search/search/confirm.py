@@ -1,8 +1,8 @@
-"""The confirmation of a study: its chosen committee trained once more, with seeds that no trial has. No Ray, no Optuna.
+"""The confirmation of a study: its chosen committee trained once more with fresh seeds. No Ray, no Optuna.
 
-The search takes the committee that was best on validation, and among equal ones that is the luckiest. Its very members
-are then tested, so their accuracy on test is too high as well, and an interval that knows nothing of the choice covers
-too little. Nothing has chosen members with fresh seeds. A reference of one or two models is confirmed too.
+The search takes the committee that is best on validation, and among equal ones that is the luckiest. Its members are
+then tested, so their test accuracy is too high as well, and an interval that ignores the choice covers too little. No
+choice has seen members with fresh seeds. A reference of one or two models is confirmed too.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from tlm_search.search.reference_tries import Notes
 from tlm_search.space.settings import Value
 from tlm_search.study.record import CONFIRMATION, StudyRecord, TrialRecord
 
-FRESH_MEMBERS = 4  # that are trained at least: intervals of fewer hold the truth less than 92 times in 100
-FEW_MEMBERS = 2  # of a reference that is confirmed: with more its own members tell how much others differ
-MOST_OF_STUDY = 0.1  # of its training seconds, that a confirmation may take where the space does not say
+FRESH_MEMBERS = 4  # trained at least; with fewer, intervals contain the truth in less than 92% of cases
+FEW_MEMBERS = 2  # in a confirmed reference; with more, its own members show how much others differ
+MOST_OF_STUDY = 0.1  # of the study's training seconds; a confirmation may take this much by default
 
 
 @dataclass(frozen=True)
 class Confirmation:
     """A committee of ``size`` members of the trial ``number`` (-1: the reference), to be trained with fresh seeds.
 
-    ``settings`` are complete. ``seconds`` are those of training, as the study recorded them for its own members.
+    ``settings`` are complete. ``seconds`` are the training seconds of as many of its own members, as the study recorded
+    them.
     """
 
     number: int
@@ -35,14 +36,14 @@ class Confirmation:
 
     @property
     def note(self) -> str:
-        """The attribute of the study that keeps the result."""
+        """The attribute of the study with the result."""
         return f"{CONFIRMATION} {self.number} {self.size}"
 
 
 def confirmations(record: StudyRecord) -> list[Confirmation]:
-    """Return what confirms the choice of a study: the best committee, and a reference of few models.
+    """Return the confirmations of a study: the best committee, and a reference of few models.
 
-    Of a smaller committee four members are trained, since fewer say little about others.
+    At least four members are trained, because fewer say little about others.
     """
     best = pool_of(record.trials, record.reference, constraints=record.space.constraints).best()
     if not best:
@@ -59,9 +60,9 @@ def confirmations(record: StudyRecord) -> list[Confirmation]:
 
 
 def training_seconds(record: StudyRecord) -> float:
-    """Return the seconds of training all members that the study trained itself, the tries of its reference included.
+    """Return the seconds of training all members that the study trained, including tries of the reference.
 
-    A pre-training that several members share counts with each of them, as it does in all that the study records.
+    A pre-training that several members share counts for each of them, as in all records of the study.
     """
     return sum(map(_own_seconds, record.everything_searched))
 
@@ -72,7 +73,7 @@ def _own_seconds(trial: TrialRecord) -> float:
 
 
 class Confirmations:
-    """The confirmations that a run makes, once the search is over and they are planned; ``notes`` are the study's."""
+    """The confirmations of a run, which are planned after the search; ``notes`` are the study's."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
@@ -82,18 +83,18 @@ class Confirmations:
 
     @property
     def unfinished(self) -> int:
-        """How many run or are left."""
+        """The number of confirmations that run or are left."""
         return len(self._left) + len(self._running)
 
     def plan(self, record: StudyRecord) -> list[Confirmation]:
-        """Return what the space asks for, or what is cheap where it does not say, unless the study has it already."""
+        """Plan what the space asks for, or by default what is cheap, unless the study already has it."""
         left = [confirmation for confirmation in confirmations(record) if self._notes.noted(confirmation.note) is None]
         cheap = sum(entry.seconds for entry in left) <= MOST_OF_STUDY * training_seconds(record)
         self._left = left if record.space.confirm or (record.space.confirm is None and cheap) else []
         return self._left
 
     def begin(self) -> Confirmation | None:
-        """Take the next one; None where none is left."""
+        """Take the next confirmation; None if none is left."""
         if not self._left:
             return None
         confirmation = self._left.pop(0)
@@ -101,16 +102,16 @@ class Confirmations:
         return confirmation
 
     def put_back(self, number: int) -> None:
-        """Make one that was interrupted the next one again."""
+        """Make an interrupted confirmation the next one again."""
         self._left.insert(0, self._running.pop(number))
 
     def deaths(self, number: int) -> int:
-        """Count one more worker that died in one; return their number in this run."""
+        """Count one more dead worker of a confirmation; return their number in this run."""
         self._deaths[number] = self._deaths.get(number, 0) + 1
         return self._deaths[number]
 
     def end(self, number: int, attributes: Mapping[str, Any] | None) -> None:
-        """Note the result of one; None where it failed: the next run tries it again."""
+        """Note the result of a confirmation. None means that it failed; the next run tries it again."""
         confirmation = self._running.pop(number)
         if attributes is not None:
             of = {"trial": confirmation.number, "size": confirmation.size}

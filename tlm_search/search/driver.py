@@ -1,8 +1,8 @@
-"""The driver of a study: hands out trials, hears of their rungs, and keeps the record true. No Ray here.
+"""The driver of a study: it hands out trials, receives their rungs, and writes the record. No Ray here.
 
-Whatever runs the trials (Ray Tune, a loop in a test) asks ``next_job`` and tells ``on_rung``, ``on_help``,
-``on_failure`` or ``on_lost``. The budget counts finished trials: complete, pruned, or failed by their own doing. A
-trial whose worker or driver died is closed as interrupted, does not count, and is tried again with the same parameters.
+A runner (Ray Tune, or a loop in a test) asks ``next_job`` and calls ``on_rung``, ``on_help``, ``on_failure`` or
+``on_lost``. The budget counts finished trials: complete, pruned, or failed through their own fault. If a worker or the
+driver dies, its trial is closed as interrupted, does not count, and is tried again with the same parameters.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tlm_search.space.objectives import BEATS_REFERENCE
 from tlm_search.space.settings import Value
 from tlm_search.study.record import BASELINE, REFERENCE, REFERENCE_NUMBER, record_of
 
-MOST_ATTEMPTS = 3  # a trial whose workers died this often failed by its own doing
+MOST_ATTEMPTS = 3  # a trial whose workers died this often counts as failed
 
 
 @dataclass
@@ -45,7 +45,7 @@ class _Running:
 
 
 class Driver:
-    """One run of a study, until it holds ``trials`` finished trials or is told to stop."""
+    """One run of a study, until the study has ``trials`` finished trials or the run is told to stop."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Driver:
         self._announce = announce
         self._now = now
         self._deadline = None if seconds is None else now() + seconds
-        self._said: set[str] = set()  # of the time budget, each once
+        self._said: set[str] = set()  # about the time budget, each once
         self._running: dict[str, _Running] = {}
         self._helpers = Helpers(wanted=helps(self._space))
         self._proposals = ledger.proposals()
@@ -87,7 +87,7 @@ class Driver:
         return self._search_is_over and not self._confirmations.unfinished
 
     def look(self, told: Sequence[Activity]) -> None:
-        """Take what the workers ``told``, and say where the time budget cannot be kept. Any thread may call it."""
+        """Take the workers' progress, and warn if the time budget cannot be met. Any thread may call it."""
         self.progress.slots = self.slots
         self.progress.look(told)
         if self._deadline is None:
@@ -112,15 +112,15 @@ class Driver:
         return ", ".join(title if rest is None else f"{title} (about {duration(rest)} more)" for title, rest in rests)
 
     def runs(self, key: str) -> bool:
-        """Whether a job of this name was handed out and has not ended."""
+        """Return whether a job with this key was handed out and has not ended."""
         return key in self._running or key in self._helpers
 
     def settings_of(self, key: str) -> Mapping[str, Value]:
-        """Return the settings of a job that runs."""
+        """Return the settings of a running job."""
         return self._helpers.settings_of(key) if key in self._helpers else self._running[key].job.settings
 
     def next_job(self, key: str) -> Job | None:
-        """Return the next job, which its runner calls ``key``; None when there is none now, or ``ended``."""
+        """Return the next job, which the runner calls ``key``; None if there is none now or the run has ``ended``."""
         self._look_at_clock()
         if self.stopped is not None:
             return None
@@ -137,7 +137,7 @@ class Driver:
         return self._start(key, Job(asked.number, asked.settings), asked)
 
     def on_rung(self, key: str, rung: Rung) -> bool:
-        """Take what a trial reached; return whether it goes on (never when it is ``done``)."""
+        """Record what a trial reached; return whether it continues (never if it is ``done``)."""
         running = self._running[key]
         self._count(running, rung)
         running.rung = rung
@@ -165,7 +165,7 @@ class Driver:
         return True
 
     def on_help(self, key: str, given: Help) -> bool:
-        """Take what a helper trained; return whether it goes on."""
+        """Record what a helper trained; return whether it continues."""
         self._look_at_clock()
         wanted = self._all_handed_out and self._helpers.target(key) in self._running and self.stopped is None
         if given.member is None or not wanted:
@@ -174,9 +174,9 @@ class Driver:
         return True
 
     def on_failure(self, key: str, failure: Failure) -> None:
-        """Close a job that failed by its own doing, or that of the user."""
+        """Close a job that failed through its own fault or the user's."""
         if key in self._helpers:
-            self._helpers.end(key, last=True)  # what it could not train, the trial itself will meet
+            self._helpers.end(key, last=True)  # the trial itself will meet the same failure
             return
         running = self._running[key]
         if failure.of_user:
@@ -198,9 +198,9 @@ class Driver:
             self.stopped = f"{self._failures_in_a_row} trials failed in a row"
 
     def on_lost(self, key: str, reason: str) -> None:
-        """Close a job whose worker died; it is tried again, a few times."""
+        """Close a job whose worker died. It is tried again, a limited number of times."""
         if not self.runs(key):
-            return  # it had ended, and the worker died afterwards
+            return  # the job had ended before its worker died
         if key in self._helpers:
             self._helpers.end(key, died=True)
             return
@@ -216,21 +216,21 @@ class Driver:
         self._interrupt(key, reason, attempt=attempt)
 
     def stop(self, reason: str) -> None:
-        """Hand out nothing more; running trials end with their rung and are tried again by the next run."""
+        """Hand out no more jobs. Running trials end with their rung, and the next run tries them again."""
         self.stopped = self.stopped or reason
 
     def abandon(self, reason: str) -> None:
-        """Close what still runs, because its runner is gone."""
+        """Close all running jobs, because their runner is gone."""
         for key in list(self._running):
             self._interrupt(key, reason)
 
     def check_result(self, *, continue_with: str) -> None:
-        """Raise what the user has to know at the end of the run; nothing when the study is complete.
+        """Raise what the user has to know at the end of the run; nothing if the study is complete.
 
         Raises:
-            UserError: the store or the data stood in the way.
+            UserError: the store or the data cannot be used.
             TrainingError: too many trials failed in a row.
-            NoTrialSucceededError: there is no result at all.
+            NoTrialSucceededError: no trial has a result.
         """
         hint = f"continue with: {continue_with}"
         failure = self._last_failure
@@ -351,7 +351,7 @@ class Driver:
         self._plan_confirmations()
 
     def _plan_confirmations(self) -> None:
-        """Once the search is over, choose what is trained once more with fresh seeds."""
+        """Choose after the search what is trained once more with fresh seeds."""
         if self._planned or self._space.confirm == 0 or not self._search_is_over:
             return
         self._planned = True
@@ -393,7 +393,7 @@ class Driver:
         self._ledger.interrupt(running.asked.trial_id, reason, attempt=attempt, counts=counts)
 
     def _words(self, metrics: Mapping[str, float]) -> str:
-        # Not test: whoever watches a run may decide by what it says, and choices look at validation.
+        # Not test: people decide by what a run prints, and choices must look at validation.
         metric = self._space.task.metric
         return f"validation {metric_words(metric)} {metrics[f'validation_{metric}']:.4f}"
 

@@ -1,4 +1,4 @@
-"""Which settings matter, by Optuna's estimate from finished trials."""
+"""The importance of settings, by Optuna's estimate from finished trials."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tlm_search.study.record import TrialRecord
 
 
 def importances(space: Space, trials: Sequence[TrialRecord], metric: str) -> dict[str, float]:
-    """Return the share of each searched setting in the variance of ``metric``; empty where nothing can be said.
+    """Return the share of each searched setting in the variance of ``metric``; empty if it cannot be estimated.
 
-    By PED-ANOVA (Watanabe et al. 2023), over the settings that all ``trials`` have.
+    Source: Watanabe et al. 2023 (PED-ANOVA), over the settings that all ``trials`` have.
     """
     distributions = {name: distribution_of(domain) for name, domain in space.searched().items()}
     with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")  # PED-ANOVA is marked as experimental
+        warnings.simplefilter("ignore")  # Optuna marks PED-ANOVA as experimental
         study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), study_name="importance")
         try:
             frozen = [
                 optuna.trial.create_trial(
                     params=dict(trial.params),
                     distributions={name: distributions[name] for name in trial.params},
-                    value=-trial.metrics[metric],  # it scores low values
+                    value=-trial.metrics[metric],  # it assumes that low values are good
                 )
                 for trial in trials
                 if trial.params.keys() <= distributions.keys()

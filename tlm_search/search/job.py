@@ -1,4 +1,4 @@
-"""What travels between the driver and what runs its trials. Without Optuna, which workers have no use for."""
+"""What the driver and its workers send each other. No Optuna here, which workers do not need."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from tlm_search.space.settings import Value
 from tlm_search.study.record import REFERENCE_NUMBER
 
-ENVIRONMENT = "workers need the Python packages of the driver, from the same places: mend that"
-FRESH_SEED = 2**32  # added to the seed of a study; no study may have such a one, so no trial has these members
+ENVIRONMENT = (
+    "workers need the Python packages of the driver, from the same folders: check PYTHONPATH and the working folder"
+)
+FRESH_SEED = 2**32  # added to the seed of a study; spaces do not allow such seeds, so no trial has these members
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial, a try of the reference, or a confirmation that a worker runs next; only a trial has a ``number``.
+    """A trial, a try of the reference, or a confirmation that a worker runs. Only a trial has a ``number``.
 
     ``settings`` are complete. A worker that is ``helping`` trains members that no worker has begun. To leave some for
-    it, the job trains its members in this number of ``chunks``. ``attempt`` names this attempt at the job, its helpers'
-    work included. The reference has ``reference_tries``, of which this is number ``reference_try``, from 1. A
+    it, the job trains its members in this number of ``chunks``. ``attempt`` names this attempt at the job, including
+    the work of its helpers. The reference has ``reference_tries``, of which this is number ``reference_try``, from 1. A
     confirmation trains committees of the trial that it ``confirms`` (-1: the reference) with fresh seeds.
     """
 
@@ -33,7 +35,7 @@ class Job:
     confirms: int | None = None
 
     def seed(self, study: int) -> int:
-        """Return the seed that the job's members are numbered from, where that of the study is ``study``."""
+        """Return the seed from which the job's members are numbered, for the seed ``study`` of the study."""
         return study if self.confirms is None else study + FRESH_SEED
 
     @property
@@ -52,7 +54,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a trial failed. ``of_user``: no other trial would do better (a full disk), so the study stops."""
+    """The reason why a trial failed. ``of_user``: no other trial would do better (a full disk), so the study stops."""
 
     reason: str
     hint: str | None = None

@@ -1,8 +1,7 @@
-"""A study in Optuna's storage: ask, report, tell, with true states. The driver alone writes here.
+"""A study in Optuna's storage: ask, report, tell, with true states. Only the driver writes here.
 
-This room and the dashboard's are the only ones that know Optuna. Where Optuna has no public way (intermediate values
-and constraints of trials with several objectives), the storage is written in this file and nowhere else; to rename a
-study it is in ``studies``.
+Only this room and the dashboard know Optuna. If Optuna has no public way (intermediate values and constraints of trials
+with several objectives), this file writes the storage, and no other does; only renaming a study is in ``studies``.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from tlm_search.study.record import IMPORTED_FROM
 from tlm_search.study.studies import StudyInStorage
 
 _DRIVER_DIED = "its driver died"
-_RUNG_NOTES = ("completed_rung_", "constraints")  # what pruner and driver noted on an attempt that is made again
+_RUNG_NOTES = ("completed_rung_", "constraints")  # notes of pruner and driver on an attempt that is repeated
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial that is to run; ``attempt`` counts the workers that died over it."""
+    """A trial to run; ``attempt`` counts the workers that died on it."""
 
     trial_id: int
     number: int
@@ -42,7 +41,7 @@ class Asked:
 
 
 class _ForPruner:
-    """The storage as a pruner may see it: the first objective alone, and no attempts that are made again."""
+    """The storage for a pruner: only the first objective, and no attempts that were repeated."""
 
     def __init__(self, storage: BaseStorage) -> None:
         self._storage = storage
@@ -59,7 +58,7 @@ class _ForPruner:
 
 
 class Ledger:
-    """The record of one study. One process, which holds the study's lock, may write it."""
+    """The record of one study. Only the process that holds the study's lock may write it."""
 
     def __init__(self, study: StudyInStorage, space: Space) -> None:
         self.study = study
@@ -70,21 +69,21 @@ class Ledger:
         self._distributions = {name: distribution_of(parameter) for name, parameter in space.searched().items()}
         self._grid = grid_points(space)
         self._asked: dict[int, optuna.Trial] = {}
-        self.watchers: list[Callable[[FrozenTrial], None]] = []  # are shown each trial that has ended
+        self.watchers: list[Callable[[FrozenTrial], None]] = []  # called with each trial that has ended
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All trials by number; not to be changed."""
+        """All trials by number; do not change them."""
         return self._storage.get_all_trials(self.study._study_id, deepcopy=False)
 
     @property
     def waiting(self) -> int:
-        """How many trials are enqueued."""
+        """The number of enqueued trials."""
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     @property
     def left(self) -> float:
-        """How many trials can still be asked for: without end, unless the sampler is a grid."""
+        """The number of trials that can still be asked for; infinite unless the sampler is a grid."""
         return max(0, len(self._grid) - self._next_of_grid()) + self.waiting if self._grid else math.inf
 
     @property
@@ -123,11 +122,11 @@ class Ledger:
         )
 
     def report(self, trial_id: int, size: int, value: float) -> None:
-        """Note the first objective at ``size`` members."""
+        """Record the first objective at ``size`` members."""
         self._storage.set_trial_intermediate_value(trial_id, size, value)
 
     def should_prune(self, trial_id: int) -> bool:
-        """Ask the pruner, after ``report``."""
+        """Ask the pruner. Call ``report`` first."""
         if self._pruner is None:
             return False
         return bool(self._pruner.prune(self._seen_by_pruner, self._storage.get_trial(trial_id)))
@@ -141,7 +140,7 @@ class Ledger:
         self._close(trial_id, TrialState.PRUNED, attributes)
 
     def fail(self, trial_id: int, error: str, attributes: Mapping[str, Any]) -> None:
-        """Close a trial that failed, with its reason."""
+        """Close a trial that failed, with the reason."""
         self._close(trial_id, TrialState.FAIL, {**attributes, "error": error})
 
     def interrupt(
@@ -149,13 +148,13 @@ class Ledger:
     ) -> None:
         """Close a trial that was stopped through no fault of its own, and enqueue it again.
 
-        It does not count as finished; what it trained and reused is in ``counts``. The new trial has ``retry_of`` and
-        the parameters, so that nothing is sampled again, and what the sampler noted on them.
+        It does not count as finished; ``counts`` holds what it trained and reused. The new trial has ``retry_of`` and
+        the same parameters, so that nothing is sampled again, with the sampler's notes on them.
         """
         trial = self._storage.get_trial(trial_id)
         drawn = self._is_drawn(trial)
         again = drawn or "fixed_params" in trial.system_attrs
-        # The new one first: between the two a killed driver leaves one too many, which is closed at the next start.
+        # The new trial first: a driver killed in between leaves one too many, which the next start closes.
         if again and not self._has_retry(trial.number):
             notes = {k: v for k, v in trial.system_attrs.items() if not k.startswith(_RUNG_NOTES)}
             if drawn:
@@ -188,7 +187,7 @@ class Ledger:
         violations: Sequence[float],
         attributes: Mapping[str, Any],
     ) -> None:
-        """Add a trial that was run elsewhere."""
+        """Add a trial of another study."""
         self.study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE,
@@ -201,8 +200,8 @@ class Ledger:
         )
 
     def constrain(self, trial_id: int, violations: Sequence[float]) -> None:
-        """Note by how much the constraints are violated, where the samplers and the dashboard look for it."""
-        # The list is the form that both read; `Trial.set_constraint` writes one that dashboard 0.21 does not know.
+        """Record the violations of the constraints where samplers and dashboard look for them."""
+        # Both read a list. `Trial.set_constraint` writes a form that dashboard 0.21 does not know.
         if violations:
             self._storage.set_trial_system_attr(trial_id, "constraints", list(violations))
 
@@ -215,7 +214,7 @@ class Ledger:
         return self.study.user_attrs.get(key)
 
     def proposals(self) -> int:
-        """Count what was proposed so far: retries are the same proposal again, waiting trials none yet."""
+        """Count the proposals so far: a retry is the same proposal again, and a waiting trial is none yet."""
         return sum(
             trial.state != TrialState.WAITING
             and "retry_of" not in trial.user_attrs
@@ -245,7 +244,7 @@ class Ledger:
         return True
 
     def _exactly(self, name: str, value: Value) -> Value:
-        # Optuna adds up steps in binary: 0.30000000000000004 would be another member than 0.3, and meet no condition.
+        # Optuna adds steps in binary: 0.30000000000000004 would be another member than 0.3 and match no condition.
         parameter = self.space.search[name]
         return parameter.exactly(value) if isinstance(parameter, Range) and not isinstance(value, str) else value
 
@@ -262,7 +261,7 @@ class Ledger:
         attributes: Mapping[str, Any],
         values: Sequence[float] | None = None,
     ) -> None:
-        # Attributes first: a finished trial cannot be changed.
+        # Attributes first, because a finished trial cannot be changed.
         for key, value in attributes.items():
             self._storage.set_trial_user_attr(trial_id, key, value)
         self.study.tell(self._storage.get_trial_number_from_id(trial_id), values, state)

@@ -1,4 +1,4 @@
-"""The note that Optuna Dashboard shows on a trial: what it was made of, and what it took."""
+"""The note on a trial in Optuna Dashboard: its configuration and its cost."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-_PIECE = 2045  # characters that Optuna Dashboard puts into one attribute: a database may hold no more
+_PIECE = 2045  # characters per attribute, as in Optuna Dashboard; a database may not hold more
 
 
 def note_of(attributes: Mapping[str, Any]) -> str:
-    """Write a trial's attributes as Markdown: members and cost, its error, its resolved configuration."""
+    """Write a trial's attributes as Markdown: members and cost, the error, the resolved configuration."""
     parts = []
     if attributes.get("error"):
         parts.append(f"**Failed:** {attributes['error']}")
@@ -29,9 +29,9 @@ def note_of(attributes: Mapping[str, Any]) -> str:
 
 
 def save_note(storage: BaseStorage, study_id: int, trial_id: int, note: str) -> None:
-    """Write the note of a trial as Optuna Dashboard does, in the place of what was there.
+    """Replace the note of a trial, in the form of Optuna Dashboard.
 
-    Its own function comes with scikit-learn, whose import would hold up the driver at its first trial.
+    Optuna Dashboard's own function imports scikit-learn, which would delay the driver at its first trial.
     """
     prefix = f"dashboard:{trial_id}:note_"
     before = storage.get_study_system_attrs(study_id)

@@ -1,4 +1,4 @@
-"""Trials of other studies as prior knowledge of the sampler: they do not count, and nothing else shows them."""
+"""Trials of other studies as prior knowledge for the sampler. They do not count and are shown nowhere."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tlm_search.study.record import IMPORTED_FROM, StudyRecord, TrialRecord
 if TYPE_CHECKING:
     from tlm_search.search.ledger import Ledger
 
-_DONE = "imported"  # the attribute of the study with the names of what it has imported
+_DONE = "imported"  # the attribute of the study with the names of the imported studies
 
 
 def import_trials(ledger: Ledger, folder: Path, announce: Callable[[str], None]) -> None:
-    """Hand the sampler what the studies of ``import_from`` found out about configurations of this space, once.
+    """Give the sampler the trials of the studies in ``import_from`` that fit this space, once.
 
     Their members are not needed: a configuration that is proposed again is trained with the seeds of this study.
 
     Raises:
-        StudyError: there is no such study, it is on other data, or no trial of it fits the space.
+        StudyError: a study does not exist, has other data, or has no trial that fits the space.
     """
     done: list[str] = ledger.noted(_DONE) or []
     for name in ledger.space.import_from:
@@ -40,7 +40,7 @@ def import_trials(ledger: Ledger, folder: Path, announce: Callable[[str], None])
                 misfits.append(f"trial {trial.number}: {params}")
                 continue
             taken += 1
-            if (name, trial.number) not in there:  # a run that was killed here had come so far
+            if (name, trial.number) not in there:  # already imported by a run that was killed here
                 _add(ledger, name, trial, params, other)
         if finished and not taken:
             raise StudyError(
@@ -67,7 +67,7 @@ def _check_comparable(other: StudyRecord, space: Space, folder: Path) -> None:
 
 
 def _params(space: Space, trial: TrialRecord) -> Mapping[str, Value] | str:
-    """Return what a trial would be in this space, or why it is none."""
+    """Return the parameters of a trial in this space, or the reason why it does not fit."""
     params: dict[str, Value] = {}
     for name, parameter in space.searched().items():
         if space.is_active(name, params):

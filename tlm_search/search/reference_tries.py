@@ -49,22 +49,22 @@ class ReferenceTries:
 
     @property
     def count(self) -> int:
-        """How many tries there are in all."""
+        """The number of tries in all."""
         return len(self._settings)
 
     @property
     def done(self) -> int:
-        """How many have ended."""
+        """The number of tries that have ended."""
         return self.count - self.unfinished
 
     @property
     def unfinished(self) -> int:
-        """How many run or are left."""
+        """The number of tries that run or are left."""
         return len(self._left) + len(self._running)
 
     @property
     def at_once(self) -> int:
-        """How many run or can begin now."""
+        """The number of tries that run or can begin now."""
         return len(self._running) + sum(self._is_free(number) for number in self._left)
 
     def settings(self, number: int) -> Mapping[str, Value]:
@@ -72,7 +72,7 @@ class ReferenceTries:
         return self._settings[number]
 
     def begin(self) -> int | None:
-        """Take the next try. None if none is left, or all that are left wait for a pre-training of one that runs."""
+        """Take the next try. None if none is left, or if all that are left wait for a pre-training of a running one."""
         number = next((number for number in self._left if self._is_free(number)), None)
         if number is not None:
             self._left.remove(number)
@@ -80,12 +80,12 @@ class ReferenceTries:
         return number
 
     def put_back(self, number: int) -> None:
-        """Make a try that was interrupted the next one again."""
+        """Make an interrupted try the next one again."""
         self._running.discard(number)
         self._left.insert(0, number)
 
     def deaths(self, number: int) -> int:
-        """Count one more worker that died in a try; return their number in this run."""
+        """Count one more dead worker of a try; return their number in this run."""
         self._deaths[number] = self._deaths.get(number, 0) + 1
         return self._deaths[number]
 
@@ -128,7 +128,7 @@ class ReferenceTries:
         return {**settings, **{name: result["metrics"][name] for name in names}}
 
     def _is_free(self, number: int) -> bool:
-        """Whether a worker can begin it without waiting for the pre-training of a try that runs."""
+        """Return whether a worker can begin the try without waiting for the pre-training of a running one."""
         shared = _pretraining(self._settings[number])
         if not shared["pretrain_size"] or any(_pretraining(self._settings[n]) == shared for n in self._worked):
             return True

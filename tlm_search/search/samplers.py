@@ -1,8 +1,8 @@
-"""Optuna's samplers and pruners from a space's sections.
+"""Optuna's samplers and pruners from the sections of a space.
 
-A sampler is made anew for each proposal, seeded by the study's seed and the proposal's number. What it proposes then
-follows from these and the study's history alone, so a study that was killed and continued proposes what an undisturbed
-one does.
+A sampler is made anew for each proposal, seeded by the study's seed and the proposal's number. Its proposal depends
+only on these and on the study's history, so a study that was killed and continued proposes the same as an undisturbed
+one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tlm_search.space.samplers import (
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
 
-# What Optuna's samplers call the settings that all trials of the study share, which they learn trial by trial.
+# Attributes in which Optuna's samplers collect, trial by trial, the settings that all trials share.
 _SHARED_SPACES = ("_search_space", "_intersection_search_space")
 
 
@@ -40,8 +40,9 @@ def next_sampler(
 ) -> optuna.samplers.BaseSampler:
     """Return the sampler for proposal number ``proposal`` of the study.
 
-    Each proposal has a seed of its own, so that a study that was interrupted goes on as if it was not. What ``before``,
-    the sampler of the last proposal, knows of the search space is kept, or each would read all trials anew.
+    Each proposal has its own seed, so an interrupted study goes on as if undisturbed. ``before`` is the sampler of the
+    last proposal; its knowledge of the search space is reused, because otherwise each sampler would read all trials
+    again.
     """
     sampler = _make_sampler(space, proposal)
     for name in _SHARED_SPACES if type(before) is type(sampler) else ():
@@ -62,7 +63,7 @@ def _make_sampler(space: Space, proposal: int) -> optuna.samplers.BaseSampler:
                     n_startup_trials=section.n_startup_trials,
                     n_ei_candidates=section.n_ei_candidates,
                     multivariate=section.multivariate,
-                    # Without groups a conditional parameter would be sampled alone, apart from the others.
+                    # Without groups a conditional parameter would be sampled independently of the others.
                     group=section.multivariate and any(parameter.when for parameter in space.searched().values()),
                     constant_liar=section.constant_liar,
                 )
@@ -87,7 +88,7 @@ def _make_sampler(space: Space, proposal: int) -> optuna.samplers.BaseSampler:
                     warn_independent_sampling=False,
                 )
             case QMCSampler():
-                # One sequence for the whole study: its place in it is kept in the storage.
+                # One sequence for the whole study; the storage holds the position in it.
                 return optuna.samplers.QMCSampler(
                     qmc_type=section.qmc_type,
                     scramble=section.scramble,
@@ -96,7 +97,7 @@ def _make_sampler(space: Space, proposal: int) -> optuna.samplers.BaseSampler:
                     warn_asynchronous_seeding=False,
                     warn_independent_sampling=False,
                 )
-            case _:  # random; a grid's points are enqueued, so nothing is left to sample
+            case _:  # random; the points of a grid are enqueued, so nothing is sampled
                 return optuna.samplers.RandomSampler(seed=seed)
 
 
@@ -134,7 +135,7 @@ def distribution_of(parameter: Choices | Range) -> BaseDistribution:
 
 
 def grid_points(space: Space) -> list[dict[str, Value]]:
-    """Return every different combination of the searched settings, in an order given by the study's seed."""
+    """Return every different combination of the searched settings, in an order that depends on the study's seed."""
     if not isinstance(space.sampler, GridSampler):
         return []
     searched = space.searched()

@@ -51,7 +51,7 @@ Show = Callable[[Progress], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Session:
-    """How a run ended: its ``driver`` knows what came of the trials; ``worked`` is False if there was nothing to do."""
+    """The end of a run: its ``driver`` has the results; ``worked`` is False if there was nothing to do."""
 
     folder: Path
     driver: Driver
@@ -69,18 +69,18 @@ def run_study(
     announce: Announce,
     show: Show,
 ) -> Session:
-    """Run the study ``space.name`` of ``studies_dir``, a folder or a URL, until it holds the trials of its budget.
+    """Run the study ``space.name`` in ``studies_dir``, a folder or a URL, until it has the trials of its budget.
 
-    ``announce`` is told each event; ``show(progress)`` surrounds the trials, for a display.
+    ``announce`` is called with each event. ``show(progress)`` is a context manager around the trials, for a display.
 
     Raises:
-        UserError: something that the user can mend; results stay as they were.
+        UserError: a problem that the user can solve; the results stay as they were.
     """
     began = time.monotonic()
     studies_dir = studies_folder(studies_dir)
     folder = studies_dir / space.name
     if address is None:
-        # Before anything is written; on a cluster its nodes are asked, once Ray has joined it.
+        # Before anything is written. On a cluster its nodes are asked after Ray has joined it.
         Shares(space, [this_machine(with_gpus=bool(space.resources.gpus_per_trial))]).concurrent()
     else:
         check_reachable(address)
@@ -90,7 +90,7 @@ def run_study(
     register(store_root(studies_dir))
     location = StudyLocation.of(folder, storage)
     if location.storage is not None and storage is None and location.begun:
-        # The folder may be somebody else's, and what it names is written to.
+        # The folder may belong to somebody else, and this run writes to what it names.
         announce(f"the study is kept in {masked(location.storage)}, which its {FACTS} names")
     begun = location.open() if location.begun and not fresh else None
     if begun is not None:
@@ -101,15 +101,15 @@ def run_study(
     store.check_writable()
     read: list[Task] = []
     data = _data(space, store.root, announce, read)
-    if begun is not None and space.trainer != "simulated":  # whose data are made of the space
+    if begun is not None and space.trainer != "simulated":  # its data are made from the space
         check_same_data(begun, data)
-    metric_of(space.task, data.labels)  # refuse a label that the data do not have, before a study is there
+    metric_of(space.task, data.labels)  # refuse a label that the data lack, before the study exists
     class_weights_of(space, data.labels)
     if data.account:
         announce(f"task: {account_words(data.account)}")
     if fresh and folder.exists():
         with location.locked(announce):
-            pass  # nobody drives it
+            pass  # no process drives it
         announce(f"the old study is now {shown(location.move_aside())}")
         location = replace(location, name=folder.name)
     with location.driving(announce) as sender:
@@ -138,10 +138,10 @@ def _run_locked(
     ledger.enqueue_points()
     _note_once(ledger, data)
     compared = note_baseline(ledger, data, store, next(iter(read), None), announce)
-    read.clear()  # the raw texts may be large, and a study long
+    read.clear()  # free the raw texts, which may be large, before a long study
     sender.send()
     ledger.watchers.append(lambda trial: sender.send_journal())
-    # The time budget is that of the whole run: reading the data counts.
+    # The time budget is that of the whole run, reading the data included.
     seconds = space.budget.seconds and space.budget.seconds - (time.monotonic() - began)
     driver = Driver(ledger, trials=space.budget.trials, seconds=seconds, announce=announce)
     driver.progress.started = began
@@ -182,7 +182,7 @@ def _run_locked(
 
 
 def _data(space: Space, root: Path, announce: Announce, read: list[Task]) -> PreparedData:
-    """Return the data of the study; a task that had to be read for them is added to ``read``."""
+    """Return the data of the study. A task that had to be read for them is added to ``read``."""
     if space.trainer == "simulated":
         return simulated_data(space, root)
     return prepare(space, root, progress=announce, on_task=read.append)
@@ -191,7 +191,7 @@ def _data(space: Space, root: Path, announce: Announce, read: list[Task]) -> Pre
 def _note_once(ledger: Ledger, data: PreparedData) -> None:
     facts = {"labels": list(data.labels), "data": data.to_document(), "versions": _versions()}
     for key, value in facts.items():
-        # A continued study keeps what it began with, except the versions: these are of its last run.
+        # A continued study keeps its first notes, except the versions, which are those of its last run.
         if ledger.noted(key) is None or (key == "versions" and ledger.noted(key) != value):
             ledger.note(key, value)
 

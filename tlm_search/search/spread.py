@@ -1,7 +1,7 @@
-"""How much single models of a study differ by their seeds: what its own members say of a model that stands alone.
+"""How much single models of a study differ by their seeds, estimated from the members of its committees.
 
-The interval of one model, such as the reference, cannot tell what another seed would have given. The members of the
-study's committees can: those of a configuration differ in nothing but their seeds. No Ray, no Optuna here.
+The interval of one model, such as the reference, cannot include what another seed would have given. The members of a
+configuration differ only in their seeds, so they show it. No Ray, no Optuna here.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tlm_search.search.reference_tries import Notes
 from tlm_search.store.local import Store
 from tlm_search.study.record import SEED_SPREAD, StudyRecord
 
-MOST_CONFIGURATIONS = 8  # the best on validation; worse ones differ more, and say less of what is shown
+MOST_CONFIGURATIONS = 8  # the best on validation; worse ones differ more and say less about the shown models
 
 
 def note_seed_spread(notes: Notes, record: StudyRecord, data: PreparedData, store: Store) -> bool:
-    """Note by how much the seed of a model changes its metrics on test, unless that is known; return whether it was.
+    """Note how much the seed of a model changes its test metrics, unless that is known; return whether it was noted.
 
-    It is the mean square of single members around the mean of their configuration, over the best configurations and
-    what was confirmed. Nothing is noted where no configuration has two members.
+    It is the mean square of single members around the mean of their configuration, over the best configurations and the
+    confirmations. Nothing is noted if no configuration has two members.
     """
     committees = _committees(record)
     noted, name = notes.noted(SEED_SPREAD), digest([list(members) for members in committees])
@@ -60,9 +60,9 @@ def _logits(members: Sequence[str], store: Store) -> np.ndarray | None:
 
 
 def pooled(committees: Iterable[np.ndarray], labels: Integers, metric: Metric) -> Spread:
-    """Return the mean square of single members, by logits (members, rows, classes), around the mean of their committee.
+    """Return the mean square of single members around the mean of their committee.
 
-    Its noise is what the texts alone put into it.
+    Each entry of ``logits`` has the shape (members, rows, classes). The noise is the part that the texts cause.
     """
     spreads = []
     for logits in committees:

@@ -1,7 +1,7 @@
-"""Finished trials as runs of TensorBoard, MLflow or Weights & Biases: a mirror of the study, whatever dies in between.
+"""Finished trials as runs of TensorBoard, MLflow or Weights & Biases.
 
-A trial becomes one run when it has ended: its settings are the parameters, committee size is the step. What a killed
-driver did not come to is caught up by the next one. A tracker that fails is left out, and the study goes on.
+A trial becomes one run when it has ended: its settings are the parameters, and the committee size is the step. Trials
+that a killed driver did not log are logged by the next one. A tracker that fails is left out, and the study goes on.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _MOST_IN_A_BATCH = 1000  # of MLflow's metrics
 
 
 def track(ledger: Ledger, folder: Path, announce: Callable[[str], None]) -> None:
-    """Mirror the finished trials of a study in the trackers of its space, now and as they end.
+    """Log the finished trials of a study to the trackers of its space, now and as they end.
 
     Raises:
-        StudyError: the Python package of a tracker is not here.
+        StudyError: the Python package of a tracker is not installed.
     """
     names, study = ledger.space.tracking, ledger.study.study_name
     mirrors = [_Mirror(name, _tracker(name, study, folder, announce), folder, announce) for name in names]
@@ -41,7 +41,7 @@ def track(ledger: Ledger, folder: Path, announce: Callable[[str], None]) -> None
 
 @dataclass(frozen=True)
 class Run:
-    """One trial: its settings, and for each committee size its metrics."""
+    """One trial: its settings, and its metrics for each committee size."""
 
     name: str
     params: Mapping[str, Any]
@@ -65,7 +65,7 @@ class _Tracker(Protocol):
 
 
 class _Mirror:
-    """A tracker, and which trials it has seen: one line each in a file of the study's folder."""
+    """A tracker, with the trials that it has received: one line each in a file in the study's folder."""
 
     def __init__(self, name: str, tracker: _Tracker | None, folder: Path, announce: Callable[[str], None]) -> None:
         self._name, self._tracker, self._announce = name, tracker, announce
@@ -83,7 +83,7 @@ class _Mirror:
             with self._file.open("a") as file:
                 file.write(f"{trial.number}\n")
             self._seen.add(str(trial.number))
-        except Exception as error:  # whatever it is, it is not worth a study
+        except Exception as error:  # no failure of a tracker may end a study
             self._tracker = None
             self._announce(_failed(self._name, error))
 
@@ -103,7 +103,7 @@ class _TensorBoard:
                 for name, value in metrics.items():
                     writer.add_scalar(name, value, size)
             last = run.steps[max(run.steps)] if run.steps else {}
-            # Not `add_hparams`: its second file may get the name of the first, over which it then writes.
+            # Not `add_hparams`, whose second file can get the name of the first and overwrite it.
             tags: Any = summary.hparams
             for tag in tags(dict(run.params), dict(last)):
                 writer.file_writer.add_summary(tag)
@@ -174,7 +174,7 @@ def _tracker(name: str, study: str, folder: Path, announce: Callable[[str], None
             f"tracking: {name} needs the Python package {error.name}, which is not here",
             hint=f"pip install 'tlm-search[{name}]', or take it out of tracking",
         ) from error
-    except Exception as error:  # its server is not there
+    except Exception as error:  # its server cannot be reached
         announce(_failed(name, error))
         return None
 

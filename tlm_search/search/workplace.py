@@ -1,4 +1,4 @@
-"""Where a trial works: what travels to Ray's workers once. No Ray here."""
+"""The surroundings of a trial, which are sent to Ray's workers once. No Ray here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tlm_search.members.trainer import Trainer
 
 @dataclass(frozen=True)
 class Code:
-    """The code of this package that a process runs: on which ``host`` and in which ``folder`` it lies, its sha256."""
+    """The code of this package that a process runs: its ``host``, its ``folder``, its sha256."""
 
     host: str
     folder: str
@@ -31,18 +31,18 @@ class Code:
         return cls(socket.gethostname(), str(folder), digest.hexdigest())
 
     def is_that_of(self, other: Code) -> bool:
-        """Whether two processes run the same: the same files, or equal ones elsewhere."""
+        """Return whether two processes run the same code: the same files, or equal ones elsewhere."""
         return (self.host, self.folder) == (other.host, other.folder) or self.sha256 == other.sha256
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """What a worker needs besides the trial's settings: paths and facts, small enough to travel.
+    """What a worker needs in addition to the trial's settings: paths and facts, small enough to send.
 
-    ``identity`` is the store's name. ``prunes`` says whether trials may be stopped before their last members.
-    ``make_trainer`` takes the ``gpus`` of a worker. Where the studies are at a ``url``, which may hold a secret, the
-    paths are those of the driver's machine; a worker has copies of its own. ``metric`` is what the task is judged by.
-    ``code`` is that of the driver.
+    ``identity`` is the store's name. ``prunes`` says whether trials may stop before their last members.
+    ``make_trainer`` takes the ``gpus`` of a worker. If the studies are at a ``url``, which may hold a secret, the paths
+    are those of the driver's machine, and a worker has copies of its own. ``metric`` is the task's metric. ``code`` is
+    that of the driver.
     """
 
     seed: int

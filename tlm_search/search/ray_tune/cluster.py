@@ -1,8 +1,8 @@
-"""The Ray cluster under a study: started or joined, asked what it has, and watched.
+"""The Ray cluster under a study: started or joined, asked for its resources, and watched.
 
-When a raylet or the head dies, Ray waits for up to a minute and then ends its driver without a word. The watch knocks
-at both every second and ends the run with a message; where Ray holds the main thread for too long, it ends the process,
-which costs nothing: the record is always whole, and what ran is tried again by the next run.
+When a raylet or the head dies, Ray waits for up to a minute and then ends its driver without a message. The watch
+connects to both every second and ends the run with a message. If Ray blocks the main thread for too long, the watch
+ends the process. That costs nothing: the record is always whole, and the next run repeats what was running.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "1e9",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Ray's state is never restored, so it need not be written
-    # Tune gives its workers variables of their own, so those that Ray starts beforehand, and waits for, serve nobody.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Ray's state is never restored, so do not write it
+    # Tune gives its workers other variables, so workers that Ray starts in advance, and waits for, are never used.
     "RAY_prestart_worker_first_driver": "0",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -53,13 +53,13 @@ from tlm_search.cost.machine import Machine, available_cpus, available_memory, c
 from tlm_search.errors import ClusterError, ResourceError, TlmSearchError  # noqa: E402
 from tlm_search.search.ray_tune.leftovers import claim, remove_leftovers, temporary_folder  # noqa: E402
 
-OBJECT_STORE_BYTES = 100 * 2**20  # only small results travel through it; Ray's default is a third of the memory
-_JOIN_SECONDS = 28.0  # after thirty Ray ends a process whose raylet is silent
+OBJECT_STORE_BYTES = 100 * 2**20  # only small results pass through it; Ray's default is a third of the memory
+_JOIN_SECONDS = 28.0  # Ray ends a process after 30 s without its raylet
 _LOOK_SECONDS = 1.0
 _KNOCK_SECONDS = 5.0
 _DEAD_SECONDS = 2.0
-_HEAD_SECONDS = 30.0  # a joined head with a database behind it may come back; Ray itself waits a minute
-_UNWIND_SECONDS = 6.0  # ten seconds after its raylet Ray ends the process, silently
+_HEAD_SECONDS = 30.0  # a joined head with a database may come back; Ray itself waits a minute
+_UNWIND_SECONDS = 6.0  # Ray ends the process silently ten seconds after its raylet
 # A socket's path has at most 107 bytes on Linux, 103 on macOS, and Ray adds this much to its folder.
 _LONGEST_FOLDER = 103 - len("/session_2026-12-31_23-59-59_123456_1234567_1/sockets/plasma_store")
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -72,7 +72,7 @@ Address = tuple[str, int]
 def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], object]]:
     """Start Ray on this machine, or join the cluster at ``address``; leave it at the end.
 
-    Yields a function that waits until Ray is there. On this machine Ray starts in a thread, where no Ctrl-C can break
+    Yields a function that waits until Ray is ready. On this machine Ray starts in a thread, where no Ctrl-C can break
     it.
 
     Raises:
@@ -80,7 +80,7 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
         ClusterError: Ray does not start here; the function raises it.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": _DriversPath()}
-    # Or the last lines of a dead raylet's log come on standard output.
+    # Otherwise Ray prints the last lines of a dead raylet's log on standard output.
     ray._private.worker._worker_logs_enabled = False
     if address is not None:
         _join(address, announce, runtime_env={"env_vars": dict(QUIET)}, **quiet)
@@ -94,7 +94,7 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
         _folder(announce) as folder,
         ThreadPoolExecutor(1, thread_name_prefix="start-ray") as pool,
     ):
-        # "local": never a cluster that someone else has started on this machine.
+        # "local": never join a cluster that someone else started on this machine.
         start = pool.submit(
             _start,
             "local",
@@ -102,14 +102,14 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
             include_dashboard=False,
             _temp_dir=str(folder),
             object_store_memory=OBJECT_STORE_BYTES,
-            _memory=available_memory(),  # all of it, as trials are counted; by default what is free at the moment
+            _memory=available_memory(),  # all of it; by default Ray takes what is free at the moment
             **quiet,
         )
 
         def wait() -> None:
             try:
                 start.result()
-            except Exception as error:  # Ray's are of no kind of their own: the raylet was killed, ports are taken ...
+            except Exception as error:  # Ray's errors have no common class: the raylet was killed, ports are taken ...
                 raise ClusterError(
                     f"Ray could not be started on this machine: {(str(error).splitlines() or ['no reason given'])[0]}",
                     change=f"free memory, and space in {folder}, or set RAY_TMPDIR to another folder with a short path "
@@ -119,15 +119,15 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
         try:
             yield wait
         finally:
-            start.exception()  # waits: what has only half started cannot be ended
+            start.exception()  # wait: a half-started Ray cannot be ended
             ray.shutdown()
 
 
 class _DriversPath(JobConfig):
     """Lets workers import what the driver imports.
 
-    Ray puts the working folder before everything else on the path of its workers. A ``numpy.py`` there, or a clone of
-    this package, would then be imported by them alone.
+    Ray puts the working folder first on the path of its workers. Only they would then import a ``numpy.py`` there, or a
+    clone of this package.
     """
 
     def _serialize(self) -> str:
@@ -137,9 +137,10 @@ class _DriversPath(JobConfig):
 
 
 def paths_of_workers(wanted: Sequence[str], *, driver: Sequence[str]) -> list[str]:
-    """Return the folders that a worker puts before its own path, the last first: those ``wanted`` that a driver has.
+    """Return the folders that a worker puts before its own path, the last one first.
 
-    The folder of this package is one of them where the driver has it before the installed packages.
+    They are those of ``wanted`` that the driver has. The folder of this package is one of them if the driver has it
+    before the installed packages.
     """
     known = [str(Path(entry).absolute()) for entry in driver]
     package, installed = str(Path(tlm_search.__file__).parents[1]), sysconfig.get_path("purelib")
@@ -152,7 +153,7 @@ def _folder(announce: Announce) -> Iterator[Path]:
     """Yield a folder for Ray's files in which the paths of its sockets are short enough.
 
     Raises:
-        ClusterError: there is none.
+        ClusterError: no folder is short enough.
     """
     usual = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray")
     if len(os.fsencode(usual)) <= _LONGEST_FOLDER:
@@ -176,17 +177,17 @@ def _folder(announce: Announce) -> Iterator[Path]:
 
 
 def _start(address: str, **options: Any) -> None:
-    """Start Ray for this machine alone: on the loopback, and without three processes of its head.
+    """Start Ray for this machine only: on the loopback, and without three processes of its head.
 
-    Ray's processes run whatever they are sent, and would listen on all interfaces. Ray itself stays on the loopback
-    where it makes no clusters of several machines, as on macOS.
+    Ray's processes run whatever they are sent, and would listen on all interfaces. On systems where Ray makes no
+    clusters of several machines, such as macOS, it stays on the loopback by itself.
 
-    The three are the dashboard's server, which runs even without a dashboard, the autoscaler, and the process that
-    sends the logs of workers to the driver. `ray.init` waits for them, and nobody here asks them anything. Each imports
-    Python's half of Ray, which takes a second of a processor.
+    The three processes are the dashboard's server, which runs even without a dashboard, the autoscaler, and the process
+    that sends the logs of workers to the driver. ``ray.init`` waits for them, but nothing here uses them, and each
+    takes a second of a processor to import Ray.
 
-    All these names are Ray's own and may change; then Ray starts as it likes. Whoever starts Ray later in this process
-    gets all of it.
+    These names are internal to Ray and may change; then Ray starts all its processes. A later ``ray.init`` in this
+    process also starts all of them.
     """
     with ExitStack() as changed:
 
@@ -210,10 +211,10 @@ def _start(address: str, **options: Any) -> None:
 
 @contextmanager
 def _token() -> Iterator[None]:
-    """Let the processes of a local Ray obey only who knows a token, which is of this run alone and in no file.
+    """Let the processes of a local Ray obey only holders of a token, which exists for this run only and in no file.
 
-    RAY_AUTH_MODE decides where it is set. Ray by itself asks for a token from 2.59 on, and keeps it where other users
-    of the machine may be able to read it.
+    RAY_AUTH_MODE decides if it is set. From 2.59 on Ray asks for a token by itself, and stores it where other users of
+    the machine may be able to read it.
     """
     values = (
         {} if "RAY_AUTH_MODE" in os.environ else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -223,7 +224,7 @@ def _token() -> Iterator[None]:
     _read_settings()
     try:
         yield
-    finally:  # or the next cluster that this process joins would be sent it
+    finally:  # otherwise it would be sent to the next cluster that this process joins
         for name, value in before.items():
             del os.environ[name]
             os.environ.update({} if value is None else {name: value})
@@ -231,7 +232,7 @@ def _token() -> Iterator[None]:
 
 
 def _read_settings() -> None:
-    """Let Ray read its variables again, which it does once."""
+    """Let Ray read its environment variables again, which it reads only once."""
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
@@ -239,7 +240,7 @@ def _read_settings() -> None:
 
 
 def machines() -> list[Machine]:
-    """Return what the live nodes of the cluster have.
+    """Return the resources of the live nodes of the cluster.
 
     Raises:
         ResourceError: there is none.
@@ -255,7 +256,7 @@ def machines() -> list[Machine]:
 
 @contextmanager
 def watched(announce: Announce, collapse: Callable[[TlmSearchError], None], *, joined: bool) -> Iterator[None]:
-    """Knock at the head and at this machine's raylet; once one is dead, call ``collapse`` from another thread."""
+    """Check the head and this machine's raylet every second; if one is dead, call ``collapse`` from another thread."""
     raylet, head = _raylet(), _head()
     patience = {raylet: _DEAD_SECONDS, head: _HEAD_SECONDS if joined else _DEAD_SECONDS}
     over = threading.Event()
@@ -323,10 +324,10 @@ def _join(address: str, announce: Announce, **options: Any) -> None:
 
 
 def _take_token() -> bool:
-    """Send the token in ~/.ray from now on; return whether there is one, and it was not sent before.
+    """Send the token in ~/.ray from now on; return whether it exists and was not sent before.
 
-    `ray start` protects a cluster with it where one is, and every local `ray.init` leaves one; but a driver that joins
-    by an address does not send it. To a cluster without protection it must not.
+    ``ray start`` protects a cluster with the token if there is one, and every local ``ray.init`` leaves one there. A
+    driver that joins by an address does not send it, and must not send it to a cluster without protection.
     """
     if "RAY_AUTH_MODE" in os.environ:
         return False
@@ -350,5 +351,5 @@ def _in_time(error: TlmSearchError, announce: Announce) -> Iterator[None]:
 
 def _end(error: TlmSearchError, announce: Announce) -> None:
     announce(f"error: {error}")
-    # Not sys.exit: the main thread is inside Ray, which answers nobody.
+    # Not sys.exit: the main thread hangs inside Ray.
     os._exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a study runs: when they take effect, and when they wait."""
+"""Ctrl-C and SIGTERM during a study: when they take effect, and when they wait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STOPPING = (
 
 
 class Interrupts:
-    """The first signal lets the running rungs end, the second stops at once: but never while the record is written."""
+    """The first signal lets the running rungs end, the second stops at once, but never while the record is written."""
 
     def __init__(self, stop: Callable[[str], None], announce: Callable[[str], None] = lambda line: None) -> None:
         self._stop, self._announce = stop, announce
@@ -28,7 +28,7 @@ class Interrupts:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Take the two signals, and give them back at the end."""
+        """Handle the two signals, and restore the old handlers at the end."""
         before = self.take()
         try:
             yield
@@ -37,19 +37,19 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def take(self) -> dict[int, Any]:
-        """Take the two signals, once more where somebody has taken them since; return who heard them before.
+        """Handle the two signals, again if other code took them since; return the previous handlers.
 
-        Ray's own handler of SIGTERM, in the system and unseen by Python, prints a native stack trace and aborts the
-        process after three seconds.
+        Ray's own handler of SIGTERM is installed in the system and invisible to Python. It prints a native stack trace
+        and aborts the process after three seconds.
         """
         return {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
 
     @contextmanager
     def put_off(self) -> Iterator[None]:
-        """Let what is begun be written whole; a second signal takes effect right after.
+        """Let the current write finish; a second signal takes effect right after it.
 
         Raises:
-            KeyboardInterrupt: at the end, if there was one.
+            KeyboardInterrupt: at the end, if there was a second signal.
         """
         self._writing = True
         try:
@@ -60,14 +60,14 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def collapse(self) -> None:
-        """From another thread: stop at once, as the second signal does."""
+        """Stop at once, as the second signal does. Call it from another thread."""
         self._collapsed = True
         main = threading.main_thread().ident
         assert main is not None
-        signal.pthread_kill(main, signal.SIGINT)  # which also wakes it from a wait in the kernel
+        signal.pthread_kill(main, signal.SIGINT)  # which also wakes the main thread from a wait in the kernel
 
     def end(self) -> None:
-        """Stop at nothing more: the run is over and only closes its record."""
+        """Ignore further signals, because the run is over and only closes its record."""
         self._over = True
 
     @property
@@ -77,10 +77,10 @@ class Interrupts:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if not self._collapsed:
             self.count += 1
-            # Nothing but a flag: the signal may have come in the middle of a write.
+            # Only set a flag: the signal may have come in the middle of a write.
             self._stop(REASON)
             if self.count == 1 and not self._over:
-                # Its own thread: this one may be in the middle of a line.
+                # In a new thread: this one may be in the middle of a line.
                 threading.Thread(target=self._announce, args=(STOPPING,)).start()
         if self._at_once and not self._writing and not self._over:
             raise KeyboardInterrupt

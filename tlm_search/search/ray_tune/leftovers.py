@@ -1,7 +1,7 @@
-"""Temporary folders of runs: what a kill left of one is removed by the next.
+"""Temporary folders of runs. The next run removes those that a killed run left.
 
-A run holds a lock in each of its folders, which ends with its process. So a folder whose lock is free is a dead run's,
-and a folder without that file is somebody else's.
+A run holds a lock in each of its folders, which ends with its process. A folder with a free lock belongs to a dead run,
+and a folder without a lock file to some other program.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tlm_search.files import Lock
 
 _MARK = ".tlm-search.lock"
 _PREFIX = "tlm-search-"
-_YOUNG_SECONDS = 60.0  # a folder may have been made, and its lock not yet been taken
+_YOUNG_SECONDS = 60.0  # time between making a folder and taking its lock
 
 _claimed: list[Lock] = []
 
 
 def claim(folder: Path) -> None:
-    """Mark a temporary folder as this process's, for as long as that lives.
+    """Mark a temporary folder as this process's, for the life of the process.
 
     Raises:
         OSError: the folder cannot be written.
@@ -35,7 +35,7 @@ def claim(folder: Path) -> None:
 
 @contextmanager
 def temporary_folder(place: Path | None = None) -> Iterator[Path]:
-    """Give a new folder in ``place``, by default that of temporary files; it is removed in the end."""
+    """Yield a new folder in ``place``, by default that of temporary files, and remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
     try:
         claim(folder)
@@ -45,11 +45,11 @@ def temporary_folder(place: Path | None = None) -> Iterator[Path]:
 
 
 def remove_leftovers(*places: Path) -> int:
-    """Remove the folders in ``places`` that dead runs have left; return how many."""
+    """Remove the folders in ``places`` that dead runs left; return how many."""
     removed = 0
     for mark in [mark for place in places for mark in place.glob(f"*/{_MARK}")]:
         lock = Lock(mark)
-        with suppress(OSError):  # another user's, or removed meanwhile
+        with suppress(OSError):  # it belongs to another user, or was removed meanwhile
             if time.time() - mark.stat().st_mtime >= _YOUNG_SECONDS and lock.acquire(wait=False):
                 try:
                     shutil.rmtree(mark.parent, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Ray Tune runs the driver's trials, on this machine or on a cluster. Ray's noise stays out of sight."""
+"""Ray Tune runs the driver's trials, on this machine or on a cluster. Ray's own output is hidden."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_driver(
         StudyError: there is no cluster at ``address``.
         ClusterError: the cluster died.
     """
-    # Errors of trials are the driver's to tell, and it does.
+    # The driver reports errors of trials.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     interrupts = Interrupts(driver.stop, announce)
@@ -53,11 +53,11 @@ def run_driver(
     with temporary_folder() as scratch:
         with interrupts.heard(), suppress(KeyboardInterrupt):
             with interrupts.put_off():
-                # Before Ray starts: its processes give up where they get too little of a busy processor.
+                # Before Ray starts, because its processes give up on a busy processor.
                 from tlm_search.search.ray_tune.searcher import Hooks, make_tuner
             with cluster(address, announce) as there:
                 try:
-                    with interrupts.put_off():  # what has only half started cannot be ended
+                    with interrupts.put_off():  # a half-started Ray cannot be ended
                         here = this_machine(with_gpus=bool(space.resources.gpus_per_trial))
                         there()
                         interrupts.take()

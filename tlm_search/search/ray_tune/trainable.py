@@ -1,4 +1,4 @@
-"""A trial inside a Ray worker, rung by rung, or a helper's members. What goes wrong is data, never raised."""
+"""A trial or a helper in a Ray worker, rung by rung. Failures are returned as data and never raised."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SERVER = "give every node the same server and credentials, for s3:// by FSSPEC_
 
 
 class CommitteeTrial(tune.Trainable):
-    """Ray's view of ``run_trial``; the worker and its trainer serve one trial after another."""
+    """Ray's interface to ``run_trial``. The worker and its trainer serve one trial after another."""
 
     def setup(self, config: dict[str, Any], workplace: Workplace | None = None) -> None:
         """Begin the first trial of this worker."""
@@ -43,7 +43,7 @@ class CommitteeTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in the same worker."""
         self._job = Job(**json.loads(new_config["job"]))
-        self._gpus = float(new_config["share"]["gpus"])  # Ray reuses a worker for trials of equal shares only
+        self._gpus = float(new_config["share"]["gpus"])  # Ray reuses a worker only for trials with equal shares
         self._steps: Iterator[Rung | Help] | None = None
         workplace = self._workplace
         first_seed = self._job.seed(workplace.seed) * SEEDS_PER_STUDY
@@ -51,7 +51,7 @@ class CommitteeTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train the members up to the next rung; or one of a trial that is helped."""
+        """Train the members up to the next rung, or as a helper one stack of another trial."""
         result = self._step()
         if result["done"]:
             self._teller.end()
@@ -64,7 +64,7 @@ class CommitteeTrial(tune.Trainable):
             reached = next(self._steps)
         except Exception as error:
             return {"failure": json.dumps(asdict(self._failure(error))), "done": True}
-        # One text, not a tree: Ray flattens results and keeps statistics of every number in them.
+        # One text, not a tree: Ray flattens results and keeps statistics of every number in a tree.
         if isinstance(reached, Help):
             return {"help": json.dumps(asdict(reached)), "done": reached.member is None}
         return {"rung": json.dumps(reached.to_document()), "done": reached.done}
@@ -120,10 +120,10 @@ class CommitteeTrial(tune.Trainable):
 
 
 def _check_code(driver: Code) -> None:
-    """Refuse to train with other code than the driver's: its members would bear names that are not theirs.
+    """Refuse to train with other code than the driver's, because its members would get wrong digests.
 
     Raises:
-        UserError: this worker imported this package from elsewhere, and it is another one there.
+        UserError: this worker imported a different version of this package from another folder.
     """
     here = Code.here()
     if not here.is_that_of(driver):
@@ -138,8 +138,8 @@ def _open_store(workplace: Workplace) -> Store:
     """Return the store on this node.
 
     Raises:
-        StoreError: it is not here, or another one is, or the node cannot reach it; in another one everything would be
-            trained again, where nobody else reads it.
+        StoreError: the store is missing here, cannot be reached, or is another one, in which everything would be
+            trained again and never read.
     """
     if workplace.url is None and not workplace.store.is_dir():
         raise StoreError(f"the store {workplace.store} is not on the node {socket.gethostname()}", hint=_SHARED)
