@@ -1,10 +1,10 @@
 """Find the committee of tiny, shallow language models that does the work of a deep one.
 
-The Python API: ``Space.load`` checks a space, ``Study.run`` and ``Study.open`` give a study, whose ``frontier``,
-``best`` and ``export`` say and take home what it found; ``SoftCommittee.from_pretrained`` loads an export. What is
-heavy is loaded when it is first used.
+``Space.load`` checks a space. ``Study.run`` and ``Study.open`` return a study, with its tables (``frontier``), its
+choice (``best``) and ``export``. ``SoftCommittee.from_pretrained`` loads an export. Heavy packages are imported when
+they are first needed.
 
-``import tlm_search`` also makes the Auto classes and pipelines of ``transformers`` load exported committees, whichever
+``import tlm_search`` also lets the Auto classes and pipelines of ``transformers`` load exported committees, whichever
 of the two is imported first.
 """
 

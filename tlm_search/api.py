@@ -1,4 +1,4 @@
-"""A study in Python: run it or open it, look at its tables and figures, export the winner.
+"""A study in Python: run or open it, read its tables and figures, export the best committee.
 
 The commands ``run``, ``best``, ``report`` and ``export`` call the same functions, so the numbers are the same.
 """
@@ -34,12 +34,11 @@ STUDIES = Path("studies")
 
 @dataclass(frozen=True, repr=False)
 class Study:
-    """A study as it stood when it was opened; ``record`` is all of it as plain data.
+    """A study at the moment when it was opened; ``record`` holds all of it as plain data.
 
-    Tables are pandas DataFrames, the same as in ``tables/`` of the report. Accuracies and other metrics of a task are
-    shares from 0 to 1, times are seconds unless a column ends in ``_ms``, cross-entropies are nats. Figures are
-    Plotly's, the same as on the page of the report. A figure or a table that the study has no data for yet raises
-    UserError or is empty.
+    Tables are pandas DataFrames, the same as in ``tables/`` of the report. Accuracies and other metrics are shares from
+    0 to 1, times are seconds unless a column ends in ``_ms``, cross-entropies are nats. Figures are Plotly figures, the
+    same as on the page of the report. If the study has no data yet, a figure raises UserError and a table is empty.
 
     Examples:
         >>> study = Study.open("committee")
@@ -84,13 +83,13 @@ class Study:
         fresh: bool = False,
         announce: Callable[[str], None] | None = None,
     ) -> Study:
-        """Run the study of ``space`` (or of its file), or continue it, until it holds the trials of its budget.
+        """Run or continue the study of ``space`` (or of its file) until it has the trials of its budget.
 
-        ``announce`` is told each event; by default they are printed on standard error. A study that is complete is only
-        opened.
+        ``announce`` is called with each event; by default events are printed on standard error. A complete study is
+        only opened.
 
         Raises:
-            UserError: something that you can mend; results stay as they were.
+            UserError: a problem that you can solve; the results stay as they were.
             NoTrialSucceededError: no trial succeeded.
             InterruptedStudyError: it was interrupted; call again to continue.
         """
@@ -121,16 +120,15 @@ class Study:
     def frontier(self) -> pd.DataFrame:
         """Return accuracy and cost by committee size: a row for each configuration and size, the best first.
 
-        Order is by validation; configurations that ``best`` does not choose from come last. Then come the rows of the
-        reference, with ``trial`` -1, and that of the linear baseline, with -3.
+        Rows are sorted by validation. Configurations that ``best`` may not choose come after the others. The last rows
+        are those of the reference, with ``trial`` -1, and of the linear baseline, with -3.
 
-        Columns: ``trial``, ``rank``, ``configuration``, ``pretrain_size`` (documents), ``size`` (members),
-        ``eligible`` (``best`` may choose it); ``validation_metric`` and ``test_metric``, those of the task's metric,
-        with ``test_metric_low`` and ``test_metric_high``, its 95% interval; the accuracies with ``validation_low``,
-        ``test_low`` and so on; ``subset_low`` and ``subset_high``, the range of all ``subsets`` of this size;
-        ``test_gain`` over the size before; cross-entropies (nats), macro F1, calibration error; the costs
-        ``latency_ms`` (one text), ``serving_flops`` (one text), ``parameters``, ``training_flops``,
-        ``training_seconds``.
+        Columns: ``trial``, ``rank``, ``configuration``, ``pretrain_size`` (documents), ``size`` (members), ``eligible``
+        (``best`` may choose it); ``validation_metric`` and ``test_metric``, the task's metric, with ``test_metric_low``
+        and ``test_metric_high``, its 95% interval; the accuracies with ``validation_low``, ``test_low`` and so on;
+        ``subset_low`` and ``subset_high``, the range of all ``subsets`` of this size; ``test_gain`` over the size
+        before; cross-entropies (nats), macro F1, calibration error; the costs ``latency_ms`` (one text),
+        ``serving_flops`` (one text), ``parameters``, ``training_flops``, ``training_seconds``.
         """
         from tlm_search.report.tables.tables import frontiers_table
 
@@ -140,7 +138,7 @@ class Study:
         """Return a row for each trial in the order of their numbers.
 
         Columns: ``trial``, ``state`` (complete, pruned, failed, running), a column for each searched setting, the
-        metrics on validation and test of the whole committee, ``feasible`` (keeps to the constraints),
+        metrics of the whole committee on validation and test, ``feasible`` (within the constraints),
         ``members_trained``, ``members_reused``, ``seconds``, ``started`` and ``finished`` (local times),
         ``interrupted``, ``retry_of`` (the trial that it repeats), ``error``.
         """
@@ -149,14 +147,14 @@ class Study:
         return trials_table(self.record)
 
     def members_dataframe(self) -> pd.DataFrame:
-        """Return a row for each member of each configuration, and of the reference, as a model of its own.
+        """Return a row for each single member of each configuration and of the reference.
 
-        Trials that differ only in their committee size share their members, so the largest of them stands for all.
+        Trials that differ only in their committee size share their members, so the largest of them represents all.
 
         Columns: ``trial`` (-1 is the reference), ``configuration``, ``member`` (1 is the first), ``digest`` (its name
-        in the store), ``metric`` (that of the task) with ``validation_metric`` and ``test_metric``,
-        ``validation_accuracy``, ``test_accuracy``, ``test_cross_entropy`` (nats). This reads the logits of all
-        members; a trial whose members are not in the store is left out.
+        in the store), ``metric`` (the task's) with ``validation_metric`` and ``test_metric``, ``validation_accuracy``,
+        ``test_accuracy``, ``test_cross_entropy`` (nats). This reads the logits of all members. Trials whose members are
+        not in the store are left out.
         """
         from tlm_search.report.tables.inside import members_table
         from tlm_search.report.tables.ranking import ranked
@@ -165,15 +163,15 @@ class Study:
         return members_table(self.record, [*ranked(self.record), *reference], self.evidence)
 
     def claims(self) -> pd.DataFrame:
-        """Return a row for each claim and open question of the paper: what this study says about it.
+        """Return a row for each claim and open question of the paper, with the verdict of this study.
 
         Columns: ``claim``, ``metric``, ``effect`` with ``low`` and ``high`` (95% interval; shares), ``seeds`` (members
-        of the smaller side; missing where the very models of the answer are compared), ``verdict``, ``measured_on``.
+        of the smaller side; missing if the models of the answer are compared), ``verdict``, ``measured_on``.
         """
         return self._report.tables["claims"]
 
     def plot_frontier(self) -> go.Figure:
-        """Draw test accuracy (or the task's metric) against committee size, beside reference and baseline."""
+        """Draw test accuracy (or the task's metric) against committee size, with reference and baseline."""
         return self._figure("frontier", "no trial is complete")
 
     def plot_tradeoff(self, cost: str = "latency_ms") -> go.Figure:
@@ -184,7 +182,7 @@ class Study:
         from tlm_search.report.tables.costs import COSTS
 
         if cost not in COSTS:
-            raise UserError(f"{cost} is no cost of a committee", hint=f"allowed are {', '.join(COSTS)}")
+            raise UserError(f"{cost} is not a cost of a committee", hint=f"allowed are {', '.join(COSTS)}")
         return self._figure(cost, f"no complete trial has a {cost}")
 
     def plot_pretraining(self) -> go.Figure:
@@ -206,23 +204,23 @@ class Study:
         return self._figure("parallel", "it takes four complete trials and two settings that vary")
 
     def plot_confusion(self) -> go.Figure:
-        """Draw which labels the best committee takes for which on test, in shares of the label's texts."""
+        """Draw which labels the best committee takes for which on test, as shares of the label's texts."""
         from tlm_search.report.figures.inside import MAX_LABELS
 
         return self._figure("confusion", f"it takes a best committee, its logits, and at most {MAX_LABELS} labels")
 
     def plot_calibration(self) -> go.Figure:
-        """Draw accuracy against confidence on test, by size of the best committee."""
+        """Draw accuracy against confidence on test, for sizes of the best committee."""
         return self._figure("calibration", "it takes a best committee and its logits")
 
     def report(self, out: Path | str, *, formats: Sequence[str] | None = None) -> Path:
         """Write the report into the folder ``out``, and return the path of its page.
 
-        ``formats`` are of html, csv, tex, md, png, svg; the first four when not given.
+        ``formats`` are some of html, csv, tex, md, png and svg; the first four by default.
 
         Raises:
             StudyError: the folder cannot be written.
-            UserError: a format is unknown, or what draws pictures is not installed.
+            UserError: a format is unknown, or the packages that draw pictures are not installed.
         """
         from tlm_search.report.pages.files import DEFAULT, read_formats
         from tlm_search.report.pages.html import write_report
@@ -233,8 +231,8 @@ class Study:
     def optuna_study(self, *, storage: str | None = None) -> optuna.Study:
         """Return a copy of the study in memory, for Optuna's own tools.
 
-        Whatever is done to the copy, the study itself stays as it is. ``storage`` is needed where the study is in a
-        database whose password is not stored.
+        Changes to the copy do not affect the study. Pass ``storage`` if the study is in a database whose password is
+        not stored.
         """
         return StudyLocation.of(self.record.folder, storage).copy()
 
@@ -246,10 +244,10 @@ class Study:
         max_parameters: float | None = None,
         top: int = 10,
     ) -> Selection:
-        """Return the best configurations, a committee size for each, and the reasons; chosen on validation.
+        """Return the best configurations on validation, one committee size each, and the reasons.
 
-        What does not keep to the constraints of the study is left out, and the reasons say so. With
-        ``match_reference`` those that match the reference, the cheapest first.
+        Committees outside of the study's constraints are left out, and the reasons say so. With ``match_reference``,
+        return the committees that match the reference, the cheapest first.
         """
         from tlm_search.committee.select import select
 
@@ -277,12 +275,12 @@ class Study:
     ) -> Study:
         """Train students of a committee, and return the study with them in its record.
 
-        The committee is the best on validation, that of ``trial``, or its first ``size`` members. Students learn its
-        mean probabilities on the training texts, and on the first ``documents`` of the corpus. What is trained already
-        is not trained again. ``storage`` and ``announce`` are those of ``run``.
+        The committee is the best on validation, or that of ``trial``, or its first ``size`` members. Students learn its
+        mean probabilities on the training texts, and on the first ``documents`` of the corpus. Existing students are
+        not trained again. ``storage`` and ``announce`` are those of ``run``.
 
         Raises:
-            UserError: there is no such committee, it has one member, or the study is being run.
+            UserError: the committee does not exist or has one member, or the study is being run.
             TrainingError: a student could not be trained.
         """
         from tlm_search.export.choose import choose
@@ -303,13 +301,13 @@ class Study:
         onnx: bool = False,
         int8: bool = False,
     ) -> Exported:
-        """Write a committee to the new folder ``out``: the best on validation.
+        """Write a committee to the new folder ``out``, by default the best on validation.
 
-        ``trial`` asks for that of another trial (-1 is the reference), ``size`` for its first members only. With
-        ``student`` it is the best model on validation that was distilled, of any committee or of that one.
+        ``trial`` selects that of another trial (-1 is the reference), ``size`` its first members. With ``student``,
+        export the best student on validation, of any committee or of the selected one.
 
         Raises:
-            ExportError: there is no such committee, or ``out`` holds something.
+            ExportError: there is no such committee, or ``out`` is not empty.
         """
         from tlm_search.export.choose import choose, choose_student
         from tlm_search.export.write import export_committee
@@ -322,7 +320,7 @@ class Study:
 
     @cached_property
     def evidence(self) -> Evidence:
-        """What the store knows beyond the record: logits and losses of the members."""
+        """What the store adds to the record: logits and losses of the members."""
         from tlm_search.report.evidence import Evidence
 
         return Evidence(self.record, self.store)

@@ -1,4 +1,4 @@
-"""Names made of contents: canonical JSON to sha256."""
+"""Names made from contents: canonical JSON to sha256."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-DIGEST_LENGTH = 32  # hexadecimal digits kept of the 64: 128 bits, no collision at any number of members
+DIGEST_LENGTH = 32  # of 64 hexadecimal digits: 128 bits, so no collisions at any number of members
 
 
 def canonical_json(value: Any) -> str:
@@ -28,9 +28,9 @@ def digest(value: Any) -> str:
 
 
 def without_defaults(document: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``document`` without what has its default.
+    """Return ``document`` without the keys that have their default value.
 
-    For settings that came later: what was named before them keeps its name.
+    A setting that is added later then leaves existing names as they are.
     """
     return {name: value for name, value in document.items() if name not in defaults or value != defaults[name]}
 

@@ -29,9 +29,9 @@ from tlm_search.passwords import masked
 
 
 class TlmSearchError(Exception):
-    """An error that is told to the user in one message.
+    """An error that the user sees as one message.
 
-    ``hint`` says what to do next; it is printed below the message. Passwords of URLs are left out of both.
+    ``hint`` says what to do next and is printed below the message. Passwords in URLs are removed from both.
     """
 
     exit_code = 1
@@ -46,13 +46,13 @@ class TlmSearchError(Exception):
 
 
 class UserError(TlmSearchError):
-    """What the user gave is wrong."""
+    """The user's input is wrong."""
 
     exit_code = 2
 
 
 class SpaceError(UserError):
-    """A space file is wrong: which file, which line, which key."""
+    """A space file is wrong; the message has the file, the line and the key."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class StoreError(UserError):
 
 
 class StudyError(UserError):
-    """A study folder, its storage or its lock is in the way."""
+    """A study's folder, storage or lock cannot be used."""
 
 
 class ExportError(UserError):
@@ -87,7 +87,7 @@ class ExportError(UserError):
 
 
 class ResourceError(UserError):
-    """More was asked for than the machine or the cluster has."""
+    """More resources were requested than the machine or the cluster has."""
 
 
 class TrainingError(TlmSearchError):
@@ -95,7 +95,7 @@ class TrainingError(TlmSearchError):
 
 
 class DivergedError(TrainingError):
-    """The loss is not a number, or does not come down."""
+    """The loss is not a number, or does not fall."""
 
 
 class OutOfMemoryError(TrainingError):
@@ -103,9 +103,9 @@ class OutOfMemoryError(TrainingError):
 
 
 class ClusterError(TlmSearchError):
-    """The Ray cluster did not start, or died while it ran a study; nothing is lost.
+    """The Ray cluster did not start, or died during a study; nothing is lost.
 
-    ``change`` says what to change before the next try, where that may help.
+    ``change`` says what to change before the next try, if that can help.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class ClusterError(TlmSearchError):
 
 
 class NoTrialSucceededError(TlmSearchError):
-    """The study ended without one successful trial."""
+    """The study ended without a successful trial."""
 
     exit_code = 3
 

@@ -1,6 +1,6 @@
-"""Files that appear whole, locks that die with their process, and the error for what cannot be written.
+"""Files that appear whole, locks that end with their process, and the error for what cannot be written.
 
-Modes are those of the umask: with umask 002 in a folder of a group, every user of the group can go on with a study.
+Modes are those of the umask: with umask 002 every user of a folder's group can continue a study.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ _Kind = TypeVar("_Kind", bound=UserError)
 
 
 class HeldError(Exception):
-    """Somebody else holds the lock, or the lease; the text says who, or which."""
+    """Another process holds the lock or the lease; the text names it."""
 
 
 class Lock:
-    """A lock of the kernel (``flock``) on a file, which is made; threads of this process wait for each other too.
+    """A lock of the kernel (``flock``) on a file, which is created. Threads of one process exclude each other too.
 
-    It is the bare system call: the journal takes it some twenty times a trial, and a library's lock takes 0.2 ms more.
+    It uses the system call directly: a trial takes the journal's lock about twenty times, and a library's lock takes
+    0.2 ms longer.
     """
 
     def __init__(self, file: Path) -> None:
@@ -45,10 +46,10 @@ class Lock:
         self._descriptor = -1
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """Take the lock; return False if somebody else has it and ``wait`` is False.
+        """Take the lock; return False if another process holds it and ``wait`` is False.
 
         Raises:
-            OSError: the file cannot be made or locked.
+            OSError: the file cannot be created or locked.
         """
         if not self._thread.acquire(blocking=wait):
             return False
@@ -64,20 +65,20 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)  # the lock goes with its last descriptor
+            os.close(descriptor)  # the lock ends with its last descriptor
         self._thread.release()
 
 
 @contextmanager
 def held(file: Path, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock ``file``; ``waiting`` is called if somebody else has it.
+    """Hold the lock ``file``; ``waiting`` is called if another process holds it.
 
     Raises:
-        HeldError: somebody else has it, and ``wait`` is False.
-        OSError: the file cannot be made or locked.
+        HeldError: another process holds it, and ``wait`` is False.
+        OSError: the file cannot be created or locked.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(file)
@@ -94,9 +95,9 @@ def held(file: Path, *, wait: bool = True, waiting: Callable[[], None] = lambda:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """Give a new path beside ``path``, to write a file or a folder there; what still has it at the end is removed.
+    """Yield a new path next to ``path`` for writing a file or a folder; what is left there at the end is removed.
 
-    Its name begins with a dot, so no reader takes it for anything. ``put`` makes it ``path``.
+    Its name begins with a dot, so that readers ignore it. ``put`` renames it to ``path``.
     """
     unfinished = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
     try:
@@ -113,18 +114,18 @@ def put(unfinished: Path, path: Path) -> None:
     """Rename a finished file or folder to ``path``: readers see all of it or nothing, also after a power cut.
 
     Raises:
-        OSError: it cannot be written, or, with an ``errno`` of ``TAKEN``, ``path`` is a folder that holds something.
+        OSError: it cannot be written, or ``path`` is a folder that is not empty (then ``errno`` is in ``TAKEN``).
     """
     for part in (*unfinished.rglob("*"), unfinished) if unfinished.is_dir() else (unfinished,):
         if part.is_file() and part.stat().st_mode & 0o077 == 0:
-            part.chmod(_mode_of_new_files(part))  # safetensors writes for its user alone, whatever the umask
+            part.chmod(_mode_of_new_files(part))  # safetensors ignores the umask and writes for its user only
         _sync(part)
     unfinished.replace(path)
     _sync(path.parent)
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write ``file`` whole or not at all; its folder is made.
+    """Write ``file`` whole or not at all; its folder is created.
 
     Raises:
         OSError: it cannot be written.
@@ -137,7 +138,7 @@ def write_text(file: Path, text: str) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write into; it becomes ``folder`` when the block ends well.
+    """Yield an empty folder to write into; it is renamed to ``folder`` if the block succeeds.
 
     If another process was first, its folder stays.
 
@@ -156,7 +157,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(kind: type[UserError], place: object, *, otherwise: str = ELSEWHERE) -> Iterator[None]:
-    """Raise an OSError of the block as ``unwritable`` does."""
+    """Turn an OSError of the block into the error of ``unwritable``."""
     try:
         yield
     except OSError as error:
@@ -164,7 +165,7 @@ def writing(kind: type[UserError], place: object, *, otherwise: str = ELSEWHERE)
 
 
 def unwritable(kind: type[_Kind], place: object, error: OSError, *, otherwise: str = ELSEWHERE) -> _Kind:
-    """Return the error that says why ``place`` cannot be written, what mends that, and what to do ``otherwise``."""
+    """Return the error that says why ``place`` cannot be written, how to solve that, and what else to do."""
     if error.errno in _FULL:
         mend = "free some space there"
     elif error.errno in _NO_LOCKS:
@@ -175,13 +176,13 @@ def unwritable(kind: type[_Kind], place: object, error: OSError, *, otherwise: s
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return the path of ``name``, parts with slashes between them, below ``folder``.
+    """Return the path of ``name``, whose parts are separated by slashes, below ``folder``.
 
-    Whoever can write a listing, a journal or a manifest chooses the names in it. One that could lie outside of the
-    folder is refused: absolute ones, and those with an empty part, ``.`` or ``..``.
+    Anyone who can write a listing, a journal or a manifest chooses the names in it. A name that could lie outside of
+    the folder is refused: an absolute one, or one with an empty part, ``.`` or ``..``.
 
     Raises:
-        ValueError: the name is none of a file below a folder.
+        ValueError: the name is not that of a file below a folder.
     """
     if not isinstance(name, str) or "\0" in name or {"", ".", ".."} & set(name.split("/")):
         raise ValueError(f"{name!r} is not the name of a file in it")
@@ -189,9 +190,9 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def is_plain(name: str) -> bool:
-    """Tell whether a name can be given to a command and printed: no dash first, and no character that controls.
+    """Return whether a name can be passed to a command and printed: no leading dash, no control characters.
 
-    Those end a line, ring, or change the direction in which a terminal writes what follows.
+    Control characters end a line, ring, or change the direction in which a terminal writes.
     """
     return not name.startswith("-") and not any(
         unicodedata.category(character) in _CONTROLS or character in _DIRECTIONS for character in name
@@ -201,13 +202,13 @@ def is_plain(name: str) -> bool:
 def _open(file: Path) -> int:
     flags = os.O_CREAT | os.O_CLOEXEC
     try:
-        return os.open(file, os.O_RDWR | flags, 0o666)  # a lock over NFS asks for the right to write
+        return os.open(file, os.O_RDWR | flags, 0o666)  # a lock over NFS needs the right to write
     except PermissionError:
-        return os.open(file, os.O_RDONLY | flags, 0o666)  # another user's file, elsewhere
+        return os.open(file, os.O_RDONLY | flags, 0o666)  # a file of another user
 
 
 def _mode_of_new_files(path: Path) -> int:
-    """Return the mode that the umask, or the folder, gives new files; to ask for the umask alone is to change it."""
+    """Return the mode that the umask, or the folder, gives new files. Reading the umask would change it."""
     probe = path.with_name(f"{path.name}.mode")
     os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     try:

@@ -1,7 +1,8 @@
-"""One module's import as the signal for another's: how a committee registers with ``transformers`` and costs nothing.
+"""Import one module when another is imported, so that a committee registers with ``transformers`` at no cost.
 
-Importing ``transformers``' models takes seconds, which ``tlm-search --help`` and the workers must not pay. So what
-registers with it is imported right after the module that it registers in, and never where nobody imports that.
+Importing the models of ``transformers`` takes seconds, which ``tlm-search --help`` and the workers must avoid. So the
+module that registers with ``transformers`` is imported right after the module that it registers in, and not at all if
+that is never imported.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _followers: dict[str, str] = {}
 
 
 def import_after(leader: str, follower: str) -> None:
-    """Import ``follower`` as soon as ``leader`` is imported: now, if it is already."""
+    """Import ``follower`` as soon as ``leader`` is imported; now, if that has happened."""
     if leader in sys.modules:
         import_module(follower)
         return
@@ -28,7 +29,7 @@ def import_after(leader: str, follower: str) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds nothing itself: it lets the others find a leader, and adds a step to its loading."""
+    """A finder that finds nothing itself: it lets the others find a leader, and adds a step to its loading."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

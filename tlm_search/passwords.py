@@ -1,11 +1,11 @@
-"""Passwords in URLs: they are never printed, logged or written down."""
+"""Remove passwords from URLs before they are printed, logged or stored."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import unquote
 
-# What stands before a secret: user and colon; nothing, as Redis and HTTP allow; the name of an option.
+# What precedes a secret: user and colon; nothing, as Redis and HTTP allow; the name of an option.
 _SECRET = re.compile(
     r"(://[^:/@\s]*:)\S*(?=@)"
     r"|((?:rediss?|https?)://)[^:/?@\s]+(?=@)"
@@ -21,7 +21,7 @@ def masked(text: str) -> str:
 
 
 def masked_words(text: str, url: str) -> str:
-    """Return what a driver says of ``url``, without its password where it stands alone."""
+    """Return a driver's message about ``url`` without its password, also if that occurs on its own."""
     for secret in _secrets(url):
         text = text.replace(secret, "***")
     return masked(text)

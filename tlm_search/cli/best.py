@@ -1,4 +1,4 @@
-"""``tlm-search best``: the optimal shallow configurations of a study, and why these."""
+"""``tlm-search best``: the best shallow configurations of a study, with reasons."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def best(
     studies_dir: StudiesDir = STUDIES,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show the best configurations, a committee size for each, beside the reference, and the reasons."""
+    """Show the best configurations of a study, one committee size each, with the reference and the reasons."""
     from tlm_search.committee.select import select
     from tlm_search.report.evidence import Evidence
     from tlm_search.store.shared import open_store
@@ -79,7 +79,7 @@ def best(
     if selection.choices and (reference := selection.choices[0].reference) is not None:
         best_of_all = selection.choices[0].candidate
         costs = cost_words(best_of_all, reference)
-        console.print(f"Beside the reference, trial {best_of_all.trial.number} comes at {costs}.", markup=False)
+        console.print(f"Compared with the reference, trial {best_of_all.trial.number} comes at {costs}.", markup=False)
     if selection.choices and (trials := trials_of_each(record)) is not None:
         console.print(trials, markup=False)
     for caution in cautions(record, evidence.changed_sources()):
@@ -91,7 +91,7 @@ def best(
 
 
 def table_of(record: StudyRecord, choices: Sequence[Choice]) -> Table:
-    """Lay out the choices, and the reference and the linear model below them, in at most 100 columns."""
+    """Lay out the choices, with the reference and the linear model below them, in at most 100 columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

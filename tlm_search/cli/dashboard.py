@@ -1,4 +1,4 @@
-"""``tlm-search dashboard``: Optuna Dashboard on a study, while it runs or later."""
+"""``tlm-search dashboard``: Optuna Dashboard on a study, during a run or later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tlm_search.cli.options import STUDIES, StudiesDir
 if TYPE_CHECKING:
     from tlm_search.study.record import StudyRecord
 
-_FIGURES = ("frontier", "latency_ms")  # what Optuna Dashboard cannot draw itself
+_FIGURES = ("frontier", "latency_ms")  # figures that Optuna Dashboard does not have
 
 
 def dashboard(
@@ -25,7 +25,7 @@ def dashboard(
     studies_dir: StudiesDir = STUDIES,
     storage: Annotated[str | None, typer.Option(help="The study's database by URL, if it has moved.")] = None,
     writable: Annotated[
-        bool, typer.Option("--writable", help="Let the page write notes, and change or delete the study.")
+        bool, typer.Option("--writable", help="Allow the page to write notes, and to change or delete the study.")
     ] = False,
 ) -> None:
     """Serve Optuna Dashboard for a study on 127.0.0.1 until Ctrl-C."""
@@ -41,7 +41,7 @@ def _draw(record: StudyRecord) -> tuple[Mapping[str, str], str]:
     from tlm_search.store.shared import open_store
     from tlm_search.study.location import store_root
 
-    # Into a folder of its own: the study's report stays what `report` or `run` made of it.
+    # Into a temporary folder, so that the report of `report` or `run` stays as it is.
     with tempfile.TemporaryDirectory() as folder:
         page = write_report(record, open_store(store_root(record.folder.parent)), Path(folder))
         drawn = {file.stem: file for file in Path(folder).glob("figures/*.json")}
@@ -50,7 +50,7 @@ def _draw(record: StudyRecord) -> tuple[Mapping[str, str], str]:
 
 
 def _narrowed(figure: str) -> str:
-    """Fit a figure to half a page, where its legend would leave it no room; names are shown under the mouse too."""
+    """Fit a figure into half a page: shrink the legend, because names are also shown under the mouse."""
     parts = json.loads(figure)
     legend = parts["layout"].setdefault("legend", {})
     parts["layout"]["legend"] = {**legend, "maxheight": 0.15, "font": {"size": 10}}

@@ -1,4 +1,4 @@
-"""``tlm-search distil``: models of one member that learn from a committee of a study."""
+"""``tlm-search distil``: train single models on the answers of a committee of a study."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tlm_search.passwords import masked
 def distil(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
     trial: Annotated[
-        int | None, typer.Option(metavar="N", help="A trial; that with the best committee when not given.")
+        int | None, typer.Option(metavar="N", help="A trial; by default that with the best committee.")
     ] = None,
     size: Annotated[int | None, typer.Option(metavar="K", help="Learn from the first K members only.")] = None,
     documents: Annotated[
@@ -23,18 +23,18 @@ def distil(
     ] = 0,
     studies_dir: StudiesDir = STUDIES,
 ) -> None:
-    """Train single models on a committee's mean probabilities, and note them in the study. Safe to repeat."""
+    """Train single models on a committee's mean probabilities, and record them in the study. Safe to repeat."""
     from tlm_search.api import Study
     from tlm_search.report.figures.students import students_table, students_words
 
     try:
         distilled = Study.open(study, studies_dir=studies_dir).distil(trial=trial, size=size, documents=documents)
     except KeyboardInterrupt:
-        raise InterruptedStudyError("interrupted", hint="the same command goes on with what is not trained") from None
+        raise InterruptedStudyError("interrupted", hint="run the same command to train the rest") from None
     for first, *lines in students_words(students_table(distilled.record, distilled.evidence)):
         print("\n    ".join([first, *lines]))
     name = shlex.quote(study)
     where = "" if studies_dir == STUDIES else f" --studies-dir {shlex.quote(masked(studies_dir))}"
     print(f"see it in the report:\n    tlm-search report {name}{where}")
     out = shlex.quote(f"{distilled.record.folder.name}-student")
-    print(f"take it home:\n    tlm-search export {name} --student --out {out}{where}")
+    print(f"export it:\n    tlm-search export {name} --student --out {out}{where}")

@@ -1,4 +1,4 @@
-"""``tlm-search init``: from the user's own file to a commented space that runs."""
+"""``tlm-search init``: write a commented space for the user's own files."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ resources: {resources:<45} # as many trials at once as fit
 budget: {{trials: {trials}}}
 """
 
-_MOST_CHARACTERS = 2_000_000  # of corpus and task, whose vocabulary takes some seconds
+_MOST_CHARACTERS = 2_000_000  # of corpus and task; training their vocabulary takes some seconds
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Where the rows are: a file, or a folder with several for one part, and files of validation and test.
+    """The files with the rows: one file, or a folder with several for one split, and files for validation and test.
 
-    ``own`` are the parts that have rows of their own, and ``said`` is what the user is told.
+    ``own`` are the splits with rows of their own, and ``said`` is the message for the user.
     """
 
     source: Path
@@ -96,7 +96,7 @@ class _Files:
 
 @dataclass(frozen=True)
 class _Sketch:
-    """What the template takes, and ``said`` to the user."""
+    """The values for the template, and ``said`` for the user."""
 
     what: str
     corpus: Mapping[str, Any]
@@ -115,7 +115,7 @@ class _Sketch:
 
 
 def init(
-    out: Annotated[Path, typer.Argument(metavar="OUT.yaml", help="The space to write; it must not be there yet.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.yaml", help="The space to write; it must not exist yet.")],
     task: Annotated[
         Path | None,
         typer.Option(
@@ -127,13 +127,14 @@ def init(
     label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column with the labels.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="Unlabelled texts to pre-train on: a file or a folder.")] = None,
     test: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its test rows, used as they are; else cut from --task.")
+        Path | None, typer.Option(metavar="FILE", help="Its test rows, used as they are; by default drawn from --task.")
     ] = None,
     validation: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its validation rows, used as they are; else cut from --task.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Its validation rows, used as they are; by default drawn from --task."),
     ] = None,
 ) -> None:
-    """Write a commented space for your own data, and say what was guessed; without --task, for the built-in data."""
+    """Write a commented space for your own data and say what was guessed; without --task, for the built-in data."""
     from tlm_search.cost.machine import this_machine
     from tlm_search.cost.sizing import MOST_SECONDS, MUCH_LONGER, cpus_per_trial, suited
     from tlm_search.errors import UserError
@@ -141,7 +142,7 @@ def init(
     from tlm_search.space.schema import load_space
 
     if out.exists():
-        raise UserError(f"{out} is already there", hint="give another name, or remove it")
+        raise UserError(f"{out} exists already", hint="give another name, or remove it")
     if not out.parent.is_dir():
         raise UserError(f"{out} cannot be written: there is no folder {out.parent}", hint="give another place")
     if task is None and (text or label or corpus or test or validation):
@@ -185,7 +186,7 @@ def _of_pydocs() -> _Sketch:
         what="the docstrings of the installed Python packages",
         corpus={"source": "pydocs"},
         corpus_comment="",
-        documents=18_000,  # an installation has more, and how many depends on it
+        documents=18_000,  # an installation has more; the number depends on it
         vocabulary=16_384,
         length=64,
         task={"source": "pydocs", "labels": 5, "train_per_label": 30, "validation_per_label": 200}
@@ -200,7 +201,7 @@ def _of_pydocs() -> _Sketch:
 
 
 def _files(task: Path, *, validation: Path | None, test: Path | None) -> _Files:
-    """Return where the training, validation and test rows are; in a folder the names of its files say it."""
+    """Return the files with the training, validation and test rows. In a folder their names decide."""
     from tlm_search.data.sources.layout import layout_of
     from tlm_search.data.sources.source import files_of
 
@@ -215,7 +216,7 @@ def _files(task: Path, *, validation: Path | None, test: Path | None) -> _Files:
     said = layout.account(parts) + said
     if any(len(files) > 1 for files in parts.values()):
         return _Files(task, validation, test, own, said)
-    # Files are named where they can be: what else is written into the folder makes no other data of them.
+    # Name the files if possible, so that new files in the folder do not change the data.
     (train,), of_validation, of_test = (parts.get(part, ()) for part in ("train", "validation", "test"))
     return _Files(train, validation or next(iter(of_validation), None), test or next(iter(of_test), None), own, said)
 
@@ -292,9 +293,9 @@ def _of_files(
 
 
 def _metric(counts: Mapping[str, int]) -> tuple[dict[str, str], str]:
-    """Return the keys of a task that is judged by more than accuracy, and why; nothing where no label is rare.
+    """Return the keys of a task that needs another metric than accuracy, with the reason; nothing without rare labels.
 
-    A label is rare with less than a quarter of the rows that it would have if all labels had as many.
+    A label is rare if it has less than a quarter of the rows that it would have if all labels had equally many.
     """
     rarest = min(counts, key=lambda name: counts[name])
     share = counts[rarest] / sum(counts.values())
@@ -311,7 +312,7 @@ def _corpus(place: Path) -> dict[str, Any]:
 
 
 def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int) -> list[str]:
-    """Say what the tokens lose of the task's texts; where a vocabulary takes long to train only about how many."""
+    """Say what the tokens lose of the task's texts; if a vocabulary takes long to train, only about how many."""
     from tlm_search.data.pairs import segments_of
     from tlm_search.data.sources.guess import tokens_about
     from tlm_search.data.vocabulary.losses import losses
@@ -331,7 +332,7 @@ def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int)
 
 
 def _cut(tokens: Sequence[float], *, length: int, exact: bool) -> list[str]:
-    """Say how many texts are cut to ``length``, and how much of them; ``tokens`` has the tokens of each text."""
+    """Say how many texts are cut to ``length`` and how much of them; ``tokens`` are the tokens of each text."""
     long = [count for count in tokens if count > length]
     if not long:
         return []
@@ -373,14 +374,14 @@ def _choices(sketch: _Sketch, size: Suited) -> list[str]:
 
 
 def _measured(space: Space) -> float | None:
-    """Return how many seconds the study takes here, as ``validate --time`` says it; None where that is not known."""
+    """Return the seconds that ``validate --time`` predicts here; None if they cannot be measured."""
     from tlm_search.cli.validate import timed
     from tlm_search.errors import UserError
 
     try:
         with tempfile.TemporaryDirectory() as folder:
             return timed(space, folder).wall_seconds["expected"]
-    except UserError as error:  # as of data that are too few: whoever runs the space is told what to change in it
+    except UserError as error:  # for example too few data: `run` says what to change in the space
         print(f"the time was not measured: {error.message}", file=sys.stderr)
         return None
 
@@ -401,7 +402,7 @@ def _filled(sketch: _Sketch, out: Path, scale: Scale, *, trials: int, sized: str
 
     sizes = pretrain_sizes(sketch.documents, most=scale.documents)
     epochs, batch_size = finetuning(sketch.train_rows)
-    # What was found good at width 64; wider members want lower ones.
+    # Good at width 64; wider members need lower rates.
     slower = min(1.0, 64 / max(scale.widths))
     return _TEMPLATE.format(
         what=sketch.what,
@@ -448,7 +449,7 @@ def _flow(section: Mapping[str, Any]) -> str:
 
 
 def _scalar(value: str | int) -> str:
-    # A JSON text is a YAML text, whatever the user's names hold.
+    # A JSON text is also a YAML text, with any characters in the user's names.
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""``tlm-search latency``: the models of a study, or exported committees, measured now."""
+"""``tlm-search latency``: measure the models of a study, or exported committees, on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tlm_search.report.tables.latency import Row
 
 BATCHES = (1, 32)
-SECONDS = 6.0  # for one part of the table; large models take longer
+SECONDS = 6.0  # for each part of the table; large models take longer
 SECONDS_OF_EXPORTS = 4.0
 
 
@@ -33,9 +33,9 @@ def latency(
     studies_dir: StudiesDir = STUDIES,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Measure on this machine's CPU what reference, baseline and the best committees take for 1 text and for 32.
+    """Measure the latency of reference, baseline and best committees on this machine's CPU, for 1 text and for 32.
 
-    Of a folder that export wrote: what it takes in torch and, where it has the graphs, in ONNX Runtime.
+    For a folder that export wrote: the latency in torch and, if the export has its graphs, in ONNX Runtime.
     """
     from tlm_search.export.folder import is_export
 
@@ -94,7 +94,7 @@ def latency(
 
 
 def table_of(rows: Sequence[Row]) -> Table:
-    """Lay out the measurements, one part for each number of threads and texts."""
+    """Lay out the measurements, one section for each number of threads and texts."""
     from itertools import groupby
 
     from rich import box
@@ -131,7 +131,7 @@ def table_of(rows: Sequence[Row]) -> Table:
 
 
 def _latency_of_exports(folder: Path, reference: Path | None, *, json_: bool) -> None:
-    """Measure, and print a table or one JSON document."""
+    """Measure exports, and print a table or one JSON document."""
     from tlm_search.cost.machine import available_cpus
     from tlm_search.export.latency import measure_exports
     from tlm_search.model.latency import machine
@@ -160,7 +160,7 @@ def _latency_of_exports(folder: Path, reference: Path | None, *, json_: bool) ->
 
 
 def table_of_exports(rows: Sequence[ExportRow]) -> Table:
-    """Lay out the measurements, one part for each number of threads and texts."""
+    """Lay out the measurements, one section for each number of threads and texts."""
     from itertools import groupby
 
     from rich import box

@@ -1,6 +1,6 @@
-"""The command line: which commands there are, and how errors and Ctrl-C end them.
+"""The command line: its commands, and how it ends on errors and Ctrl-C.
 
-Commands import what is heavy inside their functions, so that help and a wrong option answer at once.
+Commands import heavy packages inside their functions, so that help and wrong options answer at once.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ from tlm_search.errors import InterruptedStudyError, TlmSearchError, UserError
 
 INTERRUPTED = 130
 
-# Command: what it does, in the words of `tlm-search --help`; the whole text is that of `tlm-search COMMAND --help`.
+# Each command with its line in `tlm-search --help`; its docstring is the text of `tlm-search COMMAND --help`.
 _GROUPS: Mapping[str, Mapping[Callable[..., None] | typer.Typer, str]] = {
     "Search": {
         init: "write a space for your own data",
-        validate: "check a space, and say what it would cost",
+        validate: "check a space and estimate its cost",
         run: "run or continue the study of a space",
     },
-    "Look": {
-        status: "say how far a study is",
+    "Inspect": {
+        status: "show the progress of a study",
         best: "list the best committees",
         report: "write the report: a page, tables and figures",
         dashboard: "open Optuna Dashboard, also while the study runs",
         latency: "measure latency on this machine",
-        overlap: "compare the words of corpus and task",
+        overlap: "compare the vocabularies of corpus and task",
     },
-    "Take home": {
-        export: "write a committee to a folder that loads elsewhere",
-        distil: "train one model in place of a committee",
+    "Use": {
+        export: "write a committee to a folder for use elsewhere",
+        distil: "train one model on the answers of a committee",
         predict: "label texts with an exported committee",
         serve: "answer HTTP requests with an exported committee",
         push: "upload an exported committee to the Hugging Face hub",
     },
-    "Keep house": {
+    "Maintain": {
         store: "list, check and clean the trained members",
         schema: "print the JSON Schema of a space",
     },
@@ -68,7 +68,7 @@ _GROUPS: Mapping[str, Mapping[Callable[..., None] | typer.Typer, str]] = {
 
 
 class _Grouped(TyperGroup):
-    """Lists the commands by what they are for."""
+    """Lists the commands in groups."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each group."""
@@ -112,10 +112,10 @@ for _commands in _GROUPS.values():
 
 
 def main() -> None:
-    """Run one command; what the user can mend ends with a message and its exit code, without a traceback."""
+    """Run one command. A problem that the user can solve ends with a message and its exit code, without a traceback."""
     _prepare_output()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        # SLURM, Kubernetes and systemd end a job by it: as Ctrl-C does.
+        # SLURM, Kubernetes and systemd end a job with SIGTERM: treat it as Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         try:
@@ -129,7 +129,7 @@ def main() -> None:
     except TlmSearchError as error:
         show(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # who reads the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         sys.exit(1)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -141,24 +141,24 @@ def main() -> None:
 
 
 def _prepare_output() -> None:
-    if sys.stdout is None:  # it was closed; print() takes that, others do not
+    if sys.stdout is None:  # closed; print() accepts that, other code does not
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal has no letter for, as on standard error
+        sys.stdout.reconfigure(errors="backslashreplace")  # escape what the terminal cannot show, as on standard error
 
 
 def _flush_output() -> None:
-    """Write what is buffered now, while a full disk can still be said, and not at the very end of the process."""
+    """Write buffered output now, while a full disk can still be reported, and not when the process ends."""
     try:
         sys.stdout.flush()
     except OSError:
         with suppress(OSError):
-            sys.stdout.close()  # or the end would try once more, and print its own message
+            sys.stdout.close()  # otherwise Python would try again at the end and print its own message
         raise
 
 
 def _hear_no_more() -> None:
-    # One more signal, in the second in which this process ends, would end it without its message and exit code.
+    # Another signal while this process ends would end it without its message and exit code.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -168,7 +168,7 @@ def show(error: TlmSearchError) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    # As Text, nothing that the user wrote is taken for markup; unwrapped, a path can be copied.
+    # As Text, so that the user's words are not read as markup; unwrapped, so that a path can be copied.
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text.assemble(("error: ", "bold red"), error.message))
     if error.hint is not None:

@@ -1,4 +1,4 @@
-"""Options that several commands have: where copies of the data lie, and changes of a space."""
+"""Options of several commands: copies of the data, and changes of a space."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def overrides_of(pairs: list[str] | None) -> dict[str, str]:
     """Return the values in YAML by dotted key.
 
     Raises:
-        SpaceError: one is not KEY=VALUE.
+        SpaceError: a pair is not KEY=VALUE.
     """
     overrides = {}
     for pair in pairs or []:

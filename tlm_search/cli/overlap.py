@@ -1,4 +1,4 @@
-"""``tlm-search overlap``: how much of the task's vocabulary the corpus holds."""
+"""``tlm-search overlap``: how much of the task's vocabulary the corpus contains."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def overlap(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     set_: Overrides = None,
 ) -> None:
-    """Show the token overlap of corpus and task, plain and weighted by frequency, against the corpus's size."""
+    """Show the token overlap of corpus and task, plain and weighted by frequency, by the size of the corpus."""
     from tlm_search.data.overlap import overlap_curve
     from tlm_search.data.prepare import prepare
     from tlm_search.data.sources.source import use_data_dir
@@ -65,7 +65,7 @@ def overlap(
 
 
 def table_of(curve: tuple[Overlap, ...]) -> Table:
-    """Lay out the curve: a row for each prefix of the corpus."""
+    """Lay out the curve, with a row for each prefix of the corpus."""
     from rich import box
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""``tlm-search predict``: what an exported committee says about texts, and how often that is right."""
+"""``tlm-search predict``: the answers of an exported committee to texts, and their score."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from tlm_search.export.committee import Committee
     from tlm_search.export.score import Score
 
-_HELD_BYTES = 2**24  # of a JSON document, before it goes to a temporary file
+_HELD_BYTES = 2**24  # of a JSON document in memory; the rest goes to a temporary file
 _SHOWN_CHARACTERS = 60
-_SHOWN = 10  # confusions, and labels that the committee does not know
+_SHOWN = 10  # confusions, and labels that are unknown to the committee
 
 
 def predict(
@@ -39,22 +39,22 @@ def predict(
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="The column of --file that holds the texts, twice for pairs; the study's when not given.",
+            help="The column of --file with the texts, twice for pairs; by default the study's.",
         ),
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="The column of --file that holds the true labels: print a score instead."),
+        typer.Option(metavar="COLUMN", help="The column of --file with the true labels: print a score instead."),
     ] = None,
     json_: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document, once all texts are answered.")
+        bool, typer.Option("--json", help="Print one JSON document after all texts are answered.")
     ] = False,
 ) -> None:
     """Print the label of each text, its probability, and the share of members that disagree, as the texts come.
 
-    Where the committee reads pairs, two arguments are one, or a line with a tab between the two texts. Where it reads
-    lines in context, two arguments are the context and the line; in a file or on standard input they are the lines.
-    With --label: accuracy, macro F1, figures of each label and the largest confusions.
+    If the committee reads pairs, a pair is two arguments, or a line with a tab between the two texts. If it reads lines
+    in context, two arguments are the context and the line; in a file or on standard input they are the lines. With
+    --label, print accuracy, macro F1, the figures of each label and the largest confusions.
     """
     if texts and file is not None:
         raise UserError("texts are given both as arguments and with --file", hint="give one of the two")
@@ -67,7 +67,7 @@ def predict(
     from tlm_search.export.texts import chunks_of, chunks_of_input, columns_of, lines, pairs
     from tlm_search.training.memory import keep_freed_memory
 
-    torch.set_num_threads(1)  # the batches run side by side instead
+    torch.set_num_threads(1)  # batches run in parallel instead
     keep_freed_memory()
     committee = Committee.load(folder)
     committee.check()
@@ -101,7 +101,7 @@ def predict(
 def _require_folder(folder: Path) -> None:
     try:
         there = folder.is_dir()
-    except OSError:  # a text, which is no name that a folder can have
+    except OSError:  # a text that cannot be the name of a folder
         there = False
     if not there:
         raise UserError(
@@ -126,9 +126,9 @@ def _found(committee: Committee, texts: Sequence[TextOrPair]) -> Iterator[dict[s
 
 
 def _print_json(answers: Iterable[Mapping[str, Any]], score: Callable[[], Score] | None = None) -> None:
-    """Print one list, or an object with the list and what ``score`` returns once it is whole.
+    """Print one list, or an object with the list and the result of ``score`` once the list is complete.
 
-    Nothing is printed before the last text is answered, so that a wrong input leaves no half of a document.
+    Nothing is printed before the last text is answered, so that a wrong input leaves no partial document.
     """
     with SpooledTemporaryFile(max_size=_HELD_BYTES, mode="w+", encoding="utf-8") as held:
         held.write("" if score is None else '{"answers": ')
@@ -144,10 +144,10 @@ def _print_json(answers: Iterable[Mapping[str, Any]], score: Callable[[], Score]
 
 
 def _score(committee: Committee, file: Path, *, names: Sequence[str], label: str, json_: bool) -> None:
-    """Answer the rows of a table and print how often that is right.
+    """Answer the rows of a table and print the score of the answers.
 
     Raises:
-        DataError: the table is missing, damaged, empty, or lacks a column; text and label are one column.
+        DataError: the table is missing, damaged, empty, or lacks a column; or text and label are the same column.
     """
     from tlm_search.export.score import score
     from tlm_search.export.texts import CHUNK, labelled
@@ -239,5 +239,5 @@ def _table(texts: Sequence[TextOrPair], found: Sequence[dict[str, Any]]) -> Tabl
 
 
 def _line(text: str) -> str:
-    """Return ``text`` without what would move a terminal's cursor or break a line."""
+    """Return ``text`` without characters that move a terminal's cursor or break a line."""
     return "".join(character if character.isprintable() else " " for character in text)

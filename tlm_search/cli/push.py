@@ -1,4 +1,4 @@
-"""``tlm-search push``: an exported committee to the Hugging Face hub."""
+"""``tlm-search push``: upload an exported committee to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import typer
 
 def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that tlm-search export wrote.")],
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository; made if it is not there.")],
-    public: Annotated[bool, typer.Option("--public", help="Make a new repository public; private when not.")] = False,
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="The repository; created if it does not exist.")
+    ],
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public; by default it is private.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the export, list its files, send nothing.")] = False,
 ) -> None:
-    """Upload an exported committee to the Hugging Face hub; complete its README.md (licence, limits) before."""
+    """Upload an exported committee to the Hugging Face hub; complete its README.md (licence, limits) first."""
     from tlm_search.export.push import files_of
     from tlm_search.export.push import push as upload
 

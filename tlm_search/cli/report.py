@@ -1,4 +1,4 @@
-"""``tlm-search report``: a study as one page, with its tables and figures beside it; several studies side by side."""
+"""``tlm-search report``: a study as one page with its tables and figures; or several studies on one page."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def report(
     ] = None,
     studies_dir: StudiesDir = STUDIES,
 ) -> None:
-    """Write report.html, report.md, tables/* and figures/* into the study; also while it runs.
+    """Write report.html, report.md, tables/* and figures/* into the study's folder, also during a run.
 
-    Of several studies it writes one page that shows them side by side.
+    For several studies, write one page that compares them.
     """
     from tlm_search.report.pages.compare import write_comparison
     from tlm_search.report.pages.files import read_formats

@@ -1,4 +1,4 @@
-"""``tlm-search run``: run a study, or continue it."""
+"""``tlm-search run``: run or continue a study."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 def run(
     space: Annotated[Path, typer.Argument(metavar="SPACE", help="The YAML file of a space.")],
-    trials: Annotated[int | None, typer.Option(help="Finished trials the study shall hold.", min=1)] = None,
+    trials: Annotated[int | None, typer.Option(help="Stop after this many finished trials.", min=1)] = None,
     time_budget: Annotated[str | None, typer.Option(help="Longest time of this run: 90s, 30m, 2h.")] = None,
     studies_dir: StudiesDir = STUDIES,
-    name: Annotated[str | None, typer.Option(help="Name of the study; the space's when not given.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study; by default the space's.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to run on: HOST:PORT, or auto.")] = None,
     storage: Annotated[
         str | None,
         typer.Option(help="Database of a new study by URL (or TLM_SEARCH_STORAGE); a journal file when not given."),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Move an old study aside and begin anew.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing study aside and start again.")] = False,
     data_dir: DataDir = None,
     set_: Overrides = None,
 ) -> None:
-    """Run the study of a space, or continue it, until it holds its trials. Safe to repeat."""
+    """Run or continue the study of a space until it has the trials of its budget. Safe to repeat."""
     from tlm_search.cli.display import Display
     from tlm_search.data.sources.source import use_data_dir
     from tlm_search.search.session import run_study
@@ -69,7 +69,7 @@ def run(
             try:
                 _conclude(session, storage, studies_dir)
             except (UserError, OSError):
-                # A full disk ends a run and then leaves no room for its report: what ended the run says more.
+                # A full disk ends a run and leaves no room for its report. Report what ended the run first.
                 session.driver.check_result(continue_with=again)
                 raise
     except ClusterError as error:
@@ -93,7 +93,7 @@ def _command(
     data_dir: Path | None,
     pairs: list[str],
 ) -> str:
-    """Write the command that continues this run; a storage's URL may hold a password and is left out."""
+    """Write the command that continues this run, without the storage's URL, which may hold a password."""
     options: Mapping[str, object] = {
         "--trials": trials,
         "--time-budget": time_budget,
@@ -109,7 +109,7 @@ def _command(
 
 
 def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
-    """Write the report, and print the best committees beside the reference, where the report lies, and what is next."""
+    """Write the report; print the answer, the caveats, the table, the path of the report, and the next commands."""
     from rich.console import Console
 
     from tlm_search.remote.mount import shown
@@ -139,12 +139,12 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     where = "" if studies_dir == STUDIES else f" --studies-dir {shlex.quote(masked(studies_dir))}"
     for purpose, command in answer.next_commands:
         if session.driver.stopped is not None and purpose == CONTINUE:
-            continue  # the last line of the run says it, with the options of this run
+            continue  # the last line of the run has it, with the options of this run
         console.print(f"{purpose}:\n    {command}{where}", markup=False)
 
 
 def _is_outdated(page: Path, record: StudyRecord) -> bool:
-    """Whether there is no report, or a trial has ended since: a run that is interrupted writes none."""
+    """Return whether the report is missing or older than the last trial: an interrupted run writes none."""
     ends = [trial.finished.timestamp() for trial in record.trials if trial.finished is not None]
     return not page.exists() or page.stat().st_mtime < max(ends, default=0.0)
 

@@ -1,4 +1,4 @@
-"""``tlm-search serve``: an exported committee behind HTTP."""
+"""``tlm-search serve``: an exported committee over HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tlm_search.errors import UserError
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that tlm-search export wrote.")],
     host: Annotated[
-        str, typer.Option(help="Address to listen on. There is no authentication: other machines can reach 0.0.0.0.")
+        str,
+        typer.Option(help="Address to listen on. On 0.0.0.0 other machines can connect; there is no authentication."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
 ) -> None:
@@ -33,7 +34,7 @@ def serve(
 
     from tlm_search.export.committee import Committee
 
-    torch.set_num_threads(1)  # requests are small: threads that share one would wait for each other
+    torch.set_num_threads(1)  # requests are small: threads would wait for each other
     committee = Committee.load(folder)
     committee.check()
     listener = _listener(host, port)
@@ -54,7 +55,7 @@ def _listener(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            # From here on clients may connect, whoever reads that it serves.
+            # From here on clients can connect, so say so.
             listener.listen(2048)
         except OSError:
             listener.close()

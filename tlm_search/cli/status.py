@@ -1,4 +1,4 @@
-"""``tlm-search status``: how far a study is, and what failed."""
+"""``tlm-search status``: the progress and the failures of a study."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def status(
 def summarise(
     record: StudyRecord, logits_of: LogitsOf, changed: Sequence[str] = (), told: Sequence[Activity] = ()
 ) -> dict[str, Any]:
-    """Return what ``status --json`` prints; ``logits_of`` is that of ``select``, ``changed`` names sources of data.
+    """Return the document that ``status --json`` prints.
 
-    ``told`` is what workers told just now.
+    ``logits_of`` is that of ``select``, ``changed`` are names of sources, ``told`` is the workers' latest progress.
     """
     from tlm_search.committee.select import select
     from tlm_search.data.rows import account_of
@@ -128,7 +128,7 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
 
 
 def _in_words(entry: dict[str, Any]) -> str:
-    """Say what ``judged`` returned."""
+    """Write the result of ``judged`` for people."""
     from tlm_search.committee.metrics import metric_words
 
     low, high = entry["test_metric_interval"]
@@ -162,7 +162,7 @@ def _baseline(baseline: BaselineRecord) -> dict[str, Any]:
 
 
 def _reference(record: StudyRecord) -> dict[str, Any] | None:
-    """Return the result of the reference, or its error, and how many of its trials are done."""
+    """Return the result of the reference, or its error, and how many of its tries are done."""
     reference, tries = record.reference, record.reference_tries
     if reference is None and not tries:
         return None

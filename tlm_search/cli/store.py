@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tlm_search.study.garbage import Garbage
 
 _NAMED = 5  # folders in a sentence
-DAMAGED = 1  # the exit code of `verify`: what the user typed was right
+DAMAGED = 1  # the exit code of `verify` for damage, because the user's input was right
 
 app = typer.Typer(name="store", help="The trained members of all studies: list, check, remove.", no_args_is_help=True)
 
@@ -48,7 +48,7 @@ def ls(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
 
 @app.command()
 def verify(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
-    """Check every file of the store, and the data; exit 0 when all is well, 1 when something is damaged."""
+    """Check every file of the store, and the data; exit 0 if all is well, 1 if something is damaged."""
     from tlm_search.data.damage import damaged_data
     from tlm_search.remote.mount import shown
     from tlm_search.store.local import Problem
@@ -84,7 +84,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, only say what would go.")] = False,
     json_: Json = False,
 ) -> None:
-    """Remove members, and all that only they need, and baselines, that no study with this store refers to."""
+    """Remove members and baselines that no study with this store refers to, and all that only those need."""
     from tlm_search.study.garbage import find_garbage, remove_garbage
 
     store = _store(studies_dir)
@@ -127,16 +127,16 @@ def _rows(store: Store, kind: str) -> list[dict[str, Any]]:
 
 
 def _age_seconds(written: float | None) -> int:
-    # None: removed since it was listed, or a server that does not tell.
+    # None: removed after it was listed, or the server does not say.
     return 0 if written is None else round(max(0.0, time.time() - written))
 
 
-# What a shape only says of itself where it is not the default.
+# Shown only if it is not the default.
 _OPTIONAL = {"normalisation": "pre-norm", "shared_layers": "shared layers"}
 
 
 def _words(document: Mapping[str, Any]) -> str:
-    """Say what an entry is: depth 1, width 64, 2 heads, pre-trained on 4,000 documents, seed 3."""
+    """Describe an entry: depth 1, width 64, 2 heads, pre-trained on 4,000 documents, seed 3."""
     if "teaching" in document:
         teachers = _plural(len(document["teaching"]["teachers"]), "member")
         return f"answers of {teachers} to {document['texts']:,} texts, {document['labels']} labels"

@@ -1,4 +1,4 @@
-"""``tlm-search validate``: the resolved space, and what its study would cost."""
+"""``tlm-search validate``: the resolved space, and the cost of its study."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def validate(
     studies_dir: StudiesDir = STUDIES,
     data_dir: DataDir = None,
 ) -> None:
-    """Check a space; print what it resolves to and what it would cost at most."""
+    """Check a space; print the resolved space and the most that its study can cost."""
     from rich.console import Console
 
     from tlm_search.cost.plan import DataSizes, plan
@@ -70,9 +70,9 @@ def validate(
 
 @dataclass(frozen=True)
 class Timing:
-    """A plan with seconds, on which ``machine`` they were measured, and how many trials run there ``at_once``.
+    """A plan with seconds as measured on ``machine``, and the number of trials ``at_once``.
 
-    ``wall_seconds`` is how long the study would take so. ``rows`` is the account of the task's rows.
+    ``wall_seconds`` is the time of the study by the clock. ``rows`` is the account of the task's rows.
     """
 
     plan: Plan
@@ -82,11 +82,11 @@ class Timing:
     rows: Mapping[str, Any] | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """Return what is not in the plan, as JSON."""
+        """Return the fields that the plan lacks, as JSON."""
         return {"machine": dict(self.machine), "trials_at_once": self.at_once, "wall_seconds": dict(self.wall_seconds)}
 
     def words(self) -> str:
-        """Say how long it would take."""
+        """Say how long the study would take."""
         wall = {name: duration(seconds) for name, seconds in self.wall_seconds.items()}
         return (
             f"On this machine ({self.machine['device']}, trials at once: {self.at_once}) about {wall['expected']}, at "
@@ -99,7 +99,7 @@ def timed(space: Space, studies_dir: str) -> Timing:
     """Prepare the data as ``run`` does, and predict seconds from a few updates on this machine.
 
     Raises:
-        UserError: nothing is trained here: the trainer is simulated, or trials need a GPU that this machine has not.
+        UserError: nothing can be timed here: the trainer is simulated, or trials need a GPU that this machine lacks.
     """
     from tlm_search.committee.metrics import metric_of
     from tlm_search.cost.machine import this_machine
@@ -125,7 +125,7 @@ def timed(space: Space, studies_dir: str) -> Timing:
     concurrent = shares.concurrent()
     root = store_root(studies_folder(studies_dir))
     data = prepare(space, root, progress=lambda step: print(step, file=sys.stderr))
-    metric_of(space.task, data.labels)  # refuses a label that the data do not have
+    metric_of(space.task, data.labels)  # refuses a label that the data lack
     class_weights_of(space, data.labels)
     print("timing a few updates of each kind of training", file=sys.stderr)
     from tlm_search.cost.timing import StepTimes
@@ -141,7 +141,7 @@ def timed(space: Space, studies_dir: str) -> Timing:
 
 
 def sections_table(space: Space) -> Table:
-    """Lay out all sections but ``search``."""
+    """Lay out all sections except ``search``."""
     document = space.to_document()
     table = _table(f"study {space.name}", "section", "value")
     for name in (key for key in document if key not in ("name", "search")):
@@ -150,7 +150,7 @@ def sections_table(space: Space) -> Table:
 
 
 def settings_table(space: Space) -> Table:
-    """Lay out the settings: what is searched and fixed, and in which role."""
+    """Lay out the settings: searched or fixed, with their roles."""
     searched = space.searched()
     table = _table("settings", "setting", "value", "role", "when")
     for name, parameter in searched.items():
@@ -164,7 +164,7 @@ def settings_table(space: Space) -> Table:
 
 
 def cost_table(costs: Plan, trials: int) -> Table:
-    """Lay out the plan: a row for each measure."""
+    """Lay out the plan, with a row for each measure."""
     reference = f"reference, {costs.reference_tries} tries" if costs.reference_tries > 1 else "reference"
     table = _table(f"cost of {trials} trials", "measure", reference, "at least", "expected", "at most")
     columns = costs.columns()
@@ -182,7 +182,7 @@ def short(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time with two digits or so: 4.2 s, 95 s, 12 min, 3.4 h."""
+    """Write a time with about two digits: 4.2 s, 95 s, 12 min, 3.4 h."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
@@ -227,7 +227,7 @@ def _table(title: str, *columns: str) -> Table:
 def _cells(*texts: str) -> list[Any]:
     from rich.text import Text
 
-    return [Text(text) for text in texts]  # what the user wrote is no markup
+    return [Text(text) for text in texts]  # the user's words are not markup
 
 
 def _text(value: Any) -> str:

@@ -172,7 +172,7 @@ def _exported_reason(choice: Choice) -> list[str]:
 
 
 def _on_test(choice: Choice, stands: str, difference: Difference) -> str:
-    how = "paired bootstrap over the test rows" if difference.paired else "from the two intervals; no logits at hand"
+    how = "paired bootstrap over the test rows" if difference.paired else "from the two intervals, without logits"
     if (first := difference.exported) is not None:
         how += f"; its first members, which are exported, {_points(first.mean)}, from {_points(first.low)}"
     who = f"trial {choice.candidate.trial.number} with {count_of(choice.candidate.size, 'member')}"

@@ -106,7 +106,7 @@ def _tell_of_pretraining(specs: Sequence[MemberSpec], store: Store, space: Space
 def _trainer(space: Space, announce: Announce) -> Trainer:
     gpus = this_machine(with_gpus=True).gpus if space.resources.gpus_per_trial else 0
     if space.resources.gpus_per_trial and not gpus:
-        announce("the study was run on GPUs, and there is none here: training on the CPU")
+        announce("the study was run on GPUs, and this machine has none: training on the CPU")
     return trainer_named(space.trainer, cpus=space.resources.cpus_per_trial, gpus=min(1, gpus))
 
 

@@ -203,7 +203,7 @@ def _check_form(url: str) -> None:
     host = re.split("[/#]", rest)[0]
     if separator and "@" in rest and host.count("@") != 1:
         raise StudyError(
-            f"the password in the storage {url} has a character that a URL cannot hold as it is",
+            f"the password in the storage {url} has a character that must be encoded in a URL",
             hint="write @ as %40, / as %2F, ? as %3F, # as %23 and % as %25",
         )
 

@@ -252,7 +252,7 @@ def test_the_built_in_data(call, here):
         ("--task rows.csv --label id new.yaml", "a task needs 2 labels"),
         ("--task rows.csv --corpus gone new.yaml", "no such file or folder"),
         ("--label x new.yaml", "go with --task"),
-        ("--task rows.csv rows.jsonl", "is already there"),
+        ("--task rows.csv rows.jsonl", "exists already"),
         ("--task rows.csv none/new.yaml", "cannot be written"),
         ("--task texts new.yaml", "there is no table in this folder"),
         ("--task rows.csv --label team new.yaml", "name columns that it has with --text and --label"),

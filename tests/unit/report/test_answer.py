@@ -28,7 +28,7 @@ def test_the_first_command_takes_the_best_committee_out():
     answer = answer_of(record, Evidence(record, None))
     reached = percent(answer.best.candidate.test_accuracy)
     assert answer.next_commands[0] == (
-        f"take the best committee out as files that load elsewhere ({reached} on test)",
+        f"export the best committee ({reached} on test)",
         command(record, answer.best, "committee"),
     )
 
@@ -63,8 +63,8 @@ def test_each_committee_is_placed_beside_the_interval_of_the_reference():
     low, high = (record.reference.frontier[-1][f"test_{end}"] for end in ("low", "high"))
     accuracy = float(table.loc["Test accuracy", "Best committee"].split("%")[0]) / 100
     place = "above" if accuracy > high else "below" if accuracy < low else "within"
-    assert table.loc["Beside the reference", "Best committee"] == f"{place} its interval"
-    assert table.loc["Beside the reference", "Reference"] == ""
+    assert table.loc["Against the reference", "Best committee"] == f"{place} its interval"
+    assert table.loc["Against the reference", "Reference"] == ""
 
 
 def test_a_reference_of_several_models_is_named_so_and_one_of_them_stands_beside_it():

@@ -158,7 +158,7 @@ def test_fresh_moves_nothing_but_studies(tmp_path: Path, run: Callable[..., sess
     folder.mkdir(parents=True)
     if kept == "their work":
         (folder / "thesis.tex").touch()
-        with pytest.raises(StudyError, match="is no study"):
+        with pytest.raises(StudyError, match="is not a study"):
             run(space(), fresh=True)
         assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
         return

@@ -248,7 +248,7 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         "Latency": milliseconds(candidate.latency_ms),
         "Parameters": compact(candidate.parameters),
         "Training": f"{compact(candidate.training_flops)} FLOPs, {duration(candidate.training_seconds)}",
-        "Beside the reference": "",
+        "Against the reference": "",
         "Difference on test": "",
         "Matches the reference": "",
         "Above the linear model": "",
@@ -261,7 +261,7 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
     if choice is not None and (above := choice.baseline_difference) is not None:
         facts["Above the linear model"] = f"{_word(choice.baseline_verdict)}, {_with_span(above)}"
     if choice is not None and (difference := choice.test_difference) is not None:
-        facts["Beside the reference"] = _place_words(candidate, choice.reference)
+        facts["Against the reference"] = _place_words(candidate, choice.reference)
         facts["Difference on test"] = _with_span(difference)
         facts["Matches the reference"] = _word(choice.reference_verdict)
     return facts
@@ -339,7 +339,7 @@ def _next_commands(record: StudyRecord, best: Choice | None, cheapest: Choice | 
     study = shlex.quote(record.name)
     commands = []
     if best is not None and record.space.trainer != "simulated":
-        purpose = f"take the best committee out as files that load elsewhere ({_reached(best.candidate)} on test)"
+        purpose = f"export the best committee ({_reached(best.candidate)} on test)"
         commands.append((purpose, _export_command(record, best, out="committee")))
         if cheapest is not None and _key(cheapest) != _key(best):
             purpose = f"or the cheapest that matches the reference ({_reached(cheapest.candidate)} on test)"

@@ -80,7 +80,7 @@ def _helps(study: Families) -> Row:
     largest = max(family)
     with_it, without = study.contributions(family[largest]), study.contributions(family[0])
     if with_it is None or without is None:
-        return missing(HELPS, "the members' logits are not at hand")
+        return missing(HELPS, "the members' logits are missing")
     seeds = min(len(with_it), len(without))
     found = effect(singles(with_it[:seeds] - without[:seeds]), largest=study.largest(family[largest]))
     return judged(HELPS, found, study.words(family[largest], sizes=(0, largest)))
@@ -93,7 +93,7 @@ def _grows(study: Families) -> Row:
     sizes = sorted(size for size in family if size)
     contributions = [array for size in sizes if (array := study.contributions(family[size])) is not None]
     if len(contributions) < len(sizes):
-        return missing(GROWS, "the members' logits are not at hand")
+        return missing(GROWS, "the members' logits are missing")
     doublings = [float(np.log2(size)) for size in sizes]
     largest = steepest(doublings) * study.largest(family[sizes[-1]])
     found = effect(singles(slope(contributions, doublings)), largest=largest)
@@ -119,7 +119,7 @@ def _reaches(study: Families, best: Choice | None) -> Row:
     trial = study.record.confirmed(chosen.trial.number, chosen.size) or chosen.trial
     votes, deep = study.evidence.logits_of(trial), study.contributions(best.reference.trial)
     if votes is None or deep is None:
-        return missing(REACHES, "the members' logits are not at hand")
+        return missing(REACHES, "the members' logits are missing")
     ours = committee(votes.test[: chosen.size], votes.test_labels, votes.metric)
     found = effect(ours, singles(deep), largest=largest_contribution(votes.metric, votes.test_labels))
     return judged(REACHES, found, _beside_reference(study, best), margin=MARGIN)
@@ -175,7 +175,7 @@ def _larger(study: Families) -> Row:
         return missing(LARGER, "no committee has two members or more")
     votes = study.evidence.logits_of(chosen)
     if votes is None:
-        return missing(LARGER, "the members' logits are not at hand")
+        return missing(LARGER, "the members' logits are missing")
     members = len(votes.test)
     found = effect(gain_of_doubling(votes.test, votes.test_labels, votes.metric), largest=study.largest(chosen))
     return judged(LARGER, found, f"{members} against {max(members // 2, 1)} members of {study.words(chosen)}")
@@ -189,7 +189,7 @@ def _shapes(study: Families) -> Row:
         return missing(SHAPES, "the study has one shallow architecture")
     first, second = (study.contributions(trial) for trial in best[:2])
     if first is None or second is None:
-        return missing(SHAPES, "the members' logits are not at hand")
+        return missing(SHAPES, "the members' logits are missing")
     seeds = min(len(first), len(second))
     names = differing(best[0], best[1])
     against = describe(best[1].settings, [*names, "pretrain_size"])

@@ -87,7 +87,7 @@ def specific(studies: Sequence[Families]) -> Row:
     study, small, large, little, much = max(pairs, key=lambda pair: (pair[2] / pair[1], alone(pair[3])))
     first, second = study.contributions(little), random.contributions(much)
     if first is None or second is None or first.shape[1] != second.shape[1]:
-        return missing(SPECIFIC, "the members' logits are not at hand")
+        return missing(SPECIFIC, "the members' logits are missing")
     seeds = min(len(first), len(second))
     found = effect(singles(first[:seeds] - second[:seeds]), largest=study.largest(little))
     words = f"{study.record.space.corpus.selection}, {number(small)} texts against {number(large)} random ones"
@@ -109,7 +109,7 @@ def _compared(claim: str, first: Families, second: Families, words: str) -> Row:
     trial, other = common[-1]
     ours, theirs = first.contributions(trial), second.contributions(other)
     if ours is None or theirs is None or ours.shape[1] != theirs.shape[1]:
-        return missing(claim, "the members' logits are not at hand")
+        return missing(claim, "the members' logits are missing")
     seeds = min(len(ours), len(theirs))
     found = effect(singles(ours[:seeds] - theirs[:seeds]), largest=first.largest(trial))
     return judged(claim, found, f"{words}; {first.words(trial)}")

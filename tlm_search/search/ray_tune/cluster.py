@@ -305,7 +305,7 @@ def _answers(address: Address) -> bool:
 
 def _death(who: str, address: Address) -> ClusterError:
     return ClusterError(
-        f"Ray's {who} ({address[0]}:{address[1]}) died; what was finished is kept",
+        f"Ray's {who} ({address[0]}:{address[1]}) died; finished trials are recorded",
     )
 
 
