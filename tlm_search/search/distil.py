@@ -1,4 +1,4 @@
-"""Distillation: single models that learn from a committee of a study, stored and recorded beside its trials."""
+"""Distillation: single models that learn from a committee of a study, stored and recorded with its trials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tlm_search.store.shared import open_store
 from tlm_search.study.location import StudyLocation, store_root
 from tlm_search.study.record import STUDENT, StudyRecord, TrialRecord
 
-STUDENTS = 5  # of different seeds, at most: their spread is known to a factor of 3 then, with three to one of 6
+STUDENTS = 5  # at most, with different seeds; their spread is then known to a factor of 3 (with three students, of 6)
 
 Announce = Callable[[str], None]
 
@@ -36,14 +36,14 @@ def distil(
     storage: str | None = None,
     announce: Announce = lambda line: None,
 ) -> Obtained:
-    """Train students of the first ``size`` members of ``trial``, and note them in the study; what is there is reused.
+    """Train students of the first ``size`` members of ``trial`` and note them in the study. Existing ones are reused.
 
     A student has the architecture, pre-training and fine-tuning of a member, without the linear model of a hybrid. It
-    learns the committee's mean probabilities on the task's training texts, and on the first ``documents`` of the
-    corpus; where the committee learned from the task's unlabelled texts, on these too.
+    learns the committee's mean probabilities on the task's training texts and on the first ``documents`` of the corpus.
+    If the committee learned from the task's unlabelled texts, the student learns from these too.
 
     Raises:
-        UserError: the committee has one member, the study is being run, or something of it is not in the store.
+        UserError: the committee has one member, the study is being run, or the store lacks something that it needs.
         TrainingError: a student could not be trained.
     """
     if size < 2:
@@ -81,13 +81,13 @@ def _students(
 ) -> tuple[MemberSpec, ...]:
     if documents > data.documents:
         raise UserError(f"{documents:,} documents: the corpus of this study has {data.documents:,}")
-    # No more than teachers: each starts from the pre-training of one of them, which the store has.
+    # At most as many as teachers: each starts from the stored pre-training of one of them.
     settings = {**trial.settings, "committee_size": min(STUDENTS, size)}
     members = trial_specs(settings, seed=space.seed, data=data, trainer=trainer)
     if tuple(member.digest for member in members) != trial.members[: len(members)]:
         raise UserError(
-            f"the members of trial {trial.number} were trained by another version of tlm-search, which named them "
-            "otherwise, so that their students cannot be trained like them",
+            f"the members of trial {trial.number} were trained by another version of tlm-search with other digests, "
+            "so students cannot be trained like them",
             hint="run the space under another name with --name, and distil that study",
         )
     corpus = trainer.corpus_fingerprint(data, documents)
@@ -120,10 +120,10 @@ def _rung(
     store: Store,
     trainer: Trainer,
 ) -> Rung:
-    """Return what the students reach, as a trial of them would have it."""
+    """Return the results of the students in the form of a trial's."""
     validation_labels, test_labels = trainer.labels(data)
 
-    # The best first: it is the one to take home, and the figures do not depend on the order.
+    # The best first, because it is the one to export. The figures do not depend on the order.
     members = sorted(
         obtained.members,
         key=lambda member: -alone_on_validation(member.validation_logits, validation_labels, metric),

@@ -1,9 +1,9 @@
-"""Processors that no trial needs any more help those that still run, by training members of theirs, from the last on.
+"""Idle processors help running trials: they train members of theirs, from the last one on.
 
-A trial trains its members stack by stack, and the last trials of a study leave most of a machine idle; so does a study
-of few trials on a machine with many cores. A helper takes a stack that nobody has begun, and the trial finds its
-members in the store. So that there are stacks to take, those of a trial are smaller where there are fewer trials than
-places for them. No Ray and no Optuna here.
+A trial trains its members stack by stack. The last trials of a study leave most of a machine idle, and so does a study
+of few trials on a machine with many cores. A helper takes a stack that no worker has begun, and the trial finds its
+members in the store. If there are fewer trials than slots, the stacks of a trial are smaller, so that some are left to
+take. No Ray and no Optuna here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tlm_search.search.trial import stack_of, teacher_specs, trial_specs
 from tlm_search.space.settings import Value
 from tlm_search.store.local import Store
 
-MOST_DEATHS = 3  # of helpers of one job: there may be too little memory for them
+MOST_DEATHS = 3  # of helpers of one job; the cause may be too little memory for them
 
 
 @dataclass(frozen=True)
 class Help:
-    """A stack of another trial was trained now, from its ``member`` on, counted from 0; None once there is none left.
+    """A helper has trained a stack of a trial, from its ``member`` on, counted from 0; None if no stack is left.
 
-    Teachers are counted for themselves. ``peak_gb`` is as in ``Rung``.
+    Teachers are counted separately. ``peak_gb`` is as in ``Rung``.
     """
 
     member: int | None
@@ -44,10 +44,11 @@ def help_trial(
     chunks: int = 1,
     attempt: str,
 ) -> Iterator[Help]:
-    """Train what nobody has begun of the stacks of the trial with complete ``settings``, and yield each.
+    """Train the stacks of the trial with complete ``settings`` that no worker has begun, and yield each.
 
-    ``chunks`` are the trial's. Members note for which ``attempt`` at it they were trained, which counts them as its
-    own. With self-training teachers come first, and students once all of these are there, whoever trains them.
+    ``chunks`` are those of the trial. Members note the ``attempt`` at it for which they were trained, by which it
+    counts them as its own. With self-training teachers come first. Students follow once all teachers are finished,
+    whichever worker trained them.
 
     Raises:
         TrainingError: a member could not be trained.
@@ -64,14 +65,17 @@ def help_trial(
     teachers = teacher_specs(settings, seed=seed, data=data, trainer=trainer)
     if teachers:
         yield from trained(teachers)
-    # Nobody waits for this worker, which holds nothing: those that it waits for go on, or die and let go.
+    # No deadlock: this worker holds no lock, and those that it waits for go on, or die and release theirs.
     if wait_for(teachers, store=store, data=data, trainer=trainer):
         yield from trained(trial_specs(settings, seed=seed, data=data, trainer=trainer))
     yield Help(None)
 
 
 def members_to_train(settings: Mapping[str, Value], *, voting: int) -> int:
-    """Return how many members a trial still trains at most, once so many are ``voting``: before, its teachers too."""
+    """Return the largest number of members that a trial still trains when ``voting`` members vote.
+
+    Before the first ones vote, its teachers count too.
+    """
     of_teachers = settings_of_teachers(settings) if voting == 0 else None
     teachers = int(of_teachers["committee_size"]) if of_teachers else 0
     left = int(settings["committee_size"]) - voting
@@ -82,11 +86,11 @@ def members_to_train(settings: Mapping[str, Value], *, voting: int) -> int:
 class _Helped:
     helpers: int = 0
     deaths: int = 0
-    alone: bool = False  # no other helper could do anything for it
+    alone: bool = False  # no other helper could do more for it
 
 
 class Helpers:
-    """The helpers of each job. Jobs are known by their keys; there are no helpers unless they are ``wanted``."""
+    """The helpers of each job, which are known by their keys. There are none unless they are ``wanted``."""
 
     def __init__(self, *, wanted: bool) -> None:
         self._wanted = wanted
@@ -97,9 +101,9 @@ class Helpers:
         return key in self._helping
 
     def begin(self, key: str, running: Mapping[str, tuple[Job, int]]) -> Job | None:
-        """Return the job of a helper ``key``; None if no job has a member that nobody will have begun.
+        """Return the job of a helper ``key``; None if no job has members that no worker will have begun.
 
-        ``running`` has each job with the number of its members that vote already.
+        ``running`` has each job with the number of its members that already vote.
         """
 
         def left(name: str) -> int:
@@ -108,7 +112,7 @@ class Helpers:
             return 0 if helped.alone else members_to_train(job.settings, voting=size) - helped.helpers
 
         neediest = max(running, key=left, default=None) if self._wanted else None
-        if neediest is None or left(neediest) < 2:  # the trial trains one itself
+        if neediest is None or left(neediest) < 2:  # the trial itself trains one
             return None
         job = replace(running[neediest][0], helping=True)
         self._helping[key] = neediest, job
@@ -124,7 +128,7 @@ class Helpers:
         return self._helping[key][1].settings
 
     def end(self, key: str, *, last: bool = False, died: bool = False) -> None:
-        """Forget a helper; its job gets no other if it was the ``last``, because they would do no better."""
+        """Forget a helper. If it was the ``last``, its job gets no other one, because none would have work."""
         helped = self._helped[self._helping.pop(key)[0]]
         helped.helpers, helped.deaths = helped.helpers - 1, helped.deaths + died
         helped.alone = helped.alone or last or helped.deaths >= MOST_DEATHS
