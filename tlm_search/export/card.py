@@ -1,4 +1,4 @@
-"""The model card of an exported committee: what it is, how well it does, what it cost, and its limits."""
+"""The model card of an exported committee: architecture, quality, cost and limits."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ from tlm_search.study.record import StudyRecord
 class Graph:
     """An ONNX graph of the committee, measured on the test texts.
 
-    ``difference`` is the largest one between its probabilities and torch's; ``change`` is its accuracy minus torch's,
-    with the paired 95% interval.
+    ``difference`` is the largest difference between its probabilities and torch's. ``change`` is its accuracy minus
+    torch's, with the paired 95% interval.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Facts:
 
     @property
     def parameters(self) -> int:
-        """Parameters of all members, and of the linear model."""
+        """The parameters of all members and of the linear model."""
         one = self.architecture.classifier_parameters(
             len(self.data.labels), pooling=self.documents[0]["spec"]["settings"]["pooling"]
         )
@@ -99,9 +99,9 @@ class Facts:
         return {split: self.calibration.of(votes) for split, votes in self.votes.items()}
 
     def reached(self, split: str, name: str = "accuracy") -> tuple[float, float, float]:
-        """Return a metric on ``split`` of these very members, and its 95% interval over texts."""
+        """Return a metric of these members on ``split``, with its 95% interval over texts."""
         labels, metric = self.labels[split], replace(self.metric, name=name)
-        # As in the study, texts are ranked by the vote itself.
+        # As in the study, the uncalibrated vote ranks the texts.
         said = (self.votes if name == "average_precision" else self.probabilities)[split]
         contributions = contributions_of_votes(said[None], labels, metric)[0]
         texts, most = texts_that_count(metric, labels), most_texts(metric, labels)
@@ -109,7 +109,7 @@ class Facts:
 
     @property
     def metric(self) -> Metric:
-        """The metric that the task is judged by."""
+        """The metric of the task."""
         return metric_of(self.record.space.task, self.data.labels)
 
     def cost(self, name: str) -> float:
@@ -118,7 +118,7 @@ class Facts:
         return float(sum(course.get(name, 0.0) for course in [*courses, self.linear or {}]))
 
     def latency_ms(self) -> float | None:
-        """Return what the study measured for a committee of this size; None where it did not."""
+        """Return the latency that the study measured for a committee of this size; None if it did not."""
         sizes = {candidate.size: candidate.latency_ms for candidate in candidates(self.chosen.trial)}
         return sizes.get(self.chosen.size)
 
@@ -137,7 +137,7 @@ def no_members_because(architecture: Architecture, pooling: str) -> str | None:
 
 
 def card(facts: Facts) -> str:
-    """Return the card as Markdown, with the fields that model hubs read on top."""
+    """Return the card as Markdown, with the metadata for model hubs on top."""
     return (
         "\n\n".join(
             [_FRONT, _opening(facts), _loading(facts), _data(facts), _training(facts), _results(facts), _LIMITS]
@@ -408,7 +408,7 @@ def _calibrated(facts: Facts) -> str:
 
 
 def _confirmed(facts: Facts) -> str:
-    """Say what such a committee reaches that nothing has chosen, which is what others can expect."""
+    """Say what a committee with fresh seeds reaches, which is what others can expect."""
     chosen = facts.chosen
     again = None if chosen.student is not None else facts.record.confirmed(chosen.trial.number, chosen.size)
     if again is None:
@@ -421,7 +421,7 @@ def _confirmed(facts: Facts) -> str:
 
 
 def _standing(facts: Facts) -> str:
-    """Say how it stands to the reference and the linear model, by the verdicts of the report and of ``best``."""
+    """Say how the committee compares with the reference and the linear model, with the verdicts of ``best``."""
     if facts.standing is None:
         return ""
     subject = "it" if facts.standing.in_search is None else "such a committee"
@@ -430,6 +430,6 @@ def _standing(facts: Facts) -> str:
 
 
 def _source(name: str) -> str:
-    """Name a source as code; of a path only its last part, which tells nothing of the machine."""
+    """Write the name of a source as code; of a path only the last part, because the rest tells about the machine."""
     words = source_name(name).replace("`", "'").split()
     return f"`{' '.join(words)}`"

@@ -1,4 +1,4 @@
-"""Which committee of a study is exported: the one that was asked for, or the best by the rules of ``best``."""
+"""The committee to export: the requested one, or the best by the rules of ``best``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tlm_search.study.record import REFERENCE_NUMBER, StudentRecord, StudyRecord
 
 @dataclass(frozen=True)
 class Chosen:
-    """The first ``size`` members of ``trial``, and why these; with a ``student``, a model that learned from them."""
+    """The first ``size`` members of ``trial`` with the reason; with a ``student``, a model that learned from them."""
 
     trial: TrialRecord
     size: int
@@ -28,7 +28,7 @@ class Chosen:
 
     @property
     def name(self) -> str:
-        """What it is: trial 3, the reference, a student of trial 3 with 4 members."""
+        """The description: trial 3, the reference, a student of trial 3 with 4 members."""
         if self.student is not None:
             return f"a student of {_named(self.student.trial)} with {plural(self.student.size, 'member')}"
         return _named(self.trial.number)
@@ -45,13 +45,13 @@ def choose(
     number: int | None = None,
     size: int | None = None,
 ) -> Chosen:
-    """Return the committee of trial ``number`` with ``size`` members (all, when not given).
+    """Return the committee of trial ``number`` with ``size`` members (by default all).
 
-    Without ``number``, of the committees that keep to the study's constraints, the best on validation; ``size`` then
-    only changes how many of its members are taken. Number -1 is the reference.
+    Without ``number``, return the best on validation of the committees within the study's constraints; ``size`` then
+    only limits its members. Number -1 is the reference.
 
     Raises:
-        ExportError: there is no such trial, it has no result, or fewer members; nothing keeps to the constraints.
+        ExportError: the trial does not exist, has no result or fewer members; or no committee meets the constraints.
     """
     chosen = _best(record, evidence) if number is None else _asked(record, number)
     if size is None:
@@ -65,12 +65,12 @@ def choose(
 
 
 def choose_student(record: StudyRecord, *, number: int | None = None, size: int | None = None) -> Chosen:
-    """Return the model that is best on validation of those that learned from a committee.
+    """Return the best student of a committee on validation.
 
-    ``number`` and ``size`` leave only the students of that trial's committee.
+    ``number`` and ``size`` select the students of that trial's committee.
 
     Raises:
-        ExportError: there are none.
+        ExportError: there is no student.
     """
     asked = {"trial": number, "size": size}
     students = [

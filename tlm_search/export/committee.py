@@ -1,4 +1,4 @@
-"""A committee as it answers: texts in, the mean of its members' softmax outputs out. On torch alone."""
+"""A committee that answers texts with the mean of its members' softmax outputs, with torch only."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from tlm_search.space.sections import ContextSection
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-STACKED_TOKENS = 512  # up to here all members in one pass are faster than one after the other
-TOLERANCE = 1e-3  # between machines; on one machine the answers agree to 1e-6
+STACKED_TOKENS = 512  # tokens up to which all members in one pass are faster than one by one
+TOLERANCE = 1e-3  # tolerance between machines; on one machine the answers agree to 1e-6
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class Committee:
 
     @classmethod
     def load(cls, folder: Path | str) -> Committee:
-        """Load what ``tlm-search export`` wrote; every file is checked, and no code of the folder is ever run.
+        """Load the folder that ``tlm-search export`` wrote; every file is checked, and no code of the folder is run.
 
         Raises:
-            ExportError: there is no export, or it is not as it was written.
+            ExportError: it is not an export, or not as it was written.
         """
         folder = Path(folder)
         config = verified(folder)
@@ -108,7 +108,7 @@ class Committee:
         """Build a committee from the contents of its files.
 
         Raises:
-            KeyError, TypeError, ValueError: they do not fit each other.
+            KeyError, TypeError, ValueError: they do not match each other.
         """
         if not isinstance(labels, list | tuple):
             raise TypeError(f"{LABELS} holds no list")
@@ -138,22 +138,22 @@ class Committee:
 
     @property
     def size(self) -> int:
-        """How many members there are."""
+        """The number of members."""
         return int(self.weights["classifier.bias"].shape[0])
 
     def probabilities(self, texts: Sequence[TextOrPair]) -> NDArray[np.float32]:
-        """Return the committee's probabilities ``(texts, labels)``; long texts are cut, empty ones are answered too."""
+        """Return the committee's probabilities ``(texts, labels)``. Long texts are cut, empty ones are answered."""
         return self.answers(texts).probabilities
 
     def disagreement(self, texts: Sequence[TextOrPair]) -> NDArray[np.float32]:
-        """Return the share of members, for each text, whose own vote differs from the committee's."""
+        """Return for each text the share of members whose own vote differs from the committee's."""
         return self.answers(texts).disagreement
 
     def answers(self, texts: Sequence[TextOrPair], *, threads: int = 1) -> Answers:
         """Return probabilities and disagreement in the order of ``texts``; ``threads`` work on different batches.
 
         Raises:
-            TypeError: ``texts`` is one text, or holds something that is no text, or no pair where pairs are read.
+            TypeError: ``texts`` is a single text, or an item is not a text, or not a pair if pairs are read.
         """
         return self.answers_to_tokens(self.tokens(texts), threads=threads)
 
@@ -180,7 +180,7 @@ class Committee:
         return TokenArray(ids, offsets, firsts)
 
     def answers_to_tokens(self, texts: TokenArray, *, threads: int = 1) -> Answers:
-        """Return the answers to texts that are tokenised already."""
+        """Return the answers to tokenised texts."""
         probabilities = np.empty((len(texts), len(self.labels)), np.float32)
         disagreement = np.empty(len(texts), np.float32)
         worth = is_lookup_worth(self.architecture, members=self.size, tokens=len(texts.ids), pooling=self.pooling)
@@ -190,7 +190,7 @@ class Committee:
         def answer(chosen: NDArray[np.int64]) -> None:
             ids, seen, types = rows(texts, chosen, pad=self.pad).tensors()
             mask = None if seen.all() else seen
-            # As the study votes: in float32 two members that are sure of different labels would be equally sure.
+            # As in the study: in float32 two members that are sure of different labels would tie.
             votes = self._logits(ids, mask, types, singles).double().softmax(-1)
             said = self._together(votes, ids, mask, types)
             own = votes.log() + votes.new_tensor(bias) if (bias := self.calibration.bias) else votes
@@ -201,7 +201,7 @@ class Committee:
             for chosen in batches(texts.lengths()):
                 answer(chosen)
         else:
-            # Whole batches side by side: threads inside each operation wait for each other on a busy machine.
+            # Whole batches in parallel, because threads inside an operation wait for each other on a busy machine.
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
                 list(workers.map(answer, batches(texts.lengths())))
         return Answers(probabilities, disagreement)
@@ -241,15 +241,15 @@ class Committee:
         return torch.cat([member_logits(weights, self.architecture, ids, mask, **options) for weights in stacks])
 
     def check(self) -> float:
-        """Answer the inputs of ``check.json`` and return the largest difference from what is expected.
+        """Answer the inputs of ``check.json`` and return the largest difference from the expected answers.
 
         Raises:
-            ExportError: it is more than rounding on another machine explains.
+            ExportError: it is larger than rounding on another machine can cause.
         """
         try:
             expected = np.asarray(self.expected["probabilities"], np.float32)
             difference = float(np.abs(self.probabilities(self.expected["texts"]) - expected).max())
-        except Exception as error:  # a file that somebody else may have made
+        except Exception as error:  # a file that may come from somebody else
             raise ExportError(f"{CHECK} does not fit the committee: {error}", hint="export it again") from error
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -259,7 +259,10 @@ class Committee:
         return difference
 
     def try_tokenizer(self) -> None:
-        """Tokenise words of all kinds; raises ValueError, or what the tokenizer does, where members cannot read it."""
+        """Tokenise words of all kinds.
+
+        Raises ValueError, or the tokenizer's error, if the members cannot read the result.
+        """
         words = ["", "a", "\U0010fffd", "a \u2603 " * self.length]
         lengths = self.tokens([Pair(word, word) for word in words] if self.pairs else words).lengths()
         if lengths.min() < 1 or lengths.max() > self.length:
@@ -279,7 +282,7 @@ class Committee:
 
 
 def _rounded(probabilities: torch.Tensor) -> torch.Tensor:
-    """Round to float32; a most probable label that would then equal one before it is rounded up."""
+    """Round to float32, and keep the most probable label: if it would tie with an earlier one, it is rounded up."""
     rounded, best = probabilities.float(), probabilities.argmax(-1, keepdim=True)
     highest = rounded.gather(-1, best)
     above = torch.nextafter(highest, torch.full_like(highest, torch.inf))
@@ -291,16 +294,16 @@ def _is_pair(text: object) -> bool:
 
 
 def without_linear(weights: Mapping[str, torch.Tensor]) -> tuple[Weights, LinearWeights | None]:
-    """Return the members' tensors, and those of the linear model where there is one, without the beginning."""
+    """Return the members' tensors, and those of the linear model, if there is one, without their prefix."""
     linear = {name.removeprefix(LINEAR): value for name, value in weights.items() if name.startswith(LINEAR)}
     return {name: value for name, value in weights.items() if not name.startswith(LINEAR)}, linear or None
 
 
 def calibration_of(config: Mapping[str, Any], *, labels: int) -> Calibration:
-    """Return the calibration that a configuration holds; one that changes nothing where it holds none.
+    """Return the calibration in a configuration, or one that changes nothing.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no calibration of so many labels.
+        KeyError, TypeError, ValueError: it is not a calibration for this number of labels.
     """
     given = config.get("calibration")
     if given is None:
@@ -312,10 +315,10 @@ def calibration_of(config: Mapping[str, Any], *, labels: int) -> Calibration:
 
 
 def markers_of(config: Mapping[str, Any]) -> Markers | None:
-    """Return the ids of the markers that a configuration holds; None where its texts have no marked entities.
+    """Return the ids of the markers in a configuration; None if its texts have no marked entities.
 
     Raises:
-        TypeError, ValueError: they are not four, or missing where the pooling looks for them.
+        TypeError, ValueError: they are not four, or are missing although the pooling needs them.
     """
     given = config.get("markers")
     if given is None:
@@ -326,7 +329,7 @@ def markers_of(config: Mapping[str, Any]) -> Markers | None:
 
 
 def stacked(states: Sequence[Mapping[str, torch.Tensor]], architecture: Architecture) -> Weights:
-    """Stack members whose states have the names of ``transformers``; what they do not classify with is left out.
+    """Stack members whose states have the names of ``transformers``; tensors that do not classify are left out.
 
     Raises:
         ValueError: a state is not of this architecture.

@@ -1,4 +1,4 @@
-"""Whether the parts of an export fit each other. Whoever made its folder chose every number in it."""
+"""Check that the parts of an export match, because its author chose every number in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tlm_search.model.linear import require_shapes
 from tlm_search.model.weights import answering_shapes
 from tlm_search.space.settings import SETTINGS
 
-LINEAR = "linear."  # begins the names of the linear model's tensors
+LINEAR = "linear."  # prefix of the names of the linear model's tensors
 _BOUNDED = {"channels": "convolution_channels"} | {
     name: name for name in ("depth", "heads", "head_size", "convolution_layers")
 }
@@ -22,10 +22,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def architecture_of(document: Mapping[str, Any]) -> Architecture:
-    """Rebuild a shape from its document.
+    """Rebuild an architecture from its document.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none, or one that no space allows.
+        KeyError, TypeError, ValueError: it is not an architecture, or one that no space allows.
     """
     tokens, across = document["kernel"]
     sizes = {
@@ -51,10 +51,12 @@ def whole_number(name: str, value: object, *, low: int, high: int | None) -> int
 
 
 def require_fit(config: Mapping[str, Any], shapes: Shapes, *, labels: int) -> None:
-    """Refuse a configuration that tensors of these ``shapes`` are not of; nothing of their size is made.
+    """Refuse a configuration that does not match tensors of these ``shapes``.
+
+    Nothing of their size is allocated.
 
     Raises:
-        KeyError, TypeError, ValueError: it says what differs.
+        KeyError, TypeError, ValueError: they differ; the message says in what.
     """
     shape, members = architecture_of(config["architecture"]), len(config["members"])
     if config["pooling"] not in SETTINGS["pooling"].choices:
@@ -76,7 +78,7 @@ def require_fit(config: Mapping[str, Any], shapes: Shapes, *, labels: int) -> No
 
 
 def shapes_in(file: Path) -> Shapes:
-    """Return the shapes of a file's tensors, which are not read."""
+    """Return the shapes of the tensors in a file without reading them."""
     with safe_open(file, "pt") as opened:
         return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
 

@@ -1,13 +1,13 @@
-"""An export as a folder: it appears whole or not at all, and a manifest of sha256 says whether it still is. No torch.
+"""An export as a folder: it appears whole or not at all, and a manifest of sha256 verifies it. No torch here.
 
 ::
 
     DIR/   config.json  labels.json  model.safetensors  check.json  manifest.json  README.md
            tokenizer.json  tokenizer_config.json
-           model.onnx  model.int8.onnx    where they were asked for
-           members/0..K-1/                each for plain `transformers`, where its architecture has a form there
+           model.onnx  model.int8.onnx    if requested
+           members/0..K-1/                each for plain `transformers`, if its architecture has a form there
 
-``README.md`` is not in the manifest, because its licence and limits are for the owner to complete.
+``README.md`` is not in the manifest, because the owner completes its licence and limits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tlm_search.files import beside, inside, is_plain, put, unwritable
 FORMAT = 2
 CONFIG, LABELS, MODEL, CHECK = "config.json", "labels.json", "model.safetensors", "check.json"
 CARD, MANIFEST, TOKENIZER = "README.md", "manifest.json", "tokenizer.json"
-# What some loader may read. Other files, such as a licence or notes, its owner may add.
+# Files that a loader may read. The owner may add others, such as a licence or notes.
 _LOADABLE = (
     "*.json",
     "*.safetensors",
@@ -76,7 +76,7 @@ def new_export(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _told_to_end_is_an_exit() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, unless somebody else hears it; only the main thread can."""
+    """Let SIGTERM raise SystemExit, unless it has another handler; only the main thread can do this."""
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -94,7 +94,7 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def is_export(folder: Path) -> bool:
-    """Whether ``folder`` is an export, whole or not."""
+    """Return whether ``folder`` is an export, whole or not."""
     return (folder / MANIFEST).is_file()
 
 
@@ -147,17 +147,17 @@ def read_json(folder: Path, name: str) -> Any:
 
 @contextmanager
 def as_damage(folder: Path, reason: str) -> Iterator[None]:
-    """Say as an ExportError what is raised where an export is read: its folder may be made to break its reader."""
+    """Raise errors while reading an export as ExportError, because its folder may be made to break its reader."""
     try:
         yield
     except (ExportError, KeyboardInterrupt, SystemExit, MemoryError):
         raise
-    except BaseException as error:  # a panic of the tokenizer is no Exception
+    except BaseException as error:  # a panic of the tokenizer is not an Exception
         raise damaged(folder, f"{reason}: {error}") from error
 
 
 def damaged(folder: Path, reason: str) -> ExportError:
-    """Make the error for an export that is not as it was written."""
+    """Return the error for an export that is not as it was written."""
     return ExportError(f"{folder}: the exported committee is damaged: {reason}", hint=_EXPORT_AGAIN)
 
 
@@ -182,7 +182,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def _loadable(folder: Path) -> Iterator[str]:
-    """Yield the files that some loader may read, such as settings of a tokenizer; hidden ones are the hub's own."""
+    """Yield the files that a loader may read, such as settings of a tokenizer; hidden files are the hub's."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         loadable = any(name.match(pattern) for pattern in _LOADABLE) and not name.parts[0].startswith(".")

@@ -1,4 +1,4 @@
-"""How long exports take to answer on this machine: the same committee in torch and in ONNX Runtime, beside another."""
+"""Measure the latency of exports on this machine: committees in torch and in ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         return committee.answers(texts)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: the weights are drawn where they are made."""
+        """Do nothing: the weights are drawn elsewhere."""
 
     def _place(self, name: str, value: Tensor) -> None:
         *path, leaf = name.split(".")

@@ -30,12 +30,12 @@ from tlm_search.model.linear import linear_logits, mixture, share_of
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-TOLERANCE = 1e-4  # between the probabilities of the fp32 graph and those of torch
+TOLERANCE = 1e-4  # tolerance between the probabilities of the fp32 graph and of torch
 _INPUTS, _TYPES, _OUTPUTS = ("input_ids", "attention_mask"), "token_type_ids", ("logits", "member_logits")
 
 
 def require_onnx() -> None:
-    """Raise ExportError, which says what to install, where the packages are missing."""
+    """Raise ExportError, which says what to install, if the packages are missing."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -50,14 +50,14 @@ def require_onnx() -> None:
 def write_onnx(committee: Committee, file: Path) -> None:
     """Write the committee as an ONNX graph."""
     graph = _Graph(committee).eval()
-    # Two texts of some tokens: sizes of 0 and 1 would be taken for constants.
+    # Two texts of several tokens, because sizes of 0 and 1 would be treated as constants.
     ids = torch.ones(2, min(7, committee.architecture.positions), dtype=torch.long)
     free = {0: "batch", 1: "length"}
     inputs = (*_INPUTS, _TYPES) if committee.pairs else _INPUTS
     with _quiet():
         torch.onnx.export(
             graph,
-            tuple(torch.ones_like(ids) for _ in inputs),  # one tensor given twice would be one input
+            tuple(torch.ones_like(ids) for _ in inputs),  # one tensor passed twice would be one input
             file,
             input_names=inputs,
             output_names=_OUTPUTS,
@@ -70,7 +70,7 @@ def write_onnx(committee: Committee, file: Path) -> None:
 
 
 def _forget_where_it_was_made(file: Path) -> None:
-    """Remove the stack trace of each node: it names the folders of this machine."""
+    """Remove the stack traces of the nodes, which name folders of this machine."""
     import onnx
 
     model = onnx.load(file)
@@ -80,11 +80,11 @@ def _forget_where_it_was_made(file: Path) -> None:
 
 
 def write_int8(source: Path, file: Path) -> None:
-    """Write the graph ``source`` with the weights of its products in 8 bits; activations are rounded as they come."""
+    """Write the graph ``source`` with the weights of its products in 8 bits; activations are rounded at run time."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _quiet():
-        # Not the convolutions: in 8 bits they were five times slower.
+        # Not the convolutions, which were five times slower in 8 bits.
         quantize_dynamic(source, file, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gather"])
 
 
@@ -125,7 +125,7 @@ def run(
     mask: NDArray[np.bool_],
     segments: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return ``logits`` and ``member_logits`` of one batch; ``segments`` are those of pairs, all 0 if not given.
+    """Return ``logits`` and ``member_logits`` of one batch; ``segments`` are those of pairs, by default all 0.
 
     Raises:
         ExportError: ONNX Runtime cannot run the graph.

@@ -1,4 +1,4 @@
-"""An export on the Hugging Face hub. Nothing else needs the hub, or knows of it."""
+"""Upload an export to the Hugging Face hub. Only this module knows the hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tlm_search.export.folder import CARD, MANIFEST, read_json, verified
 
 
 def files_of(folder: Path) -> Mapping[str, int]:
-    """Return what would be uploaded, names and bytes: the files of the manifest, the manifest and the card.
+    """Return the names and sizes of the files to upload: those of the manifest, the manifest and the card.
 
     Raises:
         ExportError: the export is not as it was written.
@@ -22,9 +22,9 @@ def files_of(folder: Path) -> Mapping[str, int]:
 
 
 def push(folder: Path, repository: str, *, public: bool) -> str:
-    """Upload an export to ``repository`` (OWNER/NAME), which is made when it is not there, and return its address.
+    """Upload an export to ``repository`` (OWNER/NAME), which is created if needed, and return its address.
 
-    A new repository is private unless it is to be ``public``; the visibility of one that is there stays.
+    A new repository is private unless ``public``. The visibility of an existing one does not change.
 
     Raises:
         ExportError: the export is damaged, or the hub refuses or cannot be reached.
@@ -57,7 +57,7 @@ def push(folder: Path, repository: str, *, public: bool) -> str:
 
 
 def _transport_error() -> type[Exception]:
-    """Return what the hub's client raises without a connection; which library that is of depends on its version."""
+    """Return the error that the hub's client raises without a connection; it depends on the client's version."""
     from huggingface_hub import get_session
 
     for base in type(get_session()).__mro__:

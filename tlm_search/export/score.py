@@ -1,4 +1,4 @@
-"""How well a committee answers texts whose labels are known: over all, by label, and what it takes for what."""
+"""The score of a committee on texts with known labels: over all, by label, and the largest confusions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from tlm_search.data.pairs import TextOrPair, is_blank
 
 @dataclass(frozen=True)
 class LabelScore:
-    """What a committee does with one label, which ``rows`` rows have.
+    """The score of one label, which ``rows`` rows have.
 
-    ``precision`` is None where the committee never says the label, ``recall`` where no row has it, ``f1`` where both
-    are None.
+    ``precision`` is None if the committee never names the label, ``recall`` if no row has it, ``f1`` if both are None.
     """
 
     label: str
@@ -31,7 +30,7 @@ class LabelScore:
 
 @dataclass(frozen=True)
 class Confusion:
-    """``rows`` have the ``label``, and the committee says ``predicted``."""
+    """``rows`` have the ``label``, and the committee names ``predicted``."""
 
     label: str
     predicted: str
@@ -66,9 +65,9 @@ class Score:
 
 
 def score(known: Sequence[str], texts: Sequence[TextOrPair], labels: Sequence[str], predicted: Sequence[str]) -> Score:
-    """Hold the ``predicted`` labels of ``texts`` against the true ``labels``, which are empty where a row has none.
+    """Compare the ``predicted`` labels of ``texts`` with the true ``labels``, which are empty for rows without one.
 
-    ``known`` are the labels that the committee knows, in its order. The figures are those of scikit-learn.
+    ``known`` are the labels of the committee in its order. The figures are computed as in scikit-learn.
 
     Raises:
         ValueError: no row has a label.

@@ -1,4 +1,4 @@
-"""A chosen committee as a folder that loads elsewhere: weights, tokenizer, labels, card, and inputs to check it by."""
+"""Write a chosen committee to a folder for use elsewhere: weights, tokenizer, labels, card, and inputs for a check."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ from tlm_search.study.record import REFERENCE_NUMBER, StudyRecord
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_FLOAT32 = {"format": "pt"}  # without it transformers refuses a file
+_FLOAT32 = {"format": "pt"}  # transformers refuses a file without it
 _CHECK_WORDS = (3, 8, 8)
-# Of probabilities. Another machine or device differs by 1e-3 at most, other data by tenths.
+# Of probabilities. Another machine or device differs by at most 1e-3, other data by tenths.
 _MOST_DIFFERENCE = 5e-3
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the folder, its facts, and whether each member loads in plain ``transformers``."""
+    """The result: the folder, its facts, and whether each member loads in plain ``transformers``."""
 
     folder: Path
     facts: Facts
@@ -175,7 +175,7 @@ def _entry(store: Store, kind: str, digest: str, chosen: Chosen) -> Entry:
 
 
 def _state(store: Store, entry: Entry, chosen: Chosen) -> dict[str, np.ndarray]:
-    """Return the weights of a member; those of a hybrid are its plain member's."""
+    """Return the weights of a member; those of a hybrid are those of its plain member."""
     digests = hybrid_digests(entry.document["spec"])
     plain = entry if digests is None else _entry(store, KIND, digests.plain, chosen)
     if "model.safetensors" not in plain.files:
@@ -217,7 +217,7 @@ def _config(entries: Sequence[Entry], data: PreparedData) -> dict[str, Any]:
 
 
 def _columns(record: StudyRecord) -> dict[str, Any]:
-    """Name the columns of the study's task; nothing where it is read from no table."""
+    """Return the names of the columns of the study's task; nothing if its source is not a table."""
     task = record.space.task
     if task.source == PYDOCS or task.format == "fewrel":
         return {}
@@ -238,7 +238,7 @@ def _write_graphs(
     """Write the ONNX graphs and answer the test texts with each.
 
     Raises:
-        ExportError: a graph cannot be run, or the answers of the fp32 graph are not those of torch.
+        ExportError: a graph cannot be run, or the answers of the fp32 graph differ from torch's.
     """
     test = TokenArray.open(data.folder("test"))
     expected, labels = committee.answers_to_tokens(test).probabilities, facts.labels["test"]
@@ -263,7 +263,7 @@ def _write_graphs(
 def _study_said(
     record: StudyRecord, entries: Sequence[Entry], data: PreparedData
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.integer]]]:
-    """Return the vote of the stored logits (rows, classes), and the true labels (rows,), by split."""
+    """Return by split the vote of the stored logits (rows, classes) and the true labels (rows,)."""
     logits = [entry.arrays("logits") for entry in entries]
     probabilities = {part: soft_vote(np.stack([own[part] for own in logits])) for part in ("validation", "test")}
     try:
@@ -277,7 +277,7 @@ def _study_said(
 
 
 def _calibration(chosen: Chosen, said: NDArray[np.float64], labels: NDArray[np.integer]) -> Calibration:
-    """Return the calibration of a committee from what it ``said`` on validation; the bias is that of its figures."""
+    """Return the calibration of a committee from its answers on validation; the bias is that of its figures."""
     return fit_calibration(said, labels, chosen.trial.frontier[chosen.size - 1].get("bias", ()))
 
 
@@ -309,9 +309,9 @@ def _write_tokenizer(data: PreparedData, folder: Path) -> None:
     for file in source.iterdir():
         if file.is_file() and not file.name.startswith("."):
             shutil.copyfile(file, folder / file.name)
-    # As `encode` cuts, and as the members' positions count, whatever the tokenizer was made for.
+    # Cut as `encode` does and as the members' positions require, whatever the tokenizer's own setting.
     sides: dict[str, Any] = {"padding_side": "right", "truncation_side": "right"}
-    if data.pairs:  # some tokenizers keep the segments to themselves otherwise
+    if data.pairs:  # otherwise some tokenizers do not return the segments
         sides["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     if data.context is not None:  # the oldest lines of the context go first
         sides["truncation_side"] = "left"

@@ -43,24 +43,24 @@ if TYPE_CHECKING:
     from tlm_search.data.rows import Split, Task
 
 KIND = "baselines"
-UNWEIGHTED = ("none",)  # the class weights that are tried unless others are asked for
+UNWEIGHTED = ("none",)  # the class weights that are tried by default
 METHOD = 1  # raised when the same texts would give another baseline
 WORDS, PAIRS, CHARACTERS, ROLES = "words", "word pairs", "characters", "words by role"
 ORDERED = "words by role and order"
-STRENGTHS = (1.0, 10.0, 100.0)  # C, the inverse of the regularisation, in the order in which they are tried
-_WEAKEST, _STRONGEST = 1000.0, 0.1  # tried where the best is the last, or the first, of these
+STRENGTHS = (1.0, 10.0, 100.0)  # C, the inverse of the regularisation, in the order of the tries
+_WEAKEST, _STRONGEST = 1000.0, 0.1  # tried if the best is the last, or the first, of these
 
 MOST_COEFFICIENTS = 5_000_000  # features times labels: 20 MB in the store
 FEWEST_FEATURES = 5_000
-_MOST_CHARACTERS = 100_000_000  # of the training texts together; of longer ones the first part is read
-_PAIRS_UP_TO, _CHARACTERS_UP_TO = 30_000_000, 3_000_000  # characters of the training texts: more would take minutes
-_LONGEST_WORD = 20  # mean characters between spaces, from which on a text counts as one without spaces
-_WORK_OF_A_FIT = 3e8  # values of the rows that are read, times labels: about two seconds
-LONG_PASS = 6e7  # the same of one pass: a fit takes four seconds then, or more
+_MOST_CHARACTERS = 100_000_000  # of the training texts together; longer texts are cut
+_PAIRS_UP_TO, _CHARACTERS_UP_TO = 30_000_000, 3_000_000  # characters of the training texts; more would take minutes
+_LONGEST_WORD = 20  # mean characters between spaces; above it a text counts as one without spaces
+_WORK_OF_A_FIT = 3e8  # values of the rows, times labels; about two seconds
+LONG_PASS = 6e7  # the same for one pass; a fit then takes four seconds or more
 _FEWEST_PASSES, _MOST_PASSES = 10, 100  # over the rows; from ten on the accuracy changes by a few tenths of a point
-_NEVER = -30.0  # logit of a label that no training text has
-_CODEC, _ERRORS = "utf-8", "surrogatepass"  # JSON may hold half of a character
-_DIGITS = 9  # cross-entropies that differ by less are equal
+_NEVER = -30.0  # logit of a label without training texts
+_CODEC, _ERRORS = "utf-8", "surrogatepass"  # JSON can contain half of a surrogate pair
+_DIGITS = 9  # of cross-entropies; smaller differences are ties
 
 _MARKER = re.compile(r"\[/?e[12]\]")
 _WORD = re.compile(r"\b\w\w+\b")
@@ -73,7 +73,7 @@ Score = Callable[[Floats, NDArray[np.integer]], float]  # of log probabilities (
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear model that was fitted: log probabilities are those of ``weights @ features + intercepts``.
+    """A fitted linear model: its log-probabilities are those of ``weights @ features + intercepts``.
 
     ``weights`` is float32 (labels, features), ``intercepts`` (labels,), ``frequencies`` the inverse document
     frequencies (features,), all in the order of ``vocabulary``.
@@ -86,7 +86,7 @@ class Linear:
     intercepts: Floats
 
     def log_probabilities(self, texts: Sequence[TextOrPair]) -> Floats:
-        """Return the log probability of each label for each text, (texts, labels)."""
+        """Return the log-probability of each label for each text, (texts, labels)."""
         return self.answer(self.read(texts))
 
     def read(self, texts: Sequence[TextOrPair]) -> Any:
@@ -94,12 +94,12 @@ class Linear:
         return self._vectoriser.transform(texts)
 
     def answer(self, rows: Any) -> Floats:
-        """Return the log probabilities for what ``read`` returned."""
+        """Return the log-probabilities for the result of ``read``."""
         return _log_probabilities(rows, self._columns, self.intercepts)
 
     @cached_property
     def _columns(self) -> Floats:
-        # A sparse product wants them so, and would copy all weights at each call.
+        # A sparse product needs this layout, and would copy all weights at each call.
         return np.ascontiguousarray(self.weights.T)
 
     @cached_property
@@ -110,7 +110,7 @@ class Linear:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the model as arrays; ``of_entry`` reads them."""
-        # No feature holds a line break: words have none, and sequences of characters lie within words.
+        # No feature contains a line break: words have none, and character sequences are parts of words.
         words = np.frombuffer("\n".join(self.vocabulary).encode(_CODEC, _ERRORS), dtype=np.uint8)
         return {
             "vocabulary": words,
@@ -121,10 +121,10 @@ class Linear:
 
     @classmethod
     def of_entry(cls, entry: Entry) -> Linear:
-        """Read the model of an entry of the store.
+        """Read the model from an entry of the store.
 
         Raises:
-            StoreError: its arrays are gone.
+            StoreError: its arrays are missing.
         """
         arrays = entry.arrays("model")
         words = arrays["vocabulary"].tobytes().decode(_CODEC, _ERRORS).split("\n")
@@ -134,7 +134,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Fit:
-    """The model that is best on validation, its ``strength`` C, how many were ``tried``, and the seconds of all."""
+    """The best model on validation, its ``strength`` C, the number of fits ``tried``, and the seconds of all."""
 
     model: Linear
     strength: float
@@ -143,9 +143,10 @@ class Fit:
 
 
 def baseline_digest(task: Task, *, judged_by: Any = None, class_weights: Sequence[str] = UNWEIGHTED) -> str:
-    """Name the baseline of ``task``: by the raw texts and labels of its splits, and the method.
+    """Name the baseline of ``task`` by the raw texts and labels of its splits and by the method.
 
-    ``judged_by`` is the metric that chooses where it is not accuracy, as JSON; ``class_weights`` are what is tried.
+    ``judged_by`` is the metric that chooses, as JSON, if it is not accuracy; ``class_weights`` are those that are
+    tried.
     """
     splits = {part: [_fingerprint(getattr(task, part)), list(getattr(task, part).labels)] for part in SPLITS}
     ordered = ORDERED in kinds_of(task.train.texts)  # tried since members can tell the order
@@ -159,13 +160,13 @@ def _accuracy(logits: Floats, labels: NDArray[np.integer]) -> float:
 
 
 def fit_baseline(task: Task, *, score: Score = _accuracy, class_weights: Sequence[str] = UNWEIGHTED) -> Fit:
-    """Fit each kind of features with each strength and ``class_weights``, and return what is best by ``score``.
+    """Fit each kind of features with each strength and each of the ``class_weights``, and return the best by ``score``.
 
-    It judges on validation. Of equally good ones the one with the lower cross-entropy is taken, then the first. A kind
-    of features with which a fit would take long is passed over, unless it is the first.
+    ``score`` judges on validation; cross-entropy decides between equal ones, then the order. A kind of features whose
+    fit would take long is skipped, unless it is the first.
 
     Raises:
-        ValueError: all training texts have one label, or there is no feature at all.
+        ValueError: all training texts have one label, or there are no features.
     """
     began = time.perf_counter()
     if len(set(task.train.labels)) < 2:
@@ -176,7 +177,7 @@ def fit_baseline(task: Task, *, score: Score = _accuracy, class_weights: Sequenc
     words = 0
     for features in kinds_of(texts):
         if features == PAIRS and 2 * words * len(task.labels) > LONG_PASS:
-            continue  # texts have more than twice as many pairs: it takes long only to count them
+            continue  # texts have more than twice as many pairs, which take long even to count
         for weights in class_weights:
             path = _Path(features, texts, task, score, weights)
             words = path.size if features == WORDS else words
@@ -193,7 +194,7 @@ def fit_baseline(task: Task, *, score: Score = _accuracy, class_weights: Sequenc
 
 
 def kinds_of(texts: Sequence[TextOrPair]) -> tuple[str, ...]:
-    """Return the kinds of features that are tried on these training texts, the plainest first."""
+    """Return the kinds of features to try on these training texts, the simplest first."""
     size = sum(map(characters_of, texts))
     words = sum(len(part.split()) for text in texts for part in segments_of(text))
     if size > _LONGEST_WORD * words:
@@ -211,7 +212,7 @@ def kinds_of(texts: Sequence[TextOrPair]) -> tuple[str, ...]:
 
 
 class _Path:
-    """Fits of one kind of features, each strength starting from the one before."""
+    """Fits of one kind of features. Each strength starts from the fit before."""
 
     def __init__(
         self,
@@ -230,7 +231,7 @@ class _Path:
         self.size, self.is_too_large = 0, False
         try:
             self._rows = self._vectoriser.fit_transform(texts)
-        except ValueError:  # scikit-learn's word for an empty vocabulary
+        except ValueError:  # scikit-learn's message for an empty vocabulary
             self._rows = None
             return
         self.size = self._rows.nnz
@@ -240,14 +241,14 @@ class _Path:
         self._model = regression(passes_of(self._rows, self._labels), weights=weights)
 
     def strengths(self) -> Iterator[float]:
-        """Yield the strengths that are worth a try, as the fits before tell."""
+        """Yield the strengths that are worth a try after the previous fits."""
         if self._rows is None:
             return
         for strength in STRENGTHS:
             yield strength
             before = self._scores[-2:-1]
             if before and all(now < then for now, then in zip(self._scores[-1], before[0], strict=True)):
-                break  # weaker regularisation makes it worse in both
+                break  # weaker regularisation is worse in both
         best = self._scores.index(max(self._scores))
         if best == 0:
             yield _STRONGEST
@@ -255,11 +256,11 @@ class _Path:
             yield _WEAKEST
 
     def fit(self, strength: float) -> tuple[tuple[float, float], Linear]:
-        """Return the score on validation, with the negative of cross-entropy behind it, and the model."""
+        """Return the score on validation, with the negative cross-entropy, and the model."""
         from sklearn.exceptions import ConvergenceWarning
 
         with warnings.catch_warnings():
-            # The work is bounded: an unfinished fit is only a little more regularised.
+            # The work is bounded. An unfinished fit is only slightly more regularised.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model.set_params(C=strength).fit(self._rows, self._train)
         weights, intercepts = of_all_labels(self._model, self._labels)
@@ -272,14 +273,14 @@ class _Path:
 
 
 def of_classes(class_weights: str, labels: NDArray[np.integer], classes: int) -> dict[int, float] | str | None:
-    """Return class weights as scikit-learn takes them; ``labels`` are those of the training texts."""
+    """Return class weights in scikit-learn's form; ``labels`` are those of the training texts."""
     if class_weights in ("none", "balanced"):
         return None if class_weights == "none" else class_weights
     return dict(enumerate(scaled_weights(class_weights, np.bincount(labels, minlength=classes)).tolist()))
 
 
 def regression(passes: int, *, weights: dict[int, float] | str | None = None) -> Any:
-    """Return a logistic regression; each fit makes ``passes`` over the rows and starts from the fit before.
+    """Return a logistic regression whose fits make ``passes`` over the rows and start from the fit before.
 
     ``weights`` are those of ``of_classes``.
     """
@@ -296,11 +297,11 @@ def passes_of(rows: Any, labels: int) -> int:
 
 
 def of_all_labels(model: Any, labels: int) -> tuple[Floats, Floats]:
-    """Return weights and intercepts of every label of the task; scikit-learn has those of the labels that it saw."""
+    """Return weights and intercepts for every label of the task; scikit-learn has only the labels that it saw."""
     weights = np.zeros((labels, model.coef_.shape[1]), dtype=np.float32)
     intercepts = np.full(labels, _NEVER, dtype=np.float32)
     seen = np.asarray(model.classes_)
-    if len(seen) == 2:  # one row: that of the second label, against 0
+    if len(seen) == 2:  # one row, that of the second label against 0
         weights[seen[1]], intercepts[seen] = model.coef_[0], (0.0, model.intercept_[0])
     else:
         weights[seen], intercepts[seen] = model.coef_, model.intercept_
@@ -328,12 +329,12 @@ def _vectoriser(features: str, **options: Any) -> TfidfVectorizer:
 
 
 def without_markers(text: TextOrPair) -> str:
-    """Return the text, or both of a pair, in lower case without the markers of entities."""
+    """Return the text, or both texts of a pair, in lower case without the markers of entities."""
     return _MARKER.sub(" ", "\n".join(segments_of(text)).lower())
 
 
 def words_by_role(text: TextOrPair, *, ordered: bool = False) -> list[str]:
-    """Return each word of a text with two marked entities, and again with its role; without entities each word once.
+    """Return each word of a text with two marked entities, and again with its role; without entities only each word.
 
     With ``ordered`` the roles of words outside of the entities also tell which entity comes first. In a pair the role
     of a word is the text that it is in.

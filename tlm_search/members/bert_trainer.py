@@ -1,4 +1,4 @@
-"""The real trainer: tiny BERTs, pre-trained or fresh, fine-tuned, judged on validation and test, stored."""
+"""The real trainer: it pre-trains and fine-tunes tiny BERTs, evaluates them on validation and test, and stores them."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from tlm_search.training.settings import Execution, Precision
 
 PRETRAINED = "pretrained"
 LATENCY = "latency"
-CHECKPOINT_SECONDS = 120.0  # of pre-training that an interruption costs at most
+CHECKPOINT_SECONDS = 120.0  # the most pre-training that an interruption can cost
 
 
 class BertTrainer:
-    """A ``Trainer`` that trains on ``device`` with ``threads`` threads; of a GPU it takes a ``share`` of the memory."""
+    """A ``Trainer`` on ``device`` with ``threads`` threads, which takes a ``share`` of the memory of a GPU."""
 
     def __init__(
         self, *, threads: int, device: str, share: float = 1.0, checkpoint_seconds: float = CHECKPOINT_SECONDS
@@ -57,20 +57,20 @@ class BertTrainer:
         self.share = share
         self.checkpoint_seconds = checkpoint_seconds
         self.tell: Tell = silent
-        self._targets_of: tuple[Distillation, Targets] | None = None  # the last one: it may be large
+        self._targets_of: tuple[Distillation, Targets] | None = None  # the latest result, which may be large
         torch.set_num_threads(threads)
         keep_freed_memory()
         if device != "cpu" and share < 1:
-            # Ray's shares are bookkeeping: without this a trial could take the memory of its neighbours.
+            # Ray only counts shares. Without this limit a trial could take the memory of its neighbours.
             torch.cuda.set_per_process_memory_fraction(share)
 
     def stack(self, spec: MemberSpec | PretrainSpec) -> int:
-        """Return how many members such as ``spec`` are trained as one model."""
+        """Return how many members like ``spec`` are trained as one model."""
         phases = phases_of(spec)
         return stack_size(spec.architecture, phases, device=self.device, threads=self.threads, share=self.share)
 
     def peak_gb(self) -> float:
-        """Return the most memory that this process took so far: of the GPU, or of the machine."""
+        """Return the most memory that this process has taken, on the GPU or in main memory, in GB."""
         if self.device == "cpu":
             unit = 1 if sys.platform == "darwin" else 1024
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
@@ -79,11 +79,11 @@ class BertTrainer:
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
         """Train the members of ``specs``, which differ only in their seeds.
 
-        Where memory runs out they are trained once more, each batch in micro-batches whose gradients are added up.
+        If memory runs out they are trained again with each batch split into micro-batches.
 
         Raises:
             DivergedError: a loss is not a number.
-            OutOfMemoryError: the device is too small for the micro-batches too.
+            OutOfMemoryError: the device is too small even for the micro-batches.
         """
         if not specs:
             return ()
@@ -121,7 +121,7 @@ class BertTrainer:
         return _corpus_fingerprint(data.folder("corpus"), documents) if documents else ""
 
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
-        """Return the measured latency; once measured on this machine, equal committees have equal ones."""
+        """Return the measured latency, which is measured once on a machine for equal committees."""
         where = machine(self.device)
         shape, pooling = spec.architecture, spec.settings.pooling
         key = {"architecture": shape.to_document(), "pooling": pooling, "labels": spec.labels, "members": members}
@@ -211,7 +211,7 @@ class BertTrainer:
 
     def _targets(self, spec: MemberSpec, store: Store, data: PreparedData) -> Targets:
         if spec.taught is not None:
-            # The same for all students of a committee.
+            # All students of a committee have the same targets.
             if self._targets_of is None or self._targets_of[0] != spec.taught:
                 self._targets_of = spec.taught, soft_labels(spec, store=store, data=data, device=self.device)
             return self._targets_of[1]
@@ -242,10 +242,10 @@ class BertTrainer:
     ) -> Mapping[str, Entry]:
         first, seeds = specs[0], [spec.seed for spec in specs]
         vectors = obtain_vectors(first, store=store, corpus=corpus, special=data.special)
-        # Counted in full by each member, like all that several share.
+        # Each member counts it in full, like everything that members share.
         counting = 0.0 if vectors is None else vectors.document["seconds"]
         folder, key = store.scratch(PRETRAINED, first.digest), [spec.digest for spec in specs]
-        # What was begun elsewhere goes on in its precision: the result is that of no interruption.
+        # A training that was begun elsewhere continues in its precision, as if never interrupted.
         facts = saved_facts(folder)
         precision = facts.get("precision") or (self._precision(first, store) if first.settings.epochs else "float32")
 
@@ -276,7 +276,7 @@ class BertTrainer:
         entries = {}
         for index, spec in enumerate(specs):
             if log.broken(index) is not None:
-                continue  # of a stack those that did not diverge are kept
+                continue  # store the members of a stack that did not diverge
             document = {
                 "spec": spec.to_document(),
                 "course": _log_document(log, index, tokens, flops, before=counting),

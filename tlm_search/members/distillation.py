@@ -1,7 +1,8 @@
-"""What a student is taught: how a committee answers texts, the mean of its members' softmax outputs.
+"""Soft labels for students: the answers of a committee to texts, the mean of its members' softmax outputs.
 
 Source: Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network" (arXiv 1503.02531), with
-temperature 1 and without the labels. With unlabelled texts it is self-training, with soft labels and no threshold.
+temperature 1 and without the true labels. With unlabelled texts this is self-training with soft labels and no
+threshold.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tlm_search.model.weights import Weights
 from tlm_search.store.local import Entry, Store
 from tlm_search.training.finetune import predict
 
-SOFT_LABELS = "soft_labels"  # the kind of entry that keeps the answers of teachers
+SOFT_LABELS = "soft_labels"  # the kind of entry with the answers of teachers
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def soft_labels(spec: MemberSpec, *, store: Store, data: PreparedData, device: s
 
 
 def texts_of(teaching: Distillation, data: PreparedData) -> TokenArray:
-    """Return the texts that the teachers are asked: of train, then of the corpus, then the unlabelled ones."""
+    """Return the texts that the teachers answer: first train, then the corpus, then the unlabelled ones."""
     texts = TokenArray.open(data.folder("train"))
     if teaching.documents:
         texts = texts.followed_by(TokenArray.open(data.folder("corpus")).prefix(teaching.documents))
@@ -72,7 +73,7 @@ def texts_of(teaching: Distillation, data: PreparedData) -> TokenArray:
 
 
 def member_weights(entry: Entry, architecture: Architecture) -> Weights:
-    """Return the weights of one member as the store holds them, without the member dimension."""
+    """Return the stored weights of one member, without the member dimension."""
     state = {name: torch.from_numpy(value) for name, value in entry.arrays("model").items()}
     return from_transformers(state, architecture)
 
@@ -82,11 +83,11 @@ def _ask(
 ) -> Entry:
     began = time.perf_counter()
     votes = np.zeros((len(texts), spec.labels), np.float64)
-    linear: dict[str, NDArray[np.float64]] = {}  # what the linear model of hybrids says, by its digest
+    linear: dict[str, NDArray[np.float64]] = {}  # answers of the linear models of hybrids, by digest
     for digest in teaching.teachers:
         document = _entry(store, KIND, digest).document["spec"]
         digests, share = hybrid_digests(document), share_of_linear(document)
-        # One after the other: a committee of any size takes the memory of one member.
+        # One by one, so that a committee of any size takes the memory of one member.
         weights = _weights(store, digest if digests is None else digests.plain, spec.architecture)
         weights = {name: value.to(device) for name, value in weights.items()}
         logits = predict(

@@ -1,4 +1,4 @@
-"""In which precision members are trained: the faster one here, measured once and kept in the store."""
+"""The precision in which members are trained: the faster one on this machine, measured once and stored."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tlm_search.training.settings import Finetuning, Precision, Pretraining
 from tlm_search.training.speed import Load, can_gain, faster_precision
 
 PRECISION = "precision"
-TOGETHER = 2  # members that are timed of a stack on a CPU: more gain more by bf16, and one alone loses little
+TOGETHER = 2  # members of a stack that are timed on a CPU; more gain more from bf16, and one alone loses little
 
 
 def measured_precision(
     architecture: Architecture, settings: Pretraining | Finetuning, *, stack: int, device: str, store: Store
 ) -> Precision:
-    """Return the precision that trains faster here: measured once for each kind of training on this kind of machine.
+    """Return the precision that trains faster here, measured once for each kind of training and machine.
 
-    On a CPU it depends on whether such members are trained in a ``stack``; a GPU takes as many as it holds.
+    On a CPU it depends on whether such members are trained in a ``stack``. On a GPU as many are timed as fit.
     """
     load, members = Load.of(architecture, settings), min(stack, TOGETHER) if device == "cpu" else 1
     if not can_gain(architecture, load, device, members=members):

@@ -1,4 +1,4 @@
-"""What made a member besides its spec: names of the data, versions, revision, machine."""
+"""The provenance of a member, which its spec leaves out: names of the data, versions, revision, machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _version(package: str) -> str | None:
 
 @cache
 def _revision() -> str | None:
-    """Return the git revision of this package's source; None where it is no checkout."""
+    """Return the git revision of this package's source; None outside of a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None

@@ -1,7 +1,7 @@
-"""Members without training: logits drawn from a formula, to try a space, a sampler or a cluster in seconds.
+"""Members without training: logits from a formula, to try a space, a sampler or a cluster in seconds.
 
-The accuracy that the formula aims at rises with width, depth and pre-training and has one best learning rate; members
-err on shared hard texts and on their own, so committees gain as real ones do. Equal specs give equal logits.
+The accuracy of the formula rises with width, depth and pre-training and has one best learning rate. Members err on
+common hard texts and on texts of their own, so committees gain as real ones do. Equal specs give equal logits.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class SimulatedTrainer:
     tell: Tell = staticmethod(silent)
 
     def stack(self, spec: MemberSpec) -> int:
-        """Draw one by one."""
+        """Return 1: members are drawn one by one."""
         return 1
 
     def peak_gb(self) -> float:
-        """Know nothing of memory: nothing is trained."""
+        """Return 0: the memory is unknown, because nothing is trained."""
         return 0.0
 
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
@@ -41,7 +41,7 @@ class SimulatedTrainer:
         return tuple(self._draw(spec, data) for spec in specs)
 
     def fit_linear(self, spec: MemberSpec, *, store: Store, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
-        """Draw logits that err on other texts than the members do."""
+        """Draw logits with errors on other texts than the members'."""
         assert spec.linear is not None
         generator = np.random.default_rng(int(spec.linear.digest, 16))
         logits = {}
@@ -53,11 +53,11 @@ class SimulatedTrainer:
         return {"spec": spec.linear.to_document(), "labels": list(data.labels), **costs}, {"logits": logits}
 
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return labels that are the same in every study with as many classes."""
+        """Return labels that are the same in every study with this number of classes."""
         return simulated_labels(data)
 
     def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
-        """Name the corpus by its size alone."""
+        """Name the corpus by its size only."""
         return f"simulated-{documents}"
 
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
@@ -82,14 +82,14 @@ class SimulatedTrainer:
 
 
 def simulated_labels(data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the labels of the validation and of the test split, the same for as many classes."""
+    """Return the labels of validation and test, which depend only on the number of classes."""
     generator = np.random.default_rng(0)
     validation, test = (generator.integers(0, len(data.labels), ROWS) for _ in range(2))
     return validation, test
 
 
 def simulated_baseline(data: PreparedData) -> dict[str, NDArray[np.float32]]:
-    """Return the logits of a linear model by split; it is a little worse than most members."""
+    """Return the logits of a linear model by split; it is slightly worse than most members."""
     return _logits(data, signal=_BASELINE_SIGNAL, seed=_BASELINE_SEED)
 
 

@@ -1,4 +1,4 @@
-"""What a member is, as a digest: everything that decides its result, nothing of where or how it was computed."""
+"""The identity of a member, as a digest of everything that decides its result, and nothing of where it was computed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.space.settings import HALF, Value, complete
 from tlm_search.training.settings import Finetuning, Pretraining
 
-SCHEMA = 1  # raised when the same settings would train another member
-LINEAR_SCHEMA = 1  # raised when the same data would give another linear model
+SCHEMA = 1  # increased when equal settings would train another member
+LINEAR_SCHEMA = 1  # increased when equal data would give another linear model
 # Of a hybrid's document: that of its linear model, and its share of the votes where it is not half.
 _LINEAR, _SHARE, _TEACHING = "linear", "linear_share", "teaching"
 # Of settings that came later; members without them keep their names.
@@ -25,7 +25,7 @@ _LATER, _LATER_OF_FINETUNING = (
 
 @dataclass(frozen=True)
 class PretrainSpec:
-    """One pre-trained encoder, shared by all tasks; ``corpus`` is the fingerprint of its first ``documents`` texts."""
+    """One pre-trained encoder, for all tasks; ``corpus`` is the fingerprint of its first ``documents`` texts."""
 
     architecture: Architecture
     corpus: str
@@ -125,7 +125,7 @@ class MemberSpec:
 
     @property
     def plain(self) -> MemberSpec:
-        """The member without the linear model, which is what is trained."""
+        """The member without the linear model; this is what is trained."""
         return self if self.linear is None else replace(self, linear=None, linear_share=HALF)
 
     def to_document(self) -> dict[str, Any]:
@@ -154,14 +154,14 @@ class MemberSpec:
 
 
 class HybridDigests(NamedTuple):
-    """The digests of the two parts of a hybrid."""
+    """The digests of the plain member and of the linear model of a hybrid."""
 
     plain: str
     linear: str
 
 
 def hybrid_digests(document: Mapping[str, Any]) -> HybridDigests | None:
-    """Return the parts of a hybrid from its ``document``; None of another member."""
+    """Return the digests of a hybrid's two parts from its ``document``; None for other members."""
     if _LINEAR not in document:
         return None
     plain = {name: value for name, value in document.items() if name not in (_LINEAR, _SHARE)}
@@ -175,7 +175,7 @@ def teaching_of(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def share_of_linear(document: Mapping[str, Any]) -> float:
-    """Return the linear model's share of the answer of a hybrid, from its ``document``."""
+    """Return the share of the linear model in a hybrid's answer, from its ``document``."""
     return float(document.get(_SHARE, HALF))
 
 
@@ -265,12 +265,12 @@ def students(
 
 
 def pretraining_of(settings: Mapping[str, Value]) -> Pretraining | None:
-    """Return the pre-training that complete ``settings`` describe; None where there is none."""
+    """Return the pre-training that complete ``settings`` describe; None without one."""
     start = str(settings["initial_embeddings"])
     if not settings["pretrain_size"] or (not settings["pretrain_epochs"] and start == "random"):
         return None
     if not settings["pretrain_epochs"]:
-        # Without updates the other settings mean nothing: one start, one digest.
+        # Without updates the other settings have no effect, so they must not change the digest.
         return Pretraining(0, 1, 0.0, 0.0, 0.0, 0.0, 0.0, initial_embeddings=start)
     return Pretraining(
         epochs=int(settings["pretrain_epochs"]),

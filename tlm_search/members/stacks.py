@@ -1,4 +1,4 @@
-"""How many members are trained as one model, and how long many take so."""
+"""The number of members that are trained as one model, and the time that many members take."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import Phase, members_that_fit
 
 MOST_STACKED = 8
-# Of an update's forward pass of one member, for each thread: with more, eight together are no faster than one after
+# Operations of one member's forward pass for each thread; with more, eight together are no faster than one after
 # another (benchmarks/stacking.py). And of the memory that a stack may take, where nobody else counts it.
 CPU_FLOPS, CPU_BYTES = 1e9, 2e9
 
 
 def phases_of(spec: MemberSpec | PretrainSpec) -> list[Phase]:
-    """Return what a member is trained in, the pre-training last."""
+    """Return the phases of a member's training, the pre-training last."""
     if isinstance(spec, PretrainSpec):
         settings = spec.settings
         return [Phase(settings.batch_size, settings.masking_probability, sampled=settings.softmax == "sampled")]
@@ -29,23 +29,23 @@ def phases_of(spec: MemberSpec | PretrainSpec) -> list[Phase]:
 def stack_size(shape: Architecture, phases: Sequence[Phase], *, device: str, threads: int, share: float) -> int:
     """Return how many members are trained as one model.
 
-    On a GPU as many as the ``share`` of its memory holds. On a CPU only where they are faster so on ``threads``
-    threads: narrow ones, whose updates are more calls than arithmetic. The last of the ``phases`` decides, which is
-    where most of the time goes.
+    On a GPU these are as many as the ``share`` of its memory holds. On a CPU members are stacked only if that is faster
+    on ``threads`` threads: narrow ones, whose updates are more calls than arithmetic. The last of the ``phases``
+    decides, because it takes most of the time.
     """
     if device == "cpu":
         most = MOST_STACKED if phases[-1].forward_flops(shape) < threads * CPU_FLOPS else 1
         return members_that_fit(shape, phases, memory=CPU_BYTES, most=most)
-    import torch  # which plans and shares, that ask for CPUs only, do without
+    import torch  # here, because callers that ask for CPUs only need no torch
 
     memory = share * torch.cuda.get_device_properties(0).total_memory
     return members_that_fit(shape, phases, memory=memory, most=MOST_STACKED)
 
 
 def over_stacks(members: int, most: int, seconds: Callable[[int], float]) -> float:
-    """Return the time of ``members`` in stacks of at most ``most``, of which ``seconds`` tells what one takes.
+    """Return the time of ``members`` in stacks of at most ``most``; ``seconds`` returns the time of one stack.
 
-    It is asked for one member and for ``most``; between them time is taken to grow straight.
+    ``seconds`` is called for one member and for ``most``; sizes between are interpolated linearly.
     """
     full, rest = divmod(members, most)
     total = full * seconds(most) if full else 0.0

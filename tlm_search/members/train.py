@@ -1,4 +1,4 @@
-"""Hit or train: members come from the store where they are, and are trained once where they are not."""
+"""Obtain members: from the store if they exist, otherwise trained once and stored."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from tlm_search.members.trainer import KIND, LINEAR, Trainer
 from tlm_search.store.local import Entry, Store
 
 _COSTS = ("seconds", "flops", "parameters", "answers")  # of a linear model; the last where teachers answered
-_HELPED = "helped"  # in a member's document: the attempt for which a helper trained it
+_HELPED = "helped"  # key in a member's document: the attempt for which a helper trained it
 
 
 @dataclass(frozen=True)
 class MemberResult:
-    """What a committee needs of a member: logits ``(rows, classes)`` of both splits, and what it cost to train.
+    """What a committee needs of a member: logits ``(rows, classes)`` of both splits, and its training cost.
 
-    ``seconds`` and ``training_flops`` include the pre-training, also where several members share it. ``linear`` has the
-    ``seconds``, ``flops`` and ``parameters`` of a hybrid's linear model, which are not in these, and what the
-    ``answers`` took that it learned.
+    ``seconds`` and ``training_flops`` include the pre-training, also if several members share it. ``linear`` has the
+    ``seconds``, ``flops`` and ``parameters`` of a hybrid's linear model, which are not included in these.
     """
 
     digest: str
@@ -40,9 +39,10 @@ class MemberResult:
 
 @dataclass(frozen=True)
 class Obtained:
-    """Members in the order of their specs; how many were trained now and reused, tokens processed now.
+    """Members in the order of their specs, with the numbers of trained and reused ones and of tokens processed now.
 
-    What helpers trained for the same attempt counts as trained now. A hybrid was trained if its plain member was.
+    Members that helpers trained for the same attempt count as trained now. A hybrid counts as trained if its plain
+    member was.
     """
 
     members: tuple[MemberResult, ...]
@@ -63,10 +63,9 @@ def obtain(
 ) -> Obtained:
     """Return the members of ``specs``, for an ``attempt`` at a trial: from the store, or trained now and stored.
 
-    Of each ``stack`` of them, as many as the ``trainer`` stacks where it is not given, those that are missing are
-    trained at once. Concurrent callers that want the same member wait for the first, which trains it. Of hybrids the
-    plain members are trained; their linear model is fitted by the first that needs it. Plain members whose digests were
-    ``counted`` before are counted neither as trained nor as reused.
+    Members are handled in stacks of ``stack``, by default as many as the ``trainer`` stacks; the missing members of a
+    stack are trained together. If several callers want the same member, the first trains it and the others wait. Of
+    hybrids the plain members are trained, and their linear model is fitted by the first caller that needs it.
 
     Raises:
         TrainingError: a member could not be trained; those finished before it are stored.
@@ -95,14 +94,14 @@ def _obtain_plain(
     attempt: str,
     stack: int | None,
 ) -> tuple[dict[str, Entry], dict[str, int]]:
-    """Return the entries of members, and the tokens processed for those that were trained now, both by digest."""
+    """Return by digest the entries of members, and the tokens processed for those that were trained now."""
     found = {spec.digest: entry for spec in specs if (entry := store.read(KIND, spec.digest))}
     tokens: dict[str, int] = {}
     stack = stack or trainer.stack(specs[0])
     for first in range(0, len(specs), stack):
         group = [spec for spec in specs[first : first + stack] if spec.digest not in found]
         with ExitStack() as locks:
-            # In one order everywhere, so that two trials that want the same members cannot wait for each other.
+            # The same order everywhere, so that two trials with common members cannot wait for each other.
             for spec in sorted(group, key=lambda spec: spec.digest):
                 locks.enter_context(store.lock(KIND, spec.digest))
             found.update({spec.digest: entry for spec in group if (entry := store.read(KIND, spec.digest))})
@@ -151,12 +150,12 @@ def _linear(spec: MemberSpec, *, store: Store, data: PreparedData, trainer: Trai
 def train_if_free(
     specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer, attempt: str
 ) -> bool:
-    """Train at once and store what is missing of ``specs``, to help an ``attempt``; of hybrids the plain members.
+    """Train and store the missing members of ``specs`` to help an ``attempt``; of hybrids the plain members.
 
-    Return False if they are all there, or if somebody else trains one of them now.
+    Return False if none is missing, or if another process trains one of them now.
 
     Raises:
-        TrainingError: one could not be trained.
+        TrainingError: a member could not be trained.
         StoreError: the store cannot be read or written.
     """
 
@@ -176,9 +175,9 @@ def train_if_free(
 
 
 def wait_for(specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer) -> bool:
-    """Wait until nobody trains one of ``specs``; return whether they are all in the store then.
+    """Wait until no process trains any of ``specs``; return whether the store then has them all.
 
-    Hybrids whose plain members are there are mixed.
+    Hybrids whose plain members exist are mixed.
 
     Raises:
         TrainingError: their linear model could not be fitted.
@@ -208,7 +207,10 @@ def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:
 
 
 def mixed_logits(plain: NDArray[np.floating], linear: NDArray[np.floating], *, share: float) -> NDArray[np.float32]:
-    """Return the logarithm of the weighted mean of the softmax of both, ``(rows, labels)``: ``share`` is linear's."""
+    """Return the logarithm of a weighted mean of two softmax outputs, ``(rows, labels)``.
+
+    ``share`` is the weight of ``linear``.
+    """
     parts = []
     for logits, weight in ((np.asarray(plain, np.float64), 1 - share), (np.asarray(linear, np.float64), share)):
         parts.append(np.log(weight) + logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))

@@ -1,6 +1,6 @@
-"""Word vectors from counts in the store: made once for the first texts of a corpus, a vocabulary and a width.
+"""Word vectors from counts, stored once for the first texts of a corpus, a vocabulary and a width.
 
-Members of all depths, seeds, trials and studies start from the same. No torch here before they are made.
+Members of all depths, seeds, trials and studies start from the same vectors. No torch here before they are made.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tlm_search.members.spec import PretrainSpec
 from tlm_search.store.local import Entry, Store
 
 KIND = "word_vectors"
-_METHOD = 1  # raised when tlm_search.training.cooccurrence gives other vectors for the same texts
+_METHOD = 1  # increased when tlm_search.training.cooccurrence gives other vectors for equal texts
 _STEM = _NAME = "vectors"
 
 
 def vectors_key(spec: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what names the vectors that a pre-training starts from; None where it has none.
+    """Return the key of the vectors that a pre-training starts from; None if it starts from none.
 
     ``spec`` is the document of a ``PretrainSpec``. The digest of the key is the vectors' name in the store.
     """
@@ -37,9 +37,10 @@ def vectors_key(spec: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def obtain_vectors(spec: PretrainSpec, *, store: Store, corpus: TokenArray, special: Mapping[str, int]) -> Entry | None:
-    """Return the entry of the vectors that ``spec`` starts from, from the store or made now; None where it has none.
+    """Return the entry of the vectors that ``spec`` starts from, stored or made now; None if it starts from none.
 
-    ``corpus`` are the texts of ``spec``. Concurrent callers wait for the first, which makes them.
+    ``corpus`` are the texts of ``spec``. If several callers want the same vectors, the first makes them and the others
+    wait.
 
     Raises:
         StoreError: the store cannot be read or written.
