@@ -1,4 +1,4 @@
-"""Lines of a log, each with the lines before it: of the same group, in the order of time. No torch here."""
+"""Lines of a log, each with the lines before it in the same group, in the order of time. No torch here."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class LinesBefore:
-    """Remembers the last ``rows`` lines of each group."""
+    """Holds the last ``rows`` lines of each group."""
 
     def __init__(self, rows: int) -> None:
         self._of_group: dict[str, deque[str]] = defaultdict(partial(deque, maxlen=rows))
 
     def followed_by(self, text: str, group: str = "") -> Line:
-        """Return the next line of ``group`` with those before it, and remember it."""
+        """Return the next line of ``group`` with the lines before it, and remember it."""
         before = self._of_group[group]
         line = Line("\n".join(before), text)
         before.append(text)
@@ -44,10 +44,10 @@ class Log:
 
 
 def read_log(context: ContextSection, texts: Sequence[str], read: Mapping[str, Sequence[Any]], where: str) -> Log:
-    """Put each text of a table behind the ``context.rows`` texts before it; ``read`` has the columns that it names.
+    """Combine each text of a table with the ``context.rows`` texts before it; ``read`` has the columns that it names.
 
     Raises:
-        DataError: a row has no group or no time, or times that cannot be put in order.
+        DataError: a row has no group or no time, or the times cannot be sorted.
     """
     groups = () if context.group is None else _groups(read[context.group], context.group, where)
     order = range(len(texts)) if context.time is None else _by_time(read[context.time], context.time, where)
@@ -60,12 +60,12 @@ def read_log(context: ContextSection, texts: Sequence[str], read: Mapping[str, S
 def divide_by_time(
     section: TaskSection, reach: int, data: Labelled, rows: Sequence[int], wanted: Mapping[str, int]
 ) -> dict[str, Sequence[int]]:
-    """Divide ``rows``, which are by time, into train and the last ``wanted`` ones of each part.
+    """Divide ``rows``, which are sorted by time, into train and the last ``wanted`` rows of each split.
 
-    The ``reach`` lines before a part are in no part, so that no context has lines of another one.
+    The ``reach`` lines before a split belong to no split, so that no context contains lines of another one.
 
     Raises:
-        DataError: a part asks for more lines than there are.
+        DataError: a split asks for more lines than there are.
     """
     time_of = {row: time for time, row in enumerate(data.order)}
     divided: dict[str, Sequence[int]] = {}
@@ -125,7 +125,7 @@ def _groups(values: Sequence[Any], column: str, where: str) -> list[str]:
 
 
 def _by_time(values: Sequence[Any], column: str, where: str) -> list[int]:
-    """Return the rows by time; of equal times the row that comes first in the file."""
+    """Return the rows sorted by time, equal times in the order of the file."""
     moments = [_moment(value) for value in values]
     for row, (kind, _) in enumerate(moments):
         if not kind or kind != moments[0][0]:
@@ -139,7 +139,7 @@ def _by_time(values: Sequence[Any], column: str, where: str) -> list[int]:
 
 
 def _moment(value: Any) -> tuple[str, Any]:
-    """Return what kind of time a value is, empty for none, with what puts times of this kind in order."""
+    """Return the kind of time that a value is, empty for none, and a key that sorts times of this kind."""
     if isinstance(value, str):
         value = _number_or_time(value.strip())
     if isinstance(value, int) and not isinstance(value, bool):

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in their fixed order: pre-training on N of them takes the first N.
+    """Documents in a fixed order: pre-training on N of them takes the first N.
 
-    ``left_out`` are the ``likeness`` of those that were left out because a task holds them out.
+    ``left_out`` are the ``likeness`` of documents that were left out because a task holds them out.
     """
 
     name: str
@@ -29,14 +29,14 @@ class Corpus:
 
 
 def load_corpus(section: CorpusSection, cache: Path, *, without: Set[str] = frozenset()) -> Corpus:
-    """Return the documents that ``section`` names; ``cache`` is a folder for what took long to read.
+    """Return the documents that ``section`` names; ``cache`` is a folder for results that take long to compute.
 
-    ``pydocs`` has a fixed random order. A Hugging Face data set is shuffled with seed 42, as the paper's corpora are.
-    Local files keep their order, so that any prefix is what their owner put there. Empty documents are left out, and
-    those whose ``likeness`` is in ``without``.
+    ``pydocs`` has a fixed random order. A Hugging Face data set is shuffled with seed 42, as in the paper. Local files
+    keep their order, so the user decides what any prefix contains. Documents are left out if they are empty, or if
+    their ``likeness`` is in ``without``.
 
     Raises:
-        DataError: it is missing, cannot be read, or has no text.
+        DataError: the source is missing, cannot be read, or has no text.
     """
     if section.source == PYDOCS:
         documents = [item.text for item in pydocs.load_paragraphs(cache / PYDOCS) if not item.held_out]

@@ -1,4 +1,4 @@
-"""Whether what was prepared is still what its record says. ``prepare`` looks no further than the sizes of files."""
+"""Check that prepared data are still what their record says. ``prepare`` checks only the sizes of files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _UNREADABLE, _CHANGED = "it cannot be read", "it was changed after it was prepar
 
 
 def damaged_data(root: Path) -> dict[Path, str]:
-    """Return what was prepared in the store at ``root`` and is not as it was, with the reason: folders and records.
+    """Return the folders and records of prepared data in the store at ``root`` that have changed, with reasons.
 
-    What is missing is no damage, because the next preparation makes it anew.
+    Missing data are not damage, because the next preparation makes them again.
     """
     found: dict[Path, str] = {}
     checks: dict[tuple[Path, str], Callable[[Path], str]] = {}  # records share folders
@@ -36,7 +36,7 @@ def damaged_data(root: Path) -> dict[Path, str]:
 
 
 def _parts(data: PreparedData) -> Iterator[tuple[Path, str, Callable[[Path], str]]]:
-    # By their paths and not by `folder`, which would fetch what lies at a URL, where it is checked on its way.
+    # By paths, not by `folder`, which would fetch data from a URL, and checks them on the way.
     yield data.root / data.tokenizer, data.tokenizer_fingerprint, tokenizer_fingerprint
     if data.corpus is not None:
         yield data.root / data.corpus, data.corpus_fingerprint, _tokens_fingerprint
@@ -48,7 +48,7 @@ def _parts(data: PreparedData) -> Iterator[tuple[Path, str, Callable[[Path], str
 def _reason(folder: Path, expected: str, fingerprint: Callable[[Path], str]) -> str | None:
     try:
         return None if fingerprint(folder) == expected else _CHANGED
-    except (StoreError, OSError, ValueError, EOFError):  # EOFError: labels of no bytes
+    except (StoreError, OSError, ValueError, EOFError):  # EOFError: the file of labels is empty
         return _UNREADABLE
 
 

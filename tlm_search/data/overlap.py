@@ -1,7 +1,7 @@
-"""How much of a task's vocabulary a corpus holds: on token counts, streamed from the arrays. No torch here.
+"""How much of a task's vocabulary a corpus contains, from token counts streamed from the arrays. No torch here.
 
-A *type* is a token id, special tokens left out; a *token* is one occurrence of a type. What the vocabulary lacks, the
-unknown token, is a type of the task that the corpus never has: it taught nobody what it stands for.
+A *type* is a token id, special tokens excluded; a *token* is one occurrence of a type. The unknown token is a type of
+the task that the corpus never contains, because no member could learn what it stands for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tlm_search.data.tokens import TokenArray
 
 Counts = NDArray[np.int64]
 
-LEAST = (1, 10, 100)  # occurrences in the corpus from which on a type counts as known
+LEAST = (1, 10, 100)  # occurrences in the corpus; a type with as many counts as known
 PREFIXES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the corpus's documents
 _BLOCK = 1 << 20  # ids at once: a bincount makes int64 of them
 
@@ -37,7 +37,7 @@ class Overlap:
 
 
 def count_tokens(ids: NDArray[np.integer], *, vocabulary: int, special: Iterable[int]) -> Counts:
-    """Return how often each id below ``vocabulary`` occurs, int64 ``(vocabulary,)``; ``special`` ones count 0."""
+    """Return the count of each id below ``vocabulary``, int64 ``(vocabulary,)``; ``special`` ids count 0."""
     counts = np.zeros(vocabulary, dtype=np.int64)
     for start in range(0, len(ids), _BLOCK):
         counts += np.bincount(ids[start : start + _BLOCK], minlength=vocabulary)
@@ -46,9 +46,9 @@ def count_tokens(ids: NDArray[np.integer], *, vocabulary: int, special: Iterable
 
 
 def count_task(splits: Iterable[TokenArray], *, vocabulary: int, special: Mapping[str, int]) -> Counts:
-    """Return how often each id occurs in the splits of a task together; ``special`` are the ids by their roles.
+    """Return the count of each id in all splits of a task; ``special`` are the ids by role.
 
-    What the vocabulary lacks, role ``unk``, counts: to a corpus it is special, so there it occurs nowhere.
+    The unknown token, role ``unk``, counts. In a corpus it is special, so it never occurs there.
     """
     left_out = [number for role, number in special.items() if role != "unk"]
     counts = np.zeros(vocabulary, dtype=np.int64)
@@ -73,10 +73,10 @@ def token_share(task: Counts, corpus: Counts, *, least: int = 1) -> float:
 
 
 def jensen_shannon(first: Counts, second: Counts) -> float:
-    """Return the Jensen-Shannon divergence of two unigram distributions in bits: 0 when equal, 1 without a common type.
+    """Return the Jensen-Shannon divergence of two unigram distributions in bits: 0 if equal, 1 without common types.
 
-    It is the mean of the Kullback-Leibler divergences of both to their mean distribution (Lin 1991). Where one has no
-    tokens at all, nothing is in common: 1.
+    It is the mean of the Kullback-Leibler divergences of both from their mean distribution (Lin 1991). If one has no
+    tokens, it is 1.
     """
     if not first.sum() or not second.sum():
         return 1.0
@@ -88,9 +88,9 @@ def jensen_shannon(first: Counts, second: Counts) -> float:
 def overlap_curve(
     task: Sequence[TokenArray], corpus: TokenArray, *, vocabulary: int, special: Mapping[str, int]
 ) -> tuple[Overlap, ...]:
-    """Return the overlap of the ``task``'s splits together with growing prefixes of the corpus; the last is all of it.
+    """Return the overlap of the ``task``'s splits with growing prefixes of the corpus; the last is the whole corpus.
 
-    Reads each array once. A small corpus has fewer prefixes, each of one document or more.
+    Each array is read once. A small corpus has fewer prefixes, each of at least one document.
     """
     of_task = count_task(task, vocabulary=vocabulary, special=special)
     seen = np.zeros(vocabulary, dtype=np.int64)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Pair(NamedTuple):
-    """Two texts with one label; their order counts."""
+    """Two texts with one label; their order matters."""
 
     first: str
     second: str
@@ -31,12 +31,12 @@ def segments_of(text: TextOrPair) -> tuple[str, ...]:
 
 
 def own_segments(text: TextOrPair) -> tuple[str, ...]:
-    """Return what a row adds to the texts of a task: the one text, the two of a pair, of a line without its context."""
+    """Return the segments that a row adds to a task: the text, both of a pair, or a line without its context."""
     return text[1:] if isinstance(text, Line) else segments_of(text)
 
 
 def is_blank(text: TextOrPair) -> bool:
-    """Say whether nothing but white space is in a text, or in one of a pair. A line's context may be empty."""
+    """Return whether a text, or one of a pair, is only white space. The context of a line may be empty."""
     return any(not part or part.isspace() for part in own_segments(text))
 
 

@@ -1,4 +1,4 @@
-"""Everything that a study reads, tokenised once into the store's data folder."""
+"""Prepare everything that a study reads: tokenised once into the store's data folder."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def prepare(
 ) -> PreparedData:
     """Tokenise what ``space`` names into the store at ``root``, or find it there.
 
-    Safe among processes: one works, the others wait and find its result. ``progress`` is told each step in words.
-    ``on_task`` is given the task with its raw texts if it had to be read.
+    Safe among processes: one works, the others wait and use its result. ``progress`` is called with each step in words.
+    ``on_task`` is called with the task and its raw texts if it had to be read.
 
     Raises:
         DataError: corpus, tokenizer or task cannot be used, or the corpus has fewer documents than ``pretrain_size``.
@@ -86,19 +86,19 @@ def prepare(
 
 
 def read_task(space: Space, root: Path, *, progress: Callable[[str], None] = _silent) -> Task:
-    """Read the raw texts of the task anew, split as ``prepare`` splits them.
+    """Read the raw texts of the task again, with the same splits as ``prepare``.
 
     Raises:
-        DataError: it cannot be read any more.
+        DataError: it can no longer be read.
     """
     progress(f"reading the task {space.task.source}")
     return load_task(space.task, root / _DATA)
 
 
 def changed_sources(noted: Mapping[str, Any], root: Path) -> list[str]:
-    """Return the sources that hold something else now than when a study ``noted`` its data, as ``to_document`` is.
+    """Return the sources that have changed since a study ``noted`` its data (``to_document``).
 
-    A source that is not on this machine is passed over.
+    Sources that are not on this machine are skipped.
     """
     changed = []
     for source, fingerprint in noted.get("sources", {}).items():

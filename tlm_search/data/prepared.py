@@ -1,4 +1,4 @@
-"""What a study trains on, once it is tokenised: paths and facts, small enough to travel as JSON. No torch here."""
+"""The tokenised data of a study: paths and facts, small enough to send as JSON. No torch here."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class PreparedData:
     def folder(self, part: str) -> Path:
         """Return the folder of ``part``: tokenizer, corpus, train, validation, test or unlabelled.
 
-        Where the store is the copy of one at a URL, what is missing here is fetched first.
+        If the store is the copy of one at a URL, a missing folder is fetched first.
 
         Raises:
             StoreError: it cannot be fetched.
@@ -90,7 +90,7 @@ class PreparedData:
         return self.root / str(relative)
 
     def units(self) -> tuple[Path, ...]:
-        """Return the folders that are made, and travel, as a whole: tokenizer, corpus, task, unlabelled texts."""
+        """Return the folders that are made and sent as a whole: tokenizer, corpus, task, unlabelled texts."""
         return tuple(self._unit(part) for part in ("tokenizer", "corpus", "train", "unlabelled") if getattr(self, part))
 
     def _unit(self, part: str) -> Path:
@@ -98,17 +98,17 @@ class PreparedData:
         return folder if part in ("tokenizer", "corpus", "unlabelled") else folder.parent
 
     def to_document(self) -> dict[str, Any]:
-        """Return everything but ``root`` as JSON."""
+        """Return everything except ``root`` as JSON."""
         document = without_defaults(asdict(self), _LATER)
         del document["root"]
         return {**document, "labels": list(self.labels)}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], root: Path) -> PreparedData:
-        """Rebuild from ``to_document`` where the store lies at ``root``.
+        """Rebuild from ``to_document`` for the store at ``root``.
 
         Raises:
-            StoreError: the document, which is somebody's journal, names a folder outside of the store.
+            StoreError: the document, which may come from somebody else's journal, names a folder outside of the store.
         """
         prepared = cls(root=root, **{**document, "labels": tuple(document["labels"])})
         for part in ("tokenizer", "corpus", *SPLITS, "unlabelled"):

@@ -1,6 +1,6 @@
-"""The labelled rows of a task: as they were read, split into parts, and counted.
+"""The labelled rows of a task: as read, split, and counted.
 
-An account says how many rows there are, how many each part uses, and why the others are not used.
+An account says how many rows there are, how many each split uses, and why the others are not used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from tlm_search.data.pairs import Line, Pair, TextOrPair, is_blank, own_segments
 
-# Why a row is in no part, in the order in which it is said.
+# Reasons why a row is in no split, in the order of messages.
 REASONS = {
     "no_text": "without a text",
     "no_label": "without a label",
@@ -27,9 +27,9 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class RowAccount:
-    """How many rows are ``available``, are used by each part, and are ``dropped``, by the keys of ``REASONS``.
+    """The numbers of rows that are ``available``, that each split uses, and that are ``dropped``, by ``REASONS``.
 
-    Those of all parts and those dropped are together the available ones.
+    The rows of all splits and the dropped ones add up to the available ones.
     """
 
     available: int
@@ -39,7 +39,7 @@ class RowAccount:
     dropped: Mapping[str, int]
 
     def to_document(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the account as JSON."""
         dropped = {reason: self.dropped[reason] for reason in REASONS if self.dropped.get(reason)}
         return {
             "available": self.available,
@@ -52,9 +52,9 @@ class RowAccount:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Texts, or pairs of them, with their labels as the user wrote them; empty where a row lacks one.
+    """Texts, or pairs of texts, with their labels as the user wrote them; a missing label is empty.
 
-    Of lines in context also their ``groups``, empty without groups, and the rows in the ``order`` of time.
+    For lines in context also their ``groups``, empty without groups, and the rows in the ``order`` of time.
     """
 
     texts: Sequence[TextOrPair]
@@ -73,7 +73,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task, split once; ``account`` says which rows it was made of, None where nobody counted."""
+    """A classification task with its splits; ``account`` counts its rows, or is None if they were not counted."""
 
     name: str
     labels: tuple[str, ...]
@@ -95,9 +95,9 @@ class Task:
 
 
 def account_of(data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the account in ``PreparedData`` as JSON: of data that were prepared before there was one only the parts.
+    """Return the account in ``PreparedData`` as JSON; for data of older versions only the splits.
 
-    None where nothing is prepared yet.
+    Return None if nothing is prepared yet.
     """
     if data.get("account"):
         return dict(data["account"])
@@ -108,13 +108,13 @@ def account_of(data: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def account_words(account: Mapping[str, Any]) -> str:
-    """Say an account, as JSON, in one line."""
+    """Write an account, given as JSON, in one line."""
     used = ", ".join(f"{account[part]:,} {part}" for part in PARTS)
     return used if account["available"] is None else f"{used} of {account['available']:,} rows; {unused_words(account)}"
 
 
 def unused_words(account: Mapping[str, Any]) -> str:
-    """Say which rows are not used, and why."""
+    """Say how many rows are not used, and why."""
     dropped = [
         f"{account['dropped'][reason]:,} {words}" for reason, words in REASONS.items() if account["dropped"].get(reason)
     ]
@@ -122,7 +122,7 @@ def unused_words(account: Mapping[str, Any]) -> str:
 
 
 def likeness(text: TextOrPair) -> str:
-    """Return what is the same for texts that count as one: letter case and white space make no difference.
+    """Return a key that is equal for texts that count as one: letter case and white space make no difference.
 
     It is empty for a blank text, and for a pair with one.
     """

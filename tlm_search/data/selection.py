@@ -29,15 +29,15 @@ Floats = NDArray[np.float64]
 
 _SEED = 42  # the paper's
 _BLOCK = 1 << 20  # tokens at once
-_DIGITS = 12  # scores that differ by less are equal: machines round sums differently
+_DIGITS = 12  # smaller differences of scores are ties, because machines round sums differently
 
 
 def document_order(
     selection: Selection, corpus: TokenArray, task: TokenArray, *, vocabulary: int, special: Iterable[int]
 ) -> NDArray[np.int64]:
-    """Return the numbers of the corpus's documents, int64 ``(documents,)``, the first to be taken first.
+    """Return the numbers of the corpus's documents in the order of the selection, int64 ``(documents,)``.
 
-    ``task`` holds the texts of the training split. Reads each array once (``tfidf`` the corpus twice).
+    ``task`` holds the texts of the training split. Each array is read once (``tfidf`` reads the corpus twice).
     """
     if selection == "random":
         return np.random.default_rng(_SEED).permutation(len(corpus))

@@ -1,4 +1,4 @@
-"""What a study with simulated members is told in the place of prepared data. Nothing is read or written."""
+"""Facts of a study with simulated members in place of prepared data. Nothing is read or written."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from tlm_search.space.sections import TaskSection
 
 _LABELS = 4
-# Where the space does not say how many.
+# Numbers of rows that the space does not give.
 _UNLABELLED = 10_000
 _ROWS = {"train": 400, "validation": 200, "test": 400}
 
 
 def simulated_data(space: Space, root: Path) -> PreparedData:
-    """Return the facts of a study whose members are simulated: four labels, the sizes asked for, and no files."""
+    """Return the facts of a simulated study: four labels, the requested sizes, and no files."""
     rows = _rows(space.task)
     documents = space.largest_pretrain_size()
     unlabelled = space.task.unlabelled

@@ -1,6 +1,6 @@
-"""From labelled texts to train, validation and test: seeded, without a text in two of them, and each row accounted for.
+"""Split labelled texts into train, validation and test: seeded, disjoint, with an account of every row.
 
-A task uses all rows, in the proportions of their labels, or the same number of rows of each label. Lines of a log are
+A task uses all rows in the proportions of their labels, or the same number of rows for each label. Lines of a log are
 split by group and time.
 """
 
@@ -35,16 +35,16 @@ def split_task(
     held_out: Labelled | None = None,
     validation_held_out: bool = False,
 ) -> Task:
-    """Divide ``data`` into the parts that ``section`` asks for: first test, then validation, then train.
+    """Split ``data`` as ``section`` says: first test, then validation, then train.
 
-    Test comes from ``held_out``, or without it from ``data``; validation from ``validation``, from ``held_out`` where
-    ``validation_held_out``, or else from ``data``. So fewer training texts leave validation and test as they are.
-    Empty and repeated texts of ``data`` are passed over, and those that validation or test has (letter case and white
-    space do not count). Of lines in context only the empty ones are, and some where two parts meet.
+    Test comes from ``held_out``, or without it from ``data``. Validation comes from ``validation``, from ``held_out``
+    if ``validation_held_out``, or else from ``data``. So fewer training texts do not change validation and test. Empty
+    and repeated texts of ``data`` are skipped, and texts that validation or test has (letter case and white space do
+    not count). Of lines in context only the empty ones are skipped, and some lines where two splits meet.
 
     Raises:
-        DataError: one label only, fewer texts of a label than asked for, a label without a text to train on, or fewer
-            groups of lines than parts.
+        DataError: there is one label only, a label has fewer texts than requested or none to train on, or there are
+            fewer groups of lines than splits.
     """
     names = _names(section, data)
     if section.context is not None:
@@ -63,7 +63,10 @@ def _balanced(
     *,
     validation_held_out: bool,
 ) -> Task:
-    """Draw the ``wanted`` number of rows of each label, by part. Of a text under two labels the first row counts."""
+    """Draw the ``wanted`` number of rows of each label for each split.
+
+    Of a text with two labels the first row counts.
+    """
     dropped: Counter[str] = Counter()
     pools = {}
     taken: frozenset[str] = frozenset()
@@ -96,9 +99,9 @@ def _as_they_are(
     *,
     validation_held_out: bool,
 ) -> Task:
-    """Take test and validation whole or as stratified shares, and train on what they leave.
+    """Take test and validation whole or as stratified shares, and train on the rest.
 
-    Of a text under two labels no row is trained on: neither label can be trusted.
+    A text with two labels is not used for training, because neither label can be trusted.
     """
     dropped: Counter[str] = Counter()
     splits: dict[str, Split] = {}
@@ -185,7 +188,7 @@ def _last_of(section: TaskSection, part: str, whole: Split) -> Split:
 
 
 def _usable(data: Labelled, names: Collection[str], dropped: Counter[str]) -> list[int]:
-    """Return the rows with a text and one of the labels ``names``, by time; count the others."""
+    """Return the rows with a text and one of the labels ``names``, sorted by time; count the others."""
     rows = []
     for row in data.order:
         if is_blank(data.texts[row]):
@@ -244,7 +247,7 @@ def _whole(
     taken: Collection[str],
     dropped: Counter[str],
 ) -> Split:
-    """Return all rows of a file or split, in their order, but those that are ``taken``."""
+    """Return all rows of a file or split in their order, except those that are ``taken``."""
     place = {name: index for index, name in enumerate(names)}
     texts, labels, lacking = [], [], []
     unknown: Counter[str] = Counter()
@@ -261,7 +264,7 @@ def _whole(
     source = getattr(section, f"{part}_source") or section.source
     where = f"task {source}: {part}"
     if section.context is not None:
-        dropped["no_label"] += len(lacking)  # they are context for others
+        dropped["no_label"] += len(lacking)  # they are the context of others
     elif lacking:
         raise DataError(
             f"{where}: {len(lacking):,} of {len(data.texts):,} rows have no label, the first is row {lacking[0]:,}",
@@ -284,9 +287,9 @@ def _whole(
 
 
 class _Pool:
-    """Different texts by label, in a seeded order, from which parts are drawn one after another.
+    """Distinct texts by label in a seeded order, from which the splits are drawn one after another.
 
-    ``reserve`` is how many of each label are left for train.
+    ``reserve`` is the number of texts of each label that are left for train.
     """
 
     def __init__(
@@ -300,7 +303,7 @@ class _Pool:
         """Refuse labels without a text.
 
         Raises:
-            DataError: which have none.
+            DataError: some labels have none; the message names them.
         """
         if empty := [name for name, texts in self._left.items() if not texts]:
             raise DataError(
@@ -311,10 +314,10 @@ class _Pool:
             )
 
     def draw(self, rows: int, part: str) -> list[tuple[TextOrPair, int]]:
-        """Draw ``rows`` for ``part``, in the proportions of the labels.
+        """Draw ``rows`` for ``part`` in the proportions of the labels.
 
         Raises:
-            DataError: the pool has fewer.
+            DataError: the pool has fewer rows.
         """
         counts = [len(texts) for texts in self._left.values()]
         most = [max(count - self._reserve, 0) for count in counts]
@@ -396,7 +399,7 @@ def _require_enough(section: TaskSection, texts: Mapping[str, Sequence[TextOrPai
 
 
 def _names(section: TaskSection, data: Labelled) -> tuple[str, ...]:
-    """Return the labels to keep, in the order of their numbers where all are numbers, else of the alphabet."""
+    """Return the labels to keep, sorted as numbers if all are numbers, else alphabetically."""
     rows = zip(data.texts, data.labels, strict=True)
     counts = Counter(label for text, label in rows if label and not is_blank(text))
     if not counts:
@@ -463,7 +466,7 @@ def _listed(items: Iterable[str]) -> str:
 
 
 def _shuffled(texts: Sequence[TextOrPair], section: TaskSection, name: str, number: int) -> list[TextOrPair]:
-    """Return the texts of the label ``name`` in the order of the seed; ``number`` is that of their pool."""
+    """Return the texts of the label ``name`` in seeded order; ``number`` is that of their pool."""
     seed = [section.seed, zlib.crc32(name.encode()), number]
     return [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
 

@@ -18,12 +18,12 @@ from tlm_search.errors import DataError
 if TYPE_CHECKING:
     from tlm_search.space.sections import TaskSection
 
-_PYDOCS_LABELS = 10  # packages, where the space does not say how many
+_PYDOCS_LABELS = 10  # packages, if the space does not give their number
 _SHOWN = 80  # characters of a text in a message
 
 
 def load_task(section: TaskSection, cache: Path) -> Task:
-    """Return the task that ``section`` names, split; ``cache`` is a folder for what took long to read.
+    """Return the task that ``section`` names, with its splits; ``cache`` is a folder for results that take long.
 
     Raises:
         DataError: it is missing, cannot be read, lacks a column, has too few texts of a label, or texts without the
@@ -42,10 +42,10 @@ def load_task(section: TaskSection, cache: Path) -> Task:
 
 
 def require_markers(texts: Sequence[TextOrPair], where: str) -> None:
-    """Refuse ``texts`` of which one has not the markers of ``entities: marked``; empty ones do not count.
+    """Refuse ``texts`` without the markers of ``entities: marked``; empty texts do not count.
 
     Raises:
-        DataError: how many have not, and what one is like.
+        DataError: some lack markers; the message has their number and an example.
     """
     single = [text for text in texts if text and isinstance(text, str)]
     lacking = [text for text in single if not is_marked(text)]
@@ -59,7 +59,10 @@ def require_markers(texts: Sequence[TextOrPair], where: str) -> None:
 
 
 def _pydocs_task(section: TaskSection, cache: Path) -> Task:
-    """From which package does a paragraph come? Of the N packages with most paragraphs (ties by name)."""
+    """Return the task "from which package does a paragraph come?", over the N packages with the most paragraphs.
+
+    The names decide between packages with equally many.
+    """
     owned = [item for item in pydocs.load_paragraphs(cache) if item.package]
     counts = Counter(item.package for item in owned)
     ranked = sorted(counts, key=lambda package: (-counts[package], package))

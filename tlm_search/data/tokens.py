@@ -65,7 +65,7 @@ class TokenArray:
         """Map ``folder`` into memory, read-only.
 
         Raises:
-            StoreError: it is not there, or not whole.
+            StoreError: it is missing or incomplete.
         """
         try:
             facts = json.loads((folder / _FACTS).read_text())
@@ -115,9 +115,9 @@ class TokenArray:
         return TokenArray(np.concatenate([self.ids, others.ids]), offsets, np.concatenate(firsts) if paired else None)
 
     def fingerprint(self) -> str:
-        """Return a digest of the texts in view: equal ids and lengths have equal fingerprints, wherever they lie.
+        """Return a digest of the texts in view: equal ids and lengths have equal fingerprints.
 
-        Of pairs the segments count too.
+        For pairs the segments count too.
         """
         hashed = hashlib.sha256(f"{self.ids.dtype.str} {len(self)}\n".encode())
         hashed.update(np.ascontiguousarray(self.offsets).data)

@@ -1,4 +1,4 @@
-"""The unlabelled texts of a task, for self-training: none that validation or test holds, and each once."""
+"""The unlabelled texts of a task, for self-training: distinct, and none that validation or test contains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """The texts that are left of ``available`` ones, and how many were left out, by reason."""
+    """The texts that remain of ``available`` ones, and how many were left out, by reason."""
 
     texts: Sequence[TextOrPair]
     available: int

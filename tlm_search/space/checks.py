@@ -1,4 +1,4 @@
-"""What the parts of a space demand of each other, so that nothing impossible reaches a worker."""
+"""Checks across the sections of a space, so that nothing impossible reaches a worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def resolve(search: Mapping[str, Parameter], params: Mapping[str, Value]) -> dic
 
 
 def shape_problems(search: Mapping[str, Parameter]) -> list[Problem]:
-    """Find combinations of width, heads and head size that do not divide, or leave the limits."""
+    """Find combinations of width, heads and head size that do not divide, or that exceed the limits."""
     present = [name for name in SHAPE if name in search]
     if not present:
         return []
@@ -65,7 +65,7 @@ def _shape_failure(search: Mapping[str, Parameter], params: Mapping[str, Value])
 
 
 def limit_failure(settings: Mapping[str, Value]) -> str | None:
-    """Say which of width, heads and head size leaves its limits; None if none does."""
+    """Say which of width, heads and head size exceeds its limits; None if none does."""
     for name in SHAPE:
         setting, value = SETTINGS[name], settings[name]
         assert setting.low is not None
@@ -76,7 +76,7 @@ def limit_failure(settings: Mapping[str, Value]) -> str | None:
 
 
 def point_problems(search: Mapping[str, Parameter], point: Mapping[str, Value]) -> Iterator[Problem]:
-    """Find settings of a point that are not searched, values out of their domain, and parameters that do not matter."""
+    """Find settings of a point that are not searched, values outside of their domain, and irrelevant parameters."""
     searched = searched_in_order(search)
     for name, value in point.items():
         if name not in searched:
@@ -94,7 +94,7 @@ def point_problems(search: Mapping[str, Parameter], point: Mapping[str, Value]) 
 def sampler_problems(
     sampler: SamplerSection, search: Mapping[str, Parameter], objectives: tuple[Objective, ...]
 ) -> list[Problem]:
-    """Find what the sampler cannot do in this space."""
+    """Find what the sampler cannot handle in this space."""
     searched = searched_in_order(search)
     if sampler.name == "cmaes":
         return _cmaes_problems(searched, objectives)
@@ -163,7 +163,7 @@ def _may_be(parameters: Mapping[str, Parameter], name: str, value: Value) -> boo
 
 
 def lone_problems(parameters: Mapping[str, Parameter]) -> list[Problem]:
-    """Find searched settings that matter only with another one, which is not given."""
+    """Find searched settings that depend on another setting which is not given."""
     return [
         Problem((name,), f"searched without {other}; allowed: together with {other}")
         for name, (other, _) in ONLY_WITH.items()
@@ -195,7 +195,7 @@ def _shape_trials(involved: Mapping[str, Parameter]) -> Iterator[dict[str, Value
 
 
 def _representatives(parameter: Searched, listed: set[Value]) -> list[Value]:
-    """Return the values that conditions ask for, and one that stands for all others."""
+    """Return the values that conditions ask for, and one that represents all others."""
     others = parameter.choices if isinstance(parameter, Choices) else (parameter.low, parameter.high)
     chosen = [value for value in listed if parameter.contains(value)]
     return chosen + [value for value in others if value not in listed][:1]

@@ -1,4 +1,4 @@
-"""Which searched settings matter for a trial, and which settings depend on which."""
+"""The conditions under which searched settings matter, and the dependencies between settings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def when_of(parameter: Parameter) -> Mapping[str, tuple[Value, ...]]:
 
 
 def with_implied(search: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Return ``search`` with the conditions that nobody has to write: those of ``ONLY_WITH``.
+    """Return ``search`` with the implied conditions of ``ONLY_WITH``.
 
-    Where the other setting is not in ``search``, there is no condition, and what is searched never matters.
+    If the other setting is not in ``search``, there is no condition, and the searched setting never matters.
     """
     full = dict(search)
     for name, (other, value) in ONLY_WITH.items():
@@ -44,7 +44,7 @@ def searched_in_order(search: Mapping[str, Parameter]) -> dict[str, Searched]:
 
 
 def active(search: Mapping[str, Parameter], name: str, params: Mapping[str, Value]) -> bool:
-    """Tell whether ``name`` matters: everything that it depends on is active and has one of the listed values.
+    """Return whether ``name`` matters: everything that it depends on is active and has one of the listed values.
 
     Raises:
         KeyError: ``params`` lack a setting that ``name`` depends on.

@@ -1,6 +1,6 @@
-"""From the entries of a file to settings: single values, and the entries of ``search``.
+"""Read the entries of a file as settings: single values, and the entries of ``search``.
 
-What is wrong raises pydantic's ``ValidationError`` with every problem, so that a file is told all at once.
+Errors are pydantic's ``ValidationError`` with every problem, so that the user sees all problems of a file at once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tlm_search.space.settings import CLASS_WEIGHTS, SETTINGS, Setting, Value, w
 
 
 def read_value(setting: Setting, raw: Any) -> Value:
-    """Return ``raw`` as a value of ``setting``: the number in its type, a kernel as text such as ``16x3``.
+    """Return ``raw`` as a value of ``setting``: a number in its type, a kernel as text such as ``16x3``.
 
     Raises:
-        ValueError: it is not allowed; the message says what is.
+        ValueError: the value is not allowed; the message says what is.
     """
     if setting.name == "convolution_kernel":
         raw = _kernel(raw)

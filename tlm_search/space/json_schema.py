@@ -1,7 +1,7 @@
 """The JSON Schema of a space file, with which editors complete keys and underline mistakes.
 
-It is a first help while writing; what only the whole space can tell (a width that heads do not divide) is left to
-``load_space``.
+It is a first help while writing. ``load_space`` checks what needs the whole space, such as a width that heads do not
+divide.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a YAML file to a space, or to one message with everything that is wrong in it."""
+"""Read a YAML file as a space, or raise one error with everything that is wrong in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study optimises, and what its result must keep to."""
+"""The objectives of a study and the constraints on its result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 _MAXIMIZED = frozenset(f"validation_{name}" for name in (*METRICS_OF_ALL_LABELS, *METRICS_OF_ONE_LABEL))
 _OF_ONE_LABEL = frozenset(f"validation_{name}" for name in METRICS_OF_ONE_LABEL)
 BEATS_REFERENCE = "beats_reference"
-_NO_REFERENCE_VIOLATION = 1.0  # as bad as an accuracy can be
+_NO_REFERENCE_VIOLATION = 1.0  # the worst accuracy
 
 
 class Objective(Section):
@@ -42,7 +42,7 @@ class Objective(Section):
 
 
 class Constraint(Section):
-    """A bound on a metric; without a ``bound`` the bound is what the reference has."""
+    """A bound on a metric. Without a ``bound`` it is that of the reference."""
 
     metric: Metric
     operator: Literal["<=", ">="]
@@ -51,7 +51,7 @@ class Constraint(Section):
     def violation(self, metrics: Mapping[str, float], reference_metrics: Mapping[str, float] | None = None) -> float:
         """Return by how much ``metrics`` miss the bound, in units of the metric; 0 or less is feasible.
 
-        Without the metrics of the reference that is asked for, nothing is feasible.
+        If the bound is that of the reference, nothing is feasible without the reference's metrics.
         """
         bound = self.bound
         if bound is None:
@@ -106,7 +106,7 @@ def read_constraints(raw: Any) -> tuple[Constraint, ...]:
 
 
 def default_objectives(task: TaskSection) -> tuple[Objective, ...]:
-    """Return what is optimised where nothing is said: the metric of the task."""
+    """Return the default objective: the metric of the task."""
     return read_objectives([f"validation_{task.metric}"])
 
 

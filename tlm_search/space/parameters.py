@@ -1,4 +1,4 @@
-"""What a setting may be in ``search``: one value, a list of choices, or a range; and the setting it depends on."""
+"""The domain of a setting in ``search``: one value, a list of choices, or a range; and its condition."""
 
 from __future__ import annotations
 

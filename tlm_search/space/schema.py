@@ -1,4 +1,4 @@
-"""The space: everything a study is, checked as a whole before anything starts."""
+"""The space: the full definition of a study, checked as a whole before anything starts."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def _points(raw: Any) -> tuple[dict[str, Value], ...]:
 def _pruner(raw: Any, info: ValidationInfo) -> PrunerSection:
     if raw is not None:
         return read_pruner(raw)
-    # Pruners look at the first objective alone: they would stop what is worse in that and better in others, or allowed.
-    # TPE alone learns from what was stopped. The figures are in studies/LOG.md, 2026-11-24.
+    # Pruners see only the first objective, and would stop trials that are better in others, or the only feasible ones.
+    # Only TPE learns from pruned trials. The figures are in studies/LOG.md, 2026-11-24.
     alone = len(info.data.get("objectives", ())) == 1 and not info.data.get("constraints")
     return MedianPruner() if alone and isinstance(info.data.get("sampler"), TPESampler) else NoPruner()
 

@@ -1,7 +1,7 @@
-"""The base of every part of a space: unknown keys and wrong values become plain words with a path.
+"""The base of all sections of a space: unknown keys and wrong values become messages with a path.
 
-A part that is wrong raises pydantic's ``ValidationError``, whose entries are `Problem`s: where, what was given, what is
-allowed. Pydantic joins the problems of nested parts and puts the outer keys before the path.
+A wrong section raises pydantic's ``ValidationError``, whose entries are ``Problem``s: where, what was given, what is
+allowed. Pydantic joins the problems of nested sections and puts the outer keys before the path.
 """
 
 from __future__ import annotations

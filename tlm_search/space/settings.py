@@ -1,7 +1,7 @@
-"""Every setting of a member and of its committee, in one place: its type, default, limits and meaning.
+"""Every setting of a member and its committee in one place: type, default, limits and meaning.
 
-The YAML's ``search`` section fixes or searches these names, trial parameters carry them, tables show them. What follows
-from others (the width, the size of a head) is derived here and nowhere else.
+The YAML's ``search`` section fixes or searches these names, trial parameters have them as keys, and tables show them.
+Derived settings (the width, the size of a head) are computed only here.
 """
 
 from __future__ import annotations

@@ -31,7 +31,10 @@ class Taken:
     names: tuple[tuple[str, str], ...]
 
     def suffixes(self) -> list[str]:
-        """Return what tells this study from that of the file as it stands: the names that are not a word's first."""
+        """Return the names that distinguish this study from that of the unchanged file.
+
+        They are the taken names that are not the first of their word.
+        """
         return [name for word, name in self.names if name != next(iter(self.variants[word]))]
 
     def origin(self, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The columns of a table, whatever its format: the wanted ones must be there, and classes have names."""
+"""The columns of a table in any format: the wanted ones must exist, and numbered classes have names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NAMED_IN_SPACE = "name the columns with text: and label: in the space; all file
 
 
 class NoColumnError(DataError):
-    """A table has no column of the name that was given."""
+    """A table lacks a column of the given name."""
 
 
 def require_columns(present: Iterable[str], wanted: Iterable[str], where: str, *, hint: str = _NAMED_IN_SPACE) -> None:
     """Refuse a table without the ``wanted`` columns; ``hint`` says what to do then.
 
     Raises:
-        NoColumnError: which is missing, and which there are.
+        NoColumnError: a column is missing; the message lists the existing ones.
     """
     names = list(present)
     for column in wanted:
@@ -36,7 +36,7 @@ def require_one(present: Sequence[str], wanted: Iterable[str], where: str) -> No
     """Refuse a table in which two columns have the name of a ``wanted`` one.
 
     Raises:
-        DataError: which name.
+        DataError: a name occurs twice; the message has it.
     """
     for column in wanted:
         if (count := present.count(column)) > 1:
@@ -44,7 +44,7 @@ def require_one(present: Sequence[str], wanted: Iterable[str], where: str) -> No
 
 
 def named(values: list[Any], names: Sequence[str] | None) -> list[Any]:
-    """Replace numbers of classes by their names, where there are names; -1 stands for no label, as in `datasets`."""
+    """Replace the numbers of classes by their names if there are names; -1 means no label, as in `datasets`."""
     if names is None:
         return values
     by_number = {-1: None, **dict(enumerate(names))}
@@ -55,7 +55,7 @@ def texts_of(values: Sequence[Any], column: str, where: str) -> list[str]:
     """Return the ``values`` of a column as texts, missing and blank ones as empty texts.
 
     Raises:
-        DataError: one is no text.
+        DataError: a value is not a text.
     """
     for value in values:
         if value is not None and not isinstance(value, str):
@@ -64,10 +64,10 @@ def texts_of(values: Sequence[Any], column: str, where: str) -> list[str]:
 
 
 def labels_of(values: Sequence[Any], column: str, where: str) -> list[str]:
-    """Return the ``values`` of a column as labels, as the user wrote them; missing ones (NaN too) are empty.
+    """Return the ``values`` of a column as labels in the user's spelling; missing ones (NaN too) are empty.
 
     Raises:
-        DataError: one is neither text nor a number.
+        DataError: a value is neither text nor a number.
     """
     return ["" if value is None else _label(value, column, where) for value in values]
 

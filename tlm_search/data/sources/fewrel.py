@@ -11,11 +11,11 @@ from tlm_search.data.rows import Labelled
 from tlm_search.data.sources.files import read_json
 from tlm_search.errors import DataError
 
-NAMES = "pid2name.json"  # beside the file: what its relations are called
+NAMES = "pid2name.json"  # next to the file: the names of its relations
 
 
 def is_fewrel(value: Any) -> bool:
-    """Say whether ``value``, read from JSON, has the layout of FewRel."""
+    """Return whether ``value``, read from JSON, has the layout of FewRel."""
     if not isinstance(value, dict) or not value:
         return False
     instances = next(iter(value.values()))

@@ -1,4 +1,4 @@
-"""Columns of the user's own files: Parquet, JSON Lines, JSON, CSV, TSV and text, plain or (but Parquet) compressed."""
+"""Columns of the user's files: Parquet, JSON Lines, JSON, CSV, TSV and text, plain or (except Parquet) compressed."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ _KINDS = {
 }
 _BLANK_LINES = re.compile(r"\n[ \t\r]*\n\s*")
 TEXT_COLUMN = "text"
-_ROWS_HELD = 1000  # JSON rows in which a column must turn up
-_BYTES_READ = 1 << 16  # of a compressed file at once
+_ROWS_HELD = 1000  # JSON rows, one of which must have a requested column
+_BYTES_READ = 1 << 16  # of a compressed file, read at once
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def kind_of(file: Path) -> str | None:
-    """Return the format of ``file`` by the ending of its name; None for others."""
+    """Return the format of ``file`` by the ending of its name; None if it is unknown."""
     suffixes = file.suffixes[-2:] if file.suffix.lower() in COMPRESSED else file.suffixes[-1:]
     return _KINDS.get(suffixes[0].lower()) if suffixes else None
 
 
 def stem_of(file: Path) -> str:
-    """Return the name of ``file`` without the endings that say its format and compression."""
+    """Return the name of ``file`` without the endings for format and compression."""
     name = file.stem if file.suffix.lower() in COMPRESSED else file.name
     return Path(name).stem
 
 
 def files_below(place: Path) -> list[Path]:
-    """Return the files of a folder and its subfolders, sorted, links followed; a file alone is itself.
+    """Return the files of a folder and its subfolders, sorted, links followed; a file returns itself.
 
-    What begins with a dot is left out, as a shell does.
+    Names that begin with a dot are left out, as in a shell.
 
     Raises:
         DataError: a subfolder cannot be listed, or a file in a known format is a link to nothing.
@@ -72,7 +72,7 @@ def all_below(place: Path) -> tuple[list[Path], list[Path]]:
     entered = set()
     for folder, folders, names in os.walk(place, followlinks=True, onerror=_unlisted):
         real = os.path.realpath(folder)
-        if real in entered:  # A link to a folder above would go round for ever.
+        if real in entered:  # A link to a parent folder would loop for ever.
             folders.clear()
             continue
         entered.add(real)
@@ -94,7 +94,7 @@ def _unlisted(error: OSError) -> None:
 
 
 def read_columns(file: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """Return the named columns of a table, or all, in the order of its rows; what is missing in a row is None.
+    """Return the named columns of a table, or all, in the order of its rows; missing values are None.
 
     A text file has one column, ``text``, with a row for each paragraph (paragraphs end at blank lines).
 
@@ -177,7 +177,7 @@ def json_of(file: Path) -> Any:
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Say what is wrong with ``file`` where reading it fails."""
+    """Turn an error of the block into a message about what is wrong with ``file``."""
     try:
         yield
     except FileNotFoundError as error:

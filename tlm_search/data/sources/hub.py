@@ -97,7 +97,7 @@ def load_hub_tokenizer(name: str) -> Any:
 
 @cache
 def hub_is_reachable() -> bool:
-    """Say whether the hub, or the proxy before it, takes a connection; asked once, for at most a few seconds."""
+    """Return whether the hub, or the proxy before it, accepts a connection; tried once, for at most a few seconds."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -128,7 +128,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _offline(wanted: bool) -> Iterator[None]:
-    """Make the libraries use their caches only; they read the environment just once, when they are imported."""
+    """Make the libraries use only their caches; they read the environment once, when they are imported."""
     if not wanted:
         yield
         return
@@ -145,7 +145,7 @@ def _offline(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries' progress bars and log lines from the user, who has this program's."""
+    """Hide the progress bars and log lines of the libraries."""
     import datasets
 
     shown = not datasets.are_progress_bars_disabled()

@@ -1,4 +1,4 @@
-"""Which files of a folder are data, and to which split each belongs: by their names alone, and said to the user."""
+"""The data files of a folder and the split of each, decided by their names only and reported to the user."""
 
 from __future__ import annotations
 

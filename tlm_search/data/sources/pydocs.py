@@ -53,7 +53,7 @@ _NICKNAMES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Paragraph:
-    """One masked paragraph; ``package`` is empty where several packages have it."""
+    """One masked paragraph; ``package`` is empty if several packages have it."""
 
     text: str
     package: str
@@ -119,7 +119,7 @@ def _hold_out(paragraphs: Sequence[tuple[str, str]]) -> Iterator[Paragraph]:
     for _, package in paragraphs:
         left[package] = left.get(package, 0) + 1
     left = {name: min(int(HELD_OUT_SHARE * count), HELD_OUT_MOST) for name, count in left.items()}
-    left[""] = 0  # of no package, so in no task
+    left[""] = 0  # belongs to no package, so to no task
     for text, package in paragraphs:
         yield Paragraph(text, package, held_out=left[package] > 0)
         left[package] -= 1
@@ -169,7 +169,7 @@ def _import_names(package: Package) -> set[str]:
 
 @dataclass(frozen=True)
 class Mask:
-    """Replaces the names of packages, as words or as words inside camel case (``TorchScript``), by ``package``."""
+    """Replaces names of packages by ``package``, as words or as words inside camel case (``TorchScript``)."""
 
     pattern: re.Pattern[str]
 

@@ -80,10 +80,10 @@ def _named_anew(fingerprint: str, anew: bool) -> str:
 
 
 def use_data_dir(folder: Path) -> None:
-    """Look for what spaces name in ``folder`` first, from now on, in this process and those that it starts.
+    """Look in ``folder`` first for what spaces name, in this process and those that it starts.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: the folder does not exist.
     """
     if not folder.is_dir():
         raise DataError(f"--data-dir {folder}: there is no such folder")

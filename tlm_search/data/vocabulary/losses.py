@@ -1,4 +1,4 @@
-"""What a tokenizer loses of texts: words that it does not know, and texts that it makes equal."""
+"""What a tokenizer loses of texts: unknown words, and different texts with equal tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tokenizer of a study: trained on its corpus, or one that exists; and the way from texts to ids."""
+"""The tokenizer of a study, trained on its corpus or an existing one, and the way from texts to ids."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tlm_search.errors import DataError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_BATCH = 2000  # texts at once: enough for all cores, little memory
+_BATCH = 2000  # texts at once, which is enough for all cores and takes little memory
 _ROLES = {"pad": ("pad",), "unk": ("unk",), "cls": ("cls", "bos"), "sep": ("sep", "eos"), "mask": ("mask",)}
-_PAIRS = 250  # pairs at once, which are tokenised whole
+_PAIRS = 250  # pairs at once, because they are tokenised whole
 _CUT = 8  # characters per token that are mostly enough, see `encode`
 _MOST = 64  # characters per token that are read at most: beyond it lies what no words of a language need
 # Controls are no white space to BERT, which drops them: the words around them are one.
@@ -96,7 +96,7 @@ def tokenizer_fingerprint(folder: Path) -> str:
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
-    """Return the number of ids, gaps among them included."""
+    """Return the number of ids, including gaps."""
     return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
 
 

@@ -1,4 +1,4 @@
-"""A WordPiece vocabulary trained on a corpus: the same texts give the same vocabulary, bit by bit."""
+"""A WordPiece vocabulary trained on a corpus; equal texts give equal vocabularies, bit for bit."""
 
 from __future__ import annotations
 
