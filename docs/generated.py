@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the picture of the recorded study."""
-    picture = ROOT / "studies" / "recorded" / "committee" / "frontier.png"
+    picture = ROOT / "studies" / "recorded" / "committee" / "frontier-narrow.png"
     files.append(File.generated(config, "frontier.png", abs_src_path=str(picture)))
     return files
 

@@ -130,6 +130,8 @@ def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     def run_driver(driver: Driver, workplace: Any, space: Any, **options: Any) -> bool:
         place.space, place.store = driver._space, open_store(workplace.store)
         place.data = PreparedData.from_document(workplace.data, place.store.root)
+        if place.space.trainer != "simulated":
+            place.trainer = workplace.make_trainer(gpus=0)
         place.run(driver)
         return False
 

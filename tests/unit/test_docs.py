@@ -1,20 +1,20 @@
-"""The docs show what is there: every key and command is on its page, every page is in the contents, commands exist."""
+"""The docs show what is there: every key and command is on its page, every page is in the contents, messages exist."""
 
+import ast
+import functools
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
-import yaml
 
 from tlm_search.cli.main import app
 from tlm_search.space.json_schema import json_schema
-from tlm_search.space.schema import load_space
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-COMMANDS = set(typer.main.get_command(app).commands)
 
 
 @pytest.fixture(scope="module")
@@ -65,16 +65,32 @@ def test_every_page_is_in_the_contents_and_no_mark_is_unknown(generated):
         assert set(re.findall(r"<!-- generated: (\w+) -->", page.read_text())) <= set(generated.MARKS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_shows_only_commands_that_exist(page):
-    assert set(re.findall(r"tlm-search ([a-z]+)", page.read_text())) <= COMMANDS
+PACKAGE = [ast.parse(file.read_text()) for file in sorted((ROOT / "tlm_search").rglob("*.py"))]
+QUOTED = re.findall(r'\*\*"(.+?)"\*\*', (ROOT / "docs" / "troubleshooting.md").read_text())
 
 
-WHOLE = [text for page in PAGES for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), flags=re.DOTALL)]
+@functools.cache
+def messages():
+    """All texts of the package, with ``{}`` for what is filled in."""
+    found = []
+    for node in (node for tree in PACKAGE for node in ast.walk(tree)):
+        if isinstance(node, ast.JoinedStr):
+            parts = (part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            found.append("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+    return found
 
 
-@pytest.mark.parametrize("text", WHOLE, ids=range(len(WHOLE)))
-def test_a_space_of_the_docs_loads(text, tmp_path):
-    parts = {"reference": "none", **yaml.safe_load(text)}
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(parts))
-    assert load_space(tmp_path / "space.yaml")
+@pytest.mark.parametrize("quoted", QUOTED)
+def test_a_message_that_is_explained_exists(quoted):
+    pattern = ".*".join(re.escape(part) for part in quoted.split("..."))
+    assert any(re.search(pattern, message, flags=re.DOTALL) for message in messages())
+
+
+def test_every_extra_that_is_named_exists():
+    files = (*PAGES, ROOT / "README.md", *(ROOT / "tlm_search").rglob("*.py"))
+    named = {name for file in files for name in re.findall(r"tlm-search\[([a-z0-9]+)\]", file.read_text())}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert named <= set(extras)
+    assert named

@@ -90,7 +90,13 @@ def test_one_more_ctrl_c_takes_neither_message_nor_exit_code(call, monkeypatch):
 
 
 LONG = "text " * 60  # no name of a file may be so long
-PROGRAM = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
+PROGRAM = [sys.executable, "-m", "tlm_search"]
+
+
+def test_the_package_is_the_program_too():
+    done = subprocess.run([*PROGRAM, "validate", "none.yaml"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: none.yaml")
 
 
 @pytest.mark.parametrize("command", ["status", "latency", "serve", "validate"])
