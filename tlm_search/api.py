@@ -269,26 +269,34 @@ class Study:
         *,
         trial: int | None = None,
         size: int | None = None,
+        pool: str | None = None,
         documents: int = 0,
         storage: str | None = None,
         announce: Callable[[str], None] | None = None,
     ) -> Study:
         """Train students of a committee, and return the study with them in its record.
 
-        The committee is the best on validation, or that of ``trial``, or its first ``size`` members. Students learn its
-        mean probabilities on the training texts, and on the first ``documents`` of the corpus. Existing students are
-        not trained again. ``storage`` and ``announce`` are those of ``run``.
+        The committee is the best on validation, or that of ``trial``, or its first ``size`` members, or, with ``pool``,
+        a mixed one as `export` selects it; its students are of the configuration that is best on validation. Students
+        learn the mean probabilities on the training texts, and on the first ``documents`` of the corpus. Existing
+        students are not trained again. ``storage`` and ``announce`` are those of ``run``.
 
         Raises:
             UserError: the committee does not exist or has one member, or the study is being run.
             TrainingError: a student could not be trained.
         """
-        from tlm_search.export.choose import choose
+        from tlm_search.export.choose import choose, teachers_of
         from tlm_search.search.distil import distil
 
-        chosen = choose(self.record, self.evidence, number=trial, size=size)
+        chosen = choose(self.record, self.evidence, number=trial, size=size, pool=pool)
         announce = announce or _on_standard_error
-        distil(self.record, chosen.trial, chosen.size, documents=documents, storage=storage, announce=announce)
+        distil(
+            self.record,
+            teachers_of(self.record, self.evidence, chosen),
+            documents=documents,
+            storage=storage,
+            announce=announce,
+        )
         return Study(read_study(self.record.folder, storage))
 
     def export(
@@ -298,6 +306,8 @@ class Study:
         trial: int | None = None,
         size: int | None = None,
         student: bool = False,
+        pool: str | None = None,
+        members: Sequence[str | tuple[int, int]] | None = None,
         onnx: bool = False,
         int8: bool = False,
     ) -> Exported:
@@ -306,16 +316,23 @@ class Study:
         ``trial`` selects that of another trial (-1 is the reference), ``size`` its first members. With ``student``,
         export the best student on validation, of any committee or of the selected one.
 
+        A mixed committee has members of several trials. With ``pool`` they are chosen on validation from the members of
+        the best configurations, as the report's table of committees has it: ``"greedy"`` takes one after the other,
+        some of them more than once, ``"weighted"`` gives each a fitted weight. ``members`` names them: by digest, as in
+        `members_dataframe`, or as (trial, member), where 1 is the first. One that is named twice counts twice.
+
         Raises:
             ExportError: there is no such committee, or ``out`` is not empty.
         """
         from tlm_search.export.choose import choose, choose_student
         from tlm_search.export.write import export_committee
 
-        if student:
-            chosen = choose_student(self.record, number=trial, size=size)
+        if student and members is None:
+            chosen = choose_student(self.record, number=trial, size=size, pool=pool)
+        elif student:
+            raise UserError("members and student are two ways to name what is exported", hint="give one of them")
         else:
-            chosen = choose(self.record, self.evidence, number=trial, size=size)
+            chosen = choose(self.record, self.evidence, number=trial, size=size, pool=pool, members=members)
         return export_committee(self.record, self.store, chosen, out=Path(out), onnx=onnx, int8=int8)
 
     @cached_property

@@ -58,6 +58,7 @@ def best(
     from tlm_search.report.claims.answer import cost_words, linear_warning, words_of_label
     from tlm_search.report.claims.cautions import cautions, confirmation_words, trials_of_each
     from tlm_search.report.formatting import plural
+    from tlm_search.report.tables.mixed import export_words, mixed_committees
 
     console = Console(highlight=False)
     if selection.choices:
@@ -80,6 +81,10 @@ def best(
         best_of_all = selection.choices[0].candidate
         costs = cost_words(best_of_all, reference)
         console.print(f"Compared with the reference, trial {best_of_all.trial.number} comes at {costs}.", markup=False)
+    if selection.choices and (
+        said := export_words(record, mixed_committees(record, evidence), selection.choices[0].candidate)
+    ):
+        console.print(said, markup=False)
     if selection.choices and (trials := trials_of_each(record)) is not None:
         console.print(trials, markup=False)
     for caution in cautions(record, evidence.changed_sources()):

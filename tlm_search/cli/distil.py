@@ -18,6 +18,14 @@ def distil(
         int | None, typer.Option(metavar="N", help="A trial; by default that with the best committee.")
     ] = None,
     size: Annotated[int | None, typer.Option(metavar="K", help="Learn from the first K members only.")] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="greedy|weighted",
+            help="Learn from a mixed committee, chosen on validation from the members of the best configurations.",
+        ),
+    ] = None,
     documents: Annotated[
         int, typer.Option(metavar="N", min=0, help="Learn from N documents of the corpus too, which need no labels.")
     ] = 0,
@@ -28,7 +36,9 @@ def distil(
     from tlm_search.report.figures.students import students_table, students_words
 
     try:
-        distilled = Study.open(study, studies_dir=studies_dir).distil(trial=trial, size=size, documents=documents)
+        distilled = Study.open(study, studies_dir=studies_dir).distil(
+            trial=trial, size=size, pool=from_, documents=documents
+        )
     except KeyboardInterrupt:
         raise InterruptedStudyError("interrupted", hint="run the same command to train the rest") from None
     for first, *lines in students_words(students_table(distilled.record, distilled.evidence)):

@@ -18,8 +18,19 @@ def export(
         int | None, typer.Option(metavar="N", help="A trial; the best committee when not given, -1 is the reference.")
     ] = None,
     size: Annotated[int | None, typer.Option(metavar="K", help="Take only the first K members.")] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="greedy|weighted",
+            help="A mixed committee, chosen on validation from the members of the best configurations.",
+        ),
+    ] = None,
     student: Annotated[
-        bool, typer.Option("--student", help="Write what distil trained: the best, or that of --trial N --size K.")
+        bool,
+        typer.Option(
+            "--student", help="Write what distil trained: the best, or that of --trial N --size K, or of --from."
+        ),
     ] = False,
     onnx: Annotated[bool, typer.Option("--onnx", help="Add the committee as one ONNX graph.")] = False,
     int8: Annotated[
@@ -33,11 +44,12 @@ def export(
     from tlm_search.report.formatting import interval, percent, plural, points
 
     found = Study.open(study, studies_dir=studies_dir)
-    exported = found.export(out, trial=trial, size=size, student=student, onnx=onnx, int8=int8)
+    exported = found.export(out, trial=trial, size=size, student=student, pool=from_, onnx=onnx, int8=int8)
     facts = exported.facts
     chosen = facts.chosen
     mean, low, high = facts.reached("test", facts.metric.name)
-    what = f"{plural(chosen.size, 'member')} of {chosen.name}" if chosen.student is None else chosen.name
+    is_trial = chosen.student is None and chosen.mixed is None
+    what = f"{plural(chosen.size, 'member')} of {chosen.name}" if is_trial else chosen.name
     print(f"{what} ({chosen.why})")
     print(f"test {metric_words(facts.metric.name)} {percent(mean)} (95% interval over texts {interval(low, high)})")
     print(f"largest difference from the study's test probabilities {facts.difference:.1g}")

@@ -112,9 +112,8 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
     if (baseline := summary["baseline"]) is not None:
         lines.append(f"baseline   linear model of {baseline['features']}: {_in_words(baseline)}")
     for student in summary["students"]:
-        lines.append(
-            f"student    of trial {student['trial']}, {student['committee_size']} members: {_in_words(student)}"
-        )
+        of = f"trial {student['trial']}" if student["teachers"] is None else f"the {student['teachers']} committee"
+        lines.append(f"student    of {of}, {student['committee_size']} members: {_in_words(student)}")
     if best is not None:
         lines.append(f"best       trial {best['trial']}, {best['committee_size']} members: {_in_words(best)}")
         if best["confirmed_test_metric"] is not None:
@@ -143,6 +142,7 @@ def _student(student: StudentRecord) -> dict[str, Any]:
     return {
         "trial": student.trial,
         "committee_size": student.size,
+        "teachers": None if student.mixed is None else student.mixed["how"],
         "documents": student.documents,
         "seeds": len(student.result.members),
         **judged(single),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,8 @@ from tlm_search.committee.vote import calibration_error, cross_entropy, macro_f1
 from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.rows import unused_words
-from tlm_search.export.choose import Chosen
+from tlm_search.export.choose import Chosen, trial_words
+from tlm_search.export.fit import architecture_of
 from tlm_search.members.spec import share_of_linear, teaching_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.report.claims.answer import standing_sentences
@@ -43,8 +44,9 @@ from tlm_search.report.formatting import (
     points,
 )
 from tlm_search.report.privacy import source_name
+from tlm_search.report.tables.tables import configuration_words
 from tlm_search.space.settings import HALF
-from tlm_search.study.record import StudyRecord
+from tlm_search.study.record import REFERENCE_NUMBER, StudyRecord
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Facts:
 
     ``documents`` are the members' in the store; ``votes`` ``(rows, labels)`` are the committee's probabilities before
     its ``calibration`` and ``labels`` ``(rows,)`` the true ones, by split; ``difference`` is the largest one between
-    the probabilities that the exported committee gives on the test texts and those of the study. ``linear`` is the
-    linear model's document where one votes too. ``standing`` says how the committee stands to the reference and the
+    the probabilities that the exported committee gives on the test texts and those of the study. ``linear`` are the
+    documents of linear models that vote too. ``standing`` says how the committee stands to the reference and the
     linear model of the study.
     """
 
@@ -76,22 +78,24 @@ class Facts:
     chosen: Chosen
     data: PreparedData
     documents: Sequence[Mapping[str, Any]]
-    architecture: Architecture
     votes: Mapping[str, NDArray[np.floating]]
     calibration: Calibration
     labels: Mapping[str, NDArray[np.integer]]
     difference: float
     graphs: tuple[Graph, ...] = ()
-    linear: Mapping[str, Any] | None = None
+    linear: Sequence[Mapping[str, Any]] = ()
     standing: Choice | None = None
 
     @property
     def parameters(self) -> int:
-        """The parameters of all members and of the linear model."""
-        one = self.architecture.classifier_parameters(
-            len(self.data.labels), pooling=self.documents[0]["spec"]["settings"]["pooling"]
+        """The parameters of all members and of the linear models."""
+        members = (
+            _shape(document).classifier_parameters(
+                len(self.data.labels), pooling=document["spec"]["settings"]["pooling"]
+            )
+            for document in self.documents
         )
-        return len(self.documents) * one + (0 if self.linear is None else int(self.linear["parameters"]))
+        return sum(members) + sum(int(model["parameters"]) for model in self.linear)
 
     @cached_property
     def probabilities(self) -> Mapping[str, NDArray[np.float64]]:
@@ -115,12 +119,11 @@ class Facts:
     def cost(self, name: str) -> float:
         """Return the ``seconds`` or ``flops`` of training all members, pre-training and linear model included."""
         courses = [document[phase] or {} for document in self.documents for phase in ("pretraining", "finetuning")]
-        return float(sum(course.get(name, 0.0) for course in [*courses, self.linear or {}]))
+        return float(sum(course.get(name, 0.0) for course in [*courses, *self.linear]))
 
     def latency_ms(self) -> float | None:
         """Return the latency that the study measured for a committee of this size; None if it did not."""
-        sizes = {candidate.size: candidate.latency_ms for candidate in candidates(self.chosen.trial)}
-        return sizes.get(self.chosen.size)
+        return self.chosen.candidate.latency_ms
 
 
 def no_members_because(architecture: Architecture, pooling: str) -> str | None:
@@ -134,6 +137,16 @@ def no_members_because(architecture: Architecture, pooling: str) -> str | None:
     if pooling != "cls":
         return f"`BertForSequenceClassification` does not pool by the {pooling} of the tokens"
     return None
+
+
+def no_members(documents: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return why members with these ``documents`` have no form in ``transformers``; None where all have one."""
+    reasons = (no_members_because(_shape(one), one["spec"]["settings"]["pooling"]) for one in documents)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _shape(document: Mapping[str, Any]) -> Architecture:
+    return architecture_of(document["spec"]["architecture"])
 
 
 def card(facts: Facts) -> str:
@@ -194,27 +207,67 @@ def _two_texts(data: PreparedData) -> list[str]:
 
 
 def _opening(facts: Facts) -> str:
-    shape, size = facts.architecture, len(facts.documents)
+    labels = json.dumps(list(facts.data.labels), ensure_ascii=False)
+    kind = _one_configuration(facts) if facts.chosen.mixed is None else _several_configurations(facts)
+    return f"# {plain_text(facts.record.name)}\n\nA text classifier: {kind}\n\nLabels:\n\n```json\n{labels}\n```"
+
+
+def _several_configurations(facts: Facts) -> str:
+    """Say which members a mixed committee has, from which trials, and how they were chosen; with a table of them."""
+    mixed = facts.chosen.mixed
+    assert mixed is not None
+    linear = ""
+    if facts.linear:
+        shares = sum(
+            weight * share_of_linear(document["spec"])
+            for weight, document in zip(mixed.weights, facts.documents, strict=True)
+            if "linear" in document["spec"]
+        )
+        linear = f" {_capital(plural(len(facts.linear), 'linear model'))} on words have {percent(shares)} of the votes."
+    learned = sum("teaching" in document["spec"] for document in facts.documents)
+    if learned:
+        linear += f" {_capital(plural(learned, 'member'))} learned the answers of other members, not the labels."
+    rows = []
+    for trial, weight, document in zip(mixed.trials, mixed.weights, facts.documents, strict=True):
+        shape, of = _shape(document), facts.record.numbered(trial)
+        words = "" if of is None else plain_text(configuration_words(facts.record, of))
+        sizes = f"depth {shape.depth}, width {shape.width}, {plural(shape.heads, 'head')}"
+        rows.append(f"| {_of_trial(trial)} | {words} | {sizes} | {percent(weight)} |")
+    table = "\n".join(["| trial | configuration | BERT | share of the votes |", "|---|---|---|---|", *rows])
+    return (
+        f"a mixed soft committee of {plural(len(facts.documents), 'model')}, which vote by the weighted mean of their "
+        f"softmax outputs. Each is a small BERT.{linear} It has {mixed.name} of a search by `tlm-search`: "
+        f"{plain_text(mixed.chosen)}.\n\n{table}"
+    )
+
+
+def _of_trial(number: int) -> str:
+    return "reference" if number == REFERENCE_NUMBER else str(number) if number >= 0 else ""
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def _one_configuration(facts: Facts) -> str:
+    shape, size = _shape(facts.documents[0]), len(facts.documents)
     kind = (
         "a single model"
         if size == 1
         else f"a soft committee of {size} models, which vote by the mean of their softmax outputs"
     )
     which = "Each"
-    if facts.linear is not None:
+    if facts.linear:
         share = share_of_linear(facts.documents[0]["spec"])
         kind += f", and a linear model on words, which has {'half' if share == HALF else f'{share:.0%}'} of the votes"
         which = "The former" if size == 1 else "Each of the former"
     convolution = f", {plural(shape.convolution_layers, 'convolution')} in front" if shape.convolution_layers else ""
     norms = ", pre-norm" if shape.normalisation == "pre" else ""
     shared = ", whose layers share their weights" if shape.shared_layers else ""
-    labels = json.dumps(list(facts.data.labels), ensure_ascii=False)
     return (
-        f"# {plain_text(facts.record.name)}\n\n"
-        f"A text classifier: {kind}. {which} is a BERT of depth {shape.depth}, width {shape.width}, "
+        f"{kind}. {which} is a BERT of depth {shape.depth}, width {shape.width}, "
         f"{plural(shape.heads, 'head')}{convolution}{norms}{shared}. It is {facts.chosen.name} of a search by "
-        f"`tlm-search`, chosen as: {plain_text(facts.chosen.why)}.{_learned(facts)}\n\n"
-        f"Labels:\n\n```json\n{labels}\n```"
+        f"`tlm-search`, chosen as: {plain_text(facts.chosen.why)}.{_learned(facts)}"
     )
 
 
@@ -252,7 +305,7 @@ def _self_trained(facts: Facts) -> str:
 
 
 def _loading(facts: Facts) -> str:
-    why_not = no_members_because(facts.architecture, facts.documents[0]["spec"]["settings"]["pooling"])
+    why_not = no_members(facts.documents)
     given, one, words, cut = '["a text", "another text"]', '"a text"', '"a text"', "True"
     if facts.data.pairs:
         given, words = '[("a text", "another text")]', '"a text" "another text"'
@@ -276,7 +329,7 @@ def _loading(facts: Facts) -> str:
             "Each member alone needs nothing but `transformers`:\n\n```python\nfrom transformers import pipeline\n\n"
             f'pipeline("text-classification", "DIR/members/0")({one}, truncation={cut})\n```'
         )
-        if facts.linear is not None:
+        if facts.linear:
             lines.append("The linear model is not among them: it is a part of the committee alone.")
     else:
         lines.append(f"There is no folder `members/`: {why_not}.")
@@ -284,21 +337,24 @@ def _loading(facts: Facts) -> str:
 
 
 def _data(facts: Facts) -> str:
-    data, pretrained = facts.data, facts.documents[0]["spec"]["pretrained"]
-    texts = "none"
-    if pretrained is not None:
-        texts = f"the first {pretrained['documents']:,} documents of {_source(data.corpus_name)}"
-        if not pretrained["settings"]["epochs"]:
-            texts = f"word vectors from the counts of {texts}"
+    data = facts.data
+    texts = dict.fromkeys(_pretraining_words(document["spec"]["pretrained"], data) for document in facts.documents)
     return (
         "## Data\n\n"
-        f"- Pre-training: {texts}.\n"
+        f"- Pre-training: {'; or '.join(texts)}.\n"
         f"- Task: {_source(data.task_name)}; {data.rows['train']:,} texts to train, "
         f"{data.rows['validation']:,} to choose by (validation), {data.rows['test']:,} to report (test)."
         f"{_account(data)}\n"
         f"{_unlabelled(facts)}"
         f"- Texts are cut to {data.length} tokens of a vocabulary of {data.vocabulary:,}."
     )
+
+
+def _pretraining_words(pretrained: Mapping[str, Any] | None, data: PreparedData) -> str:
+    if pretrained is None:
+        return "none"
+    texts = f"the first {pretrained['documents']:,} documents of {_source(data.corpus_name)}"
+    return texts if pretrained["settings"]["epochs"] else f"word vectors from the counts of {texts}"
 
 
 def _account(data: PreparedData) -> str:
@@ -308,7 +364,7 @@ def _account(data: PreparedData) -> str:
 
 def _unlabelled(facts: Facts) -> str:
     texts = facts.data.unlabelled_texts
-    if not texts or "unlabelled" not in (teaching_of(facts.documents[0]["spec"]) or {}):
+    if not texts or not any("unlabelled" in (teaching_of(document["spec"]) or {}) for document in facts.documents):
         return ""
     return (
         f"- Unlabelled texts: {texts['used']:,} of {_source(facts.data.unlabelled_name)}, and none that validation or "
@@ -317,28 +373,33 @@ def _unlabelled(facts: Facts) -> str:
 
 
 def _training(facts: Facts) -> str:
-    spec, first = facts.documents[0]["spec"], facts.documents[0]
-    phases = {"Pre-training": (spec["pretrained"] or {}).get("settings"), "Fine-tuning": spec["settings"]}
-    lines = [
-        f"- {phase}: {', '.join(name.replace('_', ' ') + ' ' + number(value) for name, value in settings.items())}."
-        for phase, settings in phases.items()
-        if settings is not None and settings["epochs"]
-    ]
-    if facts.linear is not None:
-        terms = "words and word pairs" if facts.linear["pairs"] else "words"
+    spec, first, mixed = facts.documents[0]["spec"], facts.documents[0], facts.chosen.mixed
+    of_trials = [0] * len(facts.documents) if mixed is None else mixed.trials
+    lines = []
+    for trial, document in dict(zip(of_trials, facts.documents, strict=True)).items():
+        own = document["spec"]
+        phases = {"pre-training": (own["pretrained"] or {}).get("settings"), "fine-tuning": own["settings"]}
+        for phase, settings in phases.items():
+            if settings is not None and settings["epochs"]:
+                title = _capital(phase) if mixed is None else f"Members of {trial_words(trial)}, {phase}"
+                values = ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in settings.items())
+                lines.append(f"- {title}: {values}.")
+    for model in facts.linear:
+        terms = "words and word pairs" if model["pairs"] else "words"
         roles = (
             ", the words also by the entities that they stand in or beside"
-            if facts.linear["spec"].get("marked")
+            if model["spec"].get("marked")
             else ", the words also by the text of the pair that they are in"
             if facts.data.pairs
             else ""
         )
         lines.append(
-            f"- Linear model: TF-IDF of {facts.linear['terms']:,} {terms} of the training texts{roles}, put together "
-            f"from their tokens; logistic regression, C {number(facts.linear['strength'])}."
+            f"- Linear model: TF-IDF of {model['terms']:,} {terms} of the training texts{roles}, put together "
+            f"from their tokens; logistic regression, C {number(model['strength'])}."
         )
     whom = "it" if len(facts.documents) == 1 else "them"
-    more = f"{f'The committee that taught {whom}' if 'teaching' in spec else 'The search around them'} cost more."
+    taught = "teaching" in spec and mixed is None
+    more = f"{f'The committee that taught {whom}' if taught else 'The search around them'} cost more."
     versions = ", ".join(f"{name} {value}" for name, value in first["versions"].items() if value)
     lines.append(
         f"- Cost of all members: {duration(facts.cost('seconds'))} and {compact(facts.cost('flops'))} FLOPs on "
@@ -378,18 +439,36 @@ def _results(facts: Facts) -> str:
     few = (
         f"The search judged committees of this size by their mean over the {trained} members that were trained; these "
         "are the first of them, and may be better or worse. "
-        if facts.chosen.size < trained and facts.chosen.student is None
+        if facts.chosen.size < trained and facts.chosen.student is None and facts.chosen.mixed is None
         else ""
     )
     return (
         f"## Results\n\n| | |\n|---|---|\n{table}\n\n"
         "These are the figures of these very members: an interval over texts does not count that others could have "
         f"been trained, as those of `tlm-search best` and of the report do. {few}{_confirmed(facts)}{_standing(facts)}"
-        f"It was chosen on validation, so that its {metric_words(facts.metric.name)} there is a little too high; test "
-        "chose nothing. "
+        f"{_choice(facts)}"
         f"The calibration error is the mean gap of confidence and accuracy over 15 bins. {_calibrated(facts)}"
-        "Latency is that of PyTorch on the machine that ran the trial."
+        f"{_latency_words(facts)}"
     )
+
+
+def _choice(facts: Facts) -> str:
+    """Say what the choice does to the figures."""
+    mixed, name = facts.chosen.mixed, metric_words(facts.metric.name)
+    if mixed is None:
+        return f"It was chosen on validation, so that its {name} there is a little too high; test chose nothing. "
+    if not mixed.how:
+        return "Its members were named one by one; if test figures were looked at, these here are too high. "
+    return (
+        f"Its members were {plain_text(mixed.chosen)}, so that its {name} there is too high, and by more than that of "
+        "a committee of one configuration: there was more to choose from. Test chose nothing. "
+    )
+
+
+def _latency_words(facts: Facts) -> str:
+    if facts.latency_ms() is None:
+        return "Latency was not measured in the study; `tlm-search latency DIR` does."
+    return "Latency is that of PyTorch on the machine that ran the trial."
 
 
 def _calibrated(facts: Facts) -> str:
@@ -410,7 +489,8 @@ def _calibrated(facts: Facts) -> str:
 def _confirmed(facts: Facts) -> str:
     """Say what a committee with fresh seeds reaches, which is what others can expect."""
     chosen = facts.chosen
-    again = None if chosen.student is not None else facts.record.confirmed(chosen.trial.number, chosen.size)
+    other = chosen.student is not None or chosen.mixed is not None
+    again = None if other else facts.record.confirmed(chosen.trial.number, chosen.size)
     if again is None:
         return ""
     fresh = candidates(again)[chosen.size - 1]

@@ -2,39 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from tlm_search.committee.candidates import candidates
+from tlm_search.committee.candidates import Candidate, candidates
 from tlm_search.committee.select import select
 from tlm_search.errors import ExportError
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.formatting import plural
+from tlm_search.report.tables.mixed import POOLED, MixedCommittee, choose_from_pool, member_pool, named_members
 from tlm_search.study.record import REFERENCE_NUMBER, StudentRecord, StudyRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from tlm_search.search.distil import Teachers
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The first ``size`` members of ``trial`` with the reason; with a ``student``, a model that learned from them."""
+    """The first ``size`` members of ``trial`` with the reason; with a ``student``, a model that learned from them.
+
+    Of a ``mixed`` committee ``trial`` has the figures, as those of one model, and ``size`` counts its members.
+    """
 
     trial: TrialRecord
     size: int
     why: str
     student: StudentRecord | None = None
+    mixed: MixedCommittee | None = None
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The digests of the members, in the order of their seeds."""
+        """The digests of the members, in the order of their seeds, or of the trials of a mixed committee."""
         return self.trial.members[: self.size]
 
     @property
+    def weights(self) -> tuple[float, ...] | None:
+        """What the members' votes count; None where all are equal."""
+        return None if self.mixed is None else self.mixed.weights
+
+    @property
+    def candidate(self) -> Candidate:
+        """The committee with its figures on validation and test."""
+        return candidates(self.trial)[self.size - 1] if self.mixed is None else self.mixed.candidate
+
+    @property
     def name(self) -> str:
-        """The description: trial 3, the reference, a student of trial 3 with 4 members."""
+        """The description: trial 3, the reference, a student of trial 3 with 4 members, 3 members of trials 1 and 2."""
         if self.student is not None:
-            return f"a student of {_named(self.student.trial)} with {plural(self.student.size, 'member')}"
-        return _named(self.trial.number)
+            return f"a student of {taught_by(self.student)} with {plural(self.student.size, 'member')}"
+        if self.mixed is not None:
+            return self.mixed.name
+        return trial_words(self.trial.number)
 
 
-def _named(number: int) -> str:
+def taught_by(student: StudentRecord) -> str:
+    """Say which committee taught a student: trial 3, or the greedy committee."""
+    return trial_words(student.trial) if student.mixed is None else f"the {student.mixed['how']} committee"
+
+
+def trial_words(number: int) -> str:
+    """Name a trial by its number, which is -1 for the reference."""
     return "the reference" if number == REFERENCE_NUMBER else f"trial {number}"
 
 
@@ -44,15 +72,28 @@ def choose(
     *,
     number: int | None = None,
     size: int | None = None,
+    pool: str | None = None,
+    members: Sequence[str | tuple[int, int]] | None = None,
 ) -> Chosen:
     """Return the committee of trial ``number`` with ``size`` members (by default all).
 
     Without ``number``, return the best on validation of the committees within the study's constraints; ``size`` then
-    only limits its members. Number -1 is the reference.
+    only limits its members. Number -1 is the reference. With ``pool``, a key of ``POOLED``, the
+    mixed committee that is chosen so from the members of the best configurations; with ``members`` that of these, by
+    digest or as (trial, member), where 1 is the first.
 
     Raises:
-        ExportError: the trial does not exist, has no result or fewer members; or no committee meets the constraints.
+        ExportError: the trial or member does not exist, has no result or fewer members; no committee meets the
+            constraints; or a committee was named in two ways.
     """
+    ways = {"--from": pool, "members": members, "--trial or --size": size if number is None else number}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise ExportError(f"{' and '.join(given)} are different ways to name a committee", hint="give one of them")
+    if members is not None:
+        return _mixed(named_members(record, evidence, members))
+    if pool is not None:
+        return _mixed(_from_pool(record, evidence, pool))
     chosen = _best(record, evidence) if number is None else _asked(record, number)
     if size is None:
         return chosen
@@ -64,23 +105,58 @@ def choose(
     return Chosen(chosen.trial, size, chosen.why if size == chosen.size else f"{chosen.why}; its size was asked for")
 
 
-def choose_student(record: StudyRecord, *, number: int | None = None, size: int | None = None) -> Chosen:
+def teachers_of(record: StudyRecord, evidence: Evidence, chosen: Chosen) -> Teachers:
+    """Return who teaches students of what was ``chosen``; of a mixed committee these are of the best configuration."""
+    from tlm_search.search.distil import Teachers  # slow to import
+
+    if chosen.mixed is None:
+        return Teachers(chosen.trial, chosen.members)
+    equal = max(chosen.mixed.weights) - min(chosen.mixed.weights) < 1e-12
+    weights = () if equal else chosen.mixed.weights
+    mixed = {"how": chosen.mixed.how, "members": list(chosen.members), "weights": list(chosen.mixed.weights)}
+    return Teachers(_best(record, evidence).trial, chosen.members, weights, mixed)
+
+
+def _mixed(mixed: MixedCommittee) -> Chosen:
+    return Chosen(mixed.trial, len(mixed.members), mixed.chosen, mixed=mixed)
+
+
+def _from_pool(record: StudyRecord, evidence: Evidence, how: str) -> MixedCommittee:
+    if how not in POOLED:
+        raise ExportError(f"--from {how}", hint=f"allowed is {' or '.join(POOLED)}")
+    pool = member_pool(record, evidence)
+    if pool is None:
+        raise ExportError(
+            f"the study {record.name} has no members to choose from",
+            hint="it takes a complete trial within the constraints whose members are in the store",
+        )
+    return choose_from_pool(record, pool, how)
+
+
+def choose_student(
+    record: StudyRecord, *, number: int | None = None, size: int | None = None, pool: str | None = None
+) -> Chosen:
     """Return the best student of a committee on validation.
 
-    ``number`` and ``size`` select the students of that trial's committee.
+    ``number`` and ``size`` select the students of that trial's committee, ``pool`` those of that mixed one.
 
     Raises:
         ExportError: there is no student.
     """
-    asked = {"trial": number, "size": size}
+    asked = {"trial": number, "size": size, "from": pool}
     students = [
         student
         for student in record.students
-        if all(value is None or getattr(student, name) == value for name, value in asked.items())
+        if all(value is None or _asked_by(student)[name] == value for name, value in asked.items())
     ]
     if not students:
         given = " ".join(f"--{name} {value}" for name, value in asked.items() if value is not None)
-        there = sorted({f"--trial {student.trial} --size {student.size}" for student in record.students})
+        there = sorted(
+            {
+                " ".join(f"--{name} {value}" for name, value in _asked_by(student).items() if value is not None)
+                for student in record.students
+            }
+        )
         known = f"; there are those of {', '.join(there)}" if there else ""
         raise ExportError(
             f"the study {record.name} has no student{f' of {given}' if given else ''}",
@@ -88,6 +164,13 @@ def choose_student(record: StudyRecord, *, number: int | None = None, size: int 
         )
     best = max(students, key=lambda student: candidates(student.result)[0].validation_metric)
     return Chosen(best.result, 1, f"the best on validation of {plural(len(best.result.members), 'seed')}", best)
+
+
+def _asked_by(student: StudentRecord) -> dict[str, int | str | None]:
+    """Return the options of the command that asks for a student's committee."""
+    if student.mixed is not None:
+        return {"trial": None, "size": None, "from": student.mixed["how"]}
+    return {"trial": student.trial, "size": student.size, "from": None}
 
 
 def _best(record: StudyRecord, evidence: Evidence) -> Chosen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,13 @@ from tlm_search.data.sources.columns import valid_unicode
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.vocabulary.tokenizer import encode, encode_lines, encode_pairs, open_tokenizer, vocabulary_size
 from tlm_search.errors import ExportError
-from tlm_search.export.fit import LINEAR, architecture_of, require_fit
-from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, as_damage, read_json, verified
+from tlm_search.export.fit import form_of, require_fit
+from tlm_search.export.folder import CHECK, CONFIG, LABELS, MODEL, STACKS, as_damage, read_json, verified
+from tlm_search.model import inference
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.batching import batches, rows
 from tlm_search.model.hf import from_transformers
-from tlm_search.model.inference import calibrated, is_lookup_worth, member_logits, split, with_lookup
+from tlm_search.model.inference import calibrated, lookup_bytes, member_logits, split, with_lookup
 from tlm_search.model.linear import LinearWeights, linear_logits, require_values, share_of
 from tlm_search.model.weights import Weights
 from tlm_search.space.sections import ContextSection
@@ -51,27 +52,41 @@ class Answers:
 
 
 @dataclass(frozen=True, eq=False)
-class Committee:
-    """K members of one architecture that vote; ``weights`` are theirs, stacked.
+class Stack:
+    """Members of one architecture and pooling; ``weights`` are theirs, stacked."""
 
-    ``length`` is the number of tokens that a text is cut to, ``expected`` the contents of ``check.json``. ``markers``
-    are the ids of the markers where texts have marked entities. A ``linear`` model has a share of the votes.
+    weights: Weights
+    architecture: Architecture
+    pooling: str
+
+    @property
+    def size(self) -> int:
+        """How many members there are."""
+        return int(self.weights["classifier.bias"].shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Committee:
+    """K members that vote, in ``stacks`` of one architecture each.
+
+    ``member_weights`` are the relative ones of the members, stack by stack; None means that they are equal. Each
+    ``linear`` model has a share of the votes. ``length`` is the number of tokens that a text is cut to, ``expected``
+    the contents of ``check.json``. ``markers`` are the ids of the markers where texts have marked entities.
     ``columns`` names the columns ``text``, two of pairs, and ``label`` of the study's task; empty where it had none, or
     in an export of before. Where it reads ``pairs``, each text is a `Pair`, or two texts in a tuple or list. Where it
     has a ``context``, the first of these are the lines before the second, the oldest first. ``calibration`` is the last
     step of an answer; an export of before has none.
     """
 
-    weights: Weights
-    architecture: Architecture
-    pooling: str
+    stacks: tuple[Stack, ...]
     labels: tuple[str, ...]
     length: int
     pad: int
     tokenizer: Tokenizer
     expected: Mapping[str, Any]
     markers: Markers | None = None
-    linear: LinearWeights | None = None
+    linear: tuple[LinearWeights, ...] = ()
+    member_weights: tuple[float, ...] | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     pairs: bool = False
     context: ContextSection | None = None
@@ -113,16 +128,15 @@ class Committee:
         if not isinstance(labels, list | tuple):
             raise TypeError(f"{LABELS} holds no list")
         require_fit(config, {name: tuple(value.shape) for name, value in weights.items()}, labels=len(labels))
-        weights, linear = without_linear(weights)
-        if not all(value.is_floating_point() for value in weights.values()):
+        form = form_of(config)
+        of_stacks, linear = form.of_stacks(weights), tuple(form.of_linear(weights))
+        if not all(value.is_floating_point() for stack in of_stacks for value in stack.values()):
             raise TypeError("weights that are no floating-point numbers")
-        if linear is not None:
-            require_values(linear)
+        require_values(linear)
         markers = markers_of(config)
+        stacks = zip(of_stacks, form.stacks, strict=True)
         return cls(
-            weights=weights,
-            architecture=architecture_of(config["architecture"]),
-            pooling=str(config["pooling"]),
+            stacks=tuple(Stack(own, stack.architecture, stack.pooling) for own, stack in stacks),
             labels=tuple(map(str, labels)),
             length=int(config["length"]),
             pad=int(config["pad_token_id"]),
@@ -130,6 +144,7 @@ class Committee:
             expected=expected,
             markers=markers,
             linear=linear,
+            member_weights=form.member_weights,
             columns=dict(config.get("columns") or {}),
             pairs=bool(config.get("pairs")),
             context=ContextSection.model_validate(config["context"]) if config.get("context") else None,
@@ -139,7 +154,12 @@ class Committee:
     @property
     def size(self) -> int:
         """The number of members."""
-        return int(self.weights["classifier.bias"].shape[0])
+        return sum(stack.size for stack in self.stacks)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the members know."""
+        return self.stacks[0].architecture.vocabulary
 
     def probabilities(self, texts: Sequence[TextOrPair]) -> NDArray[np.float32]:
         """Return the committee's probabilities ``(texts, labels)``. Long texts are cut, empty ones are answered."""
@@ -183,8 +203,7 @@ class Committee:
         """Return the answers to tokenised texts."""
         probabilities = np.empty((len(texts), len(self.labels)), np.float32)
         disagreement = np.empty(len(texts), np.float32)
-        worth = is_lookup_worth(self.architecture, members=self.size, tokens=len(texts.ids), pooling=self.pooling)
-        singles = self._looking_up if worth else self._singles
+        singles = self._looking_up if self._is_lookup_worth(len(texts.ids)) else self._singles
 
         @torch.inference_mode()
         def answer(chosen: NDArray[np.int64]) -> None:
@@ -221,10 +240,16 @@ class Committee:
     def _together(
         self, votes: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None
     ) -> torch.Tensor:
-        said = votes.mean(0)
-        if self.linear is not None:
-            linear = linear_logits(self.linear, ids, mask, types).to(said.dtype).exp()
-            said = said.lerp(linear, share_of(self.linear).to(said))
+        if self.member_weights is None:
+            said = votes.mean(0)
+        else:
+            weights = votes.new_tensor(self.member_weights)
+            said = torch.tensordot(weights / weights.sum(), votes, 1)
+        if self.linear:
+            shares = [share_of(model).to(said) for model in self.linear]
+            said = said * (1 - torch.stack(shares).sum())
+            for model, share in zip(self.linear, shares, strict=True):
+                said = said + share * linear_logits(model, ids, mask, types).to(said.dtype).exp()
         if self.calibration == UNCALIBRATED:
             return said
         return calibrated(said.log(), self.calibration.temperature, self.calibration.bias).exp()
@@ -234,11 +259,16 @@ class Committee:
         ids: torch.Tensor,
         mask: torch.Tensor | None,
         types: torch.Tensor | None,
-        singles: Sequence[Weights],
+        singles: Sequence[Stack],
     ) -> torch.Tensor:
-        stacks = [self.weights] if ids.numel() <= STACKED_TOKENS else singles
-        options: dict[str, Any] = {"pooling": self.pooling, "pad": self.pad, "markers": self.markers, "types": types}
-        return torch.cat([member_logits(weights, self.architecture, ids, mask, **options) for weights in stacks])
+        stacks = self.stacks if ids.numel() <= STACKED_TOKENS else singles
+        options: dict[str, Any] = {"pad": self.pad, "markers": self.markers, "types": types}
+        return torch.cat(
+            [
+                member_logits(stack.weights, stack.architecture, ids, mask, pooling=stack.pooling, **options)
+                for stack in stacks
+            ]
+        )
 
     def check(self) -> float:
         """Answer the inputs of ``check.json`` and return the largest difference from the expected answers.
@@ -267,18 +297,30 @@ class Committee:
         lengths = self.tokens([Pair(word, word) for word in words] if self.pairs else words).lengths()
         if lengths.min() < 1 or lengths.max() > self.length:
             raise ValueError(f"it makes {lengths.min()} to {lengths.max()} tokens of a text, not 1 to {self.length}")
-        if vocabulary_size(self.tokenizer) > self.architecture.vocabulary:
-            raise ValueError(f"it has ids beyond the {self.architecture.vocabulary} of the members")
+        if vocabulary_size(self.tokenizer) > self.vocabulary:
+            raise ValueError(f"it has ids beyond the {self.vocabulary} of the members")
 
     @cached_property
-    def _singles(self) -> list[Weights]:
+    def _singles(self) -> list[Stack]:
         with torch.inference_mode():
-            return split(self.weights, self.architecture)
+            return [
+                replace(stack, weights=weights)
+                for stack in self.stacks
+                for weights in split(stack.weights, stack.architecture)
+            ]
 
     @cached_property
-    def _looking_up(self) -> list[Weights]:
+    def _looking_up(self) -> list[Stack]:
         with torch.inference_mode():
-            return [with_lookup(member) for member in self._singles]
+            return [
+                replace(single, weights=with_lookup(single.weights)) if _looks_up(single) else single
+                for single in self._singles
+            ]
+
+    def _is_lookup_worth(self, tokens: int) -> bool:
+        """Whether the tables of the first layers pay: for more tokens than they have rows."""
+        size = sum(stack.size * lookup_bytes(stack.architecture, pooling=stack.pooling) for stack in self.stacks)
+        return tokens > self.vocabulary and 0 < size <= inference.LOOKUP_BYTES
 
 
 def _rounded(probabilities: torch.Tensor) -> torch.Tensor:
@@ -289,14 +331,12 @@ def _rounded(probabilities: torch.Tensor) -> torch.Tensor:
     return rounded.scatter(-1, best, torch.where(rounded.argmax(-1, keepdim=True) == best, highest, above))
 
 
+def _looks_up(stack: Stack) -> bool:
+    return lookup_bytes(stack.architecture, pooling=stack.pooling) > 0
+
+
 def _is_pair(text: object) -> bool:
     return isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
-
-
-def without_linear(weights: Mapping[str, torch.Tensor]) -> tuple[Weights, LinearWeights | None]:
-    """Return the members' tensors, and those of the linear model, if there is one, without their prefix."""
-    linear = {name.removeprefix(LINEAR): value for name, value in weights.items() if name.startswith(LINEAR)}
-    return {name: value for name, value in weights.items() if not name.startswith(LINEAR)}, linear or None
 
 
 def calibration_of(config: Mapping[str, Any], *, labels: int) -> Calibration:
@@ -322,7 +362,7 @@ def markers_of(config: Mapping[str, Any]) -> Markers | None:
     """
     given = config.get("markers")
     if given is None:
-        if config["pooling"] == "spans":
+        if any(stack["pooling"] == "spans" for stack in config.get(STACKS) or [config]):
             raise ValueError("pooling spans, and no markers")
         return None
     return Markers(*map(int, given))

@@ -19,6 +19,9 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     ``label`` of the study's task. ``pairs`` says that texts are read in twos, whose segments
     ``token_type_ids`` tell; ``context`` that they are lines of a log, behind those before them. ``calibration`` has the
     ``temperature`` and the ``bias`` of each label, an empty list where none is added.
+
+    A mixed committee has ``stacks`` in the place of architecture, pooling and members: each has these three, and
+    ``member_weights``, relative ones across all stacks. Its ``linear_models`` have their tensors' shapes each.
     Defaults exist because ``transformers`` makes empty configurations to compare with.
     """
 
@@ -37,6 +40,8 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         pairs: bool = False,
         context: Mapping[str, Any] | None = None,
         calibration: Mapping[str, Any] | None = None,
+        stacks: Sequence[Mapping[str, Any]] | None = None,
+        linear_models: Sequence[Mapping[str, Sequence[int]]] | None = None,
         **others: Any,
     ) -> None:
         self.architecture = dict(architecture or {})
@@ -50,6 +55,8 @@ class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         self.pairs = pairs
         self.context = None if context is None else dict(context)
         self.calibration = None if calibration is None else dict(calibration)
+        self.stacks = None if stacks is None else [dict(stack) for stack in stacks]
+        self.linear_models = None if linear_models is None else [dict(model) for model in linear_models]
         super().__init__(**others)
 
     def labels(self) -> list[str]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 
+from tlm_search.export.folder import LINEAR_MODELS, STACKS
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.linear import require_shapes
 from tlm_search.model.weights import answering_shapes
 from tlm_search.space.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LINEAR = "linear."  # prefix of the names of the linear model's tensors
 _BOUNDED = {"channels": "convolution_channels"} | {
@@ -50,6 +56,85 @@ def whole_number(name: str, value: object, *, low: int, high: int | None) -> int
     return value
 
 
+@dataclass(frozen=True)
+class StackForm:
+    """Members of one ``architecture`` and ``pooling``; ``prefix`` begins the names of their tensors."""
+
+    prefix: str
+    architecture: Architecture
+    pooling: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a configuration says of the tensors: ``stacks``, and the shapes of ``linear`` models by their prefix.
+
+    ``member_weights`` are the relative ones of all members, stack by stack; None means that they are equal.
+    """
+
+    stacks: tuple[StackForm, ...]
+    linear: Mapping[str, Shapes]
+    member_weights: tuple[float, ...] | None = None
+
+    def of_stacks(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Return the tensors of each stack, without the prefix."""
+        return [_with_prefix(stack.prefix, tensors) for stack in self.stacks]
+
+    def of_linear(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Return the tensors of each linear model, without the prefix."""
+        return [_with_prefix(prefix, tensors) for prefix in self.linear]
+
+
+def form_of(config: Mapping[str, Any]) -> Form:
+    """Read which stacks and linear models a configuration has, one of each or those of a mixed committee.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none of an export.
+    """
+    if config.get(STACKS) is None:
+        linear = config.get("linear")
+        return Form((_stack_form("", config),), {LINEAR: _shapes(linear)} if linear else {})
+    stacks, linear = config[STACKS], config.get(LINEAR_MODELS) or []
+    if not isinstance(stacks, list) or not isinstance(linear, list) or not stacks:
+        raise TypeError(f"{STACKS} or {LINEAR_MODELS} is no list, or has nothing")
+    weights = [weight for stack in stacks for weight in _member_weights(stack)]
+    return Form(
+        tuple(_stack_form(f"{STACKS}.{index}.", stack) for index, stack in enumerate(stacks)),
+        {f"{LINEAR_MODELS}.{index}.": _shapes(shapes) for index, shapes in enumerate(linear)},
+        tuple(weights),
+    )
+
+
+def _stack_form(prefix: str, stack: Mapping[str, Any]) -> StackForm:
+    if stack["pooling"] not in SETTINGS["pooling"].choices:
+        raise ValueError(f"pooling {str(stack['pooling'])[:40]!r}")
+    return StackForm(prefix, architecture_of(stack["architecture"]), str(stack["pooling"]), len(stack["members"]))
+
+
+def _member_weights(stack: Mapping[str, Any]) -> list[float]:
+    weights = stack["member_weights"]
+    if not isinstance(weights, list) or len(weights) != len(stack["members"]):
+        raise ValueError("member_weights has not one number for each member")
+    for weight in weights:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise ValueError(f"a member's weight is {str(weight)[:40]}, not a number above 0")
+    return [float(weight) for weight in weights]
+
+
+def _shapes(linear: Mapping[str, Any]) -> Shapes:
+    return {str(name): tuple(shape) for name, shape in linear.items()}
+
+
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Without a prefix: all but the linear model's.
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if (name.startswith(prefix) if prefix else not name.startswith(LINEAR))
+    }
+
+
 def require_fit(config: Mapping[str, Any], shapes: Shapes, *, labels: int) -> None:
     """Refuse a configuration that does not match tensors of these ``shapes``.
 
@@ -58,23 +143,26 @@ def require_fit(config: Mapping[str, Any], shapes: Shapes, *, labels: int) -> No
     Raises:
         KeyError, TypeError, ValueError: they differ; the message says in what.
     """
-    shape, members = architecture_of(config["architecture"]), len(config["members"])
-    if config["pooling"] not in SETTINGS["pooling"].choices:
-        raise ValueError(f"pooling {str(config['pooling'])[:40]!r}")
-    whole_number("length", config["length"], low=1, high=shape.positions)
-    whole_number("pad_token_id", config["pad_token_id"], low=0, high=shape.vocabulary - 1)
-    if members < 1 or labels < 1:
-        raise ValueError(f"{members} members and {labels} labels")
-    linear = {name: tuple(one) for name, one in (config.get("linear") or {}).items()}
-    expected = {
-        name: (members, *one) for name, one in answering_shapes(shape, labels, pooling=config["pooling"]).items()
-    }
-    expected |= {f"{LINEAR}{name}": one for name, one in linear.items()}
+    form = form_of(config)
+    vocabulary = form.stacks[0].architecture.vocabulary
+    if any(stack.architecture.vocabulary != vocabulary for stack in form.stacks):
+        raise ValueError("stacks with different vocabularies, and one tokenizer")
+    positions = min(stack.architecture.positions for stack in form.stacks)
+    whole_number("length", config["length"], low=1, high=positions)
+    whole_number("pad_token_id", config["pad_token_id"], low=0, high=vocabulary - 1)
+    expected: dict[str, tuple[int, ...]] = {}
+    for stack in form.stacks:
+        if stack.size < 1 or labels < 1:
+            raise ValueError(f"{stack.size} members and {labels} labels")
+        own = answering_shapes(stack.architecture, labels, pooling=stack.pooling)
+        expected |= {f"{stack.prefix}{name}": (stack.size, *shape) for name, shape in own.items()}
+    for prefix, linear in form.linear.items():
+        expected |= {f"{prefix}{name}": shape for name, shape in linear.items()}
     for name in sorted(shapes.keys() | expected.keys()):
         if shapes.get(name) != expected.get(name):
             raise ValueError(f"{name[:80]} is {_words(shapes.get(name))}, and should be {_words(expected.get(name))}")
-    if linear:
-        require_shapes(linear, vocabulary=shape.vocabulary, labels=labels)
+    for linear in form.linear.values():
+        require_shapes(linear, vocabulary=vocabulary, labels=labels)
 
 
 def shapes_in(file: Path) -> Shapes:

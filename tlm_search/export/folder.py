@@ -27,6 +27,8 @@ from tlm_search.errors import ExportError
 from tlm_search.files import beside, inside, is_plain, put, unwritable
 
 FORMAT = 2
+MIXED_FORMAT = 3  # members of several architectures, or with weights; older versions refuse it
+STACKS, LINEAR_MODELS = "stacks", "linear_models"  # in the configuration of a mixed committee
 CONFIG, LABELS, MODEL, CHECK = "config.json", "labels.json", "model.safetensors", "check.json"
 CARD, MANIFEST, TOKENIZER = "README.md", "manifest.json", "tokenizer.json"
 # Files that a loader may read. The owner may add others, such as a licence or notes.
@@ -67,7 +69,7 @@ def new_export(out: Path) -> Iterator[Path]:
         try:
             unfinished.mkdir(parents=True)
             yield unfinished
-            write_json(unfinished / MANIFEST, {"format": FORMAT, "files": _manifest(unfinished)})
+            write_json(unfinished / MANIFEST, {"format": _format(unfinished), "files": _manifest(unfinished)})
             put(unfinished, out)
         except OSError as error:
             _require_free(out)  # another process may have been first
@@ -113,9 +115,9 @@ def verified(folder: Path) -> Mapping[str, Any]:
         )
     manifest = read_json(folder, MANIFEST)
     version = manifest.get("format") if isinstance(manifest, dict) else None
-    if isinstance(version, int) and version != FORMAT:
+    if isinstance(version, int) and version not in (FORMAT, MIXED_FORMAT):
         raise ExportError(
-            f"{folder}: it has format {version}, this version of tlm-search reads {FORMAT}",
+            f"{folder}: it has format {version}, this version of tlm-search reads {FORMAT} and {MIXED_FORMAT}",
             hint="update tlm-search" if version > FORMAT else _EXPORT_AGAIN,
         )
     try:
@@ -172,6 +174,10 @@ def _require_free(out: Path) -> None:
         raise ExportError(
             f"{out}: the folder is not empty", hint="choose another folder with --out; nothing is ever overwritten"
         )
+
+
+def _format(folder: Path) -> int:
+    return MIXED_FORMAT if STACKS in read_json(folder, CONFIG) else FORMAT
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, object]]:

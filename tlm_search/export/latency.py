@@ -56,7 +56,7 @@ def measure_exports(
 
 def _forms(folder: Path, *, threads: int, texts: int) -> Iterator[tuple[Path, str, int, Answer]]:
     committee = Committee.load(folder)
-    ids = np.random.default_rng(0).integers(1, committee.architecture.vocabulary, (texts, committee.length))
+    ids = np.random.default_rng(0).integers(1, committee.vocabulary, (texts, committee.length))
     tensor, mask = torch.from_numpy(ids), np.ones_like(ids, dtype=np.bool_)
 
     def with_torch() -> torch.Tensor:

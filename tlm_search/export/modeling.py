@@ -20,9 +20,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from tlm_search.data.pairs import TextOrPair
 from tlm_search.data.vocabulary.tokenizer import open_tokenizer
 from tlm_search.errors import ExportError
-from tlm_search.export.committee import Answers, Committee, calibration_of, markers_of, without_linear
+from tlm_search.export.committee import Answers, Committee, calibration_of, markers_of
 from tlm_search.export.configuration import CommitteeConfig
-from tlm_search.export.fit import LINEAR, architecture_of, require_fit, shapes_in
+from tlm_search.export.fit import form_of, require_fit, shapes_in
 from tlm_search.export.folder import CHECK, CONFIG, MANIFEST, MODEL, as_damage, read_json, verified
 from tlm_search.model.convolution import STATISTICS
 from tlm_search.model.inference import calibrated, member_logits, vote
@@ -44,7 +44,8 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
     """K stacked BERTs that vote by the mean of their softmax outputs; with a linear model, which has a share.
 
     Parameters of members have a leading member dimension; their names are those of ``tlm_search.model.bert``. Those of
-    the linear model begin with ``linear.`` and are described in ``tlm_search.model.linear``.
+    the linear model begin with ``linear.`` and are described in ``tlm_search.model.linear``. In a mixed committee names
+    begin with ``stacks.0.``, one stack for each architecture, and ``linear_models.0.``.
     """
 
     config: CommitteeConfig
@@ -57,7 +58,8 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     def __init__(self, config: CommitteeConfig) -> None:
         super().__init__(config)
-        self.architecture = architecture_of(config.architecture)
+        self._form = form_of(config.to_dict())
+        self._positions = min(stack.architecture.positions for stack in self._form.stacks)
         self._markers = markers_of(config.to_dict())
         self._calibration = calibration_of(config.to_dict(), labels=len(config.labels()))
         self._places: list[tuple[str, nn.Module, str]] = []
@@ -100,7 +102,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         Raises:
             ValueError: the texts are longer than the members have positions.
         """
-        longest = self.architecture.positions
+        longest = self._positions
         if input_ids.shape[1] > longest:
             raise ValueError(
                 f"a text of {input_ids.shape[1]} tokens, but the committee reads {longest}: tokenise with "
@@ -108,12 +110,19 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
             )
         mask = None if attention_mask is None else attention_mask.bool()
         types = token_type_ids if self.config.pairs else None
-        options: dict[str, Any] = {"pooling": self.config.pooling, "pad": self.config.pad_token_id, "types": types}
-        weights, linear = without_linear(self.weights())
-        members = member_logits(weights, self.architecture, input_ids, mask, markers=self._markers, **options)
-        logits = vote(members)
-        if linear is not None:
-            logits = mixture(logits, linear_logits(linear, input_ids, mask, types), share_of(linear).to(logits))
+        options: dict[str, Any] = {"pad": self.config.pad_token_id, "markers": self._markers, "types": types}
+        weights = self.weights()
+        stacks = zip(self._form.of_stacks(weights), self._form.stacks, strict=True)
+        members = torch.cat(
+            [
+                member_logits(own, stack.architecture, input_ids, mask, pooling=stack.pooling, **options)
+                for own, stack in stacks
+            ]
+        )
+        logits = vote(members, self._form.member_weights)
+        if linear := self._form.of_linear(weights):
+            said = [linear_logits(model, input_ids, mask, types) for model in linear]
+            logits = mixture(logits, said, [share_of(model).to(logits) for model in linear])
         logits = calibrated(logits, self._calibration.temperature, self._calibration.bias)
         loss = None if labels is None else F.nll_loss(logits, labels.view(-1))
         output = SoftCommitteeOutput(loss=loss, logits=logits, member_logits=members.transpose(0, 1))
@@ -168,12 +177,17 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
 
 
 def _fresh(config: CommitteeConfig) -> Weights:
-    architecture, seeds = architecture_of(config.architecture), range(len(config.members))
-    classifier = classifier_weights(architecture, len(config.labels()), seeds, pooling=config.pooling)
-    encoder = initial_weights(architecture, seeds)
-    linear = {} if config.linear is None else empty(config.linear)
-    members = {name: value for name, value in {**encoder, **classifier}.items() if not name.startswith("mlm.")}
-    return members | {f"{LINEAR}{name}": value for name, value in linear.items()}
+    form, labels = form_of(config.to_dict()), len(config.labels())
+    fresh: Weights = {}
+    for stack in form.stacks:
+        seeds = range(stack.size)
+        encoder = initial_weights(stack.architecture, seeds)
+        classifier = classifier_weights(stack.architecture, labels, seeds, pooling=stack.pooling)
+        members = {name: value for name, value in {**encoder, **classifier}.items() if not name.startswith("mlm.")}
+        fresh |= {f"{stack.prefix}{name}": value for name, value in members.items()}
+    for prefix, shapes in form.linear.items():
+        fresh |= {f"{prefix}{name}": value for name, value in empty(shapes).items()}
+    return fresh
 
 
 def _require_fit(folder: Path) -> None:

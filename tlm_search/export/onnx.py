@@ -51,7 +51,8 @@ def write_onnx(committee: Committee, file: Path) -> None:
     """Write the committee as an ONNX graph."""
     graph = _Graph(committee).eval()
     # Two texts of several tokens, because sizes of 0 and 1 would be treated as constants.
-    ids = torch.ones(2, min(7, committee.architecture.positions), dtype=torch.long)
+    positions = min(stack.architecture.positions for stack in committee.stacks)
+    ids = torch.ones(2, min(7, positions), dtype=torch.long)
     free = {0: "batch", 1: "length"}
     inputs = (*_INPUTS, _TYPES) if committee.pairs else _INPUTS
     with _quiet():
@@ -147,14 +148,11 @@ def run(
 class _Graph(nn.Module):
     def __init__(self, committee: Committee) -> None:
         super().__init__()
-        self._options: dict[str, Any] = {
-            "pooling": committee.pooling,
-            "pad": committee.pad,
-            "markers": committee.markers,
-        }
-        self._architecture, self._calibration = committee.architecture, committee.calibration
-        self._parts: list[dict[str, str]] = []  # of the members, and of the linear model where there is one
-        for part in (committee.weights, committee.linear) if committee.linear else (committee.weights,):
+        self._options: dict[str, Any] = {"pad": committee.pad, "markers": committee.markers}
+        self._stacks = [(stack.architecture, stack.pooling) for stack in committee.stacks]
+        self._member_weights, self._calibration = committee.member_weights, committee.calibration
+        self._parts: list[dict[str, str]] = []  # of each stack, then of each linear model
+        for part in (*(stack.weights for stack in committee.stacks), *committee.linear):
             names = {name: f"part{len(self._parts)}_{name.replace('.', '_')}" for name in part}
             for name, place in names.items():
                 self.register_buffer(place, part[name])
@@ -163,12 +161,19 @@ class _Graph(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        weights, *linear = [{name: getattr(self, place) for name, place in names.items()} for names in self._parts]
-        mask = attention_mask.bool()
-        logits = member_logits(weights, self._architecture, input_ids, mask, types=token_type_ids, **self._options)
-        said = vote(logits)
+        parts = [{name: getattr(self, place) for name, place in names.items()} for names in self._parts]
+        linear, mask = parts[len(self._stacks) :], attention_mask.bool()
+        options = {**self._options, "types": token_type_ids}
+        logits = torch.cat(
+            [
+                member_logits(weights, architecture, input_ids, mask, pooling=pooling, **options)
+                for weights, (architecture, pooling) in zip(parts, self._stacks, strict=False)
+            ]
+        )
+        said = vote(logits, self._member_weights)
         if linear:
-            said = mixture(said, linear_logits(linear[0], input_ids, mask, token_type_ids), share_of(linear[0]))
+            of_linear = [linear_logits(model, input_ids, mask, token_type_ids) for model in linear]
+            said = mixture(said, of_linear, [share_of(model) for model in linear])
         if bias := self._calibration.bias:
             logits = logits + logits.new_tensor(bias)
         return calibrated(said, self._calibration.temperature, bias), logits.transpose(0, 1)

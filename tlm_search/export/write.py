@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from tlm_search.committee.calibration import Calibration, fit_calibration
-from tlm_search.committee.candidates import candidates
+from tlm_search.committee.candidates import Trial
 from tlm_search.committee.choice import Choice
+from tlm_search.committee.combine import weighted_vote
 from tlm_search.committee.interval import paired_interval
+from tlm_search.committee.logits import MemberLogits
 from tlm_search.committee.select import standing_of
 from tlm_search.committee.vote import soft_vote
 from tlm_search.data.markers import HEAD, TAIL, Markers
@@ -28,8 +30,9 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.sources.source import PYDOCS
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.vocabulary.tokenizer import open_tokenizer, tokenizer_fingerprint
+from tlm_search.digest import canonical_json
 from tlm_search.errors import ExportError
-from tlm_search.export.card import Facts, Graph, card, no_members_because
+from tlm_search.export.card import Facts, Graph, card, no_members
 from tlm_search.export.choose import Chosen
 from tlm_search.export.committee import Committee, stacked
 from tlm_search.export.fit import LINEAR, architecture_of
@@ -38,10 +41,12 @@ from tlm_search.export.folder import (
     CHECK,
     CONFIG,
     LABELS,
+    LINEAR_MODELS,
     MODEL,
     MODEL_TYPE,
     ONNX,
     ONNX_INT8,
+    STACKS,
     new_export,
     write_json,
 )
@@ -100,18 +105,14 @@ def export_committee(
     with new_export(out) as folder:
         entries = [_entry(store, KIND, digest, chosen) for digest in chosen.members]
         states = [_state(store, entry, chosen) for entry in entries]
-        linear = _linear(store, entries[0], chosen)
-        probabilities, labels = _study_said(record, entries, data)
+        layout = _layout([entry.document["spec"] for entry in entries], chosen.weights)
+        linear = {digest: _entry(store, LINEAR_KIND, digest, chosen) for digest in layout.linear}
+        probabilities, labels = _study_said(record, entries, data, chosen.weights)
         calibration = _calibration(chosen, probabilities["validation"], labels["validation"])
-        config = _config(entries, data) | _columns(record) | {"calibration": asdict(calibration)}
-        architecture = architecture_of(config["architecture"])
-        why_not = no_members_because(architecture, config["pooling"])
-        tensors = [{name: torch.from_numpy(value) for name, value in state.items()} for state in states]
-        weights = stacked(tensors, architecture)
-        if linear is not None:
-            parts = with_share(linear_weights(linear), share_of_linear(entries[0].document["spec"]))
-            weights |= {f"{LINEAR}{name}": value for name, value in parts.items()}
-            config["linear"] = {name: list(value.shape) for name, value in parts.items()}
+        members, weights = _members(layout, entries, states, linear)
+        config = _config(members, data) | _columns(record) | {"calibration": asdict(calibration)}
+        shapes = [architecture_of(entry.document["spec"]["architecture"]) for entry in entries]
+        why_not = no_members(entry.document for entry in entries)
         _write_tokenizer(data, folder)
         tokenizer = open_tokenizer(folder)
         committee = Committee.of(config, weights, tokenizer, labels=data.labels, expected={})
@@ -121,12 +122,11 @@ def export_committee(
             chosen=chosen,
             data=data,
             documents=[entry.document for entry in entries],
-            architecture=architecture,
             votes=probabilities,
             calibration=calibration,
             labels=labels,
             difference=float(np.abs(answers - calibration.of(probabilities["test"])).max()),
-            linear=None if linear is None else linear.document,
+            linear=[entry.document for entry in linear.values()],
             standing=_standing(record, store, chosen),
         )
         if not facts.difference <= _MOST_DIFFERENCE:
@@ -143,8 +143,8 @@ def export_committee(
         texts = check_texts(tokenizer, length=data.length, marked=committee.markers is not None, pairs=data.pairs)
         write_json(folder / CHECK, {"texts": texts, "probabilities": committee.probabilities(texts).tolist()})
         if why_not is None:
-            for index, state in enumerate(states):
-                _write_member(folder, index, state, architecture, data)
+            for index, (state, shape) in enumerate(zip(states, shapes, strict=True)):
+                _write_member(folder, index, state, shape, data)
         (folder / CARD).write_text(card(facts), encoding="utf-8")
     return Exported(out, facts, plain_members=why_not is None)
 
@@ -183,31 +183,100 @@ def _state(store: Store, entry: Entry, chosen: Chosen) -> dict[str, np.ndarray]:
     return plain.arrays("model")
 
 
-def _linear(store: Store, entry: Entry, chosen: Chosen) -> Entry | None:
-    digests = hybrid_digests(entry.document["spec"])
-    return None if digests is None else _entry(store, LINEAR_KIND, digests.linear, chosen)
+@dataclass(frozen=True)
+class _Layout:
+    """How members vote: places of those of each stack, the weight of each, the share of each linear model by digest.
+
+    The weights are relative ones, of what the linear models leave.
+    """
+
+    stacks: Sequence[Sequence[int]]
+    weights: Sequence[float]
+    linear: Mapping[str, float]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is that of a committee of one architecture, in which all votes are equal."""
+        return len(self.stacks) == 1 and len(self.linear) <= 1 and np.allclose(self.weights, self.weights[0], rtol=1e-9)
+
+
+def _layout(specs: Sequence[Mapping[str, Any]], weights: Sequence[float] | None) -> _Layout:
+    """Sort members, given by their documents, into stacks of one architecture and pooling.
+
+    Raises:
+        ExportError: they read different tokens.
+    """
+    if len({spec["task"] for spec in specs}) > 1:
+        raise ExportError(
+            "the members of this committee do not read the same tokens: their tokenizers, or the lengths that texts "
+            "are cut to, differ, and an export has one of each",
+            hint="name members that share both with study.export(members=...), or export the committee of a trial",
+        )
+    votes = [1.0] * len(specs) if weights is None else weights
+    stacks: dict[str, list[int]] = {}
+    linear: dict[str, float] = {}
+    own = []
+    for place, (spec, vote) in enumerate(zip(specs, votes, strict=True)):
+        stacks.setdefault(canonical_json([spec["architecture"], spec["settings"]["pooling"]]), []).append(place)
+        digests = hybrid_digests(spec)
+        share = 0.0 if digests is None else share_of_linear(spec)
+        if digests is not None:
+            linear[digests.linear] = linear.get(digests.linear, 0.0) + vote * share / sum(votes)
+        own.append(vote * (1 - share))
+    return _Layout(list(stacks.values()), own, linear)
+
+
+def _members(
+    layout: _Layout, entries: Sequence[Entry], states: Sequence[Mapping[str, np.ndarray]], linear: Mapping[str, Entry]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return what the configuration says of the members, and all tensors by name."""
+    stacks: list[dict[str, Any]] = []
+    tensors: dict[str, torch.Tensor] = {}
+    for index, places in enumerate(layout.stacks):
+        spec = entries[places[0]].document["spec"]
+        stack = {
+            "architecture": spec["architecture"],
+            "pooling": spec["settings"]["pooling"],
+            "members": [entries[place].digest for place in places],
+        }
+        if not layout.is_plain:
+            stack["member_weights"] = [layout.weights[place] for place in places]
+        stacks.append(stack)
+        prefix = "" if layout.is_plain else f"{STACKS}.{index}."
+        own = [{name: torch.from_numpy(value) for name, value in states[place].items()} for place in places]
+        weights = stacked(own, architecture_of(spec["architecture"]))
+        tensors |= {f"{prefix}{name}": value for name, value in weights.items()}
+    shapes = []
+    for index, (digest, share) in enumerate(layout.linear.items()):
+        prefix = LINEAR if layout.is_plain else f"{LINEAR_MODELS}.{index}."
+        parts = with_share(linear_weights(linear[digest]), share)
+        tensors |= {f"{prefix}{name}": value for name, value in parts.items()}
+        shapes.append({name: list(value.shape) for name, value in parts.items()})
+    if layout.is_plain:
+        return {**stacks[0], **({"linear": shapes[0]} if shapes else {})}, tensors
+    return {STACKS: stacks, **({LINEAR_MODELS: shapes} if shapes else {})}, tensors
 
 
 def _missing(store: Store, kind: str, digest: str, chosen: Chosen) -> ExportError:
     what = "the linear model" if kind == LINEAR_KIND else "member"
     return ExportError(
         f"{what} {digest} of {chosen.name} is not in the store {store.root}, or was damaged there",
-        hint="choose another trial with --trial, or fewer members with --size"
-        if chosen.student is None
-        else "tlm-search distil with the same --trial and --size trains it again",
+        hint="tlm-search distil with the same --trial and --size trains it again"
+        if chosen.student is not None
+        else "choose another trial with --trial, or fewer members with --size"
+        if chosen.mixed is None
+        else "choose other members, or the committee of a trial with --trial",
     )
 
 
-def _config(entries: Sequence[Entry], data: PreparedData) -> dict[str, Any]:
-    spec, markers = entries[0].document["spec"], Markers.of(data.special)
+def _config(members: Mapping[str, Any], data: PreparedData) -> dict[str, Any]:
+    markers = Markers.of(data.special)
     return {
         "architectures": ["SoftCommittee"],
         "model_type": MODEL_TYPE,
-        "architecture": spec["architecture"],
-        "pooling": spec["settings"]["pooling"],
+        **members,
         "length": data.length,
         "pad_token_id": data.special["pad"],
-        "members": [entry.digest for entry in entries],
         "dtype": "float32",
         **({} if markers is None else {"markers": list(markers)}),
         **({"pairs": True} if data.pairs else {}),
@@ -261,11 +330,15 @@ def _write_graphs(
 
 
 def _study_said(
-    record: StudyRecord, entries: Sequence[Entry], data: PreparedData
+    record: StudyRecord, entries: Sequence[Entry], data: PreparedData, weights: Sequence[float] | None
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.integer]]]:
     """Return by split the vote of the stored logits (rows, classes) and the true labels (rows,)."""
-    logits = [entry.arrays("logits") for entry in entries]
-    probabilities = {part: soft_vote(np.stack([own[part] for own in logits])) for part in ("validation", "test")}
+    arrays = [entry.arrays("logits") for entry in entries]
+    logits = {part: np.stack([own[part] for own in arrays]) for part in ("validation", "test")}
+    probabilities = {
+        part: soft_vote(own) if weights is None else weighted_vote(own, np.asarray(weights))
+        for part, own in logits.items()
+    }
     try:
         labels = {part: np.load(data.folder(part) / "labels.npy") for part in probabilities}
     except (OSError, ValueError, EOFError) as error:  # EOFError: the file is empty
@@ -278,15 +351,19 @@ def _study_said(
 
 def _calibration(chosen: Chosen, said: NDArray[np.float64], labels: NDArray[np.integer]) -> Calibration:
     """Return the calibration of a committee from its answers on validation; the bias is that of its figures."""
-    return fit_calibration(said, labels, chosen.trial.frontier[chosen.size - 1].get("bias", ()))
+    return fit_calibration(said, labels, chosen.candidate.row.get("bias", ()))
 
 
 def _standing(record: StudyRecord, store: Store, chosen: Chosen) -> Choice:
     """Compare with the reference, unless it is the reference, and with the linear model."""
-    candidate = candidates(chosen.trial)[chosen.size - 1]
+    candidate, evidence = chosen.candidate, Evidence(record, store)
     deep = None if chosen.trial.number == REFERENCE_NUMBER else record.reference
-    standing = partial(standing_of, baseline=record.baseline, logits_of=Evidence(record, store).logits_of)
-    if chosen.student is not None:
+
+    def logits_of(trial: Trial) -> MemberLogits | None:
+        return chosen.mixed.votes if chosen.mixed is not None and trial is chosen.trial else evidence.logits_of(trial)
+
+    standing = partial(standing_of, baseline=record.baseline, logits_of=logits_of)
+    if chosen.student is not None or chosen.mixed is not None:
         return standing(candidate, deep)
     return standing(candidate, deep, confirmed=record.confirmed)
 

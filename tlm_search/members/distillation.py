@@ -44,7 +44,7 @@ class Targets:
 
 
 def soft_labels(spec: MemberSpec, *, store: Store, data: PreparedData, device: str) -> Targets:
-    """Return what the teachers of ``spec``, which are of its architecture and pooling, say of the texts it is taught.
+    """Return what the teachers of ``spec``, of whatever architecture, say of the texts it is taught.
 
     They are asked once: the store keeps their answers for all their students.
 
@@ -84,17 +84,21 @@ def _ask(
     began = time.perf_counter()
     votes = np.zeros((len(texts), spec.labels), np.float64)
     linear: dict[str, NDArray[np.float64]] = {}  # answers of the linear models of hybrids, by digest
-    for digest in teaching.teachers:
+    teachers, flops = len(teaching.teachers), 0.0
+    tokens = int(texts.offsets[-1]) / len(texts)
+    counted = teaching.weights or (1.0,) * teachers
+    for digest, count in zip(teaching.teachers, counted, strict=True):
         document = _entry(store, KIND, digest).document["spec"]
         digests, share = hybrid_digests(document), share_of_linear(document)
+        architecture = Architecture.from_document(document["architecture"])
         # One by one, so that a committee of any size takes the memory of one member.
-        weights = _weights(store, digest if digests is None else digests.plain, spec.architecture)
+        weights = _weights(store, digest if digests is None else digests.plain, architecture)
         weights = {name: value.to(device) for name, value in weights.items()}
         logits = predict(
-            spec.architecture,
+            architecture,
             weights,
             texts,
-            pooling=spec.settings.pooling,
+            pooling=document["settings"]["pooling"],
             pad=data.special["pad"],
             markers=Markers.of(data.special),
         )
@@ -104,16 +108,15 @@ def _ask(
                 model = linear_weights(_entry(store, LINEAR, digests.linear))
                 linear[digests.linear] = np.exp(answers(model, texts, pad=data.special["pad"]), dtype=np.float64)
             vote = (1 - share) * vote + share * linear[digests.linear]
-        votes += vote
-    teachers = len(teaching.teachers)
-    flops = teachers * len(texts) * spec.architecture.forward_flops(int(texts.offsets[-1]) / len(texts))
+        votes += count * vote
+        flops += len(texts) * architecture.forward_flops(tokens)
     course = {"seconds": time.perf_counter() - began, "flops": flops}
     document = {"teaching": teaching.to_document(), "texts": len(texts), "labels": spec.labels, "course": course}
     return store.write(
         SOFT_LABELS,
         teaching.digest,
         document,
-        {"labels": {"probabilities": (votes / teachers).astype(np.float32)}},
+        {"labels": {"probabilities": (votes / sum(counted)).astype(np.float32)}},
     )
 
 

@@ -50,17 +50,19 @@ class Distillation:
     """What a student learns instead of the labels: the mean probabilities of its ``teachers``, members by digest.
 
     Asked are the task's training texts, the first ``documents`` of the corpus, with the fingerprint ``corpus``, and the
-    task's unlabelled texts with the fingerprint ``unlabelled``; empty: none of them.
+    task's unlabelled texts with the fingerprint ``unlabelled``; empty: none of them. ``weights`` are what the teachers'
+    votes count; empty: all the same.
     """
 
     teachers: tuple[str, ...]
     documents: int = 0
     corpus: str = ""
     unlabelled: str = ""
+    weights: tuple[float, ...] = ()
 
     def to_document(self) -> dict[str, Any]:
         """Return the teaching as JSON."""
-        return without_defaults(asdict(self), {"unlabelled": ""})
+        return without_defaults(asdict(self), {"unlabelled": "", "weights": ()})
 
     @cached_property
     def digest(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from tlm_search.digest import without_defaults
 from tlm_search.space.settings import Value
@@ -66,6 +67,12 @@ class Architecture:
             normalisation=str(settings["normalisation"]),
             shared_layers=settings["layer_weights"] == "shared" and int(settings["depth"]) > 1,
         )
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Architecture:
+        """Rebuild from ``to_document``."""
+        tokens, across = document["kernel"]
+        return cls(**{**document, "kernel": (tokens, across)})
 
     def to_document(self) -> dict[str, object]:
         """Return the shape as JSON."""

@@ -68,9 +68,15 @@ def member_logits(
     return linear(torch.tanh(linear(pooled, weights, "pooler")), weights, "classifier")
 
 
-def vote(logits: Tensor) -> Tensor:
-    """Return the logarithm of the mean of the members' softmax outputs, ``(texts, labels)``."""
-    return logits.log_softmax(-1).logsumexp(0) - math.log(logits.shape[0])
+def vote(logits: Tensor, weights: Sequence[float] | None = None) -> Tensor:
+    """Return the logarithm of the mean of the members' softmax outputs, ``(texts, labels)``.
+
+    ``weights`` are the relative ones of the members; None means that all are equal.
+    """
+    votes = logits.log_softmax(-1)
+    if weights is None:
+        return votes.logsumexp(0) - math.log(logits.shape[0])
+    return (votes + votes.new_tensor(weights).log()[:, None, None]).logsumexp(0) - math.log(sum(weights))
 
 
 def calibrated(logits: Tensor, temperature: float, bias: Sequence[float]) -> Tensor:

@@ -166,12 +166,15 @@ def share_of(weights: LinearWeights) -> Tensor:
     return weights.get("share", torch.tensor(HALF))
 
 
-def mixture(members: Tensor, linear: Tensor, share: Tensor) -> Tensor:
-    """Return the logarithm of the weighted mean of ``members`` and a ``linear`` model, whose weight is ``share``.
+def mixture(members: Tensor, linear: Sequence[Tensor], shares: Sequence[Tensor]) -> Tensor:
+    """Return the logarithm of the weighted mean of ``members`` and ``linear`` models, whose weights are ``shares``.
 
-    Both are logarithms of probabilities, ``(texts, labels)``; the share is ``()``.
+    All are logarithms of probabilities, ``(texts, labels)``; a share is ``()``.
     """
-    return torch.logaddexp(members + (1 - share).log(), linear + share.log())
+    said = members + (1 - torch.stack(list(shares)).sum()).log()
+    for model, share in zip(linear, shares, strict=True):
+        said = torch.logaddexp(said, model + share.log())
+    return said
 
 
 def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
@@ -205,11 +208,16 @@ def require_shapes(shapes: Mapping[str, tuple[int, ...]], *, vocabulary: int, la
         )
 
 
-def require_values(weights: LinearWeights) -> None:
-    """Refuse a model whose buckets begin outside of its keys, or that has no share of the votes; raises ValueError."""
-    buckets, share = weights["buckets"], float(share_of(weights))
-    if int(buckets.min()) < 0 or int(buckets.max()) > len(weights["idf"]) or not 0 <= share <= 1:
-        raise ValueError(f"a linear model with buckets from {buckets.min()} to {buckets.max()} and the share {share:g}")
+def require_values(models: Sequence[LinearWeights]) -> None:
+    """Refuse models with buckets outside of their keys, or without a share of the votes; raises ValueError."""
+    for weights in models:
+        buckets, share = weights["buckets"], float(share_of(weights))
+        if int(buckets.min()) < 0 or int(buckets.max()) > len(weights["idf"]) or not 0 <= share <= 1:
+            raise ValueError(
+                f"a linear model with buckets from {buckets.min()} to {buckets.max()} and the share {share:g}"
+            )
+    if sum(float(share_of(weights)) for weights in models) > 1 + 1e-6:
+        raise ValueError("linear models with more than all of the votes")
 
 
 def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None, types: Tensor | None = None) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from tlm_search.committee.frontier import alone_on_validation
 from tlm_search.committee.metrics import Metric, metric_of
@@ -27,16 +28,34 @@ STUDENTS = 5  # at most, with different seeds; their spread is then known to a f
 Announce = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Teachers:
+    """A committee that teaches: ``members`` of ``trial``, or of a ``mixed`` committee with ``weights``.
+
+    Students are of the configuration of ``trial``. ``weights`` are empty where all votes count the same. ``mixed`` is
+    what the study keeps of a mixed committee: ``how`` its ``members`` were chosen, and their ``weights``.
+    """
+
+    trial: TrialRecord
+    members: tuple[str, ...]
+    weights: tuple[float, ...] = ()
+    mixed: Mapping[str, Any] | None = None
+
+    @property
+    def words(self) -> str:
+        """Say which committee it is."""
+        return f"trial {self.trial.number}" if self.mixed is None else f"members chosen as {self.mixed['how']}"
+
+
 def distil(
     record: StudyRecord,
-    trial: TrialRecord,
-    size: int,
+    teachers: Teachers,
     *,
     documents: int = 0,
     storage: str | None = None,
     announce: Announce = lambda line: None,
 ) -> Obtained:
-    """Train students of the first ``size`` members of ``trial`` and note them in the study. Existing ones are reused.
+    """Train students of ``teachers`` and note them in the study. Existing ones are reused.
 
     A student has the architecture, pre-training and fine-tuning of a member, without the linear model of a hybrid. It
     learns the committee's mean probabilities on the task's training texts and on the first ``documents`` of the corpus.
@@ -46,9 +65,11 @@ def distil(
         UserError: the committee has one member, the study is being run, or the store lacks something that it needs.
         TrainingError: a student could not be trained.
     """
+    trial, size = teachers.trial, len(teachers.members)
     if size < 2:
+        what = f"trial {trial.number}" if teachers.mixed is None else "the mixed committee"
         raise UserError(
-            f"trial {trial.number} was chosen with one member: there is no committee to distil",
+            f"{what} was chosen with one member: there is no committee to distil",
             hint=f"tlm-search best {record.name} lists larger ones; take one with --trial N --size K",
         )
     location, space = StudyLocation.of(record.folder, storage), record.space
@@ -57,19 +78,21 @@ def distil(
         store = open_store(store_root(record.folder.parent))
         trainer = _trainer(space, announce)
         data = PreparedData.from_document(record.data, store.root)
-        specs = _students(trial, size, documents, space=space, data=data, trainer=trainer)
+        specs = _students(teachers, documents, space=space, data=data, trainer=trainer)
         _tell_of_pretraining(specs, store, space, announce)
-        words = f"the committee of trial {trial.number}, {size} members"
+        words = f"the committee of {teachers.words}, {size} members"
         announce(f"students of {words}, {len(specs)} seeds")
         began = time.monotonic()
         obtained = obtain(specs, store=store, data=data, trainer=trainer)
+        of: dict[str, Any] = {"trial": trial.number, "size": size, "documents": documents}
         name = f"{STUDENT} {trial.number} {size} {documents}"
+        if teachers.mixed is not None:
+            of["mixed"], name = teachers.mixed, f"{STUDENT} {teachers.mixed['how']} {documents}"
         noted = ledger.noted(name)
         if noted is None or set(noted["members"]) != {member.digest for member in obtained.members}:
             metric, seconds = metric_of(space.task, data.labels), time.monotonic() - began
             rung = _rung(specs[0], obtained, metric, seconds=seconds, data=data, store=store, trainer=trainer)
             settings = {**trial.settings, "committee_size": len(specs), "linear_member": False}
-            of = {"trial": trial.number, "size": size, "documents": documents}
             ledger.note(name, {**of, **rung.attributes(settings)})
     noun = "student" if obtained.trained == 1 else "students"
     announce(f"{obtained.trained} {noun} trained, {obtained.reused} found in the store")
@@ -77,12 +100,14 @@ def distil(
 
 
 def _students(
-    trial: TrialRecord, size: int, documents: int, *, space: Space, data: PreparedData, trainer: Trainer
+    teachers: Teachers, documents: int, *, space: Space, data: PreparedData, trainer: Trainer
 ) -> tuple[MemberSpec, ...]:
     if documents > data.documents:
         raise UserError(f"{documents:,} documents: the corpus of this study has {data.documents:,}")
+    trial = teachers.trial
     # At most as many as teachers: each starts from the stored pre-training of one of them.
-    settings = {**trial.settings, "committee_size": min(STUDENTS, size)}
+    most = len(teachers.members if teachers.mixed is None else trial.members)
+    settings = {**trial.settings, "committee_size": min(STUDENTS, most)}
     members = trial_specs(settings, seed=space.seed, data=data, trainer=trainer)
     if tuple(member.digest for member in members) != trial.members[: len(members)]:
         raise UserError(
@@ -92,7 +117,7 @@ def _students(
         )
     corpus = trainer.corpus_fingerprint(data, documents)
     unlabelled = members[0].taught.unlabelled if members[0].taught else ""
-    teaching = Distillation(trial.members[:size], documents, corpus, unlabelled)
+    teaching = Distillation(teachers.members, documents, corpus, unlabelled, teachers.weights)
     return tuple(replace(member, teaching=teaching, linear=None) for member in members)
 
 

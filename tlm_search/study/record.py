@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
-REFERENCE_NUMBER, STUDENT_NUMBER, BASELINE_NUMBER, CONFIRMATION_NUMBER = -1, -2, -3, -4
+REFERENCE_NUMBER, STUDENT_NUMBER, BASELINE_NUMBER, CONFIRMATION_NUMBER, MIXED_NUMBER = -1, -2, -3, -4, -5
 REFERENCE, REFERENCE_TRY = "reference", "reference try "  # attributes of a study; the second ends with a number from 1
 BASELINE = "baseline"  # the attribute with the study's linear baseline
 # Prefixes of the attributes with the students and the confirmation of a committee.
@@ -34,7 +34,9 @@ IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the s
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial, the reference (``number`` -1), students (-2), the linear baseline (-3), or a confirmation (-4).
+    """One trial, or what has a ``number`` below 0.
+
+    That is the reference (-1), students (-2), the linear baseline (-3), a confirmation (-4), a mixed committee (-5).
 
     ``settings`` are complete, ``params`` only the searched ones. ``values`` are in the order of the study's objectives.
     ``metrics`` are those of the whole committee, ``frontier`` holds one record for each committee size. ``members`` are
@@ -68,6 +70,8 @@ class StudentRecord:
 
     ``result`` holds the students, which differ in their seeds, as its members, the best on validation first, and their
     committees of each size. They also learned from the committee's answers to ``documents`` texts of the corpus.
+    Students of a ``mixed`` committee are of the configuration of ``trial``; it says ``how`` its ``members`` were
+    chosen, and their ``weights``.
     ``flops`` and ``seconds`` are the cost of one student in addition to the training of its committee.
     """
 
@@ -75,6 +79,7 @@ class StudentRecord:
     size: int
     documents: int
     result: TrialRecord
+    mixed: Mapping[str, Any] | None = None
 
     @property
     def flops(self) -> float:
@@ -258,6 +263,7 @@ def _students(attributes: Mapping[str, Any]) -> tuple[StudentRecord, ...]:
             size=value["size"],
             documents=value["documents"],
             result=TrialRecord(number=STUDENT_NUMBER, state="complete", **_results(value)),
+            mixed=value.get("mixed"),
         )
         for value in kept
     )

@@ -115,8 +115,8 @@ def test_the_card_may_be_edited_and_a_broken_manifest_may_not(exported, tmp_path
     (folder / "manifest.json").write_text('{"files": {}}')
     with pytest.raises(ExportError, match=r"damaged: manifest.json does not name config.json"):
         Committee.load(folder)
-    (folder / "manifest.json").write_text('{"format": 3}')
-    with pytest.raises(ExportError, match="it has format 3"):
+    (folder / "manifest.json").write_text('{"format": 4}')
+    with pytest.raises(ExportError, match="it has format 4"):
         Committee.load(folder)
 
 

@@ -50,7 +50,7 @@ def test_it_gives_the_answers_of_the_study(hybrids, folder):
     for text, row in zip(hybrids.texts[:3], expected, strict=False):
         np.testing.assert_allclose(committee.probabilities([text])[0], row, atol=1e-5)
     assert committee.check() < 1e-6
-    without = replace(committee, linear=None)
+    without = replace(committee, linear=())
     assert np.abs(without.probabilities(hybrids.texts) - expected).max() > 0.01, "the linear model says something"
 
 

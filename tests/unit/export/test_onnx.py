@@ -35,7 +35,7 @@ def test_the_graphs_equal_the_committee(tmp_path, settings):
     finished = finished_study(tmp_path, **settings)
     exported = export(finished, tmp_path / "out", onnx=True, int8=settings in ({}, SPANS))
     committee = Committee.load(tmp_path / "out")
-    vocabulary = committee.architecture.vocabulary
+    vocabulary = committee.vocabulary
     session = open_session(tmp_path / "out" / ONNX, threads=1)
     tokens = committee.tokens(["", "aa", "aa ba " * 20, "[E1] aa [/E1] ba [E2] ca [/E2] da", *finished.texts])
     expected = committee.answers_to_tokens(tokens)

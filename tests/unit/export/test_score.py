@@ -211,9 +211,10 @@ def test_members_that_are_sure_of_different_labels_vote_as_in_the_study(exported
     committee = Committee.load(exported)
     logits = np.zeros((committee.size, 3), np.float32)
     logits[0, 0], logits[1, 2], logits[2:] = 30, 40, 0
-    weights = {**committee.weights, "classifier.weight": torch.zeros_like(committee.weights["classifier.weight"])}
-    weights["classifier.bias"] = torch.from_numpy(logits).view_as(committee.weights["classifier.bias"])
-    sure = replace(committee, weights=weights, calibration=UNCALIBRATED)
+    (stack,) = committee.stacks
+    weights = {**stack.weights, "classifier.weight": torch.zeros_like(stack.weights["classifier.weight"])}
+    weights["classifier.bias"] = torch.from_numpy(logits).view_as(stack.weights["classifier.bias"])
+    sure = replace(committee, stacks=(replace(stack, weights=weights),), calibration=UNCALIBRATED)
     tokens = TokenArray(np.array([2, 3], np.int32), np.array([0, 2]))
     expected = soft_vote(logits[:, None])
     found = sure.answers_to_tokens(tokens).probabilities

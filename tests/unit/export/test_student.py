@@ -108,7 +108,7 @@ def test_students_of_a_committee_that_reads_spans_read_them_too(tmp_path):
     (student,) = study.record.students
     stored = study.store.read("members", student.result.members[0]).arrays("logits")
     committee = Committee.load(tmp_path / "out")
-    assert committee.pooling == "spans"
+    assert committee.stacks[0].pooling == "spans"
     np.testing.assert_allclose(
         committee.probabilities(finished.texts), committee.calibration.of(softmax(stored["test"])), atol=1e-4
     )

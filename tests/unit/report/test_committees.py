@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import builders
 import numpy as np
 import pytest
 
+from tlm_search.committee.candidates import candidates
 from tlm_search.committee.logits import MemberLogits
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables.committees import COLUMNS, committees_table
+from tlm_search.report.tables.mixed import export_words, mixed_committees
 
 ROWS = 240
 
@@ -84,3 +88,19 @@ def test_single_members_are_only_mixed():
     trials = [builders.trial(number, heads=heads, committee_size=1) for number, heads in enumerate((2, 4))]
     record = builders.study(trials)
     assert committees_table(record, Known(record, None))["pool"].tolist() == [2, 2, 2, 2]
+
+
+def test_the_command_of_the_greedy_committee_is_named_where_it_is_better_on_validation(record):
+    evidence = Known(record, None)
+    mixed = mixed_committees(record, evidence)
+    best = candidates(record.trials[2])[-1]
+    ours = mixed["greedy"].candidate
+    worse, better = (replace(best, validation_metric=ours.validation_metric + step) for step in (-0.01, 0.0))
+    words = export_words(record, mixed, worse)
+    assert words is not None
+    assert f"tlm-search export {record.name} --from greedy --out {record.name}-greedy" in words
+    assert "too high because of the choice" in words
+    assert export_words(record, mixed, better) is None
+    assert export_words(record, {}, worse) is None
+    simulated = replace(record, space=builders.space(trainer="simulated"))
+    assert export_words(simulated, mixed, worse) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -18,12 +18,13 @@ from tlm_search.report.evidence import Evidence
 from tlm_search.report.figures.style import GREY, Colours, plain
 from tlm_search.report.formatting import compact, duration, interval, milliseconds, percent, plural, points
 from tlm_search.report.tables.frames import Cell, Column, Frame
+from tlm_search.report.tables.mixed import MixedCommittee, remembered
 from tlm_search.report.tables.tables import label_of
 from tlm_search.study.record import StudentRecord, StudyRecord, TrialRecord
 
 MODELS = ("student", "single member", "committee", "reference")
 COLUMNS = (
-    *("trial", "configuration", "committee_size", "documents", "model", "members", "seeds", "test_metric"),
+    *("trial", "configuration", "committee_size", "teachers", "documents", "model", "members", "seeds", "test_metric"),
     *("test_metric_low", "test_metric_high", "difference", "difference_low", "difference_high"),
     *("latency_ms", "parameters", "training_flops", "training_seconds"),
 )
@@ -42,15 +43,19 @@ def students_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
 
 
 def _rows(record: StudyRecord, student: StudentRecord, evidence: Evidence) -> Iterator[dict[str, Any]]:
-    trial = record.numbered(student.trial)
-    if trial is None or len(trial.frontier) < student.size:
+    trial, mixed = record.numbered(student.trial), None
+    if student.mixed is not None:
+        mixed = remembered(record, evidence, student.mixed)
+    if trial is None or (len(trial.frontier) < student.size if student.mixed is None else mixed is None):
         return
-    costs = {"student": candidates(student.result)[0], "committee": candidates(trial)[student.size - 1]}
+    taught = candidates(trial)[student.size - 1] if mixed is None else replace(mixed.candidate, size=student.size)
+    costs = {"student": candidates(student.result)[0], "committee": taught}
     costs["single member"] = candidates(trial)[0]
     if record.reference is not None and (deep := whole(record.reference)) is not None:
         costs["reference"] = deep
-    sides = _sides(record, student, trial, evidence)
+    sides = _sides(record, student, trial, mixed, evidence)
     of = {"trial": trial.number, "configuration": label_of(record, trial)}
+    of["teachers"] = "" if student.mixed is None else student.mixed["how"]
     of |= {"committee_size": student.size, "documents": student.documents}
     seeds = {"student": len(student.result.members), "single member": len(trial.members)}
     for name in (name for name in MODELS if name in costs):
@@ -79,7 +84,13 @@ class _Sides:
     largest: float = 1.0
 
 
-def _sides(record: StudyRecord, student: StudentRecord, trial: TrialRecord, evidence: Evidence) -> _Sides:
+def _sides(
+    record: StudyRecord,
+    student: StudentRecord,
+    trial: TrialRecord,
+    mixed: MixedCommittee | None,
+    evidence: Evidence,
+) -> _Sides:
     """Return the side of each model; nothing if the logits of students or teachers are missing."""
     learned, taught = evidence.logits_of(student.result), evidence.logits_of(trial)
     if learned is None or taught is None:
@@ -88,7 +99,7 @@ def _sides(record: StudyRecord, student: StudentRecord, trial: TrialRecord, evid
     sides = {
         "student": singles(contributions_of_votes(softmax(learned.test), labels, metric)),
         "single member": singles(contributions_of_votes(softmax(taught.test), labels, metric)),
-        "committee": committee(taught.test[: student.size], labels, metric),
+        "committee": committee(taught.test[: student.size] if mixed is None else mixed.votes.test, labels, metric),
     }
     deep = None if record.reference is None else evidence.logits_of(record.reference)
     if deep is not None:
@@ -114,6 +125,8 @@ def mark_students(figure: go.Figure, students: pd.DataFrame, colours: Colours) -
         student = of["student"]
         colour = colours.get(student["trial"], GREY)
         name = f"student of #{student['trial']} with {plural(student['committee_size'], 'member')}"
+        if student["teachers"]:
+            name = f"student of the {student['teachers']} committee, {plural(student['committee_size'], 'member')}"
         name += f", {student['documents']:,} documents" if student["documents"] else ""
         first, *more = (plain(line) for line in _lines(of))
         figure.add_scatter(
@@ -139,7 +152,7 @@ def mark_students(figure: go.Figure, students: pd.DataFrame, colours: Colours) -
 
 def _each(students: pd.DataFrame) -> Iterator[dict[str, dict[Any, Any]]]:
     """Yield the rows of each student, by model."""
-    for _, rows in students.groupby(["trial", "committee_size", "documents"], sort=False):
+    for _, rows in students.groupby(["trial", "committee_size", "teachers", "documents"], sort=False):
         yield {row["model"]: row for row in rows.to_dict("records")}
 
 
@@ -192,6 +205,9 @@ def students_frame(students: pd.DataFrame) -> Frame:
 def _model_words(row: dict[Any, Any]) -> str:
     if row["model"] == "student":
         more = f" and {row['documents']:,} documents" if row["documents"] else ""
+        if row["teachers"]:
+            committee = f"{row['teachers']} committee, {plural(row['committee_size'], 'member')}"
+            return f"student of the {committee}{more}, like {row['configuration']}"
         return f"student of {row['configuration']}, {plural(row['committee_size'], 'member')}{more}"
     if row["model"] == "committee":
         return f"its committee of {plural(row['committee_size'], 'member')}"

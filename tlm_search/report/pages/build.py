@@ -23,6 +23,7 @@ from tlm_search.report.tables import fit, inside, insight, tables
 from tlm_search.report.tables.committees import committees_table
 from tlm_search.report.tables.costs import COSTS
 from tlm_search.report.tables.frames import provenance_table
+from tlm_search.report.tables.mixed import export_words, mixed_committees
 from tlm_search.report.tables.ranking import eligible
 from tlm_search.space.parameters import Range
 from tlm_search.study.record import StudyRecord
@@ -33,11 +34,12 @@ Figures = dict[str, go.Figure]
 
 @dataclass(frozen=True)
 class Report:
-    """The answer, and the tables and figures by name."""
+    """The answer, and the tables and figures by name; ``mixed`` says if a mixed committee is better on validation."""
 
     answer: Answer
     tables: Tables
     figures: Mapping[str, go.Figure]
+    mixed: str | None = None
 
 
 def build_report(record: StudyRecord, evidence: Evidence) -> Report:
@@ -46,6 +48,7 @@ def build_report(record: StudyRecord, evidence: Evidence) -> Report:
     votes = inside.logits_of(answer.best, evidence)
     best_first = eligible(record)
     pretraining = tables.pretraining_table(record, evidence)
+    mixed = mixed_committees(record, evidence)
     by_name = {
         "trials": tables.trials_table(record),
         "frontiers": tables.frontiers_table(record),
@@ -64,11 +67,12 @@ def build_report(record: StudyRecord, evidence: Evidence) -> Report:
         "boundaries": insight.boundaries_table(record),
         "reference_tries": reference_tries_table(record),
         "outcomes": tables.outcomes_table(record),
-        "committees": committees_table(record, evidence),
+        "committees": committees_table(record, evidence, mixed),
         "claims": claims(record, evidence, answer.best),
         "provenance": provenance_table(record, evidence.provenance()),
     }
-    return Report(answer=answer, tables=by_name, figures=_figures(record, by_name))
+    best = None if answer.best is None else answer.best.candidate
+    return Report(answer, by_name, _figures(record, by_name), export_words(record, mixed, best))
 
 
 def _figures(record: StudyRecord, by_name: Tables) -> Figures:

@@ -106,6 +106,7 @@ def render(record: StudyRecord, report: Report) -> str:
         confusions_table=confusions_frame(confusions_table(report.tables["confusion"])),
         examples_table=examples_frame(report.tables["examples"]),
         committees_table=frame_of(report.tables["committees"], percents=ACCURACIES),
+        mixed_sentence=report.mixed,
         claims_table=claims_frame(report.tables["claims"]),
         bibtex=bibtex(record),
         pretraining_sentence=_pretraining_sentence(report.tables["claims"], metric_words(record.space.task.metric)),

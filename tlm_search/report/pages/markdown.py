@@ -50,6 +50,7 @@ def markdown(record: StudyRecord, report: Report) -> str:
         *(f"> {plain_text(caution.words)}" for caution in answer.cautions),
         _answer_table(answer.table),
         plain_text(what_matching_means(metric_words(record.space.task.metric))),
+        plain_text(report.mixed or ""),
         "## Configurations",
         plain_text(caption) + ".",
         table_lines(configurations),

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tlm_search.committee.combine import fit_weights, greedy, majority, mean_logits, weighted_vote
+from tlm_search.committee.combine import fit_weights, majority, mean_logits, weighted_vote
 from tlm_search.committee.interval import accuracy_interval
 from tlm_search.committee.logits import MemberLogits, Split
 from tlm_search.committee.vote import soft_vote
 from tlm_search.report.evidence import Evidence
+from tlm_search.report.tables.mixed import (
+    GREEDY,
+    MOST_CONFIGURATIONS,
+    SMALLEST_WEIGHT,
+    WEIGHTED,
+    MixedCommittee,
+    joined,
+    mixed_committees,
+)
 from tlm_search.report.tables.ranking import eligible
 from tlm_search.report.tables.tables import label_of
 from tlm_search.study.record import StudyRecord
 
 COLUMNS = ("committee", "vote", "members", "pool", "validation_accuracy", "test_accuracy", "test_low", "test_high")
-MOST_CONFIGURATIONS = 8  # in the pool: the best on validation
-SMALLEST_WEIGHT = 1e-3  # of a member that counts
 
 Logits = NDArray[np.floating]
 Vote = Callable[[Logits], NDArray[np.float64]]
 Row = tuple[Any, ...]
 
 
-def committees_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
+def committees_table(
+    record: StudyRecord, evidence: Evidence, mixed: Mapping[str, MixedCommittee] | None = None
+) -> pd.DataFrame:
     """Return a row for each committee: its kind, its vote, its members, their pool, and its accuracies.
 
     Of the best eligible configuration: the means of probabilities and of logits, the majority, and weights fitted on
@@ -35,8 +45,9 @@ def committees_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
     of their members, and selections on validation from these, greedy with replacement and by fitted weights.
     ``members`` counts distinct ones. No choice has seen test rows. Fitted and greedy committees have seen validation
     rows, so their ``validation_accuracy`` is too high. ``test_low`` and ``test_high`` are the 95% interval over test
-    rows for these members.
+    rows for these members. Give the selections as ``mixed`` if they are known already.
     """
+    mixed = mixed_committees(record, evidence) if mixed is None else mixed
     trials = eligible(record)[:MOST_CONFIGURATIONS]
     found = [(trial, votes) for trial in trials if (votes := evidence.logits_of(trial)) is not None]
     rows: list[Row] = []
@@ -44,7 +55,7 @@ def committees_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
         best, votes = found[0]
         rows += [(label_of(record, best), *row) for row in _votes_of_one(votes)]
         if len(found) > 1:
-            rows += _of_several([votes for _, votes in found])
+            rows += _of_several([votes for _, votes in found], mixed)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -57,17 +68,15 @@ def _votes_of_one(votes: MemberLogits) -> Iterator[Row]:
     yield ("weights fitted on validation", *_weighted(votes, fit_weights(*votes.of("validation"))))
 
 
-def _of_several(all_votes: Sequence[MemberLogits]) -> Iterator[Row]:
+def _of_several(all_votes: Sequence[MemberLogits], mixed: Mapping[str, MixedCommittee]) -> Iterator[Row]:
     kinds, each = len(all_votes), min(len(votes.test) for votes in all_votes)
-    pool = _joined([votes.validation for votes in all_votes], [votes.test for votes in all_votes], all_votes[0])
-    mixed = [
-        _joined(
-            [votes.validation[i : i + 1] for votes in all_votes], [votes.test[i : i + 1] for votes in all_votes], pool
-        )
+    pool = joined(all_votes)
+    of_each = [
+        joined([replace(own, validation=own.validation[[i]], test=own.test[[i]]) for own in all_votes])
         for i in range(each)
     ]
-    validation = np.mean([_right(votes, "validation", soft_vote) for votes in mixed], axis=0)
-    test = np.mean([_right(votes, "test", soft_vote) for votes in mixed], axis=0)
+    validation = np.mean([_right(votes, "validation", soft_vote) for votes in of_each], axis=0)
+    test = np.mean([_right(votes, "test", soft_vote) for votes in of_each], axis=0)
     accuracies = (float(validation.mean()), float(test.mean()), *accuracy_interval(test))
     name = f"mixed: one member of each of {kinds} configurations, mean of {each}"
     yield (name, "mean of probabilities", kinds, len(pool.test), *accuracies)
@@ -76,12 +85,8 @@ def _of_several(all_votes: Sequence[MemberLogits]) -> Iterator[Row]:
     name = f"all members of {kinds} configurations"
     yield (name, "mean of probabilities", everyone, everyone, *_judged(pool, soft_vote))
     name = f"chosen from {name}"
-    yield (name, "greedy with replacement", *_weighted(pool, greedy(*pool.of("validation")).weights))
-    yield (name, "weights fitted on validation", *_weighted(pool, fit_weights(*pool.of("validation"))))
-
-
-def _joined(validation: Sequence[Logits], test: Sequence[Logits], labels: MemberLogits) -> MemberLogits:
-    return MemberLogits(np.concatenate(validation), np.concatenate(test), labels.validation_labels, labels.test_labels)
+    for vote, how in (("greedy with replacement", GREEDY), ("weights fitted on validation", WEIGHTED)):
+        yield (name, vote, len(mixed[how].members), everyone, *_judged(mixed[how].votes, soft_vote))
 
 
 def _weighted(votes: MemberLogits, weights: NDArray[np.float64]) -> Row:

@@ -1,0 +1,254 @@
+"""Mixed committees: members of several configurations, chosen on validation from the best ones or named one by one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlm_search.committee.candidates import Candidate, candidates
+from tlm_search.committee.combine import fit_weights, greedy, weighted_vote
+from tlm_search.committee.frontier import frontier
+from tlm_search.committee.logits import SPLITS, MemberLogits, Split
+from tlm_search.committee.metrics import metric_words
+from tlm_search.committee.vote import SMALLEST_PROBABILITY
+from tlm_search.errors import ExportError
+from tlm_search.report.evidence import Evidence
+from tlm_search.report.formatting import interval, percent, plural
+from tlm_search.report.tables.ranking import eligible
+from tlm_search.study.record import MIXED_NUMBER, REFERENCE_NUMBER, StudyRecord, TrialRecord
+
+MOST_CONFIGURATIONS = 8  # whose members are in the pool: the best on validation
+SMALLEST_WEIGHT = 1e-3  # of a member that is taken
+GREEDY, WEIGHTED = "greedy", "weighted"
+POOLED = {GREEDY: "greedily, with replacement", WEIGHTED: "by fitted weights"}  # the ways to choose from the pool
+
+_COSTS = ("parameters", "training_flops", "training_seconds")
+
+
+@dataclass(frozen=True)
+class MemberPool:
+    """Members of the best configurations: the number of each one's trial, its digest, and the logits of all."""
+
+    trials: tuple[int, ...]
+    members: tuple[str, ...]
+    votes: MemberLogits
+
+    @property
+    def words(self) -> str:
+        """Say how many members of how many configurations there are."""
+        return f"{plural(len(self.members), 'member')} of {plural(len(set(self.trials)), 'configuration')}"
+
+
+@dataclass(frozen=True)
+class MixedCommittee:
+    """Different ``members``, the number of the trial that each is of, and their ``weights``, whose sum is 1.
+
+    ``chosen`` says how, in words; ``how`` is a key of ``POOLED``, or empty where the members were named. ``trial`` has
+    the figures of the committee as those of one model, and ``votes`` its answers as the logits of one.
+    """
+
+    members: tuple[str, ...]
+    trials: tuple[int, ...]
+    weights: tuple[float, ...]
+    how: str
+    chosen: str
+    trial: TrialRecord
+    votes: MemberLogits
+
+    @property
+    def candidate(self) -> Candidate:
+        """The committee as something to choose: its figures on validation and test."""
+        return candidates(self.trial)[0]
+
+    @property
+    def name(self) -> str:
+        """Say how many members of which trials it has."""
+        numbers = sorted(set(self.trials))
+        names = ["the reference" if number == REFERENCE_NUMBER else str(number) for number in numbers]
+        words = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"{plural(len(self.members), 'member')} of {'trial' if len(names) == 1 else 'trials'} {words}"
+
+
+def member_pool(record: StudyRecord, evidence: Evidence) -> MemberPool | None:
+    """Return the members of the best eligible configurations; None where no logits are at hand."""
+    trials = eligible(record)[:MOST_CONFIGURATIONS]
+    found = [(trial, votes) for trial in trials if (votes := evidence.logits_of(trial)) is not None]
+    if not found:
+        return None
+    return MemberPool(
+        tuple(trial.number for trial, _ in found for _ in trial.members),
+        tuple(digest for trial, _ in found for digest in trial.members),
+        joined([votes for _, votes in found]),
+    )
+
+
+def joined(votes: Sequence[MemberLogits]) -> MemberLogits:
+    """Return the logits of all members of several configurations."""
+    first = votes[0]
+    validation, test = (np.concatenate([getattr(own, split) for own in votes]) for split in SPLITS)
+    return MemberLogits(validation, test, first.validation_labels, first.test_labels, first.metric)
+
+
+def mixed_committees(record: StudyRecord, evidence: Evidence) -> dict[str, MixedCommittee]:
+    """Return what is chosen from the pool in each way; nothing where the pool has one configuration or none."""
+    pool = member_pool(record, evidence)
+    if pool is None or len(set(pool.trials)) < 2:
+        return {}
+    return {how: choose_from_pool(record, pool, how) for how in POOLED}
+
+
+def choose_from_pool(record: StudyRecord, pool: MemberPool, how: str) -> MixedCommittee:
+    """Choose on validation from ``pool`` in the way ``how``; members with hardly a weight are left out."""
+    logits, labels = pool.votes.of("validation")
+    weights = greedy(logits, labels).weights if how == GREEDY else fit_weights(logits, labels)
+    chosen = f"chosen {POOLED[how]}, on validation from {pool.words}"
+    wanted = [(index, float(weight)) for index, weight in enumerate(weights) if weight > SMALLEST_WEIGHT]
+    return _mixed(record, pool, wanted, how=how, chosen=chosen)
+
+
+def named_members(record: StudyRecord, evidence: Evidence, members: Sequence[str | tuple[int, int]]) -> MixedCommittee:
+    """Return the committee of these members of the study, by digest or by (trial, member), where 1 is the first.
+
+    A member that is named twice has twice the weight. Trial -1 is the reference.
+
+    Raises:
+        ExportError: there is no such member, or its logits are not in the store.
+    """
+    if not members:
+        raise ExportError("members is empty", hint="name one at least, by digest or as (trial, member)")
+    return _named(record, evidence, members, [1 / len(members)] * len(members), how="", chosen="each was asked for")
+
+
+def _named(
+    record: StudyRecord,
+    evidence: Evidence,
+    members: Sequence[str | tuple[int, int]],
+    weights: Sequence[float],
+    *,
+    how: str,
+    chosen: str,
+) -> MixedCommittee:
+    trials = [trial for trial in record.everything_run if trial.members]
+    found = [_find(record, trials, member) for member in members]
+    pool: list[MemberLogits] = []
+    for trial, index in found:
+        votes = evidence.logits_of(trial)
+        if votes is None:
+            raise ExportError(
+                f"the logits of trial {trial.number} are not in the store",
+                hint="take members of another trial; tlm-search store verify says what is damaged",
+            )
+        pool.append(replace(votes, validation=votes.validation[[index]], test=votes.test[[index]]))
+    whole = MemberPool(
+        tuple(trial.number for trial, _ in found), tuple(trial.members[index] for trial, index in found), joined(pool)
+    )
+    return _mixed(record, whole, list(enumerate(weights)), how=how, chosen=chosen)
+
+
+def remembered(record: StudyRecord, evidence: Evidence, mixed: Mapping[str, Any]) -> MixedCommittee | None:
+    """Return the mixed committee that a study keeps beside its students; None where a member is not at hand."""
+    try:
+        return _named(record, evidence, mixed["members"], mixed["weights"], how=mixed["how"], chosen="")
+    except ExportError:
+        return None
+
+
+def _find(record: StudyRecord, trials: Sequence[TrialRecord], member: str | tuple[int, int]) -> tuple[TrialRecord, int]:
+    if isinstance(member, str):
+        for trial in trials:
+            if member in trial.members:
+                return trial, trial.members.index(member)
+        raise ExportError(
+            f"the study {record.name} has no member {member}",
+            hint="members_dataframe() lists the digests of its members",
+        )
+    if not (isinstance(member, tuple | list) and len(member) == 2):
+        raise ExportError(
+            f"{member!r} is no member", hint="allowed are a digest, and (trial, member), where 1 is the first"
+        )
+    number, place = member
+    of = record.numbered(number)
+    there = () if of is None else of.members
+    if of is None or not 1 <= place <= len(there):
+        known = (
+            "the study has no such trial" if of is None else f"it has {plural(len(there), 'member')}, 1 is the first"
+        )
+        raise ExportError(f"member {place} of trial {number}: {known}", hint="members_dataframe() lists all of them")
+    return of, place - 1
+
+
+def _mixed(
+    record: StudyRecord, pool: MemberPool, wanted: Sequence[tuple[int, float]], *, how: str, chosen: str
+) -> MixedCommittee:
+    """Build the committee of the members at these places of the pool; a member that comes twice has both weights."""
+    weights: dict[str, float] = {}
+    places: dict[str, int] = {}
+    for place, weight in wanted:
+        digest = pool.members[place]
+        weights[digest] = weights.get(digest, 0.0) + weight
+        places.setdefault(digest, place)
+    # Of configurations that share members, the first.
+    order = list(places.values())
+    shares = np.array(list(weights.values())) / sum(weights.values())
+    votes = _as_one(pool.votes, order, shares)
+    trials = tuple(pool.trials[place] for place in order)
+    rows = frontier(votes.validation, votes.test, votes.validation_labels, votes.test_labels, metric=votes.metric)
+    trial = TrialRecord(
+        number=MIXED_NUMBER,
+        state="complete",
+        metrics=_costs(record, trials),
+        frontier=tuple(rows),
+        members=tuple(places),
+    )
+    biases = {1: rows[0]["bias"]} if "bias" in rows[0] else {}
+    shares_of = tuple(map(float, shares))
+    return MixedCommittee(tuple(places), trials, shares_of, how, chosen, trial, replace(votes, biases=biases))
+
+
+def _as_one(votes: MemberLogits, order: Sequence[int], weights: NDArray[np.float64]) -> MemberLogits:
+    """Return the logarithms of what these members say together, as the logits of one model."""
+
+    def said(split: Split) -> NDArray[np.float64]:
+        probabilities = weighted_vote(votes.of(split)[0][list(order)], weights)
+        return np.asarray(np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)))[None]
+
+    return MemberLogits(said("validation"), said("test"), votes.validation_labels, votes.test_labels, votes.metric)
+
+
+def _costs(record: StudyRecord, trials: Sequence[int]) -> dict[str, float]:
+    """Return what the members cost: of each trial what a committee of as many of its members does.
+
+    A linear model that members of several trials share is counted for each.
+    """
+    parts = []
+    for number in sorted(set(trials)):
+        trial = record.numbered(number)
+        if trial is None or len(trial.frontier) < trials.count(number):
+            return {}  # students and confirmations
+        parts.append(candidates(trial)[trials.count(number) - 1])
+    return {
+        name: float(sum(costs)) for name in _COSTS if None not in (costs := [getattr(part, name) for part in parts])
+    }
+
+
+def export_words(record: StudyRecord, mixed: Mapping[str, MixedCommittee], best: Candidate | None) -> str | None:
+    """Say that the greedy committee is better on validation than the ``best``, and how to export it; None if not."""
+    found = mixed.get(GREEDY)
+    if found is None or best is None or record.space.trainer == "simulated":
+        return None
+    ours = found.candidate
+    if not ours.validation_metric > best.validation_metric:
+        return None
+    name = metric_words(ours.metric)
+    command = shlex.join(["tlm-search", "export", record.name, "--from", GREEDY, "--out", f"{record.name}-{GREEDY}"])
+    return (
+        f"A mixed committee, {found.name}, {found.chosen}, has {percent(ours.validation_metric)} {name} on validation, "
+        f"too high because of the choice, against {percent(best.validation_metric)} of the best committee. On test it "
+        f"has {percent(ours.test_metric)} ({interval(*ours.test_interval)}) against {percent(best.test_metric)}. "
+        f"To export it: {command}"
+    )
