@@ -65,6 +65,11 @@ class Candidate:
         """The accuracy on test, also if the task has another metric."""
         return float(self.row["test_accuracy"])
 
+    def on_test(self, name: str) -> tuple[float, tuple[float, float]] | None:
+        """Return a metric on test by ``name`` with its 95% interval; None if it has no interval."""
+        low, high = (self.row.get(key) for key in interval_keys("test", name))
+        return None if low is None or high is None else (self.row[f"test_{name}"], (low, high))
+
     def measured(self, name: str) -> float | None:
         """Return a metric that a constraint can name; None if it was not measured."""
         value = getattr(self, name, None)

@@ -168,13 +168,12 @@ tags: [tiny-language-models, ensemble, bert]
 
 _LIMITS = """## Limits
 
-- It knows the labels above and no others: every text gets one of them, an empty or foreign one too.
-- The results are those on texts of the task; on other texts they may be far worse, and the probabilities too sure.
-- Whatever is one-sided in the corpus or the labels, the committee has learned.
+- It knows only the labels above. Every text gets one of them, also an empty one or one of another kind.
+- The results hold for texts of the task. On other texts they can be far worse, and the probabilities too confident.
+- The committee has learned any bias of the corpus and of the labels.
 - Licence: see the first lines of this page; the licences of the corpus and of the task may bind you.
 
-This page is yours to complete. All other files are named with their sha256 in `manifest.json`, and a changed one is
-refused."""
+Complete this page. All other files are listed with their sha256 in `manifest.json`; a changed file is refused."""
 
 
 _MARKED = (
@@ -184,8 +183,8 @@ _MARKED = (
 
 
 _PAIRED = (
-    "It reads pairs of texts, in the order of the study: `[CLS] text [SEP] text_pair [SEP]` with `token_type_ids` 0 "
-    "and 1. Of a pair that is too long the longer text is cut."
+    "It reads pairs of texts in the order of the study: `[CLS] text [SEP] text_pair [SEP]` with `token_type_ids` 0 "
+    "and 1. If a pair is too long, its longer text is cut."
 )
 
 
@@ -330,7 +329,7 @@ def _loading(facts: Facts) -> str:
             f'pipeline("text-classification", "DIR/members/0")({one}, truncation={cut})\n```'
         )
         if facts.linear:
-            lines.append("The linear model is not among them: it is a part of the committee alone.")
+            lines.append("The linear model is not among them, because it is part of the committee only.")
     else:
         lines.append(f"There is no folder `members/`: {why_not}.")
     return "\n\n".join(lines)
@@ -387,7 +386,7 @@ def _training(facts: Facts) -> str:
     for model in facts.linear:
         terms = "words and word pairs" if model["pairs"] else "words"
         roles = (
-            ", the words also by the entities that they stand in or beside"
+            ", the words also by their position relative to the entities"
             if model["spec"].get("marked")
             else ", the words also by the text of the pair that they are in"
             if facts.data.pairs
@@ -444,9 +443,9 @@ def _results(facts: Facts) -> str:
     )
     return (
         f"## Results\n\n| | |\n|---|---|\n{table}\n\n"
-        "These are the figures of these very members: an interval over texts does not count that others could have "
-        f"been trained, as those of `tlm-search best` and of the report do. {few}{_confirmed(facts)}{_standing(facts)}"
-        f"{_choice(facts)}"
+        "These are the figures of these members. Their intervals over texts do not count that other members could have "
+        f"been trained; the intervals of `tlm-search best` and of the report do. {few}{_confirmed(facts)}"
+        f"{_standing(facts)}{_choice(facts)}"
         f"The calibration error is the mean gap of confidence and accuracy over 15 bins. {_calibrated(facts)}"
         f"{_latency_words(facts)}"
     )
@@ -479,7 +478,7 @@ def _calibrated(facts: Facts) -> str:
             f"{plain_text(label)} {value:+.2f}" for label, value in zip(facts.data.labels, bias, strict=True) if value
         )
         named = metric_words(facts.record.space.task.metric)
-        added = f" after a bias is added, which raises {named} and moves what is named: {of_labels}"
+        added = f" after a bias is added, which raises {named} and changes which labels are named: {of_labels}"
     return (
         f"Its answers are calibrated on validation: log-probabilities are divided by the temperature {temperature:.3g}"
         f"{added}. "
@@ -495,8 +494,9 @@ def _confirmed(facts: Facts) -> str:
         return ""
     fresh = candidates(again)[chosen.size - 1]
     return (
-        "The search chose them, and of equal ones the luckiest: trained once more with fresh seeds, such a committee "
-        f"has a test {metric_words(fresh.metric)} of {percent(fresh.test_metric)} ({interval(*fresh.test_interval)}). "
+        "The search chose them, and among equal ones it chooses the luckiest. Trained again with fresh seeds, such a "
+        f"committee has a test {metric_words(fresh.metric)} of {percent(fresh.test_metric)} "
+        f"({interval(*fresh.test_interval)}). "
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tlm_search.committee.candidates import Candidate, candidates, configurations, whole
 from tlm_search.committee.choice import Choice
-from tlm_search.committee.metrics import interval_keys, metric_words
+from tlm_search.committee.metrics import metric_words
 from tlm_search.committee.select import select
 from tlm_search.committee.verdict import DOES_THE_WORK, FAILS, HOLDS, IN_A_WORD, IS_ABOVE, MARGIN, Difference, Verdict
 from tlm_search.data.rows import account_of, account_words
@@ -278,20 +278,18 @@ def _judged(record: StudyRecord, candidate: Candidate) -> dict[str, str]:
     }
     others = ("accuracy", *METRICS_OF_ONE_LABEL) if task.metric != "accuracy" else METRICS_OF_ONE_LABEL
     for name in others:
-        low, high = (candidate.row.get(key) for key in interval_keys("test", name))
-        if name != task.metric and low is not None and high is not None:
-            reached = _with_interval(candidate.row[f"test_{name}"], (low, high))
-            facts[f"Test {_of_label(name, task.positive)}"] = reached
+        if name != task.metric and (reached := candidate.on_test(name)) is not None:
+            facts[f"Test {_of_label(name, task.positive)}"] = _with_interval(*reached)
     return facts
 
 
 def words_of_label(record: StudyRecord, candidate: Candidate, *, subject: str) -> str | None:
     """Say the metrics of the positive label that the ``subject`` has on test; None without a positive label."""
-    said = []
-    for name in METRICS_OF_ONE_LABEL:
-        low, high = (candidate.row.get(key) for key in interval_keys("test", name))
-        if low is not None and high is not None:
-            said.append(f"{metric_words(name)} {_with_interval(candidate.row[f'test_{name}'], (low, high))}")
+    said = [
+        f"{metric_words(name)} {_with_interval(*reached)}"
+        for name in METRICS_OF_ONE_LABEL
+        if (reached := candidate.on_test(name)) is not None
+    ]
     return f"Of {record.space.task.positive} on test, {subject} has {', '.join(said)}." if said else None
 
 
@@ -322,8 +320,8 @@ def _place_words(candidate: Candidate, reference: Candidate | None) -> str:
     """Say whether the test metric is within, above or below the 95% interval of the reference's."""
     assert reference is not None
     low, high = reference.test_interval
-    place = "above" if candidate.test_metric > high else "below" if candidate.test_metric < low else "within"
-    return f"{place} its interval"
+    where = "above" if candidate.test_metric > high else "below" if candidate.test_metric < low else "within"
+    return f"{where} its interval"
 
 
 def _with_span(difference: Difference) -> str:

@@ -226,7 +226,7 @@ def _pretraining_sentence(claims: pd.DataFrame, metric: str) -> str:
 def _committee_sentence(report: Report) -> str:
     diversity = report.tables["diversity"]
     if len(diversity) < 2:
-        return "The best committee has a single member, so there is no vote to look into."
+        return "The best committee has a single member, so there is no vote to analyse."
     last = diversity.iloc[-1]
     return (
         f"Two of the {len(diversity)} members of the best committee name different labels for "
@@ -260,7 +260,7 @@ def _members_sentence(record: StudyRecord) -> str:
 
 def _boundaries_frame(boundaries: pd.DataFrame) -> Frame:
     shown = boundaries.assign(edge=[f"at the {edge} end" if edge else "inside" for edge in boundaries["edge"]])
-    return frame_of(shown.rename(columns={"edge": "place"}))
+    return frame_of(shown.rename(columns={"edge": "position"}))
 
 
 @dataclass(frozen=True)
