@@ -69,9 +69,9 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *arguments: Any, **options: Any) -> SoftCommittee:
-        """Load an export from its folder or from a hub, and check every file of it first.
+        """Load an export from its folder or from a hub, after a check of every file.
 
-        What ``save_pretrained`` wrote loads as well; it has no manifest to be checked by.
+        The output of ``save_pretrained`` loads too; it has no manifest to check.
 
         Raises:
             ExportError: the export is not as it was written.

@@ -39,11 +39,11 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Score:
-    """Figures of the ``scored`` rows of ``rows``; the others have no label.
+    """Figures of the ``scored`` rows out of ``rows``; the other rows have no label.
 
-    ``without_text`` of the scored rows have an empty text, which is answered too. ``unknown_labels`` are those that the
-    committee does not know, with their rows; these count as wrong, and ``accuracy_of_known_labels`` leaves them out
-    (None where there are no others). ``macro_f1`` is the mean over the labels that a row has or the committee says.
+    ``without_text`` of the scored rows have an empty text, which is answered too. ``unknown_labels`` maps labels that
+    the committee does not know to their rows. These count as wrong, and ``accuracy_of_known_labels`` leaves them out
+    (None if there are no others). ``macro_f1`` is the mean over the labels that a row has or the committee names.
     """
 
     rows: int
@@ -60,7 +60,7 @@ class Score:
     accuracy_of_known_labels: float | None
 
     def to_document(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the score as JSON."""
         return asdict(self)
 
 

@@ -59,7 +59,7 @@ def active(search: Mapping[str, Parameter], name: str, params: Mapping[str, Valu
 
 
 def condition_problems(search: Mapping[str, Parameter]) -> list[Problem]:
-    """Find conditions on settings that are not in ``search``, on values they never have, and cycles."""
+    """Find conditions on settings that are not in ``search``, on values that they never have, and cycles."""
     problems = []
     for name, parameter in search.items():
         for parent, listed in when_of(parameter).items():
@@ -75,7 +75,7 @@ def condition_problems(search: Mapping[str, Parameter]) -> list[Problem]:
 
 
 def _never(parent: Parameter, name: str, listed: tuple[Value, ...]) -> Iterator[tuple[int, str]]:
-    # A fixed parent may have any other value: `--set` fixes what a file searches, and the file stays right.
+    # A fixed parent may have any value: `--set` can fix what a file searches, and the file stays valid.
     if isinstance(parent, Choices | Range):
         for i, value in enumerate(listed):
             if not parent.contains(value):

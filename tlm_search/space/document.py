@@ -40,7 +40,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Document:
-    """The ``data`` of a YAML text, the ``problems`` met in reading it, and where each key stands."""
+    """The ``data`` of a YAML text, the ``problems`` found while reading it, and the line of each key."""
 
     data: Any
     problems: tuple[Problem, ...]
@@ -79,7 +79,7 @@ def parse(text: str, *, place: str) -> Document:
     """Parse YAML; ``place`` names its origin in errors.
 
     Raises:
-        SpaceError: the text is not YAML, with line and column.
+        SpaceError: the text is not YAML; the message has line and column.
     """
     try:
         loader = _Loader(text)
@@ -147,7 +147,7 @@ def _scalar(loader: _Loader, node: yaml.Node, path: KeyPath, problems: list[Prob
         value = loader.construct_object(node)
         if isinstance(value, str) and _SURROGATES.search(value):
             return _joined(value, path, problems)
-        # 1e3 is how one writes a thousand; as a number it is whole.
+        # 1e3 is a common way to write a thousand, and a whole number.
         return int(value) if isinstance(value, float) and value.is_integer() else value
     except (ValueError, LookupError, AttributeError):  # only after a tag of the user's, such as `!!int abc`
         problems.append(Problem(path, f"given {node.tag} {given(node.value)}; allowed: a value without a tag"))

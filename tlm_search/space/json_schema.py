@@ -18,7 +18,7 @@ from tlm_search.space.variants import KEY as VARIANTS
 
 Schema = dict[str, Any]
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_REPLACED = ("Choices", "Range", "Objective", "Constraint", "ReferenceSection")  # by what a file may say instead
+_REPLACED = ("Choices", "Range", "Objective", "Constraint", "ReferenceSection")  # by forms of a file
 
 
 def json_schema() -> Schema:
@@ -49,7 +49,7 @@ def json_schema() -> Schema:
         "$schema": _DIALECT,
         "title": "A space of tlm-search",
         **_mapping(properties),
-        # A word of the variants may choose one here, as --set does.
+        # The name of a variant may stand here, as with --set.
         "additionalProperties": {"type": "string"},
         "if": {"not": {"required": [VARIANTS]}},
         "then": {"propertyNames": {"enum": list(properties)}},
@@ -58,7 +58,7 @@ def json_schema() -> Schema:
 
 
 def _as_written(generated: Schema, written: Schema | None) -> Schema:
-    """Replace what pydantic knows of a section by what a file may say, shorthands too."""
+    """Replace pydantic's schema of a section by the forms that a file may use, shorthands included."""
     if written is None:
         return generated
     return {**{key: generated[key] for key in ("description", "default") if key in generated}, **written}

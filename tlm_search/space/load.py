@@ -50,7 +50,7 @@ def _overridden(data: Any, overrides: Mapping[str, str]) -> Any:
 
 
 def _with(data: Any, keys: tuple[str, ...], value: Any, place: str) -> Any:
-    """Return ``data`` with ``value`` at ``keys``; sections that are not there are made."""
+    """Return ``data`` with ``value`` at ``keys``; missing sections are created."""
     if not keys:
         return value
     if data is not None and not isinstance(data, dict):
@@ -65,7 +65,7 @@ def _place(key: str) -> str:
 
 def _error(problems: list[Problem], *, document: Document, file: Path, overrides: Mapping[str, str]) -> SpaceError:
     places = [(_file_and_line(problem, document, file, overrides), problem) for problem in problems]
-    # What was given on the command line has no line; it comes last.
+    # Values from the command line have no line; they come last.
     places.sort(key=lambda entry: (entry[0][1] is None, entry[0][1] or 0))
     errors = [
         SpaceError(problem.message, file=where, line=line, key=_key(problem)) for (where, line), problem in places

@@ -17,14 +17,14 @@ When = Mapping[str, tuple[Value, ...]]
 
 
 class Choices(Section):
-    """A searched setting that takes one of some values; ``when`` has the values of others under which it matters."""
+    """A searched setting with a list of values; ``when`` has the values of other settings under which it matters."""
 
     choices: tuple[Value, ...]
     role: Role = "scientific"
     when: When = Field(default={})
 
     def contains(self, value: Value) -> bool:
-        """Tell whether a trial may have this value."""
+        """Return whether a trial may have this value."""
         return value in self.choices
 
     def size(self) -> int:
@@ -61,7 +61,7 @@ class Range(Section):
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def contains(self, value: Value) -> bool:
-        """Tell whether a trial may have this value."""
+        """Return whether a trial may have this value."""
         if isinstance(value, str) or not self.low <= value <= self.high:
             return False
         if self.whole and not isinstance(value, int):
@@ -69,7 +69,7 @@ class Range(Section):
         return self.step is None or steps_between(self.low, value, self.step).denominator == 1
 
     def size(self) -> int | None:
-        """Count the values; None where they are a continuum."""
+        """Count the values; None if they are continuous."""
         if self.low == self.high:
             return 1
         if self.step is None and not self.whole:
@@ -80,7 +80,7 @@ class Range(Section):
         """Yield the values in rising order.
 
         Raises:
-            ValueError: the range is a continuum.
+            ValueError: the range is continuous.
         """
         size = self.size()
         if size is None:
@@ -89,7 +89,7 @@ class Range(Section):
             yield self.value(i)
 
     def value(self, steps: int) -> Value:
-        """Return the value so many steps above ``low``; a step is 1 where none is given."""
+        """Return the value this number of steps above ``low``; a step is 1 by default."""
         if self.whole:
             return int(self.low) + steps * int(self.step or 1)
         return float(exact(self.low) + steps * exact(self.step or 1))
@@ -104,7 +104,7 @@ class Range(Section):
         return self.low + share * (self.high - self.low) if size is None else self.value(int(share * size))
 
     def exactly(self, value: float) -> Value:
-        """Return the value of the range that ``value`` stands for, where a sum of steps was rounded."""
+        """Return the value of the range that is meant by ``value``, which may be a rounded sum of steps."""
         return value if self.step is None else self.value(round(steps_between(self.low, value, self.step)))
 
     def words(self) -> str:
@@ -119,11 +119,11 @@ Parameter = Choices | Range | Value
 
 
 def exact(number: float) -> Fraction:
-    """Return the number that its digits say."""
-    # 0.1 means one tenth here, not the binary number next to it: 0.3 is three steps of 0.1.
+    """Return the decimal number with the digits of a float."""
+    # 0.1 means one tenth, not the nearest binary number, so that 0.3 is three steps of 0.1.
     return Fraction(str(number))
 
 
 def steps_between(low: float, value: float, step: float) -> Fraction:
-    """Return how many times ``step`` lies between ``low`` and ``value``."""
+    """Return how many times ``step`` fits between ``low`` and ``value``."""
     return (exact(value) - exact(low)) / exact(step)

@@ -32,14 +32,14 @@ Search = Mapping[str, Parameter]
 
 
 class ReferenceSection(Section):
-    """The deep model: its ``settings`` as they are given, and how many ``trials`` choose its nuisance settings."""
+    """The deep model: its ``settings`` as given, and the number of ``trials`` that tune its nuisance settings."""
 
     settings: Mapping[str, Value]
     trials: Whole = Field(default=1, ge=1, le=MOST_TRIALS, description="tries, of which the best on validation counts")
 
     @model_serializer
     def _as_written(self) -> dict[str, Value]:
-        # One trial is not written: what was named before there were more keeps its name.
+        # One trial is left out, so that older spaces keep their identity.
         return {**self.settings, **({TRIALS: self.trials} if self.trials > 1 else {})}
 
 
@@ -136,7 +136,7 @@ def nuisance_names(search: Search, reference: ReferenceSection) -> tuple[str, ..
 
 
 def _missing(search: Search, reference: ReferenceSection) -> list[str]:
-    """Return the searched settings that the reference has to give and does not."""
+    """Return the searched settings that the reference must give and does not."""
     shape, drawn = _given_shape(reference.settings), nuisance_names(search, reference)
     known = {name: value for name, value in reference.settings.items() if name not in drawn}
     return [
@@ -164,7 +164,7 @@ def _completed(search: Search, given: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _given_shape(given: Mapping[str, Value]) -> set[str]:
-    """Return width, heads and head size where two of them are given: they give the third, whatever search says."""
+    """Return width, heads and head size if two of them are given; they determine the third."""
     return set(SHAPE) if sum(name in given for name in SHAPE) >= 2 else set()
 
 
@@ -172,7 +172,7 @@ def _matters_in(search: Search, name: str, given: Mapping[str, Value]) -> bool:
     for parent, listed in when_of(search[name]).items():
         parameter = search[parent]
         value = given.get(parent, None if isinstance(parameter, Choices | Range) else parameter)
-        known = value is not None  # a searched parent that the reference lacks is drawn, or told as missing itself
+        known = value is not None  # a searched parent that the reference lacks is drawn, or reported as missing
         if (known and value not in listed) or not _matters_in(search, parent, given):
             return False
     return True
@@ -205,7 +205,7 @@ def _searched(search: Search, name: str) -> Searched:
 
 
 class _Halton:
-    """One dimension of the sequence: a place's digits in ``base``, each permuted, in reverse behind the point."""
+    """One dimension of the sequence: the digits of an index in ``base``, each permuted, in reverse after the point."""
 
     def __init__(self, name: str, base: int, seed: int) -> None:
         generator = random.Random(f"{seed} {name}")

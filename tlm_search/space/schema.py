@@ -172,7 +172,7 @@ class Space(Section):
     @field_validator("name")
     @classmethod
     def _folder_name(cls, name: str, info: ValidationInfo) -> str:
-        # Before names had to be plain, studies were begun that have others.
+        # Studies of older versions can have other names.
         is_allowed = info.context == _STORED or is_plain(name)
         if not is_allowed or not re.fullmatch(r"[^\s./\\\0][^/\\\0\n]{0,99}", name):
             allowed = "a folder's name: up to 100 characters, no slash, no control character, no dot or dash first"
@@ -234,7 +234,7 @@ class Space(Section):
             problems = label_problems([constraint.metric for constraint in constraints], task)
             if problems:
                 raise refuse(problems)
-            # To beat the reference is to have at least its metric, which is that of the task.
+            # A committee beats the reference if it has at least its value of the task's metric.
             own = {"metric": f"validation_{task.metric}"}
             constraints = tuple(c.model_copy(update=own) if c.bound is None else c for c in constraints)
         return constraints
@@ -275,11 +275,11 @@ class Space(Section):
         return {name: value for name, value in self.search.items() if not isinstance(value, Searched)}
 
     def is_active(self, name: str, params: Mapping[str, Value]) -> bool:
-        """Tell whether the searched ``name`` matters in a trial with these ``params`` (of those it depends on)."""
+        """Return whether the searched ``name`` matters in a trial with these ``params`` (of those it depends on)."""
         return active(self.search, name, params)
 
     def settings(self, params: Mapping[str, Value]) -> dict[str, Value]:
-        """Return all settings of a trial: fixed ones, active ``params``, and the registry's defaults for the rest.
+        """Return all settings of a trial: fixed ones, active ``params``, and defaults for the rest.
 
         Raises:
             KeyError: ``params`` lack an active parameter.
@@ -299,7 +299,7 @@ class Space(Section):
         return () if self.reference is None else nuisance_names(self.search, self.reference)
 
     def sources(self) -> tuple[str, ...]:
-        """Return what is read, each once: paths, ids of the hub, or ``pydocs``."""
+        """Return all sources, each once: paths, ids of the hub, or ``pydocs``."""
         task = self.task
         unlabelled = None if task.unlabelled is None else task.unlabelled.source
         named = (self.corpus.source, task.source, task.validation_source, task.test_source, unlabelled)
@@ -331,7 +331,7 @@ class Space(Section):
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], *, stored: bool = False) -> Self:
-        """Read what `to_document` wrote; a study ``stored`` it, perhaps under a name that a new one cannot have.
+        """Read the result of ``to_document``. A study may have ``stored`` it under a name that new studies cannot have.
 
         Raises:
             pydantic.ValidationError: the document is not a space.
@@ -339,7 +339,7 @@ class Space(Section):
         return cls.model_validate(document, context=_STORED if stored else None)
 
     def identity(self) -> dict[str, Any]:
-        """Return what must be equal for a study to continue: not ``_NOT_IDENTITY``."""
+        """Return what must be equal for a study to continue: everything except ``_NOT_IDENTITY``."""
         return {key: value for key, value in self.to_document().items() if key not in _NOT_IDENTITY}
 
     @cached_property

@@ -24,7 +24,7 @@ _LONGEST_ECHO = 60
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: the keys that lead to it, the message, and its line where the path cannot tell it."""
+    """One problem: the keys that lead to it, the message, and its line if the path does not give it."""
 
     path: Path
     message: str
@@ -32,7 +32,7 @@ class Problem:
 
 
 def given(value: Any) -> str:
-    """Echo a value as the user would write it, cut to a line."""
+    """Write a value as the user would, shortened to one line."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -42,7 +42,7 @@ def given(value: Any) -> str:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Tell whether ``value`` is a finite number, and none of so many digits that no float holds it."""
+    """Return whether ``value`` is a finite number that a float can hold."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
@@ -62,7 +62,7 @@ def unknown(word: str, value: Any, valid: Iterable[str]) -> str:
 
 
 def refuse(problems: Iterable[Problem]) -> ValidationError:
-    """Make the error that carries ``problems``; raised inside a validator it joins those of the other parts."""
+    """Return the error with these ``problems``. Raised inside a validator, it joins the problems of other sections."""
     details: list[InitErrorDetails] = [
         InitErrorDetails(
             type=PydanticCustomError(_KIND, "{message}", {"message": problem.message}), loc=problem.path, input=None
@@ -73,7 +73,7 @@ def refuse(problems: Iterable[Problem]) -> ValidationError:
 
 
 def problems_of(error: ValidationError) -> list[Problem]:
-    """Return what `refuse` put in."""
+    """Return the problems of an error of ``refuse``."""
     return [Problem(entry["loc"], entry["msg"]) for entry in error.errors(include_url=False, include_context=False)]
 
 

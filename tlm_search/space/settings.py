@@ -18,7 +18,7 @@ Part = Literal["architecture", "pretraining", "finetuning", "committee"]
 
 @dataclass(frozen=True)
 class Setting:
-    """One dial: ``kind`` is bool, int, float or str; numbers have limits ``low`` and ``high``, texts ``choices``."""
+    """One setting: ``kind`` is bool, int, float or str; numbers have limits ``low`` and ``high``, texts ``choices``."""
 
     name: str
     part: Part
@@ -45,7 +45,7 @@ class Setting:
 
 
 CLASS_WEIGHTS = "class_weights"
-HALF = 0.5  # of the votes: the share of a linear model that nobody set
+HALF = 0.5  # of the votes, the default share of a linear model
 _ALL = (
     Setting("depth", "architecture", int, 1, "transformer layers", 1, 96),
     Setting("width", "architecture", int, None, "hidden size; heads x head_size when not given", 4, 16_384),
@@ -176,7 +176,7 @@ _ALL = (
 )
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}
-# What matters only where another setting has a value: both by name.
+# Settings that matter only if another setting has a given value.
 ONLY_WITH: Mapping[str, tuple[str, Value]] = {
     **dict.fromkeys(
         ("student_epochs", "student_batch_size", "student_learning_rate", "student_linear", "teachers"),
@@ -189,10 +189,10 @@ ROLES = ("scientific", "nuisance", "fixed")
 
 
 def weights_text(given: Mapping[Any, Any]) -> str:
-    """Return class weights by label as the text that stands for them: JSON, with the labels in alphabetical order.
+    """Return class weights by label as JSON, with the labels in alphabetical order.
 
     Raises:
-        ValueError: a label is no text, or a weight no number above 0.
+        ValueError: a label is not a text, or a weight is not a number above 0.
     """
     weights = {}
     for label, weight in given.items():
@@ -205,10 +205,10 @@ def weights_text(given: Mapping[Any, Any]) -> str:
 
 
 def weights_of_labels(class_weights: Value, labels: Sequence[str]) -> str:
-    """Return ``class_weights`` with a list in place of a mapping, in the order of the task's ``labels``.
+    """Return ``class_weights`` as a list instead of a mapping, in the order of the task's ``labels``.
 
     Raises:
-        ValueError: the mapping lacks a label, or has one that the task does not have.
+        ValueError: the mapping lacks a label, or has one that the task lacks.
     """
     text = str(class_weights)
     if not text.startswith("{"):
@@ -224,13 +224,13 @@ def weights_of_labels(class_weights: Value, labels: Sequence[str]) -> str:
 
 
 def complete(given: Mapping[str, Value]) -> dict[str, Value]:
-    """Return all settings: those ``given``, the defaults, and what follows from them.
+    """Return all settings: those ``given``, the defaults, and the derived ones.
 
-    Without self-training what only it asks for has its default, so that nothing differs by it.
-    ``width = heads x head_size``: any two of the three give the third; ``width`` alone takes the default ``head_size``.
+    Without self-training, settings that only it uses get their defaults, so that they cannot change a digest. ``width =
+    heads x head_size``: any two of the three give the third, and ``width`` alone takes the default ``head_size``.
 
     Raises:
-        ValueError: the three contradict each other, or the width is not divided.
+        ValueError: the three contradict each other, or the width cannot be divided.
     """
     defaults = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
     full = {**defaults, **given}

@@ -1,8 +1,8 @@
-"""From Python source to paragraphs of English: finds docstrings without importing the code, and keeps their prose.
+"""Find docstrings in Python source without importing it, and return their English paragraphs.
 
-The source is read by a lexer of one regular expression instead of ``ast``: the docstrings of torch, transformers and
-all else that is installed beside this package take seconds so, and most of a minute with ``ast``, which builds a tree
-of the code that nobody reads. Docstrings in single quotes (rare, and short) are not found.
+A lexer of one regular expression reads the source. With it the docstrings of torch, transformers and all other
+installed packages take seconds; ``ast`` takes most of a minute, because it builds a tree of all code. Docstrings in
+single quotes (rare and short) are not found.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _opens_block(source: str, line: int) -> bool:
 def _unescaped(literal: str, text: str) -> str:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's code
+            warnings.simplefilter("ignore")  # invalid escapes in the code of other packages
             return str(ast.literal_eval(literal))
     except (SyntaxError, ValueError):
         return text
@@ -202,7 +202,7 @@ _COMMON = re.compile(
 
 
 def is_prose(text: str) -> bool:
-    """Say whether ``text`` is English: enough words, most of them plain, some of them the commonest of the language."""
+    """Return whether ``text`` is English prose: enough words, most of them plain, some of the language's commonest."""
     if len(text) > _LONGEST_CHARACTERS:
         return False
     pieces = text.split()

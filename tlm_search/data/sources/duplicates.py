@@ -1,4 +1,4 @@
-"""Near duplicates among texts, by MinHash: templates and copies would let a test text be seen in training."""
+"""Find near duplicates among texts by MinHash, because with templates and copies a test text is seen in training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 _WORD = re.compile(r"[a-z]+")
 _SHINGLE = 3  # words
-_BANDS, _ROWS = 4, 3  # two texts that share 70% of their shingles are found with 81%, 50%: 41%, 90%: 99%
+_BANDS, _ROWS = 4, 3  # of texts that share 50, 70 or 90% of their shingles, 41, 81 and 99% are found
 _LEAST_LIKENESS = 0.5
-_CHUNK = 20_000  # texts at once: bounds the memory
+_CHUNK = 20_000  # texts at once, to bound the memory
 
 
 def nearest_earlier(texts: Sequence[str]) -> Iterator[int]:
@@ -38,7 +38,7 @@ def nearest_earlier(texts: Sequence[str]) -> Iterator[int]:
 
 
 def _likeness(one: str, other: str) -> float:
-    """Return the shared part of the shingles of two texts (Jaccard)."""
+    """Return the Jaccard similarity of the shingles of two texts."""
     first, second = _shingles(one), _shingles(other)
     return len(first & second) / len(first | second)
 

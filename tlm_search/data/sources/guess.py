@@ -1,4 +1,4 @@
-"""What a user's own file looks like as a task: which column is the text, which the label, how many there are."""
+"""Guess a task from the user's file: the columns of text and label, the labels, and sizes."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""The embedded corpus and task: the docstrings of the packages that this one depends on, found wherever it runs.
+"""The embedded corpus and task: the docstrings of the packages that this one depends on, available everywhere.
 
-The packages are those that ``tlm-search`` requires, with all that they require: the same for everybody who installs
-the same versions, whatever else is installed beside them (pip, test runners, the user's own work). Left out are this
-package itself, setuptools (some environments bring it, some do not) and packages installed for editing (their text
-changes without a new version); tests, examples and vendored copies of other packages too.
+The packages are those that ``tlm-search`` requires, and their requirements. They are the same for everyone who installs
+the same versions, whatever else is installed (pip, test runners, the user's own packages). Left out are this package,
+setuptools (only some environments have it), packages installed for editing (their text changes without a new version),
+and tests, examples and vendored copies of other packages.
 
-Names of the packages are masked in every paragraph, in the corpus as in the task. Near duplicates are removed first,
-over all packages. Then a fixed share of each package is held out: validation and test come from it, the
-corpus never has it, so pre-training has not seen a test paragraph, and the corpus is the same for each such task.
+Names of the packages are masked in every paragraph of corpus and task. First near duplicates are removed over all
+packages. Then a fixed share of each package is held out. Validation and test come from it, and the corpus never
+contains it, so pre-training has not seen a test paragraph, and the corpus is the same for every such task.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tlm_search.digest import digest
 from tlm_search.errors import DataError, StoreError
 from tlm_search.files import write_text, writing
 
-EXTRACTION = 1  # raised when the same packages would give other paragraphs
+EXTRACTION = 1  # increased when equal packages would give other paragraphs
 MASK = "package"
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.3, 1000
 

@@ -1,4 +1,4 @@
-"""Where data come from: the embedded ``pydocs``, the user's files and folders, or data sets of the Hugging Face hub."""
+"""The sources of data: the embedded ``pydocs``, the user's files and folders, or data sets of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -122,10 +122,10 @@ def local_place(source: str) -> Path | None:
 
 
 def not_here(sources: Iterable[str]) -> list[str]:
-    """Return those of ``sources`` that name a file or a folder which is not on this machine.
+    """Return those of ``sources`` that name a file or folder which this machine lacks.
 
     Raises:
-        DataError: one can be neither a path nor an id of the hub.
+        DataError: a source can be neither a path nor an id of the hub.
     """
     missing = []
     for source in sources:

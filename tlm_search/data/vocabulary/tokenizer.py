@@ -152,10 +152,10 @@ def require_pairs(tokenizer: Tokenizer, name: str) -> None:
 
 
 def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[Pair], *, length: int) -> Iterator[tuple[list[int], int]]:
-    """Yield the ids of each pair, ``[CLS] a [SEP] b [SEP]``, and how many of them are ``[CLS] a [SEP]``.
+    """Yield the ids of each pair, ``[CLS] a [SEP] b [SEP]``, and how many of them belong to ``[CLS] a [SEP]``.
 
-    Of a pair with more than ``length`` tokens the longer text is cut until both fit, as `transformers` does it (longest
-    first). So no start of a text will do: which of two long texts is the longer decides.
+    If a pair has more than ``length`` tokens, its longer text is cut until both fit, as in `transformers` (longest
+    first). Both texts are tokenised whole, because the lengths of both decide which one is cut.
     """
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)
@@ -166,10 +166,10 @@ def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[Pair], *, length: int) ->
 
 
 def encode_lines(tokenizer: Tokenizer, lines: Sequence[Line], *, length: int) -> Iterator[tuple[list[int], int]]:
-    """Yield the ids of each line behind its context, as ``encode_pairs`` does.
+    """Yield the ids of each line after its context, as ``encode_pairs`` does.
 
-    What has more than ``length`` tokens loses the oldest ones of the context. A line that does not fit alone is cut at
-    its end.
+    If there are more than ``length`` tokens, the oldest tokens of the context are dropped. A line that does not fit
+    alone is cut at its end.
     """
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -188,9 +188,9 @@ def encode_lines(tokenizer: Tokenizer, lines: Sequence[Line], *, length: int) ->
 def encode(tokenizer: Tokenizer, texts: Sequence[str], *, length: int) -> Iterator[list[int]]:
     """Yield the ids of each text with the special tokens in place, cut to ``length`` tokens.
 
-    Long texts are tokenised from their start only as far as needed: a start that fills ``length`` tokens and ends at
-    white space has the same first tokens as the whole. Nobody needs more than ``_MOST`` characters a token; a text that
-    fills so many with next to nothing (one word of megabytes, a page of blanks) ends there.
+    Only the necessary start of a long text is tokenised: a start that fills ``length`` tokens and ends at white space
+    has the same first tokens as the whole. At most ``_MOST`` characters for each token are read, so a text that fills
+    them with hardly any tokens (one word of megabytes, a page of blanks) ends there.
     """
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)
@@ -206,7 +206,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], *, length: int) -> Iterat
 
 
 def _start(text: str, characters: int, most: int) -> str:
-    """Cut ``text`` at the last white space before ``characters``, or at the next one, or at ``most`` where none is."""
+    """Cut ``text`` at the last white space before ``characters``, else at the next one, else at ``most``."""
     if len(text) <= characters:
         return text
     before = _LAST_WHITE.match(text, 0, characters)
