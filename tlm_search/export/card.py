@@ -455,12 +455,14 @@ def _choice(facts: Facts) -> str:
     """Say what the choice does to the figures."""
     mixed, name = facts.chosen.mixed, metric_words(facts.metric.name)
     if mixed is None:
-        return f"It was chosen on validation, so that its {name} there is a little too high; test chose nothing. "
+        return f"It was chosen on validation, so its {name} there is slightly too high. No choice has seen test. "
     if not mixed.how:
-        return "Its members were named one by one; if test figures were looked at, these here are too high. "
+        return (
+            "Its members were named one by one. If test figures influenced that, the test figures here are too high. "
+        )
     return (
-        f"Its members were {plain_text(mixed.chosen)}, so that its {name} there is too high, and by more than that of "
-        "a committee of one configuration: there was more to choose from. Test chose nothing. "
+        f"Its members were {plain_text(mixed.chosen)}, so its {name} there is too high, and by more than that of a "
+        "committee of one configuration, because there was more to choose from. No choice has seen test. "
     )
 
 
