@@ -149,7 +149,7 @@ class _Work:
         return "" if data is None else data.decode()
 
     def do(self) -> PreparedData:
-        """Prepare what is missing, and leave a record of it; what can be wrong is read before what takes long."""
+        """Prepare what is missing, and write a record of it. Inputs that can be wrong are read before slow steps."""
         task_read = self._task
         unlabelled_read = self._read_unlabelled(task_read)
         made = self._tokenizer_folder(task_read)
@@ -206,7 +206,7 @@ class _Work:
         yield from unknown_tokens(arrays["corpus"].ids, special, where=corpus)
 
     def publish(self, prepared: PreparedData) -> None:
-        """Send what was prepared to where other machines look for it, if the store is the copy of one at a URL."""
+        """Send prepared data to the store's URL, if the store is a copy, so that other machines find them."""
         for folder in prepared.units():
             remote = remote_at(folder)
             if remote is not None and remote.read(bundle.INDEX) is None:

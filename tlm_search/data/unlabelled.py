@@ -29,13 +29,14 @@ class Unlabelled:
 
 
 def load_unlabelled(section: TaskSection, task: Task, cache: Path) -> Unlabelled:
-    """Return the texts that ``section.unlabelled`` names, without those of the splits of ``task`` and repeated ones.
+    """Return the texts of ``section.unlabelled`` that differ from each other and from the splits of ``task``.
 
-    Letter case and white space do not count. What validation or test holds counts as held out, what train holds or an
-    earlier text was counts as repeated. ``cache`` is a folder for what took long to read.
+    Letter case and white space do not count. Texts that validation or test contains count as held out; texts that train
+    contains, or that repeat an earlier text, count as repeated. ``cache`` is a folder for results that take long to
+    compute.
 
     Raises:
-        DataError: the source is missing, cannot be read, or has fewer texts than asked for, or none; or texts lack the
+        DataError: the source is missing, cannot be read, or has fewer texts than requested, or none; or texts lack the
             markers of ``entities: marked``.
     """
     assert section.unlabelled is not None

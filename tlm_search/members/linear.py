@@ -1,9 +1,9 @@
 """The linear member: TF-IDF of words, or of words and word pairs, and logistic regression, fitted on token ids.
 
-It is fitted once for a task and a tokenizer and kept in the store, as ``model`` (the tensors of
-``tlm_search.model.linear``) and ``logits``. A *hybrid* is a member with it: its entry in the store refers to the plain
-member and has logits alone, the logarithm of half of each one's probabilities. The mean of hybrids is then half the
-mean of the plain members and half the linear model, whatever their number.
+It is fitted once for a task and a tokenizer and stored as ``model`` (the tensors of ``tlm_search.model.linear``) and
+``logits``. A *hybrid* is a member that includes it. Its entry in the store refers to the plain member and has only
+logits, by default the logarithm of the mean of both probabilities. The mean of hybrids is then half the mean of the
+plain members and half the linear model, for any number of members.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ from tlm_search.model.linear import LinearWeights, linear_logits, parameters_of,
 from tlm_search.store.local import Arrays, Entry, Store
 
 _HINT = "take linear_member out of the space, or look at the task's texts"
-_DIGITS = 9  # cross-entropies that differ by less are equal
+_DIGITS = 9  # of cross-entropies; smaller differences are ties
 
-Terms = tuple[NDArray[np.int64], NDArray[np.int64]]  # of each term that occurs: the text's number, and the key
+Terms = tuple[NDArray[np.int64], NDArray[np.int64]]  # for each occurring term the number of the text, and the key
 
 
 def fit_linear(
     spec: LinearSpec, *, data: PreparedData, taught: tuple[TokenArray, NDArray[np.int64]] | None = None
 ) -> tuple[dict[str, Any], Arrays]:
-    """Fit the linear model of ``spec``: its document and its arrays, as the store keeps them.
+    """Fit the linear model of ``spec``; return its document and its arrays for the store.
 
-    It learns the training texts and their labels, or the texts ``taught`` and the label that teachers give to each.
+    It learns the training texts and their labels, or the texts ``taught`` with the label that the teachers give to
+    each.
 
-    Of words alone and of words with word pairs, and of three strengths of the regularisation, what is most accurate on
-    validation is taken, of equal ones what has the lower cross-entropy. Pairs are passed over where a fit would take
-    long. Where entities are marked, words count once more by the spans that they lie in, and where texts are pairs, by
-    the text that they lie in. The value of a term is that of scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``; the
-    most frequent terms are kept, as by ``baseline``.
+    The candidates are words alone and words with word pairs, each with three strengths of the regularisation. The most
+    accurate on validation is taken; cross-entropy decides between equal ones. Pairs are skipped if a fit would take
+    long. If entities are marked, words count again by their span; if texts are pairs, by their text. Values are those
+    of scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``. The most frequent terms are used, as in ``baseline``.
 
     Raises:
         TrainingError: the training texts have no words, or one label.
@@ -104,7 +104,7 @@ def fit_linear(
 
 
 def linear_entry(spec: LinearSpec, *, store: Store) -> Entry:
-    """Return the linear model of ``spec``, which hybrids refer to.
+    """Return the linear model of ``spec``, to which hybrids refer.
 
     Raises:
         StoreError: it is not in the store.
@@ -119,7 +119,7 @@ def linear_entry(spec: LinearSpec, *, store: Store) -> Entry:
 
 
 def linear_weights(entry: Entry) -> LinearWeights:
-    """Return the tensors of a linear model as the store holds them."""
+    """Return the tensors of a stored linear model."""
     weights = {name: torch.from_numpy(value) for name, value in entry.arrays("model").items()}
     if "pair" in weights:
         weights["pair"] = weights["pair"].reshape(())  # older entries hold the number as a list of one
@@ -128,7 +128,7 @@ def linear_weights(entry: Entry) -> LinearWeights:
 
 @torch.inference_mode()
 def answers(weights: LinearWeights, texts: TokenArray, *, pad: int) -> NDArray[np.float32]:
-    """Return the logarithms of the probabilities ``(texts, labels)`` that a linear model gives."""
+    """Return the log-probabilities ``(texts, labels)`` of a linear model."""
     said = np.empty((len(texts), len(weights["intercept"])), np.float32)
     for chosen in batches(texts.lengths()):
         said[chosen] = linear_logits(weights, *rows(texts, chosen, pad=pad).tensors()).numpy()
@@ -145,10 +145,10 @@ def _terms(tables: LinearWeights, texts: TokenArray, pad: int) -> Terms:
 
 
 def _vocabulary(train: Terms, *, texts: int, labels: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the keys of the terms, rising, and the inverse document frequency of each as scikit-learn smooths it.
+    """Return the keys of the terms, ascending, and their inverse document frequencies with scikit-learn's smoothing.
 
     Raises:
-        TrainingError: there are none.
+        TrainingError: there are no terms.
     """
     keys, term = np.unique(train[1], return_inverse=True)
     if not len(keys):
@@ -175,18 +175,18 @@ def _matrix(terms: Terms, keys: NDArray[np.int64], idf: NDArray[np.float64], tex
 def _fitted(
     model: Any, rows: Any, truth: NDArray[np.int64], strength: float, labels: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return coefficients ``(labels, terms)`` and intercepts of the regression once it is fitted."""
+    """Return the fitted coefficients ``(labels, terms)`` and intercepts of the regression."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # The work is bounded: an unfinished fit is only a little more regularised.
+        # The work is bounded. An unfinished fit is only slightly more regularised.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.set_params(C=strength).fit(rows, truth)
     return of_all_labels(model, labels)
 
 
 def _score(scores: NDArray[np.floating], truth: NDArray[np.int64]) -> tuple[float, float]:
-    """Return accuracy, and the negative of cross-entropy."""
+    """Return the accuracy and the negative cross-entropy."""
     logits = torch.from_numpy(np.asarray(scores, np.float64)).log_softmax(-1).numpy()
     entropy = -float(logits[np.arange(len(truth)), truth].mean())
     return float((logits.argmax(-1) == truth).mean()), -round(entropy, _DIGITS)

@@ -10,7 +10,7 @@ from tlm_search.model.footprint import Phase, members_that_fit
 
 MOST_STACKED = 8
 # Operations of one member's forward pass for each thread; with more, eight together are no faster than one after
-# another (benchmarks/stacking.py). And of the memory that a stack may take, where nobody else counts it.
+# another (benchmarks/stacking.py). And the memory of a stack, if nothing else limits it.
 CPU_FLOPS, CPU_BYTES = 1e9, 2e9
 
 

@@ -43,7 +43,7 @@ Tell = Callable[[Step], None]
 
 
 def silent(step: Step) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 class Trainer(Protocol):

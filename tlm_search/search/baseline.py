@@ -162,7 +162,7 @@ def _check_same_task(noted: Mapping[str, Any], data: PreparedData) -> None:
 
 
 def _check_same_rows(task: Task, data: PreparedData) -> None:
-    """Refuse texts that are not those of the prepared data, because rows could not be compared."""
+    """Refuse texts that differ from the prepared data, because rows could not be compared."""
     for part in ("validation", "test"):
         if list(getattr(task, part).labels) != np.load(data.folder(part) / LABELS).tolist():
             raise StoreError("the texts of the task have changed since they were prepared")

@@ -1,4 +1,4 @@
-"""One trial, as the method has it: settings -> members -> a vote -> metrics, rung by rung. No Ray, no Optuna here."""
+"""One trial: settings -> members -> a vote -> metrics, rung by rung. No Ray, no Optuna here."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from tlm_search.store.local import Store
 if TYPE_CHECKING:
     from tlm_search.committee.vote import Integers
 
-# These equal what `predict --label` counts to the last digit.
+# These equal the figures of `predict --label` to the last digit.
 _EXACT = tuple(f"test_{name}" for name in METRICS_OF_ALL_LABELS + METRICS_OF_ONE_LABEL)
-SEEDS_PER_STUDY = 1_000  # the largest committee: studies of different seeds share no member
+SEEDS_PER_STUDY = 1_000  # at least the largest committee, so that studies of different seeds share no member
 
 
 @dataclass(frozen=True)
 class Rung:
-    """What a trial knows once its first ``size`` members vote; ``done`` when these are all.
+    """The results of a trial when its first ``size`` members vote; ``done`` if these are all.
 
     ``metrics`` has the latency only when ``done``. ``frontier`` holds a record for each size up to this one. With
-    self-training the members are the students, and what is counted includes their teachers.
-    ``trained``, ``reused``, ``tokens`` and ``seconds`` (of waiting for the members) count from the trial's start, with
-    what helpers trained and with members beyond ``size`` that were trained together with these; ``peak_gb`` is the most
-    memory that its worker ever took, 0 where that is unknown.
+    self-training the members are the students, and the counts include their teachers. ``trained``, ``reused``,
+    ``tokens`` and ``seconds`` (of waiting for the members) count from the start of the trial. They include what helpers
+    trained, and members beyond ``size`` that were trained together with these. ``peak_gb`` is the most memory that its
+    worker ever took, 0 if that is unknown.
     """
 
     size: int
@@ -54,9 +54,9 @@ class Rung:
     peak_gb: float = 0.0
 
     def attributes(self, settings: Mapping[str, Value]) -> dict[str, Any]:
-        """Return what a study keeps of a trial with complete ``settings`` that reached this rung, as JSON.
+        """Return what a study stores of a trial with complete ``settings`` that reached this rung, as JSON.
 
-        Numbers of the frontier have six digits, more than a test set can tell: storages have limits, and journals grow.
+        Numbers of the frontier have six digits, more than a test set can show: storages have limits, and journals grow.
         """
         return {
             "settings": dict(settings),
@@ -93,12 +93,12 @@ def run_trial(
     attempt: str = "",
     metric: Metric = ACCURACY,
 ) -> Iterator[Rung]:
-    """Train the committee that complete ``settings`` describe, and yield what it reaches at 1, 2, 4, ... members.
+    """Train the committee that complete ``settings`` describe, and yield its results at 1, 2, 4, ... members.
 
-    Stop iterating to prune the trial: later members are not trained. Unless it is ``prunable`` as many are trained at
-    once, before the first report, as the trainer stacks of one of so many ``chunks``. ``seed`` is the study's; helpers
-    have the same ``attempt`` and ``chunks``. With self-training the teachers are trained or found first; they vote only
-    where there are no students. ``metric`` is what the task is judged by.
+    Stop iterating to prune the trial; later members are then not trained. If the trial is not ``prunable``, its members
+    are trained in stacks as large as the trainer allows when the trial is split into ``chunks``, even beyond the next
+    report. ``seed`` is the study's. Helpers have the same ``attempt`` and ``chunks``. With self-training the teachers
+    are trained or found first; they vote only if there are no students. ``metric`` is the task's metric.
 
     Raises:
         TrainingError: a member could not be trained.
@@ -129,11 +129,11 @@ def run_trial(
         records = committee_frontier(members, validation_labels, test_labels, metric=metric)
         metrics = committee_metrics(records[-1], specs[0], members, teachers)
         if teachers or specs[0].linear:
-            # Their cost does not grow with the committee, so that no part of it is that of a smaller one.
+            # Their cost does not grow with the committee, so smaller ones do not cost a fraction of it.
             for record in records:
                 record.update(committee_costs(specs[0], members[: record["size"]], teachers))
         if size == len(specs):
-            for record in records:  # of all sizes, so that a smaller committee can be chosen by what it costs
+            for record in records:  # of all sizes, so that a smaller committee can be chosen by its cost
                 record["latency_ms"] = trainer.latency_ms(specs[0], members=record["size"], store=store)
             metrics["latency_ms"] = records[-1]["latency_ms"]
         yield Rung(
@@ -156,7 +156,7 @@ def stack_of(specs: Sequence[MemberSpec], trainer: Trainer, chunks: int) -> int:
 
 
 def rungs(members: int) -> list[int]:
-    """Return the sizes at which a committee of so many members reports: 1, 2, 4, ... and all of them."""
+    """Return the sizes at which a committee of ``members`` reports: 1, 2, 4, ... and all of them."""
     return [2**power for power in range(members.bit_length()) if 2**power < members] + [members]
 
 
@@ -195,7 +195,7 @@ def trial_specs(
 def teacher_specs(
     settings: Mapping[str, Value], *, seed: int, data: PreparedData, trainer: Trainer
 ) -> tuple[MemberSpec, ...]:
-    """Return the members that teach those of a trial: of its configuration without self-training; none without it."""
+    """Return the teachers of a trial's members, from its configuration without self-training; none without it."""
     of_teachers = settings_of_teachers(settings)
     return () if of_teachers is None else trial_specs(of_teachers, seed=seed, data=data, trainer=trainer)
 
@@ -224,7 +224,7 @@ def committee_metrics(
 
 
 def metrics_of(whole: Mapping[str, Any]) -> dict[str, float]:
-    """Return all metrics of a record of the frontier, with the intervals of accuracy and the task's metric on test."""
+    """Return all metrics in a record of the frontier, with the test intervals of accuracy and of the task's metric."""
     bounds = {interval_keys("test", name): name for name in ("accuracy", whole.get("metric", "accuracy"))}
     intervals = {
         f"test_{name}_{end}": whole[key]
@@ -242,10 +242,10 @@ def metrics_of(whole: Mapping[str, Any]) -> dict[str, float]:
 def committee_costs(
     spec: MemberSpec, members: Sequence[MemberResult], teachers: Sequence[MemberResult]
 ) -> dict[str, float]:
-    """Return parameters, floating-point operations and seconds of training of all members, trained now or before.
+    """Return parameters, floating-point operations and seconds of training all members, now or earlier.
 
-    The linear model of hybrids counts once, and so does what members share with their ``teachers``. These have another
-    linear model where that of the members learns from them.
+    The linear model of hybrids counts once, and so does everything that members share with their ``teachers``. The
+    teachers have another linear model if that of the members learns from them.
     """
     one = spec.architecture.classifier_parameters(spec.labels, pooling=spec.settings.pooling)
     nothing = {"parameters": 0, "flops": 0.0, "seconds": 0.0}
@@ -266,9 +266,10 @@ def committee_costs(
 
 
 def training_costs(members: Sequence[MemberResult], teachers: Sequence[MemberResult]) -> dict[str, float]:
-    """Return the metrics of training students and their teachers; what several of them share is counted once.
+    """Return the metrics of training students and their teachers; what several of them share counts once.
 
-    They share pre-trained encoders, and what the teachers answer; where the teachers vote, all but the linear model.
+    They share pre-trained encoders and the answers of the teachers; if the teachers vote, everything except the linear
+    model.
     """
     phases: dict[str, Mapping[str, float]] = {}
     answers: Mapping[str, float] = {}

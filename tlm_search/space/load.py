@@ -84,7 +84,7 @@ def _file_and_line(
 
 
 def _override(problem: Problem, overrides: Mapping[str, str]) -> str | None:
-    """Return the override that said what is wrong."""
+    """Return the override that caused the problem."""
     parts = {key: tuple(key.split(".")) for key in overrides}
     return next((key for key, keys in parts.items() if problem.path[: len(keys)] == keys), None)
 

@@ -17,10 +17,10 @@ _CHUNK = 20_000  # texts at once, to bound the memory
 
 
 def nearest_earlier(texts: Sequence[str]) -> Iterator[int]:
-    """Yield for each text its own position, or that of an earlier text, kept like this, that it nearly repeats.
+    """Yield for each text its own position, or that of an earlier accepted text which it nearly repeats.
 
-    Two texts nearly repeat each other when they share at least half of their three-word shingles; letter case, digits
-    and punctuation do not count. Deterministic, and independent of the platform.
+    Two texts nearly repeat each other if they share at least half of their three-word shingles; letter case, digits and
+    punctuation do not count. Deterministic, and independent of the platform.
     """
     known: dict[tuple[int, int], int] = {}
     for start in range(0, len(texts), _CHUNK):

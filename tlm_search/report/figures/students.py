@@ -115,7 +115,7 @@ def _difference(ours: Candidate, sides: _Sides, name: str, theirs: Candidate) ->
 
 
 def students_words(students: pd.DataFrame) -> list[list[str]]:
-    """Say in one line for each student what it reaches, and what the models reach that it is compared with."""
+    """Say in one line for each student what it reaches, and what the models reach with which it is compared."""
     return [_lines(of) for of in _each(students)]
 
 

@@ -43,7 +43,7 @@ def boundaries_table(record: StudyRecord) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lies in what was searched; ``edge`` is ``lower`` or ``upper`` where that end could be moved."""
+    """The position of a value in a searched domain; ``edge`` is ``lower`` or ``upper`` if that end could be moved."""
 
     low: float
     high: float

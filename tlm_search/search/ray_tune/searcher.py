@@ -1,7 +1,7 @@
-"""Ray Tune's hooks on the driver, and the tuner that calls them: what to run next, and what became of it.
+"""Ray Tune's hooks on the driver, and the tuner that calls them.
 
-Ray calls the scheduler first and the searcher only where a trial goes on or ends, so results are delivered by whoever
-hears of them first; the driver knows a job by Ray's trial id until it has ended.
+Ray calls the scheduler first, and the searcher only if a trial continues or ends. So the hook that hears of a result
+first delivers it. The driver knows a job by Ray's trial id until it has ended.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tlm_search.search.trial import Rung
 from tlm_search.search.work_stealing import Help
 from tlm_search.search.workplace import Workplace
 
-# Ray's own annotation forgets that a searcher ends with this text.
+# Ray's annotation omits that a searcher ends with this text.
 _FINISHED = cast(dict[str, Any], Searcher.FINISHED)
 
 
 class Hooks:
-    """What both of Ray's hooks need: the driver, whose record a signal never leaves half written, and the shares."""
+    """The common parts of both hooks: the driver, whose record no signal leaves half written, and the shares."""
 
     def __init__(self, driver: Driver, interrupts: Interrupts, logs: Path, shares: Shares) -> None:
         self._driver = driver
@@ -53,7 +53,7 @@ class Hooks:
         return {"job": json.dumps(asdict(job)), "share": asdict(self._shares.of(job.settings))}
 
     def deliver(self, key: str, result: Mapping[str, Any]) -> bool:
-        """Hand a result to the driver; return whether the trial goes on."""
+        """Pass a result to the driver; return whether the trial continues."""
         go_on = False
         with self._writing():
             if self._driver.runs(key):
@@ -70,7 +70,7 @@ class Hooks:
         return go_on
 
     def lose(self, key: str, text: str) -> None:
-        """Tell the driver that a worker died, with what Ray knows of it."""
+        """Tell the driver that a worker died, with Ray's reason."""
         with self._writing():
             if text:
                 write_text(self._logs / f"worker-{key}.txt", text)
@@ -87,7 +87,7 @@ class Hooks:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        # A problem, a full disk for one, ends the run in our words: Ray would swallow it, or raise it as its own.
+        # A problem such as a full disk ends the run with our message; Ray would hide it or raise its own error.
         with self._interrupts.put_off():
             try:
                 yield
@@ -96,10 +96,10 @@ class Hooks:
 
 
 class DriverSearcher(Searcher):
-    """Asks the driver for jobs, until it has no more."""
+    """Asks the driver for jobs until it has no more."""
 
     def __init__(self, hooks: Hooks) -> None:
-        super().__init__()  # without a metric: a result that lacks one must not end the whole run
+        super().__init__()  # without a metric, because a result that lacks it must not end the run
         self._hooks = hooks
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -107,14 +107,14 @@ class DriverSearcher(Searcher):
         return self._hooks.suggest(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Deliver the last result; of errors the scheduler has told before, with more than is known here."""
+        """Deliver the last result. The scheduler has reported errors before, with more details."""
         if error:
             self._hooks.lose(trial_id, "")
         elif result:
             self._hooks.deliver(trial_id, result)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give Ray nothing to save: the study in Optuna's storage is the truth, and Ray's state is never restored."""
+        """Give Ray nothing to save: Optuna's storage holds the study, and Ray's state is never restored."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
@@ -125,7 +125,7 @@ class DriverSearcher(Searcher):
 
 
 class DriverScheduler(FIFOScheduler):
-    """Lets the driver stop trials at their rungs, and tells it of dead workers."""
+    """Lets the driver stop trials at their rungs, and reports dead workers to it."""
 
     def __init__(self, hooks: Hooks) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -136,18 +136,18 @@ class DriverScheduler(FIFOScheduler):
         return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Deliver a rung; stop the trial if it is pruned, or the study is."""
+        """Deliver a rung; stop the trial if the driver says so."""
         go_on = self._hooks.deliver(trial.trial_id, result)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Tell that a worker died."""
+        """Report that a worker died."""
         there = trial.error_file and Path(trial.error_file).is_file()
         self._hooks.lose(trial.trial_id, Path(trial.error_file).read_text(errors="replace") if there else "")
 
 
 class Forgetful(Callback):
-    """Drops what Ray keeps of ended trials, which it would hold for the whole run; the study has it."""
+    """Drops Ray's data of ended trials, which Ray would hold for the whole run; the study has them."""
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Drop the results and statistics of a trial."""
@@ -157,14 +157,14 @@ class Forgetful(Callback):
 
 
 def _broken_environment(text: str) -> Failure | None:
-    """Return why a worker could not begin, where that is not its job's doing: no other would do better.
+    """Return why a worker could not begin if its job is not the cause, so that no other job would do better.
 
-    ``CommitteeTrial`` does nothing in its creation that can fail, and importing its module nothing either.
+    Creating a ``CommitteeTrial`` and importing its module do nothing that can fail.
     """
     if "error raised in its creation task" not in text and "failed to import on the worker" not in text:
         return None
     last = text.strip().splitlines()[-1][:300]
-    if last.startswith("ray.exceptions."):  # a node that held what the worker needs died: another attempt may do better
+    if last.startswith("ray.exceptions."):  # a node with data for the worker died; another attempt may succeed
         return None
     files = re.findall(r'File "([^"]+)", line \d+', text)
     where = f" (in {files[-1]})" if files else ""
@@ -181,7 +181,7 @@ def _reason(text: str) -> str:
     if "worker process has died" in text or "actor died unexpectedly" in text or not text:
         return "its worker died"
     if "actor is temporarily unavailable" in text:
-        return "its worker or its node could not be reached"  # one of them died, but Ray has not heard yet which
+        return "its worker or its node could not be reached"  # one of them died, but Ray does not know yet which
     return f"its worker died: {text.strip().splitlines()[-1][:300]}"
 
 
@@ -199,7 +199,7 @@ def make_tuner(
         tune_config=tune.TuneConfig(
             search_alg=DriverSearcher(hooks),
             scheduler=DriverScheduler(hooks),
-            num_samples=10**6,  # the driver has the budget
+            num_samples=10**6,  # the budget is the driver's
             max_concurrent_trials=limit,
             reuse_actors=True,
             trial_name_creator=_trial_name,
@@ -210,7 +210,7 @@ def make_tuner(
             storage_path=str(scratch),
             verbose=0,
             callbacks=[Forgetful()],
-            # What is worth keeping of a trial, its members, is in the store when the rung ends.
+            # No checkpoints: the members of a trial are in the store when the rung ends.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
