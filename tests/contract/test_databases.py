@@ -46,7 +46,7 @@ def test_what_is_wrong_is_said_without_the_password(
         url.replace("127.0.0.1", "nosuchhost.invalid"): "nosuchhost",
         url.replace(f":{port[1]}/", f":{free_port()}/"): "refused",
         url.replace(f"/{database}", "/9999"): "9999|DB index",
-        url.replace(ENCODED, "s3cr/t@x"): "character that a URL cannot hold",
+        url.replace(ENCODED, "s3cr/t@x"): "character that must be encoded in a URL",
     }
     for bad, words in wrong.items():
         space = Path(__file__).parents[2] / "spaces" / "simulated.yaml"

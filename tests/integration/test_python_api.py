@@ -108,7 +108,7 @@ def test_what_a_notebook_and_a_prompt_show(study, folder):
 
 
 def test_what_cannot_be_drawn_says_why(study, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="dollars is no cost") as raised:
+    with pytest.raises(UserError, match="dollars is not a cost") as raised:
         study.plot_tradeoff("dollars")
     assert "latency_ms" in str(raised.value.hint)
     run_without_ray(tmp_path, monkeypatch)(space_of(name="few", budget={"trials": 1}))

@@ -113,7 +113,7 @@ def test_a_journal_cannot_name_data_outside_of_the_store(part: str, tmp_path: Pa
 def test_a_journal_cannot_name_members_outside_of_the_store(tmp_path: Path) -> None:
     store = Store(tmp_path / ".store")
     for name in (*HOSTILE, "A"):
-        with pytest.raises(StoreError, match="no name of the store"):
+        with pytest.raises(StoreError, match="not a name in the store"):
             store.read("members", name)
 
 

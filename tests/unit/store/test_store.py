@@ -122,7 +122,7 @@ def test_not_a_number_is_refused_before_anything_is_written(store: Store) -> Non
 
 
 def test_names_cannot_leave_the_store(store: Store) -> None:
-    with pytest.raises(StoreError, match="no name of the store"):
+    with pytest.raises(StoreError, match="not a name in the store"):
         store.read("members", "../x")
 
 
