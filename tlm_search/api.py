@@ -85,25 +85,28 @@ class Study:
     ) -> Study:
         """Run or continue the study of ``space`` (or of its file) until it has the trials of its budget.
 
-        ``announce`` is called with each event; by default events are printed on standard error. A complete study is
-        only opened.
+        Events and progress are shown on standard error, as on the command line: bars in a terminal, elsewhere, for
+        example in a notebook, a line every 30 seconds. With ``announce`` nothing is shown: it is called with each
+        event. A complete study is only opened.
 
         Raises:
             UserError: a problem that you can solve; the results stay as they were.
             NoTrialSucceededError: no trial succeeded.
             InterruptedStudyError: it was interrupted; call again to continue.
         """
+        from tlm_search.search.display import Display
         from tlm_search.search.session import run_study
         from tlm_search.space.schema import load_space
 
+        display = Display()
         session = run_study(
             load_space(Path(space)) if isinstance(space, str | Path) else space,
             studies_dir=studies_dir,
             storage=storage,
             address=address,
             fresh=fresh,
-            announce=announce or _on_standard_error,
-            show=lambda _: nullcontext(),
+            announce=announce or display.announce,
+            show=display.show if announce is None else lambda _: nullcontext(),
         )
         if session.interrupted:
             raise InterruptedStudyError("the study was interrupted", hint="call Study.run again to continue it")

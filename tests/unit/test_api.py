@@ -1,13 +1,18 @@
 """The Python API on a real, tiny study: what the commands say, from the same functions."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
-from driven import space_of
+from driven import run_without_ray, space_of
 from finished import finished_study
 
 import tlm_search
 from tlm_search.api import Study
+from tlm_search.cost.machine import this_machine
+from tlm_search.cost.shares import Shares
 from tlm_search.errors import SpaceError, StudyError
+from tlm_search.search import display
 from tlm_search.study.location import StudyLocation
 
 
@@ -42,6 +47,23 @@ def test_a_space_is_loaded_with_changes(tmp_path):
     assert (space.name, space.budget.trials, list(space.searched())) == ("mine", 3, ["depth"])
     with pytest.raises(SpaceError, match=r"search\.dept"):
         tlm_search.Space.load(str(file), {"search.dept": 2})
+
+
+def test_a_run_shows_what_the_command_line_shows(tmp_path, monkeypatch, capsys):
+    run_without_ray(tmp_path, monkeypatch)
+    shown = []
+    monkeypatch.setattr(display.Display, "show", lambda self, progress: nullcontext(shown.append(progress)))
+    space = space_of(budget={"trials": 1})
+    study = Study.run(space, studies_dir=tmp_path / "studies")
+    assert len(study.record.trials) == 1
+    [progress] = shown
+    assert (progress.finished, progress.slots) == (1, Shares(space, [this_machine(with_gpus=False)]).concurrent())
+    assert "[1/1] trial 0: validation accuracy" in capsys.readouterr().err
+    told = []
+    Study.run(space_of(budget={"trials": 2}), studies_dir=tmp_path / "studies", announce=told.append)
+    assert any(event.startswith("[2/2]") for event in told)
+    assert len(shown) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_a_study_that_is_not_there(tmp_path):

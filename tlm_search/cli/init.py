@@ -387,12 +387,14 @@ def _measured(space: Space) -> float | None:
 
 
 def _sized(size: Suited, seconds: float | None, machine: Machine) -> str:
-    from tlm_search.cli.validate import duration
     from tlm_search.report.formatting import plural
+    from tlm_search.search.progress import rough_duration
 
     gpus = f", {plural(int(machine.gpus), 'GPU')}" if machine.gpus else ""
     return f"Sized for {plural(int(machine.cpus), 'core')}{gpus} and {machine.memory_gb:.0f} GB of memory: about " + (
-        f"{duration(size.seconds)}, a guess." if seconds is None else f"{duration(seconds)}, by updates timed here."
+        f"{rough_duration(size.seconds)}, a guess."
+        if seconds is None
+        else f"{rough_duration(seconds)}, by updates timed here."
     )
 
 

@@ -38,8 +38,8 @@ def run(
     set_: Overrides = None,
 ) -> None:
     """Run or continue the study of a space until it has the trials of its budget. Safe to repeat."""
-    from tlm_search.cli.display import Display
     from tlm_search.data.sources.source import use_data_dir
+    from tlm_search.search.display import Display
     from tlm_search.search.session import run_study
     from tlm_search.space.schema import load_space
 
@@ -128,11 +128,10 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
         send_reports(session.folder)
     answer = answer_of(record, Evidence(record, store))
     console = Console(highlight=False, soft_wrap=True)
+    soft = not console.is_terminal  # whose edge would break words
     console.print()
-    for sentence in (answer.headline, *answer.verdict):
-        console.print(sentence, markup=False)
-    for caution in answer.cautions:
-        console.print(caution.words, markup=False)
+    for sentence in (answer.headline, *answer.verdict, *(caution.words for caution in answer.cautions)):
+        console.print(sentence, markup=False, soft_wrap=soft)
     console.print(_table(answer.table))
     also = "" if shown(page) == str(page) else f", and at {shown(page)}"
     console.print(f"report: {page}{also}", markup=False)
@@ -140,7 +139,8 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     for purpose, command in answer.next_commands:
         if session.driver.stopped is not None and purpose == CONTINUE:
             continue  # the last line of the run has it, with the options of this run
-        console.print(f"{purpose}:\n    {command}{where}", markup=False)
+        console.print(f"{purpose}:", markup=False, soft_wrap=soft)
+        console.print(f"    {command}{where}", markup=False)
 
 
 def _is_outdated(page: Path, record: StudyRecord) -> bool:

@@ -87,10 +87,10 @@ def summarise(
 
 def lines_of(summary: dict[str, Any]) -> list[str]:
     """Write a summary for people."""
-    from tlm_search.cli.display import activity_in_words
     from tlm_search.data.prepare import changed_words
     from tlm_search.data.rows import account_words
     from tlm_search.search.activity import Activity
+    from tlm_search.search.display import activity_in_words
 
     trials, members, best = summary["trials"], summary["members"], summary["best"]
     finished = trials["complete"] + trials["pruned"] + trials["failed"]

@@ -53,19 +53,20 @@ def validate(
         print(json.dumps(document, indent=2))
         return
     console = Console(highlight=False)
+    soft = not console.is_terminal  # which would break words at its edge
     for table in (sections_table(loaded), settings_table(loaded), cost_table(costs, loaded.budget.trials)):
         console.print(table)
         console.print()
     if missing:
         where = "the working folder, or of the folder of --data-dir"
-        console.print(f"Not here: {', '.join(missing)}; a path is one of {where}.", markup=False, soft_wrap=True)
-    console.print(f"If nothing is in the store yet and {_joined(costs.assumptions)}.", markup=False, soft_wrap=True)
+        console.print(f"Not here: {', '.join(missing)}; a path is one of {where}.", markup=False, soft_wrap=soft)
+    console.print(f"If nothing is in the store yet and {_joined(costs.assumptions)}.", markup=False, soft_wrap=soft)
     if timing is None:
-        console.print("--time reads the data, and measures on this machine.", markup=False, soft_wrap=True)
+        console.print("--time reads the data, and measures on this machine.", markup=False, soft_wrap=soft)
     else:
         if timing.rows is not None:
-            console.print(f"Rows of the task: {account_words(timing.rows)}.", markup=False, soft_wrap=True)
-        console.print(timing.words(), markup=False, soft_wrap=True)
+            console.print(f"Rows of the task: {account_words(timing.rows)}.", markup=False, soft_wrap=soft)
+        console.print(timing.words(), markup=False, soft_wrap=soft)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ class Timing:
 
     def words(self) -> str:
         """Say how long the study would take."""
-        wall = {name: duration(seconds) for name, seconds in self.wall_seconds.items()}
+        from tlm_search.search.progress import rough_duration
+
+        wall = {name: rough_duration(seconds) for name, seconds in self.wall_seconds.items()}
         return (
             f"On this machine ({self.machine['device']}, trials at once: {self.at_once}) about {wall['expected']}, at "
             f"least {wall['at_least']}, at most {wall['at_most']}; Ray's start, some seconds, comes on top, "
@@ -179,14 +182,6 @@ def short(number: float) -> str:
         if number >= 0.9995 * 10**power:
             return f"{number / 10**power:.3g} {unit}"
     return f"{number:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time with about two digits: 4.2 s, 95 s, 12 min, 3.4 h."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
-    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
 
 
 def _defaults(space: Space) -> dict[str, Any]:

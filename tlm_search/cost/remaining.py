@@ -1,7 +1,8 @@
 """Estimate how long a run still takes: first from its operations, then from the time of its own jobs. No Ray here.
 
 A job is a trial or a try of the reference. Each has a cost. Finished and running jobs tell how many seconds a unit of
-cost takes. The interval should hold the truth in four of five runs. It counts the spread of the costs of future trials,
+cost takes, and how long a job takes to start. Work that a job found in a checkpoint or in the store says nothing about
+the speed. The interval should hold the truth in four of five runs. It counts the spread of the costs of future trials,
 and the uncertainty of the speed.
 """
 
@@ -23,6 +24,8 @@ _DRAWN = 64  # random trials whose costs represent those of future trials
 _EIGHTY_PERCENT = 1.28  # standard deviations
 _GUESS, _MEASURED = 0.7, 0.1  # of the logarithm of the speed, before any measurement and after many
 _LEAST_SEEN = 0.02  # of a job; a shorter time says more about its start than about its speed
+_GUESS_WEIGHT = 0.1  # jobs: the weight of the guess of the speed beside measured jobs
+_DRAWN_WEIGHT = 6  # trials: the weight of the mean cost of random trials beside trials that ended
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,18 @@ def costs_of(space: Space, sizes: DataSizes) -> Costs:
 
 @dataclass(frozen=True)
 class Taken:
-    """The ``seconds`` of a job with these settings, in which the share ``done`` of it was done.
+    """The ``seconds`` that a job with these settings has trained, and the share of the job that is ``done``.
 
-    A job that is ``over`` takes no more time: it was completed or pruned.
+    The job did the share ``worked`` in these seconds. It found the rest in a checkpoint or in the store. It took
+    ``start`` seconds before it trained. A job that is ``over`` takes no more time: it was completed or pruned.
     """
 
     settings: Mapping[str, Value]
     reference: bool
     seconds: float
     done: float
+    worked: float
+    start: float = 0.0
     over: bool = False
 
 
@@ -107,6 +113,11 @@ class Outlook:
         within = share * phase_done if pretrains else share + (1 - share) * phase_done
         return min(1.0, (first - 1 + (last - first + 1) * within) / members)
 
+    def worked(self, settings: Mapping[str, Value], *, pretrained: float, finetuned: float) -> float:
+        """Return which share of a job it is to pre-train and to fine-tune this many of its members."""
+        share = self._cost(settings)[1]
+        return min(1.0, (share * pretrained + (1 - share) * finetuned) / int(settings["committee_size"]))
+
     def left(self, jobs: Iterable[Taken], *, trials: int, tries: int, slots: int) -> Left | None:
         """Return the time left for the running ``jobs`` and for ``trials`` and ``tries`` of the reference to come.
 
@@ -117,10 +128,10 @@ class Outlook:
         if not seen and not costs.known:
             return None
         rests = [self._rest(job, speed[job.reference]) for job in jobs if not job.over]
-        over = [job.done for job in jobs if job.over and not job.reference]
-        part = (1 + sum(over)) / (1 + len(over))  # the part of a trial that runs before it is pruned
-        to_come = trials * part * costs.trial * speed[False] + tries * costs.reference_try * speed[True]
-        seconds = max([(sum(rests) + to_come) / slots, *rests])
+        start = sum(job.start for job in jobs) / (_DRAWN_WEIGHT + len(jobs))
+        trial, one_try = self._trial(jobs) * speed[False] + start, costs.reference_try * speed[True] + start
+        longest = max([*rests, trial if trials else 0.0, one_try if tries else 0.0], default=0.0)
+        seconds = max((sum(rests) + trials * trial + tries * one_try) / slots, longest)
         if not seconds:
             return Left(0.0, 0.0, 0.0)
         of_trials = math.sqrt(trials) * costs.spread * costs.trial * speed[False] / slots / seconds
@@ -129,28 +140,43 @@ class Outlook:
         return Left(seconds, seconds / factor, seconds * factor)
 
     def rest(self, job: Taken, jobs: Iterable[Taken]) -> float | None:
-        """Return the seconds that one of the ``jobs`` still takes; None while nothing is known."""
+        """Return the seconds that one of the ``jobs`` still takes; None while nothing is known of them."""
         speed, seen = self._speed(list(jobs))
         return self._rest(job, speed[job.reference]) if seen or self._costs().known else None
 
     def _rest(self, job: Taken, speed: float) -> float:
-        if job.done >= _LEAST_SEEN:
-            return job.seconds * (1 - job.done) / job.done
-        expected = self._cost(job.settings)[0] * speed
-        return max(expected - job.seconds, expected / 10)
+        whole = self._cost(job.settings)[0] * speed
+        if job.worked < _LEAST_SEEN:
+            return max(whole * (1 - job.done) - job.seconds, whole * (1 - job.done) / 10)
+        return _blended(job.seconds / job.worked, job.worked, otherwise=whole) * (1 - job.done)
+
+    def _trial(self, jobs: Iterable[Taken]) -> float:
+        """Return the expected cost of a future trial: that of random trials, corrected by the trials that ended.
+
+        A sampler may prefer costly or cheap settings, members may be in the store, and a pruner may stop trials.
+        """
+        over = [job for job in jobs if job.over and not job.reference and job.done]
+        costs = [self._cost(job.settings)[0] * job.worked / job.done for job in over]
+        whole = (_DRAWN_WEIGHT * self._costs().trial + sum(costs)) / (_DRAWN_WEIGHT + len(costs))
+        return whole * (1 + sum(job.done for job in over)) / (1 + len(over))
 
     def _speed(self, jobs: Iterable[Taken]) -> tuple[Mapping[bool, float], float]:
-        """Return the seconds for a unit of cost, of the reference (True) and of trials, and the number of jobs."""
-        took: dict[bool, float] = {False: 0.0, True: 0.0}
-        cost: dict[bool, float] = {False: 0.0, True: 0.0}
-        seen = 0.0
+        """Return the seconds for a unit of cost, of the reference (True) and of trials, and the number of jobs.
+
+        The fewer jobs of one kind were seen, the more the jobs of the other kind and the guess count.
+        """
+        took, cost, seen = {False: 0.0, True: 0.0}, {False: 0.0, True: 0.0}, {False: 0.0, True: 0.0}
         for job in jobs:
-            if job.done >= _LEAST_SEEN:
+            if job.worked >= _LEAST_SEEN:
                 took[job.reference] += job.seconds
-                cost[job.reference] += self._cost(job.settings)[0] * job.done
-                seen += job.done
-        both = sum(took.values()) / sum(cost.values()) if seen else 1.0
-        return {kind: took[kind] / cost[kind] if cost[kind] else both for kind in (False, True)}, seen
+                cost[job.reference] += self._cost(job.settings)[0] * job.worked
+                seen[job.reference] += job.worked
+
+        def told(kind: bool, otherwise: float | None) -> float | None:
+            return _blended(took[kind] / cost[kind], seen[kind], otherwise=otherwise) if cost[kind] else otherwise
+
+        guess = 1.0 if self._costs().known else None
+        return {kind: told(kind, told(not kind, guess)) or 1.0 for kind in (False, True)}, sum(seen.values())
 
     def _cost(self, settings: Mapping[str, Value]) -> tuple[float, float]:
         name = tuple(settings.items())
@@ -158,3 +184,13 @@ class Outlook:
             costs = self._costs()
             self._of[name] = max(costs.of(settings), 1e-9), costs.pretraining(settings)
         return self._of[name]
+
+
+def _blended(measured: float, jobs: float, *, otherwise: float | None) -> float:
+    """Return the mean of the seconds that this many ``jobs`` ``measured`` and of those that are expected ``otherwise``.
+
+    The mean is geometric because either may be wrong by a factor.
+    """
+    if otherwise is None or min(measured, otherwise) <= 0:
+        return measured
+    return math.exp((jobs * math.log(measured) + _GUESS_WEIGHT * math.log(otherwise)) / (jobs + _GUESS_WEIGHT))

@@ -313,7 +313,7 @@ class _Work:
                         prune_tokenizer(aside, both, length=self.tokenizer.length, min_count=least)
                 else:
                     texts = self._documents.documents
-                    self.progress(f"training a vocabulary of {self.tokenizer.vocabulary} on {len(texts)} documents")
+                    self.progress(f"training a vocabulary of {self.tokenizer.vocabulary:,} on {len(texts):,} documents")
                     assert self.tokenizer.vocabulary is not None
                     tokenizer.train_tokenizer(
                         aside,
@@ -354,7 +354,7 @@ class _Work:
         folder = f"corpora/{digest([_FORMAT, self._corpus_key, ids, length])}"
         if not _is_whole(self._cache / folder):
             texts = self._documents.documents
-            self.progress(f"tokenising {len(texts)} documents")
+            self.progress(f"tokenising {len(texts):,} documents")
             with _anew(self._cache / folder) as aside:
                 TokenArray.write(
                     aside, tokenizer.encode(loaded, texts, length=length), vocabulary=tokenizer.vocabulary_size(loaded)
@@ -426,7 +426,7 @@ class _Work:
         assert section is not None
         folder = f"unlabelled/{digest([_FORMAT, task, section.model_dump(mode='json'), self._sources['unlabelled']])}"
         if not _is_whole(self._cache / folder) or not (self._cache / folder / _FACTS).is_file():
-            self.progress(f"tokenising {len(read.texts)} unlabelled texts")
+            self.progress(f"tokenising {len(read.texts):,} unlabelled texts")
             encoded, firsts = self._encode(loaded, read.texts)
             # Texts that differ only behind the cut, or in what the vocabulary does not know, are the same to a member.
             held_out = {row for part in ("validation", "test") for row in _tuples(self._rows(f"{task}/{part}"))}

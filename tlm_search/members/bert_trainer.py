@@ -24,7 +24,16 @@ from tlm_search.members.precision import measured_precision
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import Distillation, MemberSpec, PretrainSpec
 from tlm_search.members.stacks import phases_of, stack_size
-from tlm_search.members.trainer import FINETUNING, MICRO_BATCHES, PRETRAINING, Step, Tell, TrainedMember, silent
+from tlm_search.members.trainer import (
+    COUNTING,
+    FINETUNING,
+    MICRO_BATCHES,
+    PRETRAINING,
+    Step,
+    Tell,
+    TrainedMember,
+    silent,
+)
 from tlm_search.members.word_vectors import obtain_vectors, vectors_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import Phase
@@ -241,6 +250,8 @@ class BertTrainer:
         self, specs: Sequence[PretrainSpec], corpus: TokenArray, store: Store, data: PreparedData, micro_batches: int
     ) -> Mapping[str, Entry]:
         first, seeds = specs[0], [spec.seed for spec in specs]
+        if first.settings.initial_embeddings == "cooccurrence":
+            self.tell(Step(COUNTING, tuple(seeds), 0, 0, 0))
         vectors = obtain_vectors(first, store=store, corpus=corpus, special=data.special)
         # Each member counts it in full, like everything that members share.
         counting = 0.0 if vectors is None else vectors.document["seconds"]

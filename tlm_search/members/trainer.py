@@ -14,7 +14,7 @@ from tlm_search.members.spec import MemberSpec
 from tlm_search.store.local import Arrays, Store
 
 KIND, LINEAR = "members", "linear"  # of entries of the store: members, and the linear models of hybrids
-PRETRAINING, FINETUNING = "pre-training", "fine-tuning"  # phases, as people are told of them
+COUNTING, PRETRAINING, FINETUNING = "counting words", "pre-training", "fine-tuning"  # as people are told of them
 MICRO_BATCHES = 4  # into which each batch is split after the memory was too small for a whole one
 
 
@@ -30,7 +30,10 @@ class TrainedMember:
 
 @dataclass(frozen=True)
 class Step:
-    """How far one training of the members with these ``seeds`` is: ``update`` of ``updates``, ``tokens`` up to now."""
+    """How far one training of the members with these ``seeds`` is: ``update`` of ``updates``, ``tokens`` up to now.
+
+    Without updates its ``phase`` only begins.
+    """
 
     phase: str
     seeds: Sequence[int]

@@ -1,7 +1,7 @@
 """What workers train at this moment: small files in a hidden folder of the study, which are never sent to a URL.
 
-A worker writes at most once a second, and first after its job has run for a second. A worker on a node that cannot see
-the study's folder writes nothing. No Ray here.
+A worker writes when a phase without updates begins. Otherwise it writes at most once a second, and first after its job
+has run for a second. A worker on a node that cannot see the study's folder writes nothing. No Ray here.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import os
 import shutil
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tlm_search.files import write_text
-from tlm_search.members.trainer import Step
+from tlm_search.members.trainer import FINETUNING, PRETRAINING, Step
 from tlm_search.search.job import Job
 
 _FOLDER = ".now"
@@ -30,7 +31,8 @@ class Activity:
     """The progress of a worker on the job with this ``title`` and ``attempt``.
 
     It has done ``update`` of ``updates`` of the ``phase`` of ``members`` (the first and the last of a stack, counted
-    from 1), at ``tokens_per_second``.
+    from 1), at ``tokens_per_second``. A phase without updates has only begun. In this job the worker itself
+    ``pretrained`` and ``finetuned`` this many members; members from a checkpoint or the store do not count.
     """
 
     title: str
@@ -40,6 +42,8 @@ class Activity:
     update: int
     updates: int
     tokens_per_second: float
+    pretrained: float = 0.0
+    finetuned: float = 0.0
 
 
 def folder_of(study: Path) -> Path:
@@ -54,15 +58,23 @@ class Teller:
         self._path = folder / f"{socket.gethostname()}-{os.getpid()}.json"
         self._job, self._first_seed, self._now = job, first_seed, now
         self._written = now()
-        self._phase: tuple[object, ...] = ()
+        self._last: Step | None = None
         self._began, self._tokens = 0.0, 0
+        self._trained: defaultdict[str, float] = defaultdict(float)
 
     def __call__(self, step: Step) -> None:
         """Take the progress of a training after each of its updates."""
         now = self._now()
-        if (step.phase, step.seeds) != self._phase:
-            self._phase, self._began, self._tokens = (step.phase, step.seeds), now, step.tokens
-        if now - self._written < EVERY_SECONDS:
+        last = self._last
+        if last is None or (step.phase, step.seeds) != (last.phase, last.seeds):
+            self._began, self._tokens = now, step.tokens
+            new = 1  # update: those before it are from a checkpoint
+        else:
+            new = step.update - last.update
+        if step.updates:
+            self._trained[step.phase] += len(step.seeds) * new / step.updates
+        self._last = step
+        if step.updates and now - self._written < EVERY_SECONDS:
             return
         self._written = now
         seconds = now - self._began
@@ -74,6 +86,8 @@ class Teller:
             update=step.update,
             updates=step.updates,
             tokens_per_second=(step.tokens - self._tokens) / seconds if seconds else 0.0,
+            pretrained=self._trained[PRETRAINING],
+            finetuned=self._trained[FINETUNING],
         )
         self._write(activity)
 

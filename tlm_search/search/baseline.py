@@ -86,7 +86,7 @@ def obtain_baseline(
     with store.lock(KIND, name):
         entry = store.read(KIND, name)
         if entry is None:
-            announce(f"fitting the linear baseline to {len(task.train.texts)} texts")
+            announce(f"fitting the linear baseline to {len(task.train.texts):,} texts")
             fit = fit_baseline(task, score=partial(alone_on_validation, metric=metric), class_weights=class_weights)
             logits = {part: fit.model.log_probabilities(getattr(task, part).texts) for part in ("validation", "test")}
             facts = {

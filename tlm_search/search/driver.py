@@ -22,7 +22,7 @@ from tlm_search.search.activity import Activity
 from tlm_search.search.confirm import Confirmations
 from tlm_search.search.job import Failure, Job
 from tlm_search.search.ledger import Asked, Ledger
-from tlm_search.search.progress import Best, Running, duration, progress_of
+from tlm_search.search.progress import Best, Running, progress_of, rough_duration
 from tlm_search.search.reference_tries import ReferenceTries
 from tlm_search.search.trial import Rung
 from tlm_search.search.work_stealing import Help, Helpers
@@ -67,7 +67,6 @@ class Driver:
         self._proposals = ledger.proposals()
         self._failures_in_a_row = 0
         self._last_failure: Failure | None = None
-        self.slots = 1  # for jobs at once, as its runner knows
         self.stopped: str | None = None
         self.progress = progress_of(ledger.trials, ledger.space.objectives[0], ledger.noted(REFERENCE), total=trials)
         self.progress.metric = self._space.task.metric
@@ -88,7 +87,6 @@ class Driver:
 
     def look(self, told: Sequence[Activity]) -> None:
         """Take the workers' progress, and warn if the time budget cannot be met. Any thread may call it."""
-        self.progress.slots = self.slots
         self.progress.look(told)
         if self._deadline is None:
             return
@@ -98,7 +96,12 @@ class Driver:
             return
         for job in jobs:
             rest = self.progress.rest(job)
-            if job.reference and job.activities and rest is not None and self._now() + 0.8 * rest > self._deadline:
+            if (
+                job.reference
+                and job.seen is not None
+                and rest is not None
+                and self._now() + 0.8 * rest > self._deadline
+            ):
                 late = "the time budget is too short for what is trained to its end"
                 self._say_once(job.title, f"{late}: {self._rests([job])}")
 
@@ -109,7 +112,9 @@ class Driver:
 
     def _rests(self, jobs: Sequence[Running]) -> str:
         rests = [(job.title, self.progress.rest(job)) for job in jobs]
-        return ", ".join(title if rest is None else f"{title} (about {duration(rest)} more)" for title, rest in rests)
+        return ", ".join(
+            title if rest is None else f"{title} (about {rough_duration(rest)} more)" for title, rest in rests
+        )
 
     def runs(self, key: str) -> bool:
         """Return whether a job with this key was handed out and has not ended."""
@@ -142,6 +147,7 @@ class Driver:
         self._count(running, rung)
         running.rung = rung
         self.progress.jobs[key].voting = rung.size
+        self.progress.jobs[key].fresh = rung.trained / max(1, rung.trained + rung.reused)
         self._look_at_clock()
         if running.asked is None:
             return self._on_other_rung(key, rung)
@@ -278,7 +284,7 @@ class Driver:
         trials = min(self.progress.total - self.progress.finished, self.progress.running + self._ledger.left)
         others = self._reference.unfinished + self._confirmations.unfinished
         jobs = self._reference.at_once if self._waits_for_reference else int(trials) + others
-        job = replace(job, chunks=chunks_of(self._space, slots=self.slots, jobs=jobs))
+        job = replace(job, chunks=chunks_of(self._space, slots=self.progress.slots, jobs=jobs))
         self._running[key] = _Running(job, asked)
         of_reference = asked is None and job.confirms in (None, REFERENCE_NUMBER)
         self.progress.jobs[key] = Running(job.title, job.attempt, job.settings, of_reference, self._now())
@@ -311,7 +317,7 @@ class Driver:
         feasible = all(violation <= 0 for violation in violations)
         if feasible:
             self._take_best(running, values[0], rung)
-        words = f"{self._words(rung.metrics)}, {rung.trained} members trained, {rung.reused} reused"
+        words = f"{self._words(rung.metrics)}, {count_of(rung.trained, 'member')} trained, {rung.reused} reused"
         self._finish(key, "complete", words if feasible else f"{words}, violates a constraint")
 
     def _take_best(self, running: _Running, value: float, rung: Rung) -> None:
@@ -372,8 +378,8 @@ class Driver:
         if (chosen := self._reference.choose()) is not None:
             number, attributes = chosen
             self.progress.reference = attributes["metrics"]
-            best = f"{number} of {self._reference.count} is the best on validation"
-            self._announce(f"reference: {best}: {self._words(attributes['metrics'])}")
+            taken = f"try {number} of {self._reference.count} is taken, the best"
+            self._announce(f"reference: {taken}: {self._words(attributes['metrics'])}")
         self.progress.reference_done, self.progress.reference_tries = self._reference.done, self._reference.count
 
     def _interrupt(self, key: str, reason: str, *, attempt: int | None = None) -> None:

@@ -34,8 +34,9 @@ class Best:
 class Running:
     """A job that a worker has; of ``members``, of which ``voting`` vote already.
 
-    It ``began`` when its worker first told of it: what a worker takes to start is no measure of its speed. Before, or
-    where the worker tells nothing, it is when the job was handed out.
+    It ``began`` when its worker first told of it: the seconds that it takes to ``start`` do not measure its speed.
+    Before, or if the worker tells nothing, it is when the job was handed out. The share ``fresh`` of the members that
+    vote was trained for this job; the others were in the store. ``seen`` is what its worker told last.
     """
 
     title: str
@@ -44,7 +45,9 @@ class Running:
     reference: bool
     began: float
     voting: int = 0
-    told: bool = False
+    fresh: float = 1.0
+    start: float = 0.0
+    seen: Activity | None = None
     activities: Sequence[Activity] = ()
 
     @property
@@ -59,7 +62,8 @@ class Progress:
 
     ``metric`` is what the task is judged by. ``reference`` has the metrics of the chosen reference, ``baseline`` those
     of the linear model; ``reference_done`` counts the finished ones of ``reference_tries``. ``jobs`` are those that run
-    now, ``ended`` the last that did; ``slots`` is how many can be trained at once. Times are those of ``now``.
+    now, ``ended`` the last that did; ``slots`` is how many can be trained at once, 0 while unknown. Times are those of
+    ``now``.
     """
 
     total: int
@@ -106,6 +110,8 @@ class Progress:
     @property
     def left(self) -> Left | None:
         """The time left until the last trial; None while nothing is known of it."""
+        if not self.slots:
+            return None
         trials = self.total - self.finished - self.running
         tries = self.reference_tries - self.reference_done - self.reference_running
         return self.outlook.left(self._all_taken(), trials=max(0, trials), tries=max(0, tries), slots=self.slots)
@@ -118,30 +124,35 @@ class Progress:
         """Take what the workers told; of jobs that ended meanwhile nothing."""
         for job in list(self.jobs.values()):
             job.activities = [activity for activity in told if activity.attempt == job.attempt]
-            if job.activities and not job.told:
-                job.began, job.told = self.now() - EVERY_SECONDS, True  # it first tells after a second
+            own = [told for told in job.activities if told.title == job.title and told.updates]  # and of no helper
+            if own and job.seen is None:
+                began = max(job.began, self.now() - EVERY_SECONDS)  # it first tells after a second
+                job.start, job.began = began - job.began, began
+            job.seen = own[-1] if own else job.seen
 
     def end(self, key: str, *, tells: bool) -> None:
         """Forget a job; say whether it ``tells`` how long others take, as those do that neither failed nor died."""
         job = self.jobs.pop(key)
         if tells:
-            done = job.voting / job.members
-            self.ended.append(Taken(job.settings, job.reference, self.now() - job.began, done, over=True))
+            self.ended.append(self._taken(job, over=True))
 
     def _all_taken(self) -> list[Taken]:
         return [*self.ended, *(self._taken(job) for job in list(self.jobs.values()))]
 
-    def _taken(self, job: Running) -> Taken:
+    def _taken(self, job: Running, *, over: bool = False) -> Taken:
         done = job.voting / job.members
-        for activity in job.activities:
-            if activity.title == job.title:  # and no helper
-                first, last = activity.members
-                pretrains = activity.phase == PRETRAINING
-                phase_done = activity.update / activity.updates
-                at = self.outlook.done(job.settings, phase_done, first=first, last=last, pretrains=pretrains)
-                done = max(done, at)
-        # It has not ended.
-        return Taken(job.settings, job.reference, self.now() - job.began, min(done, 0.99))
+        worked = done * job.fresh
+        if (seen := job.seen) is not None:
+            first, last = seen.members
+            pretrains = seen.phase == PRETRAINING
+            phase_done = seen.update / seen.updates
+            at = self.outlook.done(job.settings, phase_done, first=first, last=last, pretrains=pretrains)
+            worked = self.outlook.worked(job.settings, pretrained=seen.pretrained, finetuned=seen.finetuned)
+            # It has trained since it told last.
+            worked, done = min(1.0, worked + max(0.0, done - at)), max(done, at)
+        if not over:
+            done = min(done, 0.99)
+        return Taken(job.settings, job.reference, self.now() - job.began, done, worked, job.start, over)
 
 
 def progress_of(
@@ -179,3 +190,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02} h"
+
+
+def rough_duration(seconds: float) -> str:
+    """Write a time that is not known exactly with two digits or so: 4.2 s, 95 s, 12 min, 3.4 h."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
+    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"

@@ -79,9 +79,10 @@ def run_study(
     began = time.monotonic()
     studies_dir = studies_folder(studies_dir)
     folder = studies_dir / space.name
+    slots = 0
     if address is None:
         # Before anything is written. On a cluster its nodes are asked after Ray has joined it.
-        Shares(space, [this_machine(with_gpus=bool(space.resources.gpus_per_trial))]).concurrent()
+        slots = Shares(space, [this_machine(with_gpus=bool(space.resources.gpus_per_trial))]).concurrent()
     else:
         check_reachable(address)
     pull(folder)
@@ -113,7 +114,7 @@ def run_study(
         announce(f"the old study is now {shown(location.move_aside())}")
         location = replace(location, name=folder.name)
     with location.driving(announce) as sender:
-        return _run_locked(space, location, store, data, read, address, announce, show, sender, began)
+        return _run_locked(space, location, store, data, read, address, announce, show, sender, began, slots)
 
 
 def _run_locked(
@@ -127,6 +128,7 @@ def _run_locked(
     show: Show,
     sender: Sender,
     began: float,
+    slots: int,
 ) -> Session:
     folder = location.folder
     ledger = Ledger(location.create(space), space)
@@ -144,7 +146,7 @@ def _run_locked(
     # The time budget is that of the whole run, reading the data included.
     seconds = space.budget.seconds and space.budget.seconds - (time.monotonic() - began)
     driver = Driver(ledger, trials=space.budget.trials, seconds=seconds, announce=announce)
-    driver.progress.started = began
+    driver.progress.started, driver.progress.slots = began, slots
     if space.trainer != "simulated":
         driver.progress.outlook = Outlook(partial(costs_of, space, DataSizes.of_data(data)))
     if driver.ended:

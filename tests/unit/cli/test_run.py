@@ -56,6 +56,16 @@ def test_the_line_of_a_trial_shows_validation_and_not_test(run, said) -> None:
     assert "test" not in line
 
 
+def test_on_a_terminal_sentences_break_between_words_and_commands_do_not(run, said, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    run(2)
+    lines = said[-1].out.splitlines()
+    assert max(len(line) for line in lines if not line.startswith(("    tlm-search", "report: ", " \x1b[1m"))) <= 60
+    assert any(len(line) > 60 for line in lines if line.startswith("    tlm-search"))
+
+
 def test_a_run_that_stops_says_once_how_to_continue(run, said) -> None:
     run(1)
     run(9, "--time-budget", "0.001s")

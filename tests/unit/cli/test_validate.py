@@ -8,10 +8,11 @@ import typer
 from typer.testing import CliRunner
 
 from tlm_search.cli.schema import schema
-from tlm_search.cli.validate import Timing, duration, short, validate
+from tlm_search.cli.validate import Timing, short, validate
 from tlm_search.cost.plan import Cost, Plan
 from tlm_search.cost.wall_time import wall_seconds
 from tlm_search.errors import DataError, SpaceError, UserError
+from tlm_search.search.progress import rough_duration
 from tlm_search.space.schema import Space
 
 SPACES = Path(__file__).parents[3] / "spaces"
@@ -136,7 +137,7 @@ def test_a_simulated_study_has_no_time(run):
     ("seconds", "text"), [(0.04, "0.0 s"), (4.24, "4.2 s"), (95, "95 s"), (700, "12 min"), (9000, "2.5 h")]
 )
 def test_durations(seconds, text):
-    assert duration(seconds) == text
+    assert rough_duration(seconds) == text
 
 
 @pytest.mark.parametrize("section", ["corpus: {}", "task: {{source: {}}}", "task: {{source: pydocs, unlabelled: {}}}"])

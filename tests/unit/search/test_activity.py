@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from tlm_search.members.trainer import Step
 from tlm_search.search.activity import FRESH_SECONDS, Teller, activities, folder_of, forget
 from tlm_search.search.job import Job
@@ -18,8 +20,10 @@ class Clock:
         return self.seconds
 
 
-def step(update: int, *, phase: str = "pre-training", seeds: tuple[int, ...] = (2000, 2001)) -> Step:
-    return Step(phase, seeds, update, 5000, update * 50)
+def step(
+    update: int, *, phase: str = "pre-training", seeds: tuple[int, ...] = (2000, 2001), updates: int = 5000
+) -> Step:
+    return Step(phase, seeds, update, updates, update * 50)
 
 
 def test_a_worker_tells_at_most_once_a_second(tmp_path: Path) -> None:
@@ -53,6 +57,31 @@ def test_what_is_told(tmp_path: Path) -> None:
     assert (told.phase, told.tokens_per_second) == ("fine-tuning", 100.0)
     tell.end()
     assert activities(tmp_path) == []
+
+
+def test_what_a_checkpoint_or_the_store_held_was_not_trained_now(tmp_path: Path) -> None:
+    clock = Clock()
+    tell = Teller(folder_of(tmp_path), JOB, first_seed=2000, now=clock)
+    for update in (4001, 4002, 4500):  # the checkpoint had 4,000
+        clock.seconds += 1
+        tell(step(update))
+    [told] = activities(tmp_path)
+    assert (told.pretrained, told.finetuned) == (pytest.approx(2 * 0.1), 0)
+    clock.seconds += 1
+    tell(step(5000))
+    for update in (1, 2500):  # the next two have their encoders from the store
+        clock.seconds += 1
+        tell(step(update, phase="fine-tuning", seeds=(2002, 2003)))
+    [told] = activities(tmp_path)
+    assert (told.pretrained, told.finetuned) == (pytest.approx(2 * 0.2), pytest.approx(2 * 0.5))
+
+
+def test_a_phase_without_updates_is_told_when_it_begins(tmp_path: Path) -> None:
+    tell = Teller(folder_of(tmp_path), JOB, first_seed=2000, now=Clock())
+    tell(step(0, phase="counting words", updates=0))
+    [told] = activities(tmp_path)
+    assert (told.phase, told.members, told.updates) == ("counting words", (1, 2), 0)
+    assert told.pretrained == told.finetuned == told.tokens_per_second == 0
 
 
 def test_a_dead_worker_is_believed_for_a_minute_only(tmp_path: Path) -> None:

@@ -345,19 +345,20 @@ class TestStopping:
         job = driver.next_job("a")
         assert job is not None
         driver.look([])
+        driver.look([Activity(job.title, job.attempt, "counting words", (1, 1), 0, 0, 0.0)])
         now[0] = 1.0
-        told = Activity(job.title, job.attempt, "pre-training", (1, 1), 1, 100, 1.0)
+        told = Activity(job.title, job.attempt, "pre-training", (1, 1), 1, 100, 1.0, pretrained=0.01)
         driver.look([told])
         assert place.lines == []
         now[0] = 50.0  # a quarter of it is done
         for _ in range(2):
-            driver.look([replace(told, update=50)])
+            driver.look([replace(told, update=50, pretrained=0.5)])
         now[0] = 110.0
         for _ in range(2):
-            driver.look([replace(told, update=99)])
+            driver.look([replace(told, update=99, pretrained=0.99)])
         assert place.lines == [
-            "the time budget is too short for what is trained to its end: reference (about 2:30 min more)",
-            "the time is used up; what is in training ends first: reference (about 1:52 min more)",
+            "the time budget is too short for what is trained to its end: reference (about 2.5 min more)",
+            "the time is used up; what is in training ends first: reference (about 112 s more)",
         ]
         assert driver.next_job("b") is None
         assert driver.stopped == "the time is used up"
@@ -369,17 +370,18 @@ class TestStopping:
         assert job is not None
         [running] = driver.progress.jobs.values()
         for now[0], update in ((240.0, 2), (249.0, 20)):  # two updates a second
-            driver.look([Activity(job.title, job.attempt, "fine-tuning", (1, 1), update, 100, 1.0)])
+            told = Activity(job.title, job.attempt, "fine-tuning", (1, 1), update, 100, 1.0, finetuned=update / 100)
+            driver.look([told])
         rest = driver.progress.rest(running)
         assert rest is not None
-        assert rest == pytest.approx(10.0 * 0.4 / 0.6)  # of a member half is taken to be pre-training
+        assert rest == pytest.approx(40.0)  # for 80 updates, whatever was in the store before them
 
     def test_the_time_budget_is_not_talked_of_where_it_suffices(self, bench: MakeBench) -> None:
         place = bench(reference=REFERENCE)
         driver = place.driver(4, seconds=1000.0, now=lambda: 50.0)
         job = driver.next_job("a")
         assert job is not None
-        driver.look([Activity(job.title, job.attempt, "pre-training", (1, 1), 50, 100, 1.0)])
+        driver.look([Activity(job.title, job.attempt, "pre-training", (1, 1), 50, 100, 1.0, pretrained=0.5)])
         assert place.lines == []
 
     def test_what_runs_is_closed_when_its_runner_is_gone(self, bench: MakeBench) -> None:

@@ -112,14 +112,14 @@ def test_a_trial_leaves_parts_of_itself_to_places_that_no_trial_will_take(
 ) -> None:
     place = bench(points=[POINT, {**POINT, "heads": 4}], search=SEARCH, reference=REFERENCE)
     driver = place.driver(jobs - 1)
-    driver.slots = slots
+    driver.progress.slots = slots
     assert [begin(driver, key).chunks for key in ("reference", "one", "two")] == 3 * [chunks]
 
 
 def test_the_last_trials_have_the_most_parts(bench: MakeBench) -> None:
     place = bench(points=[POINT, {**POINT, "heads": 4}], search=SEARCH)
     driver = place.driver(2)
-    driver.slots = 2
+    driver.progress.slots = 2
     first = begin(driver, "first")
     for rung in rungs_of(place, first):
         driver.on_rung("first", rung)
@@ -130,7 +130,7 @@ def test_a_grid_that_is_smaller_than_the_budget_is_all_that_is_left(bench: MakeB
     search = {**SEARCH, "depth": 1, "heads": {"choices": [1, 2, 4]}, "pretrain_size": 0, "committee_size": 4}
     place = bench(search=search, sampler="grid", reference=REFERENCE)
     driver = place.driver(50)
-    driver.slots = 8
+    driver.progress.slots = 8
     jobs = {key: begin(driver, key) for key in ("reference", "one", "two")}
     assert [job.chunks for job in jobs.values()] == [2, 2, 2]
     for key in ("reference", "one", "two"):
@@ -145,7 +145,7 @@ def test_a_reference_that_all_trials_wait_for_has_all_places(bench: MakeBench) -
         reference={**REFERENCE, "committee_size": 4},
         constraints=["beats_reference"],
     ).driver(8)
-    driver.slots = 4
+    driver.progress.slots = 4
     assert begin(driver, "reference").chunks == 4
     assert begin(driver, "helper").helping
 
@@ -155,7 +155,7 @@ def test_a_reference_that_all_trials_wait_for_has_all_places(bench: MakeBench) -
 )
 def test_a_trial_that_nobody_helps_is_one_part(bench: MakeBench, sections: dict[str, Any]) -> None:
     driver = bench(**FOUR, **sections).driver(1)
-    driver.slots = 8
+    driver.progress.slots = 8
     assert begin(driver, "trial").chunks == 1
 
 
@@ -163,7 +163,7 @@ def test_a_helper_takes_a_part_of_a_trial_that_is_trained_as_one_model(bench: Ma
     place = bench(**FOUR)
     place.trainer = trainer = Stacking(8)
     driver = place.driver(1)
-    driver.slots = 2
+    driver.progress.slots = 2
     trial = begin(driver, "trial")
     rungs, helped = rungs_of(place, trial, prunable=False), help_of(place, begin(driver, "helper"))
     first = next(helped)

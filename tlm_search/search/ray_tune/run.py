@@ -64,8 +64,8 @@ def run_driver(
                         shares = Shares(space, [here] if address is None else machines())
                         hooks = Hooks(driver, interrupts, workplace.logs, shares)
                     with watched(announce, collapse, joined=address is not None):
-                        driver.slots = shares.concurrent()
-                        make_tuner(hooks, workplace, limit=driver.slots, scratch=scratch).fit()
+                        slots = driver.progress.slots = shares.concurrent()
+                        make_tuner(hooks, workplace, limit=slots, scratch=scratch).fit()
                 finally:
                     interrupts.end()
                     if hooks is None or hooks.problem is None:

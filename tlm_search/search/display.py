@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tlm_search.search.progress import duration
+from tlm_search.search.progress import duration, rough_duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _REFRESHES_PER_SECOND = 2
 _FIRST_LINE_SECONDS, _LINE_SECONDS = 5.0, 30.0
+_TITLE = len("reference 1 of 4")  # columns at least, so that the bars stay where they are when a job ends
 _BAR = 20  # columns: with the words beside it a row fits into 100 or so
 _MOST_JOBS = 8  # rows of what runs now
 
@@ -106,7 +107,7 @@ def panel(progress: Progress) -> Table:
         return row
 
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True, min_width=_TITLE)
     table.add_column()
     table.add_row("trials", with_bar(progress.finished, progress.total, trials_in_words(progress)))
     jobs = rows_of_jobs(progress)
@@ -134,11 +135,12 @@ def rows_of_jobs(progress: Progress) -> list[tuple[str, Sequence[str], Activity 
 
 
 def activity_in_words(activity: Activity, *, members: int | None = None) -> tuple[str, ...]:
-    """Say what a worker trains: the phase, the members (of ``members`` in all) and the update."""
+    """Say what a worker trains: the phase, the members (of ``members`` in all) and the update, where there are any."""
     first, last = activity.members
     which = f"member {first}" if first == last else f"members {first} to {last}"
     of = "" if members is None else f" of {members}"
-    return activity.phase, f"{which}{of}", f"update {activity.update:,} of {activity.updates:,}"
+    update = (f"update {activity.update:,} of {activity.updates:,}",) if activity.updates else ()
+    return activity.phase, f"{which}{of}", *update
 
 
 def idle_in_words(progress: Progress) -> str:
@@ -158,7 +160,8 @@ def time_in_words(progress: Progress) -> str:
     passed, left = duration(progress.seconds), progress.left
     if left is None or not left.seconds:
         return passed
-    return f"{passed}, about {duration(left.seconds)} left ({duration(left.low)} to {duration(left.high)})"
+    interval = f"{rough_duration(left.low)} to {rough_duration(left.high)}"
+    return f"{passed}, about {rough_duration(left.seconds)} left ({interval})"
 
 
 def members_in_words(progress: Progress) -> str:

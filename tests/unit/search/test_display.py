@@ -6,10 +6,11 @@ import pytest
 from driven import REFERENCE, Bench, space_of
 from rich.console import Console
 
-from tlm_search.cli import display as room
-from tlm_search.cli.display import Display, Lines, line, panel
+from tlm_search.cost.remaining import Costs, Outlook
 from tlm_search.members.simulated import SimulatedTrainer
+from tlm_search.search import display as room
 from tlm_search.search.activity import Activity
+from tlm_search.search.display import Display, Lines, line, panel
 from tlm_search.search.driver import Driver
 from tlm_search.search.progress import Best, Progress, Running, duration
 
@@ -47,7 +48,8 @@ def test_the_panel_before_anything_ran() -> None:
 
 
 def activity(job: Running, **changes: Any) -> Activity:
-    facts = {"phase": "pre-training", "members": (1, 1), "update": 812, "updates": 2813, "tokens_per_second": 12_300.0}
+    facts: dict[str, Any] = {"phase": "pre-training", "members": (1, 1), "update": 812, "updates": 2813}
+    facts |= {"tokens_per_second": 12_300.0, "pretrained": 0.3}
     return Activity(**{"title": job.title, "attempt": job.attempt, **facts, **changes})
 
 
@@ -97,6 +99,38 @@ def test_the_panel_of_a_run() -> None:
     assert " left (" in text
     bars = {row.split("━")[0].strip(): row.count("━") for row in shown(progress).splitlines()}
     assert (bars["trials"], bars["reference"]) == (room._BAR // 2, room._BAR * 812 // 2813)
+
+
+def test_a_worker_that_counts_words_says_so() -> None:
+    clock = Clock()
+    progress = Progress(total=2, now=clock)
+    job = progress.jobs["a"] = running("trial 0", members=2, began=clock())
+    counting = activity(job, phase="counting words", members=(1, 2), update=0, updates=0, tokens_per_second=0.0)
+    clock.seconds += 20
+    progress.look([counting])
+    assert [words for _, words, _ in room.rows_of_jobs(progress)] == [("counting words", "members 1 to 2 of 2")]
+    assert "counting words, members 1 to 2 of 2\n" in "\n".join(row.rstrip() for row in shown(progress).splitlines())
+    clock.seconds += 1
+    progress.look([activity(job, members=(1, 2), update=1)])
+    assert job.start == 20
+
+
+def test_the_time_left_of_a_run_that_goes_on_from_a_checkpoint() -> None:
+    """The first that a worker tells then is half of its pre-training, after a second."""
+    clock = Clock()
+    costs = Costs(lambda settings: 100.0, lambda settings: 0.5, 100.0, 0.5, 100.0, known=True)
+    progress = Progress(total=1, running=1, now=clock, outlook=Outlook(lambda: costs))
+    job = progress.jobs["a"] = running("trial 0", began=clock())
+    clock.seconds += 5
+    progress.look([activity(job, update=501, updates=1000, pretrained=0.001)])
+    assert progress.left is not None
+    assert progress.left.seconds == pytest.approx(75, rel=0.05)
+
+
+def test_nothing_is_said_of_the_time_left_before_it_is_known_how_many_jobs_run_at_once() -> None:
+    costs = Costs(known=True)
+    assert "left" in line(Progress(total=4, outlook=Outlook(lambda: costs)))
+    assert "left" not in line(Progress(total=4, slots=0, outlook=Outlook(lambda: costs)))
 
 
 def test_many_jobs_do_not_fill_the_screen() -> None:
