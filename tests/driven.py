@@ -121,11 +121,14 @@ def results(ledger: Ledger) -> list[tuple[Mapping[str, Any], Any]]:
     ]
 
 
-def run_without_ray(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., session.Session]:
+def run_without_ray(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, trainer: Trainer | None = None
+) -> Callable[..., session.Session]:
     """``run_study`` with a loop in this process in the place of Ray; studies are in ``folder/studies``, or at a URL."""
     from tlm_search.search.ray_tune import run as tune
 
     place = Bench(folder / "elsewhere", space_of())
+    place.trainer = trainer or place.trainer
 
     def run_driver(driver: Driver, workplace: Any, space: Any, **options: Any) -> bool:
         place.space, place.store = driver._space, open_store(workplace.store)

@@ -50,13 +50,20 @@ def latency(
         )
     from tlm_search.cost.machine import available_cpus
     from tlm_search.model.latency import machine
-    from tlm_search.report.tables.latency import baseline_of, contenders_of, is_unsteady, measure, reading_of
+    from tlm_search.report.tables.latency import (
+        baseline_of,
+        contenders_of,
+        is_unsteady,
+        measure,
+        reading_of,
+        with_readings,
+    )
     from tlm_search.store.shared import open_store
     from tlm_search.study.location import find_study, read_study, store_root
 
     record = read_study(find_study(study, studies_dir))
     store = open_store(store_root(record.folder.parent))
-    contenders = contenders_of(record, store)
+    contenders = with_readings(contenders_of(record, store), record, store)
     reading = reading_of(record, store)
     baseline = None if reading is None else baseline_of(record, store)
     labels = len(record.labels)
@@ -85,10 +92,9 @@ def latency(
 
     console = Console(highlight=False)
     console.print(table_of(rows))
-    length = record.space.tokenizer.length
-    console.print(
-        f"Texts of {length} tokens on {device}. Ratios are to the fastest form of the reference.", markup=False
-    )
+    lengths = sorted({contender.architecture.positions for contender in contenders})
+    tokens = f"{' or '.join(map(str, lengths))} tokens{', as each model reads them,' if lengths[1:] else ''}"
+    console.print(f"Texts of {tokens} on {device}. Ratios are to the fastest form of the reference.", markup=False)
     if reading is not None:
         console.print("text ms: one text in, its label out, tokenising included; the others are the model alone.")
 

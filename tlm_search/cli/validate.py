@@ -186,11 +186,12 @@ def short(number: float) -> str:
 
 def _defaults(space: Space) -> dict[str, Any]:
     from tlm_search.space.checks import SHAPE
-    from tlm_search.space.settings import ONLY_WITH, SETTINGS
+    from tlm_search.space.settings import ONLY_WITH, SETTINGS, TOKENS
 
     said = {**space.searched(), **space.fixed()}
     idle = [name for name, (other, _) in ONLY_WITH.items() if not said.get(other)]
-    others = {name: setting for name, setting in SETTINGS.items() if name not in (*said, *idle)}
+    # What is said of the tokens stands in the section tokenizer.
+    others = {name: setting for name, setting in SETTINGS.items() if name not in (*said, *idle, *TOKENS)}
     derived = "width = heads x head_size"
     return {name: derived if name in SHAPE else setting.default for name, setting in others.items()}
 

@@ -11,7 +11,7 @@ from tlm_search.space.settings import SETTINGS, Value
 
 # Settings that affect the cost. Others (learning rates, dropout, pooling ...) need not be enumerated.
 _COSTLY = (
-    *(name for name, setting in SETTINGS.items() if setting.part == "architecture"),
+    *(name for name, setting in SETTINGS.items() if setting.part in ("tokens", "architecture")),
     "committee_size",
     "pretrain_size",
     "pretrain_epochs",

@@ -10,19 +10,22 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from tlm_search.cost.extremes import extremes
 from tlm_search.data.prepared import PreparedData
+from tlm_search.data.vocabulary.byte_level import BYTE_TOKENS
+from tlm_search.digest import canonical_json
 from tlm_search.members.spec import MemberSpec, PretrainSpec, committee_specs, settings_of_teachers, students
 from tlm_search.members.stacks import phases_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.space.parameters import Choices, Searched
 from tlm_search.space.schema import Space
-from tlm_search.space.settings import CLASS_WEIGHTS, Value
+from tlm_search.space.sections import TokenizerSection
+from tlm_search.space.settings import CLASS_WEIGHTS, Value, tokens_of
 
 TRAINING_PASSES = 3  # a backward pass takes as long as two forward passes
 _LABELS_ASSUMED = 10
@@ -52,7 +55,8 @@ class Seconds(Protocol):
 class DataSizes:
     """The sizes of the data that affect the cost of a member: ``length`` in tokens, the others in texts or labels.
 
-    Students learn from ``unlabelled`` texts in addition to the ``train_rows``.
+    Students learn from ``unlabelled`` texts in addition to the ``train_rows``. Where configurations have different
+    tokenizers or lengths, ``variants`` maps the settings that choose them, as JSON, to vocabulary and length.
     """
 
     vocabulary: int
@@ -61,20 +65,24 @@ class DataSizes:
     train_rows: int
     assumptions: tuple[str, ...] = ()
     unlabelled: int = 0
+    variants: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def tokens(self, settings: Mapping[str, Value]) -> tuple[int, int]:
+        """Return vocabulary and length of a configuration with complete ``settings``."""
+        return self.variants.get(canonical_json(tokens_of(settings)), (self.vocabulary, self.length))
 
     @classmethod
     def of_space(cls, space: Space) -> DataSizes:
         """Estimate the sizes from the space alone; ``assumptions`` are sentences about what was assumed."""
-        assumptions = [_whole_texts(space.tokenizer.length)]
-        labels, vocabulary = space.task.labels, space.tokenizer.vocabulary
+        sections = [section for _, section in space.tokenizers]
+        assumptions = [_whole_texts(section.length for section in sections)]
+        labels = space.task.labels
         if labels is None:
             labels = _LABELS_ASSUMED
             assumptions.append(f"the task has {labels} labels")
-        if vocabulary is None:
-            vocabulary = _VOCABULARY_ASSUMED
+        if space.tokenizer.name is not None:
             most = "at most " if space.tokenizer.min_count else ""
-            assumptions.append(f"the tokenizer has {most}{vocabulary:,} tokens")
-        vocabulary += space.task.markers
+            assumptions.append(f"the tokenizer has {most}{_VOCABULARY_ASSUMED:,} tokens")
         rows, unlabelled = space.task.train_rows(labels), 0
         if rows is None:
             rows = _TRAIN_ROWS_ASSUMED
@@ -83,7 +91,10 @@ class DataSizes:
             unlabelled = space.task.unlabelled.documents or _UNLABELLED_ASSUMED
             if space.task.unlabelled.documents is None:
                 assumptions.append(f"the task has {unlabelled:,} unlabelled texts")
-        return cls(vocabulary, space.tokenizer.length, labels, rows, tuple(assumptions), unlabelled)
+        sizes = [(_vocabulary(section) + space.task.markers, section.length) for section in sections]
+        names = [canonical_json(tokens) for tokens, _ in space.tokenizers]
+        variants = dict(zip(names, sizes, strict=True)) if len(sizes) > 1 else {}
+        return cls(*sizes[0], labels, rows, tuple(assumptions), unlabelled, variants)
 
     @classmethod
     def of_data(cls, data: PreparedData) -> DataSizes:
@@ -93,8 +104,12 @@ class DataSizes:
             data.length,
             len(data.labels),
             data.rows["train"],
-            (_whole_texts(data.length),),
+            (_whole_texts(each.length for each in data.all()),),
             data.unlabelled_texts.get("used", 0),
+            {
+                canonical_json(variant["tokens"]): (each.vocabulary, each.length)
+                for variant, each in zip(data.variants, data.all(), strict=False)
+            },
         )
 
 
@@ -202,8 +217,14 @@ def draw(space: Space, generator: random.Random, point: Mapping[str, Value] = _N
     return params
 
 
-def _whole_texts(length: int) -> str:
-    return f"every text has {length} tokens"
+def _whole_texts(lengths: Iterable[int]) -> str:
+    return f"every text has {' or '.join(map(str, sorted(set(lengths))))} tokens"
+
+
+def _vocabulary(tokenizer: TokenizerSection) -> int:
+    if tokenizer.kind == "bytes":
+        return BYTE_TOKENS
+    return tokenizer.vocabulary or _VOCABULARY_ASSUMED
 
 
 def _draw(parameter: Searched, generator: random.Random) -> Value:
@@ -228,10 +249,11 @@ def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[Member
     # seconds once, and hybrids are no other trainings than plain members.
     # Class weights take no time, and the names of the labels are unknown here.
     settings = {**settings, "linear_member": False, CLASS_WEIGHTS: "none"}
+    vocabulary, length = sizes.tokens(settings)
     members = committee_specs(
         settings,
-        vocabulary=sizes.vocabulary,
-        positions=sizes.length,
+        vocabulary=vocabulary,
+        positions=length,
         labels=sizes.labels,
         corpus="",
         task="",
@@ -253,7 +275,7 @@ def _cost(specs: Iterable[MemberSpec], sizes: DataSizes, clock: Seconds | None) 
     # Each once and in order, so that a clock that runs out of time was asked the same questions in every process.
     members = list(dict.fromkeys(specs))
     pretrained = list(dict.fromkeys(member.pretrained for member in members if member.pretrained is not None))
-    parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec, sizes) for spec in pretrained]
+    parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec) for spec in pretrained]
     taught = {member.teaching: member for member in members if member.teaching is not None}
     parts += [_answers(student, sizes) for student in taught.values()]
     return sum(parts, Cost(seconds=0 if clock is None else _seconds(members, pretrained, clock)))
@@ -277,26 +299,26 @@ def _unseeded(spec: PretrainSpec | None) -> PretrainSpec | None:
     return None if spec is None else replace(spec, seed=0)
 
 
-def _pretraining(spec: PretrainSpec, sizes: DataSizes) -> Cost:
-    settings = spec.settings
+def _pretraining(spec: PretrainSpec) -> Cost:
+    settings, length = spec.settings, spec.architecture.positions
     texts = spec.documents * settings.epochs
-    scored, phase = round(settings.masking_probability * sizes.length), phases_of(spec)[-1]
+    scored, phase = round(settings.masking_probability * length), phases_of(spec)[-1]
     words = phase.words(spec.architecture)
     return Cost(
-        pretraining_tokens=texts * sizes.length,
+        pretraining_tokens=texts * length,
         updates=math.ceil(spec.documents / settings.batch_size) * settings.epochs,
-        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length, scored=scored, words=words),
+        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(length, scored=scored, words=words),
     )
 
 
 def _finetuning(spec: MemberSpec, sizes: DataSizes) -> Cost:
-    settings, rows = spec.settings, _rows(spec, sizes)
+    settings, rows, length = spec.settings, _rows(spec, sizes), spec.architecture.positions
     texts = rows * settings.epochs
     return Cost(
         members=1,
-        finetuning_tokens=texts * sizes.length,
+        finetuning_tokens=texts * length,
         updates=math.ceil(rows / settings.batch_size) * settings.epochs,
-        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(sizes.length),
+        flops=TRAINING_PASSES * texts * spec.architecture.forward_flops(length),
     )
 
 
@@ -304,7 +326,7 @@ def _answers(student: MemberSpec, sizes: DataSizes) -> Cost:
     """Return the cost of the teachers' answers, which all their students share."""
     assert student.teaching is not None
     texts = len(student.teaching.teachers) * _rows(student, sizes)
-    return Cost(flops=texts * student.architecture.forward_flops(sizes.length))
+    return Cost(flops=texts * student.architecture.forward_flops(student.architecture.positions))
 
 
 def _rows(spec: MemberSpec, sizes: DataSizes) -> int:
@@ -313,4 +335,4 @@ def _rows(spec: MemberSpec, sizes: DataSizes) -> int:
 
 def _extreme(choose: Callable[[Iterable[float]], float], costs: Sequence[Cost]) -> Cost:
     """Return the least or the most of each measure over ``costs``."""
-    return Cost(*(choose(getattr(cost, field.name) for cost in costs) for field in fields(Cost)))
+    return Cost(*(choose(getattr(cost, part.name) for cost in costs) for part in fields(Cost)))

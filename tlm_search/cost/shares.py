@@ -127,7 +127,8 @@ class Shares:
         resources = self._space.resources
         if resources.gpus_per_trial:
             return MOST_STACKED
-        shape = Architecture.of(settings, vocabulary=self._sizes.vocabulary, positions=self._sizes.length)
+        vocabulary, length = self._sizes.tokens(settings)
+        shape = Architecture.of(settings, vocabulary=vocabulary, positions=length)
         threads = max(1, int(resources.cpus_per_trial))
         return stack_size(shape, phases_of_settings(settings), device="cpu", threads=threads, share=1.0)
 
@@ -135,11 +136,14 @@ class Shares:
         return min((m.gpu_memory_gb for m in self._machines if m.gpu_memory_gb is not None), default=None)
 
     def _estimate(self, settings: Mapping[str, Value], *, members: int, micro_batches: int) -> float:
-        sizes = {"vocabulary": self._sizes.vocabulary, "positions": self._sizes.length}
-        training = (PROCESS_BYTES + stack_bytes(settings, **sizes, members=members, micro_batches=micro_batches)) / 1e9
+        vocabulary, length = self._sizes.tokens(settings)
+        stack = stack_bytes(
+            settings, vocabulary=vocabulary, positions=length, members=members, micro_batches=micro_batches
+        )
+        training = (PROCESS_BYTES + stack) / 1e9
         # Word vectors are computed on the CPU before the training.
         return training if self._space.resources.gpus_per_trial else max(training, self._host_gb(settings))
 
     def _host_gb(self, settings: Mapping[str, Value]) -> float:
         """Return the main memory of a process that trains on a GPU."""
-        return (PROCESS_BYTES + counting_bytes(settings, vocabulary=self._sizes.vocabulary)) / 1e9
+        return (PROCESS_BYTES + counting_bytes(settings, vocabulary=self._sizes.tokens(settings)[0])) / 1e9

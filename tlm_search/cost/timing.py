@@ -81,16 +81,22 @@ class StepTimes:
         self._points: dict[tuple[Objective, int], dict[str, dict[float, float]]] = {}
         self._executions: dict[tuple[Architecture, Load], Execution] = {}
 
+    def _data_of(self, spec: PretrainSpec | MemberSpec) -> PreparedData:
+        """Return the data with as many tokens and positions as a member has."""
+        shape = (spec.architecture.vocabulary, spec.architecture.positions)
+        return next((data for data in self.data.all() if (data.vocabulary, data.length) == shape), self.data)
+
     def pretraining(self, spec: PretrainSpec, members: int) -> float:
         """Return the seconds of ``members`` pre-trainings like ``spec``."""
-        settings, texts = spec.settings, self.data.folder("corpus")
+        settings, data = spec.settings, self._data_of(spec)
+        texts = data.folder("corpus")
         if not settings.epochs:
             return 0.0
         batch = min(settings.batch_size, spec.documents)
         shape = {"masking_probability": settings.masking_probability, "dropout": settings.dropout, "batch_size": batch}
         later = {"optimiser": "adamw", "softmax": "full"}
         chosen = without_defaults({name: getattr(settings, name) for name in later}, later)
-        key = {**shape, **chosen, "texts": self.data.corpus_fingerprint}
+        key = {**shape, **chosen, "texts": data.corpus_fingerprint}
         update = phases_of(spec)[-1]._replace(texts=batch).forward_flops(spec.architecture)
         flops = {START: update, "update": update}
         updates = math.ceil(spec.documents / settings.batch_size) * settings.epochs
@@ -110,15 +116,16 @@ class StepTimes:
 
         The time of students includes the answers of their teachers.
         """
-        settings, rows = spec.settings, self.data.rows
-        taught = 0 if spec.teaching is None else self.data.unlabelled_texts.get("used", 0)
+        settings, data = spec.settings, self._data_of(spec)
+        rows = data.rows
+        taught = 0 if spec.teaching is None else data.unlabelled_texts.get("used", 0)
         learned = rows["train"] + taught
         batch = min(settings.batch_size, learned)
         shape = {"pooling": settings.pooling, "dropout": settings.dropout, "batch_size": batch, "labels": spec.labels}
-        key = {**shape, "texts": self.data.task_fingerprint}
+        key = {**shape, "texts": data.task_fingerprint}
         if taught:
-            key["unlabelled"] = self.data.unlabelled_fingerprint
-        text = spec.architecture.forward_flops(self.data.length)
+            key["unlabelled"] = data.unlabelled_fingerprint
+        text = spec.architecture.forward_flops(data.length)
         flops = {START: batch * text, "update": batch * text, "text": text}
         updates = math.ceil(learned / settings.batch_size) * settings.epochs
         asked = 0 if spec.teaching is None else len(spec.teaching.teachers) * learned
@@ -141,10 +148,11 @@ class StepTimes:
 
     def _learned(self, spec: MemberSpec) -> tuple[TokenArray, Labels]:
         """Return the texts that a member like ``spec`` learns, with labels that take the same time as its own."""
+        data = self._data_of(spec)
         if spec.teaching is None:
-            labels: NDArray[np.int64] = np.load(self.data.folder("train") / "labels.npy")
-            return TokenArray.open(self.data.folder("train")), labels
-        texts = texts_of(spec.teaching, self.data)
+            labels: NDArray[np.int64] = np.load(data.folder("train") / "labels.npy")
+            return TokenArray.open(data.folder("train")), labels
+        texts = texts_of(spec.teaching, data)
         return texts, np.full((len(texts), spec.labels), 1 / spec.labels, np.float32)
 
     def latencies(self, size: int) -> float:
@@ -205,7 +213,7 @@ class StepTimes:
             spec.architecture,
             once(spec.settings, spec.documents),
             texts,
-            special=self.data.special,
+            special=self._data_of(spec).special,
             seeds=range(members),
             execution=self._execution(spec),
             make_checkpointer=lambda *_: clock,
@@ -242,8 +250,8 @@ class StepTimes:
             texts,
             labels,
             classes=spec.labels,
-            pad=self.data.special["pad"],
-            markers=Markers.of(self.data.special),
+            pad=self._data_of(spec).special["pad"],
+            markers=Markers.of(self._data_of(spec).special),
             seeds=range(members),
             pretrained=None,
             execution=self._execution(spec),
@@ -254,8 +262,8 @@ class StepTimes:
     def _seconds_per_answer(self, spec: MemberSpec, texts: TokenArray, labels: Labels, members: int) -> float:
         few, rows = sample(texts, min(spec.settings.batch_size, len(texts)))
         weights = self._finetune(spec, once(spec.settings, len(few)), few, labels[rows], None, members)
-        asked = sample(TokenArray.open(self.data.folder("test")), _ANSWERS)[0]
-        special, taken = self.data.special, []
+        asked = sample(TokenArray.open(self._data_of(spec).folder("test")), _ANSWERS)[0]
+        special, taken = self._data_of(spec).special, []
         pooling, markers = spec.settings.pooling, Markers.of(special)
         for _ in range(4):
             begin = self._now()

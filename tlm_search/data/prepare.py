@@ -44,11 +44,13 @@ if TYPE_CHECKING:
 
     from tlm_search.space.schema import Space
     from tlm_search.space.sections import CorpusSection, TaskSection, TokenizerSection
+    from tlm_search.space.settings import Value
 
 _FORMAT = 2  # raised when the same space would be tokenised otherwise
 _DATA = "data"
 _TOKENIZER = "tokenizer.json"
 _FACTS = "unlabelled.json"
+_MOST_CUT = 0.25  # of the texts that fill all tokens, without a warning
 
 
 def _silent(message: str) -> None:
@@ -66,7 +68,7 @@ def prepare(
     progress: Callable[[str], None] = _silent,
     on_task: Callable[[Task], None] = _forget,
 ) -> PreparedData:
-    """Tokenise what ``space`` names into the store at ``root``, or find it there.
+    """Tokenise what ``space`` names into the store at ``root``, once for each of its tokenizers, or find it there.
 
     Safe among processes: one works, the others wait and use its result. ``progress`` is called with each step in words.
     ``on_task`` is called with the task and its raw texts if it had to be read.
@@ -75,14 +77,19 @@ def prepare(
         DataError: corpus, tokenizer or task cannot be used, or the corpus has fewer documents than ``pretrain_size``.
         StoreError: the store cannot be written.
     """
-    work = _Work(root, space.corpus, space.tokenizer, space.task, space.largest_pretrain_size(), progress, on_task)
-    prepared = work.find()
-    if prepared is None:
-        waiting = partial(progress, "waiting for another process that prepares data")
-        with writing(StoreError, root / _DATA), held(root / _DATA / ".lock", waiting=waiting):
-            prepared = work.find() or work.do()
-    work.publish(prepared)
-    return prepared
+    texts = _Texts(root, space.corpus, space.tokenizer, space.task, space.largest_pretrain_size(), progress, on_task)
+    several = len(space.tokenizers) > 1
+    prepared = []
+    for tokens, section in space.tokenizers:
+        work = _Work(texts, section, words=_words(tokens) if several else "")
+        found = work.find()
+        if found is None:
+            waiting = partial(progress, "waiting for another process that prepares data")
+            with writing(StoreError, root / _DATA), held(root / _DATA / ".lock", waiting=waiting):
+                found = work.find() or work.do()
+        work.publish(found)
+        prepared.append((tokens, found))
+    return PreparedData.joined(prepared)
 
 
 def read_task(space: Space, root: Path, *, progress: Callable[[str], None] = _silent) -> Task:
@@ -115,8 +122,8 @@ def changed_words(changed: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """The steps of one preparation; each is found in the store or done."""
+class _Texts:
+    """What a space reads, each source at most once, however many tokenizers ask for it."""
 
     root: Path
     corpus: CorpusSection
@@ -126,18 +133,131 @@ class _Work:
     progress: Callable[[str], None]
     on_task: Callable[[Task], None]
 
+    @property
+    def cache(self) -> Path:
+        """The store's data folder."""
+        return self.root / _DATA
+
+    @property
+    def named(self) -> dict[str, str | None]:
+        """The source that each section names."""
+        named: dict[str, str | None] = {
+            "corpus": self.corpus.source,
+            "tokenizer": self.tokenizer.name,
+            "task": self.task.source,
+            "test": self.task.test_source,
+        }
+        if self.task.validation_source is not None:
+            named["validation"] = self.task.validation_source
+        if self.task.unlabelled is not None:
+            named["unlabelled"] = self.task.unlabelled.source
+        return named
+
+    @cached_property
+    def of_source(self) -> dict[str, str]:
+        """The fingerprint of each source, as it is now."""
+        return {source: source_fingerprint(source, self.cache) for source in set(self.named.values()) if source}
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The fingerprints of what is read, by section."""
+        return {section: self.of_source[source] if source else "" for section, source in self.named.items()}
+
+    @cached_property
+    def labelled(self) -> Task:
+        """The task with its raw texts."""
+        self.progress(f"reading the task {self.task.source}")
+        self.say(account_of_task(self.task))
+        task = load_task(self.task, self.cache)
+        self.on_task(task)
+        return task
+
+    @cached_property
+    def documents(self) -> Corpus:
+        """The documents, without what validation and test hold, wherever it came from."""
+        self.progress(f"reading the corpus {self.corpus.source}")
+        self.say(account_of_documents(self.corpus))
+        corpus = load_corpus(self.corpus, self.cache, without=self.labelled.held_out())
+        if corpus.left_out:
+            many = f"{len(corpus.left_out):,} different texts"
+            self.progress(f"corpus {self.corpus.source}: {many} that validation or test holds are left out of it")
+        self.require_documents(max(len(corpus.documents) - self.corpus.skip, 0), lacking=bool(corpus.left_out))
+        return corpus
+
+    def say(self, lines: Iterable[str]) -> None:
+        """Tell each line."""
+        for line in lines:
+            self.progress(line)
+
+    def require_documents(self, documents: int, *, lacking: bool = False) -> None:
+        """Refuse a corpus of so many documents where members ask for more.
+
+        Raises:
+            DataError: they are too few, or none.
+        """
+        if self.least_documents > documents or not documents:
+            goal = f"pretrain_size goes up to {self.least_documents}" if self.least_documents else "it needs one"
+            after = f" after the {self.corpus.skip} that skip passes over" if self.corpus.skip else ""
+            after += ", the task's texts of validation and test left out" if lacking else ""
+            raise DataError(
+                f"corpus {self.corpus.source}: it has {documents} documents{after}, but {goal}",
+                hint=f"search pretrain_size up to {documents}, or give a larger corpus",
+            )
+
+    @property
+    def corpus_key(self) -> list[Any]:
+        """What decides the documents; which of them are taken first is another question."""
+        return [*self._corpus_alone, self.left_out] if self.left_out else self._corpus_alone
+
+    @property
+    def _corpus_alone(self) -> list[Any]:
+        return [self.corpus.model_dump(mode="json", exclude={"selection", "skip"}), self.sources["corpus"]]
+
+    @cached_property
+    def left_out(self) -> str:
+        """A digest of what the corpus and the held-out texts share, empty where it is nothing.
+
+        It is noted, so that the documents need not be read again for a task that is known.
+        """
+        held_out = digest([_FORMAT, self._corpus_alone, sorted(self.labelled.held_out())])
+        note = self.cache / "left_out" / f"{held_out}.json"
+        if note.is_file():
+            return str(json.loads(note.read_text(encoding="utf-8")))
+        left_out = self.documents.left_out
+        found = digest(sorted(left_out)) if left_out else ""
+        write_text(note, json.dumps(found))
+        return found
+
+    @cached_property
+    def unlabelled(self) -> Unlabelled | None:
+        """The texts without labels that the task names, without those that it has; None where it names none."""
+        if self.task.unlabelled is None:
+            return None
+        self.progress(f"reading the unlabelled texts {self.task.unlabelled.source}")
+        self.say(account_of_documents(unlabelled_documents(self.task, self.task.unlabelled), called=UNLABELLED))
+        return load_unlabelled(self.task, self.labelled, self.cache)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The steps of the preparation for one tokenizer, which ``words`` name; each is found in the store or done."""
+
+    texts: _Texts
+    tokenizer: TokenizerSection
+    words: str = ""
+
     def find(self) -> PreparedData | None:
         """Return what an earlier preparation left, if all of it is there."""
         try:
             document = json.loads(self._record())
-            prepared = PreparedData.from_document(document, self.root)
+            prepared = PreparedData.from_document(document, self.texts.root)
             for part in ("corpus", *SPLITS, *(["unlabelled"] if prepared.unlabelled else [])):
                 TokenArray.open(prepared.folder(part))
         except (OSError, StoreError, ValueError, KeyError, TypeError):
             return None
         if not (prepared.folder("tokenizer") / _TOKENIZER).is_file():
             return None
-        self._require_documents(prepared.documents)
+        self.texts.require_documents(prepared.documents)
         return prepared
 
     def _record(self) -> str:
@@ -150,15 +270,15 @@ class _Work:
 
     def do(self) -> PreparedData:
         """Prepare what is missing, and write a record of it. Inputs that can be wrong are read before slow steps."""
-        task_read = self._task
-        unlabelled_read = self._read_unlabelled(task_read)
+        task_read = self.texts.labelled
+        unlabelled_read = self.texts.unlabelled
         made = self._tokenizer_folder(task_read)
         loaded = tokenizer.open_tokenizer(self._cache / made)
         config = json.loads((self._cache / made / "tokenizer_config.json").read_text(encoding="utf-8"))
         special = tokenizer.special_ids(loaded, config, self.tokenizer.name or "trained")
         if self._is_marked:
             special |= tokenizer.marker_ids(loaded)
-        if self.task.pairs:
+        if self.texts.task.pairs:
             tokenizer.require_pairs(loaded, self.tokenizer.name or "trained")
         ids = tokenizer.tokenizer_fingerprint(self._cache / made)
         task = self._task_folder(loaded, ids, task_read)
@@ -167,9 +287,9 @@ class _Work:
         folders = {"corpus": corpus, **{part: f"{task}/{part}" for part in SPLITS}}
         arrays = {part: TokenArray.open(self._cache / folder) for part, folder in folders.items()}
         facts = json.loads((self._cache / task / "task.json").read_text(encoding="utf-8"))
-        self._say(self._what_tokens_lose(task_read, arrays, special))
+        self.texts.say(self._what_tokens_lose(task_read, arrays, special))
         prepared = PreparedData(
-            root=self.root,
+            root=self.texts.root,
             tokenizer=f"{_DATA}/{made}",
             corpus=f"{_DATA}/{folders['corpus']}",
             train=f"{_DATA}/{folders['train']}",
@@ -185,12 +305,12 @@ class _Work:
             task_fingerprint=task_fingerprint(self._cache / task),
             tokenizer_fingerprint=ids,
             corpus_fingerprint=arrays["corpus"].fingerprint(),
-            corpus_name=self.corpus.source,
-            task_name=self.task.source,
+            corpus_name=self.texts.corpus.source,
+            task_name=self.texts.task.source,
             account=facts.get("account", {}),
-            sources=self._of_source,
-            pairs=self.task.pairs,
-            context=None if self.task.context is None else self.task.context.model_dump(mode="json"),
+            sources=self.texts.of_source,
+            pairs=self.texts.task.pairs,
+            context=None if self.texts.task.context is None else self.texts.task.context.model_dump(mode="json"),
             **unlabelled,
         )
         write_text(self._note, json.dumps(prepared.to_document(), indent=1))
@@ -201,8 +321,13 @@ class _Work:
     ) -> Iterator[str]:
         texts = [text for part in SPLITS for text in getattr(task, part).texts]
         rows = [row for part in SPLITS for row in _tuples(arrays[part])]
-        where, corpus = f"task {self.task.source}", f"corpus {self.corpus.source}"
-        yield from losses(texts, rows, special, length=self.tokenizer.length, where=where)
+        which = f" ({self.words})" if self.words else ""
+        where, corpus = f"task {self.texts.task.source}{which}", f"corpus {self.texts.corpus.source}{which}"
+        length = self.tokenizer.length
+        full = sum(len(row) == length for row in rows)
+        if full > _MOST_CUT * len(rows):
+            yield f"warning: {where}: {full:,} of {len(rows):,} texts fill {length} tokens; what is beyond is cut off"
+        yield from losses(texts, rows, special, length=length, where=where)
         yield from unknown_tokens(arrays["corpus"].ids, special, where=corpus)
 
     def publish(self, prepared: PreparedData) -> None:
@@ -210,7 +335,7 @@ class _Work:
         for folder in prepared.units():
             remote = remote_at(folder)
             if remote is not None and remote.read(bundle.INDEX) is None:
-                self.progress(f"sending {folder.parent.name} to {remote}")
+                self.texts.progress(f"sending {folder.parent.name} to {remote}")
                 bundle.publish(remote, folder)
         remote = remote_at(self._note.parent)
         if remote is not None and remote.read(self._note.name) is None:
@@ -218,159 +343,81 @@ class _Work:
 
     @property
     def _cache(self) -> Path:
-        return self.root / _DATA
+        return self.texts.cache
 
     @property
     def _note(self) -> Path:
         return self._cache / "prepared" / f"{self._key}.json"
 
-    @property
-    def _named(self) -> dict[str, str | None]:
-        """The source that each section names."""
-        named: dict[str, str | None] = {
-            "corpus": self.corpus.source,
-            "tokenizer": self.tokenizer.name,
-            "task": self.task.source,
-            "test": self.task.test_source,
-        }
-        if self.task.validation_source is not None:
-            named["validation"] = self.task.validation_source
-        if self.task.unlabelled is not None:
-            named["unlabelled"] = self.task.unlabelled.source
-        return named
-
-    @cached_property
-    def _of_source(self) -> dict[str, str]:
-        """The fingerprint of each source, as it is now."""
-        return {source: source_fingerprint(source, self._cache) for source in set(self._named.values()) if source}
-
-    @property
-    def _sources(self) -> dict[str, str]:
-        """The fingerprints of what is read, by section."""
-        return {section: self._of_source[source] if source else "" for section, source in self._named.items()}
-
     @cached_property
     def _key(self) -> str:
-        sections = [section.model_dump(mode="json") for section in (self.corpus, self.tokenizer)]
-        return digest([_FORMAT, *sections, self.task.model_dump(mode="json", exclude={*JUDGED_BY}), self._sources])
-
-    @cached_property
-    def _task(self) -> Task:
-        self.progress(f"reading the task {self.task.source}")
-        self._say(account_of_task(self.task))
-        task = load_task(self.task, self._cache)
-        self.on_task(task)
-        return task
+        sections = [section.model_dump(mode="json") for section in (self.texts.corpus, self.tokenizer)]
+        task = self.texts.task.model_dump(mode="json", exclude={*JUDGED_BY})
+        return digest([_FORMAT, *sections, task, self.texts.sources])
 
     @property
     def _is_marked(self) -> bool:
-        return self.task.entities == "marked"
-
-    @cached_property
-    def _documents(self) -> Corpus:
-        """The documents, without what validation and test hold, wherever it came from."""
-        self.progress(f"reading the corpus {self.corpus.source}")
-        self._say(account_of_documents(self.corpus))
-        corpus = load_corpus(self.corpus, self._cache, without=self._task.held_out())
-        if corpus.left_out:
-            many = f"{len(corpus.left_out):,} different texts"
-            self.progress(f"corpus {self.corpus.source}: {many} that validation or test holds are left out of it")
-        self._require_documents(max(len(corpus.documents) - self.corpus.skip, 0), lacking=bool(corpus.left_out))
-        return corpus
-
-    def _say(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.progress(line)
-
-    def _require_documents(self, documents: int, *, lacking: bool = False) -> None:
-        if self.least_documents > documents or not documents:
-            goal = f"pretrain_size goes up to {self.least_documents}" if self.least_documents else "it needs one"
-            after = f" after the {self.corpus.skip} that skip passes over" if self.corpus.skip else ""
-            after += ", the task's texts of validation and test left out" if lacking else ""
-            raise DataError(
-                f"corpus {self.corpus.source}: it has {documents} documents{after}, but {goal}",
-                hint=f"search pretrain_size up to {documents}, or give a larger corpus",
-            )
+        return self.texts.task.entities == "marked"
 
     def _tokenizer_folder(self, task: Task) -> str:
         section = self.tokenizer.model_dump(mode="json", exclude={"length"})
-        of_corpus = None if self.tokenizer.name else self._corpus_key
+        trained = self.tokenizer.vocabulary is not None
+        of_corpus = self.texts.corpus_key if trained else None
         if self.tokenizer.min_count:
-            of_corpus = [*self._corpus_key, task.train.texts, self.tokenizer.length]
-        decides = [_FORMAT, section, of_corpus, self._sources["tokenizer"], *(MARKERS if self._is_marked else ())]
+            of_corpus = [*self.texts.corpus_key, task.train.texts, self.tokenizer.length]
+        decides = [_FORMAT, section, of_corpus, self.texts.sources["tokenizer"], *(MARKERS if self._is_marked else ())]
         folder = f"tokenizers/{digest(decides)}"
         if not (self._cache / folder / _TOKENIZER).is_file():
             with _anew(self._cache / folder) as aside:
                 if self.tokenizer.name is not None:
-                    self.progress(f"loading the tokenizer {self.tokenizer.name}")
+                    self.texts.progress(f"loading the tokenizer {self.tokenizer.name}")
                     tokenizer.copy_tokenizer(aside, self.tokenizer.name)
                     if self._is_marked:
                         tokenizer.add_markers(aside)  # before the pruning, which would count their characters
                     if self.tokenizer.min_count:
-                        texts, least = self._documents.documents, self.tokenizer.min_count
-                        self.progress(f"leaving what {len(texts)} documents and the task use {least} times")
+                        texts, least = self.texts.documents.documents, self.tokenizer.min_count
+                        self.texts.progress(f"leaving what {len(texts)} documents and the task use {least} times")
                         both = (texts, [part for text in task.train.texts for part in own_segments(text)])
                         prune_tokenizer(aside, both, length=self.tokenizer.length, min_count=least)
                 else:
-                    texts = self._documents.documents
-                    self.progress(f"training a vocabulary of {self.tokenizer.vocabulary:,} on {len(texts):,} documents")
-                    assert self.tokenizer.vocabulary is not None
-                    tokenizer.train_tokenizer(
-                        aside,
-                        texts,
-                        vocabulary=self.tokenizer.vocabulary,
-                        strip_accents=self.tokenizer.strip_accents,
-                    )
+                    if self.tokenizer.vocabulary is None:
+                        tokenizer.write_byte_tokenizer(aside)
+                    else:
+                        texts = self.texts.documents.documents
+                        many = f"{self.tokenizer.vocabulary:,} on {len(texts):,} documents"
+                        self.texts.progress(f"training a vocabulary of {many}")
+                        tokenizer.train_tokenizer(
+                            aside,
+                            texts,
+                            vocabulary=self.tokenizer.vocabulary,
+                            strip_accents=self.tokenizer.strip_accents,
+                        )
                     if self._is_marked:
                         tokenizer.add_markers(aside)
         return folder
 
-    @property
-    def _corpus_key(self) -> list[Any]:
-        """What decides the documents; which of them are taken first is another question."""
-        return [*self._corpus_alone, self._left_out] if self._left_out else self._corpus_alone
-
-    @property
-    def _corpus_alone(self) -> list[Any]:
-        return [self.corpus.model_dump(mode="json", exclude={"selection", "skip"}), self._sources["corpus"]]
-
-    @cached_property
-    def _left_out(self) -> str:
-        """A digest of what the corpus and the held-out texts share, empty where it is nothing.
-
-        It is noted, so that the documents need not be read again for a task that is known.
-        """
-        held_out = digest([_FORMAT, self._corpus_alone, sorted(self._task.held_out())])
-        note = self._cache / "left_out" / f"{held_out}.json"
-        if note.is_file():
-            return str(json.loads(note.read_text(encoding="utf-8")))
-        left_out = self._documents.left_out
-        found = digest(sorted(left_out)) if left_out else ""
-        write_text(note, json.dumps(found))
-        return found
-
     def _corpus_folder(self, loaded: Tokenizer, ids: str, task: str, special: Mapping[str, int]) -> str:
         length = self.tokenizer.length
-        folder = f"corpora/{digest([_FORMAT, self._corpus_key, ids, length])}"
+        folder = f"corpora/{digest([_FORMAT, self.texts.corpus_key, ids, length])}"
         if not _is_whole(self._cache / folder):
-            texts = self._documents.documents
-            self.progress(f"tokenising {len(texts):,} documents")
+            texts = self.texts.documents.documents
+            self.texts.progress(f"tokenising {len(texts):,} documents")
             with _anew(self._cache / folder) as aside:
                 TokenArray.write(
                     aside, tokenizer.encode(loaded, texts, length=length), vocabulary=tokenizer.vocabulary_size(loaded)
                 )
-        if self.corpus.selection is None and not self.corpus.skip:
+        if self.texts.corpus.selection is None and not self.texts.corpus.skip:
             return folder
         return self._selected_folder(folder, task, vocabulary=tokenizer.vocabulary_size(loaded), special=special)
 
     def _selected_folder(self, folder: str, task: str, *, vocabulary: int, special: Mapping[str, int]) -> str:
         """Write the documents of ``folder`` in the order of the selection, without those that are passed over."""
         documents, train = (TokenArray.open(self._cache / name) for name in (folder, f"{task}/train"))
-        selection, skip = self.corpus.selection, self.corpus.skip
+        selection, skip = self.texts.corpus.selection, self.texts.corpus.skip
         like = train.fingerprint() if selection not in (None, "random") else None
         selected = f"corpora/{digest([_FORMAT, folder, selection, skip, like])}"
         if not _is_whole(self._cache / selected):
-            self.progress(f"taking the documents in the order of selection {selection}, without the first {skip}")
+            self.texts.progress(f"taking the documents in the order of selection {selection}, without the first {skip}")
             order = np.arange(len(documents))
             if selection is not None:
                 order = document_order(selection, documents, train, vocabulary=vocabulary, special=special.values())
@@ -380,8 +427,8 @@ class _Work:
 
     def _task_folder(self, loaded: Tokenizer, ids: str, task: Task) -> str:
         length = self.tokenizer.length
-        source = [self._sources[part] for part in ("task", "test", "validation") if part in self._sources]
-        section = self.task.model_dump(mode="json", exclude={"unlabelled", *JUDGED_BY})
+        source = [self.texts.sources[part] for part in ("task", "test", "validation") if part in self.texts.sources]
+        section = self.texts.task.model_dump(mode="json", exclude={"unlabelled", *JUDGED_BY})
         folder = f"tasks/{digest([_FORMAT, section, source, ids, length])}"
         if not all(_is_whole(self._cache / folder / part) for part in SPLITS):
             vocabulary = tokenizer.vocabulary_size(loaded)
@@ -403,9 +450,9 @@ class _Work:
     def _encode(self, loaded: Tokenizer, texts: Sequence[TextOrPair]) -> tuple[Iterable[list[int]], list[int] | None]:
         """Return the tokens of texts of the task, and of pairs how many are of each first segment."""
         length = self.tokenizer.length
-        if not self.task.pairs:
+        if not self.texts.task.pairs:
             return tokenizer.encode(loaded, [text for text in texts if isinstance(text, str)], length=length), None
-        if self.task.context is not None:
+        if self.texts.task.context is not None:
             lines = [text for text in texts if isinstance(text, Line)]
             rows = list(tokenizer.encode_lines(loaded, lines, length=length))
         else:
@@ -413,27 +460,21 @@ class _Work:
             rows = list(tokenizer.encode_pairs(loaded, pairs, length=length))
         return [ids for ids, _ in rows], [first for _, first in rows]
 
-    def _read_unlabelled(self, task: Task) -> Unlabelled | None:
-        if self.task.unlabelled is None:
-            return None
-        self.progress(f"reading the unlabelled texts {self.task.unlabelled.source}")
-        self._say(account_of_documents(unlabelled_documents(self.task, self.task.unlabelled), called=UNLABELLED))
-        return load_unlabelled(self.task, task, self._cache)
-
     def _unlabelled_facts(self, loaded: Tokenizer, task: str, read: Unlabelled) -> dict[str, Any]:
         """Tokenise the unlabelled texts as those of the folder ``task`` are, and return what ``PreparedData`` has."""
-        section = self.task.unlabelled
+        section = self.texts.task.unlabelled
         assert section is not None
-        folder = f"unlabelled/{digest([_FORMAT, task, section.model_dump(mode='json'), self._sources['unlabelled']])}"
+        decides = [_FORMAT, task, section.model_dump(mode="json"), self.texts.sources["unlabelled"]]
+        folder = f"unlabelled/{digest(decides)}"
         if not _is_whole(self._cache / folder) or not (self._cache / folder / _FACTS).is_file():
-            self.progress(f"tokenising {len(read.texts):,} unlabelled texts")
+            self.texts.progress(f"tokenising {len(read.texts):,} unlabelled texts")
             encoded, firsts = self._encode(loaded, read.texts)
             # Texts that differ only behind the cut, or in what the vocabulary does not know, are the same to a member.
             held_out = {row for part in ("validation", "test") for row in _tuples(self._rows(f"{task}/{part}"))}
             found = list(encoded)
             kept = [number for number, row in enumerate(found) if tuple(row) not in held_out]
             left_out = read.held_out + len(read.texts) - len(kept)
-            require_texts(self.task, len(kept), left_out=left_out + read.repeated)
+            require_texts(self.texts.task, len(kept), left_out=left_out + read.repeated)
             kept = kept[: section.documents]
             facts = {"available": read.available, "used": len(kept)}
             facts |= {"held_out": left_out, "repeated": read.repeated}
@@ -446,7 +487,7 @@ class _Work:
                 )
                 (aside / _FACTS).write_text(json.dumps(facts))
         facts = json.loads((self._cache / folder / _FACTS).read_text(encoding="utf-8"))
-        self.progress(
+        self.texts.progress(
             f"{facts['used']} of {facts['available']} unlabelled texts are used; left out are {facts['held_out']} that "
             f"validation or test has, and {facts['repeated']} that train has or that are repeated"
         )
@@ -467,6 +508,10 @@ def _anew(folder: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     with new_folder(folder) as unfinished:
         yield unfinished
+
+
+def _words(tokens: Mapping[str, Value]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in tokens.items())
 
 
 def _tuples(texts: TokenArray) -> Iterator[tuple[int, ...]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tlm_search.digest import digest, without_defaults
 from tlm_search.errors import StoreError
 from tlm_search.files import inside
 from tlm_search.remote.mount import at_hand
+from tlm_search.space.settings import Value, tokens_of
 
 LABELS = "labels.npy"
 SPLITS = ("train", "validation", "test")
@@ -29,6 +30,7 @@ _LATER: Mapping[str, Any] = {
     "sources": {},
     "pairs": False,
     "context": None,
+    "variants": (),
 }
 
 
@@ -46,6 +48,10 @@ class PreparedData:
     were prepared before there was one. ``special`` are the ids of the special tokens by their roles, those of the
     markers by their texts where the task's entities are marked. ``pairs`` says that the task's texts are pairs,
     and ``context`` is the ``ContextSection`` as JSON where they are lines of a log with those before them.
+
+    Where configurations differ in their tokens, there are ``variants``: each has the settings that choose it as
+    ``tokens_of`` gives them, ``tokens``, and the facts that are others then, ``data``. ``of`` gives the data of a
+    configuration. Rows, labels and documents are the same in all.
     """
 
     root: Path
@@ -74,6 +80,19 @@ class PreparedData:
     sources: Mapping[str, str] = field(default_factory=dict)
     pairs: bool = False
     context: Mapping[str, Any] | None = None
+    variants: tuple[Mapping[str, Any], ...] = ()
+
+    def of(self, settings: Mapping[str, Value]) -> PreparedData:
+        """Return the data of a configuration with complete ``settings``: the tokens of its tokenizer and length.
+
+        Raises:
+            StoreError: they were not prepared for this study.
+        """
+        return self if not self.variants else replace(self, variants=(), **_changes(self.variants, settings))
+
+    def all(self) -> tuple[PreparedData, ...]:
+        """Return the data of all configurations, each once."""
+        return tuple(self.of(variant["tokens"]) for variant in self.variants) or (self,)
 
     def folder(self, part: str) -> Path:
         """Return the folder of ``part``: tokenizer, corpus, train, validation, test or unlabelled.
@@ -101,7 +120,7 @@ class PreparedData:
         """Return everything except ``root`` as JSON."""
         document = without_defaults(asdict(self), _LATER)
         del document["root"]
-        return {**document, "labels": list(self.labels)}
+        return {**document, "labels": list(self.labels), **({"variants": list(self.variants)} if self.variants else {})}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], root: Path) -> PreparedData:
@@ -110,14 +129,54 @@ class PreparedData:
         Raises:
             StoreError: the document, which may come from somebody else's journal, names a folder outside of the store.
         """
-        prepared = cls(root=root, **{**document, "labels": tuple(document["labels"])})
-        for part in ("tokenizer", "corpus", *SPLITS, "unlabelled"):
-            if name := getattr(prepared, part):  # simulated data have no folders
-                try:
-                    inside(root, name)
-                except ValueError as error:
-                    raise StoreError(f"the study's {part} cannot be taken from the store {root}: {error}") from error
+        lists = {"labels": tuple(document["labels"]), "variants": tuple(document.get("variants", ()))}
+        prepared = cls(root=root, **{**document, **lists})
+        for variant in prepared.all() if prepared.variants else (prepared,):
+            variant._require_inside()
         return prepared
+
+    def _require_inside(self) -> None:
+        for part in ("tokenizer", "corpus", *SPLITS, "unlabelled"):
+            if name := getattr(self, part):  # simulated data have no folders
+                try:
+                    inside(self.root, name)
+                except ValueError as error:
+                    raise StoreError(
+                        f"the study's {part} cannot be taken from the store {self.root}: {error}"
+                    ) from error
+
+    @classmethod
+    def joined(cls, prepared: Sequence[tuple[Mapping[str, Value], PreparedData]]) -> PreparedData:
+        """Return the data of a study from those of each of its tokenizers, and the settings that choose it."""
+        first = prepared[0][1]
+        if len(prepared) == 1:
+            return first
+        noted = first.to_document()
+        variants = [
+            {"tokens": dict(tokens), "data": {k: v for k, v in data.to_document().items() if noted.get(k) != v}}
+            for tokens, data in prepared
+        ]
+        return replace(first, variants=tuple(variants))
+
+
+def facts_of(document: Mapping[str, Any], settings: Mapping[str, Value]) -> Mapping[str, Any]:
+    """Return what ``document``, ``PreparedData`` as JSON, says of a configuration with complete ``settings``.
+
+    Raises:
+        StoreError: its data were not prepared for this study.
+    """
+    variants = document.get("variants", ())
+    return {**document, **_changes(variants, settings)} if variants else document
+
+
+def _changes(variants: Sequence[Mapping[str, Any]], settings: Mapping[str, Value]) -> Mapping[str, Any]:
+    tokens = tokens_of(settings)
+    for variant in variants:
+        if variant["tokens"] == tokens:
+            changes: Mapping[str, Any] = variant["data"]
+            return changes
+    said = ", ".join(f"{name} {value}" for name, value in tokens.items()) or "the settings of the section tokenizer"
+    raise StoreError(f"the data of this study were not prepared for {said}")
 
 
 def task_fingerprint(folder: Path) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlm_search.data.prepared import PreparedData
+from tlm_search.data.vocabulary.byte_level import BYTE_TOKENS
 from tlm_search.digest import digest
 from tlm_search.space.sections import JUDGED_BY
 
 if TYPE_CHECKING:
     from tlm_search.space.schema import Space
-    from tlm_search.space.sections import TaskSection
+    from tlm_search.space.sections import TaskSection, TokenizerSection
 
 _LABELS = 4
 # Numbers of rows that the space does not give.
@@ -21,6 +22,10 @@ _ROWS = {"train": 400, "validation": 200, "test": 400}
 
 def simulated_data(space: Space, root: Path) -> PreparedData:
     """Return the facts of a simulated study: four labels, the requested sizes, and no files."""
+    return PreparedData.joined([(tokens, _data(space, section, root)) for tokens, section in space.tokenizers])
+
+
+def _data(space: Space, tokenizer: TokenizerSection, root: Path) -> PreparedData:
     rows = _rows(space.task)
     documents = space.largest_pretrain_size()
     unlabelled = space.task.unlabelled
@@ -33,16 +38,16 @@ def simulated_data(space: Space, root: Path) -> PreparedData:
         validation="",
         test="",
         documents=documents,
-        vocabulary=(space.tokenizer.vocabulary or 30_522) + space.task.markers,
-        length=space.tokenizer.length,
+        vocabulary=_vocabulary(tokenizer) + space.task.markers,
+        length=tokenizer.length,
         labels=tuple(f"label {i}" for i in range(_LABELS)),
         rows=rows,
-        tokens={part: number * space.tokenizer.length for part, number in {**rows, "corpus": documents}.items()},
+        tokens={part: number * tokenizer.length for part, number in {**rows, "corpus": documents}.items()},
         special={"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4},
         task_fingerprint=digest(
             ["simulated task", space.task.model_dump(mode="json", exclude={"unlabelled", *JUDGED_BY})]
         ),
-        tokenizer_fingerprint=digest(["simulated tokenizer", space.tokenizer.model_dump(mode="json")]),
+        tokenizer_fingerprint=digest(["simulated tokenizer", tokenizer.model_dump(mode="json")]),
         corpus_fingerprint=digest(["simulated corpus", space.corpus.model_dump(mode="json")]),
         corpus_name=space.corpus.source,
         task_name=space.task.source,
@@ -50,6 +55,12 @@ def simulated_data(space: Space, root: Path) -> PreparedData:
         unlabelled_fingerprint=f"simulated-{texts}" if texts else "",
         unlabelled_name="" if unlabelled is None else unlabelled.source,
     )
+
+
+def _vocabulary(tokenizer: TokenizerSection) -> int:
+    if tokenizer.kind == "bytes":
+        return BYTE_TOKENS
+    return tokenizer.vocabulary or 30_522
 
 
 def _rows(task: TaskSection) -> dict[str, int]:

@@ -101,7 +101,7 @@ def export_committee(
         raise ExportError(f"the members of {record.name} are simulated: there are no weights to export")
     if onnx or int8:
         require_onnx()
-    data = PreparedData.from_document(record.data, store.root)
+    data = PreparedData.from_document(record.data, store.root).of(chosen.trial.settings)
     with new_export(out) as folder:
         entries = [_entry(store, KIND, digest, chosen) for digest in chosen.members]
         states = [_state(store, entry, chosen) for entry in entries]
@@ -157,7 +157,8 @@ def check_texts(
     ``marked`` adds one with marked entities; of ``pairs`` the second texts are these in another order.
     """
     vocabulary = sorted(tokenizer.get_vocab(with_added_tokens=False))
-    words = [word for word in vocabulary if word.isalpha() and len(word) > 1] or ["text"]
+    letters = [word for word in vocabulary if word.isalpha()]
+    words = [word for word in letters if len(word) > 1] or letters or ["text"]
     drawn = np.random.default_rng(0).choice(words, size=sum(_CHECK_WORDS) + 2 * length).tolist()
     places = np.cumsum([0, *_CHECK_WORDS, 2 * length]).tolist()
     texts = ["", *(" ".join(drawn[begin:end]) for begin, end in pairwise(places))]

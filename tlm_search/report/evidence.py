@@ -66,11 +66,14 @@ class Evidence:
         return float(losses[-1][1]) if losses else None
 
     def test_texts(self, rows: Iterable[int]) -> dict[int, str]:
-        """Return these test texts as the members saw them: the stored tokens, decoded. Missing texts are empty."""
-        data = self._data
-        if data is None or self.record.space.trainer == "simulated":
+        """Return these test texts as members saw them: the stored tokens, decoded. Missing texts are empty.
+
+        Where configurations have different lengths, the texts are those of the greatest length.
+        """
+        if self._data is None or self.record.space.trainer == "simulated":
             return {}
         try:
+            data = max(self._data.all(), key=lambda each: each.length)
             tokens, tokenizer = TokenArray.open(data.folder("test")), open_tokenizer(data.folder("tokenizer"))
             return {row: tokenizer.decode([int(token) for token in tokens[row]]) for row in rows}
         except Exception:  # tokenizers raises no narrower error, and texts are optional
@@ -79,6 +82,7 @@ class Evidence:
     def overlaps(self, sizes: Iterable[int]) -> dict[int, tuple[float, float]]:
         """Return for each number of first documents the shares of the task's types and tokens that they contain.
 
+        Where configurations have different tokenizers, the tokens are those of the study's first tokenizer.
         It is empty if the tokens are missing, or so many that counting would make the reader wait.
         """
         data = self._data

@@ -24,6 +24,7 @@ _SETTING_WORDS = {
     "layer_weights": "{} weights of layers",
     "convolution_layers": "{} convolutions",
     "convolution_kernel": "kernel {}",
+    "tokenizer_kind": "{} as tokens",
     "pooling": "{} pooling",
     "pretrain_learning_rate": "pre-training rate {}",
     "pretrain_epochs": "pre-training epochs {}",

@@ -77,7 +77,7 @@ def distil(
         ledger = Ledger(location.open(), space)
         store = open_store(store_root(record.folder.parent))
         trainer = _trainer(space, announce)
-        data = PreparedData.from_document(record.data, store.root)
+        data = PreparedData.from_document(record.data, store.root).of(trial.settings)
         specs = _students(teachers, documents, space=space, data=data, trainer=trainer)
         _tell_of_pretraining(specs, store, space, announce)
         words = f"the committee of {teachers.words}, {size} members"

@@ -140,5 +140,5 @@ class ReferenceTries:
 
 
 def _pretraining(settings: Mapping[str, Value]) -> dict[str, Value]:
-    parts = ("architecture", "pretraining")
+    parts = ("tokens", "architecture", "pretraining")
     return {name: value for name, value in settings.items() if SETTINGS[name].part in parts}

@@ -104,6 +104,7 @@ def run_trial(
         TrainingError: a member could not be trained.
         UserError: the store or the data cannot be used.
     """
+    data = data.of(settings)
     specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
     validation_labels, test_labels = trainer.labels(data)
     stack = None if prunable else stack_of(specs, trainer, chunks)
@@ -176,6 +177,7 @@ def trial_specs(
     With self-training they are students: their teachers are ``teacher_specs``. With 0 ``student_epochs`` they are
     members such as these, with a linear model that learned from them.
     """
+    data = data.of(settings)
     teachers = teacher_specs(settings, seed=seed, data=data, trainer=trainer)
     first = seed * SEEDS_PER_STUDY
     members = committee_specs(

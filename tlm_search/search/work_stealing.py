@@ -54,6 +54,7 @@ def help_trial(
         TrainingError: a member could not be trained.
         UserError: the store or the data cannot be used.
     """
+    data = data.of(settings)
 
     def trained(specs: Sequence[MemberSpec]) -> Iterator[Help]:
         stack = stack_of(specs, trainer, chunks)

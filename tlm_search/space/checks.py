@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from tlm_search.space.conditions import active, searched_in_order, when_of
 from tlm_search.space.objectives import Objective
 from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.samplers import SamplerSection
 from tlm_search.space.section import Problem, given, refusal
-from tlm_search.space.sections import TaskSection
-from tlm_search.space.settings import ONLY_WITH, SETTINGS, Value, complete
+from tlm_search.space.sections import TaskSection, TokenizerSection
+from tlm_search.space.settings import ONLY_WITH, SETTINGS, TOKENS, Value, complete, tokens_of
 
 SHAPE = ("width", "heads", "head_size")  # width = heads x head_size: any two give the third
 _MOST_GRID_POINTS = 100_000
@@ -42,7 +42,7 @@ def shape_problems(search: Mapping[str, Parameter]) -> list[Problem]:
         return []
     involved = {name: search[name] for name in set(present).union(*(_ancestors(search, name) for name in present))}
     failures: dict[str, None] = {}
-    for params in _shape_trials(involved):
+    for params in _trials_over(involved, SHAPE):
         failure = _shape_failure(involved, params)
         if failure:
             failures[failure] = None
@@ -162,6 +162,41 @@ def _may_be(parameters: Mapping[str, Parameter], name: str, value: Value) -> boo
     return given.contains(value) if isinstance(given, Choices | Range) else given == value
 
 
+def token_problems(parameters: Mapping[str, Parameter], tokenizer: TokenizerSection) -> list[Problem]:
+    """Find settings of a tokenizer that cannot be chosen: one that exists is as it is, and bytes have no vocabulary."""
+    problems = []
+    for name in ("tokenizer_kind", "vocabulary"):
+        if name in parameters and tokenizer.name is not None:
+            allowed = "only without tokenizer.name; a tokenizer that exists has its own, and only length can be chosen"
+            problems.append(Problem((name,), f"given together with {given(tokenizer.name)}; allowed: {allowed}"))
+    if "vocabulary" in parameters and "tokenizer_kind" not in parameters and tokenizer.kind == "bytes":
+        allowed = "only with wordpiece; or search tokenizer_kind: {choices: [wordpiece, bytes]} too"
+        problems.append(Problem(("vocabulary",), f"given together with tokenizer.kind bytes; allowed: {allowed}"))
+    return problems
+
+
+def token_choices(search: Mapping[str, Parameter]) -> list[dict[str, Value]]:
+    """Return each combination of values that trials can have of the settings of ``TOKENS``; one, perhaps empty.
+
+    They are in the order of the choices.
+    """
+    present = {name: search[name] for name in TOKENS if name in search}
+    involved = {name: search[name] for name in set(present).union(*(_ancestors(search, name) for name in present))}
+    found: list[dict[str, Value]] = []
+    for params in _trials_over(involved, TOKENS):
+        fixed = {name: value for name, value in present.items() if not isinstance(value, Choices | Range)}
+        searched = {name: params[name] for name in present if name in params and active(involved, name, params)}
+        tokens = tokens_of(complete({**fixed, **searched}))
+        if tokens not in found:
+            found.append(tokens)
+    choices = {name: list(value.values()) for name, value in present.items() if isinstance(value, Choices | Range)}
+
+    def places(tokens: Mapping[str, Value]) -> list[int]:
+        return [listed.index(tokens[name]) if name in tokens else -1 for name, listed in choices.items()]
+
+    return sorted(found, key=places)
+
+
 def lone_problems(parameters: Mapping[str, Parameter]) -> list[Problem]:
     """Find searched settings that depend on another setting which is not given."""
     return [
@@ -183,13 +218,13 @@ def pooling_problems(parameters: Mapping[str, Parameter], entities: str) -> list
     return [Problem(("pooling", "choices", i), refusal(value, allowed)) for i, value in listed if value == "spans"]
 
 
-def _shape_trials(involved: Mapping[str, Parameter]) -> Iterator[dict[str, Value]]:
-    """Yield the parameters of every trial that differs in its shape."""
+def _trials_over(involved: Mapping[str, Parameter], names: Collection[str]) -> Iterator[dict[str, Value]]:
+    """Yield the parameters of every trial that differs in ``names``, or in whether these matter."""
     domains: dict[str, list[Value]] = {}
     for name, parameter in involved.items():
         if isinstance(parameter, Choices | Range):
             listed = {value for child in involved.values() for value in when_of(child).get(name, ())}
-            domains[name] = list(parameter.values()) if name in SHAPE else _representatives(parameter, listed)
+            domains[name] = list(parameter.values()) if name in names else _representatives(parameter, listed)
     for values in itertools.product(*domains.values()):
         yield dict(zip(domains, values, strict=True))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.section import Problem, given
-from tlm_search.space.settings import ONLY_WITH, Value
+from tlm_search.space.settings import ONLY_UNLESS_OTHER, ONLY_WITH, Value
 
 
 def when_of(parameter: Parameter) -> Mapping[str, tuple[Value, ...]]:
@@ -15,12 +15,13 @@ def when_of(parameter: Parameter) -> Mapping[str, tuple[Value, ...]]:
 
 
 def with_implied(search: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Return ``search`` with the implied conditions of ``ONLY_WITH``.
+    """Return ``search`` with the implied conditions of ``ONLY_WITH`` and ``ONLY_UNLESS_OTHER``.
 
-    If the other setting is not in ``search``, there is no condition, and the searched setting never matters.
+    If the other setting is not in ``search``, there is no condition. A searched setting of ``ONLY_WITH`` then never
+    matters.
     """
     full = dict(search)
-    for name, (other, value) in ONLY_WITH.items():
+    for name, (other, value) in {**ONLY_WITH, **ONLY_UNLESS_OTHER}.items():
         parameter = full.get(name)
         if isinstance(parameter, Choices | Range) and other in full and other not in parameter.when:
             full[name] = parameter.model_copy(update={"when": {**parameter.when, other: (value,)}})

@@ -144,6 +144,10 @@ def _range(setting: Setting, raw: Mapping[str, Any]) -> Range:
     problems = _foreign_keys(raw, ("low", "high", "log", "step", "role", "when"))
     if setting.kind in (bool, str):
         raise refuse([*problems, Problem((), f"a range is for numbers; allowed: {_allowed(setting)}")])
+    if setting.part == "tokens":
+        example = given({"choices": [value for key in ("low", "high") if is_number(value := raw.get(key))]})
+        message = f"given a range; allowed: a value or choices, such as {example}: each has its own tokens of all texts"
+        raise refuse([*problems, Problem((), message)])
     ends: dict[str, Any] = {}
     for key in ("low", "high"):
         try:

@@ -72,7 +72,7 @@ def _entry(setting: Setting) -> Schema:
         _mapping({"value": value, "role": {"const": "fixed"}}, required=["value"]),
         _mapping({"choices": _list_of(setting.name), **searched}, required=["choices"]),
     ]
-    if setting.kind in (int, float):
+    if setting.kind in (int, float) and setting.part != "tokens":
         step = {"type": ["integer" if setting.kind is int else "number", "null"], "exclusiveMinimum": 0}
         numbers = {"low": value, "high": value, "log": {"type": "boolean", "default": False}, "step": step}
         forms.append(_mapping({**numbers, **searched}, required=["low", "high"]))

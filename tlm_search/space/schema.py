@@ -52,7 +52,7 @@ from tlm_search.space.sections import (
     TokenizerSection,
     read_source,
 )
-from tlm_search.space.settings import Value
+from tlm_search.space.settings import Value, tokens_of
 
 _STORED = "stored"  # the context in which a space is read from a study
 _NOT_IDENTITY = frozenset(
@@ -189,6 +189,8 @@ class Space(Section):
         if "task" in info.data:
             problems = problems + checks.self_training_problems(search, info.data["task"])
             problems = problems + checks.pooling_problems(search, info.data["task"].entities)
+        if "tokenizer" in info.data:
+            problems = problems + checks.token_problems(search, info.data["tokenizer"])
         if problems:
             raise refuse(problems)
         return search
@@ -205,6 +207,9 @@ class Space(Section):
             inherited = {**info.data.get("search", {}), **reference.settings}
             problems += checks.self_training_problems(inherited, info.data["task"])
             problems += checks.pooling_problems(reference.settings, info.data["task"].entities)
+        if reference is not None and {"search", "tokenizer"} <= set(info.data):
+            all_of_it = {**info.data["search"], **reference.settings}
+            problems += checks.token_problems(all_of_it, info.data["tokenizer"])
         if problems:
             raise refuse(problems)
         return reference
@@ -297,6 +302,13 @@ class Space(Section):
     def reference_nuisance(self) -> tuple[str, ...]:
         """Return the settings that the trials of the reference draw; none where it has one trial."""
         return () if self.reference is None else nuisance_names(self.search, self.reference)
+
+    @cached_property
+    def tokenizers(self) -> tuple[tuple[Mapping[str, Value], TokenizerSection], ...]:
+        """The tokenizers of trials and reference: the settings that choose each (``tokens_of``), and its section."""
+        chosen = [*checks.token_choices(self.search), *map(tokens_of, self.reference_tries())]
+        different = [tokens for number, tokens in enumerate(chosen) if tokens not in chosen[:number]]
+        return tuple((tokens, self.tokenizer.of(tokens)) for tokens in different)
 
     def sources(self) -> tuple[str, ...]:
         """Return all sources, each once: paths, ids of the hub, or ``pydocs``."""

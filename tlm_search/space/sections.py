@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
 
 from tlm_search.digest import without_defaults
 from tlm_search.space.section import Number, Problem, Section, Text, Whole, given, is_number, refusal, refuse
+from tlm_search.space.settings import Value
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MetricOfAllLabels = Literal["accuracy", "balanced_accuracy", "macro_f1"]
@@ -75,8 +77,15 @@ class CorpusSection(Section):
 
 
 class TokenizerSection(Section):
-    """A WordPiece vocabulary trained on the corpus, or a tokenizer that exists."""
+    """A WordPiece vocabulary trained on the corpus, bytes, or a tokenizer that exists.
 
+    Settings of the same names in ``search``, and ``tokenizer_kind`` for the kind, take the place of what is said here.
+    """
+
+    kind: Literal["wordpiece", "bytes"] = Field(
+        default="wordpiece",
+        description="what a token is: a piece of a word, or a byte, which needs no vocabulary",
+    )
     vocabulary: Whole | None = Field(
         default=4096, ge=32, le=1_000_000, description="tokens of a WordPiece trained on the corpus"
     )
@@ -98,7 +107,7 @@ class TokenizerSection(Section):
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Not there unless it is given: what was named before it came keeps its name.
-        return without_defaults(write(self), {"min_count": None, "strip_accents": None})
+        return without_defaults(write(self), {"kind": "wordpiece", "min_count": None, "strip_accents": None})
 
     @model_validator(mode="before")
     @classmethod
@@ -106,6 +115,12 @@ class TokenizerSection(Section):
         if not isinstance(data, dict):
             return data
         name, vocabulary = data.get("name"), data.get("vocabulary")
+        if data.get("kind") == "bytes":
+            for key in ("vocabulary", "name", "min_count", "strip_accents"):
+                if data.get(key) is not None:
+                    message = f"given {given(data[key])} together with kind bytes; allowed: {key} only with wordpiece"
+                    raise refuse([Problem((key,), message)])
+            return {**data, "vocabulary": None}
         if name is not None and vocabulary is not None:
             message = f"given {given(vocabulary)} together with name; allowed: one of the two"
             raise refuse([Problem(("vocabulary",), message)])
@@ -118,6 +133,16 @@ class TokenizerSection(Section):
         if name is None and "vocabulary" in data and vocabulary is None:
             raise refuse([Problem(("vocabulary",), refusal(None, "a whole number; or give name"))])
         return {**data, "vocabulary": None} if name is not None else data
+
+    def of(self, tokens: Mapping[str, Value]) -> Self:
+        """Return the section with the values of settings, as ``tokens_of`` has them, in the place of its own."""
+        kind, length = tokens.get("tokenizer_kind", self.kind), tokens.get("length", self.length)
+        if kind == "bytes":
+            return type(self).model_validate({"kind": kind, "length": length})
+        if self.kind == "bytes":  # in its place the default of a trained vocabulary
+            vocabulary = tokens.get("vocabulary", type(self).model_fields["vocabulary"].default)
+            return type(self).model_validate({"vocabulary": vocabulary, "length": length})
+        return self.model_copy(update={"length": length, "vocabulary": tokens.get("vocabulary", self.vocabulary)})
 
 
 def columns_of_texts(text: str | tuple[str, str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Value = bool | int | float | str
-Part = Literal["architecture", "pretraining", "finetuning", "committee"]
+Part = Literal["tokens", "architecture", "pretraining", "finetuning", "committee"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,16 @@ _ALL = (
         pattern=r"[1-9][0-9]?x[1-9][0-9]?",
     ),
     Setting("convolution_channels", "architecture", int, 16, "channels of the convolutions", 1, 1_024),
+    Setting(
+        "tokenizer_kind",
+        "tokens",
+        str,
+        None,
+        "what a token is: a piece of a word, from a vocabulary trained on the corpus, or a byte",
+        choices=("wordpiece", "bytes"),
+    ),
+    Setting("vocabulary", "tokens", int, None, "tokens of a trained vocabulary", 32, 1_000_000),
+    Setting("length", "tokens", int, None, "tokens that a text is cut to", 8, 512),
     Setting("pretrain_size", "pretraining", int, 0, "documents of pre-training; 0 is none", 0, 1_000_000_000),
     Setting("pretrain_epochs", "pretraining", int, 4, "passes over those documents; 0 is none", 0, 10_000),
     Setting(
@@ -185,6 +195,9 @@ ONLY_WITH: Mapping[str, tuple[str, Value]] = {
     "linear_share": ("linear_member", True),
     "linear_roles": ("linear_member", True),
 }
+# The same, but the other setting may be left out of a space.
+ONLY_UNLESS_OTHER: Mapping[str, tuple[str, Value]] = {"vocabulary": ("tokenizer_kind", "wordpiece")}
+TOKENS = tuple(setting.name for setting in _ALL if setting.part == "tokens")
 ROLES = ("scientific", "nuisance", "fixed")
 
 
@@ -226,7 +239,8 @@ def weights_of_labels(class_weights: Value, labels: Sequence[str]) -> str:
 def complete(given: Mapping[str, Value]) -> dict[str, Value]:
     """Return all settings: those ``given``, the defaults, and the derived ones.
 
-    Without self-training, settings that only it uses get their defaults, so that they cannot change a digest. ``width =
+    Settings of ``TOKENS`` are included only if they are given: the section ``tokenizer`` has the others. Without
+    self-training, settings that only it uses get their defaults, so that they cannot change a digest. ``width =
     heads x head_size``: any two of the three give the third, and ``width`` alone takes the default ``head_size``.
 
     Raises:
@@ -235,6 +249,9 @@ def complete(given: Mapping[str, Value]) -> dict[str, Value]:
     defaults = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
     full = {**defaults, **given}
     full.update({name: defaults[name] for name, (other, value) in ONLY_WITH.items() if full[other] != value})
+    for name, (other, value) in ONLY_UNLESS_OTHER.items():
+        if full.get(other, value) != value:
+            full.pop(name, None)
     width, heads, head_size = given.get("width"), given.get("heads"), given.get("head_size")
     default_size = SETTINGS["head_size"].default
     assert isinstance(default_size, int)
@@ -256,4 +273,9 @@ def complete(given: Mapping[str, Value]) -> dict[str, Value]:
         heads = int(width) // int(head_size)
     assert head_size is not None
     full.update(width=int(width), heads=int(heads), head_size=int(head_size))
-    return {name: full[name] for name in SETTINGS}
+    return {name: full[name] for name in SETTINGS if name in full}
+
+
+def tokens_of(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return those of complete ``settings`` that decide the tokens; the section ``tokenizer`` says the others."""
+    return {name: settings[name] for name in TOKENS if name in settings}

@@ -55,7 +55,9 @@ def check_same_data(study: Study, data: PreparedData) -> None:
     if noted is None:
         return
     now = asdict(data)
-    changed = [words.format(**now) for part, words in _PARTS.items() if noted.get(part, "") != now[part]]
+    changed = [
+        words.format(**now) for part, words in _PARTS.items() if _fingerprints(noted, part) != _fingerprints(now, part)
+    ]
     if not changed:
         return
     back = "bring the old data back"
@@ -65,6 +67,12 @@ def check_same_data(study: Study, data: PreparedData) -> None:
         f"the study {study.study_name} was begun with other data; changed since: {', '.join(changed)}",
         hint=f"{back}; or {_ANEW} where their data are the same",
     )
+
+
+def _fingerprints(data: Mapping[str, Any], part: str) -> list[str]:
+    """Return the fingerprints of a part, of each tokenizer of the study."""
+    own = data.get(part, "")
+    return [own, *(variant["data"].get(part, own) for variant in data.get("variants", ()))]
 
 
 def _flat(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,9 +46,9 @@ def test_all_is_there_for_a_worker(tmp_path: Path, space_of: SpaceOf) -> None:
 def test_the_second_time_nothing_is_done(tmp_path: Path, space_of: SpaceOf) -> None:
     steps: list[str] = []
     first = prepare(space_of(), tmp_path / "store", progress=steps.append)
-    assert len(steps) == 4
+    assert len(steps) == 5
     assert prepare(space_of(), tmp_path / "store", progress=steps.append) == first
-    assert len(steps) == 4
+    assert len(steps) == 5
 
 
 def test_another_task_reuses_the_corpus(tmp_path: Path, space_of: SpaceOf) -> None:
@@ -56,7 +56,7 @@ def test_another_task_reuses_the_corpus(tmp_path: Path, space_of: SpaceOf) -> No
     first = prepare(space_of(), tmp_path / "store")
     second = prepare(space_of(task={"labels": 2}), tmp_path / "store", progress=steps.append)
     # The documents are read, to see whether they hold texts that the task holds out, and that is all.
-    assert [step.split()[0] for step in steps] == ["reading", "reading"]
+    assert [step.split()[0] for step in steps if not step.startswith("warning")] == ["reading", "reading"]
     assert (first.corpus, first.tokenizer, first.corpus_fingerprint) == (
         second.corpus,
         second.tokenizer,

@@ -13,6 +13,7 @@ from tlm_search.data.markers import MARKERS
 from tlm_search.data.pairs import Line, Pair
 from tlm_search.data.sources.source import local_place
 from tlm_search.data.vocabulary import wordpiece
+from tlm_search.data.vocabulary.byte_level import byte_tokenizer
 from tlm_search.digest import DIGEST_LENGTH
 from tlm_search.errors import DataError
 
@@ -32,6 +33,11 @@ _FIRST_WHITE, _LAST_WHITE = re.compile(_WHITE), re.compile(f"(?s:.*)(?={_WHITE})
 def train_tokenizer(folder: Path, texts: Sequence[str], *, vocabulary: int, strip_accents: bool | None = None) -> None:
     """Train a WordPiece vocabulary on ``texts`` and write the tokenizer to ``folder``."""
     wordpiece.save(wordpiece.train_wordpiece(texts, vocabulary=vocabulary, strip_accents=strip_accents), folder)
+
+
+def write_byte_tokenizer(folder: Path) -> None:
+    """Write the tokenizer of bytes to ``folder``."""
+    wordpiece.save(byte_tokenizer(), folder)
 
 
 def copy_tokenizer(folder: Path, name: str) -> None:

@@ -64,21 +64,28 @@ def wordpiece(tokens: Iterable[str], *, strip_accents: bool | None = None) -> To
     Raises:
         KeyError: a special token is missing.
     """
-    from tokenizers import Tokenizer, decoders, models, processors
+    from tokenizers import Tokenizer, decoders, models
 
     ids = {token: i for i, token in enumerate(tokens)}
     for token in SPECIAL:
         ids[token]
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token=SPECIAL[1]))
     _dress(tokenizer, strip_accents)
+    tokenizer.decoder = decoders.WordPiece()
+    add_ends(tokenizer)
+    return tokenizer
+
+
+def add_ends(tokenizer: Tokenizer) -> None:
+    """Let ``tokenizer``, whose vocabulary has the special tokens, write them around texts and pairs as BERT does."""
+    from tokenizers import processors
+
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
     )
-    tokenizer.decoder = decoders.WordPiece()
-    return tokenizer
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:

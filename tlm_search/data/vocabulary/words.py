@@ -68,7 +68,7 @@ def _has(described: object, kind: str) -> bool:
 
 def _from_bytes(token: str) -> str:
     """Return what a token of byte-level BPE stands for; a part of a character counts as a letter."""
-    values = [_BYTE_OF.get(character) for character in token]
+    values = [BYTE_OF.get(character) for character in token]
     if any(value is None for value in values):
         return token
     text = bytes(value for value in values if value is not None).decode("utf-8", errors="surrogateescape")
@@ -88,4 +88,4 @@ def _byte_alphabet() -> dict[str, int]:
     return dict(zip(characters, [*printable, *others], strict=True))
 
 
-_BYTE_OF = _byte_alphabet()
+BYTE_OF = _byte_alphabet()

@@ -103,7 +103,7 @@ def _family(trial: TrialRecord) -> str:
 
 
 def _shape_names() -> list[str]:
-    return [name for name, setting in SETTINGS.items() if setting.part == "architecture"]
+    return [name for name, setting in SETTINGS.items() if setting.part in ("tokens", "architecture")]
 
 
 def _pretrain_size(trial: Trial) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from tlm_search.committee.candidates import Candidate
+from tlm_search.data.prepared import facts_of
 from tlm_search.model.architecture import Architecture
 from tlm_search.study.record import BaselineRecord, StudyRecord
 
@@ -44,8 +45,9 @@ def _serving_flops(record: StudyRecord, candidate: Candidate) -> float | None:
     if isinstance(candidate.trial, BaselineRecord):
         return None
     try:
+        facts = facts_of(record.data, candidate.trial.settings)
         architecture = Architecture.of(
-            candidate.trial.settings, vocabulary=int(record.data["vocabulary"]), positions=int(record.data["length"])
+            candidate.trial.settings, vocabulary=int(facts["vocabulary"]), positions=int(facts["length"])
         )
     except KeyError:  # the data of the study are not prepared yet
         return None

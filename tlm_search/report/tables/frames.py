@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from tlm_search.data.prepared import facts_of
 from tlm_search.report.formatting import (
     compact,
+    describe,
     duration,
     interval,
     judged_by,
@@ -228,8 +230,13 @@ def provenance_table(record: StudyRecord, of_members: Mapping[str, Any]) -> pd.D
         "first trial started": min(started).isoformat(" ", "seconds") if started else "",
         "last trial finished": max(finished).isoformat(" ", "seconds") if finished else "",
     }
-    skipped = ("labels", "special")
-    data = {f"data {key}": value for key, value in _flat(record.data) if key.split(" ")[0] not in skipped}
+    skipped, variants = {"labels", "special", "variants"}, record.data.get("variants", ())
+    differs = {key for variant in variants for key in variant["data"]} - skipped
+    same = {key: value for key, value in record.data.items() if key not in skipped | differs}
+    data = {f"data {key}": value for key, value in _flat(same)}
+    for tokens in (variant["tokens"] for variant in variants):
+        own = {key: value for key, value in facts_of(record.data, tokens).items() if key in differs}
+        data |= {f"data of {describe(tokens, tokens)}: {key}": value for key, value in _flat(own)}
     made_with = {**dict(_flat(of_members)), **{f"versions {key}": value for key, value in _flat(record.versions)}}
     everything = {**facts, "labels": ", ".join(record.labels), **data, **made_with}
     rows = [(key.replace("_", " "), str(value)) for key, value in everything.items() if value not in (None, "")]

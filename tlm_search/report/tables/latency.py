@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from tlm_search.committee.select import select
-from tlm_search.data.prepared import PreparedData
+from tlm_search.data.prepared import PreparedData, facts_of
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.vocabulary.tokenizer import encode, open_tokenizer
 from tlm_search.errors import StoreError, StudyError
@@ -26,7 +26,7 @@ from tlm_search.model.linear import LinearWeights
 from tlm_search.report.tables.tables import configuration_words, label_of
 from tlm_search.search.trial import rungs
 from tlm_search.store.local import Store
-from tlm_search.study.record import BASELINE_NUMBER, StudyRecord, TrialRecord
+from tlm_search.study.record import BASELINE_NUMBER, REFERENCE_NUMBER, StudyRecord, TrialRecord
 
 CONFIGURATIONS = 3  # of the best configurations with different architectures
 ONE, STACKED, ONE_BY_ONE = "one model", "stacked", "one by one"
@@ -37,7 +37,8 @@ UNSTEADY = 3.0  # p95 / p50; above it other programs used the processor
 class Contender:
     """A model whose latency is measured: committees of one architecture, of each of ``sizes``.
 
-    ``trial`` is None for the reference. In committees of hybrids a ``linear`` model votes too.
+    ``trial`` is None for the reference. In committees of hybrids a ``linear`` model votes too. ``reading`` makes its
+    ids; None where the tokenizer is not at hand.
     """
 
     words: str
@@ -46,6 +47,7 @@ class Contender:
     pooling: str
     sizes: tuple[int, ...]
     linear: LinearWeights | None = field(default=None, compare=False)
+    reading: Reading | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,15 @@ def baseline_of(record: StudyRecord, store: Store) -> Baseline | None:
         return None
 
 
-def reading_of(record: StudyRecord, store: Store) -> Reading | None:
-    """Return a text of full length made of the first test texts; None if they or the tokenizer are missing."""
+def reading_of(record: StudyRecord, store: Store, trial: TrialRecord | None = None) -> Reading | None:
+    """Return a text of full length made of the first test texts; None if they or the tokenizer are missing.
+
+    The tokenizer is that of ``trial``; without a trial it is the first one of the study.
+    """
     if record.space.trainer == "simulated":
         return None
     data = PreparedData.from_document(record.data, store.root)
+    data = data if trial is None else data.of(trial.settings)
     try:
         tokens, folder = TokenArray.open(data.folder("test")), data.folder("tokenizer")
     except StoreError:
@@ -158,6 +164,13 @@ def reading_of(record: StudyRecord, store: Store) -> Reading | None:
     words = [number for number in some if number not in set(data.special.values())] or [data.special["unk"]]
     whole = (words * data.length)[: data.length]  # [CLS] and [SEP] are added, so the end is cut, as of all long texts
     return Reading(tokenizer.decode(whole, skip_special_tokens=False), tokenizer, data.length, data.labels)
+
+
+def with_readings(contenders: Sequence[Contender], record: StudyRecord, store: Store) -> list[Contender]:
+    """Give each contender a text of full length, and what makes its ids, where they are at hand."""
+    numbers = [REFERENCE_NUMBER if contender.trial is None else contender.trial for contender in contenders]
+    readings = (reading_of(record, store, record.numbered(number)) for number in numbers)
+    return [replace(contender, reading=reading) for contender, reading in zip(contenders, readings, strict=True)]
 
 
 def measure(
@@ -172,10 +185,10 @@ def measure(
 ) -> list[Row]:
     """Race the contenders on ``texts`` texts. The reference runs in three forms, and its fastest one counts.
 
-    With a ``reading``, one text is also raced from text to label. The ``baseline`` runs too.
+    Contenders with a reading are also raced from one text to its label. With a ``reading`` the ``baseline`` runs too.
     """
     forms: list[tuple[Contender | Baseline, int, str, Answer, Answer | None]] = [
-        (c, members, form, answer, _from_text(answer, reading) if reading is not None and texts == 1 else None)
+        (c, members, form, answer, _from_text(answer, c.reading) if c.reading is not None and texts == 1 else None)
         for c in contenders
         for members, form, answer in _forms(c, texts=texts, labels=labels)
     ]
@@ -249,7 +262,7 @@ def _forms(contender: Contender, *, texts: int, labels: int) -> Iterator[tuple[i
 
 def _shape(record: StudyRecord, trial: TrialRecord) -> tuple[Architecture, str]:
 
-    facts: Mapping[str, Any] = record.data
+    facts: Mapping[str, Any] = facts_of(record.data, trial.settings)
     vocabulary, positions = int(facts["vocabulary"]), int(facts["length"])
     return Architecture.of(trial.settings, vocabulary=vocabulary, positions=positions), str(trial.settings["pooling"])
 
