@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tlm_search.errors import StudyError
 from tlm_search.space.schema import Space
-from tlm_search.space.settings import Value
+from tlm_search.space.settings import Value, tokens_of
 from tlm_search.study.location import find_study, read_study
 from tlm_search.study.record import IMPORTED_FROM, StudyRecord, TrialRecord
 
@@ -75,9 +75,11 @@ def _params(space: Space, trial: TrialRecord) -> Mapping[str, Value] | str:
             if value is None or not parameter.contains(value):
                 return f"{name} {value}; allowed: {parameter.words()}"
             params[name] = value
-    for name, value in space.settings(params).items():
-        if trial.settings.get(name) != value:
-            return f"{name} {trial.settings.get(name)}; here {value}"
+    settings = space.settings(params)
+    for name in {**settings, **tokens_of(trial.settings)}:
+        if trial.settings.get(name) != settings.get(name):
+            here = settings.get(name, "as the section tokenizer says")
+            return f"{name} {trial.settings.get(name)}; here {here}"
     lacking = [objective.metric for objective in space.objectives if objective.metric not in trial.metrics]
     return f"it has no {', '.join(lacking)}" if lacking else params
 

@@ -123,7 +123,7 @@ def test_what_the_study_did_the_exports_do(
     assert sum(line.startswith("reading the corpus") for line in said) == 1
     assert sum(line.startswith("training a vocabulary") for line in said) == 2, "one of each size"
     assert any("(tokenizer kind bytes, length 12): 90 of 90 texts fill 12 tokens" in line for line in said)
-    record, store = read_study(session.location.folder), open_store(session.location.folder.parent / ".store")
+    record, store = read_study(session.folder), open_store(session.folder.parent / ".store")
     task = read_task(space, store.root)
     evidence = Evidence(record, store)
     sizes = set()
