@@ -101,11 +101,13 @@ def export_committee(
         raise ExportError(f"the members of {record.name} are simulated: there are no weights to export")
     if onnx or int8:
         require_onnx()
-    data = PreparedData.from_document(record.data, store.root).of(chosen.trial.settings)
+    data = PreparedData.from_document(record.data, store.root)
     with new_export(out) as folder:
         entries = [_entry(store, KIND, digest, chosen) for digest in chosen.members]
         states = [_state(store, entry, chosen) for entry in entries]
-        layout = _layout([entry.document["spec"] for entry in entries], chosen.weights)
+        specs = [entry.document["spec"] for entry in entries]
+        layout = _layout(specs, chosen.weights)
+        data = _data_of(data, specs[0])
         linear = {digest: _entry(store, LINEAR_KIND, digest, chosen) for digest in layout.linear}
         probabilities, labels = _study_said(record, entries, data, chosen.weights)
         calibration = _calibration(chosen, probabilities["validation"], labels["validation"])
@@ -201,13 +203,23 @@ class _Layout:
         return len(self.stacks) == 1 and len(self.linear) <= 1 and np.allclose(self.weights, self.weights[0], rtol=1e-9)
 
 
+def _read(spec: Mapping[str, Any]) -> tuple[str, int]:
+    """Return what tells the tokens that a member reads: the fingerprint of the task's, and their greatest number."""
+    return spec["task"], spec["architecture"]["positions"]
+
+
+def _data_of(data: PreparedData, spec: Mapping[str, Any]) -> PreparedData:
+    """Return those of the study's data that a member reads."""
+    return next((each for each in data.all() if (each.task_fingerprint, each.length) == _read(spec)), data)
+
+
 def _layout(specs: Sequence[Mapping[str, Any]], weights: Sequence[float] | None) -> _Layout:
     """Sort members, given by their documents, into stacks of one architecture and pooling.
 
     Raises:
         ExportError: they read different tokens.
     """
-    if len({spec["task"] for spec in specs}) > 1:
+    if len(set(map(_read, specs))) > 1:
         raise ExportError(
             "the members of this committee do not read the same tokens: their tokenizers, or the lengths that texts "
             "are cut to, differ, and an export has one of each",

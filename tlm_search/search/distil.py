@@ -14,7 +14,7 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import UserError
 from tlm_search.members.spec import Distillation, MemberSpec
 from tlm_search.members.train import Obtained, obtain, trainer_named
-from tlm_search.members.trainer import Trainer
+from tlm_search.members.trainer import KIND, Trainer
 from tlm_search.search.ledger import Ledger
 from tlm_search.search.trial import Rung, committee_frontier, committee_metrics, trial_specs
 from tlm_search.space.schema import Space
@@ -79,6 +79,7 @@ def distil(
         trainer = _trainer(space, announce)
         data = PreparedData.from_document(record.data, store.root).of(trial.settings)
         specs = _students(teachers, documents, space=space, data=data, trainer=trainer)
+        _check_same_tokens(teachers, specs[0], store)
         _tell_of_pretraining(specs, store, space, announce)
         words = f"the committee of {teachers.words}, {size} members"
         announce(f"students of {words}, {len(specs)} seeds")
@@ -119,6 +120,24 @@ def _students(
     unlabelled = members[0].taught.unlabelled if members[0].taught else ""
     teaching = Distillation(teachers.members, documents, corpus, unlabelled, teachers.weights)
     return tuple(replace(member, teaching=teaching, linear=None) for member in members)
+
+
+def _check_same_tokens(teachers: Teachers, student: MemberSpec, store: Store) -> None:
+    """Refuse teachers from whose tokens a student cannot learn; members of one trial read the same.
+
+    Raises:
+        UserError: a teacher has another tokenizer or length.
+    """
+    for digest in teachers.members if teachers.mixed is not None else ():
+        entry = store.read(KIND, digest)
+        read = None if entry is None else entry.document["spec"]
+        own = (student.task, student.architecture.positions)
+        if read is not None and (read["task"], read["architecture"]["positions"]) != own:
+            raise UserError(
+                f"the mixed committee cannot teach students of trial {teachers.trial.number}: its member {digest} has "
+                "another tokenizer or length",
+                hint="distil the committee of a trial, with --trial",
+            )
 
 
 def _tell_of_pretraining(specs: Sequence[MemberSpec], store: Store, space: Space, announce: Announce) -> None:

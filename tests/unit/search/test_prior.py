@@ -67,5 +67,5 @@ def test_what_cannot_be_imported_is_said(run: Callable[..., Session], sections: 
 
 def test_trials_with_other_tokens_are_left_out(tmp_path: Path, run: Callable[..., Session]) -> None:
     run(name="lengths", search={**SEARCH, "length": {"choices": [32, 64]}}, budget={"trials": 6})
-    with pytest.raises(StudyError, match="no trial of lengths fits.*length .*; here as the section tokenizer says"):
+    with pytest.raises(StudyError, match=r"no trial of lengths fits.*length .*; here as the section tokenizer says"):
         run(name="plain", import_from=["lengths"])

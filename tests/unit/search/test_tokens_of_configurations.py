@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tlm_search.committee.calibration import fit_calibration
 from tlm_search.committee.candidates import candidates
 from tlm_search.committee.vote import soft_vote
 from tlm_search.data.prepare import read_task
+from tlm_search.data.prepared import PreparedData
+from tlm_search.errors import ExportError, UserError
 from tlm_search.export.choose import choose
 from tlm_search.export.committee import Committee
 from tlm_search.export.folder import ONNX
@@ -29,6 +32,8 @@ from tlm_search.report.tables.costs import costs_of
 from tlm_search.report.tables.frames import provenance_table
 from tlm_search.report.tables.latency import contenders_of, with_readings
 from tlm_search.report.tables.tables import configuration_words
+from tlm_search.search.distil import Teachers, _check_same_tokens
+from tlm_search.search.trial import trial_specs
 from tlm_search.space.schema import Space
 from tlm_search.store.shared import open_store
 from tlm_search.study.location import read_study
@@ -145,6 +150,15 @@ def test_what_the_study_did_the_exports_do(
     tokens = committee.tokens(task.test.texts)
     graph = onnx_answers(open_session(folder / ONNX, threads=1), tokens, labels=3, pad=committee.pad)
     np.testing.assert_allclose(graph.probabilities, expected, atol=1e-5)
+    # Members that read other tokens vote together in the report, but are no export, and teach nobody.
+    of_both = choose(record, evidence, members=[(0, 1), (2, 1)])
+    with pytest.raises(ExportError, match="do not read the same tokens"):
+        export_committee(record, store, of_both, out=tmp_path / "both")
+    at = {"seed": 0, "data": PreparedData.from_document(record.data, store.root), "trainer": trainer}
+    student, teachers = trial_specs(record.trials[0].settings, **at)[0], Teachers(record.trials[0], of_both.members)
+    _check_same_tokens(teachers, student, store)
+    with pytest.raises(UserError, match="has another tokenizer or length"):
+        _check_same_tokens(replace(teachers, mixed={"how": "greedy"}), student, store)
     # Nothing of it is trained or read again.
     again: list[str] = []
     assert not run(space, announce=again.append).worked

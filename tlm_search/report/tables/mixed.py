@@ -16,10 +16,12 @@ from tlm_search.committee.frontier import frontier
 from tlm_search.committee.logits import SPLITS, MemberLogits, Split
 from tlm_search.committee.metrics import metric_words
 from tlm_search.committee.vote import SMALLEST_PROBABILITY
+from tlm_search.digest import canonical_json
 from tlm_search.errors import ExportError
 from tlm_search.report.evidence import Evidence
 from tlm_search.report.formatting import interval, percent, plural
 from tlm_search.report.tables.ranking import eligible
+from tlm_search.space.settings import tokens_of
 from tlm_search.study.record import MIXED_NUMBER, REFERENCE_NUMBER, StudyRecord, TrialRecord
 
 MOST_CONFIGURATIONS = 8  # whose members are in the pool: the best on validation
@@ -241,6 +243,9 @@ def export_words(record: StudyRecord, mixed: Mapping[str, MixedCommittee], best:
     found = mixed.get(GREEDY)
     if found is None or best is None or record.space.trainer == "simulated":
         return None
+    chosen_from = [record.numbered(number) for number in found.trials]
+    if len({canonical_json(tokens_of(trial.settings)) for trial in chosen_from if trial is not None}) > 1:
+        return None  # an export has one tokenizer
     ours = found.candidate
     if not ours.validation_metric > best.validation_metric:
         return None
