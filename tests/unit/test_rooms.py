@@ -12,7 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "tlm_search"
 ORDER = (
     "follow", "passwords", "errors", "digest", "files", "space", "remote", "store", "data", "model", "training",
-    "members", "committee", "cost", "study", "search", "report", "export", "api", "serving", "cli", "__main__",
+    "members", "committee", "cost", "study", "search", "report", "export", "testing", "api", "serving", "cli",
+    "__main__",
 )  # fmt: skip
 # The rooms inside a room whose imports go one way too; a module that lies in none of them comes first.
 INSIDE = {"report": ("", "tables", "figures", "claims", "pages")}

@@ -41,25 +41,37 @@ def validate(
     from tlm_search.space.schema import load_space
 
     loaded = load_space(space, overrides=overrides_of(set_))
+    if loaded.is_own_trainer:
+        from tlm_search.members.own import load_own  # slow to import
+
+        load_own(loaded.trainer)
     if data_dir is not None:
         use_data_dir(data_dir)
     missing = not_here(loaded.sources())
     timing = timed(loaded, studies_dir) if time else None
     costs = plan(loaded, DataSizes.of_space(loaded)) if timing is None else timing.plan
     if json_:
-        document: dict[str, Any] = {"space": loaded.to_document(), "cost": costs.to_document()}
+        document: dict[str, Any] = {
+            "space": loaded.to_document(),
+            "cost": None if loaded.is_own_trainer else costs.to_document(),
+        }
         if timing is not None:
             document |= {"time": timing.to_document(), "rows": timing.rows}
         print(json.dumps(document, indent=2))
         return
     console = Console(highlight=False)
     soft = not console.is_terminal  # which would break words at its edge
-    for table in (sections_table(loaded), settings_table(loaded), cost_table(costs, loaded.budget.trials)):
+    tables = [sections_table(loaded), settings_table(loaded)]
+    if not loaded.is_own_trainer:  # whose costs nothing tells before it ran
+        tables.append(cost_table(costs, loaded.budget.trials))
+    for table in tables:
         console.print(table)
         console.print()
     if missing:
         where = "the working folder, or of the folder of --data-dir"
         console.print(f"Not here: {', '.join(missing)}; a path is one of {where}.", markup=False, soft_wrap=soft)
+    if loaded.is_own_trainer:
+        return
     console.print(f"If nothing is in the store yet and {_joined(costs.assumptions)}.", markup=False, soft_wrap=soft)
     if timing is None:
         console.print("--time reads the data, and measures on this machine.", markup=False, soft_wrap=soft)
@@ -119,9 +131,9 @@ def timed(space: Space, studies_dir: str) -> Timing:
     from tlm_search.study.location import store_root
 
     resources = space.resources
-    if space.trainer == "simulated":
+    if not space.has_weights:
         raise UserError(
-            "--time: the trainer of this space is simulated", hint="set trainer to bert, or leave --time out"
+            f"--time: the trainer of this space is {space.trainer}", hint="set trainer to bert, or leave --time out"
         )
     here = this_machine(with_gpus=bool(resources.gpus_per_trial))
     shares = Shares(space, [here])

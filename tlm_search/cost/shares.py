@@ -42,7 +42,7 @@ class Shares:
         gpus = self._gpus(settings) if asked.gpus_per_trial == "auto" else asked.gpus_per_trial
         if asked.memory_gb != "auto":
             return Share(asked.cpus_per_trial, gpus, asked.memory_gb or 0.0)
-        if self._space.trainer == "simulated":
+        if not self._space.has_weights:
             return Share(asked.cpus_per_trial, gpus)
         # On a GPU the members are in its memory, and the process takes little main memory.
         needed = self.estimated_gb(settings, members=self._stacked(settings)) if not gpus else self._host_gb(settings)
@@ -89,7 +89,7 @@ class Shares:
                 f"and {most.memory_gb:.1f} GB of memory",
                 hint="lower cpus_per_trial, gpus_per_trial or memory_gb in the space's section resources",
             )
-        if self._space.trainer == "simulated" or self._space.resources.memory_gb != "auto":
+        if not self._space.has_weights or self._space.resources.memory_gb != "auto":
             return
         # A batch that is too large is split into micro-batches. Refuse only what is too large even then.
         least = self.estimated_gb(settings, micro_batches=MICRO_BATCHES)

@@ -97,8 +97,12 @@ def export_committee(
             stored logits say, or the packages that make ONNX graphs are not installed.
         StoreError: the study's data are not in the store.
     """
-    if record.space.trainer == "simulated":
-        raise ExportError(f"the members of {record.name} are simulated: there are no weights to export")
+    if not record.space.has_weights:
+        raise ExportError(
+            f"there are no weights to export: the trainer of {record.name} is {record.space.trainer}",
+            hint="simulated members have none; a trainer of your own saves its models with your own code, and "
+            "tlm-search best names the variant and the committee size",
+        )
     if onnx or int8:
         require_onnx()
     data = PreparedData.from_document(record.data, store.root)

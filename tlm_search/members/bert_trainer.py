@@ -58,6 +58,8 @@ CHECKPOINT_SECONDS = 120.0  # the most pre-training that an interruption can cos
 class BertTrainer:
     """A ``Trainer`` on ``device`` with ``threads`` threads, which takes a ``share`` of the memory of a GPU."""
 
+    identity = ""
+
     def __init__(
         self, *, threads: int, device: str, share: float = 1.0, checkpoint_seconds: float = CHECKPOINT_SECONDS
     ) -> None:

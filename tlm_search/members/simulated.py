@@ -27,6 +27,7 @@ class SimulatedTrainer:
     """A ``Trainer`` that draws logits instead of training."""
 
     tell: Tell = staticmethod(silent)
+    identity = ""
 
     def stack(self, spec: MemberSpec) -> int:
         """Return 1: members are drawn one by one."""

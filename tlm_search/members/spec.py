@@ -119,6 +119,8 @@ class MemberSpec:
     teaching: Distillation | None = None
     linear: LinearSpec | None = None
     linear_share: float = HALF
+    trainer: str = ""
+    variant: str = ""
 
     @property
     def taught(self) -> Distillation | None:
@@ -144,6 +146,8 @@ class MemberSpec:
         # Only where there is one: members without keep their names.
         if self.teaching is not None:
             document[_TEACHING] = self.teaching.to_document()
+        if self.trainer:
+            document |= {"trainer": self.trainer, "variant": self.variant}
         if self.linear is not None:
             document[_LINEAR] = self.linear.to_document()
             document |= without_defaults({_SHARE: self.linear_share}, {_SHARE: HALF})
@@ -192,6 +196,7 @@ def committee_specs(
     seeds: Sequence[int],
     tokenizer: str = "",
     marked: bool = False,
+    trainer: str = "",
 ) -> tuple[MemberSpec, ...]:
     """Return the members of the committee that complete ``settings`` describe, one per seed.
 
@@ -222,6 +227,8 @@ def committee_specs(
             seed=seed,
             linear=linear if settings["linear_member"] else None,
             linear_share=float(settings["linear_share"]),
+            trainer=trainer,
+            variant=str(settings["variant"]) if trainer else "",
         )
         for seed in seeds
     )

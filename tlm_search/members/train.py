@@ -196,7 +196,15 @@ def wait_for(specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, t
 
 
 def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:
-    """Return the trainer ``bert`` or ``simulated`` with its share of the machine."""
+    """Return the trainer ``bert``, ``simulated`` or ``package.module:Class`` with its share of the machine.
+
+    Raises:
+        UserError: the class cannot be imported or made.
+    """
+    if ":" in name:
+        from tlm_search.members.own import load_own
+
+        return load_own(name)
     if name == "simulated":
         from tlm_search.members.simulated import SimulatedTrainer
 

@@ -50,9 +50,15 @@ def silent(step: Step) -> None:
 
 
 class Trainer(Protocol):
-    """Whatever turns specs into members: the real engine, or a simulation of it; ``tell`` hears of each update."""
+    """Whatever turns specs into members: the real engine, a simulation, or a class of the user behind `OwnMembers`.
+
+    ``tell`` hears of each update. ``identity`` is in the digest of a member; it is empty for those of this package.
+    """
 
     tell: Tell
+
+    @property
+    def identity(self) -> str: ...  # noqa: D102
 
     def stack(self, spec: MemberSpec) -> int:
         """Return how many members such as ``spec`` are trained at once."""

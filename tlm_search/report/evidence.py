@@ -70,7 +70,7 @@ class Evidence:
 
         Where configurations have different lengths, the texts are those of the greatest length.
         """
-        if self._data is None or self.record.space.trainer == "simulated":
+        if self._data is None or not self.record.space.reads_data:
             return {}
         try:
             data = max(self._data.all(), key=lambda each: each.length)
@@ -86,7 +86,7 @@ class Evidence:
         It is empty if the tokens are missing, or so many that counting would make the reader wait.
         """
         data = self._data
-        if data is None or data.corpus is None or self.record.space.trainer == "simulated":
+        if data is None or data.corpus is None or not self.record.space.reads_data:
             return {}
         try:
             corpus = TokenArray.open(data.folder("corpus"))
@@ -148,7 +148,7 @@ class Evidence:
         data = self._data
         if data is None:
             return None
-        if self.record.space.trainer == "simulated":
+        if not self.record.space.reads_data:
             return SimulatedTrainer().labels(data)
         try:
             validation, test = (np.load(data.folder(split) / "labels.npy") for split in ("validation", "test"))

@@ -43,7 +43,7 @@ def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task |
             return False
         _check_same_task(ledger.noted("data"), data)
         metric = metric_of(space.task, data.labels)
-        if space.trainer == "simulated":
+        if not space.reads_data:
             entry = _simulated(data, store, metric)
         else:
             task = task or read_task(space, store.root, progress=announce)

@@ -72,6 +72,11 @@ def distil(
             f"{what} was chosen with one member: there is no committee to distil",
             hint=f"tlm-search best {record.name} lists larger ones; take one with --trial N --size K",
         )
+    if record.space.reads_data and not record.space.has_weights:
+        raise UserError(
+            f"the members of {record.name} cannot be distilled: their trainer is {record.space.trainer}",
+            hint="only members of the trainer bert are taught by a committee",
+        )
     location, space = StudyLocation.of(record.folder, storage), record.space
     with location.driving(announce):
         ledger = Ledger(location.open(), space)
@@ -141,7 +146,7 @@ def _check_same_tokens(teachers: Teachers, student: MemberSpec, store: Store) ->
 
 
 def _tell_of_pretraining(specs: Sequence[MemberSpec], store: Store, space: Space, announce: Announce) -> None:
-    for spec in specs if space.trainer == "bert" else ():
+    for spec in specs if space.has_weights else ():
         gone = spec.pretrained is not None and store.modified("pretrained", spec.pretrained.digest) is None
         if gone and store.modified("members", spec.digest) is None:
             announce(f"the pre-trained weights of seed {spec.seed} are not in the store any more; they are made again")

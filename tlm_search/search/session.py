@@ -93,6 +93,7 @@ def run_study(
     if location.storage is not None and storage is None and location.begun:
         # The folder may belong to somebody else, and this run writes to what it names.
         announce(f"the study is kept in {masked(location.storage)}, which its {FACTS} names")
+    trainer_named(space.trainer, cpus=1, gpus=0) if space.is_own_trainer else None  # before anything is read
     begun = location.open() if location.begun and not fresh else None
     if begun is not None:
         check_same_space(begun, space)
@@ -102,7 +103,7 @@ def run_study(
     store.check_writable()
     read: list[Task] = []
     data = _data(space, store.root, announce, read)
-    if begun is not None and space.trainer != "simulated":  # its data are made from the space
+    if begun is not None and space.reads_data:  # its data are made from the space
         check_same_data(begun, data)
     metric_of(space.task, data.labels)  # refuse a label that the data lack, before the study exists
     class_weights_of(space, data.labels)
@@ -147,7 +148,7 @@ def _run_locked(
     seconds = space.budget.seconds and space.budget.seconds - (time.monotonic() - began)
     driver = Driver(ledger, trials=space.budget.trials, seconds=seconds, announce=announce)
     driver.progress.started, driver.progress.slots = began, slots
-    if space.trainer != "simulated":
+    if space.has_weights:
         driver.progress.outlook = Outlook(partial(costs_of, space, DataSizes.of_data(data)))
     if driver.ended:
         seeds = note_seed_spread(ledger, record_of(ledger.study, folder), data, store)
@@ -185,7 +186,7 @@ def _run_locked(
 
 def _data(space: Space, root: Path, announce: Announce, read: list[Task]) -> PreparedData:
     """Return the data of the study. A task that had to be read for them is added to ``read``."""
-    if space.trainer == "simulated":
+    if not space.reads_data:
         return simulated_data(space, root)
     return prepare(space, root, progress=announce, on_task=read.append)
 

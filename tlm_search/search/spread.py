@@ -74,7 +74,7 @@ def pooled(committees: Iterable[np.ndarray], labels: Integers, metric: Metric) -
 
 
 def _test_labels(record: StudyRecord, data: PreparedData) -> Integers:
-    if record.space.trainer == "simulated":
+    if not record.space.reads_data:
         return simulated_labels(data)[1]
     labels: Integers = np.load(data.folder("test") / LABELS)
     return labels

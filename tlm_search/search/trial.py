@@ -189,6 +189,7 @@ def trial_specs(
         task=data.task_fingerprint,
         tokenizer=data.tokenizer_fingerprint,
         marked=Markers.of(data.special) is not None,
+        trainer=trainer.identity,
         seeds=range(first, first + int(settings["committee_size"])),
     )
     return students(members, teachers, settings, unlabelled=data.unlabelled_fingerprint) if teachers else members
@@ -249,6 +250,14 @@ def committee_costs(
     The linear model of hybrids counts once, and so does everything that members share with their ``teachers``. The
     teachers have another linear model if that of the members learns from them.
     """
+    if spec.trainer:  # what its members do not say of themselves is not known
+        known = [member.document.get("parameters", math.nan) for member in members]
+        extra = members[0].linear or {}
+        return {
+            "parameters": float(sum(known) + extra.get("parameters", 0)),
+            "training_flops": math.nan,
+            "training_seconds": sum(member.seconds for member in members) + extra.get("seconds", 0.0),
+        }
     one = spec.architecture.classifier_parameters(spec.labels, pooling=spec.settings.pooling)
     nothing = {"parameters": 0, "flops": 0.0, "seconds": 0.0}
     linear = [members[0].linear or nothing]

@@ -206,6 +206,18 @@ def lone_problems(parameters: Mapping[str, Parameter]) -> list[Problem]:
     ]
 
 
+def own_trainer_problems(parameters: Mapping[str, Parameter], *, own: bool) -> list[Problem]:
+    """Find settings that the members of the space's trainer do not read: ``variant`` is for a trainer of your own."""
+    if not own:
+        return [Problem(("variant",), "given without a trainer of your own")] if "variant" in parameters else []
+    read = ("variant", "committee_size", "linear_member", "linear_share", "linear_roles")
+    return [
+        Problem((name,), f"given with a trainer of your own; allowed are {', '.join(read)}")
+        for name in parameters
+        if name not in read
+    ]
+
+
 def pooling_problems(parameters: Mapping[str, Parameter], entities: str) -> list[Problem]:
     """Find ``pooling: spans`` where the task's texts do not hold the markers that it looks for."""
     pooling = parameters.get("pooling")

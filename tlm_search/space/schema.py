@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -60,6 +60,10 @@ _NOT_IDENTITY = frozenset(
 )
 
 
+BERT, SIMULATED = "bert", "simulated"
+OWN_TRAINER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+UNKNOWN_OF_OWN = ("latency_ms", "parameters", "training_flops")  # metrics that nothing measures
+
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 
@@ -96,6 +100,21 @@ def _pruner(raw: Any, info: ValidationInfo) -> PrunerSection:
     return MedianPruner() if alone and isinstance(info.data.get("sampler"), TPESampler) else NoPruner()
 
 
+def _is_own(trainer: str) -> bool:
+    return trainer not in (BERT, SIMULATED)
+
+
+def _refuse_unknown_of_own(metrics: Sequence[str], info: ValidationInfo) -> None:
+    if _is_own(info.data.get("trainer", BERT)):
+        problems = [
+            Problem((i,), f"given {metric}, which is not known of members of your own; allowed: metrics of the task")
+            for i, metric in enumerate(metrics)
+            if metric in UNKNOWN_OF_OWN
+        ]
+        if problems:
+            raise refuse(problems)
+
+
 def _without_default(schema: dict[str, Any]) -> None:
     del schema["default"]
 
@@ -109,8 +128,10 @@ class Space(Section):
     name: Text = Field(default="space", description="name of the study; the file's name when not given")
     description: Text = Field(default="", description="what the study asks")
     seed: Whole = Field(default=0, ge=0, le=2**32 - 1, description="seed of members and of the sampler")
-    trainer: Literal["bert", "simulated"] = Field(
-        default="bert", description="simulated: made-up results, to try a space"
+    trainer: Text = Field(
+        default="bert",
+        description="bert; simulated: made-up results, to try a space; or a class of your own, package.module:Class",
+        json_schema_extra={"pattern": f"^(bert|simulated|{OWN_TRAINER})$"},
     )
     corpus: Annotated[CorpusSection, BeforeValidator(read_source, json_schema_input_type=str | CorpusSection)] = Field(
         default=CorpusSection(), description="unlabelled documents for pre-training"
@@ -179,11 +200,20 @@ class Space(Section):
             raise refuse([Problem((), refusal(name, allowed))])
         return name
 
+    @field_validator("trainer")
+    @classmethod
+    def _known_trainer(cls, trainer: str) -> str:
+        if _is_own(trainer) and not re.fullmatch(OWN_TRAINER, trainer):
+            raise refuse([Problem((), refusal(trainer, "one of bert, simulated, or package.module:Class"))])
+        return trainer
+
     @field_validator("search")
     @classmethod
     def _possible_search(cls, search: Mapping[str, Parameter], info: ValidationInfo) -> Mapping[str, Parameter]:
         search = with_implied(search)
         problems = (condition_problems(search) or checks.shape_problems(search)) + checks.lone_problems(search)
+        if "trainer" in info.data:
+            problems = problems + checks.own_trainer_problems(search, own=_is_own(info.data["trainer"]))
         if "corpus" in info.data:
             problems = problems + checks.documents_problems(search, info.data["corpus"].taken)
         if "task" in info.data:
@@ -199,6 +229,8 @@ class Space(Section):
     @classmethod
     def _possible_reference(cls, reference: ReferenceSection | None, info: ValidationInfo) -> ReferenceSection | None:
         problems: list[Problem] = []
+        if reference is not None and _is_own(info.data.get("trainer", BERT)):
+            raise refuse([Problem((), "given with a trainer of your own, whose members have no depth; leave it out")])
         if reference is not None and {"search", "seed"} <= set(info.data):
             problems += reference_problems(info.data["search"], reference, seed=info.data["seed"])
         if reference is not None and "corpus" in info.data:
@@ -217,6 +249,7 @@ class Space(Section):
     @field_validator("objectives")
     @classmethod
     def _possible_objectives(cls, objectives: tuple[Objective, ...], info: ValidationInfo) -> tuple[Objective, ...]:
+        _refuse_unknown_of_own([objective.metric for objective in objectives], info)
         if "task" in info.data:
             problems = label_problems([objective.metric for objective in objectives], info.data["task"])
             if problems:
@@ -226,6 +259,7 @@ class Space(Section):
     @field_validator("constraints")
     @classmethod
     def _possible_constraints(cls, constraints: tuple[Constraint, ...], info: ValidationInfo) -> tuple[Constraint, ...]:
+        _refuse_unknown_of_own([constraint.metric for constraint in constraints], info)
         if "reference" in info.data and info.data["reference"] is None:
             problems = [
                 Problem((i,), "given beats_reference without a reference; allowed: only with a section reference")
@@ -266,6 +300,21 @@ class Space(Section):
         if problems:
             raise refuse(problems)
         return points
+
+    @property
+    def is_own_trainer(self) -> bool:
+        """Whether a class of the user trains the members."""
+        return _is_own(self.trainer)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether members are models of this package: with weights, an architecture that says their cost, a latency."""
+        return self.trainer == BERT
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether members learn prepared texts; simulated ones learn nothing."""
+        return self.trainer != SIMULATED
 
     @field_serializer("constraints")
     def _as_text(self, constraints: tuple[Constraint, ...]) -> list[str]:

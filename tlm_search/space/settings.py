@@ -152,6 +152,14 @@ _ALL = (
         choices=("none", "balanced"),
     ),
     Setting(
+        "variant",
+        "finetuning",
+        str,
+        "default",
+        "for a trainer of your own: a text that it reads, such as nb or c=10",
+        pattern=r"\S[^\n]{0,199}",
+    ),
+    Setting(
         "student_epochs",
         "finetuning",
         int,

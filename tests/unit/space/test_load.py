@@ -31,7 +31,7 @@ def refused(tmp_path, monkeypatch):
         ("seed: 1.5", ["x.yaml:1: seed: given 1.5; allowed: a whole number from 0 to 4294967295"]),
         ("seed: true", ["x.yaml:1: seed: given true; allowed: a whole number"]),
         ("seed:", ["x.yaml:1: seed: given nothing; allowed: a whole number"]),
-        ("trainer: gpt", ["x.yaml:1: trainer: given 'gpt'; allowed: one of bert, simulated"]),
+        ("trainer: gpt", ["x.yaml:1: trainer: given 'gpt'; allowed: one of bert, simulated, or package.module:Class"]),
         ("name: a/b", ["x.yaml:1: name: given 'a/b'; allowed: a folder's name"]),
         ("name: 7", ["x.yaml:1: name: given 7; allowed: text"]),
         ("seed: 0\ncorpus: 3", ["x.yaml:2: corpus: given 3; allowed: a mapping with the keys source, config"]),

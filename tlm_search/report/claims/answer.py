@@ -336,7 +336,7 @@ def _word(verdict: Verdict | None) -> str:
 def _next_commands(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> list[tuple[str, str]]:
     study = shlex.quote(record.name)
     commands = []
-    if best is not None and record.space.trainer != "simulated":
+    if best is not None and record.space.has_weights:
         purpose = f"export the best committee ({_reached(best.candidate)} on test)"
         commands.append((purpose, _export_command(record, best, out="committee")))
         if cheapest is not None and _key(cheapest) != _key(best):

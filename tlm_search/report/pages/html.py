@@ -174,7 +174,7 @@ def _sections(report: Report, metric: str) -> list[tuple[str, str]]:
 def notes_of(record: StudyRecord) -> list[str]:
     """Return what a reader must know first: simulated members, an unfinished study, a missing reference."""
     notes = []
-    if record.space.trainer == "simulated":
+    if not record.space.reads_data:
         notes.append("The trainer of this study is simulated: its numbers are made up, no model was trained.")
     running = len(record.in_state("running"))
     if running:

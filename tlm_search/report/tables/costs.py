@@ -42,7 +42,7 @@ def front(table: pd.DataFrame, cost: str) -> list[bool]:
 
 def _serving_flops(record: StudyRecord, candidate: Candidate) -> float | None:
     """Return the floating-point operations of all members for one text of full length."""
-    if isinstance(candidate.trial, BaselineRecord):
+    if isinstance(candidate.trial, BaselineRecord) or record.space.is_own_trainer:
         return None
     try:
         facts = facts_of(record.data, candidate.trial.settings)

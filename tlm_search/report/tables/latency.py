@@ -101,8 +101,13 @@ def contenders_of(record: StudyRecord, store: Store) -> list[Contender]:
     Only configurations with a committee within the study's constraints count.
 
     Raises:
-        StudyError: no trial is complete, or none meets the constraints.
+        StudyError: no trial is complete, or none meets the constraints; or members are of the user's own trainer.
     """
+    if record.space.is_own_trainer:
+        raise StudyError(
+            f"the members of {record.name} have no latency to measure: their trainer is {record.space.trainer}",
+            hint="measure your own models with your own code",
+        )
     found: dict[tuple[Architecture, str, bool], Contender] = {}
     constraints = record.space.constraints
     selection = select(record.trials, record.reference, constraints=constraints, top=len(record.trials) or 1)
@@ -149,7 +154,7 @@ def reading_of(record: StudyRecord, store: Store, trial: TrialRecord | None = No
 
     The tokenizer is that of ``trial``; without a trial it is the first one of the study.
     """
-    if record.space.trainer == "simulated":
+    if not record.space.has_weights:
         return None
     data = PreparedData.from_document(record.data, store.root)
     data = data if trial is None else data.of(trial.settings)

@@ -241,7 +241,7 @@ def _costs(record: StudyRecord, trials: Sequence[int]) -> dict[str, float]:
 def export_words(record: StudyRecord, mixed: Mapping[str, MixedCommittee], best: Candidate | None) -> str | None:
     """Say that the greedy committee is better on validation than the ``best``, and how to export it; None if not."""
     found = mixed.get(GREEDY)
-    if found is None or best is None or record.space.trainer == "simulated":
+    if found is None or best is None or not record.space.has_weights:
         return None
     chosen_from = [record.numbered(number) for number in found.trials]
     if len({canonical_json(tokens_of(trial.settings)) for trial in chosen_from if trial is not None}) > 1:

@@ -1,0 +1,202 @@
+"""Members of your own: a class that answers texts becomes a trainer, whose members vote and are stored like all others.
+
+The class is named in a space as ``trainer: my_package.module:MyTrainer``. The driver and the workers import it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tlm_search.data.prepared import PreparedData
+from tlm_search.data.tokens import TokenArray
+from tlm_search.data.vocabulary.tokenizer import open_tokenizer
+from tlm_search.errors import TrainingError, UserError
+from tlm_search.members.provenance import provenance
+from tlm_search.members.spec import MemberSpec
+from tlm_search.members.trainer import Tell, TrainedMember, silent
+from tlm_search.store.local import Arrays, Store
+
+SPLITS = ("validation", "test")
+_CONTRACT = "docs/own-trainer.md says what it must return; tlm_search.testing.check_trainer tries it"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a trainer is asked for: one member, from labelled texts.
+
+    ``texts`` has the lists ``train``, ``validation`` and ``test``; a text of a pair is a tuple of two. They are the
+    texts as the tokenizer reads them: normalised, and cut to its length. ``labels`` are those of ``train``, ints below
+    ``len(names)``, and ``validation_labels`` those of ``validation``, for early stopping; there are none for test.
+    ``variant`` is the setting of that name, ``seed`` differs between the members of a committee.
+    """
+
+    texts: Mapping[str, Sequence[Any]]
+    labels: NDArray[np.int64]
+    validation_labels: NDArray[np.int64]
+    names: tuple[str, ...]
+    variant: str
+    seed: int
+
+
+class OwnTrainer(Protocol):
+    """A class of your own, made without arguments in each worker. An optional ``version``, a str, is part of a digest.
+
+    Raise the version if the same request would give another member than before.
+    """
+
+    def train(self, request: Request) -> Mapping[str, ArrayLike]:
+        """Train a member, and return its logits or log-probabilities for validation and test.
+
+        Each is ``(texts, names)``. An optional entry ``parameters`` is their number.
+        """
+        ...
+
+
+class OwnMembers:
+    """The `Trainer` that asks an `OwnTrainer` for each member; it knows no latency, which is not a number then."""
+
+    tell: Tell = staticmethod(silent)
+
+    def __init__(self, name: str, own: OwnTrainer) -> None:
+        version = getattr(own, "version", "")
+        if not isinstance(version, str):
+            raise UserError(f"trainer {name}: its version is {version!r}", hint="allowed is a str, such as '2'")
+        self.own = own
+        self.identity = f"{name} {version}".strip()
+        self._texts: tuple[str, dict[str, list[Any]]] | None = None
+
+    def stack(self, spec: MemberSpec) -> int:
+        """Train one by one."""
+        return 1
+
+    def peak_gb(self) -> float:
+        """Return the most memory that this process took so far."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+    def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
+        """Ask for each member, and check what it answers.
+
+        Raises:
+            TrainingError: it failed, or its answer is no logits of these texts.
+        """
+        return tuple(self._train(spec, data) for spec in specs)
+
+    def fit_linear(self, spec: MemberSpec, *, store: Store, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
+        """Fit the linear model of a hybrid on the CPU."""
+        from tlm_search.members.linear import fit_linear
+
+        assert spec.linear is not None
+        return fit_linear(spec.linear, data=data)
+
+    def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the true labels of the validation and of the test split."""
+        return _labels(data, "validation"), _labels(data, "test")
+
+    def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
+        """Return nothing: there is no pre-training."""
+        return ""
+
+    def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
+        """Return no number: it is not measured."""
+        return float("nan")
+
+    def _train(self, spec: MemberSpec, data: PreparedData) -> TrainedMember:
+        if self._texts is None or self._texts[0] != data.task_fingerprint:
+            self._texts = data.task_fingerprint, {split: texts_of(data, split) for split in ("train", *SPLITS)}
+        texts = self._texts[1]
+        request = Request(
+            texts, _labels(data, "train"), _labels(data, "validation"), tuple(data.labels), spec.variant, spec.seed
+        )
+        began = time.perf_counter()
+        try:
+            answer = self.own.train(request)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise TrainingError(f"{spec.trainer}, variant {spec.variant!r}, seed {spec.seed}: {what}") from error
+        seconds = time.perf_counter() - began
+        logits = checked(
+            answer, {split: len(texts[split]) for split in SPLITS}, labels=len(data.labels), who=spec.trainer
+        )
+        parameters = answer.get("parameters")
+        document = {
+            "spec": spec.to_document(),
+            "labels": list(data.labels),
+            "finetuning": {"seconds": seconds},
+            "pretraining": None,
+            **({} if parameters is None else {"parameters": int(cast(int, parameters))}),
+            **provenance(data, "cpu"),
+        }
+        return TrainedMember(spec, document, {"logits": logits}, tokens=0)
+
+
+def load_own(name: str) -> OwnMembers:
+    """Import the class ``package.module:Class`` and make one.
+
+    Raises:
+        UserError: it cannot be imported or made, or has no ``train``.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        own = getattr(importlib.import_module(module), attribute)()
+    except Exception as error:  # whatever the module does
+        raise UserError(
+            f"trainer {name} cannot be made here: {type(error).__name__}: {error}",
+            hint="install its package, or put the folder of its module on PYTHONPATH, here and on every machine",
+        ) from error
+    if not callable(getattr(own, "train", None)):
+        raise UserError(f"trainer {name} has no method train", hint=_CONTRACT)
+    return OwnMembers(name, own)
+
+
+def texts_of(data: PreparedData, split: str) -> list[Any]:
+    """Return the texts of a split as the tokenizer reads them; those of pairs are tuples."""
+    tokens, tokenizer = TokenArray.open(data.folder(split)), open_tokenizer(data.folder("tokenizer"))
+    texts: list[Any] = []
+    for row in range(len(tokens)):
+        ids = tokens[row].tolist()
+        if tokens.firsts is None:
+            texts.append(tokenizer.decode(ids))
+        else:
+            first = int(tokens.firsts[row])
+            texts.append((tokenizer.decode(ids[:first]), tokenizer.decode(ids[first:])))
+    return texts
+
+
+def checked(answer: object, rows: Mapping[str, int], *, labels: int, who: str) -> dict[str, NDArray[np.float32]]:
+    """Return the logits in an ``answer``.
+
+    Raises:
+        TrainingError: they lack, or are not of these ``rows`` and ``labels``, or not finite.
+    """
+    if not isinstance(answer, Mapping):
+        raise TrainingError(f"{who} returned {type(answer).__name__}, not a mapping", hint=_CONTRACT)
+    logits = {}
+    for split, texts in rows.items():
+        if split not in answer:
+            raise TrainingError(f"{who} returned no {split}", hint=_CONTRACT)
+        try:
+            values = np.asarray(answer[split], np.float32)
+        except (TypeError, ValueError) as error:
+            raise TrainingError(f"{who} returned no numbers for {split}: {error}", hint=_CONTRACT) from error
+        if values.shape != (texts, labels):
+            raise TrainingError(
+                f"{who} returned {values.shape} for {split}, not {(texts, labels)}: texts x labels", hint=_CONTRACT
+            )
+        if not np.isfinite(values).all():
+            raise TrainingError(f"{who} returned values for {split} that are not finite", hint=_CONTRACT)
+        logits[split] = values
+    return logits
+
+
+def _labels(data: PreparedData, split: str) -> NDArray[np.int64]:
+    labels: NDArray[np.int64] = np.load(data.folder(split) / "labels.npy")
+    return labels
