@@ -4,8 +4,10 @@ What runs, runs in one folder with a study of tiny members, searched without Ray
 a comment above it: ``<!-- not run: REASON -->``.
 """
 
+import ast
 import itertools
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -127,10 +129,19 @@ def test_each_block_is_of_a_kind_that_is_looked_at(block: Block) -> None:
     assert block.text.strip()
 
 
+DEFINING = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+
+
 @blocks_in("python")
 def test_python_runs(block: Block, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
-    assert capsys.readouterr().out
+    """Run a block, which prints something unless it only defines, and the tests that it defines."""
+    names = {"__name__": "__main__", **runpy.run_path(str(ROOT / "examples" / "words_trainer.py"))}
+    exec(compile(block.text, str(block), "exec"), names)
+    if all(isinstance(node, DEFINING) for node in ast.parse(block.text).body):
+        for name in [name for name in names if name.startswith("test_")]:
+            names[name]()
+    else:
+        assert capsys.readouterr().out
 
 
 @blocks_in("yaml")
