@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(available_cpus() < 2, reason="one processor helps nobody"),
 ]
 
-WAIT_SECONDS = 90
+WAIT_SECONDS = 240
 WORDS = ("red", "blue", "green", "tree", "house", "river", "stone", "cloud", "bread", "horse")
 
 

@@ -164,10 +164,10 @@ def test_what_training_and_exports_write_has_the_modes_of_the_umask(umask: int, 
     finished = finished_study(tmp_path)
     chosen = choose(finished.record, Evidence(finished.record, finished.store))
     export_committee(finished.record, finished.store, chosen, out=tmp_path / "export")
-    orders = BatchSampler(4, batch_size=2, epochs=1, generators=[np.random.default_rng(0)])
+    sampler = BatchSampler(4, batch_size=2, epochs=1, generators=[np.random.default_rng(0)])
     weights = {"w": torch.ones(1)}
     optimiser = torch.optim.AdamW([weights["w"]])
-    Checkpoint(tmp_path, key=["a"], facts={}, seconds=0, orders=orders).save(
+    Checkpoint(tmp_path, key=["a"], facts={}, seconds=0, sampler=sampler).save(
         Snapshot(weights, weights, optimiser, [torch.zeros(1)])
     )
     assert modes_against(umask, tmp_path) == {}
@@ -193,9 +193,9 @@ def test_prepared_data_have_the_modes_of_the_umask(umask: int, tmp_path: Path) -
 
 BY_HAND = {"fcntl", "filelock", "mkstemp", "NamedTemporaryFile"}
 MOVES = {  # what is there already, to a name that nobody has
-    "search/folder.py": 1,  # a study out of the way of a new one
-    "search/replica.py": 1,  # a journal that another driver's replaces
-    "members/store.py": 2,  # an entry that is damaged, and one that is to be removed
+    "study/location.py": 1,  # a study out of the way of a new one
+    "study/sync.py": 1,  # a journal that another driver's replaces
+    "store/local.py": 2,  # an entry that is damaged, and one that is to be removed
 }
 
 
