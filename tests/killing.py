@@ -97,7 +97,7 @@ def listening(pids: Iterable[int]) -> set[IPv4Address | IPv6Address]:
 
 
 def faults_of(folder: Path, trials: int) -> list[str]:
-    """Return what is wrong with a study that should hold so many finished trials; nothing is the answer."""
+    """Return the faults of a study that should hold ``trials`` finished ones; an empty list if there are none."""
     record, store = read_study(folder), Store(store_root(folder.parent))
     finished = [trial for trial in record.trials if trial.state in ("complete", "pruned", "failed")]
     counted = [trial for trial in finished if not trial.interrupted]

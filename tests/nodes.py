@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from killing import WORKER
 
@@ -25,25 +26,26 @@ WAIT_SECONDS = 60
 class Node:
     """All processes of a node are in one session, that of its `ray start`."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[Any]
     address: str
 
     def workers(self) -> list[int]:
         """Return the processes that run trials."""
-        return [pid for pid, name in self._processes().items() if name.startswith(WORKER)]
+        return [pid for pid, name in self.processes().items() if name.startswith(WORKER)]
 
     def end(self) -> None:
         """Kill all of it, as a machine that loses its power."""
 
         def gone() -> bool:
-            for pid in self._processes():
+            for pid in self.processes():
                 signal_to(pid, signal.SIGKILL)
-            return not self._processes()
+            return not self.processes()
 
         with self.process:
             wait_until(gone)
 
-    def _processes(self) -> dict[int, str]:
+    def processes(self) -> dict[int, str]:
+        """Return its processes and their programs."""
         found = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():

@@ -1,8 +1,12 @@
 """The examples run, from a folder of their own."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from nodes import Node, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -18,3 +22,24 @@ def test_the_notebook_finds_plots_and_explores_a_committee(tmp_path: Path, monke
     assert sum("application/vnd.plotly.v1+json" in data for data in shown) == 2
     assert sum("text/html" in data for data in shown) >= 3
     assert (tmp_path / "studies" / "notebook").is_dir()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_two_nodes_on_this_machine_run_a_study_and_end(tmp_path: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(
+        ["sh", str(EXAMPLES / "several_machines.sh"), str(tmp_path)],
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            said, _ = process.communicate()
+            wait_until(lambda: not Node(process, "").processes())
+        finally:
+            Node(process, "").end()
+    assert process.returncode == 0, said
+    assert "12 of 12 finished" in said

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tlm_search.space.draft import Sketch, draft, quoted
 
 if TYPE_CHECKING:
     from tlm_search.cost.machine import Machine
@@ -18,64 +19,6 @@ if TYPE_CHECKING:
     from tlm_search.data.rows import Task
     from tlm_search.data.sources.guess import TaskGuess
     from tlm_search.space.schema import Space
-
-_TEMPLATE = """\
-# A study of {what}, written by tlm-search init.
-# {sized}
-#
-#   tlm-search validate {file}      what it resolves to, and what it costs
-#   tlm-search run {file}           run it, or continue it
-
-# Unlabelled text for pre-training.{corpus_comment}
-corpus: {corpus}
-
-# A WordPiece vocabulary trained on the corpus; each text is cut to `length` tokens. Accents and vowel marks are kept.
-tokenizer: {{vocabulary: {vocabulary}, length: {length}, strip_accents: false}}
-
-# {task_comment}
-# {account}
-# Choices are made on validation; test is only reported.
-task:
-{task}
-
-# A setting has one value, or is searched: `choices`, or `low` and `high` (with `log` or `step`).
-search:
-  depth: {{choices: [1, 2]}}
-  width: {widths}
-  head_size: 32                                          # heads = width / head_size
-  pretrain_size: {{choices: {pretrain_sizes}}}  # documents; 0 is no pre-training
-  committee_size: {{choices: {committee_sizes}}}
-  linear_member: {{choices: [false, true]}}                # a linear model on words has half of the votes
-  initial_embeddings: cooccurrence                       # word vectors from counts; random: BERT's fresh table
-  pretrain_epochs: {{choices: [0, 3]}}                     # masked words are predicted; 0: counts alone
-  pretrain_batch_size: 32
-  pretrain_learning_rate: {pretrain_rate}
-  pretrain_softmax: sampled                              # half of the seconds of the full softmax
-  masking_probability: 0.4                               # BERT has 0.15: more is learned from each update
-  finetune_epochs: {epochs}
-  finetune_batch_size: {batch_size}
-  finetune_dropout: {{choices: [0.1, 0.5], role: nuisance}} # the fewer rows, the more
-  pooling: mean                                          # or cls, BERT's first token
-  finetune_learning_rate: {{low: {lowest_rate}, high: {highest_rate}, log: true, role: nuisance}}
-
-# The deep model that committees are compared with. What `search` fixes holds for it too, unless it is said here. It is
-# tried with as many rates and dropouts as `trials` says: the best on validation is taken.
-reference:
-  depth: {reference_depth}
-  width: {widest}
-  pretrain_size: {pretrain_largest}
-  pretrain_epochs: 3
-  pretrain_learning_rate: {reference_rate:<30} # deep models want a lower one
-  linear_member: true
-  finetune_learning_rate: {reference_rate}
-  finetune_dropout: 0.1
-  trials: 4
-
-objectives: {objectives:<44} # the first goes up, the second down
-sampler: {{name: tpe, n_startup_trials: 6}}
-resources: {resources:<45} # as many trials at once as fit
-budget: {{trials: {trials}}}
-"""
 
 _MOST_CHARACTERS = 2_000_000  # of corpus and task; training their vocabulary takes some seconds
 
@@ -92,26 +35,6 @@ class _Files:
     test: Path | None
     own: frozenset[str]
     said: str
-
-
-@dataclass(frozen=True)
-class _Sketch:
-    """The values for the template, and ``said`` for the user."""
-
-    what: str
-    corpus: Mapping[str, Any]
-    corpus_comment: str
-    documents: int
-    vocabulary: int
-    length: int
-    task: Mapping[str, Any]
-    labels: int
-    train_rows: int
-    task_comment: str
-    account: str
-    pair: tuple[str, str] | None
-    said: tuple[str, ...]
-    metric_because: str = ""
 
 
 def init(
@@ -158,13 +81,13 @@ def init(
                 _files(task, validation=validation, test=test), text, label, corpus, what=task, cache=Path(folder)
             )
         )
-        draft, machine = Path(folder) / out.name, this_machine(with_gpus=True)
+        place, machine = Path(folder) / out.name, this_machine(with_gpus=True)
         resources = f"cpus_per_trial: {cpus_per_trial(machine)}" + (", gpus_per_trial: auto" if machine.gpus else "")
 
         def space_of(scale: Scale, trials: int, sized: str = "") -> Space:
             filled = _filled(sketch, out, scale, trials=trials, sized=sized, resources=resources)
-            draft.write_text(filled, encoding="utf-8")
-            return load_space(draft)
+            place.write_text(filled, encoding="utf-8")
+            return load_space(place)
 
         facts = {"documents": sketch.documents, "labels": sketch.labels, "train_rows": sketch.train_rows}
         size = suited(machine, space_of, **facts)
@@ -174,15 +97,15 @@ def init(
             seconds = _measured(space_of(size.scale, size.trials))
         sized = _sized(size, seconds, machine)
         space_of(size.scale, size.trials, sized)
-        written = draft.read_text(encoding="utf-8")
+        written = place.read_text(encoding="utf-8")
     with writing(UserError, out, otherwise="give another place"), out.open("x", encoding="utf-8") as file:
         file.write(written)
     said = (*sketch.said, *_choices(sketch, size), sized)
     print("\n".join([*said, f"wrote {out}; next: tlm-search validate {out}, then tlm-search run {out}"]))
 
 
-def _of_pydocs() -> _Sketch:
-    return _Sketch(
+def _of_pydocs() -> Sketch:
+    return Sketch(
         what="the docstrings of the installed Python packages",
         corpus={"source": "pydocs"},
         corpus_comment="",
@@ -229,7 +152,7 @@ def _of_files(
     *,
     what: Path,
     cache: Path,
-) -> _Sketch:
+) -> Sketch:
     from tlm_search.committee.metrics import metric_words
     from tlm_search.data.corpora import load_corpus
     from tlm_search.data.rows import account_words
@@ -267,8 +190,8 @@ def _of_files(
     rarest = min(guess.counts, key=lambda name: guess.counts[name])
     judged_by, because = _metric(guess.counts)
     section |= judged_by
-    return _Sketch(
-        what=_quoted(what.name),
+    return Sketch(
+        what=quoted(what.name),
         corpus=source,
         corpus_comment=comment,
         documents=len(documents),
@@ -277,7 +200,7 @@ def _of_files(
         task=section,
         labels=len(guess.counts),
         train_rows=len(read.train.texts),
-        task_comment=f"{len(guess.counts)} labels; the rarest, {_quoted(rarest)}, has {guess.counts[rarest]:,} "
+        task_comment=f"{len(guess.counts)} labels; the rarest, {quoted(rarest)}, has {guess.counts[rarest]:,} "
         "different texts.",
         account=f"{account}.",
         pair=guess.pair,
@@ -301,7 +224,7 @@ def _metric(counts: Mapping[str, int]) -> tuple[dict[str, str], str]:
     share = counts[rarest] / sum(counts.values())
     if 4 * share * len(counts) >= 1:
         return {}, ""
-    because = f"{_quoted(rarest)} has {share:.1%} of the texts; accuracy would hardly tell whether it is found"
+    because = f"{quoted(rarest)} has {share:.1%} of the texts; accuracy would hardly tell whether it is found"
     return ({"metric": "f1", "positive": rarest} if len(counts) == 2 else {"metric": "macro_f1"}), because
 
 
@@ -346,23 +269,23 @@ def _cut(tokens: Sequence[float], *, length: int, exact: bool) -> list[str]:
 def _guesses(guess: TaskGuess, account: str) -> list[str]:
     lines = []
     if guess.text is not None and guess.label is not None:
-        others = f" (it could also be {', '.join(map(_quoted, guess.other_labels))})" if guess.other_labels else ""
-        lines += [f"text       column {_quoted(guess.text)}", f"label      column {_quoted(guess.label)}{others}"]
+        others = f" (it could also be {', '.join(map(quoted, guess.other_labels))})" if guess.other_labels else ""
+        lines += [f"text       column {quoted(guess.text)}", f"label      column {quoted(guess.label)}{others}"]
     if guess.other_texts:
-        columns = f"column{'s' if len(guess.other_texts) > 1 else ''} {', '.join(map(_quoted, guess.other_texts))}"
+        columns = f"column{'s' if len(guess.other_texts) > 1 else ''} {', '.join(map(quoted, guess.other_texts))}"
         lines.append(f"not read   {columns}, which {'hold' if len(guess.other_texts) > 1 else 'holds'} texts too")
-    counts = [f"{_quoted(name)} {count:,}" for name, count in list(guess.counts.items())[:5]]
+    counts = [f"{quoted(name)} {count:,}" for name, count in list(guess.counts.items())[:5]]
     more = f" and {len(guess.counts) - 5} more" if len(guess.counts) > 5 else ""
     lines.append(f"labels     {', '.join(counts)}{more} different texts")
     if guess.rare:
         from tlm_search.data.sources.guess import LEAST_TEXTS
 
-        shown = ", ".join(map(_quoted, guess.rare[:5])) + (" ..." if len(guess.rare) > 5 else "")
+        shown = ", ".join(map(quoted, guess.rare[:5])) + (" ..." if len(guess.rare) > 5 else "")
         lines.append(f"rare       {shown}: fewer than {LEAST_TEXTS} different texts, too few to learn or to judge")
     return [*lines, f"rows       {account}", f"length     {guess.length} tokens"]
 
 
-def _choices(sketch: _Sketch, size: Suited) -> list[str]:
+def _choices(sketch: Sketch, size: Suited) -> list[str]:
     from tlm_search.data.sources.guess import pretrain_sizes
 
     documents = pretrain_sizes(sketch.documents, most=size.scale.documents)
@@ -398,62 +321,27 @@ def _sized(size: Suited, seconds: float | None, machine: Machine) -> str:
     )
 
 
-def _filled(sketch: _Sketch, out: Path, scale: Scale, *, trials: int, sized: str, resources: str) -> str:
+def _filled(sketch: Sketch, out: Path, scale: Scale, *, trials: int, sized: str, resources: str) -> str:
     from tlm_search.cost.sizing import finetuning
     from tlm_search.data.sources.guess import pretrain_sizes
 
     sizes = pretrain_sizes(sketch.documents, most=scale.documents)
     epochs, batch_size = finetuning(sketch.train_rows)
-    # Good at width 64; wider members need lower rates.
-    slower = min(1.0, 64 / max(scale.widths))
-    return _TEMPLATE.format(
-        what=sketch.what,
+    return draft(
+        sketch,
+        file=str(out),
         sized=sized,
-        file=json.dumps(str(out), ensure_ascii=False) if " " in str(out) else out,
-        corpus=_flow(sketch.corpus),
-        corpus_comment=sketch.corpus_comment,
-        vocabulary=sketch.vocabulary,
-        length=sketch.length,
-        task="\n".join(_task_lines(sketch)),
-        task_comment=sketch.task_comment,
-        account=sketch.account,
         epochs=epochs,
         batch_size=batch_size,
-        widths=scale.widths[0] if len(scale.widths) == 1 else f"{{choices: {list(scale.widths)}}}",
-        committee_sizes=list(scale.committee_sizes),
+        widths=scale.widths,
+        committee_sizes=scale.committee_sizes,
         pretrain_sizes=sizes,
-        pretrain_largest=sizes[-1],
-        pretrain_rate=f"{2e-3 * slower:g}",
-        lowest_rate=f"{5e-4 * slower:g}",
-        highest_rate=f"{4e-3 * slower:g}",
+        rate=min(1.0, 64 / max(scale.widths)),  # the rates are good at width 64; wider members need lower ones
         reference_depth=scale.reference_depth,
-        reference_rate=f"{1e-3 * slower:g}",
-        widest=max(scale.widths),
-        resources=f"{{{resources}}}",
-        objectives=f"[validation_{sketch.task.get('metric', 'accuracy')}, latency_ms]",
+        resources=resources,
         trials=trials,
     )
 
 
-def _task_lines(sketch: _Sketch) -> Iterator[str]:
-    for key, value in sketch.task.items():
-        yield f"  {key}: {_scalar(value)}" + (f"  # {sketch.metric_because}" if key == "metric" else "")
-        if key == "text" and sketch.pair is not None:
-            yield f"  # text: [{', '.join(map(_quoted, sketch.pair))}]  # reads two columns, as a pair of texts"
-
-
 def _unless(key: str, value: str) -> dict[str, str]:
     return {} if value == key else {key: value}
-
-
-def _flow(section: Mapping[str, Any]) -> str:
-    return f"{{{', '.join(f'{key}: {_scalar(value)}' for key, value in section.items())}}}"
-
-
-def _scalar(value: str | int) -> str:
-    # A JSON text is also a YAML text, with any characters in the user's names.
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _quoted(name: str) -> str:
-    return json.dumps(name, ensure_ascii=False)

@@ -202,7 +202,7 @@ def _defaults(space: Space) -> dict[str, Any]:
 
     said = {**space.searched(), **space.fixed()}
     idle = [name for name, (other, _) in ONLY_WITH.items() if not said.get(other)]
-    # What is said of the tokens stands in the section tokenizer.
+    # The section tokenizer holds the settings of tokens.
     others = {name: setting for name, setting in SETTINGS.items() if name not in (*said, *idle, *TOKENS)}
     derived = "width = heads x head_size"
     return {name: derived if name in SHAPE else setting.default for name, setting in others.items()}

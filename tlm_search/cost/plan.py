@@ -154,7 +154,7 @@ class Plan:
 
     ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are the space's points, then
     random. ``at_most``: each trial proposes another committee, each the most expensive. ``reference`` is contained in
-    all three, with all its ``reference_tries``. ``dearest_try`` is the cost of the try with the most operations.
+    all three, with all its ``reference_tries``. ``costliest_try`` is the cost of the try with the most operations.
     ``timed`` says whether seconds were counted.
     """
 
@@ -165,7 +165,7 @@ class Plan:
     assumptions: tuple[str, ...]
     timed: bool = False
     reference_tries: int = 1
-    dearest_try: Cost | None = None
+    costliest_try: Cost | None = None
 
     def columns(self) -> dict[str, dict[str, float]]:
         """Return the measures of each cost, without seconds if they were not counted."""
@@ -190,7 +190,7 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
     tries = [_members(settings, sizes) for settings in space.reference_tries()]
     reference_members = list(chain.from_iterable(tries))
     reference = _cost(reference_members, sizes, clock)
-    dearest = max(tries, key=lambda members: _cost(members, sizes, None).flops, default=[])
+    costliest = max(tries, key=lambda members: _cost(members, sizes, None).flops, default=[])
     generator = random.Random(space.seed)
     points = [*space.points[: space.budget.trials], *[{}] * (space.budget.trials - len(space.points))]
     drawn = (_members(space.settings(draw(space, generator, point)), sizes) for point in points)
@@ -204,7 +204,7 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
         assumptions=sizes.assumptions,
         timed=clock is not None,
         reference_tries=len(tries),
-        dearest_try=reference if len(tries) < 2 else _cost(dearest, sizes, clock),
+        costliest_try=reference if len(tries) < 2 else _cost(costliest, sizes, clock),
     )
 
 

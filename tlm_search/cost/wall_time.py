@@ -24,7 +24,7 @@ def wall_seconds(
     trial or a try of the reference. The expected trials are assumed to include the most expensive one.
     """
     reference, jobs = plan.reference, jobs_of(space)
-    one_try = reference if plan.dearest_try is None else plan.dearest_try
+    one_try = reference if plan.costliest_try is None else plan.costliest_try
     chunks = chunks_of(space, slots=concurrent, jobs=jobs)
 
     def stacks(members: float) -> int:
@@ -35,8 +35,8 @@ def wall_seconds(
         time, members = seconds(cost) - seconds(reference), cost.members - reference.members
         return max(time / trials / stacks(members / trials), seconds(one_try) / stacks(one_try.members))
 
-    dearest = longest(plan.at_most, different_trials(space))
-    longest_of = {"at_least": longest(plan.at_least, 1), "expected": dearest, "at_most": dearest}
+    costliest = longest(plan.at_most, different_trials(space))
+    longest_of = {"at_least": longest(plan.at_least, 1), "expected": costliest, "at_most": costliest}
     wall = {}
     for name, at_least in longest_of.items():
         cost: Cost = getattr(plan, name)

@@ -13,22 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlm_search.data.corpora import Corpus, load_corpus
 from tlm_search.data.markers import MARKERS
 from tlm_search.data.pairs import Line, Pair, TextOrPair, own_segments
 from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerprint
 from tlm_search.data.rows import Task
 from tlm_search.data.selection import document_order
-from tlm_search.data.sources.source import (
-    UNLABELLED,
-    account_of_documents,
-    account_of_task,
-    source_fingerprint,
-    unlabelled_documents,
-)
+from tlm_search.data.sources.source import source_fingerprint
 from tlm_search.data.tasks import load_task
+from tlm_search.data.texts import DATA, FORMAT, Texts
 from tlm_search.data.tokens import TokenArray
-from tlm_search.data.unlabelled import Unlabelled, load_unlabelled, require_texts
+from tlm_search.data.unlabelled import Unlabelled, require_texts
 from tlm_search.data.vocabulary import tokenizer
 from tlm_search.data.vocabulary.losses import losses, unknown_tokens
 from tlm_search.data.vocabulary.pruning import prune_tokenizer
@@ -43,11 +37,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from tlm_search.space.schema import Space
-    from tlm_search.space.sections import CorpusSection, TaskSection, TokenizerSection
+    from tlm_search.space.sections import TokenizerSection
     from tlm_search.space.settings import Value
 
-_FORMAT = 2  # raised when the same space would be tokenised otherwise
-_DATA = "data"
 _TOKENIZER = "tokenizer.json"
 _FACTS = "unlabelled.json"
 _MOST_CUT = 0.25  # of the texts that fill all tokens, without a warning
@@ -77,7 +69,7 @@ def prepare(
         DataError: corpus, tokenizer or task cannot be used, or the corpus has fewer documents than ``pretrain_size``.
         StoreError: the store cannot be written.
     """
-    texts = _Texts(root, space.corpus, space.tokenizer, space.task, space.largest_pretrain_size(), progress, on_task)
+    texts = Texts(root, space.corpus, space.tokenizer, space.task, space.largest_pretrain_size(), progress, on_task)
     several = len(space.tokenizers) > 1
     prepared = []
     for tokens, section in space.tokenizers:
@@ -85,7 +77,7 @@ def prepare(
         found = work.find()
         if found is None:
             waiting = partial(progress, "waiting for another process that prepares data")
-            with writing(StoreError, root / _DATA), held(root / _DATA / ".lock", waiting=waiting):
+            with writing(StoreError, root / DATA), held(root / DATA / ".lock", waiting=waiting):
                 found = work.find() or work.do()
         work.publish(found)
         prepared.append((tokens, found))
@@ -99,7 +91,7 @@ def read_task(space: Space, root: Path, *, progress: Callable[[str], None] = _si
         DataError: it can no longer be read.
     """
     progress(f"reading the task {space.task.source}")
-    return load_task(space.task, root / _DATA)
+    return load_task(space.task, root / DATA)
 
 
 def changed_sources(noted: Mapping[str, Any], root: Path) -> list[str]:
@@ -110,7 +102,7 @@ def changed_sources(noted: Mapping[str, Any], root: Path) -> list[str]:
     changed = []
     for source, fingerprint in noted.get("sources", {}).items():
         with suppress(DataError, StoreError):  # the store may be another's, who noted no fingerprint there
-            if source_fingerprint(source, root / _DATA) != fingerprint:
+            if source_fingerprint(source, root / DATA) != fingerprint:
                 changed.append(source)
     return changed
 
@@ -122,127 +114,10 @@ def changed_words(changed: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class _Texts:
-    """What a space reads, each source at most once, however many tokenizers ask for it."""
-
-    root: Path
-    corpus: CorpusSection
-    tokenizer: TokenizerSection
-    task: TaskSection
-    least_documents: int
-    progress: Callable[[str], None]
-    on_task: Callable[[Task], None]
-
-    @property
-    def cache(self) -> Path:
-        """The store's data folder."""
-        return self.root / _DATA
-
-    @property
-    def named(self) -> dict[str, str | None]:
-        """The source that each section names."""
-        named: dict[str, str | None] = {
-            "corpus": self.corpus.source,
-            "tokenizer": self.tokenizer.name,
-            "task": self.task.source,
-            "test": self.task.test_source,
-        }
-        if self.task.validation_source is not None:
-            named["validation"] = self.task.validation_source
-        if self.task.unlabelled is not None:
-            named["unlabelled"] = self.task.unlabelled.source
-        return named
-
-    @cached_property
-    def of_source(self) -> dict[str, str]:
-        """The fingerprint of each source, as it is now."""
-        return {source: source_fingerprint(source, self.cache) for source in set(self.named.values()) if source}
-
-    @property
-    def sources(self) -> dict[str, str]:
-        """The fingerprints of what is read, by section."""
-        return {section: self.of_source[source] if source else "" for section, source in self.named.items()}
-
-    @cached_property
-    def labelled(self) -> Task:
-        """The task with its raw texts."""
-        self.progress(f"reading the task {self.task.source}")
-        self.say(account_of_task(self.task))
-        task = load_task(self.task, self.cache)
-        self.on_task(task)
-        return task
-
-    @cached_property
-    def documents(self) -> Corpus:
-        """The documents, without what validation and test hold, wherever it came from."""
-        self.progress(f"reading the corpus {self.corpus.source}")
-        self.say(account_of_documents(self.corpus))
-        corpus = load_corpus(self.corpus, self.cache, without=self.labelled.held_out())
-        if corpus.left_out:
-            many = f"{len(corpus.left_out):,} different texts"
-            self.progress(f"corpus {self.corpus.source}: {many} that validation or test holds are left out of it")
-        self.require_documents(max(len(corpus.documents) - self.corpus.skip, 0), lacking=bool(corpus.left_out))
-        return corpus
-
-    def say(self, lines: Iterable[str]) -> None:
-        """Tell each line."""
-        for line in lines:
-            self.progress(line)
-
-    def require_documents(self, documents: int, *, lacking: bool = False) -> None:
-        """Refuse a corpus of so many documents where members ask for more.
-
-        Raises:
-            DataError: they are too few, or none.
-        """
-        if self.least_documents > documents or not documents:
-            goal = f"pretrain_size goes up to {self.least_documents}" if self.least_documents else "it needs one"
-            after = f" after the {self.corpus.skip} that skip passes over" if self.corpus.skip else ""
-            after += ", the task's texts of validation and test left out" if lacking else ""
-            raise DataError(
-                f"corpus {self.corpus.source}: it has {documents} documents{after}, but {goal}",
-                hint=f"search pretrain_size up to {documents}, or give a larger corpus",
-            )
-
-    @property
-    def corpus_key(self) -> list[Any]:
-        """What decides the documents; which of them are taken first is another question."""
-        return [*self._corpus_alone, self.left_out] if self.left_out else self._corpus_alone
-
-    @property
-    def _corpus_alone(self) -> list[Any]:
-        return [self.corpus.model_dump(mode="json", exclude={"selection", "skip"}), self.sources["corpus"]]
-
-    @cached_property
-    def left_out(self) -> str:
-        """A digest of what the corpus and the held-out texts share, empty where it is nothing.
-
-        It is noted, so that the documents need not be read again for a task that is known.
-        """
-        held_out = digest([_FORMAT, self._corpus_alone, sorted(self.labelled.held_out())])
-        note = self.cache / "left_out" / f"{held_out}.json"
-        if note.is_file():
-            return str(json.loads(note.read_text(encoding="utf-8")))
-        left_out = self.documents.left_out
-        found = digest(sorted(left_out)) if left_out else ""
-        write_text(note, json.dumps(found))
-        return found
-
-    @cached_property
-    def unlabelled(self) -> Unlabelled | None:
-        """The texts without labels that the task names, without those that it has; None where it names none."""
-        if self.task.unlabelled is None:
-            return None
-        self.progress(f"reading the unlabelled texts {self.task.unlabelled.source}")
-        self.say(account_of_documents(unlabelled_documents(self.task, self.task.unlabelled), called=UNLABELLED))
-        return load_unlabelled(self.task, self.labelled, self.cache)
-
-
-@dataclass(frozen=True)
 class _Work:
     """The steps of the preparation for one tokenizer, which ``words`` name; each is found in the store or done."""
 
-    texts: _Texts
+    texts: Texts
     tokenizer: TokenizerSection
     words: str = ""
 
@@ -290,11 +165,11 @@ class _Work:
         self.texts.say(self._what_tokens_lose(task_read, arrays, special))
         prepared = PreparedData(
             root=self.texts.root,
-            tokenizer=f"{_DATA}/{made}",
-            corpus=f"{_DATA}/{folders['corpus']}",
-            train=f"{_DATA}/{folders['train']}",
-            validation=f"{_DATA}/{folders['validation']}",
-            test=f"{_DATA}/{folders['test']}",
+            tokenizer=f"{DATA}/{made}",
+            corpus=f"{DATA}/{folders['corpus']}",
+            train=f"{DATA}/{folders['train']}",
+            validation=f"{DATA}/{folders['validation']}",
+            test=f"{DATA}/{folders['test']}",
             documents=len(arrays["corpus"]),
             vocabulary=tokenizer.vocabulary_size(loaded),
             length=self.tokenizer.length,
@@ -353,7 +228,7 @@ class _Work:
     def _key(self) -> str:
         sections = [section.model_dump(mode="json") for section in (self.texts.corpus, self.tokenizer)]
         task = self.texts.task.model_dump(mode="json", exclude={*JUDGED_BY})
-        return digest([_FORMAT, *sections, task, self.texts.sources])
+        return digest([FORMAT, *sections, task, self.texts.sources])
 
     @property
     def _is_marked(self) -> bool:
@@ -365,7 +240,7 @@ class _Work:
         of_corpus = self.texts.corpus_key if trained else None
         if self.tokenizer.min_count:
             of_corpus = [*self.texts.corpus_key, task.train.texts, self.tokenizer.length]
-        decides = [_FORMAT, section, of_corpus, self.texts.sources["tokenizer"], *(MARKERS if self._is_marked else ())]
+        decides = [FORMAT, section, of_corpus, self.texts.sources["tokenizer"], *(MARKERS if self._is_marked else ())]
         folder = f"tokenizers/{digest(decides)}"
         if not (self._cache / folder / _TOKENIZER).is_file():
             with _anew(self._cache / folder) as aside:
@@ -398,7 +273,7 @@ class _Work:
 
     def _corpus_folder(self, loaded: Tokenizer, ids: str, task: str, special: Mapping[str, int]) -> str:
         length = self.tokenizer.length
-        folder = f"corpora/{digest([_FORMAT, self.texts.corpus_key, ids, length])}"
+        folder = f"corpora/{digest([FORMAT, self.texts.corpus_key, ids, length])}"
         if not _is_whole(self._cache / folder):
             texts = self.texts.documents.documents
             self.texts.progress(f"tokenising {len(texts):,} documents")
@@ -415,7 +290,7 @@ class _Work:
         documents, train = (TokenArray.open(self._cache / name) for name in (folder, f"{task}/train"))
         selection, skip = self.texts.corpus.selection, self.texts.corpus.skip
         like = train.fingerprint() if selection not in (None, "random") else None
-        selected = f"corpora/{digest([_FORMAT, folder, selection, skip, like])}"
+        selected = f"corpora/{digest([FORMAT, folder, selection, skip, like])}"
         if not _is_whole(self._cache / selected):
             self.texts.progress(f"taking the documents in the order of selection {selection}, without the first {skip}")
             order = np.arange(len(documents))
@@ -429,7 +304,7 @@ class _Work:
         length = self.tokenizer.length
         source = [self.texts.sources[part] for part in ("task", "test", "validation") if part in self.texts.sources]
         section = self.texts.task.model_dump(mode="json", exclude={"unlabelled", *JUDGED_BY})
-        folder = f"tasks/{digest([_FORMAT, section, source, ids, length])}"
+        folder = f"tasks/{digest([FORMAT, section, source, ids, length])}"
         if not all(_is_whole(self._cache / folder / part) for part in SPLITS):
             vocabulary = tokenizer.vocabulary_size(loaded)
             with _anew(self._cache / folder) as aside:
@@ -464,7 +339,7 @@ class _Work:
         """Tokenise the unlabelled texts as those of the folder ``task`` are, and return what ``PreparedData`` has."""
         section = self.texts.task.unlabelled
         assert section is not None
-        decides = [_FORMAT, task, section.model_dump(mode="json"), self.texts.sources["unlabelled"]]
+        decides = [FORMAT, task, section.model_dump(mode="json"), self.texts.sources["unlabelled"]]
         folder = f"unlabelled/{digest(decides)}"
         if not _is_whole(self._cache / folder) or not (self._cache / folder / _FACTS).is_file():
             self.texts.progress(f"tokenising {len(read.texts):,} unlabelled texts")
@@ -492,7 +367,7 @@ class _Work:
             f"validation or test has, and {facts['repeated']} that train has or that are repeated"
         )
         return {
-            "unlabelled": f"{_DATA}/{folder}",
+            "unlabelled": f"{DATA}/{folder}",
             "unlabelled_texts": facts,
             "unlabelled_fingerprint": self._rows(folder).fingerprint(),
             "unlabelled_name": section.source,

@@ -6,24 +6,23 @@ split by group and time.
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tlm_search.data.context import divide_by_group, divide_by_time
+from tlm_search.data.drawing import MOST_LISTED, Pool, listed, seeded_order, texts_by_label
 from tlm_search.data.pairs import TextOrPair, is_blank
 from tlm_search.data.rows import Labelled, RowAccount, Split, Task, likeness
 from tlm_search.errors import DataError
-from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, TrainSection
+from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE
 
 if TYPE_CHECKING:
     from tlm_search.space.sections import TaskSection
 
-_MOST_LISTED = 5
 _DRAWN = ("test", "validation")  # before train
 
 
@@ -81,7 +80,7 @@ def _balanced(
     drawn: dict[str, list[tuple[TextOrPair, int]]] = {part: [] for part in parts}
     for index, name in enumerate(names):
         shuffled = {
-            pool: iter(_shuffled(texts[name], section, name, number))
+            pool: iter(seeded_order(texts[name], section, name, number))
             for number, (pool, texts) in enumerate(sorted(pools.items()))
         }
         for part, pool in parts.items():
@@ -105,7 +104,7 @@ def _as_they_are(
     """
     dropped: Counter[str] = Counter()
     splits: dict[str, Split] = {}
-    pools: dict[str, _Pool] = {}
+    pools: dict[str, Pool] = {}
     taken: set[str] = set()  # what train may not have
     for part, rows in (("test", held_out), ("validation", validation)):
         if rows is None:
@@ -114,11 +113,11 @@ def _as_they_are(
             splits[part] = _whole(section, part, rows, names, taken, dropped)
         else:
             texts = texts_by_label(rows, names, taken=taken, dropped=dropped, two_labels=False)
-            pools[part] = _Pool(section, texts, number=len(pools) + 1)
+            pools[part] = Pool(section, texts, number=len(pools) + 1)
         taken |= set(map(likeness, rows.texts)) - {""}
     if validation_held_out:
         pools["validation"] = pools["test"]
-    of_train = _Pool(
+    of_train = Pool(
         section, texts_by_label(data, names, taken=taken, dropped=dropped, two_labels=False), number=0, reserve=1
     )
     of_train.require_each()
@@ -163,7 +162,7 @@ def _in_context(
         of_train[data.labels[row]].append(data.texts[row])
     _require_labels(section, of_train, {part: splits[part] for part in wanted}, names)
     splits["train"] = _split(
-        _Pool(section, of_train, number=0).draw_train(section.train), seed=[section.seed, len(_DRAWN)]
+        Pool(section, of_train, number=0).draw_train(section.train), seed=[section.seed, len(_DRAWN)]
     )
     if border := len(rows_by_time) - sum(map(len, divided.values())):
         dropped["border"] = border
@@ -273,7 +272,7 @@ def _whole(
     if section.labels is not None:
         dropped["other_label"] += unknown.total()
     elif unknown:
-        shown = _listed(f"{name} ({count:,} rows)" for name, count in unknown.most_common())
+        shown = listed(f"{name} ({count:,} rows)" for name, count in unknown.most_common())
         raise DataError(
             f"{where} has labels that train has not: {shown}",
             hint="each label needs a row in train: add such rows, or keep the most frequent labels only with labels: N",
@@ -286,77 +285,6 @@ def _whole(
     return Split(tuple(texts), tuple(labels))
 
 
-class _Pool:
-    """Distinct texts by label in a seeded order, from which the splits are drawn one after another.
-
-    ``reserve`` is the number of texts of each label that are left for train.
-    """
-
-    def __init__(
-        self, section: TaskSection, texts: Mapping[str, Sequence[TextOrPair]], *, number: int, reserve: int = 0
-    ) -> None:
-        self._section, self._reserve = section, reserve
-        self._left = {name: _shuffled(found, section, name, number) for name, found in texts.items()}
-        self.rows = sum(map(len, self._left.values()))
-
-    def require_each(self) -> None:
-        """Refuse labels without a text.
-
-        Raises:
-            DataError: some labels have none; the message names them.
-        """
-        if empty := [name for name, texts in self._left.items() if not texts]:
-            raise DataError(
-                f"task {self._section.source}: no row is left to train these labels: {_listed(empty)}; validation or "
-                "test has their texts too, or the same texts have two labels",
-                hint="each label needs a row in train: add such rows, or keep the most frequent labels only "
-                "with labels: N",
-            )
-
-    def draw(self, rows: int, part: str) -> list[tuple[TextOrPair, int]]:
-        """Draw ``rows`` for ``part`` in the proportions of the labels.
-
-        Raises:
-            DataError: the pool has fewer rows.
-        """
-        counts = [len(texts) for texts in self._left.values()]
-        most = [max(count - self._reserve, 0) for count in counts]
-        if rows > sum(most):
-            kept = ", and each label keeps one for train" if self._reserve else ""
-            raise DataError(
-                f"task {self._section.source}: {part} asks for {rows:,} rows, but {sum(counts):,} are left{kept}",
-                hint=f"ask for fewer with {part}: ROWS_OR_SHARE, or give more rows",
-            )
-        return self._take(stratified(counts, rows, least=[0] * len(counts), most=most))
-
-    def draw_train(self, asked: str | TrainSection | None) -> list[tuple[TextOrPair, int]]:
-        """Draw the rows that train asks for, at least one of each label.
-
-        Raises:
-            DataError: the pool has fewer rows, or train asks for fewer rows than there are labels.
-        """
-        counts = [len(texts) for texts in self._left.values()]
-        if not isinstance(asked, TrainSection):
-            return self._take(counts)
-        if asked.per_label is not None:
-            return self._take([min(count, asked.per_label) for count in counts])
-        assert asked.rows is not None
-        if not len(counts) <= asked.rows <= sum(counts):
-            raise DataError(
-                f"task {self._section.source}: train asks for {asked.rows:,} rows, but {sum(counts):,} are left, and "
-                f"each of {len(counts):,} labels needs one",
-                hint=f"ask for {len(counts):,} to {sum(counts):,}, or for all with train: all",
-            )
-        return self._take(stratified(counts, asked.rows, least=[1] * len(counts), most=counts))
-
-    def _take(self, numbers: Sequence[int]) -> list[tuple[TextOrPair, int]]:
-        rows = []
-        for index, (name, number) in enumerate(zip(list(self._left), numbers, strict=True)):
-            rows += [(text, index) for text in self._left[name][:number]]
-            self._left[name] = self._left[name][number:]
-        return rows
-
-
 def _wanted(section: TaskSection, part: str, rows: int, share: float) -> int:
     """Return how many of ``rows`` the ``part`` asks for. Where the space does not say, it is a bounded ``share``."""
     asked: float | int | None = getattr(section, part)
@@ -367,32 +295,15 @@ def _wanted(section: TaskSection, part: str, rows: int, share: float) -> int:
     return min(MOST_OF_DEFAULT_SHARE, max(1, round(share * rows)))
 
 
-def stratified(counts: Sequence[int], rows: int, *, least: Sequence[int], most: Sequence[int]) -> list[int]:
-    """Divide ``rows`` in the proportions of ``counts``, by largest remainders, between ``least`` and ``most`` of each.
-
-    Raises:
-        ValueError: ``rows`` lies outside the sums of the bounds.
-    """
-    if not sum(least) <= rows <= sum(most):
-        raise ValueError(f"{rows} rows are not between {sum(least)} and {sum(most)}")
-    quotas = rows * np.asarray(counts, dtype=np.float64) / max(sum(counts), 1)
-    given = np.clip(np.floor(quotas).astype(np.int64), least, most)
-    while (lacking := rows - int(given.sum())) != 0:
-        step = 1 if lacking > 0 else -1
-        possible = given < np.asarray(most) if step > 0 else given > np.asarray(least)
-        given[np.argmax(np.where(possible, step * (quotas - given), -np.inf))] += step
-    return [int(number) for number in given]
-
-
 def _require_enough(section: TaskSection, texts: Mapping[str, Sequence[TextOrPair]], wanted: Mapping[str, int]) -> None:
     needed = sum(wanted.values())
     short = [f"{name} has {len(found)}" for name, found in texts.items() if len(found) < needed]
     if short:
-        more = [f"{len(short) - _MOST_LISTED} more labels have too few"] if len(short) > _MOST_LISTED else []
+        more = [f"{len(short) - MOST_LISTED} more labels have too few"] if len(short) > MOST_LISTED else []
         parts = " + ".join(f"{number} for {part}" for part, number in wanted.items())
         raise DataError(
             f"task {section.source}: too few different texts: {parts} are asked for per label, but "
-            + ", ".join(short[:_MOST_LISTED] + more),
+            + ", ".join(short[:MOST_LISTED] + more),
             hint=f"ask for fewer with {', '.join(f'{part}_per_label' for part in wanted)}, "
             "or keep the most frequent labels only with labels: N",
         )
@@ -418,57 +329,6 @@ def _names(section: TaskSection, data: Labelled) -> tuple[str, ...]:
 def _label_order(label: str) -> tuple[int, int, str]:
     number = label.removeprefix("-")
     return (0, int(label), label) if number.isascii() and number.isdigit() else (1, 0, label)
-
-
-def texts_by_label(
-    data: Labelled,
-    names: Sequence[str],
-    *,
-    taken: Collection[str] = frozenset(),
-    dropped: Counter[str] | None = None,
-    two_labels: bool = True,
-) -> dict[str, list[TextOrPair]]:
-    """Return the different texts of each label, without those whose likeness is ``taken``.
-
-    Of a text under two labels the first row counts, or without ``two_labels`` none. ``dropped`` counts the rows that
-    are passed over, by the reasons of ``account.REASONS``.
-    """
-    texts: dict[str, list[TextOrPair]] = {name: [] for name in names}
-    keys = [likeness(text) for text in data.texts]
-    label_of: dict[str, str | None] = {}  # the first one; None where none counts
-    for key, label in zip(keys, data.labels, strict=True):
-        if label in texts and label_of.setdefault(key, label) != label and not two_labels:
-            label_of[key] = None
-    seen: set[str] = set()
-    reasons: Counter[str] = Counter() if dropped is None else dropped
-    for text, key, label in zip(data.texts, keys, data.labels, strict=True):
-        if not key:
-            reasons["no_text"] += 1
-        elif not label:
-            reasons["no_label"] += 1
-        elif label not in texts:
-            reasons["other_label"] += 1
-        elif key in taken:
-            reasons["held_out"] += 1
-        elif label_of[key] != label:
-            reasons["two_labels"] += 1
-        elif key in seen:
-            reasons["repeated"] += 1
-        else:
-            seen.add(key)
-            texts[label].append(text)
-    return texts
-
-
-def _listed(items: Iterable[str]) -> str:
-    shown = list(items)
-    return ", ".join(shown[:_MOST_LISTED]) + (f" and {len(shown) - _MOST_LISTED} more" * (len(shown) > _MOST_LISTED))
-
-
-def _shuffled(texts: Sequence[TextOrPair], section: TaskSection, name: str, number: int) -> list[TextOrPair]:
-    """Return the texts of the label ``name`` in seeded order; ``number`` is that of their pool."""
-    seed = [section.seed, zlib.crc32(name.encode()), number]
-    return [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
 
 
 def _split(rows: Sequence[tuple[TextOrPair, int]], *, seed: list[int]) -> Split:

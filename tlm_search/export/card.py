@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tlm_search.committee.calibration import Calibration
 from tlm_search.committee.candidates import candidates
-from tlm_search.committee.choice import Choice
-from tlm_search.committee.interval import accuracy_interval
 from tlm_search.committee.metrics import (
-    Metric,
-    contributions_of_votes,
-    metric_of,
     metric_words,
-    most_texts,
-    texts_that_count,
 )
 from tlm_search.committee.vote import calibration_error, cross_entropy, macro_f1
 from tlm_search.data.markers import EXAMPLE, Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.rows import unused_words
-from tlm_search.export.choose import Chosen, trial_words
-from tlm_search.export.fit import architecture_of
+from tlm_search.export.choose import trial_words
+from tlm_search.export.facts import Facts, no_members, shape_of
 from tlm_search.members.spec import share_of_linear, teaching_of
-from tlm_search.model.architecture import Architecture
 from tlm_search.report.claims.answer import standing_sentences
 from tlm_search.report.formatting import (
     compact,
@@ -46,107 +32,7 @@ from tlm_search.report.formatting import (
 from tlm_search.report.privacy import source_name
 from tlm_search.report.tables.tables import configuration_words
 from tlm_search.space.settings import HALF
-from tlm_search.study.record import REFERENCE_NUMBER, StudyRecord
-
-
-@dataclass(frozen=True)
-class Graph:
-    """An ONNX graph of the committee, measured on the test texts.
-
-    ``difference`` is the largest difference between its probabilities and torch's. ``change`` is its accuracy minus
-    torch's, with the paired 95% interval.
-    """
-
-    name: str
-    difference: float
-    accuracy: float
-    change: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the card is written from.
-
-    ``documents`` are the members' in the store; ``votes`` ``(rows, labels)`` are the committee's probabilities before
-    its ``calibration`` and ``labels`` ``(rows,)`` the true ones, by split; ``difference`` is the largest one between
-    the probabilities that the exported committee gives on the test texts and those of the study. ``linear`` are the
-    documents of linear models that vote too. ``standing`` says how the committee stands to the reference and the
-    linear model of the study.
-    """
-
-    record: StudyRecord
-    chosen: Chosen
-    data: PreparedData
-    documents: Sequence[Mapping[str, Any]]
-    votes: Mapping[str, NDArray[np.floating]]
-    calibration: Calibration
-    labels: Mapping[str, NDArray[np.integer]]
-    difference: float
-    graphs: tuple[Graph, ...] = ()
-    linear: Sequence[Mapping[str, Any]] = ()
-    standing: Choice | None = None
-
-    @property
-    def parameters(self) -> int:
-        """The parameters of all members and of the linear models."""
-        members = (
-            _shape(document).classifier_parameters(
-                len(self.data.labels), pooling=document["spec"]["settings"]["pooling"]
-            )
-            for document in self.documents
-        )
-        return sum(members) + sum(int(model["parameters"]) for model in self.linear)
-
-    @cached_property
-    def probabilities(self) -> Mapping[str, NDArray[np.float64]]:
-        """The committee's calibrated probabilities, by split."""
-        return {split: self.calibration.of(votes) for split, votes in self.votes.items()}
-
-    def reached(self, split: str, name: str = "accuracy") -> tuple[float, float, float]:
-        """Return a metric of these members on ``split``, with its 95% interval over texts."""
-        labels, metric = self.labels[split], replace(self.metric, name=name)
-        # As in the study, the uncalibrated vote ranks the texts.
-        said = (self.votes if name == "average_precision" else self.probabilities)[split]
-        contributions = contributions_of_votes(said[None], labels, metric)[0]
-        texts, most = texts_that_count(metric, labels), most_texts(metric, labels)
-        return float(contributions.mean()), *accuracy_interval(contributions, texts=texts, most_texts=most)
-
-    @property
-    def metric(self) -> Metric:
-        """The metric of the task."""
-        return metric_of(self.record.space.task, self.data.labels)
-
-    def cost(self, name: str) -> float:
-        """Return the ``seconds`` or ``flops`` of training all members, pre-training and linear model included."""
-        courses = [document[phase] or {} for document in self.documents for phase in ("pretraining", "finetuning")]
-        return float(sum(course.get(name, 0.0) for course in [*courses, *self.linear]))
-
-    def latency_ms(self) -> float | None:
-        """Return the latency that the study measured for a committee of this size; None if it did not."""
-        return self.chosen.candidate.latency_ms
-
-
-def no_members_because(architecture: Architecture, pooling: str) -> str | None:
-    """Return why the members have no form in ``transformers``; None where they have one."""
-    if architecture.convolution_layers:
-        return "its convolution front end has no form in `transformers`"
-    if not architecture.is_bert:
-        return "its layers are pre-norm, and those of `BertForSequenceClassification` are not"
-    if pooling == "spans":
-        return "`BertForSequenceClassification` does not pool marked entities apart"
-    if pooling != "cls":
-        return f"`BertForSequenceClassification` does not pool by the {pooling} of the tokens"
-    return None
-
-
-def no_members(documents: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return why members with these ``documents`` have no form in ``transformers``; None where all have one."""
-    reasons = (no_members_because(_shape(one), one["spec"]["settings"]["pooling"]) for one in documents)
-    return next((reason for reason in reasons if reason is not None), None)
-
-
-def _shape(document: Mapping[str, Any]) -> Architecture:
-    return architecture_of(document["spec"]["architecture"])
+from tlm_search.study.record import REFERENCE_NUMBER
 
 
 def card(facts: Facts) -> str:
@@ -222,13 +108,15 @@ def _several_configurations(facts: Facts) -> str:
             for weight, document in zip(mixed.weights, facts.documents, strict=True)
             if "linear" in document["spec"]
         )
-        linear = f" {_capital(plural(len(facts.linear), 'linear model'))} on words have {percent(shares)} of the votes."
+        many = len(facts.linear)
+        voters = "A linear model on words has" if many == 1 else f"{many} linear models on words have"
+        linear = f" {voters} {percent(shares)} of the votes."
     learned = sum("teaching" in document["spec"] for document in facts.documents)
     if learned:
         linear += f" {_capital(plural(learned, 'member'))} learned the answers of other members, not the labels."
     rows = []
     for trial, weight, document in zip(mixed.trials, mixed.weights, facts.documents, strict=True):
-        shape, of = _shape(document), facts.record.numbered(trial)
+        shape, of = shape_of(document), facts.record.numbered(trial)
         words = "" if of is None else plain_text(configuration_words(facts.record, of))
         sizes = f"depth {shape.depth}, width {shape.width}, {plural(shape.heads, 'head')}"
         rows.append(f"| {_of_trial(trial)} | {words} | {sizes} | {percent(weight)} |")
@@ -249,7 +137,7 @@ def _capital(words: str) -> str:
 
 
 def _one_configuration(facts: Facts) -> str:
-    shape, size = _shape(facts.documents[0]), len(facts.documents)
+    shape, size = shape_of(facts.documents[0]), len(facts.documents)
     kind = (
         "a single model"
         if size == 1

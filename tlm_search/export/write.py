@@ -32,9 +32,10 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.data.vocabulary.tokenizer import open_tokenizer, tokenizer_fingerprint
 from tlm_search.digest import canonical_json
 from tlm_search.errors import ExportError
-from tlm_search.export.card import Facts, Graph, card, no_members
+from tlm_search.export.card import card
 from tlm_search.export.choose import Chosen
 from tlm_search.export.committee import Committee, stacked
+from tlm_search.export.facts import Facts, Graph, no_members
 from tlm_search.export.fit import LINEAR, architecture_of
 from tlm_search.export.folder import (
     CARD,

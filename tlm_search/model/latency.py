@@ -159,7 +159,7 @@ def _processor() -> str:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use so many threads for a while."""
+    """Let torch use ``threads`` threads inside the block, then the number of before."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

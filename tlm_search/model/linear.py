@@ -188,7 +188,7 @@ def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
 
 
 def require_shapes(shapes: Mapping[str, tuple[int, ...]], *, vocabulary: int, labels: int) -> None:
-    """Refuse tensors that are no model of so many tokens and ``labels``.
+    """Refuse tensors that do not form a model of this vocabulary and these ``labels``.
 
     Raises:
         ValueError: one is missing, or of another shape.

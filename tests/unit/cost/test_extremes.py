@@ -1,4 +1,4 @@
-"""The cheapest and the dearest trial of a space are among its extremes, and these are few."""
+"""The few extremes of a space contain its cheapest and its most expensive trial."""
 
 import itertools
 from typing import Any

@@ -156,7 +156,7 @@ def test_the_tries_of_the_reference_are_part_of_its_cost():
     four = planned(search=search, reference=reference)
     assert (four.reference_tries, four.reference.members, one.reference.members) == (4, 4, 1)
     assert four.reference.pretraining_tokens == one.reference.pretraining_tokens == 200  # which they share
-    assert four.dearest_try == one.reference
+    assert four.costliest_try == one.reference
     assert four.at_least.members == one.at_least.members + 3
     assert four.to_document()["reference_tries"] == 4
     assert "reference_tries" not in one.to_document()

@@ -5,8 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from tlm_search.data.drawing import stratified
 from tlm_search.data.rows import Labelled, Task
-from tlm_search.data.splits import split_task, stratified
+from tlm_search.data.splits import split_task
 from tlm_search.errors import DataError
 from tlm_search.space.sections import TaskSection
 

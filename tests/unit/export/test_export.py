@@ -272,7 +272,7 @@ def test_texts_of_every_kind_get_an_answer(exported):
 
 
 @pytest.mark.parametrize(
-    ("more", "said", "dearer"),
+    ("more", "said", "cost"),
     [
         ({}, "Its members were self-trained: fine-tuned on the mean probabilities of 3 teachers", "The committee that"),
         (
@@ -283,7 +283,7 @@ def test_texts_of_every_kind_get_an_answer(exported):
     ],
     ids=["students", "linear"],
 )
-def test_the_card_says_who_was_taught_and_on_how_many_texts(finished, tmp_path, more, said, dearer):
+def test_the_card_says_who_was_taught_and_on_how_many_texts(finished, tmp_path, more, said, cost):
     """Self-trained members are exported as others are."""
     record, store = finished.record, finished.store
     data = PreparedData.from_document(record.data, store.root)
@@ -307,7 +307,7 @@ def test_the_card_says_who_was_taught_and_on_how_many_texts(finished, tmp_path, 
     assert said in card
     assert "on 24 training texts and 18 unlabelled ones" in card
     assert "Unlabelled texts: 18 of `more.csv`, and none that validation or test has: 2 such were left out." in card
-    assert dearer in card
+    assert cost in card
     spec = store.read("members", rung.members[0]).document["spec"]
     assert all(f"`{digest}`" in card for digest in teaching_of(spec)["teachers"])
     assert "/home/someone" not in card

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlm_search.data.drawing import texts_by_label
 from tlm_search.data.pairs import TextOrPair, segments_of
 from tlm_search.data.rows import Labelled
 from tlm_search.data.sources.columns import require_columns
@@ -17,7 +18,6 @@ from tlm_search.data.sources.fewrel import is_fewrel
 from tlm_search.data.sources.files import json_of, read_columns
 from tlm_search.data.sources.layout import layout_of
 from tlm_search.data.sources.source import files_of, load_labelled
-from tlm_search.data.splits import texts_by_label
 from tlm_search.errors import DataError
 from tlm_search.space.sections import TaskSection
 
