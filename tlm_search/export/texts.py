@@ -1,4 +1,4 @@
-"""The texts that a committee is asked about: from arguments, files and standard input, in chunks and in their order."""
+"""Read the texts for a committee from arguments, files and standard input, in chunks and in order."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from tlm_search.errors import DataError, UserError
 from tlm_search.export.committee import Committee
 from tlm_search.space.sections import ContextSection
 
-CHUNK = 4096  # texts at once: enough to put those of like length together, little to hold
+CHUNK = 4096  # texts: enough to batch texts of similar length, few enough to hold in memory
 _READ_BYTES = 2**20
-_PLAIN = ("text", "text_pair")  # columns, where none are named
+_PLAIN = ("text", "text_pair")  # the columns of a study that named none
 
 
 def columns_of(committee: Committee, given: Sequence[str]) -> Sequence[str]:
-    """Return the columns of the texts: those that are ``given``, else those of the study; one, or two of pairs.
+    """Return the columns that hold the texts: the ``given`` ones, otherwise those of the study.
+
+    A committee of pairs reads two columns, any other committee one.
 
     Raises:
-        UserError: as many are given as the committee does not read.
+        UserError: the number of given columns is wrong.
     """
     two = committee.pairs and committee.context is None
     reads, wanted, usual = ("pairs of", 2, list(_PLAIN)) if two else ("single", 1, _PLAIN[0])
@@ -45,10 +47,13 @@ def columns_of(committee: Committee, given: Sequence[str]) -> Sequence[str]:
 def pairs(
     texts: Sequence[str] | None, file: Path | None, names: Sequence[str], columns: Mapping[str, Any]
 ) -> Iterator[list[Pair]]:
-    """Yield pairs of texts: of two arguments each, of the lines of standard input or a text file, or of two columns.
+    """Yield pairs of texts in chunks.
+
+    Two arguments make a pair. A line of standard input or of a text file holds both texts, with a tab between them. A
+    table holds them in two columns.
 
     Raises:
-        UserError: a text has no second one.
+        UserError: the second text of a pair is missing.
         DataError: the file is missing, damaged, or has no such column.
     """
     if texts:
@@ -71,10 +76,10 @@ def pairs(
 def lines(
     context: ContextSection, file: Path | None, name: str, columns: Mapping[str, Any]
 ) -> Iterator[Sequence[TextOrPair]]:
-    """Yield the lines of a table, of a text file or of standard input, each in its ``context``, in their order there.
+    """Yield log lines with their ``context`` in chunks, in the order of the table, text file or standard input.
 
     Raises:
-        UserError: the lines have no columns, and the context needs one.
+        UserError: the context needs a column, and the input is not a table.
         DataError: the file is missing, damaged, or lacks a column.
     """
     if file is None or kind_of(file) == "text":
@@ -98,7 +103,8 @@ def labelled(
     """Read texts and labels as a study reads them.
 
     Raises:
-        DataError: as ``_score`` says.
+        DataError: the file is missing, damaged, or lacks a column; text and label are one column; no row
+            has a label.
     """
     names = [_text_column(file, name) for name in names]
     if label in names:
@@ -115,9 +121,9 @@ def labelled(
 
 
 def chunks_of(file: Path, column: str, columns: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield the texts of ``file`` in the order of its rows; missing ones are empty, so that rows and answers agree.
+    """Yield the texts of ``file`` in chunks, in the order of its rows. A missing text is yielded as an empty one.
 
-    ``columns`` are those of the study, which a message names.
+    So every row has an answer. An error message names the ``columns`` of the study.
 
     Raises:
         DataError: the file is missing, damaged, or has no such column.
@@ -139,11 +145,11 @@ def chunks_of(file: Path, column: str, columns: Mapping[str, Any]) -> Iterator[l
 
 
 def chunks_of_input() -> Iterator[list[str]]:
-    """Yield the lines of standard input as they come, an empty line as an empty text.
+    """Yield the lines of standard input as they arrive. An empty line is an empty text.
 
     Raises:
-        UserError: it is closed.
-        DataError: it is not UTF-8.
+        UserError: standard input is closed.
+        DataError: standard input is not UTF-8.
     """
     if sys.stdin is None:
         raise UserError("there are no texts: standard input is closed", hint="give texts as arguments or with --file")
@@ -168,7 +174,7 @@ def _read(
     *,
     label: str | None = None,
 ) -> tuple[Sequence[TextOrPair], list[str]]:
-    """Return the texts of a table as a study reads them, in their ``context`` where it has one, and their labels.
+    """Return the texts of a table as a study reads them, with their ``context`` if it has one, and the labels.
 
     Raises:
         DataError: the table is missing, damaged, or lacks a column.
@@ -200,12 +206,11 @@ def _pair(line: str, number: int) -> Pair:
 
 
 def _text_column(file: Path, name: str) -> str:
-
     return TEXT_COLUMN if kind_of(file) == "text" else name
 
 
 def _columns_hint(columns: Mapping[str, Any], *roles: str) -> str:
-    """Say how to name the columns of ``roles``, and what the study called them where that is known."""
+    """Say how to name the columns of ``roles``, and how the study called them if that is known."""
     options = " and ".join(f"--{role} COLUMN" for role in roles)
     known = [f"{role} was {columns[role]!r}" for role in roles if role in columns]
     return f"name what it has with {options}" + (f"; in the study {', '.join(known)}" if known else "")
@@ -213,7 +218,7 @@ def _columns_hint(columns: Mapping[str, Any], *roles: str) -> str:
 
 def _decoded(line: bytes, place: int) -> str:
     try:
-        # A mark before the first line, as some programs write it, is no part of the text.
+        # Some programs write a byte order mark before the first line. It is not text.
         return line.decode("utf-8-sig" if place == 0 else "utf-8").removesuffix("\r")
     except UnicodeDecodeError as error:
         where = f"near byte {place + error.start}"

@@ -1,4 +1,4 @@
-"""What a run shows while it runs: bars on a terminal, a line now and then elsewhere; always on standard error."""
+"""Show a run on standard error: a panel with bars on a terminal, otherwise a line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _REFRESHES_PER_SECOND = 2
 _FIRST_LINE_SECONDS, _LINE_SECONDS = 5.0, 30.0
-_TITLE = len("reference 1 of 4")  # columns at least, so that the bars stay where they are when a job ends
-_BAR = 20  # columns: with the words beside it a row fits into 100 or so
-_MOST_JOBS = 8  # rows of what runs now
+_TITLE = len("reference 1 of 4")  # smallest width in columns: the bars must not move when a job ends
+_BAR = 20  # columns: a row with its words fits into about 100
+_MOST_JOBS = 8  # rows of running jobs
 
 
 class Display:
-    """Tells of events by ``announce``, and of the state by what ``show`` keeps below them, or by lines."""
+    """Prints events with ``announce``. While ``show`` is active, also shows the state of the run."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -31,7 +31,7 @@ class Display:
         self._console = Console(stderr=True, highlight=False)
 
     def announce(self, line: str) -> None:
-        """Tell one event."""
+        """Print one event."""
         if self._console.is_terminal:
             self._console.print(line, markup=False)
         else:
@@ -39,7 +39,7 @@ class Display:
 
     @contextmanager
     def show(self, progress: Progress) -> Iterator[None]:
-        """Keep a panel of ``progress`` on a terminal; elsewhere print a line of it every 30 seconds."""
+        """Show ``progress`` as a panel below the events on a terminal, otherwise as a line every 30 seconds."""
         if not self._console.is_terminal:
             from tlm_search.remote.heartbeat import repeated
 
@@ -68,14 +68,14 @@ class Display:
 
 
 class Lines:
-    """Decides when a line is due without a terminal: 5 seconds after the start, then every 30 seconds."""
+    """Decides when a line is printed without a terminal: 5 seconds after the start, then every 30 seconds."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._next = progress.now() + _FIRST_LINE_SECONDS
 
     def due(self) -> str | None:
-        """Return the line that is to be printed now; None if none is."""
+        """Return the line to print now, or None if it is too early."""
         now = self._progress.now()
         if now < self._next:
             return None
@@ -123,7 +123,7 @@ def panel(progress: Progress) -> Table:
 
 
 def rows_of_jobs(progress: Progress) -> list[tuple[str, Sequence[str], Activity | None]]:
-    """Return of each job, and of its helpers, its title, what it does in words, and what was told of it."""
+    """Return a row for each job and each of its helpers: its title, its activity in words, and that activity."""
     rows: list[tuple[str, Sequence[str], Activity | None]] = []
     for job in list(progress.jobs.values()):
         if job.activities:
@@ -135,7 +135,7 @@ def rows_of_jobs(progress: Progress) -> list[tuple[str, Sequence[str], Activity 
 
 
 def activity_in_words(activity: Activity, *, members: int | None = None) -> tuple[str, ...]:
-    """Say what a worker trains: the phase, the members (of ``members`` in all) and the update, where there are any."""
+    """Say what a worker trains: the phase, the members (out of ``members``) and the update, if it counts updates."""
     first, last = activity.members
     which = f"member {first}" if first == last else f"members {first} to {last}"
     of = "" if members is None else f" of {members}"
@@ -144,19 +144,19 @@ def activity_in_words(activity: Activity, *, members: int | None = None) -> tupl
 
 
 def idle_in_words(progress: Progress) -> str:
-    """Say why no job runs."""
+    """Say why no job is running."""
     return "starting Ray" if progress.first_job is None else "no trial runs"
 
 
 def trials_in_words(progress: Progress) -> str:
-    """Say how many trials there are, by state."""
+    """Count the trials by state."""
     states = ("pruned", "failed", "running")
     counts = [f"{getattr(progress, state)} {state}" for state in states if getattr(progress, state)]
     return ", ".join([f"{progress.finished}/{progress.total}", *counts])
 
 
 def time_in_words(progress: Progress) -> str:
-    """Say the time that passed, and the time left where it can be told."""
+    """Give the elapsed time, and the time left if an estimate exists."""
     passed, left = duration(progress.seconds), progress.left
     if left is None or not left.seconds:
         return passed
@@ -171,7 +171,7 @@ def members_in_words(progress: Progress) -> str:
 
 
 def best_in_words(progress: Progress) -> str:
-    """Say what the best trial reaches on validation, beside the linear baseline and the reference."""
+    """Give the validation metric of the best trial, of the linear baseline and of the reference."""
     from tlm_search.committee.metrics import metric_words
 
     best, metric = progress.best, progress.metric
