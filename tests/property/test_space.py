@@ -74,6 +74,14 @@ def spaces(draw):
     possible = [name for name, (other, value) in ONLY_WITH.items() if search.get(other) == value]
     for name in draw(st.lists(st.sampled_from(possible), unique=True)) if possible else ():
         search[name] = draw(entries(SETTINGS[name]))
+    # 0 epochs of students are refused unless a linear model learns from the teachers.
+    if search.get("linear_member") is not True or search.get("student_linear") != "teachers":
+        search.pop("student_epochs", None)
+    # A vocabulary is refused if no token can be a piece of a word.
+    kinds = search.get("tokenizer_kind", "wordpiece")
+    listed = kinds.get("choices", [kinds.get("value")]) if isinstance(kinds, dict) else [kinds]
+    if "wordpiece" not in listed:
+        search.pop("vocabulary", None)
     _add_a_condition(draw, search)
     return Space.from_document(
         {
@@ -97,7 +105,9 @@ def _add_a_condition(draw, search):
     children = [name for name, entry in search.items() if isinstance(entry, dict) and "value" not in entry]
     if len(parents) > 0 and len(children) > 1:
         child = draw(st.sampled_from(children))
-        parent = draw(st.sampled_from([name for name in parents if name != child] or [None]))
+        # vocabulary depends on tokenizer_kind already; the reverse would be a cycle.
+        other = {"tokenizer_kind": "vocabulary"}.get(child)
+        parent = draw(st.sampled_from([name for name in parents if name not in (child, other)] or [None]))
         if parent is not None and child in OTHERS:
             search[child] = {**search[child], "when": {parent: search[parent]["choices"][:1]}}
 

@@ -13,6 +13,7 @@ from tlm_search.space.settings import SETTINGS, Value
 _COSTLY = (
     *(name for name, setting in SETTINGS.items() if setting.part in ("tokens", "architecture")),
     "committee_size",
+    "pretrain_seeds",
     "pretrain_size",
     "pretrain_epochs",
     "initial_embeddings",
@@ -26,9 +27,16 @@ _COSTLY = (
     "student_batch_size",
 )
 # Large batches are fewer updates in more memory; large heads are fewer ones where the width is given; many students are
-# fewer updates than as many members that learn from labels. All else that is a number raises work and memory, or
-# neither.
-_EITHER_WAY = ("pretrain_batch_size", "finetune_batch_size", "student_batch_size", "head_size", "self_training")
+# fewer updates than as many members that learn from labels; no shared pre-training (0) is more work than a shared one.
+# All else that is a number raises work and memory, or neither.
+_EITHER_WAY = (
+    "pretrain_batch_size",
+    "pretrain_seeds",
+    "finetune_batch_size",
+    "student_batch_size",
+    "head_size",
+    "self_training",
+)
 
 
 def extremes(space: Space) -> Iterator[dict[str, Value]]:

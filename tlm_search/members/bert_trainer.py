@@ -236,10 +236,11 @@ class BertTrainer:
             return None, (), 0
         tokens = 0
         with ExitStack() as locks:
-            for spec in sorted(specs, key=lambda spec: spec.digest):
-                locks.enter_context(store.lock(PRETRAINED, spec.digest))
-            found = {spec.digest: store.read(PRETRAINED, spec.digest) for spec in specs}
-            missing = [spec for spec in specs if found[spec.digest] is None]
+            wanted = {spec.digest: spec for spec in specs}  # members may share a pre-training
+            for name in sorted(wanted):
+                locks.enter_context(store.lock(PRETRAINED, name))
+            found = {name: store.read(PRETRAINED, name) for name in wanted}
+            missing = [spec for name, spec in wanted.items() if found[name] is None]
             if missing:
                 corpus = TokenArray.open(data.folder("corpus")).prefix(specs[0].documents)
                 tokens = len(missing) * specs[0].settings.epochs * int(corpus.offsets[-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 from tlm_search.digest import digest, without_defaults
@@ -201,7 +202,8 @@ def committee_specs(
     """Return the members of the committee that complete ``settings`` describe, one per seed.
 
     ``corpus`` and ``task`` are the fingerprints of the token arrays (``corpus`` of the first ``pretrain_size`` texts),
-    ``tokenizer`` is that of what made them; entities may be ``marked``.
+    ``tokenizer`` is that of what made them; entities may be ``marked``. With ``pretrain_seeds`` P the members start in
+    turn from the pre-trainings of the first P seeds.
     """
     architecture = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
     documents, pretraining = int(settings["pretrain_size"]), pretraining_of(settings)
@@ -217,10 +219,11 @@ def committee_specs(
     )
     ordered = marked and settings["linear_roles"] == "ordered"
     linear = LinearSpec(task, tokenizer, labels, marked, finetuning.class_weights, ordered=ordered)
+    starts = islice(cycle(seeds[: int(settings["pretrain_seeds"]) or None]), len(seeds))
     return tuple(
         MemberSpec(
             architecture=architecture,
-            pretrained=PretrainSpec(architecture, corpus, documents, pretraining, seed) if pretraining else None,
+            pretrained=PretrainSpec(architecture, corpus, documents, pretraining, start) if pretraining else None,
             task=task,
             labels=labels,
             settings=finetuning,
@@ -230,7 +233,7 @@ def committee_specs(
             trainer=trainer,
             variant=str(settings["variant"]) if trainer else "",
         )
-        for seed in seeds
+        for seed, start in zip(seeds, starts, strict=True)
     )
 
 

@@ -129,8 +129,8 @@ def run_trial(
         members = there[:size]
         records = committee_frontier(members, validation_labels, test_labels, metric=metric)
         metrics = committee_metrics(records[-1], specs[0], members, teachers)
-        if teachers or specs[0].linear:
-            # Their cost does not grow with the committee, so smaller ones do not cost a fraction of it.
+        if teachers or specs[0].linear or settings["pretrain_seeds"]:
+            # The cost of what members share does not grow with the committee: smaller ones do not cost a fraction.
             for record in records:
                 record.update(committee_costs(specs[0], members[: record["size"]], teachers))
         if size == len(specs):
@@ -247,8 +247,8 @@ def committee_costs(
 ) -> dict[str, float]:
     """Return parameters, floating-point operations and seconds of training all members, now or earlier.
 
-    The linear model of hybrids counts once, and so does everything that members share with their ``teachers``. The
-    teachers have another linear model if that of the members learns from them.
+    The linear model of hybrids counts once. So does a pre-training that members share, and everything that they share
+    with their ``teachers``. The teachers have another linear model if that of the members learns from them.
     """
     if spec.trainer:  # what its members do not say of themselves is not known
         known = [member.document.get("parameters", math.nan) for member in members]
@@ -263,12 +263,7 @@ def committee_costs(
     linear = [members[0].linear or nothing]
     if teachers and spec.linear is not None and spec.linear.teaching is not None:
         linear.append(teachers[0].linear or nothing)
-    training = {
-        "training_flops": sum(member.training_flops for member in members),
-        "training_seconds": sum(member.seconds for member in members),
-    }
-    if teachers:
-        training = training_costs(members, teachers)
+    training = training_costs(members, teachers)
     return {
         "parameters": float(linear[0]["parameters"] + len(members) * one),
         "training_flops": sum(model["flops"] for model in linear) + training["training_flops"],
@@ -277,7 +272,7 @@ def committee_costs(
 
 
 def training_costs(members: Sequence[MemberResult], teachers: Sequence[MemberResult]) -> dict[str, float]:
-    """Return the metrics of training students and their teachers; what several of them share counts once.
+    """Return the metrics of training members and their teachers; what several of them share counts once.
 
     They share pre-trained encoders and the answers of the teachers; if the teachers vote, everything except the linear
     model.

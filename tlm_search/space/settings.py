@@ -171,6 +171,15 @@ _ALL = (
     Setting("student_batch_size", "finetuning", int, 32, "texts per update of a student", 1, 65_536),
     Setting("student_learning_rate", "finetuning", float, 1e-3, "peak learning rate of a student", 1e-7, 1),
     Setting("committee_size", "committee", int, 1, "members that vote", 1, 1_000),
+    Setting(
+        "pretrain_seeds",
+        "committee",
+        int,
+        0,
+        "pre-trainings that the members share in turn, which costs less; 0: each member has its own",
+        0,
+        1_000,
+    ),
     Setting("self_training", "committee", int, 0, "rounds of self-training on the task's unlabelled texts", 0, 1),
     Setting("teachers", "committee", int, 4, "members that label the texts of self-training", 1, 64),
     Setting(

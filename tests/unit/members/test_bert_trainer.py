@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 from machines import On
-from test_train import specs_of
+from test_train import FAST, specs_of
 
 from tlm_search.data.prepared import PreparedData
 from tlm_search.errors import OutOfMemoryError
 from tlm_search.members import bert_trainer, precision
-from tlm_search.members.bert_trainer import BertTrainer
+from tlm_search.members.bert_trainer import PRETRAINED, BertTrainer
 from tlm_search.members.train import obtain
+from tlm_search.members.trainer import KIND
 from tlm_search.model.architecture import Architecture
+from tlm_search.search.trial import run_trial
+from tlm_search.space.settings import complete
 from tlm_search.store.local import Store
 from tlm_search.store.shared import open_store
 from tlm_search.training.checkpoint import Checkpoint
@@ -64,6 +67,25 @@ def test_an_interrupted_pre_training_goes_on(
         np.testing.assert_array_equal(one, other)
     assert saves[3] == saves[2] + 1, "it begins after the last checkpoint"
     assert not scratch(store)
+
+
+@pytest.mark.parametrize("stack", [1, 3])
+def test_members_with_one_pre_training_are_told_apart_by_fine_tuning(
+    data: PreparedData, tmp_path: Path, stack: int
+) -> None:
+    store, trainer = Store(tmp_path), BertTrainer(threads=1, device="cpu")
+    settings = complete({**FAST, **PRETRAINING, "committee_size": 3, "pretrain_seeds": 1})
+    *_, whole = run_trial(settings, seed=0, data=data, store=store, trainer=trainer, prunable=False, chunks=3 // stack)
+    assert len(list(store.entries(PRETRAINED))) == 1
+    members = [store.read(KIND, digest) for digest in whole.members]
+    assert len({member.arrays("logits")["test"].tobytes() for member in members if member}) == 3
+    # The pre-training counts once, in committees of every size.
+    phases = [(m.document["pretraining"]["flops"], m.document["finetuning"]["flops"]) for m in members if m]
+    shared = phases[0][0]
+    assert [record["training_flops"] for record in whole.frontier] == [
+        pytest.approx(shared + sum(own for _, own in phases[:size])) for size in (1, 2, 3)
+    ]
+    assert whole.metrics["training_flops"] == whole.frontier[-1]["training_flops"]
 
 
 @pytest.mark.parametrize(

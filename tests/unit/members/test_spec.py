@@ -69,6 +69,21 @@ def test_counts_alone_are_one_start_whatever_would_follow() -> None:
     assert alone.digest not in (spec_of({}).digest, spec_of({**counts, "pretrain_epochs": 1}).digest)
 
 
+def test_members_share_pre_trainings_in_turn() -> None:
+    sizes = {"vocabulary": 100, "positions": 16, "labels": 3}
+
+    def of(shared: int) -> tuple[MemberSpec, ...]:
+        given = complete({"pretrain_size": 1000, "pretrain_seeds": shared})
+        return committee_specs(given, **sizes, corpus="corpus", task="task", seeds=range(20, 24))
+
+    starts = {shared: [member.pretrained.seed for member in of(shared) if member.pretrained] for shared in (0, 1, 2, 9)}
+    assert starts == {0: [20, 21, 22, 23], 1: [20] * 4, 2: [20, 21, 20, 21], 9: [20, 21, 22, 23]}
+    assert of(9) == of(0), "as many pre-trainings as members, or more, are one for each member"
+    assert [member.seed for member in of(1)] == [20, 21, 22, 23], "fine-tuning differs"
+    assert of(1)[0] == of(0)[0], "the first member is found again"
+    assert len({member.digest for member in of(1)}) == 4
+
+
 def test_the_linear_model_is_in_the_name_of_hybrids_alone() -> None:
     plain, hybrid = spec_of({"depth": 2}), spec_of({"depth": 2, "linear_member": True})
     assert plain.digest == spec_of({"depth": 2, "linear_member": False}).digest != hybrid.digest
