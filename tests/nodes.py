@@ -19,7 +19,7 @@ from killing import WORKER
 _RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
 _SIZE = ["--object-store-memory=80000000", "--include-log-monitor=false"]
 _STARTED = "Ray runtime started"
-WAIT_SECONDS = 60
+WAIT_SECONDS = 180
 
 
 @dataclass(frozen=True)

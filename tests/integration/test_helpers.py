@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-import time
+import os
 from pathlib import Path
 
 import pytest
 import yaml
-from killing import Process, faults_of, finish, kill_worker, lines_until, results_of, start_command
+from killing import faults_of, finish, kill_worker, lines_until, results_of, start_command
+from nodes import wait_until
 
 from tlm_search.cost.machine import available_cpus
 from tlm_search.study.location import read_study
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(240),
     pytest.mark.skipif(available_cpus() < 2, reason="one processor helps nobody"),
 ]
 
-WAIT_SECONDS = 240
+# A member trains until the test lets it go on, so that two are at work at once on a machine of any speed.
+TRAINER = """
+import os, time
+from pathlib import Path
+
+import numpy as np
+
+class Waits:
+    def train(self, request):
+        Path("FOLDER", f"at-work-{os.getpid()}").touch()
+        while not Path("FOLDER", "go").exists():
+            time.sleep(0.01)
+        noise = np.random.default_rng(request.seed)
+        return {split: noise.normal(size=(len(request.texts[split]), 2)) for split in ("validation", "test")}
+"""
 WORDS = ("red", "blue", "green", "tree", "house", "river", "stone", "cloud", "bread", "horse")
 
 
 @pytest.fixture
-def space(tmp_path: Path) -> Path:
-    """A space of one trial with two members, each of which takes some seconds."""
-    (tmp_path / "corpus.txt").write_text("\n\n".join(f"{word} {other} {word}" for word in WORDS for other in WORDS))
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a space of one trial with two members."""
     rows = [f"{WORDS[i % 2 * 5 + i % 5]} {WORDS[i % 7]} {i},{'ab'[i % 2]}" for i in range(80)]
     (tmp_path / "task.csv").write_text("\n".join(["text,label", *rows]))
+    (tmp_path / "waits.py").write_text(TRAINER.replace("FOLDER", str(tmp_path)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     document = {
-        "corpus": "corpus.txt",
+        "trainer": "waits:Waits",
+        "corpus": {"source": "task.csv", "text": "text"},
         "tokenizer": {"vocabulary": 60, "length": 8},
         "task": {"source": "task.csv", "train_per_label": 8, "validation_per_label": 8, "test_per_label": 8},
-        "search": {"depth": 1, "width": 16, "pretrain_size": 90, "pretrain_epochs": 500, "committee_size": 2},
-        "objectives": ["validation_accuracy", "parameters"],
+        "search": {"committee_size": 2},
+        "pruner": "none",
         "resources": {"cpus_per_trial": 1},
         "budget": {"trials": 1},
     }
@@ -41,23 +58,15 @@ def space(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def wait_for_helper(folder: Path, process: Process) -> None:
-    """Wait until two members are trained at once; each has a folder until it is pre-trained."""
-    scratch, began = folder / "studies" / ".store" / "scratch", time.monotonic()
-    while time.monotonic() - began < WAIT_SECONDS and process.poll() is None:
-        if len(list(scratch.glob("pretrained-*"))) == 2:
-            return
-        time.sleep(0.02)
-    raise AssertionError("no two members were trained at once")
-
-
 @pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "a worker is killed"])
 def test_members_of_the_last_trial_are_trained_at_once(space: Path, killed: bool) -> None:
     with start_command(space, "run", "space.yaml") as process:
         lines_until(process, "starting Ray")
-        wait_for_helper(space, process)
-        if killed:
-            assert kill_worker(process.pid)
+        try:
+            wait_until(lambda: process.poll() is not None or len(list(space.glob("at-work-*"))) == 2)
+            assert not killed or kill_worker(process.pid)
+        finally:
+            (space / "go").touch()
         code, _, err = finish(process)
     assert code == 0, err
     folder = space / "studies" / "space"
