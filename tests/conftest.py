@@ -65,3 +65,16 @@ def call(monkeypatch, capsys):
     yield invoke
     for number, handler in heard.items():  # a command that was interrupted hears no more
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def go_on(call, tmp_path, monkeypatch):
+    """Run a command line as ``call`` does, with simulated members and without Ray, where a study merely goes on."""
+    from driven import run_without_ray
+
+    def invoke(*arguments):
+        with monkeypatch.context() as patched:
+            run_without_ray(tmp_path, patched)
+            return call(*arguments)
+
+    return invoke

@@ -50,7 +50,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_a_full_disk_and_one_that_cannot_be_written(
-    tmp_path: Path, disk: Callable[[str], Path], call: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: Callable[[str], Path], call: Any, go_on: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)  # for commands in this process
@@ -72,7 +72,7 @@ def test_a_full_disk_and_one_that_cannot_be_written(
     finished = int(out.split(" of ")[0].split()[-1])
 
     disk("rw,size=50m")
-    code, out, err = finish(start_command(tmp_path, *run, str(finished + 2)))
+    code, out, err = go_on(*run, str(finished + 2))
     assert code == 0, err
     assert faults_of(studies / "space", finished + 2) == []
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from driven import run_without_ray
 from killing import Process, finish, lines_until, start_command
 
 from tlm_search.remote.mount import CACHE_VARIABLE
@@ -22,6 +23,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 SPACE = """
 trainer: simulated
 pruner: none
+resources: {concurrent_trials: 1}
 search:
   depth: {low: 1, high: 3}
   heads: {choices: [1, 2, 4]}
@@ -91,7 +93,9 @@ def read(call_on: Callable[..., Any]) -> Read:
     return read
 
 
-def test_a_study_in_s3(url: str, on: On, call_on: Callable[..., Any], read: Read, tmp_path: Path) -> None:
+def test_a_study_in_s3(
+    url: str, on: On, call_on: Callable[..., Any], read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = on("a", "run", "space.yaml", "--trials", "4000")
     lines_until(first, "[3/4000]")
     code, _, err = call_on("b", "run", str(tmp_path / "space.yaml"))
@@ -105,7 +109,9 @@ def test_a_study_in_s3(url: str, on: On, call_on: Callable[..., Any], read: Read
 
     finished = json.loads(read("b", "status", "space", "--json"))["trials"]["complete"]
     assert finished >= 3
-    code, out, err = finish(on("b", "run", "space.yaml", "--trials", str(finished + 3)))
+    with monkeypatch.context() as patched:
+        run_without_ray(tmp_path / "b", patched)
+        code, out, err = call_on("b", "run", str(tmp_path / "space.yaml"), "--trials", str(finished + 3))
     assert code == 0, err
     assert f"report.html, and at {url}/space/report.html" in out
 
@@ -122,13 +128,16 @@ def test_a_study_in_s3(url: str, on: On, call_on: Callable[..., Any], read: Read
     assert json.loads(read("d", "store", "gc", "--yes", "--json"))["entries"] == []
 
 
-def test_what_is_wrong_with_s3_is_said(url: str, on: On, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_with_s3_is_said(
+    url: str, call_on: Callable[..., Any], call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, _, err = call("status", "space", "--studies-dir", url)
     assert (code, f"no study space under {url}" in err) == (2, True), err
     code, _, err = call("store", "ls", "--studies-dir", url)
     assert (code, f"there is no store in {url}" in err) == (2, True), err
-    monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", "http://127.0.0.1:9")
-    code, out, err = finish(on("a", "run", "space.yaml"))
+    (tmp_path / "space.yaml").write_text(SPACE)
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": "http://127.0.0.1:9"})
+    code, out, err = call_on("a", "run", str(tmp_path / "space.yaml"))
     assert (code, out) == (2, "")
     assert f"error: {url} cannot be" in err
     assert "FSSPEC_S3_ENDPOINT_URL" in err
