@@ -39,14 +39,14 @@ def finish(process: Process) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def lines_until(process: Process, words: str) -> None:
-    """Read standard error up to the line with the words; fail if it does not come."""
+def lines_until(process: Process, words: str) -> str:
+    """Read and return standard error up to the line with the words; fail if it does not come."""
     assert process.stderr is not None
     seen = []
     for line in process.stderr:
         seen.append(line)
         if words in line:
-            return
+            return "".join(seen)
     raise AssertionError("".join(seen))
 
 

@@ -57,22 +57,38 @@ def trials(folder: Path) -> list[tuple[Any, ...]]:
     return [(t.number, t.state, dict(t.params), t.values, t.rungs) for t in read_study(folder).trials]
 
 
-def test_run_and_run_again(tmp_path: Path, start: Start, call: Any) -> None:
-    code, out, err = finish(start("run", "space.yaml", "--trials", "6"))
+def test_a_run_loses_a_worker_and_is_run_again(tmp_path: Path, start: Start, call: Any) -> None:
+    """A killed worker costs no trial. A finished study is run again without Ray, and not with another space."""
+    process = start("run", "space.yaml", "--trials", "60")  # enough that it is still at work
+    begun = lines_until(process, "[4/60]")
+    family = dict(descendants(process.pid))
+    commands = [" ".join(command) for command in family.values()]
+    assert any("/raylet" in command for command in commands)
+    idle = ("dashboard/dashboard.py", "_private/monitor.py", "_private/log_monitor.py")
+    assert not [command for command in commands if any(server in command for server in idle)]
+    assert listening([process.pid, *family]) == {IPv4Address("127.0.0.1")}
+    assert kill_worker(process.pid)
+    code, out, err = finish(process)
     assert code == 0, err
     folder = tmp_path / "studies" / "space"
     record = read_study(folder)
-    assert {trial.state for trial in record.trials} <= {"complete", "pruned"}
-    assert len(record.trials) == 6
+    counted = [trial for trial in record.trials if not trial.interrupted]
+    assert len(counted) == 60
+    assert {trial.state for trial in counted} <= {"complete", "pruned"}
+    assert not record.in_state("failed")
+    interrupted = [trial for trial in record.trials if trial.interrupted]
+    assert {trial.error for trial in interrupted} <= {"its worker died"}
+    for trial in interrupted:
+        assert [other.params for other in record.trials if other.retry_of == trial.number] == [trial.params]
     assert record.reference is not None
     assert record.reference.metrics["validation_accuracy"] > 0
-    assert "[6/6]" in err
+    assert "[60/60]" in err
     assert str(folder / "report.html") in out
-    assert "ray" not in (out + err).lower().replace("starting ray", "")
+    assert "ray" not in (out + begun + err).lower().replace("starting ray", "")
     before = trials(folder)
 
     started = time.monotonic()
-    code, out, err = call("run", "space.yaml", "--trials", "6")
+    code, out, err = call("run", "space.yaml", "--trials", "60")
     assert (code, err) == (0, "")
     assert time.monotonic() - started < 60
     assert trials(folder) == before
@@ -80,10 +96,10 @@ def test_run_and_run_again(tmp_path: Path, start: Start, call: Any) -> None:
     code, out, _ = call("status", "space", "--json")
     status = json.loads(out)
     assert code == 0
-    assert sum(status["trials"].values()) == 6
+    assert sum(status["trials"].values()) == 60
     assert status["reference"]["validation_accuracy"] == record.reference.metrics["validation_accuracy"]
 
-    code, out, err = call("run", "space.yaml", "--trials", "6", "--set", "search.depth=2")
+    code, out, err = call("run", "space.yaml", "--trials", "60", "--set", "search.depth=2")
     assert code == 2
     assert "search.depth" in err
     assert "--fresh" in err
@@ -91,8 +107,8 @@ def test_run_and_run_again(tmp_path: Path, start: Start, call: Any) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, times: int) -> None:
-    process = start("run", "space.yaml", "--trials", "400")
+def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, go_on: Any, times: int) -> None:
+    process = start("run", "space.yaml", "--trials", "400", *ONE)
     lines_until(process, "[3/400]")
     for _ in range(times):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: Ray's processes hear it too
@@ -105,9 +121,7 @@ def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, times:
     folder = tmp_path / "studies" / "space"
     finished = len([trial for trial in read_study(folder).trials if trial.state in ("complete", "pruned")])
     assert not read_study(folder).in_state("running")
-    if times == 1:
-        return
-    code, _, err = finish(start("run", "space.yaml", "--trials", str(finished + 2)))
+    code, _, err = go_on("run", "space.yaml", "--trials", str(finished + 2), *ONE)
     assert code == 0, err
     states = [trial.state for trial in read_study(folder).trials if not trial.interrupted]
     assert len(states) == finished + 2
@@ -147,7 +161,9 @@ def test_ctrl_c_while_ray_starts_ends_with_the_command_that_continues(start: Sta
     assert "Traceback" not in err
 
 
-def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, start: Start, call: Any) -> None:
+def test_a_killed_raylet_a_second_driver_and_a_killed_driver(
+    tmp_path: Path, start: Start, call: Any, go_on: Any
+) -> None:
     process = start("run", "space.yaml", "--trials", "4000", *ONE)
     lines_until(process, "[2/4000]")
     assert kill_child(process.pid, "/raylet")
@@ -166,31 +182,10 @@ def test_a_killed_raylet_a_second_driver_and_a_killed_driver(tmp_path: Path, sta
     finish(process)
     folder = tmp_path / "studies" / "space"
     done = {t.number: t.values for t in read_study(folder).trials if t.state in ("complete", "pruned")}
-    code, _, err = finish(start("run", "space.yaml", "--trials", str(len(done) + 2), *ONE))
+    code, _, err = go_on("run", "space.yaml", "--trials", str(len(done) + 2), *ONE)
     assert code == 0, err
     record = read_study(folder)
     assert {number: record.trials[number].values for number in done} == done
     assert len([t for t in record.trials if t.state in ("complete", "pruned")]) == len(done) + 2
     assert not record.in_state("running")
     assert Store(tmp_path / "studies" / ".store").verify() == []
-
-
-def test_a_killed_worker_costs_no_trial(tmp_path: Path, start: Start) -> None:
-    process = start("run", "space.yaml", "--trials", "60")  # enough that it is still at work
-    lines_until(process, "[4/60]")
-    family = dict(descendants(process.pid))
-    commands = [" ".join(command) for command in family.values()]
-    assert any("/raylet" in command for command in commands)
-    idle = ("dashboard/dashboard.py", "_private/monitor.py", "_private/log_monitor.py")
-    assert not [command for command in commands if any(server in command for server in idle)]
-    assert listening([process.pid, *family]) == {IPv4Address("127.0.0.1")}
-    assert kill_worker(process.pid)
-    code, _, err = finish(process)
-    assert code == 0, err
-    record = read_study(tmp_path / "studies" / "space")
-    assert len([trial for trial in record.trials if not trial.interrupted]) == 60
-    assert not record.in_state("failed")
-    interrupted = [trial for trial in record.trials if trial.interrupted]
-    assert {trial.error for trial in interrupted} <= {"its worker died"}
-    for trial in interrupted:
-        assert [other.params for other in record.trials if other.retry_of == trial.number] == [trial.params]
