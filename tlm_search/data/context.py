@@ -1,4 +1,4 @@
-"""Lines of a log, each with the lines before it in the same group, in the order of time. No torch here."""
+"""Lines of a log, each with the earlier lines of its group as context. No torch here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LinesBefore:
         self._of_group: dict[str, deque[str]] = defaultdict(partial(deque, maxlen=rows))
 
     def followed_by(self, text: str, group: str = "") -> Line:
-        """Return the next line of ``group`` with the lines before it, and remember it."""
+        """Return the next line of ``group`` with the lines before it, and remember the line."""
         before = self._of_group[group]
         line = Line("\n".join(before), text)
         before.append(text)
@@ -36,7 +36,7 @@ class LinesBefore:
 
 @dataclass(frozen=True)
 class Log:
-    """The rows of a table in their order there; ``groups`` is empty without groups. ``order`` has the rows by time."""
+    """The rows of a table in file order, with their ``groups`` if it has groups. ``order`` is the rows by time."""
 
     lines: Sequence[Line]
     groups: Sequence[str]
@@ -44,7 +44,9 @@ class Log:
 
 
 def read_log(context: ContextSection, texts: Sequence[str], read: Mapping[str, Sequence[Any]], where: str) -> Log:
-    """Combine each text of a table with the ``context.rows`` texts before it; ``read`` has the columns that it names.
+    """Combine each text of a table with the ``context.rows`` texts before it.
+
+    ``read`` holds the columns that ``context`` names.
 
     Raises:
         DataError: a row has no group or no time, or the times cannot be sorted.
@@ -62,10 +64,10 @@ def divide_by_time(
 ) -> dict[str, Sequence[int]]:
     """Divide ``rows``, which are sorted by time, into train and the last ``wanted`` rows of each split.
 
-    The ``reach`` lines before a split belong to no split, so that no context contains lines of another one.
+    The ``reach`` lines before a split belong to no split, so that no context contains a line of another split.
 
     Raises:
-        DataError: a split asks for more lines than there are.
+        DataError: a split asks for more lines than are left.
     """
     time_of = {row: time for time, row in enumerate(data.order)}
     divided: dict[str, Sequence[int]] = {}
@@ -86,10 +88,12 @@ def divide_by_time(
 def divide_by_group(
     section: TaskSection, reach: int, data: Labelled, rows: Sequence[int], wanted: Mapping[str, int]
 ) -> dict[str, Sequence[int]]:
-    """Divide ``rows`` by whole groups, in the order in which these begin, into train and about the last ``wanted``.
+    """Divide ``rows`` into train and about the last ``wanted`` rows of each split, without dividing a group.
+
+    Groups come in the order of their first lines.
 
     Raises:
-        DataError: there are fewer groups than parts.
+        DataError: the rows have fewer groups than splits.
     """
     of_group: dict[str, list[int]] = {}
     for row in rows:
@@ -98,8 +102,8 @@ def divide_by_group(
     if len(left) <= len(wanted):
         assert section.context is not None
         raise DataError(
-            f"task {section.source}: column {section.context.group!r} has {len(left)} groups with lines to use, fewer "
-            f"than the parts {', '.join(('train', *wanted))}, and a group is never divided",
+            f"task {section.source}: column {section.context.group!r} has {len(left)} groups with lines to use, but "
+            f"each of {', '.join(('train', *wanted))} needs a group of its own",
             hint="leave group out of the context, so that time alone divides the lines, or name files with test_source "
             "and validation_source",
         )
@@ -125,21 +129,21 @@ def _groups(values: Sequence[Any], column: str, where: str) -> list[str]:
 
 
 def _by_time(values: Sequence[Any], column: str, where: str) -> list[int]:
-    """Return the rows sorted by time, equal times in the order of the file."""
+    """Return the rows sorted by time. Rows of equal time keep the order of the file."""
     moments = [_moment(value) for value in values]
     for row, (kind, _) in enumerate(moments):
         if not kind or kind != moments[0][0]:
-            wrong = f"a {kind}, where row 1 has a {moments[0][0]}" if kind else "neither a number nor an ISO time"
+            wrong = f"a {kind}, but row 1 has a {moments[0][0]}" if kind else "neither a number nor an ISO time"
             raise DataError(
                 f"{where}: row {row + 1:,}: column {column!r} holds {values[row]!r}: {wrong}",
-                hint="write all times in one way, such as 2026-11-30T18:00:00; or leave time out of the context, where "
-                "the rows are in the order of time",
+                hint="write all times in one way, such as 2026-11-30T18:00:00; or leave time out of the context, if "
+                "the rows are sorted by time",
             )
     return sorted(range(len(moments)), key=lambda row: moments[row][1])
 
 
 def _moment(value: Any) -> tuple[str, Any]:
-    """Return the kind of time that a value is, empty for none, and a key that sorts times of this kind."""
+    """Return the kind of time of a value (empty if it is no time), and a key that sorts times of this kind."""
     if isinstance(value, str):
         value = _number_or_time(value.strip())
     if isinstance(value, int) and not isinstance(value, bool):

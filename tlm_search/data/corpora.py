@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in a fixed order: pre-training on N of them takes the first N.
+    """Documents in a fixed order. Pre-training on N documents takes the first N.
 
-    ``left_out`` are the ``likeness`` of documents that were left out because a task holds them out.
+    ``left_out`` is the ``likeness`` of each document that was left out because a task holds it out.
     """
 
     name: str
@@ -29,11 +29,11 @@ class Corpus:
 
 
 def load_corpus(section: CorpusSection, cache: Path, *, without: Set[str] = frozenset()) -> Corpus:
-    """Return the documents that ``section`` names; ``cache`` is a folder for results that take long to compute.
+    """Return the documents that ``section`` names. Slow results are cached in the folder ``cache``.
 
     ``pydocs`` has a fixed random order. A Hugging Face data set is shuffled with seed 42, as in the paper. Local files
-    keep their order, so the user decides what any prefix contains. Documents are left out if they are empty, or if
-    their ``likeness`` is in ``without``.
+    keep their order, so the user decides which documents a prefix contains. Empty documents are left out, and those
+    whose ``likeness`` is in ``without``.
 
     Raises:
         DataError: the source is missing, cannot be read, or has no text.

@@ -1,4 +1,4 @@
-"""Check that prepared data are still what their record says. ``prepare`` checks only the sizes of files."""
+"""Check that prepared data still match their record. ``prepare`` checks only the sizes of files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _UNREADABLE, _CHANGED = "it cannot be read", "it was changed after it was prepar
 
 
 def damaged_data(root: Path) -> dict[Path, str]:
-    """Return the folders and records of prepared data in the store at ``root`` that have changed, with reasons.
+    """Return the changed folders and records of prepared data in the store at ``root``, each with a reason.
 
-    Missing data are not damage, because the next preparation makes them again.
+    Missing data do not count as damage, because the next preparation creates them again.
     """
     found: dict[Path, str] = {}
     checks: dict[tuple[Path, str], Callable[[Path], str]] = {}  # records share folders
@@ -36,7 +36,7 @@ def damaged_data(root: Path) -> dict[Path, str]:
 
 
 def _parts(data: PreparedData) -> Iterator[tuple[Path, str, Callable[[Path], str]]]:
-    # By paths, not by `folder`, which would fetch data from a URL, and checks them on the way.
+    # Not `prepared.folder`: it would fetch missing data from a URL and check them on the way.
     yield data.root / data.tokenizer, data.tokenizer_fingerprint, tokenizer_fingerprint
     if data.corpus is not None:
         yield data.root / data.corpus, data.corpus_fingerprint, _tokens_fingerprint

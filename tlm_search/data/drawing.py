@@ -1,4 +1,4 @@
-"""Draw rows from labelled texts: seeded, each text once, in the proportions of the labels. No torch here."""
+"""Draw rows from labelled texts with a seed: each text once, in the proportions of the labels. No torch here."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MOST_LISTED = 5
 
 
 class Pool:
-    """Distinct texts by label in a seeded order, from which the splits are drawn one after another.
+    """Distinct texts by label in a seeded order. The splits are drawn from it one after another.
 
-    ``reserve`` is the number of texts of each label that are left for train.
+    ``reserve`` is the number of texts that each label leaves for train.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Pool:
         self.rows = sum(map(len, self._left.values()))
 
     def require_each(self) -> None:
-        """Refuse labels without a text.
+        """Require a text of each label.
 
         Raises:
-            DataError: some labels have none; the message names them.
+            DataError: labels have no text; the message names them.
         """
         if empty := [name for name, texts in self._left.items() if not texts]:
             raise DataError(
@@ -64,7 +64,7 @@ class Pool:
         return self._take(stratified(counts, rows, least=[0] * len(counts), most=most))
 
     def draw_train(self, asked: str | TrainSection | None) -> list[tuple[TextOrPair, int]]:
-        """Draw the rows that train asks for, at least one of each label.
+        """Draw the rows that train asks for, at least one row of each label.
 
         Raises:
             DataError: the pool has fewer rows, or train asks for fewer rows than there are labels.
@@ -92,7 +92,9 @@ class Pool:
 
 
 def stratified(counts: Sequence[int], rows: int, *, least: Sequence[int], most: Sequence[int]) -> list[int]:
-    """Divide ``rows`` in the proportions of ``counts``, by largest remainders, between ``least`` and ``most`` of each.
+    """Divide ``rows`` in the proportions of ``counts``, by largest remainders.
+
+    Each number lies between its bounds in ``least`` and ``most``.
 
     Raises:
         ValueError: ``rows`` lies outside the sums of the bounds.
@@ -116,14 +118,14 @@ def texts_by_label(
     dropped: Counter[str] | None = None,
     two_labels: bool = True,
 ) -> dict[str, list[TextOrPair]]:
-    """Return the different texts of each label, without those whose likeness is ``taken``.
+    """Return the distinct texts of each label, without those whose likeness is ``taken``.
 
-    Of a text under two labels the first row counts, or without ``two_labels`` none. ``dropped`` counts the rows that
-    are skipped, by the reasons of ``REASONS``.
+    If a text has two labels, its first row counts, or no row if ``two_labels`` is False. ``dropped`` counts the skipped
+    rows by the reasons of ``REASONS``.
     """
     texts: dict[str, list[TextOrPair]] = {name: [] for name in names}
     keys = [likeness(text) for text in data.texts]
-    label_of: dict[str, str | None] = {}  # the first one; None where none counts
+    label_of: dict[str, str | None] = {}  # by likeness: the first label; None if no row of the text counts
     for key, label in zip(keys, data.labels, strict=True):
         if label in texts and label_of.setdefault(key, label) != label and not two_labels:
             label_of[key] = None
@@ -149,12 +151,12 @@ def texts_by_label(
 
 
 def seeded_order(texts: Sequence[TextOrPair], section: TaskSection, name: str, number: int) -> list[TextOrPair]:
-    """Return the texts of the label ``name`` in seeded order; ``number`` is that of their pool."""
+    """Return the texts of the label ``name`` in a seeded order that depends on the ``number`` of the pool."""
     seed = [section.seed, zlib.crc32(name.encode()), number]
     return [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
 
 
 def listed(items: Iterable[str]) -> str:
-    """Name the first few ``items``, and say how many more there are."""
+    """Name the first few ``items``, and count the others."""
     shown = list(items)
     return ", ".join(shown[:MOST_LISTED]) + (f" and {len(shown) - MOST_LISTED} more" * (len(shown) > MOST_LISTED))

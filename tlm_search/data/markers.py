@@ -14,7 +14,7 @@ EXAMPLE = "The [E1] cat [/E1] sat on the [E2] mat [/E2]."
 
 
 def is_marked(text: str) -> bool:
-    """Return whether ``text`` has each marker once, and each entity's first marker before its second."""
+    """Return whether ``text`` has each marker exactly once, and opens each entity before it closes it."""
     return all(text.count(marker) == 1 for marker in MARKERS) and all(
         text.index(begin) < text.index(end) for begin, end in (HEAD, TAIL)
     )
@@ -30,5 +30,5 @@ class Markers(NamedTuple):
 
     @classmethod
     def of(cls, special: Mapping[str, int]) -> Markers | None:
-        """Return the ids of the markers in ``special``, which has them by their texts; None without marked entities."""
+        """Read the ids of the markers from ``special``, by their texts. Return None if it has no markers."""
         return cls(*(special[marker] for marker in MARKERS)) if set(MARKERS) <= set(special) else None

@@ -1,7 +1,7 @@
-"""How much of a task's vocabulary a corpus contains, from token counts streamed from the arrays. No torch here.
+"""Measure how much of a task's vocabulary a corpus contains, by token counts. No torch here.
 
-A *type* is a token id, special tokens excluded; a *token* is one occurrence of a type. The unknown token is a type of
-the task that the corpus never contains, because no member could learn what it stands for.
+A *type* is a token id that is not special. A *token* is one occurrence of a type. The unknown token counts as a type
+that only the task contains, because no member can learn what it stands for.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from tlm_search.data.tokens import TokenArray
 
 Counts = NDArray[np.int64]
 
-LEAST = (1, 10, 100)  # occurrences in the corpus; a type with as many counts as known
+LEAST = (1, 10, 100)  # a type is known if the corpus has at least this many occurrences
 PREFIXES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the corpus's documents
-_BLOCK = 1 << 20  # ids at once: a bincount makes int64 of them
+_BLOCK = 1 << 20  # ids at once, because bincount copies them to int64
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """A task against the first ``documents`` of a corpus, which hold ``tokens``.
+    """The overlap of a task with the first ``documents`` documents of a corpus, which contain ``tokens`` tokens.
 
-    ``types`` and ``weighted`` give ``type_share`` and ``token_share`` for each least number of occurrences;
+    ``types`` and ``weighted`` hold the ``type_share`` and ``token_share`` for each minimum of ``LEAST``.
     ``divergence`` is the Jensen-Shannon divergence of the two distributions, in bits.
     """
 
@@ -37,7 +37,7 @@ class Overlap:
 
 
 def count_tokens(ids: NDArray[np.integer], *, vocabulary: int, special: Iterable[int]) -> Counts:
-    """Return the count of each id below ``vocabulary``, int64 ``(vocabulary,)``; ``special`` ids count 0."""
+    """Count each id below ``vocabulary``: int64 ``(vocabulary,)``. ``special`` ids count 0."""
     counts = np.zeros(vocabulary, dtype=np.int64)
     for start in range(0, len(ids), _BLOCK):
         counts += np.bincount(ids[start : start + _BLOCK], minlength=vocabulary)
@@ -46,9 +46,9 @@ def count_tokens(ids: NDArray[np.integer], *, vocabulary: int, special: Iterable
 
 
 def count_task(splits: Iterable[TokenArray], *, vocabulary: int, special: Mapping[str, int]) -> Counts:
-    """Return the count of each id in all splits of a task; ``special`` are the ids by role.
+    """Count each id in all splits of a task; ``special`` are the ids by role.
 
-    The unknown token, role ``unk``, counts. In a corpus it is special, so it never occurs there.
+    The unknown token (role ``unk``) counts here, but not in a corpus.
     """
     left_out = [number for role, number in special.items() if role != "unk"]
     counts = np.zeros(vocabulary, dtype=np.int64)
@@ -88,9 +88,9 @@ def jensen_shannon(first: Counts, second: Counts) -> float:
 def overlap_curve(
     task: Sequence[TokenArray], corpus: TokenArray, *, vocabulary: int, special: Mapping[str, int]
 ) -> tuple[Overlap, ...]:
-    """Return the overlap of the ``task``'s splits with growing prefixes of the corpus; the last is the whole corpus.
+    """Return the overlap of the ``task``'s splits with growing prefixes of the corpus, up to the whole corpus.
 
-    Each array is read once. A small corpus has fewer prefixes, each of at least one document.
+    Each array is read once. A small corpus has fewer prefixes. Each prefix has at least one document.
     """
     of_task = count_task(task, vocabulary=vocabulary, special=special)
     seen = np.zeros(vocabulary, dtype=np.int64)

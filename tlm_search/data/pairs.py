@@ -1,4 +1,4 @@
-"""One text, or two that are judged together, such as a premise and a hypothesis. No torch here."""
+"""The text of a row: one text, or a pair with one label, such as a premise and a hypothesis. No torch here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Pair(NamedTuple):
 class Line(Pair):
     """A line of a log with the lines before it.
 
-    ``first`` holds these, the oldest first, with a line feed between two; it is empty where none is before.
+    ``first`` holds the lines before, the oldest first, joined by line feeds. It is empty if no line comes before.
     """
 
     __slots__ = ()
@@ -26,25 +26,25 @@ TextOrPair = str | Pair
 
 
 def segments_of(text: TextOrPair) -> tuple[str, ...]:
-    """Return the one text, or the two of a pair."""
+    """Return the single text, or both texts of a pair."""
     return (text,) if isinstance(text, str) else tuple(text)
 
 
 def own_segments(text: TextOrPair) -> tuple[str, ...]:
-    """Return the segments that a row adds to a task: the text, both of a pair, or a line without its context."""
+    """Return the segments of a row without repeated context: the text, both texts of a pair, or the line alone."""
     return text[1:] if isinstance(text, Line) else segments_of(text)
 
 
 def is_blank(text: TextOrPair) -> bool:
-    """Return whether a text, or one of a pair, is only white space. The context of a line may be empty."""
+    """Return whether a text, or a text of a pair, is empty or white space. The context of a line may be blank."""
     return any(not part or part.isspace() for part in own_segments(text))
 
 
 def characters_of(text: TextOrPair) -> int:
-    """Count the characters of a text, or of both of a pair."""
+    """Count the characters of a text, or of both texts of a pair."""
     return sum(map(len, segments_of(text)))
 
 
 def joined(columns: Sequence[list[str]]) -> list[str] | list[Pair]:
-    """Return the texts of one column, or the pairs that two columns give row by row."""
+    """Return the texts of a single column, or combine two columns into pairs, row by row."""
     return columns[0] if len(columns) == 1 else [Pair(*both) for both in zip(*columns, strict=True)]

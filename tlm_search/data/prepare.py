@@ -1,4 +1,4 @@
-"""Prepare everything that a study reads: tokenised once into the store's data folder."""
+"""Prepare the data of a study: tokenise them once into the store's data folder."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
 _TOKENIZER = "tokenizer.json"
 _FACTS = "unlabelled.json"
-_MOST_CUT = 0.25  # of the texts that fill all tokens, without a warning
+_MOST_CUT = 0.25  # share of texts that may fill their length before a warning
 
 
 def _silent(message: str) -> None:
-    """Tell nobody."""
+    """Ignore a progress message. ``prepare`` calls it if the caller wants no messages."""
 
 
 def _forget(task: Task) -> None:
-    """Keep nothing of it."""
+    """Ignore the task. ``prepare`` calls it if the caller does not need the raw texts."""
 
 
 def prepare(
@@ -60,10 +60,10 @@ def prepare(
     progress: Callable[[str], None] = _silent,
     on_task: Callable[[Task], None] = _forget,
 ) -> PreparedData:
-    """Tokenise what ``space`` names into the store at ``root``, once for each of its tokenizers, or find it there.
+    """Tokenise the data of ``space`` into the store at ``root``, once for each tokenizer, or reuse earlier results.
 
-    Safe among processes: one works, the others wait and use its result. ``progress`` is called with each step in words.
-    ``on_task`` is called with the task and its raw texts if it had to be read.
+    Several processes may call it: one works, and the others wait and use its result. ``progress`` is called with a
+    description of each step. ``on_task`` is called with the task and its raw texts if the task had to be read.
 
     Raises:
         DataError: corpus, tokenizer or task cannot be used, or the corpus has fewer documents than ``pretrain_size``.
@@ -88,41 +88,41 @@ def read_task(space: Space, root: Path, *, progress: Callable[[str], None] = _si
     """Read the raw texts of the task again, with the same splits as ``prepare``.
 
     Raises:
-        DataError: it can no longer be read.
+        DataError: the task can no longer be read.
     """
     progress(f"reading the task {space.task.source}")
     return load_task(space.task, root / DATA)
 
 
 def changed_sources(noted: Mapping[str, Any], root: Path) -> list[str]:
-    """Return the sources that have changed since a study ``noted`` its data (``to_document``).
+    """Return the sources that have changed since a study recorded its data in ``noted`` (``to_document``).
 
-    Sources that are not on this machine are skipped.
+    Sources that this machine lacks are skipped.
     """
     changed = []
     for source, fingerprint in noted.get("sources", {}).items():
-        with suppress(DataError, StoreError):  # the store may be another's, who noted no fingerprint there
+        with suppress(DataError, StoreError):  # the store of another user may have no fingerprint of it
             if source_fingerprint(source, root / DATA) != fingerprint:
                 changed.append(source)
     return changed
 
 
 def changed_words(changed: Sequence[str]) -> str:
-    """Say which sources have ``changed``, and what that means."""
+    """Say which sources have ``changed``, and what follows for the study."""
     have = "has" if len(changed) == 1 else "have"
     return f"{', '.join(changed)} {have} changed since the study began. It can be continued with the old data only."
 
 
 @dataclass(frozen=True)
 class _Work:
-    """The steps of the preparation for one tokenizer, which ``words`` name; each is found in the store or done."""
+    """The preparation for a single tokenizer, which ``words`` describe. A step whose result exists is skipped."""
 
     texts: Texts
     tokenizer: TokenizerSection
     words: str = ""
 
     def find(self) -> PreparedData | None:
-        """Return what an earlier preparation left, if all of it is there."""
+        """Return the data of an earlier preparation if they are complete."""
         try:
             document = json.loads(self._record())
             prepared = PreparedData.from_document(document, self.texts.root)
@@ -136,7 +136,7 @@ class _Work:
         return prepared
 
     def _record(self) -> str:
-        """Return what was noted of an earlier preparation: here, or by another machine."""
+        """Return the record of an earlier preparation, by this machine or another; empty if none exists."""
         with suppress(FileNotFoundError):
             return self._note.read_text(encoding="utf-8")
         remote = remote_at(self._note.parent)
@@ -144,7 +144,7 @@ class _Work:
         return "" if data is None else data.decode()
 
     def do(self) -> PreparedData:
-        """Prepare what is missing, and write a record of it. Inputs that can be wrong are read before slow steps."""
+        """Prepare the missing data, and write their record. Inputs that can be wrong are read before slow steps."""
         task_read = self.texts.labelled
         unlabelled_read = self.texts.unlabelled
         made = self._tokenizer_folder(task_read)
@@ -201,12 +201,15 @@ class _Work:
         length = self.tokenizer.length
         full = sum(len(row) == length for row in rows)
         if full > _MOST_CUT * len(rows):
-            yield f"warning: {where}: {full:,} of {len(rows):,} texts fill {length} tokens; what is beyond is cut off"
+            yield (
+                f"warning: {where}: {full:,} of {len(rows):,} texts fill {length} tokens; "
+                "the rest of these texts is cut off"
+            )
         yield from losses(texts, rows, special, length=length, where=where)
         yield from unknown_tokens(arrays["corpus"].ids, special, where=corpus)
 
     def publish(self, prepared: PreparedData) -> None:
-        """Send prepared data to the store's URL, if the store is a copy, so that other machines find them."""
+        """Send prepared data to the URL of the store if it has one, so that other machines find them."""
         for folder in prepared.units():
             remote = remote_at(folder)
             if remote is not None and remote.read(bundle.INDEX) is None:
@@ -248,10 +251,10 @@ class _Work:
                     self.texts.progress(f"loading the tokenizer {self.tokenizer.name}")
                     tokenizer.copy_tokenizer(aside, self.tokenizer.name)
                     if self._is_marked:
-                        tokenizer.add_markers(aside)  # before the pruning, which would count their characters
+                        tokenizer.add_markers(aside)  # before pruning, which would count their characters
                     if self.tokenizer.min_count:
                         texts, least = self.texts.documents.documents, self.tokenizer.min_count
-                        self.texts.progress(f"leaving what {len(texts)} documents and the task use {least} times")
+                        self.texts.progress(f"keeping tokens that {len(texts)} texts and the task use {least} times")
                         both = (texts, [part for text in task.train.texts for part in own_segments(text)])
                         prune_tokenizer(aside, both, length=self.tokenizer.length, min_count=least)
                 else:
@@ -286,7 +289,7 @@ class _Work:
         return self._selected_folder(folder, task, vocabulary=tokenizer.vocabulary_size(loaded), special=special)
 
     def _selected_folder(self, folder: str, task: str, *, vocabulary: int, special: Mapping[str, int]) -> str:
-        """Write the documents of ``folder`` in the order of the selection, without those that are passed over."""
+        """Write the documents of ``folder`` in the order of the selection, without the first ``skip`` documents."""
         documents, train = (TokenArray.open(self._cache / name) for name in (folder, f"{task}/train"))
         selection, skip = self.texts.corpus.selection, self.texts.corpus.skip
         like = train.fingerprint() if selection not in (None, "random") else None
@@ -323,7 +326,7 @@ class _Work:
         return folder
 
     def _encode(self, loaded: Tokenizer, texts: Sequence[TextOrPair]) -> tuple[Iterable[list[int]], list[int] | None]:
-        """Return the tokens of texts of the task, and of pairs how many are of each first segment."""
+        """Return the token ids of each text, and for pairs the number of tokens of each first segment."""
         length = self.tokenizer.length
         if not self.texts.task.pairs:
             return tokenizer.encode(loaded, [text for text in texts if isinstance(text, str)], length=length), None
@@ -336,7 +339,7 @@ class _Work:
         return [ids for ids, _ in rows], [first for _, first in rows]
 
     def _unlabelled_facts(self, loaded: Tokenizer, task: str, read: Unlabelled) -> dict[str, Any]:
-        """Tokenise the unlabelled texts as those of the folder ``task`` are, and return what ``PreparedData`` has."""
+        """Tokenise the unlabelled texts like those of the folder ``task``. Return the fields of ``PreparedData``."""
         section = self.texts.task.unlabelled
         assert section is not None
         decides = [FORMAT, task, section.model_dump(mode="json"), self.texts.sources["unlabelled"]]
@@ -344,7 +347,7 @@ class _Work:
         if not _is_whole(self._cache / folder) or not (self._cache / folder / _FACTS).is_file():
             self.texts.progress(f"tokenising {len(read.texts):,} unlabelled texts")
             encoded, firsts = self._encode(loaded, read.texts)
-            # Texts that differ only behind the cut, or in what the vocabulary does not know, are the same to a member.
+            # A member cannot tell apart texts that differ only after the cut or only in unknown tokens.
             held_out = {row for part in ("validation", "test") for row in _tuples(self._rows(f"{task}/{part}"))}
             found = list(encoded)
             kept = [number for number, row in enumerate(found) if tuple(row) not in held_out]
@@ -363,8 +366,8 @@ class _Work:
                 (aside / _FACTS).write_text(json.dumps(facts))
         facts = json.loads((self._cache / folder / _FACTS).read_text(encoding="utf-8"))
         self.texts.progress(
-            f"{facts['used']} of {facts['available']} unlabelled texts are used; left out are {facts['held_out']} that "
-            f"validation or test has, and {facts['repeated']} that train has or that are repeated"
+            f"{facts['used']} of {facts['available']} unlabelled texts are used; left out: {facts['held_out']} that "
+            f"validation or test contains, {facts['repeated']} that train contains or that are repeated"
         )
         return {
             "unlabelled": f"{DATA}/{folder}",
@@ -379,7 +382,7 @@ class _Work:
 
 @contextmanager
 def _anew(folder: Path) -> Iterator[Path]:
-    """Give a folder to write the contents of ``folder`` into; remains of a damaged one go."""
+    """Yield an empty folder whose contents replace ``folder``. A damaged folder is removed first."""
     shutil.rmtree(folder, ignore_errors=True)
     with new_folder(folder) as unfinished:
         yield unfinished

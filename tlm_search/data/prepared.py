@@ -20,7 +20,7 @@ LABELS = "labels.npy"
 SPLITS = ("train", "validation", "test")
 
 
-# Of facts that came later; a study without them is recorded as before.
+# Defaults of facts that later versions added. They are left out of the record, so that older records stay equal.
 _LATER: Mapping[str, Any] = {
     "unlabelled": None,
     "unlabelled_texts": {},
@@ -38,20 +38,20 @@ _LATER: Mapping[str, Any] = {
 class PreparedData:
     """Corpus, tokenizer and task of a study as folders below the store's root.
 
-    ``folders`` are relative to ``root``, so that a machine that mounts the store elsewhere finds them.
+    Folders are relative to ``root``, so that a machine that mounts the store elsewhere finds them.
     ``tokenizer`` holds the files that ``transformers.AutoTokenizer`` loads. ``corpus`` is a ``TokenArray`` of
-    ``documents`` texts (None without a corpus); ``train``, ``validation`` and ``test`` hold a ``TokenArray`` and
-    ``labels.npy`` (int64, indices into ``labels``). ``unlabelled`` is a ``TokenArray`` of texts to learn from without
-    labels (None without such); ``unlabelled_texts`` counts those that were ``available``, are ``used``, and were left
-    out: ``held_out`` ones, which validation or test has, and ``repeated`` ones. ``account`` is the ``RowAccount`` of
-    the task's rows as JSON, and ``sources`` the fingerprint of each source that was read; both are empty where the data
-    were prepared before there was one. ``special`` are the ids of the special tokens by their roles, those of the
-    markers by their texts where the task's entities are marked. ``pairs`` says that the task's texts are pairs,
-    and ``context`` is the ``ContextSection`` as JSON where they are lines of a log with those before them.
+    ``documents`` texts (None without a corpus). ``train``, ``validation`` and ``test`` hold a ``TokenArray`` and
+    ``labels.npy`` (int64, indices into ``labels``). ``unlabelled`` is a ``TokenArray`` of unlabelled texts for
+    self-training (None without them). ``unlabelled_texts`` counts the ``available`` texts, the ``used`` texts, and
+    the texts left out: ``held_out`` (in validation or test) and ``repeated``. ``account`` is the
+    ``RowAccount`` of the task as JSON. ``sources`` maps each source to its fingerprint. Both are empty if an older
+    version prepared the data. ``special`` maps the roles of the special tokens, and the texts of the entity markers,
+    to ids. ``pairs`` is True if each row is a pair of texts. ``context`` is the ``ContextSection`` as JSON if the
+    rows are lines of a log in context.
 
-    Where configurations differ in their tokens, there are ``variants``: each has the settings that choose it as
-    ``tokens_of`` gives them, ``tokens``, and the facts that are others then, ``data``. ``of`` gives the data of a
-    configuration. Rows, labels and documents are the same in all.
+    If configurations differ in their tokenizers, each tokenizer is an entry of ``variants``: ``tokens`` has the
+    settings that choose it (as ``tokens_of`` returns them), and ``data`` has the facts that differ. ``of`` returns
+    the data of a configuration. All variants have the same rows, labels and documents.
     """
 
     root: Path
@@ -86,21 +86,21 @@ class PreparedData:
         """Return the data of a configuration with complete ``settings``: the tokens of its tokenizer and length.
 
         Raises:
-            StoreError: they were not prepared for this study.
+            StoreError: the study has no data for these settings.
         """
         return self if not self.variants else replace(self, variants=(), **_changes(self.variants, settings))
 
     def all(self) -> tuple[PreparedData, ...]:
-        """Return the data of all configurations, each once."""
+        """Return the data of each tokenizer of the study."""
         return tuple(self.of(variant["tokens"]) for variant in self.variants) or (self,)
 
     def folder(self, part: str) -> Path:
         """Return the folder of ``part``: tokenizer, corpus, train, validation, test or unlabelled.
 
-        If the store is the copy of one at a URL, a missing folder is fetched first.
+        If the store is a copy of a store at a URL, a missing folder is fetched first.
 
         Raises:
-            StoreError: it cannot be fetched.
+            StoreError: the folder cannot be fetched.
         """
         relative = getattr(self, part)
         if relative is None:
@@ -109,7 +109,7 @@ class PreparedData:
         return self.root / str(relative)
 
     def units(self) -> tuple[Path, ...]:
-        """Return the folders that are made and sent as a whole: tokenizer, corpus, task, unlabelled texts."""
+        """Return the folders that are written and sent as a whole: tokenizer, corpus, task, unlabelled texts."""
         return tuple(self._unit(part) for part in ("tokenizer", "corpus", "train", "unlabelled") if getattr(self, part))
 
     def _unit(self, part: str) -> Path:
@@ -127,7 +127,7 @@ class PreparedData:
         """Rebuild from ``to_document`` for the store at ``root``.
 
         Raises:
-            StoreError: the document, which may come from somebody else's journal, names a folder outside of the store.
+            StoreError: the document names a folder outside of the store. It may come from another user's journal.
         """
         lists = {"labels": tuple(document["labels"]), "variants": tuple(document.get("variants", ()))}
         prepared = cls(root=root, **{**document, **lists})
@@ -147,7 +147,7 @@ class PreparedData:
 
     @classmethod
     def joined(cls, prepared: Sequence[tuple[Mapping[str, Value], PreparedData]]) -> PreparedData:
-        """Return the data of a study from those of each of its tokenizers, and the settings that choose it."""
+        """Join the data of each tokenizer, with the settings that choose it, to the data of the study."""
         first = prepared[0][1]
         if len(prepared) == 1:
             return first
@@ -160,10 +160,10 @@ class PreparedData:
 
 
 def facts_of(document: Mapping[str, Any], settings: Mapping[str, Value]) -> Mapping[str, Any]:
-    """Return what ``document``, ``PreparedData`` as JSON, says of a configuration with complete ``settings``.
+    """Return the facts of a configuration with complete ``settings`` from ``document``, ``PreparedData`` as JSON.
 
     Raises:
-        StoreError: its data were not prepared for this study.
+        StoreError: the document has no data for these settings.
     """
     variants = document.get("variants", ())
     return {**document, **_changes(variants, settings)} if variants else document
@@ -183,7 +183,7 @@ def task_fingerprint(folder: Path) -> str:
     """Return a digest of the tokens and labels of a task's splits in ``folder``.
 
     Raises:
-        StoreError, OSError, ValueError, EOFError: one cannot be read.
+        StoreError, OSError, ValueError, EOFError: a split cannot be read.
     """
     labels = {part: np.load(folder / part / LABELS).tolist() for part in SPLITS}
     return digest({part: [TokenArray.open(folder / part).fingerprint(), labels[part]] for part in SPLITS})

@@ -1,6 +1,6 @@
 """The labelled rows of a task: as read, split, and counted.
 
-An account says how many rows there are, how many each split uses, and why the others are not used.
+An account has the number of rows, the number that each split uses, and why the other rows are not used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from tlm_search.data.pairs import Line, Pair, TextOrPair, is_blank, own_segments
 
-# Reasons why a row is in no split, in the order of messages.
+# Reasons why a row is in no split, in the order in which messages list them.
 REASONS = {
     "no_text": "without a text",
     "no_label": "without a label",
@@ -27,9 +27,9 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class RowAccount:
-    """The numbers of rows that are ``available``, that each split uses, and that are ``dropped``, by ``REASONS``.
+    """The numbers of ``available`` rows, of the rows of each split, and of ``dropped`` rows by ``REASONS``.
 
-    The rows of all splits and the dropped ones add up to the available ones.
+    The rows of all splits and the dropped rows add up to the available rows.
     """
 
     available: int
@@ -52,9 +52,9 @@ class RowAccount:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Texts, or pairs of texts, with their labels as the user wrote them; a missing label is empty.
+    """Texts, or pairs of texts, with their labels as the user wrote them. A missing label is empty.
 
-    For lines in context also their ``groups``, empty without groups, and the rows in the ``order`` of time.
+    Lines in context also have ``groups`` (empty without groups) and ``order``, the rows sorted by time.
     """
 
     texts: Sequence[TextOrPair]
@@ -73,7 +73,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task with its splits; ``account`` counts its rows, or is None if they were not counted."""
+    """A classification task with its splits. ``account`` is None if the rows were not counted."""
 
     name: str
     labels: tuple[str, ...]
@@ -83,9 +83,9 @@ class Task:
     account: RowAccount | None = None
 
     def held_out(self) -> frozenset[str]:
-        """Return the ``likeness`` of each text of validation and test; of pairs also that of each of the two.
+        """Return the ``likeness`` of each text of validation and test, and of both texts of each pair.
 
-        Of a log these are the lines that train does not have: the same line comes again and again.
+        For a log, lines that train contains too are left out, because the same lines come again and again.
         """
         texts = self.validation.texts + self.test.texts
         parts = frozenset(likeness(part) for text in texts for part in own_segments(text))
@@ -95,9 +95,9 @@ class Task:
 
 
 def account_of(data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the account in ``PreparedData`` as JSON; for data of older versions only the splits.
+    """Return the account of ``PreparedData`` as JSON. Data of older versions have only the rows of the splits.
 
-    Return None if nothing is prepared yet.
+    Return None if no data are prepared yet.
     """
     if data.get("account"):
         return dict(data["account"])
@@ -122,10 +122,10 @@ def unused_words(account: Mapping[str, Any]) -> str:
 
 
 def likeness(text: TextOrPair) -> str:
-    """Return a key that is equal for texts that count as one: letter case and white space make no difference.
+    """Return a key that is equal for texts that count as the same: letter case and white space do not matter.
 
-    It is empty for a blank text, and for a pair with one.
+    The key is empty for a blank text, and for a pair with a blank text.
     """
     if isinstance(text, Pair):
-        return "" if is_blank(text) else "\n".join(map(likeness, text))  # no text's own has a line break
+        return "" if is_blank(text) else "\n".join(map(likeness, text))  # the key of a text contains no line feed
     return " ".join(text.split()).casefold()

@@ -1,12 +1,13 @@
-"""The order in which the documents of a corpus are taken: at random, or those most like the task first. No torch here.
+"""Order the documents of a corpus: at random, or the documents most similar to the task first. No torch here.
 
-Only the texts of the training split count as the task, so that nothing is learned of validation and test. A *type* is
-a token id, special ones left out; documents are compared as they are trained on, cut to the tokenizer's length. With T
-the types of the task and f(t) the share of type t in its tokens, a document d with the types D has the score
+The task is represented by its training texts alone, so that validation and test influence nothing. A *type* is a token
+id that is not special. Documents are compared as members see them: cut to the tokenizer's length. Let T be the types of
+the task and f(t) the share of type t in its tokens. A document d with the types D has the score
 
-    overlap            |D & T| / |T|, the share of the task's types that it holds
-    weighted_overlap   the sum of f(t) over the types t in D, the share of the task's tokens whose type it holds
-    tfidf              the cosine of its TF-IDF vector and the mean of those of the task's texts, each of length 1
+    overlap            |D & T| / |T|, the share of the task's types that d contains
+    weighted_overlap   the sum of f(t) over the types t in D, the share of the task's tokens whose type d contains
+    tfidf              the cosine of the TF-IDF vector of d and the mean TF-IDF vector of the task's texts, each of
+                       length 1
 
 TF is the number of occurrences, IDF ln((1 + n) / (1 + n_t)) + 1 for a type in n_t of the corpus's n documents (Salton
 and Buckley 1988, "Term-weighting approaches in automatic text retrieval", with scikit-learn's smoothing). Documents of
@@ -29,7 +30,7 @@ Floats = NDArray[np.float64]
 
 _SEED = 42  # the paper's
 _BLOCK = 1 << 20  # tokens at once
-_DIGITS = 12  # smaller differences of scores are ties, because machines round sums differently
+_DIGITS = 12  # scores that differ less are ties, because machines round sums differently
 
 
 def document_order(
@@ -79,7 +80,7 @@ def _normalised(values: Floats, rows: NDArray[np.int64], size: int) -> Floats:
 def _blocks(
     texts: TokenArray, special: tuple[int, ...]
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield, for so many texts at a time, their number, and text, type and times of each type in each text."""
+    """Yield blocks of texts: the number of texts, and for each type of a text the text, the type and its count."""
     start = 0
     while start < len(texts):
         end = int(np.searchsorted(texts.offsets, texts.offsets[start] + _BLOCK, side="right")) - 1

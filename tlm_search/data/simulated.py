@@ -1,4 +1,4 @@
-"""Facts of a study with simulated members in place of prepared data. Nothing is read or written."""
+"""The data of a study with simulated members: facts without files. Nothing is read or written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tlm_search.space.sections import TaskSection, TokenizerSection
 
 _LABELS = 4
-# Numbers of rows that the space does not give.
+# Numbers of rows if the space does not give them.
 _UNLABELLED = 10_000
 _ROWS = {"train": 400, "validation": 200, "test": 400}
 

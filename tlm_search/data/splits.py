@@ -1,4 +1,4 @@
-"""Split labelled texts into train, validation and test: seeded, disjoint, with an account of every row.
+"""Split labelled texts into disjoint train, validation and test by a seed, and account for every row.
 
 A task uses all rows in the proportions of their labels, or the same number of rows for each label. Lines of a log are
 split by group and time.
@@ -36,14 +36,14 @@ def split_task(
 ) -> Task:
     """Split ``data`` as ``section`` says: first test, then validation, then train.
 
-    Test comes from ``held_out``, or without it from ``data``. Validation comes from ``validation``, from ``held_out``
-    if ``validation_held_out``, or else from ``data``. So fewer training texts do not change validation and test. Empty
-    and repeated texts of ``data`` are skipped, and texts that validation or test has (letter case and white space do
-    not count). Of lines in context only the empty ones are skipped, and some lines where two splits meet.
+    Test comes from ``held_out`` if given, else from ``data``. Validation comes from ``validation`` if given, from
+    ``held_out`` if ``validation_held_out``, else from ``data``. So fewer training texts do not change validation and
+    test. Empty and repeated texts of ``data`` are skipped, and texts that validation or test contains (letter case and
+    white space do not count). Lines in context are skipped only if they are empty, or at the border of two splits.
 
     Raises:
-        DataError: there is one label only, a label has fewer texts than requested or none to train on, or there are
-            fewer groups of lines than splits.
+        DataError: the data have only one label, a label has fewer texts than requested or none to train on, or the
+            lines have fewer groups than splits.
     """
     names = _names(section, data)
     if section.context is not None:
@@ -64,7 +64,7 @@ def _balanced(
 ) -> Task:
     """Draw the ``wanted`` number of rows of each label for each split.
 
-    Of a text with two labels the first row counts.
+    If a text has two labels, its first row counts.
     """
     dropped: Counter[str] = Counter()
     pools = {}
@@ -105,7 +105,7 @@ def _as_they_are(
     dropped: Counter[str] = Counter()
     splits: dict[str, Split] = {}
     pools: dict[str, Pool] = {}
-    taken: set[str] = set()  # what train may not have
+    taken: set[str] = set()  # likeness of the texts that train must not contain
     for part, rows in (("test", held_out), ("validation", validation)):
         if rows is None:
             continue
@@ -121,7 +121,7 @@ def _as_they_are(
         section, texts_by_label(data, names, taken=taken, dropped=dropped, two_labels=False), number=0, reserve=1
     )
     of_train.require_each()
-    share = 0.5 if validation_held_out else DEFAULT_SHARE  # the two parts share what is held out
+    share = 0.5 if validation_held_out else DEFAULT_SHARE  # validation and test divide the held-out rows
     drawn = [part for part in _DRAWN if part not in splits]
     wanted = {part: _wanted(section, part, pools.get(part, of_train).rows, share) for part in drawn}
     for number, part in enumerate(_DRAWN):
@@ -139,10 +139,10 @@ def _in_context(
     validation: Labelled | None,
     held_out: Labelled | None,
 ) -> Task:
-    """Split lines by group and time: the last groups are test, those before validation; without groups the last lines.
+    """Split lines by group and time: the last groups are test, the groups before them validation.
 
-    Repeated lines are left in: how often a line comes is what a log says. Without groups the ``reach`` lines before the
-    first one of test, and of validation, are in no part: so no part has lines of another one in its contexts.
+    Without groups the last lines are test. Then the ``reach`` lines before test, and before validation, belong to no
+    split, so that no context contains a line of another split. Repeated lines stay: their frequency is information.
     """
     dropped: Counter[str] = Counter()
     splits: dict[str, Split] = {}
@@ -170,24 +170,24 @@ def _in_context(
 
 
 def _last_of(section: TaskSection, part: str, whole: Split) -> Split:
-    """Return the last rows of a split of its own, as many as ``part`` asks for; all where it does not say.
+    """Return the last rows of a separate file or split, as many as ``part`` asks for; all rows if it does not ask.
 
     Raises:
-        DataError: it has fewer.
+        DataError: ``part`` asks for more rows than it has.
     """
     if getattr(section, part) is None:
         return whole
     number, most = _wanted(section, part, len(whole.texts), 1), len(whole.texts)
     if number > most:
         raise DataError(
-            f"task {section.source}: {part} asks for {number:,} rows, but there are {most:,}",
+            f"task {section.source}: {part} asks for {number:,} rows, but it has {most:,}",
             hint=f"ask for fewer with {part}: ROWS_OR_SHARE",
         )
     return Split(whole.texts[-number:], whole.labels[-number:])
 
 
 def _usable(data: Labelled, names: Collection[str], dropped: Counter[str]) -> list[int]:
-    """Return the rows with a text and one of the labels ``names``, sorted by time; count the others."""
+    """Return the rows with a text and a label of ``names``, sorted by time. ``dropped`` counts the other rows."""
     rows = []
     for row in data.order:
         if is_blank(data.texts[row]):
@@ -207,10 +207,10 @@ def _require_labels(
     parts: Mapping[str, Split],
     names: Sequence[str],
 ) -> None:
-    """Refuse a split in time that leaves no line of a label to train on, or none of the positive one to judge by.
+    """Require lines of each label in train, and lines of the positive label in validation and test.
 
     Raises:
-        DataError: which label, and where.
+        DataError: a split has no line of such a label; the message names both.
     """
     lacking = [("train", name) for name, texts in of_train.items() if not texts]
     for part, split in parts.items():
@@ -263,18 +263,18 @@ def _whole(
     source = getattr(section, f"{part}_source") or section.source
     where = f"task {source}: {part}"
     if section.context is not None:
-        dropped["no_label"] += len(lacking)  # they are the context of others
+        dropped["no_label"] += len(lacking)  # other lines have them as context
     elif lacking:
         raise DataError(
             f"{where}: {len(lacking):,} of {len(data.texts):,} rows have no label, the first is row {lacking[0]:,}",
-            hint=f"all rows of {part} are used as they are: label these, or take them out",
+            hint=f"all rows of {part} are used as they are: label these rows, or remove them",
         )
     if section.labels is not None:
         dropped["other_label"] += unknown.total()
     elif unknown:
         shown = listed(f"{name} ({count:,} rows)" for name, count in unknown.most_common())
         raise DataError(
-            f"{where} has labels that train has not: {shown}",
+            f"{where} has labels that train lacks: {shown}",
             hint="each label needs a row in train: add such rows, or keep the most frequent labels only with labels: N",
         )
     if not texts:
@@ -286,7 +286,7 @@ def _whole(
 
 
 def _wanted(section: TaskSection, part: str, rows: int, share: float) -> int:
-    """Return how many of ``rows`` the ``part`` asks for. Where the space does not say, it is a bounded ``share``."""
+    """Return how many of ``rows`` the ``part`` asks for; if the space does not say, a bounded ``share``."""
     asked: float | int | None = getattr(section, part)
     if isinstance(asked, int):
         return asked

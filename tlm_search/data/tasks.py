@@ -23,11 +23,11 @@ _SHOWN = 80  # characters of a text in a message
 
 
 def load_task(section: TaskSection, cache: Path) -> Task:
-    """Return the task that ``section`` names, with its splits; ``cache`` is a folder for results that take long.
+    """Return the task that ``section`` names, with its splits. Slow results are cached in the folder ``cache``.
 
     Raises:
-        DataError: it is missing, cannot be read, lacks a column, has too few texts of a label, or texts without the
-            markers of ``entities: marked``.
+        DataError: the task is missing, cannot be read, lacks a column, has too few texts of a label, or has texts
+            without the markers of ``entities: marked``.
     """
     if section.source == PYDOCS:
         return _pydocs_task(section, cache / PYDOCS)
@@ -42,10 +42,10 @@ def load_task(section: TaskSection, cache: Path) -> Task:
 
 
 def require_markers(texts: Sequence[TextOrPair], where: str) -> None:
-    """Refuse ``texts`` without the markers of ``entities: marked``; empty texts do not count.
+    """Require the markers of ``entities: marked`` in all ``texts``, except empty texts.
 
     Raises:
-        DataError: some lack markers; the message has their number and an example.
+        DataError: some texts lack markers; the message has their number and an example.
     """
     single = [text for text in texts if text and isinstance(text, str)]
     lacking = [text for text in single if not is_marked(text)]
@@ -61,7 +61,7 @@ def require_markers(texts: Sequence[TextOrPair], where: str) -> None:
 def _pydocs_task(section: TaskSection, cache: Path) -> Task:
     """Return the task "from which package does a paragraph come?", over the N packages with the most paragraphs.
 
-    The names decide between packages with equally many.
+    Packages with equal numbers of paragraphs are ordered by name.
     """
     owned = [item for item in pydocs.load_paragraphs(cache) if item.package]
     counts = Counter(item.package for item in owned)

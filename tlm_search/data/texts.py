@@ -1,4 +1,4 @@
-"""What a space reads: its task, corpus and unlabelled texts, each source at most once. No torch here."""
+"""Read the task, corpus and unlabelled texts of a space, each source at most once. No torch here."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tlm_search.files import write_text
 if TYPE_CHECKING:
     from tlm_search.space.sections import CorpusSection, TaskSection, TokenizerSection
 
-FORMAT = 2  # increased when the same space would be read or tokenised differently
-DATA = "data"  # the folder of the store
+FORMAT = 2  # increase it when a change of code reads or tokenises the same space differently
+DATA = "data"  # folder of prepared data in the store
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What a space reads, each source at most once, however many tokenizers ask for it."""
+    """The texts of a space. Each source is read at most once, for any number of tokenizers."""
 
     root: Path
     corpus: CorpusSection
@@ -65,12 +65,12 @@ class Texts:
 
     @cached_property
     def of_source(self) -> dict[str, str]:
-        """The fingerprint of each source, as it is now."""
+        """The current fingerprint of each source."""
         return {source: source_fingerprint(source, self.cache) for source in set(self.named.values()) if source}
 
     @property
     def sources(self) -> dict[str, str]:
-        """The fingerprints of what is read, by section."""
+        """The fingerprint of the source of each section."""
         return {section: self.of_source[source] if source else "" for section, source in self.named.items()}
 
     @cached_property
@@ -84,26 +84,26 @@ class Texts:
 
     @cached_property
     def documents(self) -> Corpus:
-        """The documents, without what validation and test hold, wherever it came from."""
+        """The documents of the corpus, without texts that validation or test contains."""
         self.progress(f"reading the corpus {self.corpus.source}")
         self.say(account_of_documents(self.corpus))
         corpus = load_corpus(self.corpus, self.cache, without=self.labelled.held_out())
         if corpus.left_out:
             many = f"{len(corpus.left_out):,} different texts"
-            self.progress(f"corpus {self.corpus.source}: {many} that validation or test holds are left out of it")
+            self.progress(f"corpus {self.corpus.source}: {many} that validation or test contains are left out")
         self.require_documents(max(len(corpus.documents) - self.corpus.skip, 0), lacking=bool(corpus.left_out))
         return corpus
 
     def say(self, lines: Iterable[str]) -> None:
-        """Tell each line."""
+        """Report each line as progress."""
         for line in lines:
             self.progress(line)
 
     def require_documents(self, documents: int, *, lacking: bool = False) -> None:
-        """Refuse a corpus whose number of ``documents`` is less than members ask for.
+        """Refuse a corpus with fewer ``documents`` than members are pre-trained on.
 
         Raises:
-            DataError: they are too few, or none.
+            DataError: the corpus has too few documents, or none.
         """
         if self.least_documents > documents or not documents:
             goal = f"pretrain_size goes up to {self.least_documents}" if self.least_documents else "it needs one"
@@ -116,7 +116,7 @@ class Texts:
 
     @property
     def corpus_key(self) -> list[Any]:
-        """What decides the documents; which of them are taken first is another question."""
+        """All that decides which documents the corpus has. It does not decide their order."""
         return [*self._corpus_alone, self.left_out] if self.left_out else self._corpus_alone
 
     @property
@@ -125,9 +125,9 @@ class Texts:
 
     @cached_property
     def left_out(self) -> str:
-        """A digest of what the corpus and the held-out texts share, empty where it is nothing.
+        """A digest of the documents that validation or test contains; empty without such documents.
 
-        It is noted, so that the documents need not be read again for a task that is known.
+        The store records it, so that the same task does not read the documents again.
         """
         held_out = digest([FORMAT, self._corpus_alone, sorted(self.labelled.held_out())])
         note = self.cache / "left_out" / f"{held_out}.json"
@@ -140,7 +140,7 @@ class Texts:
 
     @cached_property
     def unlabelled(self) -> Unlabelled | None:
-        """The texts without labels that the task names, without those that it has; None where it names none."""
+        """The unlabelled texts that the task names, without its own texts; None if it names none."""
         if self.task.unlabelled is None:
             return None
         self.progress(f"reading the unlabelled texts {self.task.unlabelled.source}")

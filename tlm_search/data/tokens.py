@@ -19,12 +19,12 @@ _IDS, _OFFSETS, _FIRSTS, _FACTS = "ids.bin", "offsets.npy", "firsts.npy", "token
 
 @dataclass(frozen=True)
 class TokenArray:
-    """Texts as token ids, one after the other.
+    """The token ids of many texts in a single flat array.
 
-    ``ids`` is flat (uint16 for vocabularies below 65,536, else int32), with [CLS] and [SEP] in place; text ``i`` is
-    ``ids[offsets[i]:offsets[i + 1]]``; ``offsets`` is int64 and has one more entry than there are texts. Of pairs,
-    ``[CLS] a [SEP] b [SEP]``, ``firsts`` int64 ``(texts,)`` says how many tokens are of each first text; it is None
-    where no text is a pair.
+    ``ids`` (uint16 for vocabularies below 65,536, else int32) contains [CLS] and [SEP]. Text ``i`` is
+    ``ids[offsets[i]:offsets[i + 1]]``; ``offsets`` is int64 ``(texts + 1,)``. If the texts are pairs,
+    ``[CLS] a [SEP] b [SEP]``, ``firsts``, int64 ``(texts,)``, has the number of tokens of each first segment; else it
+    is None.
     """
 
     ids: NDArray[np.uint16] | NDArray[np.int32]
@@ -40,10 +40,10 @@ class TokenArray:
         vocabulary: int,
         firsts: Sequence[int] | None = None,
     ) -> TokenArray:
-        """Write ``sequences`` of ids below ``vocabulary`` to ``folder``, and open it. Streams; keeps only offsets.
+        """Write ``sequences`` of ids below ``vocabulary`` to ``folder``, and open it.
 
-        ``firsts`` are the tokens of each first segment where the texts are pairs.
-        Not atomic by itself: write inside ``new_folder``.
+        The ids are streamed; only the offsets stay in memory. ``firsts`` has the number of tokens of each first segment
+        if the texts are pairs. Writing is not atomic: write inside ``new_folder``.
         """
         dtype = np.dtype("<u2") if vocabulary < 2**16 else np.dtype("<i4")
         lengths = [0]
@@ -65,7 +65,7 @@ class TokenArray:
         """Map ``folder`` into memory, read-only.
 
         Raises:
-            StoreError: it is missing or incomplete.
+            StoreError: the folder is missing or incomplete.
         """
         try:
             facts = json.loads((folder / _FACTS).read_text())
@@ -99,7 +99,7 @@ class TokenArray:
         """Return a view of the first ``texts`` texts.
 
         Raises:
-            ValueError: there are fewer.
+            ValueError: the array has fewer texts.
         """
         if not 0 <= texts <= len(self):
             raise ValueError(f"{texts} texts of {len(self)}")
@@ -107,7 +107,7 @@ class TokenArray:
         return TokenArray(self.ids[: self.offsets[texts]], self.offsets[: texts + 1], firsts)
 
     def followed_by(self, others: TokenArray) -> TokenArray:
-        """Return these texts and, after them, ``others``; their ids are copied into memory."""
+        """Return these texts followed by ``others``. All ids are copied into memory."""
         offsets = np.concatenate([self.offsets, self.offsets[-1] + others.offsets[1:]])
         both = (self, others)
         firsts = [array.lengths() if array.firsts is None else array.firsts for array in both]
@@ -115,10 +115,7 @@ class TokenArray:
         return TokenArray(np.concatenate([self.ids, others.ids]), offsets, np.concatenate(firsts) if paired else None)
 
     def fingerprint(self) -> str:
-        """Return a digest of the texts in view: equal ids and lengths have equal fingerprints.
-
-        For pairs the segments count too.
-        """
+        """Return a digest of the ids and lengths of the texts, and of the segments of pairs."""
         hashed = hashlib.sha256(f"{self.ids.dtype.str} {len(self)}\n".encode())
         hashed.update(np.ascontiguousarray(self.offsets).data)
         hashed.update(np.ascontiguousarray(self.ids).data)

@@ -1,4 +1,4 @@
-"""The unlabelled texts of a task, for self-training: distinct, and none that validation or test contains."""
+"""The unlabelled texts of a task for self-training: distinct texts that validation and test do not contain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """The texts that remain of ``available`` ones, and how many were left out, by reason."""
+    """The ``texts`` that remain of the ``available`` texts, and the numbers left out, by reason."""
 
     texts: Sequence[TextOrPair]
     available: int
@@ -31,13 +31,12 @@ class Unlabelled:
 def load_unlabelled(section: TaskSection, task: Task, cache: Path) -> Unlabelled:
     """Return the texts of ``section.unlabelled`` that differ from each other and from the splits of ``task``.
 
-    Letter case and white space do not count. Texts that validation or test contains count as held out; texts that train
-    contains, or that repeat an earlier text, count as repeated. ``cache`` is a folder for results that take long to
-    compute.
+    Letter case and white space do not count. Texts that validation or test contains count as held out. Texts that train
+    contains, or that repeat an earlier text, count as repeated. Slow results are cached in the folder ``cache``.
 
     Raises:
-        DataError: the source is missing, cannot be read, or has fewer texts than requested, or none; or texts lack the
-            markers of ``entities: marked``.
+        DataError: the source is missing, cannot be read, has no text or fewer texts than requested, or has texts
+            without the markers of ``entities: marked``.
     """
     assert section.unlabelled is not None
     of_pydocs = section.unlabelled.source == PYDOCS
@@ -61,10 +60,12 @@ def load_unlabelled(section: TaskSection, task: Task, cache: Path) -> Unlabelled
 
 
 def require_texts(section: TaskSection, texts: int, *, left_out: int) -> None:
-    """Refuse fewer ``texts`` than ``section.unlabelled`` asks for, or none; ``left_out`` are those that do not count.
+    """Refuse fewer ``texts`` than ``section.unlabelled`` asks for, or none.
+
+    ``left_out`` is the number of texts that do not count.
 
     Raises:
-        DataError: there are too few.
+        DataError: the source has too few new texts.
     """
     assert section.unlabelled is not None
     wanted = section.unlabelled.documents
@@ -72,8 +73,8 @@ def require_texts(section: TaskSection, texts: int, *, left_out: int) -> None:
         return
     asked = f"documents: {wanted} asked for, but " if wanted else ""
     raise DataError(
-        f"task.unlabelled {section.unlabelled.source}: {asked}it has {texts} texts that are new; the task's own texts "
-        f"and repeated ones do not count, which are {left_out}",
+        f"task.unlabelled {section.unlabelled.source}: {asked}it has {texts} new texts; {left_out} texts do not count, "
+        "because the task contains them or they are repeated",
         hint=f"ask for at most {texts}, or leave documents out to take all"
         if texts
         else "name more texts of the task's kind, or leave task.unlabelled out",
@@ -81,7 +82,7 @@ def require_texts(section: TaskSection, texts: int, *, left_out: int) -> None:
 
 
 def _paragraphs(section: TaskSection, task: Task, cache: Path) -> list[TextOrPair]:
-    """Return the paragraphs of pydocs that no test is drawn from: those of the task's packages, if it is of pydocs."""
+    """Return the pydocs paragraphs that are not held out, for a pydocs task only those of its packages."""
     packages = set(task.labels) if section.source == PYDOCS else None
     return [
         item.text

@@ -255,7 +255,7 @@ def test_the_built_in_data(call, here):
         ("--task rows.csv rows.jsonl", "exists already"),
         ("--task rows.csv none/new.yaml", "cannot be written"),
         ("--task texts new.yaml", "there is no table in this folder"),
-        ("--task rows.csv --label team new.yaml", "name columns that it has with --text and --label"),
+        ("--task rows.csv --label team new.yaml", "name existing columns with --text and --label"),
         ("--task rows.csv --test gone.csv new.yaml", "no such file"),
         ("--task rows.csv --test rows.jsonl new.yaml", "no column 'body: #1'"),
         ("--test rows.csv new.yaml", "go with --task"),

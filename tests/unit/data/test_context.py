@@ -83,8 +83,8 @@ def test_times_are_numbers_or_iso(times: list[Any]) -> None:
         (["1", None], "x: row 2: column 't' holds None: neither"),
         (["nan", "1"], "x: row 1: column 't' holds 'nan': neither"),
         ([True, 1], "x: row 1: column 't' holds True: neither"),
-        (["1", "2026-11-30"], "x: row 2: .* a time without a zone, where row 1 has a number"),
-        (["2026-11-30", "2026-11-30T18:00Z"], "a time of a zone, where row 1 has a time without a zone"),
+        (["1", "2026-11-30"], "x: row 2: .* a time without a zone, but row 1 has a number"),
+        (["2026-11-30", "2026-11-30T18:00Z"], "a time of a zone, but row 1 has a time without a zone"),
     ],
 )
 def test_other_times_are_refused(times: list[Any], words: str) -> None:
@@ -162,7 +162,7 @@ def test_fewer_training_lines_can_be_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("context", "others", "words"),
     [
-        ({"rows": 1, "group": "host"}, {}, r"'host' has 2 groups .*, fewer than the parts train, test, validation"),
+        ({"rows": 1, "group": "host"}, {}, r"'host' has 2 groups .*, but each of train, test, validation needs"),
         ({"rows": 1, "group": "nohost"}, {}, "there is no column 'nohost'; its columns are: time, host, text, label"),
         ({"rows": 1, "time": "host"}, {}, "column 'host' holds 'h0': neither a number nor an ISO time"),
         ({"rows": 1}, {"test": 200}, "test asks for 200 lines, but 50 are left, and train needs some"),

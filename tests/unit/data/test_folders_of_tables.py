@@ -248,8 +248,8 @@ def test_names_say_the_split_by_one_rule(tmp_path: Path, paths: list[str], split
     [
         ({}, "no table in this folder"),
         ({"a.txt": "text", "b.md": "text"}, "no table in this folder"),
-        ({"train.csv": TABLE, "train.csv.gz": TABLE}, "train.csv.gz: beside it lies train.csv"),
-        ({"a.csv": TABLE, "a.jsonl": TABLE}, "beside it lies a.csv, which differs from it in its ending alone"),
+        ({"train.csv": TABLE, "train.csv.gz": TABLE}, "train.csv.gz: the same folder has train.csv"),
+        ({"a.csv": TABLE, "a.jsonl": TABLE}, "the same folder has a.csv, which differs only in its ending"),
         ({"test/train.csv": TABLE}, "its name and its folder say test and train"),
         ({"train_test.csv": TABLE, "dev_test.csv": TABLE, "train_dev.csv": TABLE}, "its name and its folder say"),
         ({"a.csv": TABLE, "b.csv": "text,other\na,b\n"}, "b.csv: there is no column 'label'"),
@@ -266,7 +266,7 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, files: dict[str, str | byt
 def test_a_link_to_nothing_is_no_missing_shard(tmp_path: Path) -> None:
     _write(tmp_path, {"train.csv": TABLE})
     (tmp_path / "more.csv").symlink_to(tmp_path / "none")
-    with pytest.raises(DataError, match=r"more\.csv: it is a link to a file that is not there"):
+    with pytest.raises(DataError, match=r"more\.csv: it is a link to a file that does not exist"):
         load_labelled(TaskSection(source=str(tmp_path)), tmp_path)
 
 

@@ -100,7 +100,7 @@ def test_nothing_that_is_held_out_is_learned_from(tmp_path: Path, copy: Copy) ->
     assert [word for word in own if word in seen], "the test would not see a word if it were there"
     assert data.documents == len(fresh) + len(own)
     assert data.unlabelled_texts["held_out"] == len(held_out)
-    assert [line for line in told if f"{len(held_out)} different texts that validation or test holds" in line]
+    assert [line for line in told if f"{len(held_out)} different texts that validation or test contain" in line]
 
 
 def test_a_corpus_that_shares_nothing_is_prepared_once_for_all_tasks(tmp_path: Path) -> None:

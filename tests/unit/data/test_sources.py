@@ -207,12 +207,12 @@ def test_the_entities_of_fewrel_are_marked_where_they_are_mentioned_first(
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ([], "P1, instance 1: h has the places \\[\\] in a sentence of 4 tokens"),
-        ([[]], "h has the places"),
-        ([[4]], "h has the places \\[4\\]"),
-        ([[-1]], "h has the places"),
-        ([["1"]], "h has the places"),
-        (None, "h has the places"),
+        ([], "P1, instance 1: h has the positions \\[\\] in a sentence of 4 tokens"),
+        ([[]], "h has the positions"),
+        ([[4]], "h has the positions \\[4\\]"),
+        ([[-1]], "h has the positions"),
+        ([["1"]], "h has the positions"),
+        (None, "h has the positions"),
         ([3], "it lacks tokens, h or t"),
     ],
 )

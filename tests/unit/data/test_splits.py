@@ -229,7 +229,7 @@ def test_labels_that_are_not_kept_are_counted() -> None:
         ({"train": {"rows": 99}}, {"a": 50, "b": 50}, None, "train asks for 99 rows, but 70 are left"),
         ({"train": {"rows": 2}}, {"a": 9, "b": 9, "c": 9}, None, "each of 3 labels needs one"),
         ({}, {"a": 1, "b": 1}, None, "test asks for 1 rows"),
-        ({}, {"a": 9, "b": 9}, {"c": 2, "a": 1}, r"has labels that train has not: c \(2 rows\)"),
+        ({}, {"a": 9, "b": 9}, {"c": 2, "a": 1}, r"has labels that train lacks: c \(2 rows\)"),
         ({}, {"a": 9, "b": 9}, {"a": 1, "": 2}, "2 of 3 rows have no label, the first is row 2"),
         ({}, {"a": 9, "b": 9}, {}, "test has no rows"),
         ({"labels": 2}, {"a": 9, "b": 9, "c": 2}, {"c": 3}, "test uses none of its 3 rows"),

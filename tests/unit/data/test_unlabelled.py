@@ -55,7 +55,7 @@ def test_no_text_of_validation_or_test_is_among_them(tmp_path: Path, space_of: S
     counts = {"available": 55, "used": 9, "held_out": 27, "repeated": 19}
     assert data.unlabelled_texts == counts
     assert (
-        "9 of 55 unlabelled texts are used; left out are 27 that validation or test has, and 19 that train has or "
+        "9 of 55 unlabelled texts are used; left out: 27 that validation or test contains, 19 that train contains or "
         "that are repeated" in told
     )
     rows = rows_of(data, "unlabelled")
@@ -148,8 +148,8 @@ def test_pydocs_gives_paragraphs_of_the_packages_of_the_task(tmp_path: Path, mon
     ("section", "message"),
     [
         ("nowhere.csv", "nowhere.csv: there is no such file"),
-        ("only.csv", "it has 0 texts that are new; .* do not count, which are 27"),
-        ({"source": "few.csv", "documents": 3}, "documents: 3 asked for, but it has 2 texts that are new"),
+        ("only.csv", "it has 0 new texts; 27 texts do not count"),
+        ({"source": "few.csv", "documents": 3}, "documents: 3 asked for, but it has 2 new texts"),
         ({"source": "few.csv", "text": "words"}, "there is no column 'words'"),
     ],
 )

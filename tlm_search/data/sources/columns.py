@@ -1,4 +1,4 @@
-"""The columns of a table in any format: the wanted ones must exist, and numbered classes have names."""
+"""Check and convert the columns of a table in any format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tlm_search.errors import DataError
 
-DAMAGED = "check that the file is whole"
+DAMAGED = "check that the file is complete"
 _NAMED_IN_SPACE = "name the columns with text: and label: in the space; all files of a task have the same names"
 
 
@@ -18,10 +18,10 @@ class NoColumnError(DataError):
 
 
 def require_columns(present: Iterable[str], wanted: Iterable[str], where: str, *, hint: str = _NAMED_IN_SPACE) -> None:
-    """Refuse a table without the ``wanted`` columns; ``hint`` says what to do then.
+    """Refuse a table without the ``wanted`` columns; the error has ``hint``.
 
     Raises:
-        NoColumnError: a column is missing; the message lists the existing ones.
+        NoColumnError: a column is missing; the message lists the existing columns.
     """
     names = list(present)
     for column in wanted:
@@ -33,10 +33,10 @@ def require_columns(present: Iterable[str], wanted: Iterable[str], where: str, *
 
 
 def require_one(present: Sequence[str], wanted: Iterable[str], where: str) -> None:
-    """Refuse a table in which two columns have the name of a ``wanted`` one.
+    """Refuse a table in which two columns have the same ``wanted`` name.
 
     Raises:
-        DataError: a name occurs twice; the message has it.
+        DataError: a name occurs twice; the message names it.
     """
     for column in wanted:
         if (count := present.count(column)) > 1:
@@ -44,7 +44,7 @@ def require_one(present: Sequence[str], wanted: Iterable[str], where: str) -> No
 
 
 def named(values: list[Any], names: Sequence[str] | None) -> list[Any]:
-    """Replace the numbers of classes by their names if there are names; -1 means no label, as in `datasets`."""
+    """Replace class numbers by class names, if ``names`` has any; -1 means no label, as in `datasets`."""
     if names is None:
         return values
     by_number = {-1: None, **dict(enumerate(names))}
@@ -52,7 +52,7 @@ def named(values: list[Any], names: Sequence[str] | None) -> list[Any]:
 
 
 def texts_of(values: Sequence[Any], column: str, where: str) -> list[str]:
-    """Return the ``values`` of a column as texts, missing and blank ones as empty texts.
+    """Return the ``values`` of a column as texts; missing and blank values become empty texts.
 
     Raises:
         DataError: a value is not a text.
@@ -64,7 +64,7 @@ def texts_of(values: Sequence[Any], column: str, where: str) -> list[str]:
 
 
 def labels_of(values: Sequence[Any], column: str, where: str) -> list[str]:
-    """Return the ``values`` of a column as labels in the user's spelling; missing ones (NaN too) are empty.
+    """Return the ``values`` of a column as labels in the user's spelling; missing values and NaN become empty labels.
 
     Raises:
         DataError: a value is neither text nor a number.
@@ -73,7 +73,7 @@ def labels_of(values: Sequence[Any], column: str, where: str) -> list[str]:
 
 
 def valid_unicode(text: str) -> str:
-    """Put a question mark for half a surrogate pair, as a cut JSON escape gives: it has no form that can be stored."""
+    """Replace half a surrogate pair, which a cut JSON escape leaves, by a question mark: UTF-8 cannot encode it."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 

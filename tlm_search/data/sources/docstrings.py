@@ -1,8 +1,8 @@
 """Find docstrings in Python source without importing it, and return their English paragraphs.
 
-A lexer of one regular expression reads the source. With it the docstrings of torch, transformers and all other
-installed packages take seconds; ``ast`` takes most of a minute, because it builds a tree of all code. Docstrings in
-single quotes (rare and short) are not found.
+A single regular expression finds the strings. So the docstrings of torch, transformers and all other installed packages
+take seconds; ``ast`` would take most of a minute, because it builds a tree of all code. Docstrings in single quotes
+(rare and short) are not found.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import re
 import warnings
 from collections.abc import Iterator
 
-# What can hide a quote from the reader, and triple-quoted strings. Loops are unrolled, and all alternatives begin with
-# one of three characters: what the regular-expression engine is fast at.
+# Matches triple-quoted strings, and everything else that can contain a quote. Loops are unrolled and all alternatives
+# begin with one of three characters, because the regular-expression engine is fast at that.
 _LEXEME = re.compile(
     r"""\#[^\n]*"""
     r"""|\"\"\"([^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*)\"\"\"|\'\'\'([^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*)\'\'\'"""
@@ -26,9 +26,9 @@ _PREFIXES = ("", "r", "u")
 
 
 def docstrings(source: str) -> Iterator[str]:
-    """Yield the triple-quoted docstrings of modules, classes and functions in ``source``, in their order.
+    """Yield the triple-quoted docstrings of modules, classes and functions in ``source``, in order.
 
-    A docstring is a string that begins a line, where the code before it ends with a colon, or is not there at all.
+    A string is a docstring if it begins a line, and the code before it is empty or ends with a colon.
     """
     if '"""' not in source and "'''" not in source:
         return
@@ -44,7 +44,7 @@ def docstrings(source: str) -> Iterator[str]:
 
 
 def _opens_block(source: str, line: int) -> bool:
-    """Say whether the code above the line that starts at ``line`` ends with a colon, or is empty."""
+    """Return whether the code above the line that starts at ``line`` is empty or ends with a colon."""
     end = line
     while end > 0:
         start = source.rfind("\n", 0, end - 1) + 1
@@ -84,10 +84,10 @@ _SECTION = re.compile(
 
 
 def paragraphs(docstring: str) -> Iterator[str]:
-    """Yield the paragraphs of ``docstring`` that are English prose, without markup, on one line each.
+    """Yield the paragraphs of ``docstring`` that are English prose, without markup, each as a single line.
 
-    Descriptions of parameters count as paragraphs of their own; their names and types, headings, tables, code,
-    doctests and what they print are left out.
+    The description of a parameter is a paragraph, without the parameter's name and type. Headings, tables, code, and
+    doctests with their output are left out.
     """
     for lines in _blocks(inspect.cleandoc(docstring).splitlines()):
         text = " ".join(lines)
@@ -99,12 +99,12 @@ def paragraphs(docstring: str) -> Iterator[str]:
 
 
 def _blocks(lines: list[str]) -> Iterator[list[str]]:
-    """Yield groups of lines that belong together; code blocks, headings and tables are dropped."""
+    """Yield the lines of each paragraph; code blocks, headings and tables are dropped."""
     block: list[str] = []
     block_indent = 0
     fenced = False
     until_blank = False
-    deeper_than: int | None = None  # a literal block lasts while lines are indented more than this
+    deeper_than: int | None = None  # a literal block ends at a line that is not indented more
     for line in lines:
         text = line.strip()
         indent = len(line) - len(line.lstrip())
@@ -137,7 +137,7 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
             yield block
             block = []
             if directive[1] in _PROSE_DIRECTIVES or directive[1] in _VERSION_DIRECTIVES:
-                text = directive[2] if directive[1] in _PROSE_DIRECTIVES else ""  # else it is a version's number
+                text = directive[2] if directive[1] in _PROSE_DIRECTIVES else ""  # otherwise a version number
             else:
                 deeper_than, text = indent, ""
             if not text:
@@ -159,7 +159,7 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _strip_marker(text: str, indent: int) -> tuple[bool, str]:
-    """Say whether ``text`` starts a paragraph of its own, and return it without the marker that says so."""
+    """Return whether a marker, such as that of a list, starts a new paragraph, and ``text`` without the marker."""
     if _HEADER.match(text):
         return True, ""
     for marker in (_ITEM, _FIELD, _SECTION) if indent == 0 else (_ITEM, _FIELD, _SECTION, _ARGUMENT):
@@ -202,7 +202,7 @@ _COMMON = re.compile(
 
 
 def is_prose(text: str) -> bool:
-    """Return whether ``text`` is English prose: enough words, most of them plain, some of the language's commonest."""
+    """Return whether ``text`` is English prose: enough words, mostly plain, and some very common English words."""
     if len(text) > _LONGEST_CHARACTERS:
         return False
     pieces = text.split()

@@ -1,4 +1,4 @@
-"""FewRel in its original layout: ``{relation: [{tokens, h, t}, ...]}``, h and t being [name, id, [[positions]]]."""
+"""Read FewRel in its original layout: ``{relation: [{tokens, h, t}, ...]}``; h and t are [name, id, [[positions]]]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tlm_search.data.rows import Labelled
 from tlm_search.data.sources.files import read_json
 from tlm_search.errors import DataError
 
-NAMES = "pid2name.json"  # next to the file: the names of its relations
+NAMES = "pid2name.json"  # next to the data file: the names of the relations
 
 
 def is_fewrel(value: Any) -> bool:
@@ -27,13 +27,13 @@ def is_fewrel(value: Any) -> bool:
 def read_fewrel(file: Path, value: Any, *, marked: bool = False) -> Labelled:
     """Return a text and a label for each instance of ``value``, read from ``file``.
 
-    The text is ``head ; tail ; sentence``: it says which two entities are meant, in words that any tokenizer knows, and
-    before the sentence, so that no cut loses them. Or, ``marked``, it is the sentence with ``[E1] head [/E1]`` and
-    ``[E2] tail [/E2]`` where each is mentioned first. The label is the relation's name in ``pid2name.json`` where that
-    lies beside the file, else its id.
+    The text is ``head ; tail ; sentence``. It names both entities without special tokens, and before the sentence, so
+    that cutting the text never removes them. If ``marked``, the text is the sentence with ``[E1] head [/E1]`` and
+    ``[E2] tail [/E2]`` around the first mention of each entity. The label is the relation's name from
+    ``pid2name.json`` if the same folder has this file, else the relation's id.
 
     Raises:
-        DataError: the file has another layout, or an entity to be marked has no place in its sentence.
+        DataError: the file has another layout, or an entity to mark has no position in its sentence.
     """
     if not is_fewrel(value):
         raise DataError(f"{file}: it has not FewRel's layout", hint="expected: {relation: [{tokens, h, t}, ...]}")
@@ -51,7 +51,7 @@ def read_fewrel(file: Path, value: Any, *, marked: bool = False) -> Labelled:
             except ValueError as error:
                 raise DataError(
                     f"{file}: {relation}, instance {number}: {error}",
-                    hint="correct it, or leave out entities: marked, which needs the places of both entities",
+                    hint="correct it, or leave out entities: marked, which needs the positions of both entities",
                 ) from error
             texts.append(text)
             labels.append(label)
@@ -63,14 +63,14 @@ def _prefixed(instance: Mapping[str, Any]) -> str:
 
 
 def _marked(instance: Mapping[str, Any]) -> str:
-    """Return the sentence with its markers; of two entities, one inside the other, the inner one has the inner ones.
+    """Return the sentence with its markers. If an entity contains the other, its markers are outside.
 
     Raises:
-        ValueError: an entity has no place in the sentence.
+        ValueError: an entity has no position in the sentence.
     """
     tokens = instance["tokens"]
     spans = [(*_place(instance[key], key, tokens), pair) for key, pair in (("h", HEAD), ("t", TAIL))]
-    # In the order of their places; at one place ends before beginnings, and the longer entity's marker outside.
+    # Sorted by position. At the same position ends come before beginnings, and the longer entity's marker is outside.
     signs = []
     for order, (first, last, (begin, end)) in enumerate(spans):
         signs += [(first, 1, -last, order, begin), (last + 1, 0, -first, -order, end)]
@@ -84,5 +84,5 @@ def _marked(instance: Mapping[str, Any]) -> str:
 def _place(entity: Any, key: str, tokens: Sequence[str]) -> tuple[int, int]:
     places = entity[2][0] if len(entity) > 2 and entity[2] else []
     if not places or not all(type(place) is int and 0 <= place < len(tokens) for place in places):
-        raise ValueError(f"{key} has the places {places} in a sentence of {len(tokens)} tokens")
+        raise ValueError(f"{key} has the positions {places} in a sentence of {len(tokens)} tokens")
     return min(places), max(places)

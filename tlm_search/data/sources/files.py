@@ -1,4 +1,4 @@
-"""Columns of the user's files: Parquet, JSON Lines, JSON, CSV, TSV and text, plain or (except Parquet) compressed."""
+"""Read columns of files: Parquet, JSON Lines, JSON, CSV, TSV and text, plain or (except Parquet) compressed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KINDS = {
 }
 _BLANK_LINES = re.compile(r"\n[ \t\r]*\n\s*")
 TEXT_COLUMN = "text"
-_ROWS_HELD = 1000  # JSON rows, one of which must have a requested column
+_ROWS_HELD = 1000  # JSON rows that are searched for a requested column
 _BYTES_READ = 1 << 16  # of a compressed file, read at once
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
@@ -49,18 +49,18 @@ def stem_of(file: Path) -> str:
 
 
 def files_below(place: Path) -> list[Path]:
-    """Return the files of a folder and its subfolders, sorted, links followed; a file returns itself.
+    """Return the files of a folder and its subfolders, sorted; for a file, the file itself. Links are followed.
 
     Names that begin with a dot are left out, as in a shell.
 
     Raises:
-        DataError: a subfolder cannot be listed, or a file in a known format is a link to nothing.
+        DataError: a subfolder cannot be listed, or a file in a known format is a broken link.
     """
     return all_below(place)[0]
 
 
 def all_below(place: Path) -> tuple[list[Path], list[Path]]:
-    """Return ``files_below`` the ``place``, and what it leaves out: files and folders with a dot, links to nothing.
+    """Return ``files_below`` the ``place``, and the paths that it leaves out: hidden names and broken links.
 
     Raises:
         DataError: as ``files_below``.
@@ -84,7 +84,7 @@ def all_below(place: Path) -> tuple[list[Path], list[Path]]:
     lost = sorted(file for file in others if kind_of(file) and file.is_symlink())
     if lost:
         raise DataError(
-            f"{lost[0]}: it is a link to a file that is not there", hint="fetch the file or remove the link"
+            f"{lost[0]}: it is a link to a file that does not exist", hint="fetch the file or remove the link"
         )
     return sorted(files), sorted([*left_out, *others])
 
@@ -122,12 +122,12 @@ def read_columns(file: Path, columns: Sequence[str] | None = None) -> dict[str, 
 
 
 def stream_column(file: Path, column: str) -> Iterator[Any]:
-    """Yield the values of one column of a table, row by row, without holding the file; None where a row has none.
+    """Yield the values of a column of a table row by row, None for a missing value, without loading the whole file.
 
-    A text file has a row for each of its lines, the empty ones too. JSON that is one list is read whole.
+    A text file has a row for each line, also for an empty line. A JSON list is loaded whole.
 
     Raises:
-        DataError: as ``read_columns``; what is damaged further down is noticed when it is reached.
+        DataError: as ``read_columns``. Damage further down raises when it is reached.
     """
     kind = kind_of(file)
     if kind in (None, "json"):
@@ -137,7 +137,7 @@ def stream_column(file: Path, column: str) -> Iterator[Any]:
         if kind == "parquet":
             yield from stream_parquet(file, column)
             return
-        # A line of text ends with a line feed alone; the other formats have their own rules.
+        # A line of a text file ends only with a line feed; the other formats have their own rules.
         with _open(file, newline="\n" if kind == "text" else "") as stream:
             if kind == "text":
                 require_columns([TEXT_COLUMN], [column], str(file))
@@ -153,7 +153,7 @@ def read_json(file: Path) -> Any:
     """Return the JSON value in ``file``, which may be compressed.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: the file is missing or damaged.
     """
     try:
         with _open(file) as stream:
@@ -165,7 +165,7 @@ def read_json(file: Path) -> Any:
 
 
 def json_of(file: Path) -> Any:
-    """Return the JSON value in ``file`` if its name says that it holds one and it does, else None."""
+    """Return the JSON value in ``file``, or None if the name or the content is not JSON."""
     if kind_of(file) != "json":
         return None
     try:
@@ -177,7 +177,7 @@ def json_of(file: Path) -> Any:
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Turn an error of the block into a message about what is wrong with ``file``."""
+    """Turn errors of the block into a ``DataError`` that says what is wrong with ``file``."""
     try:
         yield
     except FileNotFoundError as error:
@@ -194,7 +194,7 @@ def _no_file(file: Path) -> DataError:
 
 
 def _open(file: Path, *, newline: str = "") -> io.TextIOBase:
-    # utf-8-sig: spreadsheets put a mark before the first column's name
+    # utf-8-sig: spreadsheets write a byte-order mark before the name of the first column
     return io.TextIOWrapper(_open_bytes(file), encoding="utf-8-sig", newline=newline)
 
 
@@ -215,9 +215,9 @@ def _open_bytes(file: Path) -> BinaryIO:
 
 
 class _Decompressed(io.RawIOBase):
-    """The bytes of a file of one or more compressed streams.
+    """The decompressed bytes of a file with one or more compressed streams.
 
-    ``bz2.open`` and ``lzma.open`` take a damaged second stream for the end of the file. Here it is an error.
+    ``bz2.open`` and ``lzma.open`` treat a damaged second stream as the end of the file. Here it raises.
     """
 
     def __init__(self, file: Path, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
@@ -232,7 +232,7 @@ class _Decompressed(io.RawIOBase):
         data = b""
         while not data:
             if self._stream.eof:
-                # Streams of xz may be filled up with zeros.
+                # An xz stream may be padded with zeros.
                 held = self._stream.unused_data.lstrip(b"\0") or self._file.read(_BYTES_READ).lstrip(b"\0")
                 if not held:
                     return 0
@@ -261,7 +261,7 @@ def _line_that_is_not_utf8(file: Path) -> int:
 
 
 def _json_column(file: Path, stream: Iterable[str], column: str) -> Iterator[Any]:
-    """Yield the column; a name that none of the first rows has is taken for a wrong one."""
+    """Yield the column. If none of the first rows has it, its name counts as wrong."""
     present: dict[str, None] = {}
     missing, known = 0, False
     for number, row in enumerate(_json_lines(file, stream), 1):
@@ -297,14 +297,14 @@ def _rows(
     delimiter: str,
     with_header: bool = False,
 ) -> Iterator[Sequence[str]]:
-    """Yield the fields of each row in the order of ``columns`` (all, when None), their names first on demand."""
+    """Yield the fields of each row in the order of ``columns`` (None: all); ``with_header`` yields the names first."""
     csv.field_size_limit(2**31 - 1)
     rows = csv.reader(stream, delimiter=delimiter, strict=True)
-    ended = 0  # the line that the row before ended with
+    ended = 0  # last line of the previous row
     try:
         header = next(rows, [])
         ended = rows.line_num
-        # Spreadsheets leave separators behind the last column: columns without a name are nobody's.
+        # Columns without a name are ignored, because spreadsheets write separators after the last column.
         columns = list(dict.fromkeys(columns or filter(None, header)))
         require_columns(header, columns, str(file))
         require_one(header, columns, str(file))
@@ -334,24 +334,24 @@ def _json_lines(file: Path, stream: Iterable[str]) -> Iterator[Any]:
         try:
             yield json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{file}: line {number} is not JSON: {error}", hint="each line holds one object") from error
+            raise DataError(f"{file}: line {number} is not JSON: {error}", hint="each line is one object") from error
 
 
 def _json_rows(file: Path, stream: io.TextIOBase) -> Iterable[Any]:
-    """Read a list of objects; many programs write JSON Lines under this ending too."""
+    """Read a list of objects, or JSON Lines, because many programs write them with the ending .json."""
     text = stream.read()
     try:
         value = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         if text.lstrip().startswith("{") and "\n" in text.strip():
-            return _json_lines(file, text.split("\n"))  # a text may hold other ends of lines
+            return _json_lines(file, text.split("\n"))  # not splitlines: a text may contain other line ends
         raise DataError(f"{file}: it cannot be read as JSON: {error}", hint=DAMAGED) from error
     if isinstance(value, dict):
         return [value]
     if not isinstance(value, list):
         raise DataError(
             f"{file}: it holds neither a list of objects nor one object a line",
-            hint='write rows as {"text": ..., "label": ...}; what is no table lies better elsewhere',
+            hint='write rows as {"text": ..., "label": ...}; move files that are no tables elsewhere',
         )
     return value
 
@@ -374,13 +374,13 @@ def _transposed(file: Path, rows: Iterable[Any], columns: Sequence[str] | None) 
 
 
 class _Repeating(dict[str, Any]):
-    """A JSON object in which keys stand more than once."""
+    """A JSON object that contains a key more than once."""
 
     twice: frozenset[str]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its keys and values; one that repeats keys remembers them."""
+    """Build an object from its keys and values; ``_Repeating`` remembers the repeated keys."""
     plain = dict(pairs)
     if len(plain) == len(pairs):
         return plain

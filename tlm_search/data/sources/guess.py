@@ -1,4 +1,4 @@
-"""Guess a task from the user's file: the columns of text and label, the labels, and sizes."""
+"""Guess a task from the user's file: its text and label columns, its labels, and sizes for the space."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tlm_search.data.sources.source import files_of, load_labelled
 from tlm_search.errors import DataError
 from tlm_search.space.sections import TaskSection
 
-LEAST_TEXTS = 10  # different ones, with fewer of which a label is rare
+LEAST_TEXTS = 10  # a label with fewer distinct texts is rare
 _LABEL_NAMES = ("label", "labels", "class", "category", "target", "intent", "topic", "sentiment")
 _TEXT_NAMES = ("text", "sentence", "content", "body", "message")
 _MOST_LABELS = 200
-_TEXTS_PER_LABEL = 4  # a column of labels has at least so many rows for each value
+_TEXTS_PER_LABEL = 4  # a label column has at least 4 rows for each value
 _TOKENS_PER_WORD = 1.4
-_WORD = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")  # an ideograph is one
+_WORD = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")  # an ideograph is a word
 _LENGTHS = (16, 128, 16)  # least, most, multiple of
 
 
 @dataclass(frozen=True)
 class TaskGuess:
-    """A task as its file suggests it.
+    """The task that a file suggests.
 
-    ``text`` and ``label`` are columns, None in a layout without columns (FewRel). ``counts`` are the different texts of
-    each label, the most frequent first. ``length`` is in tokens. ``other_texts`` are columns of texts, none of which is
-    read; ``pair`` is ``text`` and the first of them, in the file's order, None where there is none.
+    ``text`` and ``label`` are columns, None in a layout without columns (FewRel). ``counts`` has the number of distinct
+    texts of each label, the most frequent label first. ``length`` is in tokens. ``other_texts`` are further columns of
+    texts, which are not read. ``pair`` is ``text`` and the first of these in file order, None without further columns.
     """
 
     text: str | None
@@ -55,12 +55,12 @@ class TaskGuess:
 
 
 def guess_task(place: Path, cache: Path, *, text: str | None = None, label: str | None = None) -> TaskGuess:
-    """Look at a file, or at a folder's training files, and say what kind of task it is.
+    """Guess the task of a file, or of the training files of a folder.
 
-    ``text`` and ``label`` are columns that are known.
+    ``text`` and ``label`` are columns that the user named.
 
     Raises:
-        DataError: it cannot be read, no column can be the text or the label, or the labels have too few texts.
+        DataError: a file cannot be read, no column can be the text or the label, or the labels have too few texts.
     """
     others: tuple[str, ...] = ()
     other_texts: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ def guess_task(place: Path, cache: Path, *, text: str | None = None, label: str 
     else:
         columns = columns_of(place, labelled=True)
         given = [name for name in (text, label) if name is not None]
-        require_columns(columns, given, str(place), hint="name columns that it has with --text and --label")
+        require_columns(columns, given, str(place), hint="name existing columns with --text and --label")
         text = text or text_column({name: values for name, values in columns.items() if name != label}, str(place))
         if label is None:
             label, *rest = label_columns({name: v for name, v in columns.items() if name != text}, str(place))
@@ -86,10 +86,10 @@ def guess_task(place: Path, cache: Path, *, text: str | None = None, label: str 
 
 
 def columns_of(place: Path, *, labelled: bool) -> dict[str, list[Any]]:
-    """Return the columns of a file, or those that all training files of a folder have.
+    """Return the columns of a file, or the common columns of the training files of a folder.
 
     Raises:
-        DataError: it is missing or cannot be read.
+        DataError: a file is missing or cannot be read.
     """
     if not place.exists():
         raise DataError(f"{place}: there is no such file or folder", hint=f"the path is relative to {Path.cwd()}")
@@ -105,7 +105,7 @@ def columns_of(place: Path, *, labelled: bool) -> dict[str, list[Any]]:
 
 
 def text_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:
-    """Return the column whose texts are the longest, of those with a usual name where there are any.
+    """Return the text column with the longest texts on average, among columns with a usual name if any has one.
 
     Raises:
         DataError: no column holds texts.
@@ -121,7 +121,7 @@ def text_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:
 
 
 def other_text_columns(columns: Mapping[str, Sequence[Any]], *known: str) -> tuple[str, ...]:
-    """Return the columns, without the ``known`` ones, of whose values most are texts of two words or more."""
+    """Return the columns, except ``known``, in which most values are texts of at least two words."""
     found = []
     for name, values in columns.items():
         given = [value for value in values if value]
@@ -132,10 +132,10 @@ def other_text_columns(columns: Mapping[str, Sequence[Any]], *known: str) -> tup
 
 
 def label_columns(columns: Mapping[str, Sequence[Any]], where: str) -> list[str]:
-    """Return the columns that could be the label, the likeliest first: by their name, then by how few values they have.
+    """Return the columns that could be the label, the likeliest first: by name, then by the fewest values.
 
     Raises:
-        DataError: there is none.
+        DataError: no column looks like labels.
     """
     distinct = {}
     for name, values in columns.items():
@@ -147,14 +147,14 @@ def label_columns(columns: Mapping[str, Sequence[Any]], where: str) -> list[str]
     if not distinct:
         raise DataError(
             f"{where}: no column looks like labels (2 to {_MOST_LABELS} values, {_TEXTS_PER_LABEL} rows or more each); "
-            f"the columns beside the text are: {', '.join(columns) or 'none'}",
+            f"the columns apart from the text are: {', '.join(columns) or 'none'}",
             hint="name it with --label COLUMN",
         )
     return sorted(distinct, key=lambda name: (name.lower() not in _LABEL_NAMES, distinct[name]))
 
 
 def label_counts(data: Labelled, where: str) -> dict[str, int]:
-    """Return the different texts of each label, the most frequent first.
+    """Count the distinct texts of each label, the most frequent label first.
 
     Raises:
         DataError: fewer than two labels have enough texts.
@@ -172,7 +172,7 @@ def label_counts(data: Labelled, where: str) -> dict[str, int]:
 
 
 def length_of(texts: Sequence[TextOrPair]) -> int:
-    """Return the tokens that nine of ten texts fit into: their words x 1.4, up to a multiple of 16, at most 128."""
+    """Return a length in tokens that nine of ten texts fit: words x 1.4, rounded up to 16, at most 128."""
     words = sorted(sum(len(_WORD.findall(part)) for part in segments_of(text)) for text in texts)
     least, most, multiple = _LENGTHS
     tokens = _TOKENS_PER_WORD * words[math.ceil(0.9 * len(words)) - 1]
@@ -180,18 +180,18 @@ def length_of(texts: Sequence[TextOrPair]) -> int:
 
 
 def tokens_about(text: str) -> float:
-    """Return how many tokens a text has, by its words."""
+    """Estimate the number of tokens of a text from its words."""
     return _TOKENS_PER_WORD * len(_WORD.findall(text))
 
 
 def vocabulary_of(documents: Sequence[str]) -> int:
-    """Return the size of a vocabulary: the power of 2 below half the different words, 256 to 32,768."""
+    """Return a size for the vocabulary: the power of 2 below half the distinct words, 256 to 32,768."""
     words = {word for document in documents for word in _WORD.findall(document.lower())}
     return min(32_768, max(256, 1 << ((len(words) // 2).bit_length() - 1) if len(words) > 1 else 0))
 
 
 def pretrain_sizes(documents: int, *, most: int) -> list[int]:
-    """Return sizes to search: none, a third and all of the ``documents``, of at most ``most`` in two digits."""
+    """Return pre-training sizes to search: 0, a third and all of at most ``most`` documents, with two digits."""
     largest = min(documents, most)
     digits = max(1, 10 ** (len(str(largest)) - 2))
     largest = largest // digits * digits

@@ -1,4 +1,4 @@
-"""Data sets and tokenizers of the Hugging Face hub: the only user of `datasets`."""
+"""Load data sets and tokenizers of the Hugging Face hub. Only this module uses `datasets`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LIBRARIES = ("datasets", "huggingface_hub", "transformers", "fsspec")
 def open_splits(source: str, *, config: str | None) -> Mapping[str, Any]:
     """Return the `datasets.Dataset` of each split of ``source``, a Hugging Face id.
 
-    It lies in Hugging Face's own cache. Without a network the cache is used at once, instead of after half a minute of
+    Hugging Face caches the data set. Without a network the cache is used at once, instead of after half a minute of
     attempts.
 
     Raises:
-        DataError: there is no such data set, not here or not for this machine, or it is damaged.
+        DataError: the data set does not exist, this machine cannot get it, or it is damaged.
     """
     reachable = hub_is_reachable()
     with _quiet(), _offline(not reachable):
@@ -38,7 +38,7 @@ def open_splits(source: str, *, config: str | None) -> Mapping[str, Any]:
         except DatasetGenerationError as error:
             raise DataError(
                 f"{source}: it cannot be read: {_reason(error.__cause__ or error)}",
-                hint="check that its files are whole",
+                hint="check that its files are complete",
             ) from error
         except (OSError, ValueError, RuntimeError) as error:
             if not reachable or isinstance(error, ConnectionError):
@@ -51,10 +51,10 @@ def open_splits(source: str, *, config: str | None) -> Mapping[str, Any]:
 def split_columns(
     split: Any, columns: Sequence[str], where: str, *, seed: int | None = None, most: int | None = None
 ) -> dict[str, list[Any]]:
-    """Return the named columns of the first ``most`` rows of a split; ``seed`` shuffles it first, as `datasets` does.
+    """Return the named columns of the first ``most`` rows of a split; with ``seed``, `datasets` shuffles it first.
 
     Raises:
-        DataError: there is no such column.
+        DataError: the split lacks a column.
     """
     require_columns(split.column_names, columns, where)
     with _quiet():
@@ -67,10 +67,10 @@ def split_columns(
 
 
 def load_hub_tokenizer(name: str) -> Any:
-    """Return the tokenizer that ``transformers.AutoTokenizer`` gives for ``name``, a folder or a Hugging Face id.
+    """Return the tokenizer that ``transformers.AutoTokenizer`` loads for ``name``, a folder or a Hugging Face id.
 
     Raises:
-        DataError: there is none.
+        DataError: the tokenizer does not exist, or needs code of its own.
     """
     is_local = Path(name).expanduser().is_dir()
     reachable = is_local or hub_is_reachable()
@@ -79,7 +79,7 @@ def load_hub_tokenizer(name: str) -> Any:
 
         try:
             place = str(Path(name).expanduser()) if is_local else name
-            # Never code that comes with it; not given, transformers asks whether to run it.
+            # Never run code of a tokenizer. Without this argument transformers asks whether to run it.
             options = {"use_fast": True, "local_files_only": not reachable, "trust_remote_code": False}
             return AutoTokenizer.from_pretrained(place, **options)
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -87,7 +87,7 @@ def load_hub_tokenizer(name: str) -> Any:
                 raise _missing("tokenizer", name) from error
             if "trust_remote_code" in str(error):
                 raise DataError(
-                    f"tokenizer {name}: it needs code that comes with it, which is never run",
+                    f"tokenizer {name}: it needs code of its own, and such code is never run",
                     hint="name another tokenizer",
                 ) from error
             raise DataError(
@@ -97,7 +97,7 @@ def load_hub_tokenizer(name: str) -> Any:
 
 @cache
 def hub_is_reachable() -> bool:
-    """Return whether the hub, or the proxy before it, accepts a connection; tried once, for at most a few seconds."""
+    """Return whether the hub, or the proxy, accepts a connection; tried once per process, for a few seconds."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -116,7 +116,7 @@ def _missing(noun: str, name: str) -> DataError:
     local = "folder" if noun == "tokenizer" else "file or folder"
     return DataError(
         f"{noun} {name}: it is not on this machine, and the Hugging Face hub cannot be reached",
-        hint=f"get it once where there is a network, name a local {local}, "
+        hint=f"get it once with a network, name a local {local}, "
         f"or put a copy into DIR/{name.rpartition('/')[2]} and give --data-dir DIR",
     )
 
@@ -128,7 +128,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _offline(wanted: bool) -> Iterator[None]:
-    """Make the libraries use only their caches; they read the environment once, when they are imported."""
+    """Make the libraries use only their caches. They read the environment only when they are imported."""
     if not wanted:
         yield
         return

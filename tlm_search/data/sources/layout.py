@@ -1,4 +1,4 @@
-"""The data files of a folder and the split of each, decided by their names only and reported to the user."""
+"""Find the data files of a folder and the split of each, by their names alone, and report them to the user."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _WORDS = {
 _SEPARATORS = re.compile(r"[-._ ]+")
 _NUMBER = re.compile(r"(?:[-._ ]*\d+(?:[-._ ]of[-._ ]\d+)?)(?:-[0-9a-f]{8,})?$")  # train-00000-of-00002-0123abcd
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(?:-[0-9a-f]{8,})?$")
-_HUB_FOLDER = "data"  # there the hub keeps shards of any split
+_HUB_FOLDER = "data"  # the hub stores shards of any split here
 _DOCUMENTATION = re.compile(r"(?i)(read.?me|licen[cs]e|copying|notice|authors?|change.?log|citation|requirements)\b.*")
-_ABOUT_DATA = {"config", "dataset_dict", "dataset_info", "dataset_infos", "state", "package"}  # .json of programs
-_NAMED = 20  # files that a message names
+_ABOUT_DATA = {"config", "dataset_dict", "dataset_info", "dataset_infos", "state", "package"}  # .json metadata
+_NAMED = 20  # most files that a message names
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies in the folder ``place``.
+    """The contents of the folder ``place``.
 
-    ``documents`` are text files, where the folder is one of such. ``splits`` are the tables by split, in the order of
-    their paths. ``others`` are all other files, and what begins with a dot.
+    ``documents`` are the text files of a folder of documents, else empty. ``splits`` are the tables by split, sorted by
+    path. ``others`` are all other files, with hidden files and folders.
     """
 
     place: Path
@@ -39,11 +39,11 @@ class Layout:
     others: tuple[Path, ...]
 
     def files(self, split: str) -> tuple[Path, ...] | None:
-        """Return the tables of ``split``, under any name that a split of its kind has; None if there is none."""
+        """Return the tables of ``split`` under any of its names (such as dev for validation), or None."""
         return self.splits.get(split) or self.splits.get(_WORDS.get(split.lower(), split))
 
     def account(self, splits: Iterable[str]) -> str:
-        """Say which files are read, for ``splits`` or as documents, and name the others."""
+        """Say which files are read, for ``splits`` or as documents, and name the files passed over."""
         wanted = {} if self.documents else {split: files for split in splits if (files := self.files(split))}
         read = {file for files in wanted.values() for file in files} | set(self.documents)
         tables = [file for files in self.splits.values() for file in files]
@@ -61,16 +61,16 @@ class Layout:
 
 
 def layout_of(place: Path, *, labelled: bool) -> Layout:
-    """Look at the names of the files in the folder ``place``; a ``labelled`` folder has tables alone.
+    """Decide the split of each file in the folder ``place``. In a ``labelled`` folder only tables count.
 
-    The rule: a file is of the split that its name says (``train.csv``, ``test_3.jsonl``, letter case aside), or else
-    the folder that it lies in (``test/a.csv``). Where at least two names differ in the split alone (``ag_train.csv``,
-    ``ag_test.csv``) they are of these splits too. In the layout of the hub ``NAME-00000-of-00001`` is of the split
-    NAME. Where no file says a split, all are ``train``; where some do, the others are of none. Text files are documents
-    where they are more than the tables and no table says its split.
+    A file belongs to the split that its name says (``train.csv``, ``test_3.jsonl``; letter case does not matter), else
+    to the split that its folder says (``test/a.csv``). If names differ only in the split (``ag_train.csv``,
+    ``ag_test.csv``), the files belong to these splits too. In the layout of the hub, ``NAME-00000-of-00001`` belongs to
+    the split NAME. If no name says a split, all files are ``train``; if some do, the other files belong to no split.
+    Text files are documents if they outnumber the tables and no table says its split.
 
     Raises:
-        DataError: there are no data; a file is of two splits; or two files have one name and different formats.
+        DataError: the folder has no data, a file says two splits, or two files differ only in their format.
     """
     files, others = all_below(place)
     tables = sorted((file for file in files if _is_table(file)), key=lambda file: file.as_posix())
@@ -88,9 +88,9 @@ def layout_of(place: Path, *, labelled: bool) -> Layout:
 
 
 def was_read_otherwise(place: Path, files: Iterable[Path]) -> bool:
-    """Say whether `datasets`, which once read the tables of folders, may have read others of ``files``, or otherwise.
+    """Return whether `datasets` may have read ``files`` differently when older versions used it for folders.
 
-    It read Parquet as it is read now, where names say a split exactly or not at all.
+    It read Parquet in the same way if each name is exactly a split, or says none.
     """
     return any(
         kind_of(file) != "parquet"
@@ -106,8 +106,8 @@ def _is_table(file: Path) -> bool:
 
 
 def _splits(place: Path, tables: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """Return the tables that say their split, by split; none if no table says one of train, validation and test."""
-    alike: dict[tuple[Path, str], set[str]] = defaultdict(set)  # what is left of names without the word of the split
+    """Return the tables that say their split, by split; empty if no table says train, validation or test."""
+    alike: dict[tuple[Path, str], set[str]] = defaultdict(set)  # by name without the split
     for file in tables:
         for split, rest in _words(stem_of(file)):
             alike[file.parent, rest].add(split)
@@ -120,7 +120,7 @@ def _splits(place: Path, tables: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
         if len(says) > 1:
             raise DataError(
                 f"{file}: its name and its folder say {' and '.join(sorted(says))}",
-                hint="a file is of one split: rename it, or name the files of train and test themselves",
+                hint="a file belongs to one split: rename it, or name the files of train and test in the space",
             )
         shard = _SHARD.match(stem_of(file))
         known = known or bool(says) or (shard is not None and file.parent.name == _HUB_FOLDER)
@@ -130,7 +130,7 @@ def _splits(place: Path, tables: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
 
 
 def _words(name: str) -> list[tuple[str, str]]:
-    """Return each split that ``name`` has the word of, with what is left of it."""
+    """Return each split that ``name`` contains as a word, with the rest of ``name``."""
     parts = _SEPARATORS.split(_NUMBER.sub("", name).lower())
     return [
         (_WORDS[part], " ".join([*parts[:place], "", *parts[place + 1 :]]).strip())
@@ -145,19 +145,19 @@ def _require_one_format(files: Sequence[Path]) -> None:
         other = first.setdefault(file.with_name(stem_of(file)), file)
         if other != file:
             raise DataError(
-                f"{file}: beside it lies {other.name}, which differs from it in its ending alone",
-                hint="if one is a copy of the other, keep one; else give them different names",
+                f"{file}: the same folder has {other.name}, which differs only in its ending",
+                hint="if they are copies, remove one; else give them different names",
             )
 
 
 def _missing(files: Sequence[Path]) -> str:
-    """Say how many shards are not there."""
+    """Say how many shards are missing."""
     shards = [match for file in files if (match := _SHARD.match(stem_of(file)))]
     whole = sum({(match[1], int(match[3])): int(match[3]) for match in shards}.values())
     return f" ({len(shards)} of {whole} shards)" if len(shards) < whole else ""
 
 
 def _printable(path: Path) -> str:
-    """Return a path as a message can show it, whatever its name holds."""
+    """Return a path that a message can show, even if the name is not valid text."""
     text = path.as_posix().encode("utf-8", "backslashreplace").decode()
     return text if text.isprintable() else repr(text)

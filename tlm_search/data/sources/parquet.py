@@ -1,4 +1,4 @@
-"""Columns of Parquet files, with the names of classes where `datasets` wrote them."""
+"""Read columns of Parquet files, with the class names that `datasets` writes into the files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 from tlm_search.data.sources.columns import DAMAGED, named, require_columns, require_one
 from tlm_search.errors import DataError
 
-_ROWS = 8192  # read at once when a column is streamed
+_ROWS = 8192  # rows at once when a column is streamed
 
 
 def read_parquet(
     file: Path, columns: Sequence[str] | None, *, rows: Sequence[int] | range | None = None
 ) -> dict[str, list[Any]]:
-    """Return the named columns, or all; numbered labels get the names that `datasets` keeps in the file.
+    """Return the named columns, or all. Numbered labels become the class names that `datasets` wrote into the file.
 
-    ``rows`` are the numbers of the rows to return, ascending; only the row groups that hold them are read.
+    ``rows`` are the ascending numbers of the rows to return. Only the row groups that hold them are read.
     """
     with _opened(file) as table:
         columns = columns or table.schema_arrow.names
@@ -38,7 +38,7 @@ def read_parquet(
 
 
 def stream_parquet(file: Path, column: str) -> Iterator[Any]:
-    """Yield the values of one column, as they are in the file, a few thousand rows at a time."""
+    """Yield the unconverted values of a column, reading a few thousand rows at a time."""
     with _opened(file) as table:
         _require(table, [column], file)
         for batch in table.iter_batches(columns=[column], batch_size=_ROWS):
@@ -46,7 +46,7 @@ def stream_parquet(file: Path, column: str) -> Iterator[Any]:
 
 
 def parquet_rows(file: Path) -> int:
-    """Return the number of rows, from the file's last bytes alone."""
+    """Return the number of rows. Only the end of the file is read."""
     with _opened(file) as table:
         return int(table.metadata.num_rows)
 
@@ -67,7 +67,7 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _by_group(table: Any, rows: Sequence[int] | range) -> Iterator[tuple[int, list[int]]]:
-    """Yield the number of each row group that holds ``rows``, and the places of these in it."""
+    """Yield each row group that holds some of ``rows``: its number, and the positions of these rows in it."""
     sizes = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
     begins = [0, *accumulate(sizes)]
     for group, numbers in groupby(rows, key=lambda row: bisect_right(begins, row) - 1):
@@ -81,7 +81,7 @@ def _require(table: Any, columns: Sequence[str], file: Path) -> None:
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """Return the names that `datasets` keeps for numbered labels in a Parquet file, by column."""
+    """Return the class names that `datasets` wrote into a Parquet file, by column."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return {column: feature["names"] for column, feature in features.items() if "names" in feature}

@@ -1,7 +1,7 @@
-"""Reads the docstrings of many files with all cores: ``python -m tlm_search.data.sources.prose`` is one of the readers.
+"""Read the docstrings of many files on all cores. ``python -m tlm_search.data.sources.prose`` is a reader process.
 
-The readers are plain programs, as ``multiprocessing`` would either fork a process with threads in it or run the
-caller's main module again.
+The readers are plain programs, because ``multiprocessing`` would fork a process with threads or run the caller's main
+module again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from tlm_search.data.sources.docstrings import docstrings, paragraphs
 
 _MOST_READERS = 8
-_FILES_PER_READER = 500  # fewer are read sooner than a reader starts
+_FILES_PER_READER = 500  # reading fewer files takes less time than starting a reader
 
 
 def read_prose(files: Sequence[tuple[str, str]]) -> dict[str, set[str]]:
-    """Return the prose paragraphs of ``files``, pairs of a group and a path, by group. Unreadable files have none."""
+    """Return the prose paragraphs of ``files``, pairs of a group and a path, by group; unreadable files are skipped."""
     readers = min(_cores(), _MOST_READERS, len(files) // _FILES_PER_READER)
     shares = [files[i::readers] for i in range(readers)] if readers > 1 else []
     found: dict[str, set[str]] = {}
@@ -50,7 +50,7 @@ def read_share(files: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
 
 
 def _read_elsewhere(files: Sequence[tuple[str, str]]) -> dict[str, set[str]] | None:
-    """Read in a process of its own; None if it could not start or did not end well."""
+    """Read ``files`` in a new process. Return None if it cannot start or fails."""
     command = [sys.executable, "-m", __name__]
     try:
         done = subprocess.run(command, input=json.dumps(files), capture_output=True, text=True, check=True)

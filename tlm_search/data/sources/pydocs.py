@@ -1,13 +1,13 @@
-"""The embedded corpus and task: the docstrings of the packages that this one depends on, available everywhere.
+"""The embedded corpus and task: docstrings of the packages that ``tlm-search`` depends on. They need no download.
 
-The packages are those that ``tlm-search`` requires, and their requirements. They are the same for everyone who installs
-the same versions, whatever else is installed (pip, test runners, the user's own packages). Left out are this package,
-setuptools (only some environments have it), packages installed for editing (their text changes without a new version),
-and tests, examples and vendored copies of other packages.
+The packages are the requirements of ``tlm-search`` and their requirements. Everyone who installs the same versions gets
+the same texts; other installed packages (pip, test runners, the user's own) do not matter. Left out are ``tlm-search``
+itself, setuptools (only some environments have it), packages installed for editing (their text changes without a new
+version), and tests, examples and vendored copies of other packages.
 
-Names of the packages are masked in every paragraph of corpus and task. First near duplicates are removed over all
-packages. Then a fixed share of each package is held out. Validation and test come from it, and the corpus never
-contains it, so pre-training has not seen a test paragraph, and the corpus is the same for every such task.
+Package names are masked in every paragraph of corpus and task. Near duplicates are removed over all packages. Then a
+fixed share of each package is held out. Validation and test come from this share, and the corpus never contains it. So
+pre-training sees no test paragraph, and every such task has the same corpus.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tlm_search.digest import digest
 from tlm_search.errors import DataError, StoreError
 from tlm_search.files import write_text, writing
 
-EXTRACTION = 1  # increased when equal packages would give other paragraphs
+EXTRACTION = 1  # increase it when a change of code extracts other paragraphs from the same packages
 MASK = "package"
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.3, 1000
 
@@ -39,7 +39,7 @@ _NOT_READ = re.compile(
     r"(^|/)(_?tests?|_?testing|benchmarks?|examples?|_?vendor(ed)?|_?third_?party\w*|externals?|_distutils"
     r"|conftest\.py|test_[^/]*\.py|[^/]*_test\.py|[^/]*_pb2\w*\.py)(/|$)"
 )
-# What the packages' own documents call them, beside their names.
+# Other names of packages in their own documentation.
 _NICKNAMES: Mapping[str, tuple[str, ...]] = {
     "numpy": ("np",),
     "pandas": ("pd",),
@@ -53,7 +53,7 @@ _NICKNAMES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Paragraph:
-    """One masked paragraph; ``package`` is empty if several packages have it."""
+    """A masked paragraph. ``package`` is empty if several packages contain it."""
 
     text: str
     package: str
@@ -62,14 +62,14 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Package:
-    """An installed distribution: its name, and its Python files as (path inside the installation, path)."""
+    """An installed distribution with its Python files as (path inside the installation, path)."""
 
     name: str
     files: tuple[tuple[str, Path], ...]
 
 
 def load_paragraphs(cache: Path) -> list[Paragraph]:
-    """Return all paragraphs in the order of their content's hash, from ``cache`` where these packages were read before.
+    """Return all paragraphs sorted by the hash of their content, from ``cache`` if these packages were read before.
 
     Raises:
         DataError: no package with docstrings is installed.
@@ -79,7 +79,7 @@ def load_paragraphs(cache: Path) -> list[Paragraph]:
     try:
         return [Paragraph(*json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError, TypeError):
-        pass  # not there, or damaged: read anew
+        pass  # missing or damaged: read the packages again
     found = read_paragraphs(_package(distribution) for distribution in _distributions().values())
     if not found:
         raise DataError(
@@ -93,12 +93,12 @@ def load_paragraphs(cache: Path) -> list[Paragraph]:
 
 
 def fingerprint() -> str:
-    """Return the name of what ``load_paragraphs`` gives: a digest of the packages' versions and of this code's."""
+    """Return a digest of the package versions and of ``EXTRACTION``. It names the result of ``load_paragraphs``."""
     return digest([EXTRACTION, sorted([name, item.version] for name, item in _distributions().items())])
 
 
 def read_paragraphs(packages: Iterable[Package]) -> list[Paragraph]:
-    """Return the paragraphs of ``packages``, masked, without near duplicates, in the order of their hash."""
+    """Return the paragraphs of ``packages``: masked, without near duplicates, sorted by their hash."""
     packages = sorted(packages, key=lambda package: package.name)
     mask = Mask.of({package.name: _import_names(package) for package in packages})
     owners: dict[str, str] = {}
@@ -119,14 +119,14 @@ def _hold_out(paragraphs: Sequence[tuple[str, str]]) -> Iterator[Paragraph]:
     for _, package in paragraphs:
         left[package] = left.get(package, 0) + 1
     left = {name: min(int(HELD_OUT_SHARE * count), HELD_OUT_MOST) for name, count in left.items()}
-    left[""] = 0  # belongs to no package, so to no task
+    left[""] = 0  # paragraphs of several packages belong to no task
     for text, package in paragraphs:
         yield Paragraph(text, package, held_out=left[package] > 0)
         left[package] -= 1
 
 
 def _distributions() -> dict[str, metadata.Distribution]:
-    """Return what this package requires, and all that is required by it, as far as it is installed, by name."""
+    """Return the installed requirements of ``tlm-search``, direct and indirect, by name."""
     found: dict[str, metadata.Distribution] = {}
     done: set[tuple[str, str]] = set()
     todo = [(_ROOT, "")]
@@ -169,17 +169,17 @@ def _import_names(package: Package) -> set[str]:
 
 @dataclass(frozen=True)
 class Mask:
-    """Replaces names of packages by ``package``, as words or as words inside camel case (``TorchScript``)."""
+    """Replace package names by ``package``: whole words, and words inside camel case (``TorchScript``)."""
 
     pattern: re.Pattern[str]
 
     @classmethod
     def of(cls, names: Mapping[str, Iterable[str]]) -> Mask:
-        """Make the mask for distributions ``names`` with their import names and the variants that follow from them."""
+        """Build the mask from ``names``, the distributions with their import names, and from spelling variants."""
         by_letter: dict[str, set[str]] = {}
         for form in _forms(names):
             by_letter.setdefault(form[0], set()).add(re.escape(form[1:]).replace(r"\ ", "[-_. ]?"))
-        # Branches that begin with a class of their own are told apart by one character, 150 names are not.
+        # Group the names by first letter, so that the engine rules out most branches by a single character.
         branches = [
             f"[{letter}{letter.upper()}](?i:{'|'.join(sorted(rests, key=lambda rest: (-len(rest), rest)))})"
             for letter, rests in sorted(by_letter.items())
@@ -189,7 +189,7 @@ class Mask:
         return cls(re.compile(f"{before}(?:{'|'.join(branches) or '(?!)'}){after}"))
 
     def __call__(self, text: str) -> str:
-        """Return ``text`` masked."""
+        """Return ``text`` with all names masked."""
         return self.pattern.sub(MASK, text)
 
 

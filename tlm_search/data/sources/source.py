@@ -1,4 +1,4 @@
-"""The sources of data: the embedded ``pydocs``, the user's files and folders, or data sets of the Hugging Face hub."""
+"""Read data from a source: the embedded ``pydocs``, a file or folder, or a data set of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from tlm_search.space.sections import TaskSection, UnlabelledSection
 
 PYDOCS = "pydocs"
-UNLABELLED = "task.unlabelled"  # what messages call it
-DATA_DIR = "TLM_SEARCH_DATA_DIR"  # environment variable: a folder with copies of what spaces name
+UNLABELLED = "task.unlabelled"  # its name in messages
+DATA_DIR = "TLM_SEARCH_DATA_DIR"  # environment variable: folder with copies of sources that spaces name
 _SHUFFLE_SEED = 42  # the paper's
 _DEFAULT_TEST_SPLIT = "test"
 _VALIDATION_SPLIT = "validation"
@@ -38,10 +38,9 @@ _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 
 def source_fingerprint(source: str, cache: Path) -> str:
-    """Return a digest of what ``source`` holds now: of package versions, of the contents of local files, of a hub id.
+    """Return a digest of the current content of ``source``: package versions, local file contents, or a hub id.
 
-    A data set of the hub is taken as it was when it was first prepared. Contents are read once for each size and time
-    of change of the files.
+    A data set of the hub counts as unchanged. Files are read again only if their sizes or times of change differ.
 
     Raises:
         DataError: a local file or folder is missing or cannot be read.
@@ -75,12 +74,15 @@ def source_fingerprint(source: str, cache: Path) -> str:
 
 
 def _named_anew(fingerprint: str, anew: bool) -> str:
-    """Rename what other rules read before, so that it is prepared again; what members learn from names them still."""
+    """Change the fingerprint if older rules may have read other files, so that the data are prepared again.
+
+    Members stay valid, because their digests name the tokens that they learn from.
+    """
     return digest(["by the rules of files", fingerprint]) if anew else fingerprint
 
 
 def use_data_dir(folder: Path) -> None:
-    """Look in ``folder`` first for what spaces name, in this process and those that it starts.
+    """Look in ``folder`` first for the sources of spaces, in this process and in its child processes.
 
     Raises:
         DataError: the folder does not exist.
@@ -91,7 +93,10 @@ def use_data_dir(folder: Path) -> None:
 
 
 def local_copy(source: str) -> Path | None:
-    """Return the copy of ``source`` in the data folder: OWNER/NAME or NAME of an id, a path as it is or gzipped."""
+    """Return the copy of ``source`` in the data folder, or None.
+
+    The copy of an id is OWNER/NAME or NAME. The copy of a path has the same path, with or without ``.gz``.
+    """
     given = os.environ.get(DATA_DIR)
     if not given or source.startswith((".", "/", "~")):
         return None
@@ -100,10 +105,10 @@ def local_copy(source: str) -> Path | None:
 
 
 def local_place(source: str) -> Path | None:
-    """Return the file or folder that ``source`` names, a copy in the data folder first; None for an id of the hub.
+    """Return the file or folder of ``source``, preferably a copy in the data folder; None for an id of the hub.
 
     Raises:
-        DataError: it can only be a path, and is not there.
+        DataError: ``source`` can only be a path, and the path does not exist.
     """
     copy = local_copy(source)
     if copy is not None:
@@ -122,7 +127,7 @@ def local_place(source: str) -> Path | None:
 
 
 def not_here(sources: Iterable[str]) -> list[str]:
-    """Return those of ``sources`` that name a file or folder which this machine lacks.
+    """Return the ``sources`` that name a file or folder that this machine lacks.
 
     Raises:
         DataError: a source can be neither a path nor an id of the hub.
@@ -143,23 +148,23 @@ def _is_path(source: str) -> bool:
 
 
 def load_documents(section: CorpusSection, cache: Path) -> list[str]:
-    """Return the texts of a corpus that is not embedded: at most ``section.documents``, empty ones left out.
+    """Return the texts of a corpus that is not embedded: at most ``section.documents``, without empty texts.
 
     Raises:
-        DataError: it is missing, damaged, or has no such column or split.
+        DataError: the corpus is missing or damaged, or lacks the column or split.
     """
     texts = _documents(section, [section.text], called="corpus")
     return [text for text in texts if isinstance(text, str)]
 
 
 def _documents(section: CorpusSection, columns: Sequence[str], *, called: str) -> list[TextOrPair]:
-    """Return the texts of one column, or the pairs of two, where ``section`` says; its own column does not count.
+    """Return the texts of ``columns``, or pairs of two columns, from the source of ``section``.
 
-    ``called`` is what messages call the section.
+    ``section.text`` is ignored. ``called`` is the name of the section in messages.
     """
     place = local_place(section.source)
     where = f"{called} {section.source}"
-    # A copy of a data set of the hub gives what the hub gives: the documents in the same order.
+    # A copy of a data set of the hub is shuffled too, so that it has the same order as the hub's.
     seed = _SHUFFLE_SEED if place is None or local_copy(section.source) else None
     if place is None:
         split = _hub_splits(section.source, section.config, where, [section.split])[section.split]
@@ -180,24 +185,23 @@ def _documents(section: CorpusSection, columns: Sequence[str], *, called: str) -
 def _first_texts(
     section: CorpusSection, columns: Sequence[str], where: str, read: Callable[..., Mapping[str, list[Any]]]
 ) -> list[TextOrPair]:
-    """Return the first ``section.documents`` texts that ``read(most=...)`` gives, blank ones left out."""
+    """Return the first ``section.documents`` texts of ``read(most=...)``, without blank texts."""
     wanted = asked = section.documents
     while True:
         values = read(most=asked)
         texts = [text for text in _texts(values, columns, where) if not is_blank(text)]
         if wanted is None or asked is None or len(texts) >= wanted or len(values[columns[0]]) < asked:
             return texts[:wanted]
-        asked *= 2  # Empty texts stood among them.
+        asked *= 2  # Some texts were blank: read further.
 
 
 def load_texts(task: TaskSection, section: UnlabelledSection) -> list[TextOrPair]:
-    """Return the unlabelled texts of ``task`` that ``section`` names, which is not embedded; empty ones left out.
+    """Return the unlabelled texts of ``task`` from a source that is not embedded, without empty texts.
 
-    What ``section`` does not say is as in ``task``; of a labelled file the labels are not read. FewRel's layout is
-    known where it is met.
+    Settings that ``section`` lacks are those of ``task``. Labels are not read. FewRel's layout is recognised.
 
     Raises:
-        DataError: it is missing, damaged, or has no such column or split.
+        DataError: the source is missing or damaged, or lacks the column or split.
     """
     place = local_place(section.source)
     if place is not None and not place.is_dir() and is_fewrel(value := json_of(place)):
@@ -207,7 +211,7 @@ def load_texts(task: TaskSection, section: UnlabelledSection) -> list[TextOrPair
 
 
 def unlabelled_documents(task: TaskSection, section: UnlabelledSection) -> CorpusSection:
-    """Return where the unlabelled texts of ``task`` lie, as those of a corpus; of pairs it names the first column."""
+    """Describe the source of the unlabelled texts as a corpus section. For pairs it names the first column."""
     of_task = task.config if section.source == task.source else None
     return CorpusSection(
         source=section.source,
@@ -218,10 +222,10 @@ def unlabelled_documents(task: TaskSection, section: UnlabelledSection) -> Corpu
 
 
 def load_labelled(section: TaskSection, cache: Path) -> tuple[Labelled, Labelled | None]:
-    """Return the labelled texts of a task that is not embedded, and those of its test split or file, if it has any.
+    """Return the labelled texts of a task that is not embedded, and those of its test file or split, or None.
 
     Raises:
-        DataError: it is missing, damaged, or has no such column or split.
+        DataError: the source is missing or damaged, or lacks a column or split.
     """
     train, test = _labelled(section, section.source, cache, section.train_split)
     if section.test_source is not None:
@@ -231,7 +235,7 @@ def load_labelled(section: TaskSection, cache: Path) -> tuple[Labelled, Labelled
 
 
 def account_of_task(section: TaskSection) -> list[str]:
-    """Say of each folder that the task names which of its files are read, and name the others.
+    """For each folder that the task names, say which of its files are read and which are passed over.
 
     Raises:
         DataError: a folder has no data, or its names contradict each other.
@@ -253,10 +257,10 @@ def account_of_task(section: TaskSection) -> list[str]:
 
 
 def account_of_documents(section: CorpusSection, *, called: str = "corpus") -> list[str]:
-    """Say of a folder of documents which of its files are read, and name the others.
+    """If the source is a folder, say which of its files are read and which are passed over.
 
     Raises:
-        DataError: it has no data, or its names contradict each other.
+        DataError: the folder has no data, or its names contradict each other.
     """
     place = local_place(section.source)
     if place is None or not place.is_dir():
@@ -266,7 +270,7 @@ def account_of_documents(section: CorpusSection, *, called: str = "corpus") -> l
 
 
 def load_validation(section: TaskSection, cache: Path) -> Labelled | None:
-    """Return the labelled texts of the validation file, or of the split ``validation``, if there is one.
+    """Return the labelled texts of the validation file, or of the split ``validation``, or None without both.
 
     Raises:
         DataError: the file is missing, damaged, or has no such column.
@@ -291,7 +295,7 @@ def load_validation(section: TaskSection, cache: Path) -> Labelled | None:
 
 
 def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tuple[Labelled, Labelled | None]:
-    """Return the texts of ``split``, or of a single file, and those of the test split, if there are splits."""
+    """Return the texts of ``split``, or of a single file, and those of the test split if the source has splits."""
     place = local_place(source)
     columns = section.columns
     where = f"task {source}"
@@ -321,17 +325,17 @@ def _labelled(section: TaskSection, source: str, cache: Path, split: str) -> tup
 
 
 def _layout(source: str, place: Path, config: str | None, where: str, *, labelled: bool) -> Layout:
-    """Look at a folder; ``config`` is a folder in it, which only a copy of a data set of the hub may lack."""
+    """Return the layout of a folder, or of its subfolder ``config``, which only a copy of a hub data set may lack."""
     if config is not None:
         if (place / config).is_dir():
             place = place / config
         elif local_copy(source) is None:
-            raise DataError(f"{where}: config {config!r} not found", hint="of a folder it is the name of a subfolder")
+            raise DataError(f"{where}: config {config!r} not found", hint="config is the name of a subfolder")
     return layout_of(place, labelled=labelled)
 
 
 def _split_of(layout: Layout, split: str, source: str, section: TaskSection) -> str:
-    """Return the split to read: the only one of a folder that holds nothing but the test or validation texts."""
+    """Return the split to read. If a separate test or validation folder has only one split, it is that split."""
     is_part = source in (section.test_source, section.validation_source)
     return next(iter(layout.splits)) if is_part and len(layout.splits) == 1 else split
 
@@ -340,7 +344,7 @@ def files_of(layout: Layout, split: str, where: str) -> tuple[Path, ...]:
     """Return the tables of ``split``.
 
     Raises:
-        DataError: there is none.
+        DataError: the folder has no such split.
     """
     files = layout.files(split)
     if files is None:
@@ -349,7 +353,7 @@ def files_of(layout: Layout, split: str, where: str) -> tuple[Path, ...]:
 
 
 def _hub_splits(source: str, config: str | None, where: str, wanted: Sequence[str]) -> Mapping[str, Any]:
-    """Open a data set of the hub that has the splits ``wanted``."""
+    """Open a data set of the hub, and require the splits ``wanted``."""
     from tlm_search.data.sources.hub import open_splits
 
     splits = open_splits(source, config=config)
@@ -366,7 +370,7 @@ def _hub_columns(split: Any, columns: Sequence[str], where: str, **which: int | 
 
 
 def _as_labelled(section: TaskSection, read: Mapping[str, list[Any]], where: str) -> Labelled:
-    """Pair texts, in context where the task has one, with labels as text; both are empty where a row lacks them."""
+    """Return the texts (with context if the task has one) and labels; a missing text or label is empty."""
     labels = labels_of(read[section.label], section.label, where)
     if section.context is None:
         return Labelled(_texts(read, section.text_columns, where), labels)

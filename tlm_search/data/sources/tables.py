@@ -1,4 +1,4 @@
-"""The rows of several files as those of one table, in a fixed order, and no more of them than are asked for."""
+"""Read several files as one table, in a fixed order, and only as many rows as needed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tlm_search.data.sources.parquet import parquet_rows, read_parquet
 def read_tables(
     files: Sequence[Path], columns: Sequence[str], *, seed: int | None = None, most: int | None = None
 ) -> dict[str, list[Any]]:
-    """Return the named columns of the first ``most`` rows of ``files``, in the order of these; missing values are None.
+    """Return the named columns of the first ``most`` rows of ``files``, in file order; missing values are None.
 
-    ``seed`` shuffles all rows first, as `datasets` does. Of Parquet only the row groups that hold such rows are read.
+    If ``seed`` is given, all rows are shuffled first, as `datasets` does. Of Parquet files only the row groups with
+    such rows are read.
 
     Raises:
         DataError: a file is damaged or lacks a column.

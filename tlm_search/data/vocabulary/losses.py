@@ -1,4 +1,4 @@
-"""What a tokenizer loses of texts: unknown words, and different texts with equal tokens."""
+"""Warn about what a tokenizer loses: unknown words, and different texts with the same tokens."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _REMEDY = (
 def losses(
     texts: Sequence[TextOrPair], rows: Sequence[Sequence[int]], special: Mapping[str, int], *, length: int, where: str
 ) -> Iterator[str]:
-    """Say how many tokens of ``rows`` are unknown, and how many different ``texts`` are one row; nothing if few.
+    """Warn if many tokens of ``rows`` are unknown, or if many different ``texts`` have the same tokens.
 
-    Letter case and white space make no difference. Texts that fill ``length`` tokens do not count: they may differ
-    behind the cut.
+    Letter case and white space do not count. Texts that fill ``length`` tokens do not count, because they may differ
+    after the cut.
 
     Raises:
-        DataError: more than half of the texts cannot be told from another one.
+        DataError: more than half of the texts have the same tokens as another text.
     """
     yield from unknown_tokens(np.concatenate([np.asarray(row) for row in rows] or [np.zeros(0)]), special, where=where)
     texts_of: dict[tuple[int, ...], dict[str, TextOrPair]] = {}
@@ -48,7 +48,7 @@ def losses(
 
 
 def unknown_tokens(ids: NDArray[Any], special: Mapping[str, int], *, where: str) -> Iterator[str]:
-    """Say how many of the ``ids`` are unknown; nothing if few. Special tokens do not count."""
+    """Warn if many of the ``ids`` are unknown. Special tokens do not count."""
     if "unk" not in special:
         return
     around = [number for role, number in special.items() if role != "unk"]

@@ -1,4 +1,4 @@
-"""A vocabulary of word pieces cut down to what some texts use: most of a tiny model's weights lie in its vocabulary."""
+"""Reduce a WordPiece vocabulary to the tokens that given texts use, since embeddings are most of a tiny model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tlm_search.errors import DataError
 
 
 def prune_tokenizer(folder: Path, texts: Sequence[Sequence[str]], *, length: int, min_count: int) -> None:
-    """Leave in the tokenizer of ``folder`` what ``texts``, cut to ``length``, use at least ``min_count`` times.
+    """Remove the tokens that ``texts``, cut to ``length``, use less than ``min_count`` times, in ``folder``.
 
-    The ids are numbered anew in their order, and a word whose piece goes is cut up into those that stay. Special tokens
-    stay, and the characters of all pieces that were used, as far as the vocabulary has them, so that no word of the
-    texts need become [UNK].
+    The remaining ids are renumbered in their order. A word that contained a removed token is split into remaining
+    tokens. Special tokens stay. So do the single characters of all used tokens that the vocabulary has, so that no word
+    of the texts becomes [UNK].
 
     Raises:
-        DataError: its vocabulary is not one of word pieces as BERT has it.
+        DataError: the vocabulary is not a WordPiece vocabulary in BERT's form.
     """
     file = folder / "tokenizer.json"
     document = json.loads(file.read_text(encoding="utf-8"))
@@ -48,7 +48,7 @@ def prune_tokenizer(folder: Path, texts: Sequence[Sequence[str]], *, length: int
 
 
 def _characters(token: str, prefix: str) -> set[str]:
-    """Return the pieces of one character that make up ``token``; within a word they begin with the ``prefix``."""
+    """Return the single-character tokens that spell ``token``. Inside a word they begin with ``prefix``."""
     inside = token.startswith(prefix) and token != prefix
     first, *others = list(token.removeprefix(prefix) if inside else token)
     return {prefix + first if inside else first, *(prefix + character for character in others)}
@@ -57,7 +57,7 @@ def _characters(token: str, prefix: str) -> set[str]:
 def _write(folder: Path, document: Mapping[str, object]) -> None:
     place = folder / "tokenizer_config.json"
     config = json.loads(place.read_text(encoding="utf-8"))
-    # A class of its own would build its tokenizer from settings, with numbers of the whole vocabulary.
+    # A model-specific class would rebuild the tokenizer from its settings, with ids of the whole vocabulary.
     config = {key: value for key, value in config.items() if key not in ("added_tokens_decoder", "backend")}
     for other in folder.iterdir():
         other.unlink()

@@ -1,4 +1,4 @@
-"""The tokenizer of a study, trained on its corpus or an existing one, and the way from texts to ids."""
+"""Train or copy the tokenizer of a study, and turn texts into ids."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 _BATCH = 2000  # texts at once, which is enough for all cores and takes little memory
 _ROLES = {"pad": ("pad",), "unk": ("unk",), "cls": ("cls", "bos"), "sep": ("sep", "eos"), "mask": ("mask",)}
-_PAIRS = 250  # pairs at once, because they are tokenised whole
-_CUT = 8  # characters per token that are mostly enough, see `encode`
-_MOST = 64  # characters per token that are read at most: beyond it lies what no words of a language need
-# Controls are no white space to BERT, which drops them: the words around them are one.
+_PAIRS = 250  # pairs at once; fewer than texts, because pairs are tokenised whole
+_CUT = 8  # characters per token that usually suffice, see `encode`
+_MOST = 64  # most characters per token that are read; no language needs more
+# Control characters are no white space: BERT removes them and so joins the words around them.
 _WHITE = r"[^\S\x0b\x0c\x1c-\x1f\x85]"
 _FIRST_WHITE, _LAST_WHITE = re.compile(_WHITE), re.compile(f"(?s:.*)(?={_WHITE})")
 
@@ -36,17 +36,17 @@ def train_tokenizer(folder: Path, texts: Sequence[str], *, vocabulary: int, stri
 
 
 def write_byte_tokenizer(folder: Path) -> None:
-    """Write the tokenizer of bytes to ``folder``."""
+    """Write the byte tokenizer to ``folder``."""
     wordpiece.save(byte_tokenizer(), folder)
 
 
 def copy_tokenizer(folder: Path, name: str) -> None:
-    """Write the tokenizer that ``name`` (a folder, or a Hugging Face id) gives to ``folder``.
+    """Write the tokenizer ``name`` (a folder, or a Hugging Face id) to ``folder``.
 
-    A folder with nothing but ``vocab.txt`` is BERT's uncased WordPiece over that vocabulary.
+    A folder that contains only ``vocab.txt`` means BERT's uncased WordPiece with that vocabulary.
 
     Raises:
-        DataError: there is no such tokenizer, it has no fast form, or no token for the masks.
+        DataError: the tokenizer does not exist, has no fast form, or lacks a mask token.
     """
     place = local_place(name) or Path(name)
     if _has_only_vocabulary(place):
@@ -67,9 +67,9 @@ def copy_tokenizer(folder: Path, name: str) -> None:
 
 
 def add_markers(folder: Path) -> None:
-    """Make the markers of entities single tokens of the tokenizer in ``folder``, behind those that it has.
+    """Add each entity marker as a single token to the end of the vocabulary of the tokenizer in ``folder``.
 
-    They are found in a text before it is lower-cased or cut into words.
+    The tokenizer finds markers in a text before it lower-cases the text or splits it into words.
     """
     from tokenizers import AddedToken
 
@@ -79,7 +79,7 @@ def add_markers(folder: Path) -> None:
 
 
 def marker_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Return the ids of the markers by their texts; raises KeyError where ``add_markers`` did not add them."""
+    """Return the ids of the markers by their texts; raises KeyError if ``add_markers`` did not add them."""
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     return {marker: vocabulary[marker] for marker in MARKERS}
 
@@ -90,14 +90,14 @@ def _has_only_vocabulary(place: Path) -> bool:
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:
-    """Load the tokenizer that lies in ``folder`` of the store, without transformers."""
+    """Load the tokenizer in ``folder`` of the store, without transformers."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """Return a digest of all that decides the ids."""
+    """Return a digest of everything that decides the ids."""
     return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:DIGEST_LENGTH]
 
 
@@ -110,8 +110,8 @@ def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any], name: str) -> d
     """Return the ids of pad, unk, cls, sep and mask from the tokenizer and its ``tokenizer_config.json``.
 
     Raises:
-        DataError: it has none of a kind that a masked language model needs, or does not begin texts with cls and end
-            them with sep.
+        DataError: the tokenizer lacks a token that a masked language model needs, or does not begin texts with cls and
+            end them with sep.
     """
     ids: dict[str, int] = {}
     for role, names in _ROLES.items():
@@ -127,11 +127,11 @@ def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any], name: str) -> d
                     f"tokenizer {name}: it has no {role} token, which masked-language-model training needs",
                     hint="name a tokenizer of the BERT family, or give a vocabulary to train",
                 )
-    tokenizer.no_padding()  # which some bring along, as a length to cut to; so does `encode`
+    tokenizer.no_padding()  # a loaded tokenizer may pad and truncate, and so may one that `encode` used
     tokenizer.no_truncation()
     around = tokenizer.encode("a").ids
     if len(around) < 2 or (around[0], around[-1]) != (ids["cls"], ids["sep"]):
-        # What reads an answer off the first token would read it off a word.
+        # Pooling reads the first token, which would then be a word instead of [CLS].
         raise DataError(
             f"tokenizer {name}: it does not begin a text with its cls token and end it with its sep token",
             hint="name a tokenizer of the BERT family, or give a vocabulary to train",
@@ -140,10 +140,10 @@ def special_ids(tokenizer: Tokenizer, config: Mapping[str, Any], name: str) -> d
 
 
 def require_pairs(tokenizer: Tokenizer, name: str) -> None:
-    """Refuse a tokenizer that does not write a pair as BERT does: ``[CLS] a [SEP] b [SEP]``, in two segments.
+    """Require that the tokenizer writes a pair as BERT does: ``[CLS] a [SEP] b [SEP]``, in two segments.
 
     Raises:
-        DataError: it writes something else.
+        DataError: the tokenizer writes a pair differently.
     """
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -160,8 +160,8 @@ def require_pairs(tokenizer: Tokenizer, name: str) -> None:
 def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[Pair], *, length: int) -> Iterator[tuple[list[int], int]]:
     """Yield the ids of each pair, ``[CLS] a [SEP] b [SEP]``, and how many of them belong to ``[CLS] a [SEP]``.
 
-    If a pair has more than ``length`` tokens, its longer text is cut until both fit, as in `transformers` (longest
-    first). Both texts are tokenised whole, because the lengths of both decide which one is cut.
+    If a pair has more than ``length`` tokens, the longer text is cut until the pair fits, as in `transformers`
+    (longest first). Both texts are tokenised whole, because their lengths decide which text is cut.
     """
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)
@@ -174,8 +174,8 @@ def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[Pair], *, length: int) ->
 def encode_lines(tokenizer: Tokenizer, lines: Sequence[Line], *, length: int) -> Iterator[tuple[list[int], int]]:
     """Yield the ids of each line after its context, as ``encode_pairs`` does.
 
-    If there are more than ``length`` tokens, the oldest tokens of the context are dropped. A line that does not fit
-    alone is cut at its end.
+    If line and context have more than ``length`` tokens, the oldest tokens of the context are dropped. A line that is
+    too long by itself is cut at its end.
     """
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -192,11 +192,11 @@ def encode_lines(tokenizer: Tokenizer, lines: Sequence[Line], *, length: int) ->
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], *, length: int) -> Iterator[list[int]]:
-    """Yield the ids of each text with the special tokens in place, cut to ``length`` tokens.
+    """Yield the ids of each text with its special tokens, cut to ``length`` tokens.
 
-    Only the necessary start of a long text is tokenised: a start that fills ``length`` tokens and ends at white space
-    has the same first tokens as the whole. At most ``_MOST`` characters for each token are read, so a text that fills
-    them with hardly any tokens (one word of megabytes, a page of blanks) ends there.
+    Only the start of a long text is tokenised: a start that fills ``length`` tokens and ends at white space has the
+    same first tokens as the whole text. At most ``_MOST`` characters per token are read. So a text with very few tokens
+    for its size (a word of megabytes, a page of blanks) is cut there.
     """
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)
@@ -212,7 +212,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], *, length: int) -> Iterat
 
 
 def _start(text: str, characters: int, most: int) -> str:
-    """Cut ``text`` at the last white space before ``characters``, else at the next one, else at ``most``."""
+    """Cut ``text`` at the last white space before ``characters``, else at the first white space after, or ``most``."""
     if len(text) <= characters:
         return text
     before = _LAST_WHITE.match(text, 0, characters)

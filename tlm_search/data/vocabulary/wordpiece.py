@@ -1,4 +1,4 @@
-"""A WordPiece vocabulary trained on a corpus; equal texts give equal vocabularies, bit for bit."""
+"""Train a WordPiece vocabulary on a corpus. Equal texts give equal vocabularies, bit for bit."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import PreTokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_MOST_CHARACTERS = 32_000_000  # of larger corpora evenly spaced texts are taken: more change few tokens
-LONGEST = 64  # characters of a word that are looked up at once; longer ones are cut up, the time is linear
+_MOST_CHARACTERS = 32_000_000  # larger corpora are sampled evenly; more text changes few tokens
+LONGEST = 64  # characters; longer words are split, so that the time stays linear
 _ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 
 
 def train_wordpiece(texts: Sequence[str], *, vocabulary: int, strip_accents: bool | None = None) -> Tokenizer:
-    """Return a tokenizer like BERT's (lowercase) with at most ``vocabulary`` tokens from ``texts``.
+    """Train a lower-case tokenizer like BERT's with at most ``vocabulary`` tokens on ``texts``.
 
-    ``strip_accents`` says whether letters lose their marks, among them vowels of many scripts; words of more than
-    ``LONGEST`` characters are cut up. None is as BERT has it: no marks, and words of more than 100 characters are
-    [UNK].
+    ``strip_accents`` decides whether letters lose their marks, which include the vowels of many scripts. If it is not
+    None, words longer than ``LONGEST`` characters are split. None means BERT's rules: marks are removed, and words of
+    more than 100 characters become [UNK].
 
-    The special tokens are 0 to 4. Only the commonest characters enter, with their forms inside words at most an
-    eighth of a large vocabulary; words with others become [UNK]. Ideographs, each a word of its own, have that share of
-    what is left which they have of the texts.
+    The special tokens are 0 to 4. Only the most frequent characters enter the vocabulary. With their forms inside words
+    they take at most an eighth of a large vocabulary; words with other characters become [UNK]. Ideographs, which are
+    single words, take the same share of the remaining tokens as of the texts.
     """
     from tokenizers import Tokenizer, models, trainers
 
@@ -39,7 +39,7 @@ def train_wordpiece(texts: Sequence[str], *, vocabulary: int, strip_accents: boo
     alone = _ideographs(counts, room=vocabulary - len(SPECIAL) - 2 * most)
     alphabet = _alphabet({character: count for character, count in counts.items() if character not in alone}, most=most)
     # The trainer would number the "##" forms in the order of a hash table, which differs from run to run and decides
-    # ties between merges. Given as special tokens they have their numbers from the start.
+    # ties between merges. As special tokens they have fixed numbers.
     inside = [f"##{character}" for character in alphabet]
     learner = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
     _dress(learner, strip_accents)
@@ -59,7 +59,7 @@ def train_wordpiece(texts: Sequence[str], *, vocabulary: int, strip_accents: boo
 
 
 def wordpiece(tokens: Iterable[str], *, strip_accents: bool | None = None) -> Tokenizer:
-    """Return BERT's uncased tokenizer over ``tokens`` in the order of their ids; ``strip_accents`` as in training.
+    """Return BERT's uncased tokenizer with ``tokens`` in the order of their ids; ``strip_accents`` as in training.
 
     Raises:
         KeyError: a special token is missing.
@@ -77,7 +77,7 @@ def wordpiece(tokens: Iterable[str], *, strip_accents: bool | None = None) -> To
 
 
 def add_ends(tokenizer: Tokenizer) -> None:
-    """Let ``tokenizer``, whose vocabulary has the special tokens, write them around texts and pairs as BERT does."""
+    """Make ``tokenizer`` put the special tokens around texts and pairs as BERT does."""
     from tokenizers import processors
 
     tokenizer.add_special_tokens(list(SPECIAL))
@@ -115,7 +115,7 @@ def _normalizer(strip_accents: bool | None) -> Normalizer:
 
     if strip_accents is None:
         return normalizers.BertNormalizer(lowercase=True)
-    # A letter and its mark are the same text in one character and in two.
+    # NFC, because a letter with a mark can be written as a single character or as two.
     return normalizers.Sequence(
         [normalizers.NFC(), normalizers.BertNormalizer(lowercase=True, strip_accents=strip_accents)]
     )
@@ -136,7 +136,7 @@ def _characters(texts: Sequence[str], strip_accents: bool | None) -> Counter[str
 
 
 def _ideographs(counts: Counter[str], *, room: int) -> set[str]:
-    """Return the commonest characters that the normaliser sets apart by spaces, within their share of the ``room``."""
+    """Return the most frequent characters that the normaliser puts between spaces, within their share of ``room``."""
     from tokenizers import normalizers
 
     normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -146,7 +146,7 @@ def _ideographs(counts: Counter[str], *, room: int) -> set[str]:
 
 
 def _alphabet(counts: Mapping[str, int], *, most: int) -> list[str]:
-    """Return the commonest characters, sorted."""
+    """Return the most frequent characters, sorted."""
     least = math.ceil(1e-6 * sum(counts.values()))
     ranked = sorted(counts, key=lambda character: (-counts[character], character))
     return sorted(character for character in ranked[:most] if counts[character] >= least)

@@ -1,7 +1,7 @@
-"""What the tokens of a vocabulary say about words: where one begins, and the characters of each token. No torch here.
+"""Find out which tokens of a vocabulary begin a word, and the characters of each token. No torch here.
 
-WordPiece marks what continues a word with ``##``; byte-level BPE marks a beginning with a space, written ``Ġ``, and
-SentencePiece with ``▁``. Where a vocabulary marks neither, each token is a word.
+WordPiece marks tokens that continue a word with ``##``. Byte-level BPE marks the beginning of a word with ``Ġ``, a
+space, and SentencePiece with ``▁``. In a vocabulary without such marks each token is a word.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _BYTES_SPACE, _SENTENCE_SPACE = "Ġ", "▁"
 
 @dataclass(frozen=True)
 class Pieces:
-    """The tokens by id: ``texts`` in lower case and without marks, and whether each ``begins`` a word.
+    """The tokens by id: ``texts`` in lower case without marks, and whether each token ``begins`` a word.
 
-    Only a token whose text begins with a letter or digit is part of a word; the text of all others is empty, as is that
-    of special tokens.
+    Only tokens that begin with a letter or digit belong to words. All other tokens, special tokens among them, have an
+    empty text.
     """
 
     texts: tuple[str, ...]
@@ -33,7 +33,7 @@ class Pieces:
 
 
 def pieces_of(tokenizer: Tokenizer, *, special: Iterable[int]) -> Pieces:
-    """Read the vocabulary of ``tokenizer``; the ids in ``special``, and all added tokens, are no words."""
+    """Read the vocabulary of ``tokenizer``. The ids in ``special`` and all added tokens are no words."""
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     tokens = [""] * (1 + max(vocabulary.values()))
     for token, number in vocabulary.items():
@@ -58,7 +58,7 @@ def pieces_of(tokenizer: Tokenizer, *, special: Iterable[int]) -> Pieces:
 
 
 def _has(described: object, kind: str) -> bool:
-    """Say whether a step of this ``kind`` is anywhere in a tokenizer's description."""
+    """Return whether a tokenizer's description contains a step of this ``kind``."""
     if isinstance(described, list):
         return any(_has(part, kind) for part in described)
     if not isinstance(described, dict):
@@ -67,12 +67,12 @@ def _has(described: object, kind: str) -> bool:
 
 
 def _from_bytes(token: str) -> str:
-    """Return what a token of byte-level BPE stands for; a part of a character counts as a letter."""
+    """Return the text of a byte-level BPE token; a part of a character counts as a letter."""
     values = [BYTE_OF.get(character) for character in token]
     if any(value is None for value in values):
         return token
     text = bytes(value for value in values if value is not None).decode("utf-8", errors="surrogateescape")
-    # Of a character that is cut in two, each byte gets a letter of its own.
+    # Each byte of an incomplete character becomes a letter.
     return "".join(chr(ord(c) - 0xDC00 + 0xAC00) if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
 
 
