@@ -1,20 +1,20 @@
 """The linear baseline: TF-IDF and logistic regression on the raw training texts. No torch here.
 
-It is what people would use instead of a committee, so it gets the same rows and the same care: the kind of features and
-the strength of the regularisation are chosen on validation. Kinds of features are
+People would use it instead of a committee. So it gets the same rows and the same care: validation chooses the kind of
+features and the strength of the regularisation. The kinds of features are
 
-    words          words of two letters and more, in lower case
-    word pairs     these, and each two that follow each other
+    words          words of two or more letters, in lower case
+    word pairs     words, and pairs of neighbouring words
     characters     sequences of one to four characters within a word; for scripts without spaces
-    words by role  where texts mark two entities as [E1] .. [/E1] and [E2] .. [/E2]: each word, and each once more with
-                   its role: in the head, in the tail, between them, among the four to their left or to their right;
-                   where texts are pairs: each word, and each once more as one of the first or of the second text
-    words by role and order   the same of marked texts, where the roles between, left and right also tell which entity
-                   comes first
+    words by role  if texts mark two entities as [E1] .. [/E1] and [E2] .. [/E2]: each word, and again with its role:
+                   in the head, in the tail, between them, among the four words to their left or to their right;
+                   if texts are pairs: each word, and again with the text (first or second) that it is in
+    words by role and order   the same for marked texts; the roles between, left and right also tell which entity comes
+                   first
 
 all with sublinear term frequencies, smoothed inverse document frequencies and rows of length 1 (scikit-learn's
-``TfidfVectorizer``). The most frequent features are kept, so many that features times labels stay below a bound, and
-each fit has a bound of work: the time grows with the rows alone.
+``TfidfVectorizer``). Only the most frequent features are used, so that features times labels stay below a bound. The
+work of each fit is bounded too. So the time grows only with the number of rows.
 """
 
 from __future__ import annotations
@@ -43,29 +43,29 @@ if TYPE_CHECKING:
     from tlm_search.data.rows import Split, Task
 
 KIND = "baselines"
-UNWEIGHTED = ("none",)  # the class weights that are tried by default
-METHOD = 1  # raised when the same texts would give another baseline
+UNWEIGHTED = ("none",)  # class weights to try by default
+METHOD = 1  # increase it when a change of code fits another baseline to the same texts
 WORDS, PAIRS, CHARACTERS, ROLES = "words", "word pairs", "characters", "words by role"
 ORDERED = "words by role and order"
-STRENGTHS = (1.0, 10.0, 100.0)  # C, the inverse of the regularisation, in the order of the tries
-_WEAKEST, _STRONGEST = 1000.0, 0.1  # tried if the best is the last, or the first, of these
+STRENGTHS = (1.0, 10.0, 100.0)  # C, the inverse of the regularisation, in the order of trying
+_WEAKEST, _STRONGEST = 1000.0, 0.1  # tried if the last, or the first, of STRENGTHS is best
 
 MOST_COEFFICIENTS = 5_000_000  # features times labels: 20 MB in the store
 FEWEST_FEATURES = 5_000
-_MOST_CHARACTERS = 100_000_000  # of the training texts together; longer texts are cut
+_MOST_CHARACTERS = 100_000_000  # in all training texts; longer texts are cut
 _PAIRS_UP_TO, _CHARACTERS_UP_TO = 30_000_000, 3_000_000  # characters of the training texts; more would take minutes
-_LONGEST_WORD = 20  # mean characters between spaces; above it a text counts as one without spaces
-_WORK_OF_A_FIT = 3e8  # values of the rows, times labels; about two seconds
-LONG_PASS = 6e7  # the same for one pass; a fit then takes four seconds or more
-_FEWEST_PASSES, _MOST_PASSES = 10, 100  # over the rows; from ten on the accuracy changes by a few tenths of a point
+_LONGEST_WORD = 20  # mean characters between spaces; above it the script has no spaces
+_WORK_OF_A_FIT = 3e8  # nonzero features x labels x passes; about two seconds
+LONG_PASS = 6e7  # nonzero features x labels; a fit takes four seconds or more above it
+_FEWEST_PASSES, _MOST_PASSES = 10, 100  # over the rows; more than ten change the accuracy by a few tenths of a point
 _NEVER = -30.0  # logit of a label without training texts
 _CODEC, _ERRORS = "utf-8", "surrogatepass"  # JSON can contain half of a surrogate pair
-_DIGITS = 9  # of cross-entropies; smaller differences are ties
+_DIGITS = 9  # of cross-entropies: smaller differences are ties
 
 _MARKER = re.compile(r"\[/?e[12]\]")
 _WORD = re.compile(r"\b\w\w+\b")
 _MARKED_WORD = re.compile(r"\[/?e[12]\]|\b\w\w+\b")
-_NEAR = 4  # words to the left and to the right of the entities
+_NEAR = 4  # words on each side of the entities
 
 Floats = NDArray[np.float32]
 Score = Callable[[Floats, NDArray[np.integer]], float]  # of log probabilities (texts, labels) and the true labels
@@ -73,10 +73,10 @@ Score = Callable[[Floats, NDArray[np.integer]], float]  # of log probabilities (
 
 @dataclass(frozen=True)
 class Linear:
-    """A fitted linear model: its log-probabilities are those of ``weights @ features + intercepts``.
+    """A fitted linear model with the logits ``weights @ features + intercepts``.
 
-    ``weights`` is float32 (labels, features), ``intercepts`` (labels,), ``frequencies`` the inverse document
-    frequencies (features,), all in the order of ``vocabulary``.
+    ``weights`` is float32 (labels, features), ``intercepts`` (labels,), and ``frequencies`` has the inverse document
+    frequencies (features,). Features are in the order of ``vocabulary``.
     """
 
     features: str
@@ -90,16 +90,16 @@ class Linear:
         return self.answer(self.read(texts))
 
     def read(self, texts: Sequence[TextOrPair]) -> Any:
-        """Return the features of texts, a sparse matrix (texts, features)."""
+        """Return the features of ``texts``, a sparse matrix (texts, features)."""
         return self._vectoriser.transform(texts)
 
     def answer(self, rows: Any) -> Floats:
-        """Return the log-probabilities for the result of ``read``."""
+        """Return the log-probabilities (texts, labels) for the features of ``read``."""
         return _log_probabilities(rows, self._columns, self.intercepts)
 
     @cached_property
     def _columns(self) -> Floats:
-        # A sparse product needs this layout, and would copy all weights at each call.
+        # A sparse product needs this layout, and would otherwise copy all weights at each call.
         return np.ascontiguousarray(self.weights.T)
 
     @cached_property
@@ -109,8 +109,8 @@ class Linear:
         return vectoriser
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the model as arrays; ``of_entry`` reads them."""
-        # No feature contains a line break: words have none, and character sequences are parts of words.
+        """Return the model as arrays for the store; ``of_entry`` reads them."""
+        # A line feed can separate features, because words and parts of words contain none.
         words = np.frombuffer("\n".join(self.vocabulary).encode(_CODEC, _ERRORS), dtype=np.uint8)
         return {
             "vocabulary": words,
@@ -134,7 +134,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Fit:
-    """The best model on validation, its ``strength`` C, the number of fits ``tried``, and the seconds of all."""
+    """The best model on validation, its ``strength`` C, the number of fits ``tried``, and their total ``seconds``."""
 
     model: Linear
     strength: float
@@ -143,13 +143,12 @@ class Fit:
 
 
 def baseline_digest(task: Task, *, judged_by: Any = None, class_weights: Sequence[str] = UNWEIGHTED) -> str:
-    """Name the baseline of ``task`` by the raw texts and labels of its splits and by the method.
+    """Return a digest of the baseline of ``task``: the raw texts and labels of its splits, and the method.
 
-    ``judged_by`` is the metric that chooses, as JSON, if it is not accuracy; ``class_weights`` are those that are
-    tried.
+    ``judged_by`` is the metric that chooses, as JSON, or None for accuracy. ``class_weights`` are the weights to try.
     """
     splits = {part: [_fingerprint(getattr(task, part)), list(getattr(task, part).labels)] for part in SPLITS}
-    ordered = ORDERED in kinds_of(task.train.texts)  # tried since members can tell the order
+    ordered = ORDERED in kinds_of(task.train.texts)  # later versions try it
     later = {"judged_by": judged_by, "class_weights": list(class_weights), "ordered": ordered}
     given = without_defaults(later, {"judged_by": None, "class_weights": list(UNWEIGHTED), "ordered": False})
     return digest({"method": METHOD, "labels": len(task.labels), **splits, **given})
@@ -162,11 +161,11 @@ def _accuracy(logits: Floats, labels: NDArray[np.integer]) -> float:
 def fit_baseline(task: Task, *, score: Score = _accuracy, class_weights: Sequence[str] = UNWEIGHTED) -> Fit:
     """Fit each kind of features with each strength and each of the ``class_weights``, and return the best by ``score``.
 
-    ``score`` judges on validation; cross-entropy decides between equal ones, then the order. A kind of features whose
-    fit would take long is skipped, unless it is the first.
+    ``score`` is computed on validation. Cross-entropy decides between equal scores, then the order of trying. A kind of
+    features that would take long is skipped, unless it is the first.
 
     Raises:
-        ValueError: all training texts have one label, or there are no features.
+        ValueError: all training texts have the same label, or no features.
     """
     began = time.perf_counter()
     if len(set(task.train.labels)) < 2:
@@ -177,7 +176,7 @@ def fit_baseline(task: Task, *, score: Score = _accuracy, class_weights: Sequenc
     words = 0
     for features in kinds_of(texts):
         if features == PAIRS and 2 * words * len(task.labels) > LONG_PASS:
-            continue  # texts have more than twice as many pairs, which take long even to count
+            continue  # the pairs are more than twice as many, and take long even to count
         for weights in class_weights:
             path = _Path(features, texts, task, score, weights)
             words = path.size if features == WORDS else words
@@ -212,7 +211,7 @@ def kinds_of(texts: Sequence[TextOrPair]) -> tuple[str, ...]:
 
 
 class _Path:
-    """Fits of one kind of features. Each strength starts from the fit before."""
+    """The fits of a kind of features. Each strength starts from the previous fit."""
 
     def __init__(
         self,
@@ -231,7 +230,7 @@ class _Path:
         self.size, self.is_too_large = 0, False
         try:
             self._rows = self._vectoriser.fit_transform(texts)
-        except ValueError:  # scikit-learn's message for an empty vocabulary
+        except ValueError:  # scikit-learn raises it for an empty vocabulary
             self._rows = None
             return
         self.size = self._rows.nnz
@@ -241,14 +240,14 @@ class _Path:
         self._model = regression(passes_of(self._rows, self._labels), weights=weights)
 
     def strengths(self) -> Iterator[float]:
-        """Yield the strengths that are worth a try after the previous fits."""
+        """Yield the strengths to try, given the scores of the previous fits."""
         if self._rows is None:
             return
         for strength in STRENGTHS:
             yield strength
             before = self._scores[-2:-1]
             if before and all(now < then for now, then in zip(self._scores[-1], before[0], strict=True)):
-                break  # weaker regularisation is worse in both
+                break  # weaker regularisation worsens both scores
         best = self._scores.index(max(self._scores))
         if best == 0:
             yield _STRONGEST
@@ -260,7 +259,7 @@ class _Path:
         from sklearn.exceptions import ConvergenceWarning
 
         with warnings.catch_warnings():
-            # The work is bounded. An unfinished fit is only slightly more regularised.
+            # The passes are bounded: a fit that stops before it converges is only slightly more regularised.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model.set_params(C=strength).fit(self._rows, self._train)
         weights, intercepts = of_all_labels(self._model, self._labels)
@@ -273,21 +272,21 @@ class _Path:
 
 
 def of_classes(class_weights: str, labels: NDArray[np.integer], classes: int) -> dict[int, float] | str | None:
-    """Return class weights in scikit-learn's form; ``labels`` are those of the training texts."""
+    """Return class weights in scikit-learn's form; ``labels`` are the labels of the training texts."""
     if class_weights in ("none", "balanced"):
         return None if class_weights == "none" else class_weights
     return dict(enumerate(scaled_weights(class_weights, np.bincount(labels, minlength=classes)).tolist()))
 
 
 def regression(passes: int, *, weights: dict[int, float] | str | None = None) -> Any:
-    """Return a logistic regression whose fits make ``passes`` over the rows and start from the fit before.
+    """Return a logistic regression whose fits make ``passes`` over the rows and start from the previous fit.
 
-    ``weights`` are those of ``of_classes``.
+    ``weights`` are the class weights from ``of_classes``.
     """
     from sklearn.linear_model import LogisticRegression
 
-    # Stochastic average gradient (Schmidt, Le Roux and Bach 2017): its work follows the words that the rows have, that
-    # of L-BFGS all features times all labels, forty times as much where there are 64 labels.
+    # Stochastic average gradient (Schmidt, Le Roux and Bach 2017): its work grows with the words in the rows. The work
+    # of L-BFGS grows with all features times all labels, forty times as much for 64 labels.
     return LogisticRegression(solver="sag", max_iter=passes, warm_start=True, random_state=0, class_weight=weights)
 
 
@@ -297,11 +296,11 @@ def passes_of(rows: Any, labels: int) -> int:
 
 
 def of_all_labels(model: Any, labels: int) -> tuple[Floats, Floats]:
-    """Return weights and intercepts for every label of the task; scikit-learn has only the labels that it saw."""
+    """Return weights and intercepts for every label of the task. scikit-learn has only the labels in training."""
     weights = np.zeros((labels, model.coef_.shape[1]), dtype=np.float32)
     intercepts = np.full(labels, _NEVER, dtype=np.float32)
     seen = np.asarray(model.classes_)
-    if len(seen) == 2:  # one row, that of the second label against 0
+    if len(seen) == 2:  # scikit-learn has a single row: the second label against 0
         weights[seen[1]], intercepts[seen] = model.coef_[0], (0.0, model.intercept_[0])
     else:
         weights[seen], intercepts[seen] = model.coef_, model.intercept_
@@ -329,15 +328,15 @@ def _vectoriser(features: str, **options: Any) -> TfidfVectorizer:
 
 
 def without_markers(text: TextOrPair) -> str:
-    """Return the text, or both texts of a pair, in lower case without the markers of entities."""
+    """Return the text, or both texts of a pair, in lower case without entity markers."""
     return _MARKER.sub(" ", "\n".join(segments_of(text)).lower())
 
 
 def words_by_role(text: TextOrPair, *, ordered: bool = False) -> list[str]:
-    """Return each word of a text with two marked entities, and again with its role; without entities only each word.
+    """Return the words of a text, and if it marks two entities each word again with its role.
 
-    With ``ordered`` the roles of words outside of the entities also tell which entity comes first. In a pair the role
-    of a word is the text that it is in.
+    If ``ordered``, the roles of words outside of the entities also tell which entity comes first. In a pair the role of
+    a word is the text that it is in.
     """
     if isinstance(text, Pair):
         both = {role: _WORD.findall(part.lower()) for role, part in zip(Pair._fields, text, strict=True)}

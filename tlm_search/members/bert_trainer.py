@@ -52,11 +52,11 @@ from tlm_search.training.settings import Execution, Precision
 
 PRETRAINED = "pretrained"
 LATENCY = "latency"
-CHECKPOINT_SECONDS = 120.0  # the most pre-training that an interruption can cost
+CHECKPOINT_SECONDS = 120.0  # an interruption loses at most this much pre-training
 
 
 class BertTrainer:
-    """A ``Trainer`` on ``device`` with ``threads`` threads, which takes a ``share`` of the memory of a GPU."""
+    """A ``Trainer`` on ``device`` with ``threads`` threads, which may use a ``share`` of a GPU's memory."""
 
     identity = ""
 
@@ -68,20 +68,20 @@ class BertTrainer:
         self.share = share
         self.checkpoint_seconds = checkpoint_seconds
         self.tell: Tell = silent
-        self._targets_of: tuple[Distillation, Targets] | None = None  # the latest result, which may be large
+        self._targets_of: tuple[Distillation, Targets] | None = None  # only the latest result, because it may be large
         torch.set_num_threads(threads)
         keep_freed_memory()
         if device != "cpu" and share < 1:
-            # Ray only counts shares. Without this limit a trial could take the memory of its neighbours.
+            # Ray only counts shares. Without this limit a trial could take memory of other trials.
             torch.cuda.set_per_process_memory_fraction(share)
 
     def stack(self, spec: MemberSpec | PretrainSpec) -> int:
-        """Return how many members like ``spec`` are trained as one model."""
+        """Return how many members like ``spec`` are trained as a single model."""
         phases = phases_of(spec)
         return stack_size(spec.architecture, phases, device=self.device, threads=self.threads, share=self.share)
 
     def peak_gb(self) -> float:
-        """Return the most memory that this process has taken, on the GPU or in main memory, in GB."""
+        """Return the peak memory of this process in GB, on the GPU or in main memory."""
         if self.device == "cpu":
             unit = 1 if sys.platform == "darwin" else 1024
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
@@ -90,7 +90,7 @@ class BertTrainer:
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
         """Train the members of ``specs``, which differ only in their seeds.
 
-        If memory runs out they are trained again with each batch split into micro-batches.
+        If memory runs out, they are trained again with each batch split into micro-batches.
 
         Raises:
             DivergedError: a loss is not a number.
@@ -128,11 +128,11 @@ class BertTrainer:
         return _labels(data, "validation"), _labels(data, "test")
 
     def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
-        """Name the first ``documents`` texts of the corpus by their tokens."""
+        """Return the fingerprint of the first ``documents`` texts of the corpus."""
         return _corpus_fingerprint(data.folder("corpus"), documents) if documents else ""
 
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
-        """Return the measured latency, which is measured once on a machine for equal committees."""
+        """Return the measured latency. A machine measures it once for equal committees."""
         where = machine(self.device)
         shape, pooling = spec.architecture, spec.settings.pooling
         key = {"architecture": shape.to_document(), "pooling": pooling, "labels": spec.labels, "members": members}
@@ -150,7 +150,7 @@ class BertTrainer:
         return float(document["latency_ms"])
 
     def _watch(self, phase: str, seeds: Sequence[int], tokens: int) -> Watch:
-        """Return a function that reports each update of a training; each member reads ``tokens`` tokens in all."""
+        """Return a function that reports each update of a training in which each member reads ``tokens`` tokens."""
         seeds = tuple(seeds)
 
         def watch(update: int, updates: int) -> None:
@@ -222,7 +222,7 @@ class BertTrainer:
 
     def _targets(self, spec: MemberSpec, store: Store, data: PreparedData) -> Targets:
         if spec.taught is not None:
-            # All students of a committee have the same targets.
+            # All students of a committee share the same targets.
             if self._targets_of is None or self._targets_of[0] != spec.taught:
                 self._targets_of = spec.taught, soft_labels(spec, store=store, data=data, device=self.device)
             return self._targets_of[1]
@@ -231,7 +231,7 @@ class BertTrainer:
     def _pretrained(
         self, specs: Sequence[PretrainSpec], store: Store, data: PreparedData, micro_batches: int
     ) -> tuple[Weights | None, Sequence[Entry], int]:
-        """Return the stacked encoders, their entries, and the tokens that were processed for them now."""
+        """Return the stacked encoders, their entries, and the tokens that this call processed."""
         if not specs:
             return None, (), 0
         tokens = 0
@@ -256,10 +256,10 @@ class BertTrainer:
         if first.settings.initial_embeddings == "cooccurrence":
             self.tell(Step(COUNTING, tuple(seeds), 0, 0, 0))
         vectors = obtain_vectors(first, store=store, corpus=corpus, special=data.special)
-        # Each member counts it in full, like everything that members share.
+        # Each member counts the time in full, like everything that members share.
         counting = 0.0 if vectors is None else vectors.document["seconds"]
         folder, key = store.scratch(PRETRAINED, first.digest), [spec.digest for spec in specs]
-        # A training that was begun elsewhere continues in its precision, as if never interrupted.
+        # A training that another machine began continues in its precision, as if it was never interrupted.
         facts = saved_facts(folder)
         precision = facts.get("precision") or (self._precision(first, store) if first.settings.epochs else "float32")
 
@@ -310,7 +310,7 @@ def _corpus_fingerprint(folder: Path, documents: int) -> str:
 
 
 def _answers(targets: Targets) -> dict[str, Any]:
-    """Return what the answers of teachers cost, as the documents of those that learn them hold it."""
+    """Return the cost of the teachers' answers for the document of a student."""
     return {"answers": {"seconds": targets.seconds, "flops": targets.flops}}
 
 
@@ -334,7 +334,7 @@ def _check(log: TrainingLog, seeds: Sequence[int], phase: str, setting: str) -> 
 
 
 def _training_flops(architecture: Architecture, texts: TokenArray, epochs: int, phase: Phase) -> float:
-    """Three times the forward pass, for all texts and epochs."""
+    """Return the operations of training: three times the forward pass, over all texts and epochs."""
     mean = int(texts.offsets[-1]) / len(texts)
     forward = architecture.forward_flops(mean, scored=phase.scored * mean, words=phase.words(architecture))
     return 3.0 * epochs * len(texts) * forward

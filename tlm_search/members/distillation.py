@@ -1,4 +1,4 @@
-"""Soft labels for students: the answers of a committee to texts, the mean of its members' softmax outputs.
+"""Soft labels for students: the mean of the softmax outputs of a committee's members.
 
 Source: Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network" (arXiv 1503.02531), with
 temperature 1 and without the true labels. With unlabelled texts this is self-training with soft labels and no
@@ -27,14 +27,14 @@ from tlm_search.model.weights import Weights
 from tlm_search.store.local import Entry, Store
 from tlm_search.training.finetune import predict
 
-SOFT_LABELS = "soft_labels"  # the kind of entry with the answers of teachers
+SOFT_LABELS = "soft_labels"  # kind of store entry with the answers of teachers
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What a member is fine-tuned on: texts with ``labels``, as ``finetune`` takes them.
+    """The texts and ``labels`` that a member is fine-tuned on, in the form of ``finetune``.
 
-    ``seconds`` and ``flops`` are what the labels cost: nothing where the task has them.
+    ``seconds`` and ``flops`` are the cost of soft labels; 0 for the labels of the task.
     """
 
     texts: TokenArray
@@ -44,12 +44,12 @@ class Targets:
 
 
 def soft_labels(spec: MemberSpec, *, store: Store, data: PreparedData, device: str) -> Targets:
-    """Return what the teachers of ``spec``, of whatever architecture, say of the texts it is taught.
+    """Return the soft labels of the texts that ``spec`` learns. Teachers may have any architecture.
 
-    They are asked once: the store keeps their answers for all their students.
+    The soft labels are computed once. The store holds them for all students of these teachers.
 
     Raises:
-        StoreError: a teacher or the texts are not in the store, or it cannot be written.
+        StoreError: a teacher or the texts are not in the store, or the store cannot be written.
     """
     teaching = spec.taught
     assert teaching is not None
@@ -63,7 +63,7 @@ def soft_labels(spec: MemberSpec, *, store: Store, data: PreparedData, device: s
 
 
 def texts_of(teaching: Distillation, data: PreparedData) -> TokenArray:
-    """Return the texts that the teachers answer: first train, then the corpus, then the unlabelled ones."""
+    """Return the texts that the teachers label: train, then the corpus, then the unlabelled texts."""
     texts = TokenArray.open(data.folder("train"))
     if teaching.documents:
         texts = texts.followed_by(TokenArray.open(data.folder("corpus")).prefix(teaching.documents))
@@ -73,7 +73,7 @@ def texts_of(teaching: Distillation, data: PreparedData) -> TokenArray:
 
 
 def member_weights(entry: Entry, architecture: Architecture) -> Weights:
-    """Return the stored weights of one member, without the member dimension."""
+    """Return the stored weights of a member, without the member dimension."""
     state = {name: torch.from_numpy(value) for name, value in entry.arrays("model").items()}
     return from_transformers(state, architecture)
 
@@ -91,7 +91,7 @@ def _ask(
         document = _entry(store, KIND, digest).document["spec"]
         digests, share = hybrid_digests(document), share_of_linear(document)
         architecture = Architecture.from_document(document["architecture"])
-        # One by one, so that a committee of any size takes the memory of one member.
+        # One member at a time, so that a committee of any size takes the memory of one member.
         weights = _weights(store, digest if digests is None else digests.plain, architecture)
         weights = {name: value.to(device) for name, value in weights.items()}
         logits = predict(
@@ -132,6 +132,6 @@ def _entry(store: Store, kind: str, digest: str) -> Entry:
         raise StoreError(
             f"{part} {digest} of the committee is not in the store {store.root}, or was damaged there",
             hint="choose another trial with --trial, or fewer members with --size; or run the space with --fresh: it "
-            "trains what is missing",
+            "trains the missing members",
         )
     return entry

@@ -1,9 +1,9 @@
 """The linear member: TF-IDF of words, or of words and word pairs, and logistic regression, fitted on token ids.
 
-It is fitted once for a task and a tokenizer and stored as ``model`` (the tensors of ``tlm_search.model.linear``) and
-``logits``. A *hybrid* is a member that includes it. Its entry in the store refers to the plain member and has only
-logits, by default the logarithm of the mean of both probabilities. The mean of hybrids is then half the mean of the
-plain members and half the linear model, for any number of members.
+It is fitted once for a task and a tokenizer, and stored as ``model`` (the tensors of ``tlm_search.model.linear``) and
+``logits``. A *hybrid* combines a plain member with the linear member. Its store entry refers to the plain member and
+has only logits: by default the logarithm of the mean of both probabilities. So the mean of any number of hybrids is
+half the mean of the plain members and half the linear model.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from tlm_search.model.linear import LinearWeights, linear_logits, parameters_of,
 from tlm_search.store.local import Arrays, Entry, Store
 
 _HINT = "take linear_member out of the space, or look at the task's texts"
-_DIGITS = 9  # of cross-entropies; smaller differences are ties
+_DIGITS = 9  # of cross-entropies: smaller differences are ties
 
-Terms = tuple[NDArray[np.int64], NDArray[np.int64]]  # for each occurring term the number of the text, and the key
+Terms = tuple[NDArray[np.int64], NDArray[np.int64]]  # for each occurrence of a term: number of the text, key
 
 
 def fit_linear(
@@ -50,16 +50,16 @@ def fit_linear(
 ) -> tuple[dict[str, Any], Arrays]:
     """Fit the linear model of ``spec``; return its document and its arrays for the store.
 
-    It learns the training texts and their labels, or the texts ``taught`` with the label that the teachers give to
-    each.
+    It learns the labels of the training texts, or the texts and labels of the teachers in ``taught``.
 
     The candidates are words alone and words with word pairs, each with three strengths of the regularisation. The most
-    accurate on validation is taken; cross-entropy decides between equal ones. Pairs are skipped if a fit would take
-    long. If entities are marked, words count again by their span; if texts are pairs, by their text. Values are those
-    of scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``. The most frequent terms are used, as in ``baseline``.
+    accurate candidate on validation wins; cross-entropy decides between equal candidates. Pairs are skipped if a fit
+    would take long. If entities are marked, words count again by their span; if texts are pairs, by their text. Feature
+    values equal those of scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``. The most frequent terms are used, as in
+    ``baseline``.
 
     Raises:
-        TrainingError: the training texts have no words, or one label.
+        TrainingError: the training texts have no words, or all have the same label.
         StoreError: the tokenizer or the texts are not in the store.
     """
     began = time.perf_counter()
@@ -107,7 +107,7 @@ def linear_entry(spec: LinearSpec, *, store: Store) -> Entry:
     """Return the linear model of ``spec``, to which hybrids refer.
 
     Raises:
-        StoreError: it is not in the store.
+        StoreError: the store has no such model.
     """
     entry = store.read(LINEAR, spec.digest)
     if entry is None:
@@ -122,7 +122,7 @@ def linear_weights(entry: Entry) -> LinearWeights:
     """Return the tensors of a stored linear model."""
     weights = {name: torch.from_numpy(value) for name, value in entry.arrays("model").items()}
     if "pair" in weights:
-        weights["pair"] = weights["pair"].reshape(())  # older entries hold the number as a list of one
+        weights["pair"] = weights["pair"].reshape(())  # older entries hold a list of one number
     return weights
 
 
@@ -145,10 +145,10 @@ def _terms(tables: LinearWeights, texts: TokenArray, pad: int) -> Terms:
 
 
 def _vocabulary(train: Terms, *, texts: int, labels: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the keys of the terms, ascending, and their inverse document frequencies with scikit-learn's smoothing.
+    """Return the ascending keys of the terms, and their inverse document frequencies with scikit-learn's smoothing.
 
     Raises:
-        TrainingError: there are no terms.
+        TrainingError: the texts have no terms.
     """
     keys, term = np.unique(train[1], return_inverse=True)
     if not len(keys):
@@ -179,7 +179,7 @@ def _fitted(
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # The work is bounded. An unfinished fit is only slightly more regularised.
+        # The passes are bounded: a fit that stops before it converges is only slightly more regularised.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.set_params(C=strength).fit(rows, truth)
     return of_all_labels(model, labels)

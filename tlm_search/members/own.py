@@ -1,6 +1,6 @@
-"""Members of your own: a class that answers texts becomes a trainer, whose members vote and are stored like all others.
+"""Members of your own: a class of yours trains members, which vote and are stored like all other members.
 
-The class is named in a space as ``trainer: my_package.module:MyTrainer``. The driver and the workers import it.
+A space names the class as ``trainer: my_package.module:MyTrainer``. The driver and the workers import it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from tlm_search.members.trainer import Tell, TrainedMember, silent
 from tlm_search.store.local import Arrays, Store
 
 SPLITS = ("validation", "test")
-_CONTRACT = "docs/own-trainer.md says what it must return; tlm_search.testing.check_trainer tries it"
+_CONTRACT = "docs/own-trainer.md says what it must return; tlm_search.testing.check_trainer checks it"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a trainer is asked for: one member, from labelled texts.
+    """The request for a single member, with its labelled texts.
 
-    ``texts`` has the lists ``train``, ``validation`` and ``test``; a text of a pair is a tuple of two. They are the
-    texts as the tokenizer reads them: normalised, and cut to its length. ``labels`` are those of ``train``, ints below
-    ``len(names)``, and ``validation_labels`` those of ``validation``, for early stopping; there are none for test.
-    ``variant`` is the setting of that name, ``seed`` differs between the members of a committee.
+    ``texts`` has the lists ``train``, ``validation`` and ``test``; a pair is a tuple of two texts. The texts are
+    normalised and cut to the tokenizer's length, so that your member reads what others read. ``labels`` are the labels
+    of ``train``, ints below ``len(names)``. ``validation_labels`` are for early stopping. Test has no labels here.
+    ``variant`` is the setting of that name. ``seed`` differs between the members of a committee.
     """
 
     texts: Mapping[str, Sequence[Any]]
@@ -48,21 +48,22 @@ class Request:
 
 
 class OwnTrainer(Protocol):
-    """A class of your own, made without arguments in each worker. An optional ``version``, a str, is part of a digest.
+    """A class of your own, created without arguments in each worker.
 
-    Raise the version if the same request would give another member than before.
+    An optional ``version``, a str, is part of the members' digests. Raise it when a change of your code trains another
+    member for the same request.
     """
 
     def train(self, request: Request) -> Mapping[str, ArrayLike]:
-        """Train a member, and return its logits or log-probabilities for validation and test.
+        """Train a member, and return its logits or log-probabilities for ``validation`` and ``test``.
 
-        Each is ``(texts, names)``. An optional entry ``parameters`` is their number.
+        Each is ``(texts, names)``. An optional entry ``parameters`` is the member's number of parameters.
         """
         ...
 
 
 class OwnMembers:
-    """The `Trainer` that asks an `OwnTrainer` for each member; it knows no latency, which is not a number then."""
+    """A `Trainer` that gets each member from an `OwnTrainer`. It reports NaN as latency, because it measures none."""
 
     tell: Tell = staticmethod(silent)
 
@@ -75,18 +76,18 @@ class OwnMembers:
         self._texts: tuple[str, dict[str, list[Any]]] | None = None
 
     def stack(self, spec: MemberSpec) -> int:
-        """Train one by one."""
+        """Return 1: members are trained one by one."""
         return 1
 
     def peak_gb(self) -> float:
-        """Return the most memory that this process took so far."""
+        """Return the peak memory of this process in GB."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
-        """Ask for each member, and check what it answers.
+        """Request each member from the class, and check the answers.
 
         Raises:
-            TrainingError: it failed, or its answer is no logits of these texts.
+            TrainingError: the class raised, or its answer is not logits for these texts.
         """
         return tuple(self._train(spec, data) for spec in specs)
 
@@ -102,11 +103,11 @@ class OwnMembers:
         return _labels(data, "validation"), _labels(data, "test")
 
     def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
-        """Return nothing: there is no pre-training."""
+        """Return an empty fingerprint, because nothing is pre-trained."""
         return ""
 
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
-        """Return no number: it is not measured."""
+        """Return NaN, because the latency is not measured."""
         return float("nan")
 
     def _train(self, spec: MemberSpec, data: PreparedData) -> TrainedMember:
@@ -139,15 +140,15 @@ class OwnMembers:
 
 
 def load_own(name: str) -> OwnMembers:
-    """Import the class ``package.module:Class`` and make one.
+    """Import the class ``package.module:Class`` and create an instance.
 
     Raises:
-        UserError: it cannot be imported or made, or has no ``train``.
+        UserError: the class cannot be imported or created, or has no ``train``.
     """
     module, _, attribute = name.partition(":")
     try:
         own = getattr(importlib.import_module(module), attribute)()
-    except Exception as error:  # whatever the module does
+    except Exception as error:  # the user's module can raise anything
         raise UserError(
             f"trainer {name} cannot be made here: {type(error).__name__}: {error}",
             hint="install its package, or put the folder of its module on PYTHONPATH, here and on every machine",
@@ -158,7 +159,7 @@ def load_own(name: str) -> OwnMembers:
 
 
 def texts_of(data: PreparedData, split: str) -> list[Any]:
-    """Return the texts of a split as the tokenizer reads them; those of pairs are tuples."""
+    """Return the texts of a split, normalised and cut by the tokenizer; pairs are tuples."""
     tokens, tokenizer = TokenArray.open(data.folder(split)), open_tokenizer(data.folder("tokenizer"))
     texts: list[Any] = []
     for row in range(len(tokens)):
@@ -175,7 +176,7 @@ def checked(answer: object, rows: Mapping[str, int], *, labels: int, who: str) -
     """Return the logits in an ``answer``.
 
     Raises:
-        TrainingError: they lack, or are not of these ``rows`` and ``labels``, or not finite.
+        TrainingError: a split is missing, has another shape than ``(rows, labels)``, or is not finite.
     """
     if not isinstance(answer, Mapping):
         raise TrainingError(f"{who} returned {type(answer).__name__}, not a mapping", hint=_CONTRACT)

@@ -1,4 +1,4 @@
-"""The precision in which members are trained: the faster one on this machine, measured once and stored."""
+"""Choose the precision of training: the faster precision on this machine, measured once and stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tlm_search.training.settings import Finetuning, Precision, Pretraining
 from tlm_search.training.speed import Load, can_gain, faster_precision
 
 PRECISION = "precision"
-TOGETHER = 2  # members of a stack that are timed on a CPU; more gain more from bf16, and one alone loses little
+TOGETHER = 2  # members timed on a CPU; a larger stack gains more from bf16, a single member loses little
 
 
 def measured_precision(
@@ -21,7 +21,7 @@ def measured_precision(
 ) -> Precision:
     """Return the precision that trains faster here, measured once for each kind of training and machine.
 
-    On a CPU it depends on whether such members are trained in a ``stack``. On a GPU as many are timed as fit.
+    On a CPU the result depends on whether members are trained in a ``stack``. On a GPU a single member is timed.
     """
     load, members = Load.of(architecture, settings), min(stack, TOGETHER) if device == "cpu" else 1
     if not can_gain(architecture, load, device, members=members):

@@ -1,4 +1,4 @@
-"""The provenance of a member, which its spec leaves out: names of the data, versions, revision, machine."""
+"""The provenance of a member: names of the data, versions, revision and machine. No digest depends on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tlm_search.model.latency import machine
 
 
 def provenance(data: PreparedData, device: str) -> dict[str, Any]:
-    """Return what the digest leaves out: names of the data, versions, revision, machine."""
+    """Return the names of the data, versions, revision and machine."""
     packages = ("tlm-search", "torch", "transformers", "tokenizers", "numpy")
     return {
         "corpus": data.corpus_name,
@@ -34,7 +34,7 @@ def _version(package: str) -> str | None:
 
 @cache
 def _revision() -> str | None:
-    """Return the git revision of this package's source; None outside of a checkout."""
+    """Return the git revision of this package, or None outside of a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None

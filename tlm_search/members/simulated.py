@@ -1,7 +1,7 @@
 """Members without training: logits from a formula, to try a space, a sampler or a cluster in seconds.
 
-The accuracy of the formula rises with width, depth and pre-training and has one best learning rate. Members err on
-common hard texts and on texts of their own, so committees gain as real ones do. Equal specs give equal logits.
+The accuracy rises with width, depth and pre-training, and has a single best learning rate. Members make some errors in
+common and some alone, so committees gain like real committees. Equal specs give equal logits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SimulatedTrainer:
         return tuple(self._draw(spec, data) for spec in specs)
 
     def fit_linear(self, spec: MemberSpec, *, store: Store, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
-        """Draw logits with errors on other texts than the members'."""
+        """Draw logits whose errors are on other texts than the errors of the members."""
         assert spec.linear is not None
         generator = np.random.default_rng(int(spec.linear.digest, 16))
         logits = {}
@@ -54,15 +54,15 @@ class SimulatedTrainer:
         return {"spec": spec.linear.to_document(), "labels": list(data.labels), **costs}, {"logits": logits}
 
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return labels that are the same in every study with this number of classes."""
+        """Return labels that depend only on the number of classes."""
         return simulated_labels(data)
 
     def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
-        """Name the corpus by its size only."""
+        """Return a fingerprint of the number of documents alone."""
         return f"simulated-{documents}"
 
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
-        """Return a latency that grows with depth, width and members."""
+        """Return a made-up latency that grows with depth, width and members."""
         architecture = spec.architecture
         linear = 0.0 if spec.linear is None else 0.1
         return 0.1 + linear + members * architecture.forward_flops(architecture.positions) / 1e10
@@ -83,14 +83,14 @@ class SimulatedTrainer:
 
 
 def simulated_labels(data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the labels of validation and test, which depend only on the number of classes."""
+    """Return the labels of validation and test. They depend only on the number of classes."""
     generator = np.random.default_rng(0)
     validation, test = (generator.integers(0, len(data.labels), ROWS) for _ in range(2))
     return validation, test
 
 
 def simulated_baseline(data: PreparedData) -> dict[str, NDArray[np.float32]]:
-    """Return the logits of a linear model by split; it is slightly worse than most members."""
+    """Return the logits of a simulated linear model by split. It is slightly worse than most members."""
     return _logits(data, signal=_BASELINE_SIGNAL, seed=_BASELINE_SEED)
 
 

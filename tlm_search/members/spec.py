@@ -1,4 +1,4 @@
-"""The identity of a member, as a digest of everything that decides its result, and nothing of where it was computed."""
+"""The identity of a member: a digest of everything that decides its result, but not of the machine."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.space.settings import HALF, Value, complete
 from tlm_search.training.settings import Finetuning, Pretraining
 
-SCHEMA = 1  # increased when equal settings would train another member
-LINEAR_SCHEMA = 1  # increased when equal data would give another linear model
-# Of a hybrid's document: that of its linear model, and its share of the votes where it is not half.
+SCHEMA = 1  # increase it when a change of code trains another member with equal settings
+LINEAR_SCHEMA = 1  # increase it when a change of code fits another linear model to equal data
+# Keys of a member's document: the linear model of a hybrid, its share of the votes if not half, and the teachers.
 _LINEAR, _SHARE, _TEACHING = "linear", "linear_share", "teaching"
-# Of settings that came later; members without them keep their names.
+# Defaults of settings that later versions added. Digests leave defaults out, so that older members keep theirs.
 _LATER, _LATER_OF_FINETUNING = (
     {field.name: field.default for field in fields(settings) if field.default is not MISSING}
     for settings in (Pretraining, Finetuning)
@@ -26,7 +26,7 @@ _LATER, _LATER_OF_FINETUNING = (
 
 @dataclass(frozen=True)
 class PretrainSpec:
-    """One pre-trained encoder, for all tasks; ``corpus`` is the fingerprint of its first ``documents`` texts."""
+    """A pre-trained encoder for any task. ``corpus`` is the fingerprint of the first ``documents`` texts."""
 
     architecture: Architecture
     corpus: str
@@ -48,11 +48,11 @@ class PretrainSpec:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student learns instead of the labels: the mean probabilities of its ``teachers``, members by digest.
+    """The soft labels of a student: the mean probabilities of its ``teachers``, which are digests of members.
 
-    Asked are the task's training texts, the first ``documents`` of the corpus, with the fingerprint ``corpus``, and the
-    task's unlabelled texts with the fingerprint ``unlabelled``; empty: none of them. ``weights`` are what the teachers'
-    votes count; empty: all the same.
+    The teachers label the training texts, the first ``documents`` texts of the corpus with the fingerprint ``corpus``,
+    and the unlabelled texts with the fingerprint ``unlabelled``. An empty fingerprint means no such texts. ``weights``
+    are the weights of the teachers' votes; empty means equal weights.
     """
 
     teachers: tuple[str, ...]
@@ -62,12 +62,12 @@ class Distillation:
     weights: tuple[float, ...] = ()
 
     def to_document(self) -> dict[str, Any]:
-        """Return the teaching as JSON."""
+        """Return the distillation as JSON."""
         return without_defaults(asdict(self), {"unlabelled": "", "weights": ()})
 
     @cached_property
     def digest(self) -> str:
-        """The name of what the teachers say in the store: their digests tell the task."""
+        """The name of the soft labels in the store. The digests of the teachers imply the task."""
         return digest({"schema": SCHEMA, **self.to_document()})
 
 
@@ -76,11 +76,11 @@ _PLAIN: Mapping[str, Any] = {"marked": False, "class_weights": "none", "teaching
 
 @dataclass(frozen=True)
 class LinearSpec:
-    """A linear model on the words of a task, which ``task`` and ``tokenizer`` name by their fingerprints.
+    """A linear model on the words of a task; ``task`` and ``tokenizer`` are fingerprints.
 
-    Where the task's entities are ``marked``, words count by their role too, which is ``ordered`` where it also tells
-    which entity comes first. ``class_weights`` are those of fine-tuning. With a ``teaching`` it learns what a committee
-    answers, not the labels.
+    If entities are ``marked``, words count by their role too; if ``ordered``, the role also tells which entity comes
+    first. ``class_weights`` are the same as in fine-tuning. With a ``teaching`` the model learns soft labels of a
+    committee, not the labels of the task.
     """
 
     task: str
@@ -104,11 +104,11 @@ class LinearSpec:
 
 @dataclass(frozen=True)
 class MemberSpec:
-    """One member: an architecture, a pre-training or none, a fine-tuning, a seed.
+    """A member: an architecture, a pre-training or none, a fine-tuning, and a seed.
 
-    ``task`` is the fingerprint of the tokenised splits, ``labels`` their number of classes. With a ``teaching`` it is a
-    student: fine-tuned on what a committee answers, not on the labels. With ``linear`` it is a hybrid: that model has a
-    ``linear_share`` of its answer.
+    ``task`` is the fingerprint of the tokenised splits, ``labels`` the number of classes. With a ``teaching`` the
+    member is a student: it is fine-tuned on soft labels of a committee. With ``linear`` it is a hybrid: the linear
+    model has the weight ``linear_share`` in its answer.
     """
 
     architecture: Architecture
@@ -125,12 +125,12 @@ class MemberSpec:
 
     @property
     def taught(self) -> Distillation | None:
-        """What the member, or else its linear model, learns from teachers."""
+        """The distillation of the member, or else of its linear model."""
         return self.teaching or (None if self.linear is None else self.linear.teaching)
 
     @property
     def plain(self) -> MemberSpec:
-        """The member without the linear model; this is what is trained."""
+        """The member without the linear model, which is the part to train."""
         return self if self.linear is None else replace(self, linear=None, linear_share=HALF)
 
     def to_document(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class MemberSpec:
             "settings": without_defaults(asdict(self.settings), _LATER_OF_FINETUNING),
             "seed": self.seed,
         }
-        # Only where there is one: members without keep their names.
+        # Absent keys stay absent, so that other members keep their digests.
         if self.teaching is not None:
             document[_TEACHING] = self.teaching.to_document()
         if self.trainer:
@@ -168,7 +168,7 @@ class HybridDigests(NamedTuple):
 
 
 def hybrid_digests(document: Mapping[str, Any]) -> HybridDigests | None:
-    """Return the digests of a hybrid's two parts from its ``document``; None for other members."""
+    """Return the digests of a hybrid's two parts from its ``document``, or None for other members."""
     if _LINEAR not in document:
         return None
     plain = {name: value for name, value in document.items() if name not in (_LINEAR, _SHARE)}
@@ -176,7 +176,7 @@ def hybrid_digests(document: Mapping[str, Any]) -> HybridDigests | None:
 
 
 def teaching_of(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what a member, or else its linear model, learned from teachers, from its ``document``."""
+    """Return the distillation of a member, or else of its linear model, from its ``document``."""
     teaching: Mapping[str, Any] | None = document.get(_TEACHING) or document.get(_LINEAR, {}).get(_TEACHING)
     return teaching
 
@@ -199,11 +199,11 @@ def committee_specs(
     marked: bool = False,
     trainer: str = "",
 ) -> tuple[MemberSpec, ...]:
-    """Return the members of the committee that complete ``settings`` describe, one per seed.
+    """Return the members of the committee with complete ``settings``, one member per seed.
 
-    ``corpus`` and ``task`` are the fingerprints of the token arrays (``corpus`` of the first ``pretrain_size`` texts),
-    ``tokenizer`` is that of what made them; entities may be ``marked``. With ``pretrain_seeds`` P the members start in
-    turn from the pre-trainings of the first P seeds.
+    ``corpus`` is the fingerprint of the first ``pretrain_size`` texts, ``task`` and ``tokenizer`` are the fingerprints
+    of the splits and of the tokenizer. ``marked`` says whether texts mark entities. With ``pretrain_seeds`` P the
+    members start in turn from the pre-trainings of the first P seeds.
     """
     architecture = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
     documents, pretraining = int(settings["pretrain_size"]), pretraining_of(settings)
@@ -238,9 +238,9 @@ def committee_specs(
 
 
 def settings_of_teachers(settings: Mapping[str, Value]) -> dict[str, Value] | None:
-    """Return the complete settings of the committee that teaches one with ``settings``; None without self-training.
+    """Return the complete settings of the teachers of a committee with ``settings``; None without self-training.
 
-    It is that of the same configuration without self-training, so that a trial of it shares its members.
+    The teachers have the same configuration without self-training, so that a trial with it shares their members.
     """
     if not settings["self_training"]:
         return None
@@ -250,11 +250,11 @@ def settings_of_teachers(settings: Mapping[str, Value]) -> dict[str, Value] | No
 def students(
     members: Sequence[MemberSpec], teachers: Sequence[MemberSpec], settings: Mapping[str, Value], *, unlabelled: str
 ) -> tuple[MemberSpec, ...]:
-    """Return the students of ``teachers``, which start from what ``members`` start from, one for each of them.
+    """Return a student of the ``teachers`` for each of ``members``, with the same pre-training and seed.
 
-    They learn the mean probabilities of the teachers on the training texts and the unlabelled ones, whose fingerprint
-    is ``unlabelled``, with the settings of students. So does their linear model where ``student_linear`` says so. With
-    0 ``student_epochs`` it alone does: the members learn the labels, as their teachers did.
+    Students learn the mean probabilities of the teachers on the training texts and the unlabelled texts (with the
+    fingerprint ``unlabelled``), with the settings of students. With ``student_linear: teachers`` their linear model
+    learns the same. With ``student_epochs: 0`` only the linear model learns from teachers; members learn the labels.
     """
     teaching = Distillation(tuple(teacher.digest for teacher in teachers), unlabelled=unlabelled)
 
@@ -277,7 +277,7 @@ def students(
 
 
 def pretraining_of(settings: Mapping[str, Value]) -> Pretraining | None:
-    """Return the pre-training that complete ``settings`` describe; None without one."""
+    """Return the pre-training in complete ``settings``, or None without pre-training."""
     start = str(settings["initial_embeddings"])
     if not settings["pretrain_size"] or (not settings["pretrain_epochs"] and start == "random"):
         return None

@@ -1,4 +1,4 @@
-"""The number of members that are trained as one model, and the time that many members take."""
+"""How many members are trained as a single model, and how long that takes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.footprint import Phase, members_that_fit
 
 MOST_STACKED = 8
-# Operations of one member's forward pass for each thread; with more, eight together are no faster than one after
-# another (benchmarks/stacking.py). And the memory of a stack, if nothing else limits it.
+# Operations of a member's forward pass per thread: above it, eight members together are no faster than one after
+# another (benchmarks/stacking.py). And the memory in bytes that a stack may take.
 CPU_FLOPS, CPU_BYTES = 1e9, 2e9
 
 
 def phases_of(spec: MemberSpec | PretrainSpec) -> list[Phase]:
-    """Return the phases of a member's training, the pre-training last."""
+    """Return the phases of a member's training, pre-training last."""
     if isinstance(spec, PretrainSpec):
         settings = spec.settings
         return [Phase(settings.batch_size, settings.masking_probability, sampled=settings.softmax == "sampled")]
@@ -27,16 +27,16 @@ def phases_of(spec: MemberSpec | PretrainSpec) -> list[Phase]:
 
 
 def stack_size(shape: Architecture, phases: Sequence[Phase], *, device: str, threads: int, share: float) -> int:
-    """Return how many members are trained as one model.
+    """Return how many members are trained as a single model.
 
-    On a GPU these are as many as the ``share`` of its memory holds. On a CPU members are stacked only if that is faster
-    on ``threads`` threads: narrow ones, whose updates are more calls than arithmetic. The last of the ``phases``
-    decides, because it takes most of the time.
+    On a GPU as many are stacked as fit the ``share`` of its memory. On a CPU members are stacked only if that is faster
+    on ``threads`` threads: narrow members, whose updates spend more time in calls than in arithmetic. The last of the
+    ``phases`` decides, because it takes most of the time.
     """
     if device == "cpu":
         most = MOST_STACKED if phases[-1].forward_flops(shape) < threads * CPU_FLOPS else 1
         return members_that_fit(shape, phases, memory=CPU_BYTES, most=most)
-    import torch  # here, because callers that ask for CPUs only need no torch
+    import torch  # here, because a caller for a CPU needs no torch
 
     memory = share * torch.cuda.get_device_properties(0).total_memory
     return members_that_fit(shape, phases, memory=memory, most=MOST_STACKED)
@@ -45,7 +45,7 @@ def stack_size(shape: Architecture, phases: Sequence[Phase], *, device: str, thr
 def over_stacks(members: int, most: int, seconds: Callable[[int], float]) -> float:
     """Return the time of ``members`` in stacks of at most ``most``; ``seconds`` returns the time of one stack.
 
-    ``seconds`` is called for one member and for ``most``; sizes between are interpolated linearly.
+    ``seconds`` is called for 1 and for ``most`` members. Sizes between them are interpolated linearly.
     """
     full, rest = divmod(members, most)
     total = full * seconds(most) if full else 0.0

@@ -1,4 +1,4 @@
-"""Obtain members: from the store if they exist, otherwise trained once and stored."""
+"""Obtain members: read them from the store if they exist, otherwise train and store them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tlm_search.members.spec import MemberSpec
 from tlm_search.members.trainer import KIND, LINEAR, Trainer
 from tlm_search.store.local import Entry, Store
 
-_COSTS = ("seconds", "flops", "parameters", "answers")  # of a linear model; the last where teachers answered
+_COSTS = ("seconds", "flops", "parameters", "answers")  # of a linear model; answers only with teachers
 _HELPED = "helped"  # key in a member's document: the attempt for which a helper trained it
 
 
 @dataclass(frozen=True)
 class MemberResult:
-    """What a committee needs of a member: logits ``(rows, classes)`` of both splits, and its training cost.
+    """A member for a committee: logits ``(rows, classes)`` of validation and test, and the cost of training.
 
-    ``seconds`` and ``training_flops`` include the pre-training, also if several members share it. ``linear`` has the
-    ``seconds``, ``flops`` and ``parameters`` of a hybrid's linear model, which are not included in these.
+    ``seconds`` and ``training_flops`` include the pre-training in full, even if several members share it. They do not
+    include the linear model of a hybrid: ``linear`` has its ``seconds``, ``flops`` and ``parameters``.
     """
 
     digest: str
@@ -39,10 +39,10 @@ class MemberResult:
 
 @dataclass(frozen=True)
 class Obtained:
-    """Members in the order of their specs, with the numbers of trained and reused ones and of tokens processed now.
+    """Members in the order of their specs, and how many were trained and reused, with the tokens processed now.
 
-    Members that helpers trained for the same attempt count as trained now. A hybrid counts as trained if its plain
-    member was.
+    Members that helpers trained for the same attempt count as trained. A hybrid counts as trained if its plain member
+    was trained.
     """
 
     members: tuple[MemberResult, ...]
@@ -61,14 +61,14 @@ def obtain(
     stack: int | None = None,
     counted: Collection[str] = (),
 ) -> Obtained:
-    """Return the members of ``specs``, for an ``attempt`` at a trial: from the store, or trained now and stored.
+    """Return the members of ``specs`` for an ``attempt`` at a trial: from the store, or trained now and stored.
 
-    Members are handled in stacks of ``stack``, by default as many as the ``trainer`` stacks; the missing members of a
-    stack are trained together. If several callers want the same member, the first trains it and the others wait. Of
-    hybrids the plain members are trained, and their linear model is fitted by the first caller that needs it.
+    Members are handled in stacks of ``stack``, by default the size that the ``trainer`` chooses. The missing members of
+    a stack are trained together. If several callers want the same member, the first trains it and the others wait. For
+    hybrids the plain members are trained, and the first caller that needs the linear model fits it.
 
     Raises:
-        TrainingError: a member could not be trained; those finished before it are stored.
+        TrainingError: a member could not be trained. Members that finished earlier are stored.
         StoreError: the store cannot be read or written.
     """
     plain = [spec.plain for spec in specs]
@@ -94,14 +94,14 @@ def _obtain_plain(
     attempt: str,
     stack: int | None,
 ) -> tuple[dict[str, Entry], dict[str, int]]:
-    """Return by digest the entries of members, and the tokens processed for those that were trained now."""
+    """Return the entries of members, and the tokens processed for newly trained members, both by digest."""
     found = {spec.digest: entry for spec in specs if (entry := store.read(KIND, spec.digest))}
     tokens: dict[str, int] = {}
     stack = stack or trainer.stack(specs[0])
     for first in range(0, len(specs), stack):
         group = [spec for spec in specs[first : first + stack] if spec.digest not in found]
         with ExitStack() as locks:
-            # The same order everywhere, so that two trials with common members cannot wait for each other.
+            # Every process locks in the same order, so that two trials with common members cannot deadlock.
             for spec in sorted(group, key=lambda spec: spec.digest):
                 locks.enter_context(store.lock(KIND, spec.digest))
             found.update({spec.digest: entry for spec in group if (entry := store.read(KIND, spec.digest))})
@@ -117,7 +117,7 @@ def _obtain_plain(
 
 
 def _hybrid(spec: MemberSpec, plain: Entry, *, store: Store, data: PreparedData, trainer: Trainer) -> Entry:
-    """Return the hybrid ``spec`` of a ``plain`` member: from the store, or mixed now and stored."""
+    """Return the hybrid ``spec`` of a ``plain`` member: from the store, or combined now and stored."""
     entry = store.read(KIND, spec.digest)
     if entry is not None:
         return entry
@@ -150,9 +150,9 @@ def _linear(spec: MemberSpec, *, store: Store, data: PreparedData, trainer: Trai
 def train_if_free(
     specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer, attempt: str
 ) -> bool:
-    """Train and store the missing members of ``specs`` to help an ``attempt``; of hybrids the plain members.
+    """Train and store the missing members of ``specs`` to help an ``attempt``; for hybrids the plain members.
 
-    Return False if none is missing, or if another process trains one of them now.
+    Return False if no member is missing, or if another process is training a missing member.
 
     Raises:
         TrainingError: a member could not be trained.
@@ -175,12 +175,12 @@ def train_if_free(
 
 
 def wait_for(specs: Sequence[MemberSpec], *, store: Store, data: PreparedData, trainer: Trainer) -> bool:
-    """Wait until no process trains any of ``specs``; return whether the store then has them all.
+    """Wait until no process trains any of ``specs``; return whether the store then has all of them.
 
-    Hybrids whose plain members exist are mixed.
+    Hybrids are combined and stored if their plain members exist.
 
     Raises:
-        TrainingError: their linear model could not be fitted.
+        TrainingError: the linear model of a hybrid could not be fitted.
         StoreError: the store cannot be read or written.
     """
     plain = [spec.plain for spec in specs]
@@ -199,7 +199,7 @@ def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:
     """Return the trainer ``bert``, ``simulated`` or ``package.module:Class`` with its share of the machine.
 
     Raises:
-        UserError: the class cannot be imported or made.
+        UserError: the class cannot be imported or created.
     """
     if ":" in name:
         from tlm_search.members.own import load_own
@@ -215,7 +215,7 @@ def trainer_named(name: str, *, cpus: float, gpus: float) -> Trainer:
 
 
 def mixed_logits(plain: NDArray[np.floating], linear: NDArray[np.floating], *, share: float) -> NDArray[np.float32]:
-    """Return the logarithm of a weighted mean of two softmax outputs, ``(rows, labels)``.
+    """Return the logarithm of the weighted mean of two softmax outputs, ``(rows, labels)``.
 
     ``share`` is the weight of ``linear``.
     """

@@ -1,4 +1,4 @@
-"""What trains members: the protocol of a trainer, and what it returns and tells."""
+"""The protocol of a trainer, its results and its reports of progress."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.members.spec import MemberSpec
 from tlm_search.store.local import Arrays, Store
 
-KIND, LINEAR = "members", "linear"  # of entries of the store: members, and the linear models of hybrids
-COUNTING, PRETRAINING, FINETUNING = "counting words", "pre-training", "fine-tuning"  # as people are told of them
-MICRO_BATCHES = 4  # into which each batch is split after the memory was too small for a whole one
+KIND, LINEAR = "members", "linear"  # kinds of store entries: members, and the linear models of hybrids
+COUNTING, PRETRAINING, FINETUNING = "counting words", "pre-training", "fine-tuning"  # as progress names them
+MICRO_BATCHES = 4  # parts of each batch after memory ran out
 
 
 @dataclass(frozen=True)
 class TrainedMember:
-    """A member that was just trained, as the store keeps it; ``tokens`` were processed for it now."""
+    """A newly trained member in the form of the store; ``tokens`` is the number of tokens processed for it."""
 
     spec: MemberSpec
     document: Mapping[str, Any]
@@ -30,9 +30,9 @@ class TrainedMember:
 
 @dataclass(frozen=True)
 class Step:
-    """How far one training of the members with these ``seeds`` is: ``update`` of ``updates``, ``tokens`` up to now.
+    """The progress of training the members with ``seeds``: ``update`` of ``updates``, and ``tokens`` so far.
 
-    Without updates its ``phase`` only begins.
+    With ``updates`` 0 the ``phase`` has just begun.
     """
 
     phase: str
@@ -46,13 +46,14 @@ Tell = Callable[[Step], None]
 
 
 def silent(step: Step) -> None:
-    """Report nothing."""
+    """Ignore a step: the default of ``tell``, for a caller that wants no progress."""
 
 
 class Trainer(Protocol):
-    """Whatever turns specs into members: the real engine, a simulation, or a class of the user behind `OwnMembers`.
+    """Turns specs into members: the real engine, a simulation, or a class of the user behind `OwnMembers`.
 
-    ``tell`` hears of each update. ``identity`` is in the digest of a member; it is empty for those of this package.
+    ``tell`` is called with each update. ``identity`` is part of a member's digest, and empty for trainers of this
+    package.
     """
 
     tell: Tell
@@ -61,11 +62,11 @@ class Trainer(Protocol):
     def identity(self) -> str: ...  # noqa: D102
 
     def stack(self, spec: MemberSpec) -> int:
-        """Return how many members such as ``spec`` are trained at once."""
+        """Return how many members like ``spec`` are trained at once."""
         ...
 
     def peak_gb(self) -> float:
-        """Return the most memory that training took so far, in GB: of the process, or of the GPU; 0 is unknown."""
+        """Return the peak memory of training so far in GB, of the process or the GPU; 0 if unknown."""
         ...
 
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
@@ -77,7 +78,7 @@ class Trainer(Protocol):
         ...
 
     def fit_linear(self, spec: MemberSpec, *, store: Store, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
-        """Return the document and the arrays of the linear model of a hybrid, as the store keeps them."""
+        """Return the document and the arrays of a hybrid's linear model for the store."""
         ...
 
     def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -85,12 +86,12 @@ class Trainer(Protocol):
         ...
 
     def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
-        """Name the first ``documents`` texts of the corpus by their tokens."""
+        """Return the fingerprint of the first ``documents`` texts of the corpus."""
         ...
 
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
-        """Return the median milliseconds that ``members`` such as ``spec`` together take for a text of full length.
+        """Return the median milliseconds that a committee of ``members`` like ``spec`` takes for a text of full length.
 
-        Of hybrids the linear model, which the store has, answers once.
+        The linear model of hybrids, which the store has, answers once.
         """
         ...

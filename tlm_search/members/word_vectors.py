@@ -1,6 +1,6 @@
-"""Word vectors from counts, stored once for the first texts of a corpus, a vocabulary and a width.
+"""Word vectors from counts, stored once for each prefix of a corpus, vocabulary and width.
 
-Members of all depths, seeds, trials and studies start from the same vectors. No torch here before they are made.
+Members of all depths, seeds, trials and studies start from the same vectors. torch is imported only to compute them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from tlm_search.members.spec import PretrainSpec
 from tlm_search.store.local import Entry, Store
 
 KIND = "word_vectors"
-_METHOD = 1  # increased when tlm_search.training.cooccurrence gives other vectors for equal texts
+_METHOD = 1  # increase it when tlm_search.training.cooccurrence computes other vectors from equal texts
 _STEM = _NAME = "vectors"
 
 
 def vectors_key(spec: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the key of the vectors that a pre-training starts from; None if it starts from none.
+    """Return the key of the word vectors that a pre-training starts from, or None if it starts at random.
 
-    ``spec`` is the document of a ``PretrainSpec``. The digest of the key is the vectors' name in the store.
+    ``spec`` is the document of a ``PretrainSpec``. The digest of the key names the vectors in the store.
     """
     if "initial_embeddings" not in spec["settings"]:
         return None
@@ -37,10 +37,10 @@ def vectors_key(spec: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def obtain_vectors(spec: PretrainSpec, *, store: Store, corpus: TokenArray, special: Mapping[str, int]) -> Entry | None:
-    """Return the entry of the vectors that ``spec`` starts from, stored or made now; None if it starts from none.
+    """Return the entry of the word vectors for ``spec``, stored or computed now; None if it starts at random.
 
-    ``corpus`` are the texts of ``spec``. If several callers want the same vectors, the first makes them and the others
-    wait.
+    ``corpus`` holds the texts of ``spec``. If several callers want the same vectors, the first computes them and the
+    others wait.
 
     Raises:
         StoreError: the store cannot be read or written.
@@ -64,5 +64,5 @@ def obtain_vectors(spec: PretrainSpec, *, store: Store, corpus: TokenArray, spec
 
 
 def vectors_of(entry: Entry) -> Any:
-    """Return the vectors of an entry, float32 ``(vocabulary, width)``."""
+    """Return the word vectors of an entry, float32 ``(vocabulary, width)``."""
     return entry.arrays(_STEM)[_NAME]

@@ -1,4 +1,4 @@
-"""Checks across the sections of a space, so that nothing impossible reaches a worker."""
+"""Checks across the sections of a space, so that no impossible configuration reaches a worker."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tlm_search.space.section import Problem, given, refusal
 from tlm_search.space.sections import TaskSection, TokenizerSection
 from tlm_search.space.settings import ONLY_WITH, SETTINGS, TOKENS, Value, complete, tokens_of
 
-SHAPE = ("width", "heads", "head_size")  # width = heads x head_size: any two give the third
+SHAPE = ("width", "heads", "head_size")  # width = heads x head_size: any two determine the third
 _MOST_GRID_POINTS = 100_000
 _EXAMPLES = 3
 
 
 def resolve(search: Mapping[str, Parameter], params: Mapping[str, Value]) -> dict[str, Value]:
-    """Return all settings of a trial: fixed ones, active parameters, and defaults for the rest.
+    """Return all settings of a trial: fixed settings, active parameters, and defaults for the rest.
 
     Raises:
         KeyError: ``params`` lack an active parameter.
@@ -36,7 +36,7 @@ def resolve(search: Mapping[str, Parameter], params: Mapping[str, Value]) -> dic
 
 
 def shape_problems(search: Mapping[str, Parameter]) -> list[Problem]:
-    """Find combinations of width, heads and head size that do not divide, or that exceed the limits."""
+    """Find combinations of width, heads and head size that do not divide or that exceed their limits."""
     present = [name for name in SHAPE if name in search]
     if not present:
         return []
@@ -65,7 +65,7 @@ def _shape_failure(search: Mapping[str, Parameter], params: Mapping[str, Value])
 
 
 def limit_failure(settings: Mapping[str, Value]) -> str | None:
-    """Say which of width, heads and head size exceeds its limits; None if none does."""
+    """Say which of width, heads and head size exceeds its limits; None if all are within them."""
     for name in SHAPE:
         setting, value = SETTINGS[name], settings[name]
         assert setting.low is not None
@@ -76,7 +76,7 @@ def limit_failure(settings: Mapping[str, Value]) -> str | None:
 
 
 def point_problems(search: Mapping[str, Parameter], point: Mapping[str, Value]) -> Iterator[Problem]:
-    """Find settings of a point that are not searched, values outside of their domain, and irrelevant parameters."""
+    """Find settings of a point that are not searched, values outside of their domain, and inactive parameters."""
     searched = searched_in_order(search)
     for name, value in point.items():
         if name not in searched:
@@ -94,7 +94,7 @@ def point_problems(search: Mapping[str, Parameter], point: Mapping[str, Value]) 
 def sampler_problems(
     sampler: SamplerSection, search: Mapping[str, Parameter], objectives: tuple[Objective, ...]
 ) -> list[Problem]:
-    """Find what the sampler cannot handle in this space."""
+    """Find parts of this space that the sampler cannot handle."""
     searched = searched_in_order(search)
     if sampler.name == "cmaes":
         return _cmaes_problems(searched, objectives)
@@ -139,7 +139,7 @@ def documents_problems(parameters: Mapping[str, Parameter], documents: int | Non
 
 
 def self_training_problems(parameters: Mapping[str, Parameter], task: TaskSection) -> list[Problem]:
-    """Find self-training without texts to learn from, or with nobody who learns from them."""
+    """Find self-training without unlabelled texts, or without a model that learns from them."""
     problems: list[Problem] = []
     if not _may_be(parameters, "self_training", 1):
         return problems
@@ -157,17 +157,17 @@ def self_training_problems(parameters: Mapping[str, Parameter], task: TaskSectio
 
 
 def _may_be(parameters: Mapping[str, Parameter], name: str, value: Value) -> bool:
-    """Whether a trial can have this value of a setting."""
+    """Return whether the setting ``name`` can have this ``value`` in a trial."""
     given = parameters.get(name, SETTINGS[name].default)
     return given.contains(value) if isinstance(given, Choices | Range) else given == value
 
 
 def token_problems(parameters: Mapping[str, Parameter], tokenizer: TokenizerSection) -> list[Problem]:
-    """Find settings of a tokenizer that cannot be chosen: one that exists is as it is, and bytes have no vocabulary."""
+    """Find tokenizer settings that cannot be searched: for an existing tokenizer, or a vocabulary for bytes."""
     problems = []
     for name in ("tokenizer_kind", "vocabulary"):
         if name in parameters and tokenizer.name is not None:
-            allowed = "only without tokenizer.name; a tokenizer that exists has its own, and only length can be chosen"
+            allowed = "only without tokenizer.name; an existing tokenizer has its own, and only length can be chosen"
             problems.append(Problem((name,), f"given together with {given(tokenizer.name)}; allowed: {allowed}"))
     if "vocabulary" in parameters and "tokenizer_kind" not in parameters and tokenizer.kind == "bytes":
         allowed = "only with wordpiece; or search tokenizer_kind: {choices: [wordpiece, bytes]} too"
@@ -176,9 +176,9 @@ def token_problems(parameters: Mapping[str, Parameter], tokenizer: TokenizerSect
 
 
 def token_choices(search: Mapping[str, Parameter]) -> list[dict[str, Value]]:
-    """Return each combination of values that trials can have of the settings of ``TOKENS``; one, perhaps empty.
+    """Return each combination of values of ``TOKENS`` that trials can have, in the order of the choices.
 
-    They are in the order of the choices.
+    Without such settings the result is a single empty combination.
     """
     present = {name: search[name] for name in TOKENS if name in search}
     involved = {name: search[name] for name in set(present).union(*(_ancestors(search, name) for name in present))}
@@ -198,7 +198,7 @@ def token_choices(search: Mapping[str, Parameter]) -> list[dict[str, Value]]:
 
 
 def lone_problems(parameters: Mapping[str, Parameter]) -> list[Problem]:
-    """Find searched settings that depend on another setting which is not given."""
+    """Find searched settings that depend on a setting that the space does not give."""
     return [
         Problem((name,), f"searched without {other}; allowed: together with {other}")
         for name, (other, _) in ONLY_WITH.items()
@@ -207,7 +207,7 @@ def lone_problems(parameters: Mapping[str, Parameter]) -> list[Problem]:
 
 
 def own_trainer_problems(parameters: Mapping[str, Parameter], *, own: bool) -> list[Problem]:
-    """Find settings that the members of the space's trainer do not read: ``variant`` is for a trainer of your own."""
+    """Find settings that the trainer ignores: ``variant`` is only for ``own`` trainers, many others are not."""
     if not own:
         return [Problem(("variant",), "given without a trainer of your own")] if "variant" in parameters else []
     read = ("variant", "committee_size", "linear_member", "linear_share", "linear_roles")
@@ -219,7 +219,7 @@ def own_trainer_problems(parameters: Mapping[str, Parameter], *, own: bool) -> l
 
 
 def pooling_problems(parameters: Mapping[str, Parameter], entities: str) -> list[Problem]:
-    """Find ``pooling: spans`` where the task's texts do not hold the markers that it looks for."""
+    """Find ``pooling: spans`` if the texts of the task have no entity markers."""
     pooling = parameters.get("pooling")
     if entities == "marked" or pooling is None or isinstance(pooling, Range):
         return []
@@ -231,7 +231,7 @@ def pooling_problems(parameters: Mapping[str, Parameter], entities: str) -> list
 
 
 def _trials_over(involved: Mapping[str, Parameter], names: Collection[str]) -> Iterator[dict[str, Value]]:
-    """Yield the parameters of every trial that differs in ``names``, or in whether these matter."""
+    """Yield parameters with every combination of ``names``, and of the conditions under which they matter."""
     domains: dict[str, list[Value]] = {}
     for name, parameter in involved.items():
         if isinstance(parameter, Choices | Range):
@@ -242,7 +242,7 @@ def _trials_over(involved: Mapping[str, Parameter], names: Collection[str]) -> I
 
 
 def _representatives(parameter: Searched, listed: set[Value]) -> list[Value]:
-    """Return the values that conditions ask for, and one that represents all others."""
+    """Return the values that conditions name, and another value to represent all others."""
     others = parameter.choices if isinstance(parameter, Choices) else (parameter.low, parameter.high)
     chosen = [value for value in listed if parameter.contains(value)]
     return chosen + [value for value in others if value not in listed][:1]

@@ -1,4 +1,4 @@
-"""The conditions under which searched settings matter, and the dependencies between settings."""
+"""Conditions under which searched settings matter, and dependencies between settings."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from tlm_search.space.settings import ONLY_UNLESS_OTHER, ONLY_WITH, Value
 
 
 def when_of(parameter: Parameter) -> Mapping[str, tuple[Value, ...]]:
-    """Return the conditions of a parameter; a fixed value has none."""
+    """Return the conditions of a parameter; for a fixed value they are empty."""
     return parameter.when if isinstance(parameter, Choices | Range) else {}
 
 
 def with_implied(search: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """Return ``search`` with the implied conditions of ``ONLY_WITH`` and ``ONLY_UNLESS_OTHER``.
 
-    If the other setting is not in ``search``, there is no condition. A searched setting of ``ONLY_WITH`` then never
-    matters.
+    No condition is added if ``search`` lacks the other setting. Then a searched setting of ``ONLY_WITH`` never matters.
     """
     full = dict(search)
     for name, (other, value) in {**ONLY_WITH, **ONLY_UNLESS_OTHER}.items():
@@ -29,7 +28,7 @@ def with_implied(search: Mapping[str, Parameter]) -> dict[str, Parameter]:
 
 
 def searched_in_order(search: Mapping[str, Parameter]) -> dict[str, Searched]:
-    """Return the searched settings that can matter, each after those that it depends on."""
+    """Return the searched settings that can matter, each after the settings that it depends on."""
     order: dict[str, Searched] = {}
 
     def place(name: str) -> None:
@@ -45,7 +44,7 @@ def searched_in_order(search: Mapping[str, Parameter]) -> dict[str, Searched]:
 
 
 def active(search: Mapping[str, Parameter], name: str, params: Mapping[str, Value]) -> bool:
-    """Return whether ``name`` matters: everything that it depends on is active and has one of the listed values.
+    """Return whether ``name`` matters: each setting that it depends on is active and has a listed value.
 
     Raises:
         KeyError: ``params`` lack a setting that ``name`` depends on.
@@ -60,7 +59,7 @@ def active(search: Mapping[str, Parameter], name: str, params: Mapping[str, Valu
 
 
 def condition_problems(search: Mapping[str, Parameter]) -> list[Problem]:
-    """Find conditions on settings that are not in ``search``, on values that they never have, and cycles."""
+    """Find conditions on settings that are not in ``search``, conditions on impossible values, and cycles."""
     problems = []
     for name, parameter in search.items():
         for parent, listed in when_of(parameter).items():
@@ -76,7 +75,7 @@ def condition_problems(search: Mapping[str, Parameter]) -> list[Problem]:
 
 
 def _never(parent: Parameter, name: str, listed: tuple[Value, ...]) -> Iterator[tuple[int, str]]:
-    # A fixed parent may have any value: `--set` can fix what a file searches, and the file stays valid.
+    # A fixed parent may have any value, so that a file stays valid when `--set` fixes a searched setting.
     if isinstance(parent, Choices | Range):
         for i, value in enumerate(listed):
             if not parent.contains(value):

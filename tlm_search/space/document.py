@@ -1,7 +1,7 @@
-"""A YAML file as plain data that remembers its lines.
+"""Read a YAML file as plain data that remembers its lines.
 
-Scalars follow the core schema of YAML 1.2, not 1.1: ``1e-3`` is a number, ``no`` and ``1:30`` are text, a date is text.
-(``16_000`` is a number too, as in Python.)
+Scalars follow the core schema of YAML 1.2, not 1.1: ``1e-3`` is a number; ``no``, ``1:30`` and dates are text.
+``16_000`` is a number too, as in Python.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Document:
-    """The ``data`` of a YAML text, the ``problems`` found while reading it, and the line of each key."""
+    """The ``data`` of a YAML text, and the ``problems`` found while reading it. It knows the line of each key."""
 
     data: Any
     problems: tuple[Problem, ...]
     root: yaml.Node | None
 
     def line(self, path: KeyPath) -> int | None:
-        """Return the line (from 1) of the key or item at ``path``, or of the nearest one above it that exists."""
+        """Return the line (from 1) of the key or item at ``path``, or else of its nearest existing parent."""
         node, line = self.root, None if self.root is None else self.root.start_mark.line + 1
         for step in path:
             child, child_line = _child(node, step)
@@ -135,7 +135,7 @@ def _data(loader: _Loader, node: yaml.Node, path: KeyPath, problems: list[Proble
             shown = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
             problems.append(Problem(path, f"given the key {shown}; allowed: keys that are text", line))
         elif key in data:
-            problems.append(Problem((*path, key), f"duplicate key; it stands on line {lines[key]} already", line))
+            problems.append(Problem((*path, key), f"duplicate key; line {lines[key]} has it already", line))
         else:
             lines[key] = line
             data[key] = _data(loader, value_node, (*path, key), problems)
@@ -149,13 +149,13 @@ def _scalar(loader: _Loader, node: yaml.Node, path: KeyPath, problems: list[Prob
             return _joined(value, path, problems)
         # 1e3 is a common way to write a thousand, and a whole number.
         return int(value) if isinstance(value, float) and value.is_integer() else value
-    except (ValueError, LookupError, AttributeError):  # only after a tag of the user's, such as `!!int abc`
+    except (ValueError, LookupError, AttributeError):  # only after a tag in the file, such as `!!int abc`
         problems.append(Problem(path, f"given {node.tag} {given(node.value)}; allowed: a value without a tag"))
         return None
 
 
 def _joined(text: str, path: KeyPath, problems: list[Problem]) -> str:
-    """Make one character of two escapes, as JSON writes those that sixteen bits do not hold: JSON is YAML too."""
+    """Join pairs of surrogate escapes to a character. JSON writes characters above U+FFFF as such pairs."""
     try:
         return text.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Draft a space for data of a user, as YAML with comments."""
+"""Draft a space for the user's data, as YAML with comments."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ budget: {{trials: {trials}}}
 
 @dataclass(frozen=True)
 class Sketch:
-    """What a draft says of the data; ``said`` are lines for the user.
+    """The facts about the data that a draft contains; ``said`` are lines to print for the user.
 
-    ``pair`` are two columns that may be meant as pairs of texts, ``metric_because`` is why another metric is suggested.
+    ``pair`` names two columns that may be pairs of texts. ``metric_because`` explains the choice of another metric.
     """
 
     what: str
@@ -104,9 +104,9 @@ def draft(
     resources: str,
     trials: int,
 ) -> str:
-    """Return a commented space for the data of ``sketch``, to be written to ``file``.
+    """Return the text of a commented space for the data of ``sketch``. The caller writes it to ``file``.
 
-    ``rate`` scales all learning rates. ``resources`` is the inside of a YAML mapping, ``sized`` a comment.
+    ``rate`` scales all learning rates. ``resources`` is a YAML mapping, ``sized`` a comment.
     """
     return _TEMPLATE.format(
         what=sketch.what,
@@ -149,10 +149,10 @@ def _flow(section: Mapping[str, Any]) -> str:
 
 
 def _scalar(value: str | int) -> str:
-    # A JSON text is also a YAML text, with any characters in the user's names.
+    # JSON is also YAML, and quotes any characters in the user's names.
     return json.dumps(value, ensure_ascii=False)
 
 
 def quoted(name: str) -> str:
-    """Quote a name, with any characters in it, as JSON and YAML do."""
+    """Quote a name with any characters for YAML, as JSON does."""
     return json.dumps(name, ensure_ascii=False)

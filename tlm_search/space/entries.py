@@ -1,6 +1,6 @@
 """Read the entries of a file as settings: single values, and the entries of ``search``.
 
-Errors are pydantic's ``ValidationError`` with every problem, so that the user sees all problems of a file at once.
+Errors are pydantic's ``ValidationError`` with all problems, so that the user sees every problem of a file at once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tlm_search.space.settings import CLASS_WEIGHTS, SETTINGS, Setting, Value, w
 
 
 def read_value(setting: Setting, raw: Any) -> Value:
-    """Return ``raw`` as a value of ``setting``: a number in its type, a kernel as text such as ``16x3``.
+    """Return ``raw`` as a value of ``setting``: numbers get its type, a kernel becomes text such as ``16x3``.
 
     Raises:
-        ValueError: the value is not allowed; the message says what is.
+        ValueError: the value is not allowed; the message has the allowed values.
     """
     if setting.name == "convolution_kernel":
         raw = _kernel(raw)
@@ -47,7 +47,7 @@ def read_value(setting: Setting, raw: Any) -> Value:
 
 
 def read_settings(raw: Any, *, other_keys: tuple[str, ...] = ()) -> dict[str, Value]:
-    """Read a mapping from settings to single values; ``other_keys`` are allowed beside them, and left out.
+    """Read a mapping from settings to single values; ``other_keys`` are allowed too, and left out.
 
     Raises:
         ValidationError: with every problem of the mapping.
@@ -95,7 +95,7 @@ def read_search(raw: Any) -> dict[str, Parameter]:
 
 
 def read_parameter(setting: Setting, raw: Any) -> Parameter:
-    """Read one entry of ``search``: a value, ``{choices: ...}``, ``{low: ..., high: ...}`` or ``{value: ...}``.
+    """Read an entry of ``search``: a value, ``{choices: ...}``, ``{low: ..., high: ...}`` or ``{value: ...}``.
 
     Raises:
         ValidationError: with every problem of the entry.
@@ -241,7 +241,7 @@ def _when(raw: Any, problems: list[Problem]) -> dict[str, tuple[Value, ...]]:
 
 
 def _weights(raw: Any) -> Mapping[str, Any] | None:
-    """Return class weights by label, as a mapping or the text that stands for one; None of another value."""
+    """Return class weights by label from a mapping or its text form, or None for any other value."""
     if isinstance(raw, str) and raw.startswith("{"):
         try:
             raw = json.loads(raw)

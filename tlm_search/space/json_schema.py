@@ -1,7 +1,6 @@
-"""The JSON Schema of a space file, with which editors complete keys and underline mistakes.
+"""The JSON Schema of a space file, which editors use to complete keys and underline mistakes.
 
-It is a first help while writing. ``load_space`` checks what needs the whole space, such as a width that heads do not
-divide.
+Only ``load_space`` checks conditions that need the whole space, such as a width that heads do not divide.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from tlm_search.space.variants import KEY as VARIANTS
 
 Schema = dict[str, Any]
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_REPLACED = ("Choices", "Range", "Objective", "Constraint", "ReferenceSection")  # by forms of a file
+_REPLACED = ("Choices", "Range", "Objective", "Constraint", "ReferenceSection")  # by the forms that a file may use
 
 
 def json_schema() -> Schema:
@@ -49,7 +48,7 @@ def json_schema() -> Schema:
         "$schema": _DIALECT,
         "title": "A space of tlm-search",
         **_mapping(properties),
-        # The name of a variant may stand here, as with --set.
+        # A file may choose a variant by name here, like --set does.
         "additionalProperties": {"type": "string"},
         "if": {"not": {"required": [VARIANTS]}},
         "then": {"propertyNames": {"enum": list(properties)}},
@@ -58,7 +57,7 @@ def json_schema() -> Schema:
 
 
 def _as_written(generated: Schema, written: Schema | None) -> Schema:
-    """Replace pydantic's schema of a section by the forms that a file may use, shorthands included."""
+    """Replace pydantic's schema of a section by the forms that a file may use, including shorthands."""
     if written is None:
         return generated
     return {**{key: generated[key] for key in ("description", "default") if key in generated}, **written}

@@ -1,4 +1,4 @@
-"""Read a YAML file as a space, or raise one error with everything that is wrong in it."""
+"""Read a YAML file as a space, or raise a single error with all problems in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 
 
 def load(model: type[Model], path: Path, *, overrides: Mapping[str, str] = NO_OVERRIDES) -> Model:
-    """Read and check a ``model`` of a space; see ``load_space``."""
+    """Read and check a space file as ``model``; see ``load_space``."""
     document = read_document(path)
     problems = list(document.problems)
     variants = document.data.get(KEY)
@@ -65,7 +65,7 @@ def _place(key: str) -> str:
 
 def _error(problems: list[Problem], *, document: Document, file: Path, overrides: Mapping[str, str]) -> SpaceError:
     places = [(_file_and_line(problem, document, file, overrides), problem) for problem in problems]
-    # Values from the command line have no line; they come last.
+    # Values from the command line have no line and come last.
     places.sort(key=lambda entry: (entry[0][1] is None, entry[0][1] or 0))
     errors = [
         SpaceError(problem.message, file=where, line=line, key=_key(problem)) for (where, line), problem in places

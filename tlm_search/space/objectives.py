@@ -37,12 +37,12 @@ _NO_REFERENCE_VIOLATION = 1.0  # the worst accuracy
 class Objective(Section):
     """A metric and its direction."""
 
-    metric: Metric = Field(description="what is measured; test metrics are for reports only")
-    direction: Direction = Field(description="maximize or minimize; how right it is is maximized, all else minimized")
+    metric: Metric = Field(description="metric to optimise; test metrics are for reports only")
+    direction: Direction = Field(description="maximize or minimize; default: minimize costs, maximize the rest")
 
 
 class Constraint(Section):
-    """A bound on a metric. Without a ``bound`` it is that of the reference."""
+    """A bound on a metric. If ``bound`` is None, the reference's value is the bound."""
 
     metric: Metric
     operator: Literal["<=", ">="]
@@ -51,7 +51,7 @@ class Constraint(Section):
     def violation(self, metrics: Mapping[str, float], reference_metrics: Mapping[str, float] | None = None) -> float:
         """Return by how much ``metrics`` miss the bound, in units of the metric; 0 or less is feasible.
 
-        If the bound is that of the reference, nothing is feasible without the reference's metrics.
+        If the reference's value is the bound, nothing is feasible without the reference's metrics.
         """
         bound = self.bound
         if bound is None:
@@ -111,7 +111,7 @@ def default_objectives(task: TaskSection) -> tuple[Objective, ...]:
 
 
 def label_problems(metrics: Sequence[str], task: TaskSection) -> list[Problem]:
-    """Find metrics of one label where the task does not say of which."""
+    """Find metrics of a single label if the task does not say which label."""
     allowed = (
         f"with task: {{positive: LABEL}}; without, {', '.join(name for name in METRICS if name not in _OF_ONE_LABEL)}"
     )

@@ -1,4 +1,4 @@
-"""The domain of a setting in ``search``: one value, a list of choices, or a range; and its condition."""
+"""The domain of a setting in ``search`` (a value, a list of choices, or a range), and its conditions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ When = Mapping[str, tuple[Value, ...]]
 
 
 class Choices(Section):
-    """A searched setting with a list of values; ``when`` has the values of other settings under which it matters."""
+    """A searched setting with a list of values. It matters only if other settings have their values in ``when``."""
 
     choices: tuple[Value, ...]
     role: Role = "scientific"
     when: When = Field(default={})
 
     def contains(self, value: Value) -> bool:
-        """Return whether a trial may have this value."""
+        """Return whether the domain contains ``value``."""
         return value in self.choices
 
     def size(self) -> int:
@@ -36,7 +36,7 @@ class Choices(Section):
         yield from self.choices
 
     def at(self, share: float) -> Value:
-        """Return the value at a ``share`` of the list, from 0 to below 1."""
+        """Return the value at a ``share`` of the list; 0 <= share < 1."""
         return self.choices[int(share * len(self.choices))]
 
     def words(self) -> str:
@@ -46,7 +46,7 @@ class Choices(Section):
 
 
 class Range(Section):
-    """A searched number from ``low`` to ``high``, both included; whole numbers where both are ``int``."""
+    """A searched number from ``low`` to ``high``, both included; a whole number if both are ``int``."""
 
     low: int | float
     high: int | float
@@ -89,13 +89,13 @@ class Range(Section):
             yield self.value(i)
 
     def value(self, steps: int) -> Value:
-        """Return the value this number of steps above ``low``; a step is 1 by default."""
+        """Return the value that is this number of steps above ``low``; the default step is 1."""
         if self.whole:
             return int(self.low) + steps * int(self.step or 1)
         return float(exact(self.low) + steps * exact(self.step or 1))
 
     def at(self, share: float) -> Value:
-        """Return the value at a ``share`` of the range, from 0 to below 1; with ``log`` of its logarithm."""
+        """Return the value at a ``share`` of the range, or with ``log`` of its logarithm; 0 <= share < 1."""
         size = self.size()
         if self.log:
             low, high = math.log(self.low), math.log(self.high)
@@ -104,7 +104,7 @@ class Range(Section):
         return self.low + share * (self.high - self.low) if size is None else self.value(int(share * size))
 
     def exactly(self, value: float) -> Value:
-        """Return the value of the range that is meant by ``value``, which may be a rounded sum of steps."""
+        """Return the exact value of the range nearest to ``value``, which may be a rounded sum of steps."""
         return value if self.step is None else self.value(round(steps_between(self.low, value, self.step)))
 
     def words(self) -> str:
@@ -119,7 +119,7 @@ Parameter = Choices | Range | Value
 
 
 def exact(number: float) -> Fraction:
-    """Return the decimal number with the digits of a float."""
+    """Return a float as the decimal number with its shortest digits."""
     # 0.1 means one tenth, not the nearest binary number, so that 0.3 is three steps of 0.1.
     return Fraction(str(number))
 

@@ -1,8 +1,8 @@
 """The section ``reference`` of a space: the deep model, and the tries that tune its nuisance settings.
 
 The sampler tunes the settings of ``search`` with ``role: nuisance`` (learning rates, dropout) for committees. With
-``trials`` they are tuned for the reference as well: the first try has the values that the section gives, further tries
-draw values from the domains in ``search``, and the best try on validation is the reference.
+``trials`` they are tuned for the reference as well: the first try has the values of the section, further tries draw
+values from the domains in ``search``, and the best try on validation becomes the reference.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from tlm_search.space.settings import Value, complete
 
 TRIALS = "trials"
 MOST_TRIALS = 1_000
-_DRAWS = 10  # for each try, before the points of a small domain are listed instead
-_PLACES = 32  # digits of a drawn share in base 2; as many as reach the same precision in a larger base
+_DRAWS = 10  # draws per try; after them the points of a small domain are listed
+_PLACES = 32  # binary digits of a drawn share; larger bases have fewer digits for the same precision
 
 Search = Mapping[str, Parameter]
 
 
 class ReferenceSection(Section):
-    """The deep model: its ``settings`` as given, and the number of ``trials`` that tune its nuisance settings."""
+    """The deep model: its given ``settings``, and the number of ``trials`` that tune its nuisance settings."""
 
     settings: Mapping[str, Value]
-    trials: Whole = Field(default=1, ge=1, le=MOST_TRIALS, description="tries, of which the best on validation counts")
+    trials: Whole = Field(default=1, ge=1, le=MOST_TRIALS, description="tries; the best on validation counts")
 
     @model_serializer
     def _as_written(self) -> dict[str, Value]:
-        # One trial is left out, so that older spaces keep their identity.
+        # A single trial is not written, so that older spaces keep their identity.
         return {**self.settings, **({TRIALS: self.trials} if self.trials > 1 else {})}
 
 
 def read_reference(raw: Any) -> ReferenceSection | None:
-    """Read the section ``reference``: settings with their values, and ``trials``; none is no reference.
+    """Read the section ``reference``: settings with their values, and ``trials``. ``none`` means no reference.
 
     Raises:
         ValidationError: with every problem of the section.
@@ -68,7 +68,7 @@ def read_reference(raw: Any) -> ReferenceSection | None:
 
 
 def reference_problems(search: Search, reference: ReferenceSection, *, seed: int) -> list[Problem]:
-    """Find settings that the reference lacks, shapes that it cannot have, and trials with nothing to draw."""
+    """Find settings that the reference lacks, impossible shapes, and trials without nuisance settings to draw."""
     missing = _missing(search, reference)
     if missing:
         allowed = "each searched setting that is not committee_size needs a value here"
@@ -76,7 +76,7 @@ def reference_problems(search: Search, reference: ReferenceSection, *, seed: int
     if reference.trials > 1 and not nuisance_names(search, reference):
         allowed = "1, because search has no setting with role: nuisance that matters in the reference"
         example = "finetune_learning_rate: {low: 5e-4, high: 4e-3, log: true, role: nuisance}"
-        advice = f"leave trials out, or give a setting that is only tuned this role, such as {example}"
+        advice = f"leave trials out, or give this role to a setting that is only tuned, such as {example}"
         return [Problem((TRIALS,), f"{refusal(reference.trials, allowed)}; {advice}")]
     try:
         failures = (limit_failure(settings) for settings in reference_tries(search, reference, seed=seed))
@@ -87,11 +87,11 @@ def reference_problems(search: Search, reference: ReferenceSection, *, seed: int
 
 
 def reference_tries(search: Search, reference: ReferenceSection, *, seed: int) -> Iterator[dict[str, Value]]:
-    """Yield all settings of each try, no two alike: as many as the section asks for, or as there are different ones.
+    """Yield the complete settings of each try. All tries differ, so a small domain can have fewer than ``trials``.
 
-    The first has the values that the section gives. The others fill the domains of the nuisance settings evenly, with
-    the points of a Halton sequence whose digits are permuted by ``seed`` (Owen 2017, "A randomized Halton algorithm in
-    R"). More trials add tries and leave the first ones as they are.
+    The first try has the values of the section. The others fill the domains of the nuisance settings evenly, with the
+    points of a Halton sequence whose digits are permuted by ``seed`` (Owen 2017, "A randomized Halton algorithm in R").
+    More trials add tries and do not change the earlier tries.
 
     Raises:
         ValueError: width, heads and head size contradict each other.
@@ -119,9 +119,9 @@ def reference_tries(search: Search, reference: ReferenceSection, *, seed: int) -
 
 
 def nuisance_names(search: Search, reference: ReferenceSection) -> tuple[str, ...]:
-    """Return the settings that the trials of the reference draw, each after those that it depends on.
+    """Return the settings that the trials of the reference draw, each after the settings that it depends on.
 
-    Two of width, heads and head size in the reference give its shape, and no try has another.
+    If the reference gives two of width, heads and head size, its shape is fixed in all tries.
     """
     if reference.trials == 1:
         return ()
@@ -136,7 +136,7 @@ def nuisance_names(search: Search, reference: ReferenceSection) -> tuple[str, ..
 
 
 def _missing(search: Search, reference: ReferenceSection) -> list[str]:
-    """Return the searched settings that the reference must give and does not."""
+    """Return the searched settings that the reference must give but lacks."""
     shape, drawn = _given_shape(reference.settings), nuisance_names(search, reference)
     known = {name: value for name, value in reference.settings.items() if name not in drawn}
     return [
@@ -151,7 +151,7 @@ def _missing(search: Search, reference: ReferenceSection) -> list[str]:
 
 
 def _completed(search: Search, given: Mapping[str, Value]) -> dict[str, Value]:
-    """Return all settings of a try: those ``given``, what the search fixes, and defaults.
+    """Return all settings of a try: the ``given`` settings, the fixed settings of the search, and defaults.
 
     Raises:
         ValueError: width, heads and head size contradict each other.
@@ -164,7 +164,7 @@ def _completed(search: Search, given: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _given_shape(given: Mapping[str, Value]) -> set[str]:
-    """Return width, heads and head size if two of them are given; they determine the third."""
+    """Return width, heads and head size if two of them are given, since they determine the third."""
     return set(SHAPE) if sum(name in given for name in SHAPE) >= 2 else set()
 
 
@@ -172,14 +172,14 @@ def _matters_in(search: Search, name: str, given: Mapping[str, Value]) -> bool:
     for parent, listed in when_of(search[name]).items():
         parameter = search[parent]
         value = given.get(parent, None if isinstance(parameter, Choices | Range) else parameter)
-        known = value is not None  # a searched parent that the reference lacks is drawn, or reported as missing
+        known = value is not None  # else a try draws the parent, or it is reported as missing
         if (known and value not in listed) or not _matters_in(search, parent, given):
             return False
     return True
 
 
 def _point(search: Search, given: Mapping[str, Value], shares: Mapping[str, float]) -> dict[str, Value]:
-    """Return the ``given`` values, with those of the other settings in ``shares`` that then matter."""
+    """Return the ``given`` values, and draw each other setting of ``shares`` that then matters."""
     point = dict(given)
     for name, share in shares.items():
         if name not in point and _matters_in(search, name, point):
@@ -188,7 +188,7 @@ def _point(search: Search, given: Mapping[str, Value], shares: Mapping[str, floa
 
 
 def _listed(search: Search, given: Mapping[str, Value], names: Sequence[str]) -> Iterator[dict[str, Value]]:
-    """Yield every point whose domains are finite."""
+    """Yield every point over ``names``, without points that need a continuous domain."""
     if not names:
         yield dict(given)
     elif not _matters_in(search, names[0], given):
@@ -205,7 +205,7 @@ def _searched(search: Search, name: str) -> Searched:
 
 
 class _Halton:
-    """One dimension of the sequence: the digits of an index in ``base``, each permuted, in reverse after the point."""
+    """A dimension of the sequence: the permuted digits of an index in ``base``, reversed after the radix point."""
 
     def __init__(self, name: str, base: int, seed: int) -> None:
         generator = random.Random(f"{seed} {name}")
@@ -213,7 +213,7 @@ class _Halton:
         self._digits = [generator.sample(range(base), base) for _ in range(math.ceil(_PLACES / math.log2(base)))]
 
     def at(self, place: int) -> float:
-        """Return the share in [0, 1) of a ``place`` counted from 0."""
+        """Return the share in [0, 1) at index ``place``, counted from 0."""
         share, unit = 0.0, 1.0
         for digits in self._digits:
             unit /= self._base

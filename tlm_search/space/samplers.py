@@ -15,7 +15,7 @@ class TPESampler(Section):
 
     name: Literal["tpe"] = "tpe"
     n_startup_trials: Whole = Field(default=10, ge=0, description="random trials before the model is used")
-    n_ei_candidates: Whole = Field(default=24, ge=1, description="candidates of which the best is tried")
+    n_ei_candidates: Whole = Field(default=24, ge=1, description="candidates per trial; the best is tried")
     multivariate: Flag = Field(default=True, description="model the parameters together")
     constant_liar: Flag = Field(default=True, description="keep away from trials that are still running")
 
@@ -83,11 +83,11 @@ class NoPruner(Section):
 
 
 class MedianPruner(Section):
-    """Stop what is worse than the median at the same committee size."""
+    """Stop a trial that is worse than the median at the same committee size."""
 
     name: Literal["median"] = "median"
-    n_startup_trials: Whole = Field(default=5, ge=0, description="trials that are never stopped, at first")
-    n_warmup_steps: Whole = Field(default=0, ge=0, description="committee sizes up to this are never stopped")
+    n_startup_trials: Whole = Field(default=5, ge=0, description="first trials, which are never stopped")
+    n_warmup_steps: Whole = Field(default=0, ge=0, description="committees up to this size are never stopped")
 
 
 class ASHAPruner(Section):

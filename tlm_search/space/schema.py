@@ -54,7 +54,7 @@ from tlm_search.space.sections import (
 )
 from tlm_search.space.settings import Value, tokens_of
 
-_STORED = "stored"  # the context in which a space is read from a study
+_STORED = "stored"  # validation context of a space that a study stored
 _NOT_IDENTITY = frozenset(
     {"name", "description", "points", "import_from", "tracking", "resources", "budget", "baseline", "confirm", "report"}
 )
@@ -62,7 +62,7 @@ _NOT_IDENTITY = frozenset(
 
 BERT, SIMULATED = "bert", "simulated"
 OWN_TRAINER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
-UNKNOWN_OF_OWN = ("latency_ms", "parameters", "training_flops")  # metrics that nothing measures
+UNKNOWN_OF_OWN = ("latency_ms", "parameters", "training_flops")  # metrics that are not measured
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
@@ -72,7 +72,7 @@ def _texts(raw: Any) -> Any:
 
 
 def _objectives(raw: Any, info: ValidationInfo) -> tuple[Objective, ...]:
-    # A file gives a list: the tuple is the default.
+    # The empty tuple is the default; a file gives a list.
     return default_objectives(info.data.get("task", TaskSection())) if raw == () else read_objectives(raw)
 
 
@@ -94,8 +94,8 @@ def _points(raw: Any) -> tuple[dict[str, Value], ...]:
 def _pruner(raw: Any, info: ValidationInfo) -> PrunerSection:
     if raw is not None:
         return read_pruner(raw)
-    # Pruners see only the first objective, and would stop trials that are better in others, or the only feasible ones.
-    # Only TPE learns from pruned trials. The figures are in studies/LOG.md, 2026-11-24.
+    # Pruners see only the first objective. They would stop trials that are better in another objective, or the only
+    # feasible trials. Only TPE learns from pruned trials. The figures are in studies/LOG.md, 2026-11-24.
     alone = len(info.data.get("objectives", ())) == 1 and not info.data.get("constraints")
     return MedianPruner() if alone and isinstance(info.data.get("sampler"), TPESampler) else NoPruner()
 
@@ -107,7 +107,7 @@ def _is_own(trainer: str) -> bool:
 def _refuse_unknown_of_own(metrics: Sequence[str], info: ValidationInfo) -> None:
     if _is_own(info.data.get("trainer", BERT)):
         problems = [
-            Problem((i,), f"given {metric}, which is not known of members of your own; allowed: metrics of the task")
+            Problem((i,), f"given {metric}, which is unknown for members of your own; allowed: metrics of the task")
             for i, metric in enumerate(metrics)
             if metric in UNKNOWN_OF_OWN
         ]
@@ -122,7 +122,7 @@ def _without_default(schema: dict[str, Any]) -> None:
 class Space(Section):
     """A study before it runs. Build it with ``load_space`` or ``Space.from_document``.
 
-    The order of the fields matters: a check of one field looks at the fields above it.
+    The order of the fields matters: the check of a field reads the fields above it.
     """
 
     name: Text = Field(default="space", description="name of the study; the file's name when not given")
@@ -149,7 +149,7 @@ class Space(Section):
         "nuisance settings are searched too",
     )
     baseline: Literal["linear", "none"] = Field(
-        default="linear", description="the linear model, TF-IDF and logistic regression, that committees have to beat"
+        default="linear", description="the linear model that committees have to beat: TF-IDF and logistic regression"
     )
     objectives: Annotated[tuple[Objective, ...], BeforeValidator(_objectives)] = Field(
         default=(),
@@ -183,8 +183,8 @@ class Space(Section):
         default=None,
         ge=0,
         le=1,
-        description="1: after the search the chosen committee, and a reference of one or two models, are trained once "
-        "more with fresh seeds; 0: not; when not given, where that takes at most a tenth of the study",
+        description="1: after the search, train the chosen committee, and a reference of one or two models, once more "
+        "with fresh seeds; 0: do not; when not given, train if it takes at most a tenth of the study",
     )
     resources: ResourcesSection = Field(default=ResourcesSection(), description="what a trial takes of the machine")
     budget: BudgetSection = Field(default=BudgetSection(), description="when the study ends")
@@ -308,12 +308,12 @@ class Space(Section):
 
     @property
     def has_weights(self) -> bool:
-        """Whether members are models of this package: with weights, an architecture that says their cost, a latency."""
+        """Whether members are models of this package, with weights, an architecture and a latency."""
         return self.trainer == BERT
 
     @property
     def reads_data(self) -> bool:
-        """Whether members learn prepared texts; simulated ones learn nothing."""
+        """Whether members learn prepared texts; simulated members learn nothing."""
         return self.trainer != SIMULATED
 
     @field_serializer("constraints")
@@ -321,7 +321,7 @@ class Space(Section):
         return [str(constraint) for constraint in constraints]
 
     def searched(self) -> dict[str, Searched]:
-        """Return the searched settings, each after those that it depends on."""
+        """Return the searched settings, each after the settings that it depends on."""
         return searched_in_order(self.search)
 
     def fixed(self) -> dict[str, Value]:
@@ -329,11 +329,11 @@ class Space(Section):
         return {name: value for name, value in self.search.items() if not isinstance(value, Searched)}
 
     def is_active(self, name: str, params: Mapping[str, Value]) -> bool:
-        """Return whether the searched ``name`` matters in a trial with these ``params`` (of those it depends on)."""
+        """Return whether the searched setting ``name`` matters in a trial; ``params`` must have its parents."""
         return active(self.search, name, params)
 
     def settings(self, params: Mapping[str, Value]) -> dict[str, Value]:
-        """Return all settings of a trial: fixed ones, active ``params``, and defaults for the rest.
+        """Return all settings of a trial: fixed settings, active ``params``, and defaults for the rest.
 
         Raises:
             KeyError: ``params`` lack an active parameter.
@@ -341,33 +341,33 @@ class Space(Section):
         return checks.resolve(self.search, params)
 
     def reference_settings(self) -> dict[str, Value] | None:
-        """Return all settings of the reference, in the first of its trials; None if there is none."""
+        """Return all settings of the first try of the reference, or None without a reference."""
         return None if self.reference is None else next(reference_tries(self.search, self.reference, seed=self.seed))
 
     def reference_tries(self) -> tuple[dict[str, Value], ...]:
-        """Return all settings of each try of the reference, as many as its trials or as differ; none without one."""
+        """Return all settings of each try of the reference; empty without a reference."""
         return () if self.reference is None else tuple(reference_tries(self.search, self.reference, seed=self.seed))
 
     def reference_nuisance(self) -> tuple[str, ...]:
-        """Return the settings that the trials of the reference draw; none where it has one trial."""
+        """Return the settings that the trials of the reference draw; empty for a single trial."""
         return () if self.reference is None else nuisance_names(self.search, self.reference)
 
     @cached_property
     def tokenizers(self) -> tuple[tuple[Mapping[str, Value], TokenizerSection], ...]:
-        """The tokenizers of trials and reference: the settings that choose each (``tokens_of``), and its section."""
+        """The tokenizers of trials and reference: the settings (``tokens_of``) and the section of each."""
         chosen = [*checks.token_choices(self.search), *map(tokens_of, self.reference_tries())]
         different = [tokens for number, tokens in enumerate(chosen) if tokens not in chosen[:number]]
         return tuple((tokens, self.tokenizer.of(tokens)) for tokens in different)
 
     def sources(self) -> tuple[str, ...]:
-        """Return all sources, each once: paths, ids of the hub, or ``pydocs``."""
+        """Return each source once: paths, ids of the hub, or ``pydocs``."""
         task = self.task
         unlabelled = None if task.unlabelled is None else task.unlabelled.source
         named = (self.corpus.source, task.source, task.validation_source, task.test_source, unlabelled)
         return tuple(dict.fromkeys(source for source in named if source is not None))
 
     def largest_pretrain_size(self) -> int:
-        """Return the most documents that a member can be pre-trained on."""
+        """Return the largest number of documents that a member can be pre-trained on."""
         sizes = [0, (self.reference_settings() or {}).get("pretrain_size", 0)]
         searched = self.search.get("pretrain_size", 0)
         if isinstance(searched, Choices):
@@ -385,14 +385,15 @@ class Space(Section):
         """Read and check a space file; ``changes`` are values for dotted keys: ``{"budget.trials": 4}``.
 
         Raises:
-            SpaceError: everything that is wrong, one line each, with file, line, key, value and what is allowed.
+            SpaceError: the space has problems. The message has a line for each, with file, line, key, value and
+                allowed values.
         """
         overrides = {key: json.dumps(value, ensure_ascii=False) for key, value in (changes or {}).items()}
         return load(Space, Path(file), overrides=overrides)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], *, stored: bool = False) -> Self:
-        """Read the result of ``to_document``. A study may have ``stored`` it under a name that new studies cannot have.
+        """Read the result of ``to_document``. A ``stored`` space may have a name that new studies cannot have.
 
         Raises:
             pydantic.ValidationError: the document is not a space.
@@ -400,22 +401,23 @@ class Space(Section):
         return cls.model_validate(document, context=_STORED if stored else None)
 
     def identity(self) -> dict[str, Any]:
-        """Return what must be equal for a study to continue: everything except ``_NOT_IDENTITY``."""
+        """Return the keys that must be equal for a study to continue: all except ``_NOT_IDENTITY``."""
         return {key: value for key, value in self.to_document().items() if key not in _NOT_IDENTITY}
 
     @cached_property
     def digest(self) -> str:
-        """The name of the identity."""
+        """The digest of the identity."""
         return digest(self.identity())
 
 
 def load_space(path: Path, *, overrides: Mapping[str, str] = NO_OVERRIDES) -> Space:
     """Read and check a space file.
 
-    ``overrides`` are values in YAML for dotted keys, such as ``{"search.depth": "2"}``; they go before the file and
-    its variants. A space without a name has the file's, with those of the variants that were taken.
+    ``overrides`` are YAML values for dotted keys, such as ``{"search.depth": "2"}``. They override the file and its
+    variants. A space without a name gets the name of the file, followed by the names of the chosen variants.
 
     Raises:
-        SpaceError: everything that is wrong, one line each, with file, line, key, value and what is allowed.
+        SpaceError: the space has problems. The message has a line for each, with file, line, key, value and allowed
+            values.
     """
     return load(Space, path, overrides=overrides)

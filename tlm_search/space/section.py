@@ -1,7 +1,7 @@
 """The base of all sections of a space: unknown keys and wrong values become messages with a path.
 
-A wrong section raises pydantic's ``ValidationError``, whose entries are ``Problem``s: where, what was given, what is
-allowed. Pydantic joins the problems of nested sections and puts the outer keys before the path.
+A wrong section raises pydantic's ``ValidationError``, whose entries are ``Problem``s: the path, the given value, the
+allowed values. Pydantic joins the problems of nested sections and puts the outer keys before the path.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LONGEST_ECHO = 60
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem: the keys that lead to it, the message, and its line if the path does not give it."""
+    """A problem: the path of keys to it, the message, and its line if the path does not determine the line."""
 
     path: Path
     message: str
@@ -32,7 +32,7 @@ class Problem:
 
 
 def given(value: Any) -> str:
-    """Write a value as the user would, shortened to one line."""
+    """Write a value as the user would, shortened to a line."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -55,14 +55,14 @@ def refusal(value: Any, allowed: str) -> str:
 
 
 def unknown(word: str, value: Any, valid: Iterable[str]) -> str:
-    """Say that ``value`` is not one of the ``valid`` names of this kind of ``word``, and which is the nearest."""
+    """Say that ``value`` is not a ``valid`` name of a ``word``, and suggest the most similar name."""
     names = list(valid)
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
     return f"unknown {word} {given(value)}{f'; did you mean {near[0]}?' if near else ''}; allowed: {', '.join(names)}"
 
 
 def refuse(problems: Iterable[Problem]) -> ValidationError:
-    """Return the error with these ``problems``. Raised inside a validator, it joins the problems of other sections."""
+    """Return an error with these ``problems``. Raise it inside a validator to join the problems of other sections."""
     details: list[InitErrorDetails] = [
         InitErrorDetails(
             type=PydanticCustomError(_KIND, "{message}", {"message": problem.message}), loc=problem.path, input=None
@@ -78,7 +78,7 @@ def problems_of(error: ValidationError) -> list[Problem]:
 
 
 class Section(BaseModel):
-    """A part of a space: frozen, and complete once it is made."""
+    """A part of a space: frozen and complete."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

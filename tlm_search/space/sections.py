@@ -1,4 +1,4 @@
-"""The sections of a space that say what to train on, and with how much of a machine."""
+"""The sections of a space that describe its data and the resources of its trials."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ MetricOfAllLabels = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 MetricOfOneLabel = Literal["precision", "recall", "f1", "average_precision"]
 METRICS_OF_ALL_LABELS: tuple[MetricOfAllLabels, ...] = get_args(MetricOfAllLabels)
 METRICS_OF_ONE_LABEL: tuple[MetricOfOneLabel, ...] = get_args(MetricOfOneLabel)
-JUDGED_BY = frozenset({"metric", "positive"})  # keys of a task that do not change which texts are read
-_PER_LABEL = {"train_per_label": 100, "validation_per_label": 50, "test_per_label": 100}  # what each is by default
-_AS_THEY_ARE = ("train", "validation", "test", "validation_source")  # keys that do not go with those of _PER_LABEL
-DEFAULT_SHARE = 0.15  # of the rows, for validation and for test
-MOST_OF_DEFAULT_SHARE = 10_000  # rows that a default share takes at most
+JUDGED_BY = frozenset({"metric", "positive"})  # keys of a task that do not affect its texts
+_PER_LABEL = {"train_per_label": 100, "validation_per_label": 50, "test_per_label": 100}  # defaults
+_AS_THEY_ARE = ("train", "validation", "test", "validation_source")  # not with _PER_LABEL
+DEFAULT_SHARE = 0.15  # share of the rows for validation, and for test
+MOST_OF_DEFAULT_SHARE = 10_000  # most rows that a default share takes
 
 
 def read_source(raw: Any) -> Any:
-    """Read a bare text as the ``source`` of a section."""
+    """Read a text as the ``source`` of a section."""
     return {"source": raw} if isinstance(raw, str) else raw
 
 
@@ -72,14 +72,14 @@ class CorpusSection(Section):
 
     @property
     def taken(self) -> int | None:
-        """The most documents that are left to train on; None without a limit."""
+        """The largest number of documents to train on; None without a limit."""
         return None if self.documents is None else self.documents - self.skip
 
 
 class TokenizerSection(Section):
-    """A WordPiece vocabulary trained on the corpus, bytes, or a tokenizer that exists.
+    """A WordPiece vocabulary trained on the corpus, bytes, or an existing tokenizer.
 
-    Settings of the same names in ``search``, and ``tokenizer_kind`` for the kind, take the place of what is said here.
+    Settings of the same names in ``search``, and ``tokenizer_kind`` for the kind, override this section.
     """
 
     kind: Literal["wordpiece", "bytes"] = Field(
@@ -106,7 +106,7 @@ class TokenizerSection(Section):
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Not there unless it is given: what was named before it came keeps its name.
+        # Not written unless it is given, so that older digests stay equal.
         return without_defaults(write(self), {"kind": "wordpiece", "min_count": None, "strip_accents": None})
 
     @model_validator(mode="before")
@@ -125,44 +125,44 @@ class TokenizerSection(Section):
             message = f"given {given(vocabulary)} together with name; allowed: one of the two"
             raise refuse([Problem(("vocabulary",), message)])
         if name is None and data.get("min_count") is not None:
-            allowed = "only with name; a trained vocabulary is as large as asked"
+            allowed = "only with name; a trained vocabulary has the size that you ask for"
             raise refuse([Problem(("min_count",), refusal(data["min_count"], allowed))])
         if name is not None and data.get("strip_accents") is not None:
-            allowed = "only with vocabulary; a tokenizer that exists is as it is"
+            allowed = "only with vocabulary; an existing tokenizer is not changed"
             raise refuse([Problem(("strip_accents",), refusal(data["strip_accents"], allowed))])
         if name is None and "vocabulary" in data and vocabulary is None:
             raise refuse([Problem(("vocabulary",), refusal(None, "a whole number; or give name"))])
         return {**data, "vocabulary": None} if name is not None else data
 
     def of(self, tokens: Mapping[str, Value]) -> Self:
-        """Return the section with the values of settings, as ``tokens_of`` has them, in the place of its own."""
+        """Return the section with its values replaced by the settings in ``tokens`` (from ``tokens_of``)."""
         kind, length = tokens.get("tokenizer_kind", self.kind), tokens.get("length", self.length)
         if kind == "bytes":
             return type(self).model_validate({"kind": kind, "length": length})
-        if self.kind == "bytes":  # in its place the default of a trained vocabulary
+        if self.kind == "bytes":  # a section of bytes has no vocabulary: take the default
             vocabulary = tokens.get("vocabulary", type(self).model_fields["vocabulary"].default)
             return type(self).model_validate({"vocabulary": vocabulary, "length": length})
         return self.model_copy(update={"length": length, "vocabulary": tokens.get("vocabulary", self.vocabulary)})
 
 
 def columns_of_texts(text: str | tuple[str, str]) -> tuple[str, ...]:
-    """Return the names that a key ``text`` gives: one, or the two of pairs."""
+    """Return the column names in a key ``text``: a single name, or two names for pairs."""
     return (text,) if isinstance(text, str) else text
 
 
 class UnlabelledSection(Section):
-    """Texts of the task's kind without labels, for self-training. A bare text is the ``source``.
+    """Texts like those of the task without labels, for self-training. A bare text is the ``source``.
 
-    The source of the task itself will do: its labels are not read.
+    It may be the source of the task itself, because labels are not read.
     """
 
     source: Text = Field(min_length=1, description="a local file or folder, a Hugging Face id, or pydocs")
     config: Text | None = Field(
-        default=None, description="configuration of a Hugging Face data set; the task's where the source is the task's"
+        default=None, description="configuration of a Hugging Face data set; default: the task's, for the task's source"
     )
     split: Text | None = Field(default=None, description="split of a Hugging Face data set; the task's train_split")
     text: TextColumns | None = Field(
-        default=None, description="column with the text, or the two of a pair; the task's when not given"
+        default=None, description="column with the text, or two columns for pairs; the task's when not given"
     )
     documents: Whole | None = Field(default=None, ge=1, description="use at most this many texts")
 
@@ -175,7 +175,7 @@ def _of_default(part: str) -> str:
 
 
 class TrainSection(Section):
-    """Train on some of the rows only: ``per_label`` of each label, or ``rows`` in all."""
+    """Train only on some of the rows: ``per_label`` rows of each label, or ``rows`` in total."""
 
     per_label: Whole | None = Field(default=None, ge=1, description="at most this many rows of each label")
     rows: Whole | None = Field(default=None, ge=1, description="this many rows, in the proportions of the labels")
@@ -204,31 +204,31 @@ def _label(raw: Any) -> Any:
 
 
 class ContextSection(Section):
-    """Each text is a line of a log, which is read with the lines before it."""
+    """Each text is a line of a log, and members read it with the lines before it."""
 
-    rows: Whole = Field(ge=1, le=512, description="how many lines before it; those nearest to it are cut last")
+    rows: Whole = Field(ge=1, le=512, description="number of lines before it; the farthest are cut first")
     group: Text | None = Field(
         default=None,
         min_length=1,
-        description="column of what lines belong together, such as a host or a session; whole groups are of one part",
+        description="column of groups of lines, such as hosts or sessions; splits do not divide a group",
     )
     time: Text | None = Field(
         default=None,
         min_length=1,
-        description="column of the times, numbers or ISO; when not given the rows are in the order of time",
+        description="column of times, as numbers or ISO; when not given, the rows must be sorted by time",
     )
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it names."""
+        """The columns for group and time, if given."""
         return tuple(column for column in (self.group, self.time) if column is not None)
 
 
 class TaskSection(Section):
     """Labelled texts, split once into train, validation and test. A bare text is the ``source``.
 
-    All rows are used: train has those that validation and test do not take. With one of the keys ``..._per_label``
-    each part has the same number of rows of every label. That is the default for pydocs.
+    All rows are used: train has the rows that validation and test do not take. With a key ``..._per_label`` each split
+    has the same number of rows of every label. That is the default for pydocs.
     """
 
     source: Text = Field(
@@ -237,33 +237,33 @@ class TaskSection(Section):
     config: Text | None = Field(default=None, description="configuration of a Hugging Face data set")
     text: TextColumns = Field(
         default="text",
-        description="column with the text; or two, [premise, hypothesis], whose texts are read as a pair",
+        description="column with the text; or two columns for pairs, such as [premise, hypothesis]",
     )
     label: Text = Field(default="label", description="column with the label")
     context: ContextSection | None = Field(
-        default=None, description="texts are lines of a log; each is read with the lines before it"
+        default=None, description="texts are lines of a log; members read each with the lines before it"
     )
     train_split: Text = Field(default="train", description="split that train and validation are cut from")
     test_split: Text = Field(
-        default="test", description="split that test is cut from; without one it is cut from train"
+        default="test", description="split that test is cut from; if it does not exist, test is cut from train"
     )
     validation_source: Text | None = Field(
-        default=None, min_length=1, description="file with the validation texts, all of which are used"
+        default=None, min_length=1, description="file with the validation texts; all are used"
     )
     test_source: Text | None = Field(
-        default=None, min_length=1, description="file with the test texts; all are used, but with test_per_label"
+        default=None, min_length=1, description="file with the test texts; all are used, except with test_per_label"
     )
     format: Literal["auto", "fewrel"] = Field(default="auto", description="fewrel: the original JSON layout of FewRel")
     entities: Literal["prefixed", "marked"] = Field(
         default="prefixed",
-        description="marked: texts hold [E1] head [/E1] and [E2] tail [/E2], each marker one token; FewRel's are "
-        "written so, where prefixed puts head ; tail ; before the sentence",
+        description="marked: texts contain [E1] head [/E1] and [E2] tail [/E2], and each marker is a token; FewRel is "
+        "read like that, while prefixed puts head ; tail ; before the sentence",
     )
     labels: Whole | None = Field(default=None, ge=2, description="keep the most frequent labels (pydocs: packages)")
     train: Annotated[
         Literal["all"] | TrainSection | None,
         BeforeValidator(_train, json_schema_input_type=Literal["all"] | TrainSection | None),
-    ] = Field(default=None, description="all rows that validation and test leave, or {per_label: N}, or {rows: N}")
+    ] = Field(default=None, description="all (the rows that validation and test leave), {per_label: N} or {rows: N}")
     validation: int | float | None = Field(
         default=None, description=f"rows, or a share of them, stratified; {_of_default('validation')}"
     )
@@ -276,7 +276,7 @@ class TaskSection(Section):
     )
     test_per_label: Whole | None = Field(default=None, ge=1, description="balanced: test texts per label")
     metric: Literal[MetricOfAllLabels, MetricOfOneLabel] = Field(
-        default="accuracy", description="what choices and reports are made by; the last four are those of positive"
+        default="accuracy", description="metric of choices and reports; the last four are metrics of the label positive"
     )
     positive: Annotated[Text | None, BeforeValidator(_label, json_schema_input_type=str | int | None)] = Field(
         default=None, min_length=1, description="the label of precision, recall, f1 and average_precision"
@@ -284,24 +284,24 @@ class TaskSection(Section):
     seed: Whole = Field(default=0, ge=0, le=2**32 - 1, description="seed of the sample and of the splits")
     unlabelled: Annotated[
         UnlabelledSection | None, BeforeValidator(read_source, json_schema_input_type=str | UnlabelledSection | None)
-    ] = Field(default=None, description="texts without labels, which self_training: 1 learns from too")
+    ] = Field(default=None, description="texts without labels for self_training: 1")
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What came later is there only where it was chosen: what was named before keeps its name.
+        # Later keys are written only if they are not the default, so that older digests stay equal.
         absent: dict[str, Any] = dict.fromkeys((*_AS_THEY_ARE, *_PER_LABEL))
         absent |= {"entities": "prefixed", "unlabelled": None, "metric": "accuracy", "positive": None, "context": None}
         return without_defaults(write(self), absent)
 
     @property
     def per_label(self) -> dict[str, int] | None:
-        """How many rows of each label train, validation and test have; None where they are not balanced."""
+        """The number of rows of each label in train, validation and test; None if they are not balanced."""
         if self.train_per_label is None or self.validation_per_label is None or self.test_per_label is None:
             return None
         return {"train": self.train_per_label, "validation": self.validation_per_label, "test": self.test_per_label}
 
     def train_rows(self, labels: int) -> int | None:
-        """Return the most rows that train can have with this number of ``labels``; None where only the data tell."""
+        """Return the most rows that train can have with this number of ``labels``; None if it depends on the data."""
         if not isinstance(self.train, TrainSection):
             return None if self.train_per_label is None else self.train_per_label * labels
         return self.train.rows or (self.train.per_label or 0) * labels
@@ -345,12 +345,12 @@ class TaskSection(Section):
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """The column with the texts, or the two with pairs."""
+        """The column with the texts, or the two columns with pairs."""
         return columns_of_texts(self.text)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns that are read, each once."""
+        """Each column to read, once."""
         of_context = () if self.context is None else self.context.columns
         return tuple(dict.fromkeys((*self.text_columns, self.label, *of_context)))
 
@@ -371,7 +371,7 @@ class TaskSection(Section):
         others = {
             "a file, a folder or a Hugging Face id; pydocs has no pairs": ("source", self.source == "pydocs"),
             "auto; FewRel has no pairs": ("format", self.format == "fewrel"),
-            "prefixed; of pairs no entities can be marked": ("entities", self.entities == "marked"),
+            "prefixed; entities cannot be marked in pairs": ("entities", self.entities == "marked"),
         }
         for allowed, (key, wrong) in others.items():
             if wrong:
@@ -387,11 +387,11 @@ class TaskSection(Section):
         if self.context is None:
             return self
         others = {
-            "text": (len(self.text_columns) > 1, "one column; of a line the context is the first text of a pair"),
+            "text": (len(self.text_columns) > 1, "one column; the context of a line is the first text of the pair"),
             "source": (self.source == "pydocs", "a file, a folder or a Hugging Face id; pydocs has no lines in order"),
             "format": (self.format == "fewrel", "auto; the rows of FewRel have no order"),
-            "entities": (self.entities == "marked", "prefixed; of lines no entities can be marked"),
-            "unlabelled": (self.unlabelled is not None, "no unlabelled texts, whose contexts nobody reads"),
+            "entities": (self.entities == "marked", "prefixed; entities cannot be marked in lines"),
+            "unlabelled": (self.unlabelled is not None, "no unlabelled texts; their context cannot be read"),
             **{
                 key: (getattr(self, key) is not None, "train, validation and test; lines are split by group and time")
                 for key in _PER_LABEL
@@ -404,32 +404,32 @@ class TaskSection(Section):
         for key in ("group", "time"):
             column = getattr(self.context, key)
             if column in (*self.text_columns, self.label):
-                allowed = "another column than those of text and label"
+                allowed = "a column other than text and label"
                 raise refuse([Problem(("context", key), refusal(column, allowed))])
         return self
 
     @property
     def markers(self) -> int:
-        """How many tokens mark the entities of a text."""
+        """The number of tokens that mark the entities of a text."""
         return 4 if self.entities == "marked" else 0
 
     @model_validator(mode="after")
     def _with_entities(self) -> Self:
         if self.entities == "marked" and self.source == "pydocs":
-            allowed = "prefixed with the source pydocs, whose texts have no entities; or give another source"
+            allowed = "prefixed, because the texts of pydocs have no entities; or give another source"
             raise refuse([Problem(("entities",), refusal(self.entities, allowed))])
         return self
 
 
 class ResourcesSection(Section):
-    """What one trial takes of the machine, and how many run at once."""
+    """The resources of a trial, and how many trials run at once."""
 
     cpus_per_trial: Number = Field(default=1, gt=0, description="CPU cores of a trial")
     gpus_per_trial: float | Literal["auto"] = Field(
         default=0.0,
-        description="GPUs of a trial; a share such as 0.25 lets trials share one; auto: as its configuration needs",
+        description="GPUs of a trial; with a share such as 0.25 trials share a GPU; auto: as its configuration needs",
     )
-    concurrent_trials: Whole | None = Field(default=None, ge=1, description="trials at once; null is as many as fit")
+    concurrent_trials: Whole | None = Field(default=None, ge=1, description="trials at once; null: as many as fit")
     memory_gb: float | Literal["auto"] | None = Field(
         default="auto", description="main memory of a trial, in GB; auto: as its configuration needs; null: not counted"
     )
@@ -465,12 +465,12 @@ class BudgetSection(Section):
 
     @property
     def seconds(self) -> float | None:
-        """The longest time of one run in seconds; None is no limit."""
+        """The longest time of a run in seconds; None means no limit."""
         return None if self.time is None else parse_seconds(self.time)
 
 
 class ReportSection(Section):
-    """What the report shows."""
+    """Options of the report."""
 
     examples: Whole = Field(
         default=6,
@@ -481,6 +481,6 @@ class ReportSection(Section):
 
 
 def parse_seconds(time: str) -> float | None:
-    """Return the seconds of a time such as ``90s``, ``30m``, ``1.5h`` or ``1d``; None if it is not one."""
+    """Return the seconds of a time such as ``90s``, ``30m``, ``1.5h`` or ``1d``, or None for other texts."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", time.strip())
     return float(match[1]) * _SECONDS[match[2]] if match else None

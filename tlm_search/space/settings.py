@@ -1,7 +1,7 @@
-"""Every setting of a member and its committee in one place: type, default, limits and meaning.
+"""Every setting of a member and its committee: type, default, limits and meaning.
 
-The YAML's ``search`` section fixes or searches these names, trial parameters have them as keys, and tables show them.
-Derived settings (the width, the size of a head) are computed only here.
+The section ``search`` of a space fixes or searches settings by these names. They are also the keys of trial parameters
+and the columns of tables. Derived settings (the width, the size of a head) are computed only here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Part = Literal["tokens", "architecture", "pretraining", "finetuning", "committee
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: ``kind`` is bool, int, float or str; numbers have limits ``low`` and ``high``, texts ``choices``."""
+    """A setting. ``kind`` is bool, int, float or str; numbers have limits ``low`` and ``high``, texts ``choices``."""
 
     name: str
     part: Part
@@ -45,7 +45,7 @@ class Setting:
 
 
 CLASS_WEIGHTS = "class_weights"
-HALF = 0.5  # of the votes, the default share of a linear model
+HALF = 0.5  # default share of the votes for a linear model
 _ALL = (
     Setting("depth", "architecture", int, 1, "transformer layers", 1, 96),
     Setting("width", "architecture", int, None, "hidden size; heads x head_size when not given", 4, 16_384),
@@ -57,7 +57,7 @@ _ALL = (
         "architecture",
         str,
         "post",
-        "layer norms behind attention and feed-forward, as in BERT, or before them",
+        "layer norms after attention and feed-forward, as in BERT, or before them",
         choices=("post", "pre"),
     ),
     Setting(
@@ -83,19 +83,19 @@ _ALL = (
         "tokens",
         str,
         None,
-        "what a token is: a piece of a word, from a vocabulary trained on the corpus, or a byte",
+        "tokens: word pieces from a vocabulary trained on the corpus, or bytes",
         choices=("wordpiece", "bytes"),
     ),
     Setting("vocabulary", "tokens", int, None, "tokens of a trained vocabulary", 32, 1_000_000),
     Setting("length", "tokens", int, None, "tokens that a text is cut to", 8, 512),
-    Setting("pretrain_size", "pretraining", int, 0, "documents of pre-training; 0 is none", 0, 1_000_000_000),
-    Setting("pretrain_epochs", "pretraining", int, 4, "passes over those documents; 0 is none", 0, 10_000),
+    Setting("pretrain_size", "pretraining", int, 0, "documents of pre-training; 0: no pre-training", 0, 1_000_000_000),
+    Setting("pretrain_epochs", "pretraining", int, 4, "passes over these documents; 0: none", 0, 10_000),
     Setting(
         "initial_embeddings",
         "pretraining",
         str,
         "random",
-        "cooccurrence: word vectors from counts over those documents",
+        "cooccurrence: word vectors from counts over these documents",
         choices=("random", "cooccurrence"),
     ),
     Setting("pretrain_batch_size", "pretraining", int, 16, "documents per update", 1, 65_536),
@@ -107,7 +107,7 @@ _ALL = (
         "pretraining",
         str,
         "linear",
-        "the rate after its rise: it falls to 0, or stays",
+        "learning rate after its rise: it falls to 0, or stays constant",
         choices=("linear", "cosine", "constant_with_warmup"),
     ),
     Setting(
@@ -123,17 +123,17 @@ _ALL = (
         "pretraining",
         str,
         "full",
-        "sampled: masked words are told only from the other masked words of their batch, which is cheaper",
+        "sampled: masked words compete only with the other masked words of their batch, which is cheaper",
         choices=("full", "sampled"),
     ),
     Setting("pretrain_dropout", "pretraining", float, 0.0, "dropout of embeddings, attention and layers", 0, 0.9),
-    Setting("masking_probability", "pretraining", float, 0.15, "share of tokens to be predicted", 0.01, 0.9),
+    Setting("masking_probability", "pretraining", float, 0.15, "share of tokens to predict", 0.01, 0.9),
     Setting(
         "pooling",
         "finetuning",
         str,
         "cls",
-        "what the classifier reads: the first token, the mean of all, or of marked entities and what is around them",
+        "what the classifier reads: the first token, the mean of all, or means of marked entities and their context",
         choices=("cls", "mean", "spans"),
     ),
     Setting("finetune_epochs", "finetuning", int, 10, "passes over the training split", 1, 10_000),
@@ -164,7 +164,7 @@ _ALL = (
         "finetuning",
         int,
         3,
-        "passes of a student over all its texts; 0: the teachers vote, and only the linear model learns their answers",
+        "passes of a student over all its texts; 0: the teachers vote, and only the linear model learns from them",
         0,
         10_000,
     ),
@@ -187,11 +187,11 @@ _ALL = (
         "committee",
         str,
         "labels",
-        "what the linear model that votes with students learns: the labels, or what their teachers answer",
+        "targets of the linear model that votes with students: the labels, or the answers of their teachers",
         choices=("labels", "teachers"),
     ),
-    Setting("linear_member", "committee", bool, False, "a linear model on words votes too"),
-    Setting("linear_share", "committee", float, HALF, "share of the votes that the linear model has", 0.01, 0.99),
+    Setting("linear_member", "committee", bool, False, "true: a linear model on words votes too"),
+    Setting("linear_share", "committee", float, HALF, "share of the votes for the linear model", 0.01, 0.99),
     Setting(
         "linear_roles",
         "committee",
@@ -203,7 +203,7 @@ _ALL = (
 )
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL}
-# Settings that matter only if another setting has a given value.
+# Settings that matter only if another setting, which the space must give, has a given value.
 ONLY_WITH: Mapping[str, tuple[str, Value]] = {
     **dict.fromkeys(
         ("student_epochs", "student_batch_size", "student_learning_rate", "student_linear", "teachers"),
@@ -212,14 +212,14 @@ ONLY_WITH: Mapping[str, tuple[str, Value]] = {
     "linear_share": ("linear_member", True),
     "linear_roles": ("linear_member", True),
 }
-# The same, but the other setting may be left out of a space.
+# The same, but a space may leave the other setting out.
 ONLY_UNLESS_OTHER: Mapping[str, tuple[str, Value]] = {"vocabulary": ("tokenizer_kind", "wordpiece")}
 TOKENS = tuple(setting.name for setting in _ALL if setting.part == "tokens")
 ROLES = ("scientific", "nuisance", "fixed")
 
 
 def weights_text(given: Mapping[Any, Any]) -> str:
-    """Return class weights by label as JSON, with the labels in alphabetical order.
+    """Return class weights by label as JSON, sorted by label.
 
     Raises:
         ValueError: a label is not a text, or a weight is not a number above 0.
@@ -227,7 +227,7 @@ def weights_text(given: Mapping[Any, Any]) -> str:
     weights = {}
     for label, weight in given.items():
         if type(label) not in (str, int):  # YAML reads 1 as a number, and yes as true
-            raise ValueError(f"given the label {label!r}, which YAML does not read as text; allowed: it in quotes")
+            raise ValueError(f"given the label {label!r}, which YAML does not read as text; allowed: quote it")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
             raise ValueError(f"given {weight!r} for the label {str(label)!r}; allowed: a number above 0")
         weights[str(label)] = float(weight)
@@ -235,10 +235,10 @@ def weights_text(given: Mapping[Any, Any]) -> str:
 
 
 def weights_of_labels(class_weights: Value, labels: Sequence[str]) -> str:
-    """Return ``class_weights`` as a list instead of a mapping, in the order of the task's ``labels``.
+    """Return ``class_weights`` with a list instead of a mapping, in the order of the task's ``labels``.
 
     Raises:
-        ValueError: the mapping lacks a label, or has one that the task lacks.
+        ValueError: the mapping lacks a label of the task, or has a label that the task lacks.
     """
     text = str(class_weights)
     if not text.startswith("{"):
@@ -254,14 +254,14 @@ def weights_of_labels(class_weights: Value, labels: Sequence[str]) -> str:
 
 
 def complete(given: Mapping[str, Value]) -> dict[str, Value]:
-    """Return all settings: those ``given``, the defaults, and the derived ones.
+    """Return all settings: the ``given`` settings, defaults, and derived settings.
 
-    Settings of ``TOKENS`` are included only if they are given: the section ``tokenizer`` has the others. Without
-    self-training, settings that only it uses get their defaults, so that they cannot change a digest. ``width =
-    heads x head_size``: any two of the three give the third, and ``width`` alone takes the default ``head_size``.
+    Settings of ``TOKENS`` are included only if they are given; the section ``tokenizer`` has the others. Without
+    self-training, settings that only self-training uses get their defaults, so that they cannot change a digest.
+    ``width = heads x head_size``: any two determine the third, and ``width`` alone implies the default ``head_size``.
 
     Raises:
-        ValueError: the three contradict each other, or the width cannot be divided.
+        ValueError: width, heads and head size contradict each other, or the width cannot be divided.
     """
     defaults = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
     full = {**defaults, **given}
@@ -294,5 +294,5 @@ def complete(given: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def tokens_of(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Return those of complete ``settings`` that decide the tokens; the section ``tokenizer`` says the others."""
+    """Return the complete ``settings`` that decide the tokens. The section ``tokenizer`` has the others."""
     return {name: settings[name] for name in TOKENS if name in settings}

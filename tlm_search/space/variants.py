@@ -1,14 +1,14 @@
-"""Variants: what a file says for other scales, tasks or choices beside its own, and how one is taken.
+"""Variants: named changes of a space file for other scales, tasks or choices.
 
-``variants`` maps words of the file's own, such as ``scale``, to named changes of the file::
+``variants`` maps words that the file invents, such as ``scale``, to named changes of the file::
 
     variants:
       scale:
-        full: {}                                # the first is taken where nothing is said
+        full: {}                                # the first is the default
         cpu: {search: {width: 64}, budget: {trials: 4}}
 
-``scale: cpu``, in the file or by ``--set scale=cpu``, takes the second. A change is a JSON Merge Patch (RFC 7396):
-mappings are merged, everything else is replaced, null removes a key. Changes are made in the order of the words.
+``scale: cpu``, in the file or by ``--set scale=cpu``, chooses the second. A change is a JSON Merge Patch (RFC 7396):
+mappings are merged, other values are replaced, null removes a key. Changes are applied in the order of the words.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ KEY = "variants"
 
 @dataclass(frozen=True)
 class Taken:
-    """The ``data`` of a file once its ``variants`` are taken; ``names``: which of each word."""
+    """The ``data`` of a file after its ``variants`` were applied; ``names`` has the chosen name of each word."""
 
     data: dict[str, Any]
     variants: Mapping[str, Any]
     names: tuple[tuple[str, str], ...]
 
     def suffixes(self) -> list[str]:
-        """Return the names that distinguish this study from that of the unchanged file.
+        """Return the chosen names that are not the first of their word.
 
-        They are the taken names that are not the first of their word.
+        They distinguish this study from the study of the unchanged file.
         """
         return [name for word, name in self.names if name != next(iter(self.variants[word]))]
 
     def origin(self, path: Path) -> Path:
-        """Return where in the file the key at ``path`` was last said: in a variant that was taken, or as it is."""
+        """Return where the file last gives the key at ``path``: in a chosen variant, or outside of variants."""
         for word, name in reversed(self.names):
             change = self.variants[word][name]
             for step in path:
@@ -51,10 +51,9 @@ class Taken:
 
 
 def take_variants(data: Mapping[str, Any], problems: list[Problem], *, taken: Collection[str]) -> Taken:
-    """Return ``data`` with the changes of its variants made, and without what only chose them.
+    """Apply the chosen variants to ``data``, and remove the keys that chose them.
 
-    What is wrong is added to ``problems``; that variant is then left out. The keys ``taken`` are words of the space, so
-    no variant may have them.
+    A wrong variant is skipped and added to ``problems``. No variant may have a key in ``taken``, the keys of a space.
     """
     variants = data.get(KEY, {})
     if not _is_well_formed(variants, problems, taken):

@@ -198,11 +198,11 @@ def test_what_cannot_be_divided_is_refused(
         ),
         ({"context": {"rows": 1}, "source": "pydocs"}, "pydocs has no lines in order"),
         ({"context": {"rows": 1}, "format": "fewrel"}, "the rows of FewRel have no order"),
-        ({"context": {"rows": 1}, "entities": "marked"}, "of lines no entities can be marked"),
+        ({"context": {"rows": 1}, "entities": "marked"}, "entities cannot be marked in lines"),
         ({"context": {"rows": 1}, "unlabelled": "more.csv"}, "no unlabelled texts"),
         ({"context": {"rows": 1}, "test_per_label": 5}, "together with context; allowed: train, validation and test"),
-        ({"context": {"rows": 1, "group": "label"}}, "another column than those of text and label"),
-        ({"context": {"rows": 1, "time": "text"}}, "another column than those of text and label"),
+        ({"context": {"rows": 1, "group": "label"}}, "a column other than text and label"),
+        ({"context": {"rows": 1, "time": "text"}}, "a column other than text and label"),
     ],
 )
 def test_what_cannot_be_read_as_lines_is_refused(task: dict[str, Any], words: str) -> None:

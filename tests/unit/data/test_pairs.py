@@ -170,7 +170,7 @@ def test_what_reads_one_column_has_the_names_that_it_had(space_of: SpaceOf) -> N
         ({"text": {"a": "b"}}, "allowed: a column, or two for pairs"),
         ({"text": TEXT, "source": "pydocs"}, "pydocs has no pairs"),
         ({"text": TEXT, "format": "fewrel"}, "FewRel has no pairs"),
-        ({"text": TEXT, "entities": "marked"}, "of pairs no entities can be marked"),
+        ({"text": TEXT, "entities": "marked"}, "entities cannot be marked in pairs"),
         ({"text": TEXT, "unlabelled": "pydocs"}, "a source of pairs; pydocs has none"),
         ({"text": TEXT, "unlabelled": {"source": "x.csv", "text": "a"}}, "as many columns as text of the task names"),
         ({"unlabelled": {"source": "x.csv", "text": TEXT}}, "as many columns as text of the task names"),

@@ -85,7 +85,7 @@ def refused(tmp_path, monkeypatch):
         ("tokenizer: {length: 513}", ["given 513; allowed: a whole number from 8 to 512"]),
         (
             "tokenizer: {vocabulary: 100, min_count: 5}",
-            ["tokenizer.min_count: given 5; allowed: only with name; a trained vocabulary is as large as asked"],
+            ["tokenizer.min_count: given 5; allowed: only with name; a trained vocabulary has the size that you ask for"],
         ),
         (
             "tokenizer: {name: bert, vocabulary: 100}",
@@ -264,7 +264,7 @@ def refused(tmp_path, monkeypatch):
         ),
         (
             "task: {entities: marked}",
-            ["x.yaml:1: task.entities: given 'marked'; allowed: prefixed with the source pydocs"],
+            ["x.yaml:1: task.entities: given 'marked'; allowed: prefixed, because the texts of pydocs"],
         ),
         (
             "task: {source: a.csv, entities: tagged}",
@@ -387,7 +387,7 @@ def refused(tmp_path, monkeypatch):
         ("search: {depth: !!int ''}", ["x.yaml:1: search.depth: given tag:yaml.org,2002:int"]),
         ("search: {depth: !!timestamp abc}", ["x.yaml:1: search.depth: given tag:yaml.org,2002:timestamp"]),
         (f"resources: {{gpus_per_trial: {'9' * 400}}}", ["x.yaml:1: resources.gpus_per_trial: given 999"]),
-        ("seed: 1\nseed: 2", ["x.yaml:2: seed: duplicate key; it stands on line 1 already"]),
+        ("seed: 1\nseed: 2", ["x.yaml:2: seed: duplicate key; line 1 has it already"]),
         ("seed: 1\n  x: 2", ["x.yaml:2: not valid YAML at column 4"]),
         ("- 1", ["x.yaml:1: given [1]; allowed: a mapping"]),
     ],
@@ -447,7 +447,7 @@ def test_overrides_go_before_the_file(tmp_path):
         ("search.depth", "0", "--set search.depth: search.depth: given 0; allowed: a whole number from 1 to 96"),
         ("search.dept", "1", "--set search.dept: search.dept: unknown setting 'dept'; did you mean depth?"),
         ("search", "{depth: 0}", "--set search: search.depth: given 0"),
-        ("search", "{depth: 1, depth: 4}", "--set search: depth: duplicate key; it stands on line 1 already"),
+        ("search", "{depth: 1, depth: 4}", "--set search: depth: duplicate key; line 1 has it already"),
         ("search.depth", "9" * 400, "--set search.depth: search.depth: given 999"),
         ("search.depth", "[1", "--set search.depth:1: not valid YAML"),
         ("seed.x", "1", "--set seed.x: given a key below 3; allowed: keys of a mapping"),

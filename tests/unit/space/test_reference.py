@@ -142,7 +142,7 @@ def test_trials_with_nothing_to_draw_are_refused(search: Any):
     ((path, message),) = problems(search=search, reference=reference)
     assert path == ("reference", "trials")
     assert message.startswith("given 6; allowed: 1, because search has no setting with role: nuisance")
-    assert "leave trials out, or give a setting that is only tuned this role" in message
+    assert "leave trials out, or give this role to a setting that is only tuned" in message
 
 
 @pytest.mark.parametrize("trials", [0, -1, 1.5, "six", True, None, MOST_TRIALS + 1])
