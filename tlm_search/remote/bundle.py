@@ -1,7 +1,7 @@
-"""A local folder as objects: files under names that hold their sha256, and an index, which is created last.
+"""Store a local folder as objects: files under names with their sha256, and an index that is created last.
 
-The first writer to finish wins, and no later writer changes its files. A reader sees the whole folder or nothing, and
-checks every file against its sha256.
+The first writer to finish wins, and later writers do not change its files. A reader sees the whole folder or nothing,
+and checks the sha256 of every file.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Files = Mapping[str, tuple[str, int]]
 
 
 class BrokenError(Exception):
-    """A folder exists and does not match its index."""
+    """A folder exists, but does not match its index."""
 
 
 def publish(remote: Remote, folder: Path) -> bool:
-    """Write the files of ``folder``. Return False if another writer was first; its files stay.
+    """Write the files of ``folder``. If another writer was first, its files stay; return False.
 
     Raises:
         StoreError: the remote cannot be written.
@@ -44,7 +44,7 @@ def publish(remote: Remote, folder: Path) -> bool:
 def fetch(remote: Remote, target: Path) -> bool:
     """Download the folder to the new local folder ``target``. Return False if the remote has none.
 
-    ``target`` appears whole or not at all. If another process was first, its folder stays.
+    ``target`` appears whole or not at all. If another process created it first, that folder stays.
 
     Raises:
         BrokenError: a file does not match the index.
@@ -66,7 +66,7 @@ def fetch(remote: Remote, target: Path) -> bool:
 
 
 def remove(remote: Remote) -> None:
-    """Remove a folder, whole or not. The index goes first, so that no reader begins with it."""
+    """Remove a folder, whole or not. The index is removed first, so that no reader begins to read the folder."""
     remote.remove(INDEX, *remote.list())
 
 
@@ -74,7 +74,7 @@ def files_of(index: bytes) -> Files:
     """Read an index.
 
     Raises:
-        BrokenError: it is not as it was written.
+        BrokenError: the index has changed since it was written.
     """
     try:
         read = json.loads(index)
@@ -98,7 +98,7 @@ def objects_of(files: Files) -> dict[str, str]:
 
 
 def is_object(name: str) -> bool:
-    """Tell whether ``publish`` gives a name like this one; whatever else lies there is somebody's."""
+    """Return whether ``publish`` gives such names. Objects with other names belong to users."""
     last = name.rpartition("/")[2]
     return last == INDEX or re.fullmatch(r"[0-9a-f]{64}-.+", last) is not None
 

@@ -1,4 +1,4 @@
-"""Repeat an action every few seconds while a block runs, such as a sign of life."""
+"""Repeat an action, such as a heartbeat, every few seconds while a block runs."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A lock in a remote that ends by itself when its holder dies. It needs no common clock.
+"""A lock in a remote that expires when its holder dies. It needs no common clock.
 
-A lease is a row of numbered objects. The process that created the last one holds the lease, and rewrites its object
-every few seconds. A waiting process watches that object by its own clock. It creates the next number when the object
-says that it was released, or has not changed for the time of the lease. Creation is exclusive, so one waiter wins. A
-holder that was only slow sees the next number and knows that it has lost.
+A lease is a sequence of numbered objects. The process that created the last object holds the lease, and rewrites this
+object every few seconds. A waiting process watches the object by its own clock. It creates the next number when the
+object says that it was released, or when it has not changed for the time of the lease. Creation is exclusive, so one
+waiting process wins. A holder that was only slow sees the next number and knows that it has lost the lease.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tlm_search.remote.remote import Remote
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds after which an unchanged lease ends, a holder rewrites it, and a waiting process looks again."""
+    """Seconds until an unchanged lease ends, until a holder rewrites it, and until a waiting process looks again."""
 
     lease: float = 20.0
     renew: float = 4.0
@@ -40,8 +40,8 @@ TIMING = Timing()
 class Lease:
     """The lease ``name`` in ``remote``.
 
-    ``place`` names the folder in which this process holds the local lock that guards the lease. A lease left from the
-    same place belongs to a dead process, and is taken at once.
+    ``place`` names the folder in which this process holds the local lock that guards the lease. So an old lease from
+    the same place belongs to a dead process, and this process takes it immediately.
     """
 
     def __init__(self, remote: Remote, name: str, *, place: str, timing: Timing | None = None) -> None:
@@ -55,10 +55,10 @@ class Lease:
         }
 
     def acquire(self, *, wait: bool, waiting: Callable[[str], None] = lambda holder: None) -> None:
-        """Wait until the lease is free, and take it. ``waiting`` is told who holds it as soon as that is known.
+        """Wait until the lease is free, and take it. ``waiting`` is called with the holder as soon as it is known.
 
         Raises:
-            HeldError: a living process holds it, and ``wait`` is False.
+            HeldError: a living process holds the lease, and ``wait`` is False.
             StoreError: the remote cannot be used.
         """
         watched: tuple[int, bytes] | None = None
@@ -67,7 +67,7 @@ class Lease:
             number, content = self._last()
             if number and content is None:
                 time.sleep(self._timing.look)
-                continue  # removed between the two requests: there is a newer one
+                continue  # removed between the two requests, so a newer object exists
             free, holder = self._judge(number, content)
             if watched != (number, content) and not free:
                 if watched is None:
@@ -82,10 +82,10 @@ class Lease:
             time.sleep(self._timing.look)
 
     def acquire_now(self) -> None:
-        """Take the lease if it is free, without waiting for any sign of life.
+        """Take the lease if it is free, without waiting for a heartbeat.
 
         Raises:
-            HeldError: it is held, or a dead holder left it.
+            HeldError: a process holds the lease, or a dead process did not release it.
             StoreError: the remote cannot be used.
         """
         number, content = self._last()
@@ -95,12 +95,12 @@ class Lease:
 
     @contextmanager
     def kept(self, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Renew the lease until the block ends, then release it. If another process took it, call ``lost`` once."""
+        """Renew the lease until the block ends, then release it. If another process takes it, call ``lost`` once."""
         beats, gone = itertools.count(1), False
 
         def renew() -> bool:
             nonlocal gone
-            with suppress(StoreError):  # it is away for a moment
+            with suppress(StoreError):  # the remote may be away for a moment
                 if self._is_lost():
                     gone = True
                     lost()
@@ -113,13 +113,13 @@ class Lease:
                 yield
         finally:
             if not gone:
-                with suppress(StoreError):  # it ends by itself
+                with suppress(StoreError):  # the lease expires without it
                     self._remote.write(self._object(self._number), self._content(released=True))
                     older = [number for number in self._numbers() if number < self._number]
                     self._remote.remove(*(self._object(number) for number in older))
 
     def _judge(self, number: int, content: bytes | None) -> tuple[bool, str]:
-        """Return whether the last object leaves the lease free, and who wrote it."""
+        """Return whether the lease is free according to its last object, and the writer of the object."""
         facts = _read(content)
         free = not number or facts.get("released") or facts.get("place") == self._place
         return bool(free), str(facts.get("holder"))

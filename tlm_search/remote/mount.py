@@ -1,7 +1,7 @@
-"""Studies at a URL: which local folder is the copy of which URL.
+"""Know which local folder is the copy of which URL.
 
-All rooms work on local folders, with memory-mapped tokens, the kernel's locks and renames. A process mounts a URL on a
-folder of its cache once. Code that fetches or sends something calls ``remote_at`` with a path.
+All rooms work on local folders, with memory-mapped tokens, the kernel's locks and renames. A process mounts a URL once
+on a folder of its cache. Code that fetches or sends something calls ``remote_at`` with a path.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _mounted: dict[Path, Remote] = {}
 
 
 def studies_folder(studies_dir: Path | str) -> Path:
-    """Return the local folder of ``studies_dir``: itself, or the copy of what is at its URL.
+    """Return the local folder of ``studies_dir``: the folder itself, or the copy of a URL.
 
     Raises:
         StoreError: the URL or the folder for its copy cannot be used.
@@ -44,26 +44,26 @@ def studies_folder(studies_dir: Path | str) -> Path:
 
 
 def mount(url: str) -> Path:
-    """Return the folder for the copy of what is at ``url``, below the cache folder of this machine.
+    """Return the folder for the copy of ``url``, below the cache folder of this machine.
 
     Raises:
         StoreError: the URL or the folder cannot be used.
     """
     remote = Remote(url)
     servers = [remote.endpoint, *(os.environ.get(name) for name in _SERVERS)]
-    # Without the password, which may change.
+    # Masked: the password may change.
     folder = _cache() / digest([str(remote), *servers])[:16]
     if folder not in _mounted:
         place = f"the folder {folder} for copies of {remote}"
         with writing(StoreError, place, otherwise=f"choose another with {CACHE_VARIABLE}"):
             name_once(folder / _PLACE)
-        remote.folders()  # asks once whether it can be reached at all
+        remote.folders()  # raises if the URL cannot be reached
         _mounted[folder] = remote
     return folder
 
 
 def remote_at(path: Path) -> Remote | None:
-    """Return the remote that ``path`` is a copy of; None for a path outside of all copies."""
+    """Return the remote that ``path`` is a copy of, or None for a path outside of all copies."""
     for folder in (path, *path.parents):
         if folder in _mounted:
             return _mounted[folder].below(path.relative_to(folder).as_posix()) if path != folder else _mounted[folder]
@@ -77,7 +77,7 @@ def shown(path: Path) -> str:
 
 
 def place_of(path: Path) -> str:
-    """Name this machine and the mounted folder of ``path``; kernel locks hold within it."""
+    """Return a name for this machine and the mounted folder of ``path``, the scope of kernel locks."""
     for folder in (path, *path.parents):
         if folder in _mounted:
             return f"{(folder / _PLACE).read_text()} {_boot()}"
@@ -85,10 +85,10 @@ def place_of(path: Path) -> str:
 
 
 def at_hand(folder: Path) -> Path:
-    """Return ``folder``. If it is a copy and not yet here, fetch it first.
+    """Return ``folder``. If it is a copy that does not exist yet, fetch it first.
 
     Raises:
-        StoreError: it cannot be fetched, or is damaged.
+        StoreError: the folder cannot be fetched, or is damaged.
     """
     remote = None if folder.is_dir() else remote_at(folder)
     if remote is None:
@@ -101,15 +101,15 @@ def at_hand(folder: Path) -> Path:
             if not folder.is_dir():
                 bundle.fetch(remote, folder)
     except bundle.BrokenError as error:
-        raise StoreError(f"{remote} is damaged: {error}", hint="remove it there; the next run makes it anew") from error
+        raise StoreError(f"{remote} is damaged: {error}", hint="remove it there; the next run creates it") from error
     return folder
 
 
 def name_once(file: Path) -> None:
-    """Write a random name into ``file`` unless it has one. No reader sees half of it.
+    """Write a random name into ``file`` unless it exists. No reader sees half a name.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if file.exists():
         return

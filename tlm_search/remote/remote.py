@@ -1,10 +1,10 @@
-"""Objects at an fsspec URL (``s3://bucket/studies``): read, written, created once. Its errors become ours.
+"""Read, write and exclusively create objects at an fsspec URL (``s3://bucket/studies``), with our errors.
 
-fsspec finds endpoints and credentials: in its configuration (``FSSPEC_S3_ENDPOINT_URL``) and in the variables of the
-object store (``AWS_ACCESS_KEY_ID``). A URL may hold a secret, so it is shown masked, and written nowhere.
+fsspec finds endpoints and credentials in its configuration (``FSSPEC_S3_ENDPOINT_URL``) and in the variables of the
+object store (``AWS_ACCESS_KEY_ID``). A URL may contain a secret, so it is shown masked and never stored.
 
-On S3 and Google Cloud Storage ``create`` is atomic and exclusive: the server checks the condition. On other file
-systems fsspec looks first and then writes, so two processes that create in the same instant may both succeed.
+On S3 and Google Cloud Storage ``create`` is atomic and exclusive, because the server checks the condition. On other
+file systems fsspec looks first and then writes, so two processes that create at the same instant may both succeed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from tlm_search.files import inside
 from tlm_search.passwords import masked, masked_words
 
 _EXTRAS = {"s3": "pip install 'tlm-search[s3]'", "s3a": "pip install 'tlm-search[s3]'"}
-_FLAT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}  # where there are no folders to make
-_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")  # as file systems name it
+_FLAT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}  # file systems without folders
+_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")  # names in listings of file systems
 _TRIES = 3
 _PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Listed:
-    """An object in a listing. ``modified`` is in seconds since 1970 by the server's clock, None if it does not say."""
+    """An object in a listing. ``modified`` is in seconds since 1970 by the server's clock, or None if unknown."""
 
     size: int
     modified: float | None
@@ -43,7 +43,7 @@ class Remote:
     """
 
     def __init__(self, url: str) -> None:
-        import fsspec  # a tenth of a second, which folders need not pay
+        import fsspec  # here, because it takes a tenth of a second
 
         self._url = url.rstrip("/")
         try:
@@ -51,10 +51,10 @@ class Remote:
         except ImportError as error:
             protocol = url.partition("://")[0]
             raise StoreError(
-                f"{url} needs a Python package that is not here: {error}",
+                f"{url} needs a Python package that is not installed: {error}",
                 hint=f"{_EXTRAS.get(protocol, f'install fsspec with its package for {protocol}://')}, on every machine",
             ) from error
-        except Exception as error:  # each file system has its own errors for a wrong URL or configuration
+        except Exception as error:  # each file system raises its own errors for a wrong URL or configuration
             raise _failure(self._url, "used", error) from None
         self._root = root.rstrip("/")
 
@@ -63,12 +63,12 @@ class Remote:
 
     @property
     def url(self) -> str:
-        """The URL with its secrets, for another process. Never show or store it."""
+        """The URL with its secrets, to pass to another process. Never show or store it."""
         return self._url
 
     @property
     def endpoint(self) -> str | None:
-        """The server, if the URL does not name it."""
+        """The address of the server, if the URL does not contain it."""
         endpoint = getattr(self._fs, "endpoint_url", None)
         return None if endpoint is None else str(endpoint)
 
@@ -76,12 +76,12 @@ class Remote:
         """Return the path of the listed object ``name`` in the local ``folder``.
 
         Raises:
-            StoreError: its name could lead out of the folder.
+            StoreError: the name could lead out of the folder.
         """
         try:
             return inside(folder, name)
         except ValueError as error:
-            hint = "someone with write access made it; remove it there"
+            hint = "someone with write access created it; remove it from the URL"
             raise StoreError(f"{self} cannot be fetched: {error}", hint=hint) from error
 
     def below(self, name: str) -> Remote:
@@ -91,14 +91,14 @@ class Remote:
         return below
 
     def read(self, name: str) -> bytes | None:
-        """Return an object's bytes; None if it does not exist."""
+        """Return an object's bytes, or None if it does not exist."""
         with self._told("read"), suppress(FileNotFoundError, IsADirectoryError):
             data: bytes = self._fs.cat_file(self._path(name))
             return data
         return None
 
     def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Return the bytes of those ``names`` that exist, read in parallel if the file system can."""
+        """Return the bytes of the existing objects among ``names``, read in parallel if the file system can."""
         if not names:
             return {}
         with self._told("read"):
@@ -132,20 +132,20 @@ class Remote:
         return ()
 
     def write(self, name: str, data: bytes) -> None:
-        """Write an object; replace it if it exists."""
+        """Write or replace an object."""
         with self._told("written"), self._parent(name) as path:
             self._fs.pipe_file(path, data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a new object. Return False if one with other bytes exists."""
+        """Write a new object. Return False if it exists with other bytes."""
         for attempt in range(_TRIES):
             try:
                 with self._told("written"), self._parent(name) as path:
                     self._fs.pipe_file(path, data, mode="create")
                     return True
             except (StoreError, FileExistsError):
-                # Servers word it differently, and the answer to a successful request may have been lost on the way:
-                # what is there now decides.
+                # Servers report the conflict differently, and the answer to a successful request may have been lost.
+                # So read the object to decide.
                 found = self.read(name)
                 if found is not None:
                     return found == data
@@ -155,7 +155,7 @@ class Remote:
         raise AssertionError("unreachable")
 
     def remove(self, *names: str) -> None:
-        """Remove objects. A missing one is no error."""
+        """Remove objects. Missing objects are ignored."""
         for name in names:
             with self._told("written"), suppress(FileNotFoundError):
                 self._fs.rm_file(self._path(name))
@@ -166,7 +166,7 @@ class Remote:
             self._fs.put_file(str(file), path)
 
     def download(self, name: str, file: Path) -> bool:
-        """Write an object to the local ``file``. Return False if it does not exist.
+        """Write an object to the local ``file``. Return False if the object does not exist.
 
         Raises:
             OSError: the file cannot be written.
@@ -186,7 +186,7 @@ class Remote:
 
     @contextmanager
     def _parent(self, name: str) -> Iterator[str]:
-        """Return the path to write to. A missing folder is made; a missing bucket is an error."""
+        """Return the path to write to. A missing folder is created; a missing bucket is an error."""
         protocol = self._fs.protocol
         if not _FLAT & {protocol, *(protocol if isinstance(protocol, tuple) else ())}:
             self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
@@ -212,7 +212,7 @@ def _failure(url: str, action: str, error: Exception) -> StoreError:
     if "Credential" in kind or isinstance(error, PermissionError):
         hint = "give every machine credentials for it; for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     elif isinstance(error, FileNotFoundError):
-        hint = "make the bucket or the folder first, and check the URL"
+        hint = "create the bucket or the folder first, and check the URL"
     else:
         hint = "check the URL and the network; for s3:// on another server set FSSPEC_S3_ENDPOINT_URL, on every machine"
     return StoreError(f"{url} cannot be {action}: {words}", hint=hint)

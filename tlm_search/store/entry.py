@@ -1,7 +1,6 @@
-"""One entry of the store on disk: a folder with ``entry.json`` and safetensors files, all checked by sha256.
+"""An entry of the store on disk: a folder with ``entry.json`` and safetensors files, all checked by sha256.
 
-``entry.json`` holds the document, the sha256 and the size of each file, and the sha256 of itself. No torch and no
-pickle.
+``entry.json`` holds the document, the sha256 and size of each file, and its own sha256. No torch and no pickle.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ _SCHEMA = 1
 
 
 class DamagedError(Exception):
-    """An entry exists, but its files are not those that were written."""
+    """An entry exists, but its files have changed since they were written."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: its ``folder`` and its ``document``; ``files`` maps file names to (sha256, bytes)."""
+    """An entry with its ``folder`` and ``document``; ``files`` maps file names to (sha256, bytes)."""
 
     folder: Path
     kind: str
@@ -41,7 +40,7 @@ class Entry:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of all arrays."""
+        """The size of all arrays in bytes."""
         return sum(size for _, size in self.files.values())
 
     def arrays(self, stem: str) -> dict[str, np.ndarray]:
@@ -61,7 +60,7 @@ def write_entry(folder: Path, kind: str, digest: str, document: Mapping[str, Any
 
     Raises:
         OSError: the folder cannot be written.
-        ValueError: the document holds NaN or infinite numbers.
+        ValueError: the document contains NaN or infinite numbers.
     """
     files = {f"{stem}.safetensors": save(_contiguous(tensors)) for stem, tensors in arrays.items()}
     facts = {name: (hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
@@ -101,10 +100,10 @@ def read_entry(folder: Path, kind: str, digest: str) -> Entry:
 
 
 def entry_of(data: bytes, folder: Path, kind: str, digest: str) -> Entry:
-    """Read ``entry.json`` of the entry in ``folder`` without looking at the files.
+    """Parse ``data``, the ``entry.json`` of the entry in ``folder``, without checking the files.
 
     Raises:
-        DamagedError: it is not as it was written, or it belongs to another folder.
+        DamagedError: it has changed since it was written, or belongs to another folder.
     """
     try:
         index = json.loads(data)
@@ -145,10 +144,10 @@ def checked_entry(folder: Path, kind: str, digest: str) -> Entry:
 
 
 def _canonical(entry: Any) -> str:
-    # Not digest.canonical_json, which makes 4.0 and 4 equal: a document is returned as it was given.
+    # Not digest.canonical_json, which makes 4.0 and 4 equal: a reader must get the document unchanged.
     return json.dumps(entry, sort_keys=True, allow_nan=False)
 
 
 def _contiguous(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    # Not ascontiguousarray, which gives a number a dimension.
+    # Not ascontiguousarray, which adds a dimension to a scalar.
     return {name: np.asarray(array, order="C") for name, array in tensors.items()}

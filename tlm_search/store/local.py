@@ -1,9 +1,9 @@
 """The store: content-addressed folders of trained weights and logits, so that nothing is trained twice. No torch here.
 
-An entry is a folder ``<root>/<kind>/<digest>`` with ``entry.json`` and one safetensors file for each stem. The writer
-finishes and syncs a sibling folder, then renames it, so a reader sees all of an entry or nothing. ``entry.json`` holds
-the sha256 of every file and of itself. An entry that does not verify is moved to ``<root>/damaged`` and counts as
-missing; training that one member again repairs it. ``shared_store`` opens a store in a folder or at a URL.
+An entry is a folder ``<root>/<kind>/<digest>`` with ``entry.json`` and a safetensors file for each stem. The writer
+finishes and syncs a sibling folder, then renames it, so a reader sees a whole entry or nothing. ``entry.json`` holds
+the sha256 of every file and of itself. A damaged entry is moved to ``<root>/damaged`` and counts as missing; training
+its member again repairs it. ``tlm_search.store.shared.open_store`` opens a store in a folder or at a URL.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tlm_search.store.entry import INDEX, Arrays, DamagedError, Entry, checked_e
 __all__ = ["Arrays", "Entry", "Problem", "Store"]
 
 _DAMAGED, _LOCKS, _SCRATCH, _IDENTITY = "damaged", "locks", "scratch", "identity.txt"
-# What this program names so; a file system has names of its own, and so have people.
+# Names that this program gives. Files of users and of the file system have other names.
 _UNFINISHED = re.compile(r"\.[0-9a-f]{8,}\.[0-9a-f]{12,32}(\.tmp)?")
 _LEFT = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{8,}(-[0-9a-f]{8})?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -34,7 +34,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 @dataclass(frozen=True)
 class Problem:
-    """An entry that does not verify, with the reason."""
+    """A damaged entry, with the reason."""
 
     kind: str
     digest: str
@@ -48,7 +48,7 @@ class Store:
         self.root = root
 
     def exists(self) -> bool:
-        """Return whether the store exists; it may be empty."""
+        """Return whether the store exists, even if it is empty."""
         return self.root.is_dir()
 
     def identity(self) -> str | None:
@@ -67,7 +67,7 @@ class Store:
             raise _unreadable(self.root, error) from error
 
     def read(self, kind: str, digest: str) -> Entry | None:
-        """Return the entry if all its files are whole. A damaged entry is moved aside, and None is returned.
+        """Return the entry if all its files are whole, or None. A damaged entry is moved aside.
 
         Raises:
             StoreError: the entry cannot be read, or it is damaged and cannot be moved.
@@ -88,8 +88,8 @@ class Store:
         If another writer was first, its entry stays and is returned, and the new files are discarded.
 
         Raises:
-            StoreError: the folder cannot be written or the disk is full; nothing is left behind.
-            ValueError: the document holds NaN or infinite numbers.
+            StoreError: the folder cannot be written or the disk is full. No unfinished files remain.
+            ValueError: the document contains NaN or infinite numbers.
         """
         final = self._folder(kind, digest)
         try:
@@ -103,17 +103,17 @@ class Store:
 
     @contextmanager
     def lock(self, kind: str, digest: str, *, wait: bool = True) -> Iterator[None]:
-        """Hold the exclusive right to make this entry. It ends with the process.
+        """Hold the exclusive right to create this entry. The right ends with the process.
 
         Raises:
-            HeldError: another process holds it, and ``wait`` is False.
+            HeldError: another process holds the right, and ``wait`` is False.
             StoreError: the lock file cannot be written.
         """
         with self._lock(f"{kind}-{valid_name(digest)}", wait=wait):
             yield
 
     def scratch(self, kind: str, digest: str) -> Path:
-        """Return a folder for unfinished work on an entry; it is removed when the entry is written."""
+        """Return a folder for unfinished work on an entry. Writing the entry removes it."""
         folder = self._scratch_folder(kind, digest)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ class Store:
         return folder
 
     def keep_scratch(self, kind: str, digest: str) -> None:
-        """Make the scratch folder available to other nodes; in a shared folder it already is."""
+        """Make the scratch folder available to other nodes. A store in a shared folder does nothing here."""
 
     def entries(self, kind: str) -> Iterator[Entry]:
         """Yield the entries of ``kind`` by digest without checking their arrays. Broken entries are skipped."""
@@ -131,15 +131,15 @@ class Store:
                 yield read_entry(folder, kind, folder.name)
 
     def own(self, kind: str) -> set[str]:
-        """Return the digests of the entries that this program wrote here, as ``entry.json`` says, without links."""
+        """Return the digests of the entries that are real folders with a valid ``entry.json``, not links."""
         return {entry.digest for entry in self.entries(kind) if not entry.folder.is_symlink()}
 
     def sizes(self, kind: str) -> dict[str, int]:
-        """Return the bytes on disk of each entry of ``kind`` by digest, broken entries included."""
+        """Return the bytes on disk of each entry of ``kind`` by digest, including broken entries."""
         return {folder.name: _bytes_below(folder) for folder in self._folders(kind)}
 
     def modified(self, kind: str, digest: str) -> float | None:
-        """Return when an entry was written, in seconds since 1970; None if that is unknown."""
+        """Return when an entry was written, in seconds since 1970, or None if unknown."""
         try:
             return self._folder(kind, digest).stat().st_mtime
         except FileNotFoundError:
@@ -149,19 +149,19 @@ class Store:
         """Return the kinds of entries in the store."""
         if not self.root.is_dir():
             return ()
-        # Other rooms have folders here too, such as tokens. A kind is a folder that holds an entry.
+        # The folder has other contents too, such as tokens. A kind is a folder with an entry.
         return tuple(sorted(f.name for f in self.root.iterdir() if _NAME.fullmatch(f.name) and _holds_entries(f)))
 
     def verify(self) -> list[Problem]:
-        """Check every file of every entry and return the entries that do not verify. Nothing is moved."""
+        """Check every file of every entry and return the damaged entries. Nothing is moved."""
         return [
             Problem(kind, digest, reason) for kind in self.kinds() for digest, reason in self._problems(kind).items()
         ]
 
     def remove(self, kind: str, digest: str) -> None:
-        """Remove an entry, whole or damaged. A missing entry is no error."""
+        """Remove an entry, whole or damaged. A missing entry is ignored."""
         folder = self._folder(kind, digest)
-        # Rename first, so that no reader meets half an entry.
+        # Rename it first, so that no reader sees half an entry.
         condemned = folder.with_name(f".{digest}.{uuid.uuid4().hex}")
         try:
             folder.rename(condemned)
@@ -172,9 +172,9 @@ class Store:
         shutil.rmtree(condemned, ignore_errors=True)
 
     def sweep(self, *, older_than_seconds: float = 86_400) -> int:
-        """Remove unfinished writes, scratch folders and damaged entries of killed processes; return how many.
+        """Remove unfinished writes, scratch folders and damaged entries of killed processes; return their number.
 
-        Younger ones stay, because their writer may be alive on another machine.
+        Younger folders stay, because their writer may be alive on another machine.
         """
         newest = time.time() - older_than_seconds
         unfinished = [
@@ -187,7 +187,7 @@ class Store:
         return len(old)
 
     def check_writable(self) -> None:
-        """Give the store a name if it has none, and raise before any training if it cannot be written.
+        """Check before any training that the store can be written, and give it a name if it has none.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -219,27 +219,27 @@ class Store:
             except DamagedError as damage:
                 problems[folder.name] = str(damage)
             except FileNotFoundError:
-                continue  # removed since it was listed
+                continue  # removed after it was listed
             except OSError as error:
                 problems[folder.name] = error.strerror or str(error)
         return problems
 
     def _publish(self, unfinished: Path, final: Path, kind: str, digest: str) -> Entry:
-        """Rename the folder into place, unless an earlier writer's whole entry is already there."""
+        """Rename the folder into place, unless another writer's whole entry already exists."""
         while True:
             try:
                 put(unfinished, final)
             except OSError as error:
                 if error.errno not in TAKEN:
                     raise
-                # Damaged: `read` moves it aside, so the next rename succeeds.
+                # If the entry is damaged, `read` moves it aside, and the next rename succeeds.
                 if (winner := self.read(kind, digest)) is not None:
                     return winner
             else:
                 return read_entry(final, kind, digest)
 
     def _set_aside(self, folder: Path, kind: str, digest: str) -> Entry | None:
-        # One process at a time. It reads again, because another may have repaired the entry.
+        # One process at a time, and it reads again, because another process may have repaired the entry.
         with self._lock(_DAMAGED):
             try:
                 return checked_entry(folder, kind, digest)
@@ -268,10 +268,10 @@ class Store:
 
 
 def valid_name(name: str) -> str:
-    """Return a kind or digest if it is the name of a folder and nothing else.
+    """Return ``name``, a kind or digest, if it is safe as the name of a folder.
 
     Raises:
-        StoreError: it has other characters than lower case letters, digits, - and _.
+        StoreError: it has characters other than lower-case letters, digits, - and _.
     """
     if not _NAME.fullmatch(name):
         raise StoreError(f"{name!r} is not a name in the store; allowed are lower case letters, digits, - and _")

@@ -1,4 +1,4 @@
-"""Measurements of a machine, made once for each kind of machine and kept in the store. No torch here."""
+"""Measure once for each kind of machine, and keep the results in the store. No torch here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from tlm_search.digest import digest
 from tlm_search.store.local import Store
 
-_LOCK = "latency"  # the name under which all that is measured waits
-_ENGINE = 7  # raised when training or answering takes another time than before: then all is measured anew
+_LOCK = "latency"  # the lock of all kinds of measurements
+_ENGINE = 7  # increase it when a change of code changes the speed, to measure everything again
 
 
 def measured(
@@ -22,13 +22,13 @@ def measured(
 ) -> Mapping[str, Any]:
     """Return the document of ``measure`` for ``key``, from the store or from a measurement made now.
 
-    Only one process measures at a time on a machine, because two would disturb each other. ``measure`` must not call
-    ``measured``: it would wait for itself.
+    Only one process on a machine measures at a time, because two would disturb each other. ``measure`` must not call
+    ``measured``: that would be a deadlock.
     """
     name = _name(key)
     entry = store.read(kind, name)
     if entry is None:
-        # Two measurements on one machine spoil both.
+        # Two measurements at the same time on a machine would both be wrong.
         with store.lock(_LOCK, digest(machine)):
             entry = store.read(kind, name) or store.write(kind, name, {"key": dict(key), **measure()}, {})
     return entry.document

@@ -1,8 +1,7 @@
 """The store at a URL: entries as bundles, locks as leases, unfinished work as plain objects.
 
-The mirror is authoritative for all studies that share it. The store's folder on this machine is a copy, or holds what
-is about to be published. An entry of the mirror that does not verify counts as missing, and the next writer replaces
-it.
+The mirror is authoritative for all studies that share it. The store's folder on this machine holds copies, and entries
+that are about to be published. A damaged entry of the mirror counts as missing, and the next writer replaces it.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ class Mirror:
 
     @classmethod
     def of(cls, root: Path) -> Mirror | None:
-        """Return the mirror of the store at ``root``; None if that store is not a copy."""
+        """Return the mirror of the store at ``root``, or None if the store is not a copy."""
         remote = remote_at(root)
         return None if remote is None else cls(remote, root)
 
     def has(self, kind: str, digest: str) -> bool:
         """Return whether the mirror has the entry, whole or not.
 
-        It uses one listing, because entries are removed only while no study runs.
+        The mirror is listed once, because entries are removed only while no study runs.
         """
         if kind not in self._known:
             self.sizes(kind)
@@ -65,7 +64,7 @@ class Mirror:
         return False
 
     def publish(self, kind: str, digest: str, folder: Path) -> bool:
-        """Write the entry in ``folder`` to the mirror; return False if another writer was first, whose entry stays.
+        """Write the entry in ``folder`` to the mirror. If another writer was first, its entry stays; return False.
 
         Raises:
             StoreError: the remote cannot be written.
@@ -84,7 +83,7 @@ class Mirror:
         return tuple(kind for kind in kinds if self.sizes(kind))
 
     def sizes(self, kind: str) -> dict[str, int]:
-        """Return the bytes of each entry, whole or not. Files without an index are not an entry yet."""
+        """Return the bytes of each entry, whole or damaged. Files without an index are not an entry yet."""
         sizes: dict[str, int] = {}
         indexed = set()
         for name, listed in self._remote.list(kind).items():
@@ -95,7 +94,7 @@ class Mirror:
         return {digest: sizes[digest] for digest in sorted(indexed)}
 
     def modified(self, kind: str, digest: str) -> float | None:
-        """Return when an entry was written, by the server's clock; None if the server does not say."""
+        """Return when an entry was written, by the server's clock, or None if the server does not say."""
         times = [listed.modified for listed in self._remote.list(f"{kind}/{digest}").values()]
         return max((time for time in times if time is not None), default=None)
 
@@ -112,7 +111,7 @@ class Mirror:
                 yield entry_of(data, self._root / kind / documents[name], kind, documents[name])
 
     def problems(self, kind: str) -> dict[str, str]:
-        """Read every file of every entry, and return the entries that do not verify with the reason."""
+        """Read every file of every entry, and return the damaged entries with the reason."""
         found = {digest: self._problem(kind, digest) for digest in self.sizes(kind)}
         return {digest: problem for digest, problem in found.items() if problem is not None}
 
@@ -123,7 +122,7 @@ class Mirror:
 
     @contextmanager
     def lock(self, name: str, *, wait: bool) -> Iterator[None]:
-        """Hold the lease ``name``. The caller must hold the lock of that name in the folder on this machine.
+        """Hold the lease ``name``. The caller must hold the lock of the same name in the folder on this machine.
 
         Raises:
             HeldError: another process holds the lease, and ``wait`` is False.
@@ -159,7 +158,7 @@ class Mirror:
                         put(unfinished, file)
 
     def keep_scratch(self, name: str, folder: Path) -> None:
-        """Replace the unfinished work in the mirror by what is in ``folder``."""
+        """Replace the unfinished work in the mirror by the contents of ``folder``."""
         there = self._remote.below(f"{_SCRATCH}/{name}")
         before = there.list()
         files = {file.name: file for file in folder.iterdir() if not file.name.startswith(".")}
@@ -168,12 +167,12 @@ class Mirror:
         there.remove(*(before.keys() - files.keys()))
 
     def drop_scratch(self, name: str) -> None:
-        """Remove the unfinished work on an entry that is finished."""
+        """Remove the unfinished work on a finished entry."""
         there = self._remote.below(f"{_SCRATCH}/{name}")
         there.remove(*there.list())
 
     def sweep(self, *, older_than_seconds: float) -> int:
-        """Remove old unfinished work, and files and locks that nothing refers to; return how many."""
+        """Remove old unfinished work, and unused files and locks; return their number."""
         newest = time.time() - older_than_seconds
         old = {name for name, listed in self._remote.list().items() if listed.modified and listed.modified <= newest}
         needed: set[str] = set()
@@ -198,7 +197,7 @@ class Mirror:
         try:
             if not self._remote.create(probe, b"first") or self._remote.create(probe, b"second"):
                 raise StoreError(
-                    f"{self._remote} lets a second writer overwrite what the first one created",
+                    f"{self._remote} lets a second writer overwrite the object of the first",
                     hint="use a server with conditional writes (S3's If-None-Match), or a shared folder",
                 )
         finally:
@@ -206,7 +205,7 @@ class Mirror:
         self._remote.create(_IDENTITY, uuid.uuid4().hex.encode())
 
     def identity(self) -> str | None:
-        """Return the name that the store got when it was first written; None if there is no store."""
+        """Return the name that the store got when it was first written, or None if it does not exist."""
         identity = self._remote.read(_IDENTITY)
         return None if identity is None else identity.decode()
 

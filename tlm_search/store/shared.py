@@ -1,6 +1,6 @@
-"""A store at a URL: a mirror that is authoritative, and a folder on this machine as its copy.
+"""A store at a URL: an authoritative mirror, and a folder on this machine as its copy.
 
-An entry is published to the mirror before it appears in the folder. An entry that the folder lacks is fetched. See
+A new entry is published to the mirror before it appears in the folder. Entries that the folder lacks are fetched. See
 ``mirror``.
 """
 
@@ -31,19 +31,19 @@ class SharedStore(Store):
         self.mirror = mirror
 
     def exists(self) -> bool:
-        """Return whether there is a store at the URL."""
+        """Return whether the URL has a store."""
         return self.mirror.identity() is not None
 
     def identity(self) -> str | None:
-        """Return the name that the store got when it was first written; None if there is no store."""
+        """Return the name that the store got when it was first written, or None if it does not exist."""
         return self.mirror.identity()
 
     def read(self, kind: str, digest: str) -> Entry | None:
-        """Return the entry from the copy on this machine, or fetch it; None if it does not exist."""
+        """Return the entry from the copy on this machine, or fetch it. Return None if it does not exist."""
         entry = super().read(kind, digest)
         folder = self._folder(kind, digest)
         if entry is not None:
-            # If the mirror lost the entry by mistake, publish it again, unless it was made anew meanwhile.
+            # If the mirror lost the entry by mistake, publish it again, unless another writer has replaced it.
             if self.mirror.has(kind, digest) or self.mirror.publish(kind, digest, folder):
                 return entry
             super().remove(kind, digest)
@@ -53,19 +53,19 @@ class SharedStore(Store):
             raise self._unwritable(error) from error
 
     def write(self, kind: str, digest: str, document: Mapping[str, Any], arrays: Arrays) -> Entry:
-        """Publish an entry and store it on this machine. The first writer of all machines wins."""
+        """Publish an entry and store it on this machine. The first writer on any machine wins."""
         entry = super().write(kind, digest, document, arrays)
         self.mirror.drop_scratch(_name(kind, digest))
         return entry
 
     @contextmanager
     def lock(self, kind: str, digest: str, *, wait: bool = True) -> Iterator[None]:
-        """Hold the exclusive right of all machines to make this entry."""
+        """Hold the exclusive right among all machines to create this entry."""
         with super().lock(kind, digest, wait=wait), self.mirror.lock(_name(kind, digest), wait=wait):
             yield
 
     def scratch(self, kind: str, digest: str) -> Path:
-        """Return the folder for unfinished work, with what another machine left of it."""
+        """Return the folder for unfinished work, with the unfinished work of another machine."""
         folder = super().scratch(kind, digest)
         try:
             self.mirror.fetch_scratch(_name(kind, digest), folder)
@@ -87,7 +87,7 @@ class SharedStore(Store):
         return self.mirror.sizes(valid_name(kind))
 
     def modified(self, kind: str, digest: str) -> float | None:
-        """Return when an entry was written, by the server's clock; None if the server does not say."""
+        """Return when an entry was written, by the server's clock, or None if the server does not say."""
         return self.mirror.modified(valid_name(kind), valid_name(digest))
 
     def kinds(self) -> tuple[str, ...]:
@@ -100,12 +100,12 @@ class SharedStore(Store):
         super().remove(kind, digest)
 
     def sweep(self, *, older_than_seconds: float = 86_400) -> int:
-        """Remove what killed processes left, in the mirror and on this machine; return how many."""
+        """Remove leftovers of killed processes, in the mirror and on this machine; return their number."""
         there = self.mirror.sweep(older_than_seconds=older_than_seconds)
         return there + super().sweep(older_than_seconds=older_than_seconds)
 
     def check_writable(self) -> None:
-        """Raise before any training if the folder or the URL cannot be written.
+        """Check before any training that the folder and the URL can be written.
 
         Raises:
             StoreError: the folder or the URL cannot be written.
@@ -117,7 +117,7 @@ class SharedStore(Store):
         return self.mirror.problems(kind)
 
     def _publish(self, unfinished: Path, final: Path, kind: str, digest: str) -> Entry:
-        """Publish the entry to the mirror first. An entry of an earlier writer stays there, and is returned."""
+        """Publish the entry to the mirror first. If another writer was first, return its entry."""
         while True:
             if (winner := self.read(kind, digest)) is not None:
                 return winner

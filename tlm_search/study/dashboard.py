@@ -1,7 +1,7 @@
-"""Optuna Dashboard on a study's storage, for this machine only.
+"""Serve Optuna Dashboard on a study's storage, for this machine only.
 
-Any page in the user's browser can send requests to 127.0.0.1. The door passes only requests that address this machine
-by one of its own names, and without ``writable`` only those that read.
+Any page in the user's browser can send requests to 127.0.0.1. ``Door`` passes only requests that address this machine
+by one of its own names, and without ``writable`` only requests that read.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def serve(
 ) -> None:
     """Serve the dashboard until Ctrl-C. Port 0 takes a free port; ``ready`` is called with the study's address.
 
-    ``draw`` makes the figures and the report that the dashboard shows in addition to its own pages. If that fails,
-    ``problem`` is called with the reason, and everything else is served. With ``writable`` people can change and delete
-    what the page shows.
+    ``draw`` returns the figures and the report that the dashboard shows in addition to its own pages. If that fails,
+    ``problem`` is called with the reason, and everything else is served. With ``writable`` users of the page can change
+    and delete trials and studies.
 
     Raises:
         StudyError: the port is in use, or the study cannot be opened.
@@ -66,8 +66,8 @@ def serve(
 class Door:
     """WSGI middleware that refuses other host names, other origins and, unless it is ``writable``, changes.
 
-    A foreign page reaches 127.0.0.1 under its own name (DNS rebinding) or as another origin. Any port is allowed,
-    because a tunnel has its own.
+    A foreign page reaches 127.0.0.1 under the page's name (DNS rebinding) or as another origin. Any port is allowed,
+    because a tunnel uses a port of its own.
     """
 
     def __init__(self, app: WSGIApplication, *, writable: bool) -> None:
@@ -75,7 +75,7 @@ class Door:
         self._writable = writable
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Pass the request on, or answer 403 with the reason."""
+        """Pass the request on, or answer 403 with a reason."""
         reason = self._reason_against(environ)
         if reason is not None:
             body = json.dumps({"reason": reason}).encode()
@@ -84,7 +84,7 @@ class Door:
             return [body]
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            # Optuna Dashboard allows every origin to read artifacts.
+            # Optuna Dashboard allows every origin to read artifacts; do not.
             own = [header for header in headers if header[0].lower() != "access-control-allow-origin"]
             return start_response(status, own, *error)
 
@@ -95,7 +95,7 @@ class Door:
         if _name_of(host) not in _OWN_NAMES:
             return f"this dashboard answers only at {HOST} and localhost"
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
-            return "this dashboard answers no page of another origin"
+            return "this dashboard does not answer pages of another origin"
         if not self._writable and environ["REQUEST_METHOD"] not in _READING:
             return "this dashboard is read-only; tlm-search dashboard --writable allows changes"
         return None
@@ -116,4 +116,4 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
 
 class _SilentHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Log no request."""
+        """Ignore a log line, because the terminal should not show every request."""

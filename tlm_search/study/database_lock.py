@@ -1,7 +1,7 @@
-"""One driver for each study in a database, also if drivers run from different folders or machines.
+"""Allow one driver for each study in a database, even if drivers run from different folders or machines.
 
 The database holds the lock: a session lock in PostgreSQL and MySQL, a key that expires in Redis, a locked file next to
-an SQLite database. The lock ends with its process. If a machine vanishes, it ends some seconds later.
+an SQLite database. The lock ends with its process. If a machine vanishes, the lock ends some seconds later.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _SIGN_OF_LIFE_SECONDS = 5.0
 
 @contextmanager
 def study_lock(url: str | None, name: str, folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
-    """Hold the right to drive the study ``name`` in the database at ``url``. None needs only the folder's lock.
+    """Hold the right to drive the study ``name`` in the database at ``url``. If ``url`` is None, do nothing.
 
-    If the database goes away for good, the run ends with a message. If another driver has taken over the study
-    meanwhile, this process is stopped as by Ctrl-C.
+    If the database goes away for good, the run ends with a message. If another driver takes over the study meanwhile,
+    this process is interrupted as by Ctrl-C.
 
     Raises:
-        StudyError: another driver has the study, or the database does not answer.
+        StudyError: another driver runs the study, or the database does not answer.
     """
     if url is None:
         yield
@@ -72,7 +72,7 @@ class _FileLock:
         return self._lock.acquire(wait=False)
 
     def renew(self) -> None:
-        """Do nothing; this lock lasts as long as its process."""
+        """Do nothing, because this lock lasts as long as its process."""
 
     def release(self) -> None:
         self._lock.release()
@@ -82,7 +82,7 @@ class _FileLock:
 
 
 class _SessionLock:
-    """A lock of a connection, which the server closes if it hears nothing of it for the time of the lease."""
+    """A lock of a connection. The server closes the connection if it is idle for ``LEASE_SECONDS``."""
 
     def __init__(self, engine: Engine, name: str, statements: dict[str, str]) -> None:
         self._engine, self._statements = engine, statements
@@ -101,7 +101,7 @@ class _SessionLock:
 
     def release(self) -> None:
         if self._connection is not None:
-            # Release explicitly: the server notices a closed connection later than the next driver asks for the lock.
+            # Release explicitly: the server may notice a closed connection after the next driver asks for the lock.
             with suppress(sqlalchemy.exc.SQLAlchemyError):
                 self._run("release")
         self._drop()
@@ -144,8 +144,8 @@ _MYSQL = {
 class _RedisLock:
     """A key that expires.
 
-    The caller holds the folder's lock, so a key that a driver of the same folder left belongs to a dead process and is
-    taken.
+    The caller holds the folder's lock. So a key that a driver of the same folder left belongs to a dead process, and
+    this process takes it.
     """
 
     def __init__(self, redis: Redis, name: str, folder: Path) -> None:
@@ -190,10 +190,10 @@ def _alive(lock: _Lock, name: str, announce: Callable[[str], None]) -> Iterator[
     def give_sign() -> bool:
         try:
             lock.renew()
-        except Exception:  # any exception of the driver: the lock may be lost, and only taking it again shows that
+        except Exception:  # of any driver: the lock may be lost, so acquire it again
             with suppress(Exception):  # the database is still away
                 if not lock.acquire():
-                    announce(f"the database was away, and another driver has the study {name} now: {lock.holder()}")
+                    announce(f"the database was away, and another driver runs the study {name} now: {lock.holder()}")
                     os.kill(os.getpid(), signal.SIGINT)
                     return False
         return True
@@ -202,7 +202,7 @@ def _alive(lock: _Lock, name: str, announce: Callable[[str], None]) -> Iterator[
         with repeated(give_sign, seconds=_SIGN_OF_LIFE_SECONDS, name="study-lock"):
             yield
     finally:
-        with suppress(Exception):  # it expires on its own
+        with suppress(Exception):  # the lock expires without it
             lock.release()
 
 

@@ -1,6 +1,6 @@
-"""Databases for studies, by URL: SQLite, PostgreSQL, MySQL and MariaDB through SQLAlchemy, Redis as a journal.
+"""Open databases for studies by URL: SQLite, PostgreSQL, MySQL and MariaDB through SQLAlchemy, Redis as a journal.
 
-A URL can hold a password. No error of this module shows one, and a URL in which the password is ambiguous is refused.
+A URL can contain a password. No error of this module shows it. A URL with an ambiguous password is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 FORMS = "sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, mysql://..., or redis://:PASSWORD@HOST:PORT/0"
-PATIENCE_SECONDS = 60  # a server may be away this long, for example to restart, before the run ends
+PATIENCE_SECONDS = 60  # a run waits this long for a server that is away, for example to restart
 _CONNECT_SECONDS = "10"
 _ENTRIES_AT_ONCE = 1000
 _DRIVERS = {
@@ -50,7 +50,7 @@ def open_database(url: str) -> BaseStorage:
     """Open the storage at ``url``, and create its tables if they are missing.
 
     Raises:
-        StudyError: it cannot be opened; the message shows no password.
+        StudyError: the storage cannot be opened. The message shows no password.
     """
     _check_form(url)
     try:
@@ -63,7 +63,7 @@ def open_database(url: str) -> BaseStorage:
 
 
 def sql_url(url: str) -> URL:
-    """Return the URL with the driver of the extras, if it names none, and with a time limit for connecting."""
+    """Return the URL with a time limit for connecting, and with the driver of our extras if it names no driver."""
     try:
         parsed = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
@@ -101,17 +101,17 @@ def connect_redis(url: str) -> Redis:
 
 
 def lost(url: str, error: BaseException) -> StudyError:
-    """Return the error for a database that went away during a run."""
+    """Return the error for a database that no longer answers during a run."""
     return StudyError(
-        f"the storage {url} does not answer any more: {_words(url, error)}",
-        hint="nothing that was finished is lost; when the database is back, run the same command again",
+        f"the storage {url} no longer answers: {_words(url, error)}",
+        hint="finished trials are safe; when the database is back, run the same command again",
     )
 
 
 class _RedisJournal(BaseJournalBackend):
     """Optuna's journal in Redis, read in blocks and without Optuna's snapshots.
 
-    The snapshots are pickles, with which anyone who can write to the Redis could run code on this machine.
+    Snapshots are pickles. Anyone who can write to the Redis could use them to run code on this machine.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -141,11 +141,11 @@ class _RedisJournal(BaseJournalBackend):
 
 def _open_tables(url: URL) -> RDBStorage:
     if url.get_backend_name() == _SQLITE and is_missing(url.render_as_string()):
-        Path(url.database or "").touch()  # with the mode of the umask; SQLite would let only its user write
-    # Open a connection again that the server closed overnight, instead of failing a trial.
+        Path(url.database or "").touch()  # with the umask's mode, because SQLite would let only its user write
+    # Reopen a connection that the server closed overnight, instead of failing a trial.
     storage = RDBStorage(url.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
     engine: Engine = storage.engine
-    weakref.finalize(storage, engine.dispose)  # nothing else closes its pooled connections
+    weakref.finalize(storage, engine.dispose)  # closes the pooled connections
     if engine.dialect.name == "mysql":
         _widen_texts(engine)
     if engine.dialect.name == "sqlite":
@@ -156,7 +156,7 @@ def _open_tables(url: URL) -> RDBStorage:
 
 
 def _widen_texts(engine: Engine) -> None:
-    """Allow long attributes: MySQL's TEXT ends at 64 KB, less than the record of a committee of a hundred members."""
+    """Allow long attributes: MySQL's TEXT holds 64 KB, less than the record of a committee of a hundred members."""
     narrow = sqlalchemy.text(
         "SELECT table_name FROM information_schema.columns"
         " WHERE table_schema = DATABASE() AND column_name = 'value_json' AND data_type = 'text'"
@@ -167,9 +167,9 @@ def _widen_texts(engine: Engine) -> None:
 
 
 def _speed_up(engine: Engine) -> None:
-    """Use WAL, in which readers and the writer do not wait for each other, and sync less often.
+    """Use WAL, so that readers and the writer do not wait for each other, and sync less often.
 
-    In this mode of SQLite a power cut can lose the last transactions but not damage the file.
+    In this mode a power cut can lose the last transactions, but it cannot damage the file.
     """
 
     def on_connect(connection: Any, record: Any) -> None:
@@ -178,7 +178,7 @@ def _speed_up(engine: Engine) -> None:
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")
     sqlalchemy.event.listen(engine, "connect", on_connect)
-    engine.dispose()  # connections that were made before
+    engine.dispose()  # close connections from before the change
 
 
 def _connect_patiently(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
@@ -199,7 +199,7 @@ def _check_form(url: str) -> None:
             raise StudyError(f"the storage {url} names no file", hint="give one: sqlite:///study.db")
         return
     rest = rest.partition("?")[0]
-    # If one of these is not encoded, password and host are ambiguous, and some parsers print their guess.
+    # Without encoding, password and host are ambiguous, and some parsers print their guess.
     host = re.split("[/#]", rest)[0]
     if separator and "@" in rest and host.count("@") != 1:
         raise StudyError(
@@ -212,9 +212,9 @@ def _refusal(url: str, error: BaseException) -> StudyError:
     if isinstance(error, ImportError):
         return _without_driver(url, error)
     if isinstance(error, sqlalchemy.exc.NoSuchModuleError):
-        return StudyError(f"the storage {url} is of no kind that is known", hint=f"allowed: {FORMS}")
+        return StudyError(f"the storage {url} is of an unknown kind", hint=f"allowed: {FORMS}")
     if url.startswith(_SQLITE):
-        hint = "the file's folder has to exist and be writable; sqlite:////FOLDER/FILE is an absolute path"
+        hint = "the file's folder must exist and be writable; sqlite:////FOLDER/FILE is an absolute path"
     elif is_redis(url):
         hint = "check that Redis runs there, and the password and the number of the database in the URL"
     else:
@@ -223,7 +223,7 @@ def _refusal(url: str, error: BaseException) -> StudyError:
 
 
 def _without_driver(url: str, error: ImportError) -> StudyError:
-    # Optuna's ImportError hides that of the package.
+    # Optuna's ImportError hides the ImportError of the package.
     missing = str(getattr(error.__cause__, "name", None) or error.name or "").partition(".")[0].lower()
     extra = _EXTRAS.get(missing)
     hint = f"pip install 'tlm-search[{extra}]'" if extra else f"install the driver that the URL names: {missing or url}"
@@ -231,7 +231,7 @@ def _without_driver(url: str, error: ImportError) -> StudyError:
 
 
 def _words(url: str, error: BaseException) -> str:
-    """Return the driver's own message on one line, without the password."""
+    """Return the message of the database driver on a single line, without the password."""
     while (inner := getattr(error, "orig", None) or error.__cause__) is not None:
         error = inner
     text = str(error.args[-1]) if error.args else str(error)

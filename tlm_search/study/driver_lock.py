@@ -1,4 +1,4 @@
-"""One driver for each study: a lock in the study's folder, which ends with its process, and a readable journal."""
+"""Allow one driver for each study: a lock in the study's folder that ends with its process, and a readable journal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tlm_search.study.sync import DRIVER, DRIVER_LOCK, JOURNAL, Sender, copying,
 
 @contextmanager
 def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: None) -> Iterator[Sender]:
-    """Hold the right to drive the study in ``folder``. It ends with the process, also if that is killed.
+    """Hold the right to drive the study in ``folder``. It ends with the process, even if the process is killed.
 
-    If a kill or a full disk cut off the last line of the journal, the line is moved aside. The copy of a study at a URL
-    is brought up to date first; the block receives the sender to that URL.
+    If a kill or a full disk cut off the last line of the journal, this line is moved aside. If the study is at a URL,
+    its copy in ``folder`` is updated first. The block receives the ``Sender`` to the URL.
 
     Raises:
         StudyError: another process drives the study, or the folder cannot be written.
@@ -36,7 +36,7 @@ def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: Non
     if not is_mine:
         raise StudyError(
             f"the study {folder.name} is being run by {_holder(folder)}",
-            hint=f"wait for it or stop it; `tlm-search status {folder}` shows how far it is",
+            hint=f"wait for it or stop it; `tlm-search status {folder}` shows its progress",
         )
     try:
         facts = {
@@ -53,7 +53,7 @@ def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: Non
         with leased(folder, announce) as sender:
             yield sender
     finally:
-        with suppress(OSError):  # the file only names the driver; a read-only disk was reported already
+        with suppress(OSError):  # the file only names the driver, and a read-only disk was reported already
             (folder / DRIVER).unlink(missing_ok=True)
         lock.release()
 

@@ -1,9 +1,10 @@
-"""The entries of the store that no study needs, found by reading every study and removed while none is driven.
+"""Find and remove the store entries that no study needs. Every study is read, and none may run during removal.
 
-A member is needed if a trial, a try of the reference or a student of some study names it, or if it taught a needed
+A member is needed if a study names it (in a trial, a try of the reference, or students), or if it taught a needed
 member. A needed hybrid also needs its plain member and its linear model. Pre-trained weights are needed if a needed
-member started from them, word vectors if a needed pre-training did, soft labels if a needed student learned them, and
-linear baselines if a study names them. Measured latencies and tokenised data stay: they are small, or soon made again.
+member started from them, word vectors if a needed pre-training started from them, soft labels if a needed student
+learned them, and linear baselines if a study names them. Measured latencies and tokenised data stay, because they are
+small or quickly created again.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ KINDS = (_MEMBERS, _PRETRAINED, WORD_VECTORS, _SOFT_LABELS, _LINEAR, _BASELINES)
 class Garbage:
     """The entries that no study of ``studies`` refers to.
 
-    ``entries`` maps (kind, digest) to bytes, ``kept`` maps a kind to the number of needed entries. ``unfinished`` are
-    studies with trials that began and did not end; no record names what those have trained so far. ``unknown`` are
-    folders, as (kind, name), that are not whole entries of this store; they stay. ``unreadable`` are needed members
-    that are damaged. What they started from and learned is unknown, so then no pre-trained weights, word vectors or
-    soft labels count as garbage, and no members if the store has hybrids.
+    ``entries`` maps (kind, digest) to bytes. ``kept`` maps a kind to the number of needed entries. ``unfinished`` are
+    studies with trials that began and did not end; the members that these trials have trained count as garbage, because
+    no record names them yet. ``unknown`` are folders, as (kind, name), that are not whole entries of this store; they
+    stay. ``unreadable`` are needed members that are damaged. Nobody knows what they started from and learned, so in
+    that case no pre-trained weights, word vectors or soft labels count as garbage, and no members if the store has
+    hybrids.
     """
 
     studies: tuple[str, ...]
@@ -51,15 +53,17 @@ class Garbage:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes that removal frees."""
+        """The number of bytes that removal frees."""
         return sum(self.entries.values())
 
 
 def find_garbage(studies_dir: Path) -> Garbage:
-    """Read every study that uses the store of ``studies_dir``, and return what none needs; nothing is changed.
+    """Read every study that uses the store of ``studies_dir``, and return the entries that no study needs.
+
+    Nothing is changed.
 
     Raises:
-        StudyError: a study cannot be read, so what it needs is unknown.
+        StudyError: a study cannot be read, so its needs are unknown.
     """
     store = open_store(store_root(studies_dir))
     records = [_read(folder) for folder in _studies_of_store(studies_dir)]
@@ -76,7 +80,7 @@ def find_garbage(studies_dir: Path) -> Garbage:
     needed[_SOFT_LABELS] = {Distillation(**_teaching(spec)).digest for spec in specs if teaching_of(spec)}
     needed[_LINEAR] = {digests.linear for spec in specs if (digests := hybrid_digests(spec)) is not None}
     if unreadable:
-        # A damaged hybrid does not name its plain member either. The store has hybrids if it has linear models.
+        # A damaged hybrid does not name its plain member. The store has hybrids if it has linear models.
         for kind in KINDS if stored[_LINEAR] else (_PRETRAINED, WORD_VECTORS, _SOFT_LABELS):
             needed[kind] |= stored[kind].keys()
     own = {kind: store.own(kind) for kind in KINDS}
@@ -94,10 +98,10 @@ def find_garbage(studies_dir: Path) -> Garbage:
 
 
 def remove_garbage(studies_dir: Path) -> tuple[Garbage, int]:
-    """Remove what no study needs and what killed processes left; return it and the number of leftovers.
+    """Remove the entries that no study needs, and leftovers of killed processes; return the entries and their number.
 
     Raises:
-        StudyError: a study is being driven, was begun meanwhile, or cannot be read; nothing is removed.
+        StudyError: a study is running, began meanwhile, or cannot be read. Then nothing is removed.
         StoreError: the store cannot be written.
     """
     store = open_store(store_root(studies_dir))
@@ -107,7 +111,7 @@ def remove_garbage(studies_dir: Path) -> tuple[Garbage, int]:
             locks.enter_context(driver_lock(folder))
         garbage = find_garbage(studies_dir)
         if garbage.studies != tuple(_called(folder, studies_dir) for folder in locked):
-            raise StudyError("a study was begun meanwhile; nothing was removed", hint="try again when it has ended")
+            raise StudyError("a study began meanwhile; nothing was removed", hint="try again when it has ended")
         for kind, name in garbage.entries:
             store.remove(kind, name)
     return garbage, store.sweep()
@@ -122,7 +126,7 @@ def _called(folder: Path, studies_dir: Path) -> str:
 
 
 def study_folders(studies_dir: Path) -> tuple[Path, ...]:
-    """Return the folders of the studies below ``studies_dir``, also of a study without its ``study.json``."""
+    """Return the folders of the studies below ``studies_dir``, even if one lacks its ``study.json``."""
     for name in known_studies(studies_dir):
         pull(studies_dir / name)
     found = (folder for folder in studies_dir.iterdir() if is_study(folder) or (folder / JOURNAL).is_file())
@@ -135,13 +139,13 @@ def _read(folder: Path) -> StudyRecord:
     except (UserError, ValueError) as error:  # ValueError: a space that this version cannot read
         reason = error.message if isinstance(error, UserError) else str(error).splitlines()[0]
         raise StudyError(
-            f"{folder.name}: what this study needs is not known, so nothing was removed: {reason}",
+            f"{folder.name}: the needs of this study are unknown, so nothing was removed: {reason}",
             hint=f"repair the study, or move {folder} elsewhere if you do not want it",
         ) from error
 
 
 def _made_of(needed: Set[str], known: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Return the teachers and plain members of the ``needed`` ones, and theirs in turn."""
+    """Return the teachers and plain members of the ``needed`` members, and recursively of these."""
     found: set[str] = set()
     new = set(needed)
     while new:

@@ -1,4 +1,4 @@
-"""Whether a study can continue with a space and data: everything that decides its results must be the same."""
+"""Check that a study can continue with a space and data: everything that decides its results must be the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LONGEST_ECHO = 60
 _ANEW = "take another name with --name, or --fresh to move the old study aside; trained members are used again"
-# Descriptions of the fingerprints of the data.
+# The names of the fingerprinted data in messages.
 _PARTS = {
     "task_fingerprint": "the rows of the task {task_name}",
     "corpus_fingerprint": "the corpus {corpus_name}",
@@ -39,17 +39,17 @@ def check_same_space(study: Study, space: Space) -> None:
     more = f"; and {len(changes) - 4} more" if len(changes) > 4 else ""
     hint = _ANEW
     if old.get("task.train_per_label") and space.task.per_label is None:
-        # Formerly the default of every task, now only of pydocs.
+        # Balanced samples were once the default of every task, and now only of pydocs.
         kept = ", ".join(f"{part}_per_label: {old[f'task.{part}_per_label']}" for part in SPLITS)
         hint = f"to continue it give task its balanced samples: {kept}; or {hint}"
-    raise StudyError(f"the study {study.study_name} is of another space: {'; '.join(changes[:4])}{more}", hint=hint)
+    raise StudyError(f"the study {study.study_name} has another space: {'; '.join(changes[:4])}{more}", hint=hint)
 
 
 def check_same_data(study: Study, data: PreparedData) -> None:
-    """Refuse to continue a study with other data, because their results could not be compared.
+    """Refuse to continue a study with other data, because the results could not be compared.
 
     Raises:
-        StudyError: rows, corpus, vocabulary or unlabelled texts differ from those that the study noted at its begin.
+        StudyError: rows, corpus, vocabulary or unlabelled texts have changed since the study began.
     """
     noted = study.user_attrs.get("data")
     if noted is None:
@@ -60,17 +60,17 @@ def check_same_data(study: Study, data: PreparedData) -> None:
     ]
     if not changed:
         return
-    back = "bring the old data back"
+    back = "restore the old data"
     if PYDOCS in (data.task_name, data.corpus_name):
-        back = f"{PYDOCS} is made of what is installed: bring Python and the packages of then back"
+        back = f"{PYDOCS} consists of installed packages: restore the old versions of Python and packages"
     raise StudyError(
-        f"the study {study.study_name} was begun with other data; changed since: {', '.join(changed)}",
-        hint=f"{back}; or {_ANEW} where their data are the same",
+        f"the study {study.study_name} began with other data; changed since: {', '.join(changed)}",
+        hint=f"{back}; or {_ANEW} if their data are the same",
     )
 
 
 def _fingerprints(data: Mapping[str, Any], part: str) -> list[str]:
-    """Return the fingerprints of a part, of each tokenizer of the study."""
+    """Return the fingerprints of a part of the data, one for each tokenizer of the study."""
     own = data.get(part, "")
     return [own, *(variant["data"].get(part, own) for variant in data.get("variants", ()))]
 

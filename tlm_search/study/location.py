@@ -1,11 +1,11 @@
-"""Where a study is: the contents of its folder, and how it is found, opened, locked and moved aside.
+"""Find, open, lock and move the folder of a study and the storage with its trials.
 
-If the studies are at a URL, the same files are there, and these folders are the copy; see ``sync``.
+If the studies are at a URL, the URL has the same files, and these folders are a copy; see ``sync``.
 
 ::
 
     studies/NAME/   study.json space.yaml journal.log driver.lock logs/ report.html tables/ figures/, and during a run
-                    .now/, where workers say what they train
+                    .now/, where workers record what they train
     studies/.store/ the members of all studies
 """
 
@@ -50,8 +50,7 @@ _SPACE, _LOGS = "space.yaml", "logs"
 class StudyLocation:
     """The ``folder`` of a study, the URL of the ``storage`` with its trials, and its ``name`` in that storage.
 
-    ``storage`` is None if the trials are in a journal file in the folder. The name stays the same when the folder is
-    moved.
+    ``storage`` is None if the trials are in a journal file in the folder. Moving the folder does not change the name.
     """
 
     folder: Path
@@ -60,12 +59,12 @@ class StudyLocation:
 
     @classmethod
     def of(cls, folder: Path, storage: str | None = None) -> StudyLocation:
-        """Return the location of the study in ``folder``, with its trials in ``storage`` if that is given.
+        """Return the location of the study in ``folder``, with its trials in ``storage`` if given.
 
-        Otherwise the study's own record decides, or for a new study the environment variable.
+        Otherwise the record of the study says the storage, or for a new study the environment variable.
 
         Raises:
-            StudyError: the study is in a database with a password, which is not stored.
+            StudyError: the study's database needs a password, which is not stored.
         """
         return cls(folder, _storage_url(folder, storage), str(_facts(folder).get("name", folder.name)))
 
@@ -78,7 +77,7 @@ class StudyLocation:
         """Open the study for reading, without creating any file.
 
         Raises:
-            StudyError: there is no study.
+            StudyError: the study does not exist.
         """
         from tlm_search.study.storages import is_missing, open_storage
         from tlm_search.study.studies import StudyInStorage
@@ -94,7 +93,7 @@ class StudyLocation:
         """Open the study, or create it with the space as its attribute.
 
         Raises:
-            StudyError: it holds another space; the message lists the differences.
+            StudyError: the study has another space. The message lists the differences.
         """
         from tlm_search.study.storages import open_storage
         from tlm_search.study.studies import create_study
@@ -105,7 +104,7 @@ class StudyLocation:
         """Read the study as plain data.
 
         Raises:
-            StudyError: it cannot be read.
+            StudyError: the study cannot be read.
         """
         return record_of(self.open(), self.folder)
 
@@ -129,7 +128,7 @@ class StudyLocation:
         return copy
 
     def write(self, space: Space) -> None:
-        """Write the first files of the folder: where the study is, and the resolved space with the study's name.
+        """Write the first files of the folder: the location of the study, and the resolved space with its name.
 
         ``tlm-search run`` on that space continues the study.
 
@@ -140,18 +139,18 @@ class StudyLocation:
             self.folder.mkdir(parents=True, exist_ok=True)
             named = {**space.to_document(), "name": self.folder.name}
             document = yaml.safe_dump(named, sort_keys=False, allow_unicode=True)
-            _write_new(self.folder / _SPACE, f"# What this study runs, every default included.\n{document}")
+            _write_new(self.folder / _SPACE, f"# The space of this study with all defaults.\n{document}")
             self._write_facts()
         except OSError as error:
             raise unwritable(self.folder, error) from error
 
     def move_aside(self) -> Path:
-        """Rename the folder, and the study in its database, to the first free one of NAME.1, NAME.2, ...
+        """Rename the folder, and the study in its database, to the first free name of NAME.1, NAME.2, ...
 
-        Nothing is ever deleted.
+        Nothing is deleted.
 
         Raises:
-            StudyError: it cannot be renamed.
+            StudyError: the study cannot be renamed.
         """
         storage = self.storage
         if self.begun and _recorded(storage) != _facts(self.folder).get("storage"):
@@ -166,7 +165,7 @@ class StudyLocation:
             opened = open_storage(self.folder, storage)
             names = get_all_study_names(opened)
         number = 1
-        # The study already has its new name if a run was killed during this.
+        # The study in the database already has its new name if a run was killed here.
         while _is_taken(target := self._aside(number)) or {self.name, target.name} <= set(names):
             number += 1
         try:
@@ -182,10 +181,10 @@ class StudyLocation:
 
     @contextmanager
     def driving(self, announce: Callable[[str], None]) -> Iterator[Sender]:
-        """Hold the exclusive right to write the study, wherever it is, and send it to its URL at the end.
+        """Hold the exclusive right to write the study, and send it to its URL at the end.
 
         Raises:
-            StudyError: another driver has it, or it cannot be written.
+            StudyError: another driver runs the study, or it cannot be written.
         """
         with self.locked(announce) as sender:
             try:
@@ -198,10 +197,10 @@ class StudyLocation:
 
     @contextmanager
     def locked(self, announce: Callable[[str], None]) -> Iterator[Sender]:
-        """Hold the locks of the folder and of the database; the block receives the sender to the study's URL.
+        """Hold the locks of the folder and of the database. The block receives the ``Sender`` to the study's URL.
 
         Raises:
-            StudyError: another driver has one of them.
+            StudyError: another driver holds one of the locks.
         """
         from tlm_search.study.database_lock import study_lock
 
@@ -212,7 +211,7 @@ class StudyLocation:
             yield sender
 
     def _nothing(self) -> StudyError:
-        return StudyError(f"{self.folder} has no study {self.name}", hint="tlm-search run SPACE makes one")
+        return StudyError(f"{self.folder} has no study {self.name}", hint="create a study with tlm-search run SPACE")
 
     def _aside(self, number: int) -> Path:
         return self.folder.with_name(f"{self.folder.name}.{number}")
@@ -226,7 +225,7 @@ def read_study(folder: Path, storage: str | None = None) -> StudyRecord:
     """Read the study in ``folder`` as plain data, from the folder or from the database at ``storage``.
 
     Raises:
-        StudyError: it cannot be read.
+        StudyError: the study cannot be read.
     """
     return StudyLocation.of(folder, storage).read()
 
@@ -242,10 +241,10 @@ def logs_of(folder: Path) -> Path:
 
 
 def find_study(study: str, studies_dir: Path | str) -> Path:
-    """Return the folder of ``study``: a name under ``studies_dir``, a path, or a URL, whose copy is brought up to date.
+    """Return the folder of ``study``: a name under ``studies_dir``, a path, or a URL. The copy of a URL is updated.
 
     Raises:
-        StudyError: there is none; the message names the most similar one.
+        StudyError: the study does not exist. The message names the most similar study.
         StoreError: the URL cannot be read.
     """
     if "://" in study:
@@ -274,7 +273,7 @@ def require_study(folder: Path) -> None:
     """Refuse to move a folder aside that no run created.
 
     Raises:
-        StudyError: it has contents, and none of them belong to a study.
+        StudyError: the folder is not empty and has no file of a study.
     """
     ours = (FACTS, JOURNAL, DRIVER_LOCK)
     if folder.exists() and not any((folder / name).is_file() for name in ours) and any(folder.iterdir()):
@@ -284,24 +283,24 @@ def require_study(folder: Path) -> None:
 
 
 def _storage_url(folder: Path, given: str | None = None) -> str | None:
-    """Return the storage's URL: the ``given`` one, the study's, or the environment's. None means the journal file.
+    """Return the ``given`` URL, else the study's URL, else the environment's. None means the journal file.
 
-    A relative path is made absolute from the working folder, because readers may run elsewhere.
+    Relative paths become absolute from the working folder, because readers may run elsewhere.
 
     Raises:
-        StudyError: the study is in a database with a password, which is not stored.
+        StudyError: the study's database needs a password, which is not stored.
     """
     facts, environment = _facts(folder), os.environ.get(STORAGE_VARIABLE)
     if given is not None:
         return _located(given)
     if not facts:
-        return _located(environment)  # for new studies, and for the passwords of old ones
+        return _located(environment)  # of a new study
     url: str | None = facts.get("storage")
     if url is None or "***" not in url:
         return _located(url)
     if environment is None:
         raise StudyError(
-            f"the study {folder.name} is kept in {url}, and its password is not stored",
+            f"the study {folder.name} is stored in {url}, and its password is not stored",
             hint=f"give the whole URL in the environment variable {STORAGE_VARIABLE}, or with --storage",
         )
     return environment
@@ -313,7 +312,7 @@ def _is_taken(folder: Path) -> bool:
 
 
 def _located(url: str | None) -> str | None:
-    """Return the URL with the absolute path of an SQLite database; folders may have any characters in their names."""
+    """Return the URL with the absolute, quoted path of an SQLite database."""
     if url is None:
         return None
     start, slashes, rest = url.partition(":///")
@@ -325,8 +324,8 @@ def _located(url: str | None) -> str | None:
 
 def _missing(storage: str) -> StudyError:
     return StudyError(
-        f"the storage {storage} is not there",
-        hint="if its file was moved, say once where to: tlm-search run SPACE --storage sqlite:////FOLDER/FILE",
+        f"the storage {storage} does not exist",
+        hint="if its file was moved, give the new place once: tlm-search run SPACE --storage sqlite:////FOLDER/FILE",
     )
 
 
@@ -343,6 +342,6 @@ def _recorded(storage: str | None) -> str | None:
 
 
 def _write_new(path: Path, text: str) -> None:
-    # Do not write the same contents again, so that nothing is sent to a URL.
+    # Do not rewrite equal contents, because every change is sent to a URL.
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         files.write_text(path, text)

@@ -23,26 +23,26 @@ State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
 STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
 REFERENCE_NUMBER, STUDENT_NUMBER, BASELINE_NUMBER, CONFIRMATION_NUMBER, MIXED_NUMBER = -1, -2, -3, -4, -5
-REFERENCE, REFERENCE_TRY = "reference", "reference try "  # attributes of a study; the second ends with a number from 1
-BASELINE = "baseline"  # the attribute with the study's linear baseline
-# Prefixes of the attributes with the students and the confirmation of a committee.
+REFERENCE, REFERENCE_TRY = "reference", "reference try "  # attributes of a study; a number from 1 follows the second
+BASELINE = "baseline"  # attribute with the linear baseline
+# Prefixes of the attributes with students and confirmations of committees.
 STUDENT, CONFIRMATION = "student", "confirmation"
 _DEFAULTS = {name: setting.default for name, setting in SETTINGS.items() if setting.default is not None}
-SEED_SPREAD = "seed_spread"  # the attribute with the spread of single models over seeds, by metric
-IMPORTED_FROM = "imported_from"  # on a trial of another study, which only the sampler reads
+SEED_SPREAD = "seed_spread"  # attribute with the spread of single models over seeds, by metric
+IMPORTED_FROM = "imported_from"  # attribute of another study's trial, which only the sampler reads
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial, or what has a ``number`` below 0.
+    """A trial, or with a ``number`` below 0 another result.
 
-    That is the reference (-1), students (-2), the linear baseline (-3), a confirmation (-4), a mixed committee (-5).
+    These are the reference (-1), students (-2), the linear baseline (-3), a confirmation (-4), a mixed committee (-5).
 
-    ``settings`` are complete, ``params`` only the searched ones. ``values`` are in the order of the study's objectives.
-    ``metrics`` are those of the whole committee, ``frontier`` holds one record for each committee size. ``members`` are
-    digests in the order of their seeds; this trial ``trained`` some of them and ``reused`` others from the store.
-    ``rungs`` maps committee sizes to the first objective as reported to the pruner. ``error`` is the reason of a
-    failure. ``interrupted`` means that the driver died; such a trial does not count as finished.
+    ``settings`` are complete, ``params`` are the searched settings. ``values`` are in the order of the objectives.
+    ``metrics`` describe the whole committee. ``frontier`` has a record for each committee size. ``members`` are digests
+    in the order of their seeds; the trial ``trained`` some members and ``reused`` others from the store. ``rungs`` maps
+    committee sizes to the first objective as reported to the pruner. ``error`` is the reason of a failure.
+    ``interrupted`` means that the driver died; such a trial does not count as finished.
     """
 
     number: int
@@ -68,11 +68,11 @@ class TrialRecord:
 class StudentRecord:
     """Students of the first ``size`` members of the trial with number ``trial``.
 
-    ``result`` holds the students, which differ in their seeds, as its members, the best on validation first, and their
-    committees of each size. They also learned from the committee's answers to ``documents`` texts of the corpus.
-    Students of a ``mixed`` committee are of the configuration of ``trial``; it says ``how`` its ``members`` were
-    chosen, and their ``weights``.
-    ``flops`` and ``seconds`` are the cost of one student in addition to the training of its committee.
+    ``result`` has the students, which differ in their seeds, as members (the best on validation first), and their
+    committees of each size. Students also learned from the committee's answers to ``documents`` texts of the corpus.
+    Students of a ``mixed`` committee have the configuration of ``trial``; ``mixed`` says ``how`` the ``members`` of the
+    committee were chosen, and their ``weights``. ``flops`` and ``seconds`` are the cost of a student in addition to the
+    training of its committee.
     """
 
     trial: int
@@ -83,20 +83,20 @@ class StudentRecord:
 
     @property
     def flops(self) -> float:
-        """The floating-point operations of the committee's answers and of fine-tuning one student on them."""
+        """The floating-point operations of the committee's answers and of fine-tuning a student on them."""
         return self.result.metrics["distilling_flops"] / len(self.result.members)
 
     @property
     def seconds(self) -> float:
-        """The seconds of the committee's answers and of fine-tuning one student on them."""
+        """The seconds of the committee's answers and of fine-tuning a student on them."""
         return self.result.metrics["distilling_seconds"] / len(self.result.members)
 
 
 @dataclass(frozen=True)
 class ConfirmationRecord:
-    """Committees of ``size`` of the trial with number ``trial`` (-1: the reference), trained with fresh seeds.
+    """Committees of ``size`` members of the trial with number ``trial`` (-1: the reference), trained with fresh seeds.
 
-    ``result`` has at least ``size`` members, which no choice has seen.
+    ``result`` has at least ``size`` members. No choice depended on them.
     """
 
     trial: int
@@ -109,8 +109,8 @@ class BaselineRecord(TrialRecord):
     """The linear model on the same rows, as a committee of one member.
 
     Its digest names an entry of kind ``baselines``. ``features`` is the kind of features, ``c`` the inverse of the
-    regularisation that validation chose out of ``tried`` fits, and ``vocabulary`` the number of features. ``seconds``
-    are those of all fits.
+    regularisation that validation chose from ``tried`` fits, and ``vocabulary`` the number of features. ``seconds`` is
+    the total of all fits.
     """
 
     features: str = ""
@@ -121,13 +121,13 @@ class BaselineRecord(TrialRecord):
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study at one moment. ``objectives`` are names of metrics, ``directions`` their directions.
+    """The state of a study at a moment. ``objectives`` are names of metrics, ``directions`` their directions.
 
-    If several trials tune the reference, ``reference_tries`` are the finished ones in their order, and ``reference`` is
-    the best of them, or None until all have finished. In older studies, and with one try, the list is empty.
+    If several trials tune the reference, ``reference_tries`` has the finished tries in order, and ``reference`` is the
+    best of them, or None until all have finished. The list is empty in older studies, and for a single try.
     ``baseline`` is None if the space turns it off, if it failed, and in studies of older versions. Intervals of trials
-    with one member count only test texts. If the study ``counts_seeds``, they also count other seeds, by the
-    differences between members of its committees.
+    with a single member include the uncertainty of test texts. If the study ``counts_seeds``, they also include that of
+    seeds, measured by the differences between members of its committees.
     """
 
     name: str
@@ -148,7 +148,7 @@ class StudyRecord:
 
     @property
     def everything_run(self) -> tuple[TrialRecord, ...]:
-        """All results that name members: trials, tries of the reference, students, confirmations."""
+        """All results with members: trials, tries of the reference, students, confirmations."""
         students = [student.result for student in self.students]
         confirmed = [confirmation.result for confirmation in self.confirmations]
         return (*self.everything_searched, *students, *confirmed)
@@ -160,17 +160,17 @@ class StudyRecord:
         return (*self.trials, *(self.reference_tries or reference))
 
     def confirmed(self, number: int, size: int) -> TrialRecord | None:
-        """Return the confirmation of a committee of a trial (-1: the reference); None if there is none."""
+        """Return the confirmation of a trial's committee (-1: the reference), or None."""
         found = (entry.result for entry in self.confirmations if (entry.trial, entry.size) == (number, size))
         return next(found, None)
 
     def numbered(self, number: int) -> TrialRecord | None:
-        """Return the trial with this number, -1 for the reference; None if there is none."""
+        """Return the trial with this number (-1: the reference), or None."""
         known = [*self.trials, *([self.reference] if self.reference is not None else [])]
         return next((trial for trial in known if trial.number == number), None)
 
     def in_state(self, state: State) -> tuple[TrialRecord, ...]:
-        """Return the trials in ``state``, without those that were interrupted and run again."""
+        """Return the trials in ``state``, without interrupted trials that ran again."""
         return tuple(trial for trial in self.trials if trial.state == state and not trial.interrupted)
 
 
@@ -184,7 +184,7 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
     if "space" not in attributes:
         raise StudyError(
             f"{folder}: the Optuna study {study.study_name!r} holds no space, so tlm-search did not make it",
-            hint="Name a folder that `tlm-search run` wrote.",
+            hint="Give a folder that `tlm-search run` created.",
         )
     space = Space.from_document(attributes["space"], stored=True)
     record = StudyRecord(
@@ -209,7 +209,7 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
 
 
 def trial_of(trial: FrozenTrial) -> TrialRecord:
-    """Return an Optuna trial as plain data. Attributes that do not exist yet are empty."""
+    """Return an Optuna trial as plain data. Missing attributes are empty."""
     attributes = trial.user_attrs
     state = trial.state.name.lower()
     return TrialRecord(
@@ -283,7 +283,7 @@ def _confirmations(attributes: Mapping[str, Any]) -> tuple[ConfirmationRecord, .
 
 
 def _counting_seeds(record: StudyRecord, spread: Mapping[str, Any] | None) -> StudyRecord:
-    """Widen the intervals of single models by what another seed changes, for each metric."""
+    """Widen the intervals of single models by the spread over seeds, for each metric."""
     if spread is None:
         return record
     half_widths = {name: value for name, value in spread.items() if name != "of"}
@@ -312,7 +312,7 @@ def _counting_seeds(record: StudyRecord, spread: Mapping[str, Any] | None) -> St
 def _results(attributes: Mapping[str, Any]) -> dict[str, Any]:
     settings = attributes.get("settings", {})
     return {
-        # An earlier version did not store settings that it did not have.
+        # Earlier versions lacked some settings.
         "settings": {**_DEFAULTS, **settings} if settings else {},
         "metrics": attributes.get("metrics", {}),
         "frontier": tuple(attributes.get("frontier", ())),

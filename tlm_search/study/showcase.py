@@ -1,7 +1,7 @@
-"""Figures and the report in Optuna Dashboard, drawn again as trials finish.
+"""Show figures and the report in Optuna Dashboard, and draw them again when trials finish.
 
-They are passed to the dashboard and not stored: only the study's driver writes its storage, and a figure for each trial
-would make it large.
+They are passed to the dashboard and not stored, because only the study's driver writes its storage, and a figure for
+each trial would make the storage large.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Draw = Callable[[StudyRecord], tuple[Mapping[str, str], str]]
 
 @BaseStorage.register  # the dashboard checks the type
 class Showcase:
-    """A study's storage as the dashboard reads it, with the figures and the report first."""
+    """A study's storage with figures and the report, for the dashboard to read."""
 
     def __init__(self, study: StudyInStorage, folder: Path, draw: Draw) -> None:
         self._study, self._folder, self._draw = study, folder, draw
@@ -46,7 +46,7 @@ class Showcase:
         return getattr(self._storage, name)
 
     def get_all_studies(self) -> list[Any]:
-        """Return the studies by number, the shown one with figures and report."""
+        """Return all studies by number, with figures and report in the shown study."""
         studies = [copy.copy(study) for study in self._storage.get_all_studies()]
         for study in studies:
             if study._study_id == self._study._study_id:
@@ -54,19 +54,19 @@ class Showcase:
         return sorted(studies, key=lambda study: study._study_id)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """Return the attributes of the storage, with figures and report."""
+        """Return the attributes of a study, with figures and report if it is the shown study."""
         attributes = self._storage.get_study_system_attrs(study_id)
         return {**attributes, **self._shown} if study_id == self._study._study_id else attributes
 
     @contextmanager
     def kept_up(self, problem: Callable[[str], None]) -> Iterator[None]:
-        """Draw again whenever trials have finished; call ``problem`` once with each reason for which that failed."""
+        """Draw again whenever trials have finished. If that fails, call ``problem`` once for each reason."""
         told: set[str] = set()
 
         def keep_up() -> bool:
             try:
                 self.draw_if_new()
-            except Exception as error:  # a study that is being written must not end a page that people look at
+            except Exception as error:  # a study that is being written must not end the dashboard
                 words = f"{type(error).__name__}: {error}"
                 if words not in told:
                     problem(f"the figures could not be drawn: {words}")
@@ -77,7 +77,7 @@ class Showcase:
             yield
 
     def draw_if_new(self) -> bool:
-        """Draw figures and report if the study has changed; return whether it had."""
+        """Draw figures and report if the study has changed; return whether it has."""
         pull(self._folder)
         trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
         state = (sum(trial.state.is_finished() for trial in trials), len(self._study.user_attrs))
@@ -95,7 +95,7 @@ class Showcase:
 
 
 class _Figure:
-    """A figure that is already JSON text, in the form that the dashboard accepts."""
+    """Wraps a figure's JSON text in the interface that the dashboard expects."""
 
     def __init__(self, json: str) -> None:
         self._json = json
@@ -105,7 +105,7 @@ class _Figure:
 
 
 class _Easel:
-    """A storage that holds the attributes set on a study in memory."""
+    """A storage that stores new attributes of a study only in memory."""
 
     def __init__(self, storage: BaseStorage) -> None:
         self._storage = storage
@@ -122,7 +122,7 @@ class _Easel:
 
 
 class _Artifacts(FileSystemArtifactStore):
-    """Files that users upload, in the study's folder, and the current report."""
+    """The current report in memory, and the files that users upload to the study's folder."""
 
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
@@ -136,7 +136,7 @@ class _Artifacts(FileSystemArtifactStore):
             file = Path(folder) / "report.html"
             file.write_text(page)
             report = upload_artifact(artifact_store=_Nowhere(), file_path=str(file), study_or_trial=study)
-        # The previous report stays for pages that were loaded before this.
+        # The previous report stays for pages that were loaded earlier.
         self._reports = {**dict(list(self._reports.items())[-1:]), report: page.encode()}
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
@@ -149,12 +149,12 @@ class _Artifacts(FileSystemArtifactStore):
         super().write(artifact_id, content_body)
 
     def remove(self, artifact_id: str) -> None:
-        with suppress(optuna.artifacts.exceptions.ArtifactNotFound):  # a report is not a file
+        with suppress(optuna.artifacts.exceptions.ArtifactNotFound):  # reports have no file
             super().remove(artifact_id)
 
 
 class _Nowhere:
-    """A target for an artifact that is held in memory."""
+    """An artifact store that discards what it is given, for a report that stays in memory."""
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         raise optuna.artifacts.exceptions.ArtifactNotFound(artifact_id)

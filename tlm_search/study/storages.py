@@ -23,7 +23,7 @@ _TAIL_BYTES = 1 << 20
 
 
 class KernelLock(JournalFileOpenLock):
-    """A lock for a journal that ends with its process. Optuna's own lock stays after a kill and blocks others."""
+    """A lock for a journal that ends with its process. Optuna's own lock survives a kill and blocks everyone."""
 
     def __init__(self, journal: Path) -> None:
         super().__init__(str(journal))
@@ -34,7 +34,7 @@ class KernelLock(JournalFileOpenLock):
         return self._lock.acquire()
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self._lock.release()
 
 
@@ -42,7 +42,7 @@ class Journal(JournalFileBackend):
     """A journal file that waits for the disk only when a trial changes its state.
 
     Optuna waits after every parameter and attribute, about twenty times a trial. Data written in between survive a
-    killed process. A power cut loses no more than the trials that were running.
+    killed process. A power cut loses at most the running trials.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class Journal(JournalFileBackend):
         super().__init__(str(path), lock_obj=self._kernel_lock)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append one line of JSON for each entry."""
+        """Append a line of JSON for each entry."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self._kernel_lock.acquire()
         try:
@@ -69,7 +69,7 @@ def _append_whole(file: FileIO, data: bytes) -> None:
         while data:
             data = data[file.write(data) :]
     except OSError:
-        # A full disk leaves half a line, to which the next one would be glued.
+        # A full disk leaves half a line. Remove it, or the next line would be appended to it.
         os.ftruncate(file.fileno(), end)
         raise
 
@@ -78,7 +78,7 @@ def open_storage(folder: Path, url: str | None = None) -> BaseStorage:
     """Open the journal in a study's ``folder``, or the database at ``url``.
 
     Raises:
-        StudyError: it cannot be opened; the message shows no password.
+        StudyError: the storage cannot be opened. The message shows no password.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if url is None:
@@ -104,8 +104,8 @@ def is_missing(folder: Path, url: str | None = None) -> bool:
 def mend_journal(journal: Path) -> int:
     """Move a half-written last line of a killed writer or a full disk to ``<journal>.torn``; return its bytes.
 
-    Only the study's driver may call this, while it holds the study's lock. Without it the next writer would append to
-    the half line, and the journal could no longer be read.
+    Otherwise the next writer would append to the half line, and the journal would become unreadable. Only the study's
+    driver may call this, while it holds the study's lock.
     """
     if not journal.is_file():
         return 0
@@ -129,7 +129,7 @@ def _journal(path: Path) -> BaseStorage:
     except (ValueError, KeyError, AssertionError) as error:
         raise StudyError(
             f"{path} is damaged: {_first_line(error)}",
-            hint="run the study with --fresh: the damaged one is moved aside, and its members are used again",
+            hint="run the study with --fresh: it moves the damaged study aside and uses its members again",
         ) from error
 
 
@@ -138,11 +138,11 @@ def _end_of_last_whole_line(file: BinaryIO, end: int) -> int:
     file.seek(start)
     tail = file.read(end - start)
     while tail:
-        cut = tail.rfind(b"\n", 0, len(tail) - 1) + 1  # where the last line begins
+        cut = tail.rfind(b"\n", 0, len(tail) - 1) + 1  # the last line begins here
         if tail.endswith(b"\n") and _is_json(tail[cut:]):
             return start + len(tail)
         if not cut and start:
-            break  # the line is longer than the window: leave it to the reader
+            break  # the line is longer than the window: the reader reports it
         tail = tail[:cut]
     return end if start else 0
 

@@ -1,4 +1,4 @@
-"""Studies in a storage: create and rename."""
+"""Create and rename studies in a storage."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tlm_search.study.identity import check_same_space
 
 
 class StudyInStorage(optuna.Study):
-    """Optuna's study, whose ``direction`` is that of the first objective if there are several.
+    """Optuna's study, with the first objective's ``direction`` even if it has several objectives.
 
-    TPE reads it to rank pruned trials, and would raise otherwise.
+    TPE reads ``direction`` to rank pruned trials, and Optuna would raise.
     """
 
     @property
@@ -28,7 +28,7 @@ def create_study(name: str, space: Space, storage: BaseStorage) -> StudyInStorag
     """Open a study, or create it with the space as its attribute.
 
     Raises:
-        StudyError: it holds another space; the message lists the differences.
+        StudyError: the study has another space. The message lists the differences.
     """
     try:
         study = StudyInStorage(study_name=name, storage=storage)
@@ -41,19 +41,19 @@ def create_study(name: str, space: Space, storage: BaseStorage) -> StudyInStorag
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names([objective.metric for objective in space.objectives])
-    # Settings outside of the identity, such as the budget, may change from run to run.
+    # Store the space again: keys outside of the identity, such as the budget, may change from run to run.
     if study.user_attrs.get("space") != space.to_document():
         study.set_user_attr("space", space.to_document())
     if study.user_attrs.get("space_digest") is None:
-        # Last, so that a study without it, left by a killed driver, is made again.
+        # Written last, so that an unfinished study of a killed driver, which lacks it, is created again.
         study.set_user_attr("space_digest", space.digest)
     return study
 
 
 def rename_study(name: str, new_name: str, storage: BaseStorage) -> None:
-    """Rename a study in its storage. A missing study is no error."""
+    """Rename a study in its storage. A missing study is ignored."""
     if isinstance(storage, optuna.storages.RDBStorage):
-        # Optuna can only copy all of it and delete the old one, which takes minutes and may be killed halfway.
+        # Optuna can only copy a study and delete the old one, which takes minutes and may be killed halfway.
         with storage.engine.begin() as connection:
             statement = sqlalchemy.text("UPDATE studies SET study_name = :new WHERE study_name = :old")
             connection.execute(statement, {"old": name, "new": new_name})

@@ -1,9 +1,9 @@
-"""A study's folder as the copy of one at a URL: what is fetched, what is sent, and when.
+"""Synchronise a study's folder with the study at a URL.
 
 The journal is sent in pieces, ``journal/<offset>``, after each trial. A piece can be created only once, so two drivers
-can never both append. The URL is authoritative: if the local journal only extends the one there, it continues; any
+can never both append. The URL is authoritative: a local journal that only extends the journal at the URL continues; any
 other local journal is moved aside and replaced. On the machine of a live driver the folder is ahead of the URL and is
-left alone.
+not changed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ JOURNAL, FACTS = "journal.log", "study.json"
 DRIVER_LOCK, DRIVER = "driver.lock", "driver.json"
 _PIECES = "journal"
 _LEASES = ".store/locks"
-_REPORTS = ("report.", "tables/", "figures/", "beside-")  # made again if missing
+_REPORTS = ("report.", "tables/", "figures/", "beside-")  # drawn again if missing
 _FOR_PEOPLE = (*_REPORTS, "logs/", "artifacts/")  # sent but never fetched
 
 
 def pull(folder: Path) -> None:
-    """Bring the copy in ``folder`` up to date, unless its driver runs here. A folder that is not a copy stays as it is.
+    """Update the copy in ``folder``, unless its driver runs here. A folder that is not a copy is not changed.
 
     Raises:
         StoreError: the URL cannot be read.
@@ -46,7 +46,7 @@ def pull(folder: Path) -> None:
 
 
 class Sender:
-    """Sends a study to its URL. Only the study's driver has one. It does nothing if the folder is not a copy."""
+    """Sends a study to its URL, for the study's driver only. It does nothing if the folder is not a copy."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._remote = folder, remote_at(folder)
@@ -54,7 +54,7 @@ class Sender:
         self._files: dict[str, tuple[int, int]] = {}
 
     def send_journal(self) -> None:
-        """Send what is new in the journal.
+        """Send the new end of the journal.
 
         Raises:
             StoreError: the URL cannot be written.
@@ -66,16 +66,16 @@ class Sender:
         with journal.open("rb") as file:
             file.seek(self._sent)
             new = file.read()
-        # Counted here, not there: if another driver has appended, creating the next piece fails.
+        # The offset is this driver's own count, so that creating the piece fails if another driver has appended.
         if new and not self._remote.create(_name(self._sent), new):
             raise StudyError(
                 f"another driver has taken over the study {self._folder.name}",
-                hint="tlm-search status shows how far it is",
+                hint="tlm-search status shows its progress",
             )
         self._sent += len(new)
 
     def send(self) -> None:
-        """Send what is new in the journal, and all other files except the reports.
+        """Send the new end of the journal, and all other files except the reports.
 
         Raises:
             StoreError: the URL cannot be written.
@@ -86,7 +86,7 @@ class Sender:
         self.send_journal()
         found = {path.relative_to(self._folder).as_posix(): path for path in self._folder.rglob("*") if path.is_file()}
         names = [name for name in found if _travels(name) and not name.startswith(_REPORTS)]
-        # Last the file that makes it a study.
+        # Send FACTS last, because a folder with this file counts as a study.
         for name in sorted(names, key=lambda name: (name == FACTS, name)):
             state = found[name].stat()
             version = (state.st_mtime_ns, state.st_size)
@@ -107,14 +107,14 @@ def send_reports(folder: Path) -> None:
 
 
 def known_studies(studies_dir: Path) -> tuple[str, ...]:
-    """Return the names of the studies at the URL of which ``studies_dir`` is the copy; none if it is not a copy."""
+    """Return the names of the studies at the URL of the copy ``studies_dir``; empty if it is not a copy."""
     remote = remote_at(studies_dir)
     names = () if remote is None else remote.folders()
     return tuple(name for name in names if name and not name.startswith("."))
 
 
 def rename(folder: Path, target: Path) -> None:
-    """Copy the study at the URL to its new name, then remove the old one.
+    """Copy the study at the URL to its new name, then remove it under the old name.
 
     Raises:
         StoreError: the URL cannot be written.
@@ -128,7 +128,7 @@ def rename(folder: Path, target: Path) -> None:
 
 @contextmanager
 def copying(folder: Path) -> Iterator[None]:
-    """Hold the right of this machine to change the copy in ``folder``, for a moment."""
+    """Lock the copy in ``folder`` against other processes on this machine."""
     if remote_at(folder) is None:
         yield
         return
@@ -141,13 +141,13 @@ def copying(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def leased(folder: Path, announce: Callable[[str], None]) -> Iterator[Sender]:
-    """Hold the exclusive right to drive the study at the URL, and begin with the state there.
+    """Hold the exclusive right to drive the study at the URL, and begin with its state at the URL.
 
-    The caller holds the lock of the folder. A driver that sent no heartbeat for too long loses the right and is stopped
-    as by Ctrl-C.
+    The caller holds the lock of the folder. A driver that sends no heartbeat for too long loses the right and is
+    interrupted as by Ctrl-C.
 
     Raises:
-        StudyError: another driver runs it.
+        StudyError: another driver runs the study.
         StoreError: the URL cannot be used.
     """
     remote, root = remote_at(folder), remote_at(folder.parent)
@@ -157,10 +157,10 @@ def leased(folder: Path, announce: Callable[[str], None]) -> Iterator[Sender]:
     lease = Lease(root.below(_LEASES), f"driver-{folder.name}", place=place_of(folder))
 
     def waiting(holder: str) -> None:
-        announce(f"{holder} has run the study {folder.name} on another machine; waiting for a sign of life")
+        announce(f"{holder} runs, or ran, the study {folder.name} on another machine; waiting for a heartbeat")
 
     def lost() -> None:
-        announce(f"this driver was silent for too long, and another one has the study {folder.name} now; stopping")
+        announce(f"this driver was silent for too long, and another driver runs the study {folder.name} now; stopping")
         os.kill(os.getpid(), signal.SIGINT)
 
     try:
@@ -168,11 +168,11 @@ def leased(folder: Path, announce: Callable[[str], None]) -> Iterator[Sender]:
     except HeldError as holder:
         raise StudyError(
             f"the study {folder.name} is being run by {holder}",
-            hint="wait for it or stop it; tlm-search status shows how far it is",
+            hint="wait for it or stop it; tlm-search status shows its progress",
         ) from None
     with lease.kept(lost):
         if remote.read(FACTS) is None:
-            # Left by a run that was killed before the study began, or while it was moved aside.
+            # Files of a run that was killed before the study began, or while it was moved aside.
             _move(root, folder.name, f".aside/{folder.name}-{uuid.uuid4().hex[:8]}")
         else:
             _pull(folder, remote)
@@ -215,7 +215,7 @@ def _writing(folder: Path) -> AbstractContextManager[None]:
 
 
 def _is_extension(whole: bytes, pieces: dict[int, int], remote: Remote) -> bool:
-    """Return whether the shorter of the two journals is the begin of the longer one, by the last piece of both.
+    """Return whether the shorter of the two journals is the beginning of the longer, by their last common piece.
 
     Every piece contains the times of its trials, so two different histories have no piece in common.
     """
@@ -240,7 +240,7 @@ def _append(journal: Path, start: int, pieces: dict[int, int], remote: Remote) -
 
 
 def _pieces(remote: Remote) -> dict[int, int]:
-    """Return the offsets and sizes of the pieces that follow each other without a gap."""
+    """Return the offsets and sizes of the journal's pieces, up to the first gap."""
     pieces: dict[int, int] = {}
     for name, listed in remote.list(_PIECES).items():
         offset = name.rpartition("/")[2]

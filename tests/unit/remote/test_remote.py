@@ -123,7 +123,7 @@ def test_a_missing_bucket_is_an_error_of_the_writer_only(monkeypatch: pytest.Mon
     assert remote.list() == {}
     with pytest.raises(StoreError, match="bucket does not exist") as raised:
         remote.write("a", b"")
-    assert "make the bucket" in str(raised.value.hint)
+    assert "create the bucket" in str(raised.value.hint)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def refused(tmp_path, monkeypatch):
         ("tokenizer: {length: 513}", ["given 513; allowed: a whole number from 8 to 512"]),
         (
             "tokenizer: {vocabulary: 100, min_count: 5}",
-            ["tokenizer.min_count: given 5; allowed: only with name; a trained vocabulary has the size that you ask for"],
+            ["tokenizer.min_count: given 5; allowed: only with name; a trained vocabulary has the size"],
         ),
         (
             "tokenizer: {name: bert, vocabulary: 100}",

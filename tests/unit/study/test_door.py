@@ -74,7 +74,7 @@ def test_a_host_of_another_name_is_refused_even_to_read(host: str, writable: Cli
 def test_a_page_of_another_origin_is_refused_even_to_read(origin: str, writable: Client) -> None:
     for method in ("GET", "DELETE"):
         status, body = writable.ask(method, writable.path, origin=origin)
-        assert (status, json.loads(body)) == (403, {"reason": "this dashboard answers no page of another origin"})
+        assert (status, json.loads(body)) == (403, {"reason": "this dashboard does not answer pages of another origin"})
 
 
 @pytest.mark.parametrize("host", ["localhost:8080", "LOCALHOST", "127.0.0.1", "[::1]:8080", "localhost:9000"])

@@ -129,9 +129,9 @@ def test_other_data_are_refused_and_told(
     files()
     files()  # written again, but the same
     assert not json.loads(call("status", "test", "--json")[1])["changed_sources"]
-    with pytest.raises(StudyError, match=f"begun with other data; changed since: .*{message}") as caught:
+    with pytest.raises(StudyError, match=f"began with other data; changed since: .*{message}") as caught:
         files(**{name: 1})
-    assert caught.value.hint.startswith("bring the old data back; or take another name")
+    assert caught.value.hint.startswith("restore the old data; or take another name")
     assert f"{name}.csv has changed since the study began" in call("status", "test")[1]
     assert f"{name}.csv has changed since the study began" in call("best", "test")[1]
     assert json.loads(call("status", "test", "--json")[1])["changed_sources"] == [f"{name}.csv"]
@@ -218,7 +218,7 @@ def test_reading_makes_no_database_and_says_where_it_looked(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     for act in (lambda: read(tmp_path), lambda: run(space())):
-        with pytest.raises(StudyError, match=f"the storage sqlite:///{tmp_path}/elsewhere/study.db is not there") as no:
+        with pytest.raises(StudyError, match=f"sqlite:///{tmp_path}/elsewhere/study.db does not exist") as no:
             act()
         assert "--storage" in str(no.value.hint)
     assert list((tmp_path / "elsewhere").iterdir()) == []

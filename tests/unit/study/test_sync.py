@@ -146,7 +146,7 @@ def test_a_driver_that_lost_its_lease_is_stopped(
     with driver_lock(on("a") / "test", told.append):
         assert Remote(url).create(".store/locks/driver-test/99999999", b"{}")
         assert stopped.wait(30)
-    assert "another one has the study test now" in told[0]
+    assert "another driver runs the study test now" in told[0]
 
 
 def test_the_copy_of_a_living_driver_is_left_alone(run: Run, on: On, url: str) -> None:
