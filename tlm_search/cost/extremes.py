@@ -9,7 +9,7 @@ from tlm_search.space.parameters import Choices, Searched
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import SETTINGS, Value
 
-# Settings that affect the cost. Others (learning rates, dropout, pooling ...) need not be enumerated.
+# Settings that affect the cost. Other settings (learning rates, dropout, pooling ...) need not be enumerated.
 _COSTLY = (
     *(name for name, setting in SETTINGS.items() if setting.part in ("tokens", "architecture")),
     "committee_size",
@@ -26,9 +26,10 @@ _COSTLY = (
     "student_epochs",
     "student_batch_size",
 )
-# Large batches are fewer updates in more memory; large heads are fewer ones where the width is given; many students are
-# fewer updates than as many members that learn from labels; no shared pre-training (0) is more work than a shared one.
-# All else that is a number raises work and memory, or neither.
+# Settings whose effect on the cost has no fixed direction. Large batches mean fewer updates but more memory. With a
+# given width, large heads mean fewer heads. Students can take fewer updates than members that learn from labels.
+# Without shared pre-trainings (0) the work is greater than with any number of them. A larger value of any other number
+# never lowers work or memory.
 _EITHER_WAY = (
     "pretrain_batch_size",
     "pretrain_seeds",
@@ -42,8 +43,8 @@ _EITHER_WAY = (
 def extremes(space: Space) -> Iterator[dict[str, Value]]:
     """Yield parameters that include the cheapest and the most expensive trial, in work and in memory.
 
-    All combinations are yielded of settings that are texts, that decide whether others matter, or whose effect on the
-    cost has no fixed direction. The remaining settings take their lowest values together, then their highest.
+    Text settings, settings that decide whether others matter, and settings without a fixed direction of the cost are
+    combined in all ways. For each combination the remaining settings take their lowest values, then their highest.
     """
     searched = space.searched()
     listed: dict[str, set[Value]] = {name: set() for name in searched}
@@ -76,7 +77,7 @@ def _ends(parameter: Searched) -> set[Value]:
 
 
 def _unlisted(parameter: Searched, listed: set[Value]) -> Value:
-    """Return a value that none of the ``listed`` conditions asks for, if there is one."""
+    """Return a value that is not in the ``listed`` values of conditions, if the domain has one."""
     if not isinstance(parameter, Choices):
         return parameter.low
     return next((choice for choice in parameter.choices if choice not in listed), parameter.choices[0])

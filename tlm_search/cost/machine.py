@@ -1,4 +1,4 @@
-"""The resources of a machine, and how many trials fit. Checked before a run starts, because Ray would wait for ever."""
+"""The resources of a machine, and how many trials fit. A run checks them first, because Ray would wait for ever."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _QUOTA, _MEMORY_LIMIT = Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/mem
 
 @dataclass(frozen=True)
 class Machine:
-    """CPUs, GPUs and main memory of one machine; ``gpu_memory_gb`` is that of its smallest GPU, or None if unknown."""
+    """CPUs, GPUs and main memory of a machine. ``gpu_memory_gb`` is the memory of its smallest GPU; None if unknown."""
 
     cpus: float
     gpus: float
@@ -26,7 +26,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Share:
-    """The resources that one trial takes of a machine."""
+    """The resources of a machine that a trial takes."""
 
     cpus: float
     gpus: float = 0.0
@@ -48,7 +48,7 @@ class Share:
 
 
 def this_machine(*, with_gpus: bool) -> Machine:
-    """Return the resources of this machine. GPUs are counted only on request, because that loads torch."""
+    """Return the resources of this machine. GPUs are counted only on request, because counting them loads torch."""
     gpus: list[int] = []
     if with_gpus:
         import torch
@@ -58,10 +58,10 @@ def this_machine(*, with_gpus: bool) -> Machine:
 
 
 def check_reachable(address: str) -> None:
-    """Refuse the ``HOST:PORT`` of a cluster that nobody listens on; Ray itself would try for minutes.
+    """Refuse the ``HOST:PORT`` of a cluster that does not answer. Ray itself would try for minutes.
 
     Raises:
-        StudyError: nobody answers.
+        StudyError: no server answers at the address.
     """
     if address.startswith("ray://"):
         raise StudyError(
@@ -86,7 +86,7 @@ def no_cluster(address: str, why: object) -> StudyError:
 
 
 def available_memory() -> int:
-    """Return the bytes of main memory that this process may use: the machine's, or its container's limit."""
+    """Return the bytes of main memory that this process may use: the machine's memory, or its container's limit."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         return min(memory, int(_MEMORY_LIMIT.read_text()))

@@ -1,7 +1,6 @@
 """The cost of a study before it runs: members, tokens, updates, floating-point operations, seconds. No torch here.
 
-Texts count at full length, so tokens and operations are upper bounds. Seconds are counted only with a clock that
-measures them.
+Texts count at full length, so tokens and operations are upper bounds. Seconds are counted only with a clock.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from tlm_search.space.settings import CLASS_WEIGHTS, Value, tokens_of
 
 TRAINING_PASSES = 3  # a backward pass takes as long as two forward passes
 _LABELS_ASSUMED = 10
-_VOCABULARY_ASSUMED = 30_522  # of bert-base-uncased
+_VOCABULARY_ASSUMED = 30_522  # as in bert-base-uncased
 _UNLABELLED_ASSUMED = 20_000
 _TRAIN_ROWS_ASSUMED = 5_000
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
 class Seconds(Protocol):
-    """A clock: an object that knows how long trainings take."""
+    """A clock: an object that tells how long trainings take."""
 
     def pretraining(self, spec: PretrainSpec, members: int) -> float:
         """Return the seconds of ``members`` pre-trainings like ``spec``, which differ in their seeds."""
@@ -53,9 +52,9 @@ class Seconds(Protocol):
 
 @dataclass(frozen=True)
 class DataSizes:
-    """The sizes of the data that affect the cost of a member: ``length`` in tokens, the others in texts or labels.
+    """The sizes of the data that affect the cost of a member: ``length`` in tokens, the others as numbers.
 
-    Students learn from ``unlabelled`` texts in addition to the ``train_rows``. Where configurations have different
+    Students learn from ``unlabelled`` texts in addition to the ``train_rows``. If configurations have different
     tokenizers or lengths, ``variants`` maps the settings that choose them, as JSON, to vocabulary and length.
     """
 
@@ -73,7 +72,7 @@ class DataSizes:
 
     @classmethod
     def of_space(cls, space: Space) -> DataSizes:
-        """Estimate the sizes from the space alone; ``assumptions`` are sentences about what was assumed."""
+        """Estimate the sizes from the space alone. ``assumptions`` says in sentences what is assumed."""
         sections = [section for _, section in space.tokenizers]
         assumptions = [_whole_texts(section.length for section in sections)]
         labels = space.task.labels
@@ -117,7 +116,8 @@ class DataSizes:
 class Cost:
     """The cost of trainings: members, tokens, optimiser updates, floating-point operations (a multiply-add counts 2).
 
-    ``seconds`` are those of one trial after another: training, answers on validation and test, measured latencies.
+    ``seconds`` is the total time of trials that run one after another: training, answers on validation and test,
+    measuring latencies.
     """
 
     members: float = 0
@@ -152,10 +152,10 @@ class Cost:
 class Plan:
     """The cost of a study with its reference, if the store is empty and nothing is pruned.
 
-    ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are the space's points, then
-    random. ``at_most``: each trial proposes another committee, each the most expensive. ``reference`` is contained in
-    all three, with all its ``reference_tries``. ``costliest_try`` is the cost of the try with the most operations.
-    ``timed`` says whether seconds were counted.
+    ``at_least``: all trials propose the cheapest committee. ``expected``: the trials are the points of the space, then
+    random. ``at_most``: each trial proposes another committee with the highest cost. All three include ``reference``,
+    the cost of all ``reference_tries``. ``costliest_try`` is the cost of the try with the most operations. ``timed``
+    says whether seconds were counted.
     """
 
     at_least: Cost
@@ -183,9 +183,9 @@ class Plan:
 
 
 def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
-    """Count what the study trains within its budget of trials. Members that trials share count once.
+    """Count the trainings of a study within its budget of trials. Members that trials share count once.
 
-    A ``clock`` adds seconds. It is asked about the reference first, then about trials in the order of the search.
+    A ``clock`` adds seconds. It is called for the reference first, then for trials in the order of the search.
     """
     tries = [_members(settings, sizes) for settings in space.reference_tries()]
     reference_members = list(chain.from_iterable(tries))
@@ -209,7 +209,7 @@ def plan(space: Space, sizes: DataSizes, clock: Seconds | None = None) -> Plan:
 
 
 def draw(space: Space, generator: random.Random, point: Mapping[str, Value] = _NOTHING) -> dict[str, Value]:
-    """Draw random values of the active parameters of the space; those in ``point`` are given."""
+    """Draw random values of the active parameters of the space. Parameters in ``point`` keep their values."""
     params: dict[str, Value] = {}
     for name, parameter in space.searched().items():
         if space.is_active(name, params):
@@ -237,7 +237,7 @@ def _draw(parameter: Searched, generator: random.Random) -> Value:
 
 
 def different_trials(space: Space) -> int:
-    """Count the trials that can differ in more than their committee size."""
+    """Return the largest number of trials that differ in more than their committee size."""
     sizes = [parameter.size() for name, parameter in space.searched().items() if name != "committee_size"]
     finite = [size for size in sizes if size is not None]
     return min(space.budget.trials, math.prod(finite)) if len(finite) == len(sizes) else space.budget.trials
@@ -245,9 +245,9 @@ def different_trials(space: Space) -> int:
 
 def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[MemberSpec]:
     """Return the members that a trial trains; with self-training the teachers, then the students."""
-    # No fingerprints, and seeds from 0: here members need only differ where those of the study do. A linear model takes
-    # seconds once, and hybrids are no other trainings than plain members.
-    # Class weights take no time, and the names of the labels are unknown here.
+    # Fingerprints are empty and seeds start at 0, because these members need only differ when members of the study do.
+    # Hybrids are left out: they add no trainings, and the linear model takes seconds once. Class weights take no time,
+    # and the names of the labels are unknown here.
     settings = {**settings, "linear_member": False, CLASS_WEIGHTS: "none"}
     vocabulary, length = sizes.tokens(settings)
     members = committee_specs(
@@ -267,12 +267,12 @@ def _members(settings: Mapping[str, Value], sizes: DataSizes) -> Sequence[Member
 
 
 def committee_cost(settings: Mapping[str, Value], sizes: DataSizes, clock: Seconds | None = None) -> Cost:
-    """Return the cost of one trial, or of one try of the reference, with an empty store."""
+    """Return the cost of a trial, or of a try of the reference, with an empty store."""
     return _cost(_members(settings, sizes), sizes, clock)
 
 
 def _cost(specs: Iterable[MemberSpec], sizes: DataSizes, clock: Seconds | None) -> Cost:
-    # Each once and in order, so that a clock that runs out of time was asked the same questions in every process.
+    # Each once and in order, so that in every process the clock measures the same trainings before its time is up.
     members = list(dict.fromkeys(specs))
     pretrained = list(dict.fromkeys(member.pretrained for member in members if member.pretrained is not None))
     parts = [_finetuning(member, sizes) for member in members] + [_pretraining(spec) for spec in pretrained]
@@ -282,12 +282,12 @@ def _cost(specs: Iterable[MemberSpec], sizes: DataSizes, clock: Seconds | None) 
 
 
 def _seconds(members: Sequence[MemberSpec], pretrained: Sequence[PretrainSpec], clock: Seconds) -> float:
-    # Members that differ only in their seeds can be trained as one model.
+    # Members that differ only in their seeds can be trained as a single model.
     encoders = Counter(replace(spec, seed=0) for spec in pretrained)
     alike = Counter(replace(member, seed=0, pretrained=_unseeded(member.pretrained)) for member in members)
     total = sum(clock.pretraining(spec, count) for spec, count in encoders.items())
     total += sum(clock.finetuning(spec, count) for spec, count in alike.items())
-    # Equal committees have equal latencies. Seeds count from 0, so the largest gives the size.
+    # Equal committees have equal latencies. Seeds count from 0, so the largest seed gives the size.
     largest: dict[tuple[Architecture, str], int] = {}
     for member in members:
         shape = (member.architecture, member.settings.pooling)
@@ -323,7 +323,7 @@ def _finetuning(spec: MemberSpec, sizes: DataSizes) -> Cost:
 
 
 def _answers(student: MemberSpec, sizes: DataSizes) -> Cost:
-    """Return the cost of the teachers' answers, which all their students share."""
+    """Return the cost of the teachers' answers. All their students share it."""
     assert student.teaching is not None
     texts = len(student.teaching.teachers) * _rows(student, sizes)
     return Cost(flops=texts * student.architecture.forward_flops(student.architecture.positions))
@@ -334,5 +334,5 @@ def _rows(spec: MemberSpec, sizes: DataSizes) -> int:
 
 
 def _extreme(choose: Callable[[Iterable[float]], float], costs: Sequence[Cost]) -> Cost:
-    """Return the least or the most of each measure over ``costs``."""
+    """Return the minimum or maximum of each measure over ``costs``."""
     return Cost(*(choose(getattr(cost, part.name) for cost in costs) for part in fields(Cost)))

@@ -1,9 +1,9 @@
 """Estimate how long a run still takes: first from its operations, then from the time of its own jobs. No Ray here.
 
-A job is a trial or a try of the reference. Each has a cost. Finished and running jobs tell how many seconds a unit of
-cost takes, and how long a job takes to start. Work that a job found in a checkpoint or in the store says nothing about
-the speed. The interval should hold the truth in four of five runs. It counts the spread of the costs of future trials,
-and the uncertainty of the speed.
+A job is a trial or a try of the reference. Each job has a cost. Finished and running jobs show how many seconds a unit
+of cost takes, and how long a job takes to start. Work that a job found in a checkpoint or in the store says nothing
+about the speed. The interval should contain the true time in four of five runs. It includes the spread of the costs of
+future trials, and the uncertainty of the speed.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from tlm_search.cost.sizing import guessed_seconds
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import Value
 
-_DRAWN = 64  # random trials whose costs represent those of future trials
+_DRAWN = 64  # random trials that represent the costs of future trials
 _EIGHTY_PERCENT = 1.28  # standard deviations
-_GUESS, _MEASURED = 0.7, 0.1  # of the logarithm of the speed, before any measurement and after many
-_LEAST_SEEN = 0.02  # of a job; a shorter time says more about its start than about its speed
-_GUESS_WEIGHT = 0.1  # jobs: the weight of the guess of the speed beside measured jobs
-_DRAWN_WEIGHT = 6  # trials: the weight of the mean cost of random trials beside trials that ended
+_GUESS, _MEASURED = 0.7, 0.1  # deviation of the log speed, before any measurement and after many
+_LEAST_SEEN = 0.02  # of a job; less work says more about its start than about its speed
+_GUESS_WEIGHT = 0.1  # weight of the guessed speed, in measured jobs
+_DRAWN_WEIGHT = 6  # weight of the mean cost of random trials, in ended trials
 
 
 @dataclass(frozen=True)
 class Costs:
     """The costs of jobs in guessed seconds: the mean of a future ``trial``, and its ``spread`` relative to the mean.
 
-    ``of`` returns the cost of complete settings and the share of it that is pre-training. Costs that are not ``known``
-    only say that all trials are alike.
+    ``of`` returns the cost of complete settings, and ``pretraining`` the share of pre-training in it. If the costs are
+    not ``known``, all trials have the same cost.
     """
 
     of: Callable[[Mapping[str, Value]], float] = lambda settings: 1.0
@@ -45,7 +45,7 @@ class Costs:
 
 
 def costs_of(space: Space, sizes: DataSizes) -> Costs:
-    """Return the costs of the jobs of ``space`` on data of these sizes."""
+    """Return the costs of the jobs of ``space`` for data of these sizes."""
     gpus = bool(space.resources.gpus_per_trial)
 
     def alone(settings: Mapping[str, Value]) -> float:
@@ -90,7 +90,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Left:
-    """The seconds that a run still takes, with an interval that holds in four of five runs."""
+    """The seconds that a run still takes, with an interval that is right in four of five runs."""
 
     seconds: float
     low: float
@@ -98,7 +98,7 @@ class Left:
 
 
 class Outlook:
-    """The time left of a run. ``costs`` is called when it is first needed, in the thread that needs it."""
+    """Estimates the time left of a run. ``costs`` is called on first use, in the calling thread."""
 
     def __init__(self, costs: Callable[[], Costs] = Costs) -> None:
         self._costs = cache(costs)
@@ -107,21 +107,21 @@ class Outlook:
     def done(
         self, settings: Mapping[str, Value], phase_done: float, *, first: int, last: int, pretrains: bool
     ) -> float:
-        """Return the share of a job that is done when members before ``first`` are, and ``phase_done`` of these."""
+        """Return the finished share of a job: members before ``first``, and ``phase_done`` of ``first`` to ``last``."""
         members = int(settings["committee_size"])
         share = self._cost(settings)[1]
         within = share * phase_done if pretrains else share + (1 - share) * phase_done
         return min(1.0, (first - 1 + (last - first + 1) * within) / members)
 
     def worked(self, settings: Mapping[str, Value], *, pretrained: float, finetuned: float) -> float:
-        """Return which share of a job it is to pre-train and to fine-tune this many of its members."""
+        """Return the share of a job for pre-training and fine-tuning this many of its members."""
         share = self._cost(settings)[1]
         return min(1.0, (share * pretrained + (1 - share) * finetuned) / int(settings["committee_size"]))
 
     def left(self, jobs: Iterable[Taken], *, trials: int, tries: int, slots: int) -> Left | None:
-        """Return the time left for the running ``jobs`` and for ``trials`` and ``tries`` of the reference to come.
+        """Return the time left for the running ``jobs``, and for ``trials`` and ``tries`` of the reference to come.
 
-        ``slots`` jobs run at once. Return None while nothing is known.
+        ``slots`` jobs run at once. Return None while neither costs nor speed are known.
         """
         jobs, costs = list(jobs), self._costs()
         speed, seen = self._speed(jobs)
@@ -140,7 +140,7 @@ class Outlook:
         return Left(seconds, seconds / factor, seconds * factor)
 
     def rest(self, job: Taken, jobs: Iterable[Taken]) -> float | None:
-        """Return the seconds that one of the ``jobs`` still takes; None while nothing is known of them."""
+        """Return the seconds that ``job``, one of the ``jobs``, still takes; None while nothing is known."""
         speed, seen = self._speed(list(jobs))
         return self._rest(job, speed[job.reference]) if seen or self._costs().known else None
 
@@ -151,7 +151,7 @@ class Outlook:
         return _blended(job.seconds / job.worked, job.worked, otherwise=whole) * (1 - job.done)
 
     def _trial(self, jobs: Iterable[Taken]) -> float:
-        """Return the expected cost of a future trial: that of random trials, corrected by the trials that ended.
+        """Return the expected cost of a future trial: the cost of random trials, corrected by the trials that ended.
 
         A sampler may prefer costly or cheap settings, members may be in the store, and a pruner may stop trials.
         """
@@ -161,9 +161,9 @@ class Outlook:
         return whole * (1 + sum(job.done for job in over)) / (1 + len(over))
 
     def _speed(self, jobs: Iterable[Taken]) -> tuple[Mapping[bool, float], float]:
-        """Return the seconds for a unit of cost, of the reference (True) and of trials, and the number of jobs.
+        """Return the seconds per unit of cost, for the reference (True) and for trials (False), and the number of jobs.
 
-        The fewer jobs of one kind were seen, the more the jobs of the other kind and the guess count.
+        The fewer jobs of a kind were seen, the more weight have the other kind and the guess.
         """
         took, cost, seen = {False: 0.0, True: 0.0}, {False: 0.0, True: 0.0}, {False: 0.0, True: 0.0}
         for job in jobs:
@@ -187,9 +187,9 @@ class Outlook:
 
 
 def _blended(measured: float, jobs: float, *, otherwise: float | None) -> float:
-    """Return the mean of the seconds that this many ``jobs`` ``measured`` and of those that are expected ``otherwise``.
+    """Return the weighted mean of the seconds ``measured`` by ``jobs`` and the seconds expected ``otherwise``.
 
-    The mean is geometric because either may be wrong by a factor.
+    The mean is geometric, because both may be wrong by a factor.
     """
     if otherwise is None or min(measured, otherwise) <= 0:
         return measured

@@ -1,8 +1,8 @@
 """The share of a machine that each trial takes: as the space says, or as its configuration needs.
 
-The needs are estimates, which rise when trials of the run are seen to take more. Shares come in coarse steps, so that
-the worker of one trial suits the next. Everything is checked before a run starts, because Ray would wait for ever for
-resources that no machine has.
+The needs are estimates. They rise if trials of the run take more. Shares come in coarse steps, so that the worker of a
+trial can run the next. Everything is checked before a run starts, because Ray would wait for ever for resources that no
+machine has.
 """
 
 from __future__ import annotations
@@ -44,34 +44,34 @@ class Shares:
             return Share(asked.cpus_per_trial, gpus, asked.memory_gb or 0.0)
         if not self._space.has_weights:
             return Share(asked.cpus_per_trial, gpus)
-        # On a GPU the members are in its memory, and the process takes little main memory.
+        # The memory of a GPU holds the members, and the process takes little main memory.
         needed = self.estimated_gb(settings, members=self._stacked(settings)) if not gpus else self._host_gb(settings)
         stepped = max(LEAST_MEMORY_GB, 2.0 ** math.ceil(math.log2(needed)))
         return Share(asked.cpus_per_trial, gpus, min(stepped, self._largest_machine(gpus).memory_gb))
 
     def estimated_gb(self, settings: Mapping[str, Value], *, members: int = 1, micro_batches: int = 1) -> float:
-        """Return the estimated memory for training ``members`` stacked members, corrected by what was seen."""
+        """Return the estimated memory for training ``members`` stacked members, corrected by measured peaks."""
         return self._estimate(settings, members=members, micro_batches=micro_batches) * self._correction
 
     def learn(self, settings: Mapping[str, Value], peak_gb: float) -> None:
-        """Raise the estimates if a worker took more memory up to the end of a trial with ``settings``.
+        """Raise the estimates if the memory of a worker, after a trial with ``settings``, peaked above them.
 
         The peak of a worker covers all its trials, so it is compared with the largest estimate so far. A lower peak
-        means nothing: the members may have come from the store.
+        changes nothing, because the members may have come from the store.
         """
         estimate = self._estimate(settings, members=self._stacked(settings), micro_batches=1)
         self._largest = max(self._largest, estimate)
         self._correction = max(self._correction, peak_gb / self._largest)
 
     def least_stacked(self) -> int:
-        """Return the smallest number of members that any trial of the space trains as one model."""
+        """Return the smallest number of members that any trial of the space trains as a single model."""
         return min(self._stack(self._space.settings(params)) for params in extremes(self._space))
 
     def concurrent(self) -> int:
-        """Return how many trials may run at once: as many of the smallest as fit, at most what the space says.
+        """Return how many trials may run at once: as many of the smallest as fit, up to the limit of the space.
 
         Raises:
-            ResourceError: a configuration of the space fits on no machine, even alone.
+            ResourceError: a configuration of the space does not fit on any machine.
         """
         fits = 0
         trials = (self._space.settings(params) for params in extremes(self._space))
@@ -91,7 +91,7 @@ class Shares:
             )
         if not self._space.has_weights or self._space.resources.memory_gb != "auto":
             return
-        # A batch that is too large is split into micro-batches. Refuse only what is too large even then.
+        # Batches that are too large are split into micro-batches. Refuse only members that are too large even then.
         least = self.estimated_gb(settings, micro_batches=MICRO_BATCHES)
         where, has = ("GPU", self._gpu_memory()) if share.gpus else ("largest machine", most.memory_gb)
         if has is not None and least > has:
@@ -99,7 +99,7 @@ class Shares:
             raise ResourceError(
                 f"a member of {shape} takes about {least:.1f} GB to train; the {where} has {has:.1f} GB",
                 hint="lower depth, width or batch sizes in search (or in reference), or the length of the texts; "
-                "if you know better, resources: {memory_gb: null} does not count memory",
+                "if you know better, turn this check off with resources: {memory_gb: null}",
             )
 
     def _largest_machine(self, gpus: float) -> Machine:
@@ -112,7 +112,7 @@ class Shares:
         has = self._gpu_memory()
         if has is None:
             raise ResourceError(
-                "gpus_per_trial is auto, but there is no GPU whose memory is known",
+                "gpus_per_trial is auto, but no GPU with known memory was found",
                 hint="give gpus_per_trial a number; auto is for the GPUs of the machine that runs the study",
             )
         needed = self.estimated_gb(settings, members=self._stacked(settings))
@@ -141,7 +141,7 @@ class Shares:
             settings, vocabulary=vocabulary, positions=length, members=members, micro_batches=micro_batches
         )
         training = (PROCESS_BYTES + stack) / 1e9
-        # Word vectors are computed on the CPU before the training.
+        # Word vectors are computed on the CPU before training.
         return training if self._space.resources.gpus_per_trial else max(training, self._host_gb(settings))
 
     def _host_gb(self, settings: Mapping[str, Value]) -> float:

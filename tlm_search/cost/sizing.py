@@ -1,7 +1,7 @@
-"""The size of a study that suits a machine and a corpus: a ladder of scales with guessed times.
+"""Choose the size of a study for a machine and a corpus, from a ladder of scales with guessed times.
 
-Nothing is measured here, so the same machine gets the same study. The caller passes how much slower the machine was
-than guessed.
+Nothing is measured here, so the same machine gets the same study. The caller passes how much slower the machine is than
+guessed.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tlm_search.errors import ResourceError
 from tlm_search.space.schema import Space
 
 MOST_SECONDS = 30 * 60.0  # of a suggested study
-MUCH_LONGER = 1.25  # times the guess, or half an hour; beyond that another size is suggested
-# Operations a second, as ``plan`` counts them, and seconds an update takes besides: of a core what the trials of the
-# main job took (studies/recorded/committee); of a GPU a guess on the safe side.
+MUCH_LONGER = 1.25  # if the time is this many times the guess, or half an hour, another size is suggested
+# Operations a second, as ``plan`` counts them, and additional seconds an update: for a core measured on trials of the
+# main job (studies/recorded/committee), for a GPU a cautious guess.
 _CORE, _GPU = (22e9, 4e-3), (5e12, 4e-3)
-_THREADS_GAIN = 0.7  # n threads do n^0.7 times the work of one
-_AT_ONCE = 8  # trials; more at once would propose without knowing each other's results
+_THREADS_GAIN = 0.7  # n threads do n^0.7 times the work of a single thread
+_AT_ONCE = 8  # trials; more would be proposed without the results of the others
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The settings that a study varies on corpora of ``least_documents`` or more; members see up to ``documents``."""
+    """The settings of a study on corpora with at least ``least_documents``; members see up to ``documents``."""
 
     least_documents: int
     documents: int
@@ -71,9 +71,10 @@ def suited(
 ) -> Suited:
     """Return the largest scale, then the most trials, with a guessed time of at most half an hour on ``machine``.
 
-    ``space_of`` returns the study of a scale and a number of trials. The corpus has ``documents``, the task has
-    ``train_rows`` and ``labels``. Scales that do not fit into memory are left out. If every scale takes longer than
-    half an hour, the smallest is returned. ``slower`` is the ratio of measured to guessed time on this machine.
+    ``space_of`` returns the study of a scale and a number of trials. The corpus has ``documents`` documents, the task
+    has ``train_rows`` rows and ``labels`` labels. Scales that do not fit into memory are left out. If every scale takes
+    longer than half an hour, the smallest is returned. ``slower`` is the ratio of measured to guessed time on this
+    machine.
 
     Raises:
         ResourceError: even the smallest scale does not fit into memory.
@@ -92,7 +93,7 @@ def suited(
 
 
 def finetuning(train_rows: int) -> tuple[int, int]:
-    """Return the epochs and the batch size for fine-tuning on ``train_rows``.
+    """Return the epochs and the batch size for fine-tuning on ``train_rows`` rows.
 
     More rows get fewer epochs and larger batches.
     """
@@ -101,7 +102,7 @@ def finetuning(train_rows: int) -> tuple[int, int]:
 
 
 def cpus_per_trial(machine: Machine) -> int:
-    """Return the cores of one trial: more than one if there are enough for several trials."""
+    """Return the cores of a trial: more than one if the machine has enough cores for several trials."""
     return max(1, int(machine.cpus) // _AT_ONCE)
 
 
@@ -114,7 +115,7 @@ def _seconds(space: Space, machine: Machine, labels: int, train_rows: int) -> fl
 
 
 def guessed_seconds(cost: Cost, *, space: Space, gpus: bool) -> float:
-    """Guess the seconds of a cost, one trial after another, with the share of a machine that ``space`` gives each."""
+    """Guess the seconds of a cost if trials run one after another, each with its share of the machine in ``space``."""
     operations, update = _GPU if gpus else _CORE
     if not gpus:
         operations *= space.resources.cpus_per_trial**_THREADS_GAIN

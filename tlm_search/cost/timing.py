@@ -42,10 +42,10 @@ from tlm_search.training.speed import Load, Objective
 
 STEP_TIMES = "pace"
 START = "start"  # the time that a training on a GPU takes in addition to its updates
-MEASURING_SECONDS = 60.0  # for one prediction; after that, other trainings are estimated from the measured ones
-_LEAST_UPDATES, _MOST_UPDATES = 4, 64  # that are timed; fewer say little, more are not worth the time
+MEASURING_SECONDS = 60.0  # for a prediction; then other trainings are estimated from the measurements
+_LEAST_UPDATES, _MOST_UPDATES = 4, 64  # timed updates: fewer are unreliable, more take too long
 _ANSWERS = 256  # texts for timing answers
-_SECONDS = 0.5  # of timed updates, which is enough
+_SECONDS = 0.5  # of timed updates
 
 Measure = Callable[[], Mapping[str, float]]
 Settings = TypeVar("Settings", Pretraining, Finetuning)
@@ -56,7 +56,7 @@ class StepTimes:
     """Seconds of pre-training, fine-tuning and answering on ``device`` with ``threads`` threads.
 
     Each kind of training is measured once on a kind of machine and stored in ``store``. After a minute of measuring,
-    further kinds are estimated from the measured ones by their floating-point operations. To repeat measurements that
+    further kinds are estimated from the measurements by their floating-point operations. To repeat measurements that
     were made on a busy machine, remove the store's folder ``pace``. ``chunk_sizes`` maps the number of members of a
     trial to the numbers of members that are trained together.
     """
@@ -82,7 +82,7 @@ class StepTimes:
         self._executions: dict[tuple[Architecture, Load], Execution] = {}
 
     def _data_of(self, spec: PretrainSpec | MemberSpec) -> PreparedData:
-        """Return the data with as many tokens and positions as a member has."""
+        """Return the data with the same vocabulary size and length as a member."""
         shape = (spec.architecture.vocabulary, spec.architecture.positions)
         return next((data for data in self.data.all() if (data.vocabulary, data.length) == shape), self.data)
 
@@ -147,7 +147,7 @@ class StepTimes:
         return trained + (asked * known(1)["text"] if asked else 0.0)
 
     def _learned(self, spec: MemberSpec) -> tuple[TokenArray, Labels]:
-        """Return the texts that a member like ``spec`` learns, with labels that take the same time as its own."""
+        """Return the texts that a member like ``spec`` learns, with labels of the same kind as its own."""
         data = self._data_of(spec)
         if spec.teaching is None:
             labels: NDArray[np.int64] = np.load(data.folder("train") / "labels.npy")
@@ -176,7 +176,7 @@ class StepTimes:
     ) -> Mapping[str, float]:
         """Return the measurement for ``key``, or an estimate by ``flops`` if the time for measuring is used up.
 
-        Each is given for an update, for the answer to a text, and for the start.
+        The result has the seconds of an update, of the answer to a text, and of the start, if they apply.
         """
         key = {"architecture": spec.architecture.to_document(), **key, "objective": objective, "machine": self.machine}
         name = digest(key)
@@ -185,7 +185,7 @@ class StepTimes:
             late = points and time.monotonic() > self._deadline
             if late and not is_measured(STEP_TIMES, key, store=self.store):
                 return {part: interpolated(known, flops[part]) for part, known in points.items()}
-            self._execution(spec)  # first, because it may have to be measured too
+            self._execution(spec)  # before `measured`, because it may need a measurement too
             document = measured(
                 STEP_TIMES, key, lambda: {"seconds": dict(measure())}, machine=self.machine, store=self.store
             )
@@ -195,7 +195,7 @@ class StepTimes:
         return self._known[name]
 
     def _updates(self, train: Callable[[int, UpdateClock], None]) -> dict[str, float]:
-        """Let ``train`` make some updates for warm-up, then enough to time them; on a GPU also time the start."""
+        """Let ``train`` make some updates as warm-up, then enough updates to time; on a GPU also time the start."""
         updates = _LEAST_UPDATES
         for _ in range(2):
             clock = UpdateClock() if self.device == "cpu" else GpuClock(warmup=MEDIAN_WARMUP)
@@ -228,7 +228,7 @@ class StepTimes:
         clock: UpdateClock,
         members: int,
     ) -> None:
-        # All texts, even for few updates, because the cost of an update depends on the words that occur in them.
+        # Use all texts, even for few updates, because the cost of an update depends on the number of different words.
         epochs = math.ceil(updates * spec.settings.batch_size / len(texts))
         with suppress(_EnoughError):
             self._finetune(
@@ -306,12 +306,12 @@ class _Limited:
 
 
 def once(settings: Settings, texts: int) -> Settings:
-    """Return ``settings`` for one epoch with at least one whole batch of ``texts``."""
+    """Return ``settings`` for a single epoch with at least one full batch of ``texts``."""
     return replace(settings, epochs=1, batch_size=min(settings.batch_size, texts))
 
 
 def sample(texts: TokenArray, count: int) -> tuple[TokenArray, NDArray[np.int64]]:
-    """Return ``count`` evenly spread ``texts``, repeated if there are fewer, and their numbers."""
+    """Return ``count`` evenly spaced ``texts`` and their numbers. Texts are repeated if they are too few."""
     numbers = np.arange(count) % len(texts) if count > len(texts) else np.arange(count) * len(texts) // count
     chosen = [np.asarray(texts[number]) for number in numbers.tolist()]
     offsets = np.cumsum([0, *map(len, chosen)], dtype=np.int64)
@@ -322,7 +322,7 @@ def sample(texts: TokenArray, count: int) -> tuple[TokenArray, NDArray[np.int64]
 def interpolated(points: Mapping[float, float], flops: float) -> float:
     """Return the seconds for ``flops``: log-linear between measured ``points``, proportional outside of them.
 
-    If some points took no time, return the largest time of any.
+    If a point took no time, return the largest time.
     """
     known = sorted(points)
     if min(points.values()) <= 0:

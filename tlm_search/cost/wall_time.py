@@ -1,4 +1,4 @@
-"""The wall-clock time of a study, from the plan of its work. No Ray here."""
+"""Estimate the wall-clock time of a study from its plan. No Ray here."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def wall_seconds(
 ) -> dict[str, float]:
     """Return the wall time ``at_least``, ``expected`` and ``at_most`` if ``concurrent`` trials or helpers run at once.
 
-    ``seconds`` returns the time of a cost alone. The whole never takes less than its longest indivisible piece. If idle
-    workers help, such a piece is the members that are trained as one model, at most ``stacked``. Otherwise it is a
-    trial or a try of the reference. The expected trials are assumed to include the most expensive one.
+    ``seconds`` returns the time of a cost that runs alone. A study never takes less than its longest indivisible job.
+    If idle workers help, such a job is a stack of at most ``stacked`` members. Otherwise it is a trial or a try of the
+    reference. The expected trials are assumed to include the most expensive trial.
     """
     reference, jobs = plan.reference, jobs_of(space)
     one_try = reference if plan.costliest_try is None else plan.costliest_try
@@ -53,12 +53,12 @@ def jobs_of(space: Space) -> int:
 def helps(space: Space) -> bool:
     """Return whether idle workers help with trials of ``space``.
 
-    They do not if a pruner may stop a trial before its last members, nor on GPUs, where a trial trains its members
-    together.
+    They do not help if a pruner may stop a trial before its last members, or on GPUs, because there a trial trains its
+    members together.
     """
     return space.pruner.name == "none" and not space.resources.gpus_per_trial
 
 
 def chunks_of(space: Space, *, slots: int, jobs: int) -> int:
-    """Return how many chunks each of the last ``jobs`` is split into, when ``slots`` workers run at once."""
+    """Return the number of chunks into which each of the last ``jobs`` is split if ``slots`` workers run at once."""
     return max(1, slots // jobs) if helps(space) else 1

@@ -9,16 +9,16 @@ from typing import Any
 from tlm_search.digest import without_defaults
 from tlm_search.space.settings import Value
 
-SPANS = 6  # of a text with marked entities, see tlm_search.model.spans
+SPANS = 6  # spans of a text with marked entities, see tlm_search.model.spans
 _LATER = {"normalisation": "post", "shared_layers": False}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of one member.
+    """The shape of a member.
 
-    ``width`` is ``heads x head_size``; ``feed_forward`` is the size of the inner layer in units; ``kernel`` is
-    (tokens, width); ``positions`` is the longest text in tokens. ``normalisation`` is ``post`` or ``pre``.
+    ``width`` is ``heads x head_size``. ``feed_forward`` is the size of the inner layer in units. ``kernel`` is
+    (tokens, width). ``positions`` is the longest text in tokens. ``normalisation`` is ``post`` or ``pre``.
     """
 
     depth: int
@@ -40,7 +40,7 @@ class Architecture:
 
     @property
     def weighted_layers(self) -> int:
-        """The number of layers with weights of their own; layer i uses those of layer i modulo this number."""
+        """The number of layers with their own weights. Layer i uses the weights of layer i modulo this number."""
         return 1 if self.shared_layers else self.depth
 
     @property
@@ -61,7 +61,8 @@ class Architecture:
             vocabulary=vocabulary,
             positions=positions,
             convolution_layers=layers,
-            # Without a convolution, kernel and channels have no meaning: one shape has one digest.
+            # Without a convolution, kernel and channels have no meaning: fix them, so that equal shapes have equal
+            # digests.
             kernel=(int(tokens), int(across)) if layers else (3, 3),
             channels=int(settings["convolution_channels"]) if layers else 0,
             normalisation=str(settings["normalisation"]),
@@ -87,7 +88,7 @@ class Architecture:
         return embeddings + self.weighted_layers * layer + last + self._convolution_parameters()
 
     def pooled_width(self, pooling: str) -> int:
-        """Return the size of the pooler's input; for ``spans`` the means of all spans are concatenated."""
+        """Return the size of the pooler's input. For ``spans`` it is the concatenated means of all spans."""
         return self.width * (SPANS if pooling == "spans" else 1)
 
     def classifier_parameters(self, labels: int, *, pooling: str = "cls") -> int:
@@ -96,12 +97,12 @@ class Architecture:
         return self.encoder_parameters() + h * self.pooled_width(pooling) + h + h * labels + labels
 
     def forward_flops(self, tokens: float, *, scored: float = 0.0, words: float | None = None) -> float:
-        """Floating-point operations of one forward pass over one text of ``tokens`` tokens.
+        """Return the floating-point operations of a forward pass over a text of ``tokens`` tokens.
 
-        A multiply-add is 2. ``scored`` positions pass through the masked-language-model head, which scores ``words``,
-        by default the whole vocabulary (Kaplan et al. 2020, appendix B, with the attention products and the head
-        counted in full). Every layer counts for every token, although the
-        engine computes the last layer only where its output is read.
+        A multiply-add counts as 2. ``scored`` positions pass through the masked-language-model head, which scores
+        ``words``, by default the whole vocabulary (Kaplan et al. 2020, appendix B, with the attention products and the
+        head counted in full). Every layer counts for every token, although the engine computes the last layer only at
+        positions whose output is read.
         """
         h, f = self.width, self.feed_forward
         layer = 2 * (4 * h * h + 2 * h * f) + 4 * tokens * h
@@ -109,9 +110,9 @@ class Architecture:
         return tokens * self.depth * layer + scored * head + self._convolution_flops(self.positions)
 
     def serving_flops(self, tokens: float, *, pooling: str) -> float:
-        """Floating-point operations of the encoder for one answer, as ``tlm_search.model.inference`` computes it.
+        """Return the floating-point operations of the encoder for an answer of ``tlm_search.model.inference``.
 
-        With ``cls`` pooling the last layer is computed for the first token alone, without keys and values.
+        With ``cls`` pooling the last layer is computed only for the first token, without keys and values.
         """
         if pooling != "cls":
             return self.forward_flops(tokens)

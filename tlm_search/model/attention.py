@@ -1,4 +1,4 @@
-"""Attention of stacked members: for all tokens, or only for the tokens of the last layer that are read."""
+"""Attention of stacked members: for all tokens, or in the last layer only for tokens whose output is read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tlm_search.model.layers import affine, linear
 from tlm_search.model.rows import Read, Tokens, gather
 from tlm_search.model.weights import Weights
 
-# With fewer units of a head for each query in a row, keys and values are worth their products. At one for one both ways
-# take as many multiply-adds, but those without them are of many small matrices.
+# Units of a head per query in a row: with fewer units it is faster to compute keys and values. Without them the number
+# of multiply-adds would be equal at 1, but they are products of many small matrices.
 UNITS_PER_QUERY = 4
 
 
@@ -23,7 +23,7 @@ def attend(
 ) -> Tensor:
     """Return the attention output of all ``hidden`` states, ``(K, rows x length, width)``.
 
-    ``mask`` bool ``(K x rows, 1, length, length)`` says which tokens each one sees; None means all.
+    ``mask`` bool ``(K x rows, 1, length, length)`` says which tokens each token sees; None means all.
     """
     members, rows, length = tokens.ids.shape
     shape = (members * rows, length, 3, architecture.heads, architecture.head_size)
@@ -34,7 +34,7 @@ def attend(
 def attend_from(
     weights: Weights, name: str, architecture: Architecture, hidden: Tensor, tokens: Tokens, read: Read
 ) -> Tensor:
-    """Return the attention output at the places that are ``read``, ``(K, n, width)``, from all ``hidden`` states."""
+    """Return the attention output at the positions to ``read``, ``(K, n, width)``, over all ``hidden`` states."""
     members, rows, length = tokens.ids.shape
     asking = gather(hidden, read.grid.flatten(1)).view(*read.grid.shape, architecture.width)
     few = read.grid.shape[-1] * UNITS_PER_QUERY <= architecture.head_size
@@ -48,7 +48,7 @@ def _attend_with_keys(
     weights: Weights, name: str, architecture: Architecture, asking: Tensor, hidden: Tensor, mask: Tensor | None
 ) -> Tensor:
     width, heads = architecture.width, (architecture.heads, architecture.head_size)
-    # split, not slices: the gradients of slices would be two copies with zeros.
+    # split, not slices, because the gradient of each slice would be a full copy padded with zeros.
     of_query, of_both = torch.split(weights[f"{name}.attention.qkv.weight"], [width, 2 * width], dim=1)
     query_bias, both_bias = torch.split(weights[f"{name}.attention.qkv.bias"], [width, 2 * width], dim=1)
     query = affine(asking.flatten(1, 2), of_query, query_bias).view(-1, asking.shape[2], *heads).transpose(1, 2)
@@ -89,7 +89,7 @@ def attend_without_keys(
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad:
-        # On CPUs the backward pass of the fused kernel in bf16 takes several times as long as these products.
+        # On a CPU the backward pass of the fused kernel in bf16 takes several times as long as these products.
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
         return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1) @ value
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tlm_search.data.tokens import TokenArray
 
-# Of one forward pass: fewer are lost in calls, and what more of them take is given back to the system and taken anew
-# for each layer, which at 4096 took as long as the arithmetic.
+# Tokens of a forward pass. With fewer tokens, calls take most of the time. With more, the memory is returned to the
+# system and allocated again for each layer, which at 4096 tokens took as long as the arithmetic.
 BATCH_TOKENS = 2048
 
 
@@ -22,7 +22,7 @@ def batches(lengths: NDArray[np.int64], *, tokens: int = BATCH_TOKENS) -> Iterat
     order = np.argsort(lengths, kind="stable")
     first = 0
     while first < len(order):
-        # The texts are sorted: the last of a batch is its longest.
+        # The texts are sorted, so the last text of a batch is the longest.
         sizes = np.maximum(1, lengths[order[first : first + tokens]])
         count = max(1, int(np.searchsorted(sizes * np.arange(1, len(sizes) + 1), tokens, side="right")))
         yield order[first : first + count]
@@ -30,9 +30,9 @@ def batches(lengths: NDArray[np.int64], *, tokens: int = BATCH_TOKENS) -> Iterat
 
 
 class Rows(NamedTuple):
-    """Padded texts ``(texts, length)``: ids int64, which of them are tokens (bool), and their segments int64.
+    """Padded texts ``(texts, length)``: int64 ``ids``, a bool ``mask`` of the tokens, and int64 ``segments``.
 
-    The segments are 1 for the second text of a pair, else 0; None where texts are no pairs.
+    ``segments`` are 1 for the second text of a pair, else 0. They are None if the texts are not pairs.
     """
 
     ids: NDArray[np.int64]
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
 
 
 def rows(texts: TokenArray, chosen: NDArray[np.int64], *, pad: int) -> Rows:
-    """Return the ``chosen`` texts as rows, padded to the longest of them."""
+    """Return the ``chosen`` texts as rows, padded to the longest text."""
     starts, lengths = texts.offsets[chosen], texts.lengths()[chosen]
     columns = np.arange(max(1, int(lengths.max(initial=0))))
     mask = columns < lengths[:, None]

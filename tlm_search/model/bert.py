@@ -1,9 +1,9 @@
-"""K tiny BERTs of one architecture as one stacked model, written as functions of their weights.
+"""K tiny BERTs of the same architecture as a single stacked model, written as functions of their weights.
 
 Every weight has a leading member dimension: a linear layer is ``(K, out, in)``, an embedding ``(K, rows, width)``. The
-members never mix: member k of a stack computes what it would compute alone. K = 1 takes the plain kernels, which are
-faster than batched ones of batch 1. Weights stay in fp32. ``encode`` is given the ``precision`` of the activations, and
-each layer rounds its weights to the precision of its input.
+members never mix: a member of a stack computes the same as alone. K = 1 uses the plain kernels, which are faster than
+batched kernels with a batch of 1. Weights stay in fp32. ``encode`` gets the ``precision`` of the activations, and each
+layer rounds its weights to the precision of its input.
 
 The model is BERT (Devlin et al. 2019) as in ``transformers``: post-norm layers, learned positions, exact GELU, tied
 input and output embeddings. Optionally, layers are pre-norm with a final norm (Xiong et al. 2020, arXiv 2002.04745), or
@@ -29,9 +29,9 @@ from tlm_search.model.rows import Read, Tokens, gather
 from tlm_search.model.spans import find_spans, span_shares
 from tlm_search.model.weights import Weights, position_table
 
-# Of values (K, n, width), of which member k uses the first sizes[k] of n.
+# Maps values (K, n, width) and sizes to values of the same shape; member k uses the first sizes[k] of n.
 Dropout = Callable[[Tensor, Sequence[int]], Tensor]
-# Of a table (K, words, width) the rows (K, n): (K, n, width).
+# Maps a table (K, words, width) and indices (K, n) to rows (K, n, width).
 Lookup = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -46,10 +46,10 @@ def encode(
     training: bool = False,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return the hidden states of the last layer in ``precision``: those ``read``, ``(K, n, width)``, or all.
+    """Return the hidden states of the last layer in ``precision``: the states to ``read``, ``(K, n, width)``, or all.
 
-    States that are not read are not computed. ``lookup`` replaces the plain lookup of words.
-    In ``training`` the convolutions' batch norm takes the batch's statistics, otherwise the running ones.
+    Other states are not computed. ``lookup`` replaces the plain lookup of words. In ``training`` the batch norm of
+    convolutions uses the statistics of the batch, otherwise the running statistics.
     """
     drop = dropout or _keep
     sizes, whole_layers = tokens.sizes, architecture.depth - (read is not None)
@@ -75,7 +75,7 @@ def encode(
 
 
 def mlm_logits(weights: Weights, hidden: Tensor) -> Tensor:
-    """Return vocabulary logits ``(K, n, vocabulary)`` for the ``hidden`` states ``(K, n, width)`` that are scored."""
+    """Return vocabulary logits ``(K, n, vocabulary)`` for the scored ``hidden`` states ``(K, n, width)``."""
     return affine(mlm_transform(weights, hidden), weights["embeddings.words"], weights["mlm.bias"])
 
 
@@ -98,9 +98,9 @@ def class_logits(
 ) -> Tensor:
     """Return class logits ``(K, texts, labels)`` of the texts that begin at ``starts``.
 
-    ``pooling`` is ``cls`` (the first token), ``mean`` (of the text's tokens) or ``spans`` (the means of the spans that
-    ``markers`` define, concatenated). All pass through BERT's pooler, a linear layer and tanh. The other arguments are
-    those of ``encode``.
+    ``pooling`` is ``cls`` (the first token), ``mean`` (the mean of the text's tokens) or ``spans`` (the concatenated
+    means of the spans that ``markers`` define). The result passes through BERT's pooler, a linear layer and tanh. See
+    ``encode`` for the other arguments.
     """
     read = starts if pooling == "cls" else None
     hidden = encode(
@@ -130,7 +130,7 @@ def _embed(weights: Weights, tokens: Tokens, lookup: Lookup) -> Tensor:
 
 
 def _text_means(hidden: Tensor, tokens: Tokens, starts: Read) -> Tensor:
-    """Return the mean over the tokens of each text, ``(K, texts, width)``: the tokens that its first token sees."""
+    """Return the mean over the tokens of each text (which its first token sees): ``(K, texts, width)``."""
     members, rows, length = tokens.ids.shape
     states, mask = hidden.view(members * rows, length, -1), starts.sees(tokens)
     if mask is None:
@@ -142,7 +142,7 @@ def _text_means(hidden: Tensor, tokens: Tokens, starts: Read) -> Tensor:
 
 
 def _span_means(hidden: Tensor, tokens: Tokens, starts: Read, markers: Markers) -> Tensor:
-    """Return the means over the spans of each text, concatenated: ``(K, texts, 6 x width)``."""
+    """Return the concatenated means over the spans of each text: ``(K, texts, 6 x width)``."""
     members, rows, length = tokens.ids.shape
     states, mask = hidden.view(members * rows, length, -1), starts.sees(tokens)
     # (K x rows, texts of a row, 6, length)

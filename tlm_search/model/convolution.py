@@ -1,11 +1,12 @@
 """The convolution front end of the BERT-1 variants (arXiv 2507.14871): an extra first layer before the transformer.
 
-The embeddings of a text are an image of one channel, tokens x width. Then come n times [convolution 'same', batch norm,
-GELU], a 1x1 convolution back to one channel, batch norm and GELU. There is no residual. Padding is part of the image,
-so every text is padded to the full length, and its result does not depend on its neighbours. In training, on a GPU, and
-for many texts, channels are last in memory, which suits vector units and tensor cores, and members are computed one
-after another. Elsewhere K members are K groups of one convolution. The convolutions have no bias: the batch norm after
-them removes it, and Adam would turn the rounding errors of its gradient into a drift of the running mean.
+The embeddings of a text are an image with one channel, tokens x width. It passes n times through [convolution 'same',
+batch norm, GELU], then through a 1x1 convolution back to one channel, batch norm and GELU, without a residual. Padding
+is part of the image, so every text is padded to the full length, and its result does not depend on its neighbours. In
+training, on a GPU, and for many texts, channels are last in memory, which suits vector units and tensor cores, and
+members are computed one after another. Otherwise K members are K groups of a single convolution. The convolutions have
+no bias, because the batch norm after them would remove it, and Adam would turn the rounding errors of its gradient into
+a drift of the running mean.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from tlm_search.model.architecture import Architecture
 
 EPSILON = 1e-5  # of the batch norm, as in torch.nn.BatchNorm2d
 MOMENTUM = 0.1  # of the running statistics, as in torch.nn.BatchNorm2d
-FEW_CHANNELS = 8  # with fewer a CPU trains faster with whole images in memory, one channel after another
+FEW_CHANNELS = 8  # with fewer channels a CPU trains faster with channels first in memory
 STATISTICS = ("running_mean", "running_var")  # not trained, but part of the weights
 _BIAS = "convolution.{}.folded_bias"
 
 
 def forward(image: Tensor, weights: dict[str, Tensor], architecture: Architecture, *, training: bool) -> Tensor:
-    """Apply the front end to ``image`` ``(K, rows, length, width)``; in ``training`` the running statistics move."""
+    """Apply the front end to ``image`` ``(K, rows, length, width)``; ``training`` updates the running statistics."""
     if _BIAS.format(0) in weights:
         return _forward_folded(image, weights, architecture)
     members = image.shape[0]
     channels_last = image.is_cuda or (training and architecture.channels >= FEW_CHANNELS)
     if channels_last and members > 1:
-        # One after another: cuDNN takes up to 1.7 times as long for convolutions in groups.
+        # One after another, because cuDNN takes up to 1.7 times as long for convolutions in groups.
         own = {name: value for name, value in weights.items() if name.startswith("convolution.")}
         alone = [{name: value[k : k + 1] for name, value in own.items()} for k in range(members)]
         parts = zip(torch.split(image, 1), alone, strict=True)
@@ -56,9 +57,10 @@ def forward(image: Tensor, weights: dict[str, Tensor], architecture: Architectur
 
 
 def folded(weights: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """Return one member's weights for inference on many texts, with each batch norm folded into its convolution.
+    """Return a member's weights for inference on many texts, with each batch norm folded into its convolution.
 
-    With running statistics a batch norm is a scale and a shift of each channel; ``forward`` then has channels last.
+    With running statistics a batch norm is a scale and a shift of each channel. ``forward`` computes folded weights
+    with channels last.
     """
     kernels, biases = {}, {}
     for layer in range(architecture.convolution_layers + 1):
@@ -78,17 +80,17 @@ def _forward_folded(image: Tensor, weights: dict[str, Tensor], architecture: Arc
 
 
 def _channels_last(image: Tensor) -> Tensor:
-    # Torch goes by the strides, also by that of the one channel: the view makes them those of channels last.
+    # Torch reads the memory format from the strides, even with a single channel. The view gives channels-last strides.
     return image.transpose(0, 1).flatten().view(*image.shape[1:], 1).movedim(-1, 1)
 
 
 def _gelu_of_channels_last(value: Tensor) -> Tensor:
-    # On a CPU the faster GELU is that of values which lie as they are numbered.
+    # On a CPU GELU is faster on a contiguous tensor.
     return F.gelu(value.movedim(1, -1)).movedim(-1, 1)
 
 
 def _convolved(image: Tensor, kernel: Tensor, *, groups: int, bias: Tensor | None = None) -> Tensor:
-    """Convolve with 'same' padding. Torch's own warns about even kernels, and copies its input for them."""
+    """Convolve with 'same' padding. For even kernels torch's own 'same' padding warns and copies its input."""
     high, wide = kernel.shape[2] - 1, kernel.shape[3] - 1
     padding = (high // 2, wide // 2)
     if high % 2 or wide % 2:
@@ -97,7 +99,7 @@ def _convolved(image: Tensor, kernel: Tensor, *, groups: int, bias: Tensor | Non
 
 
 def initial_weights(architecture: Architecture, generator: torch.Generator) -> dict[str, Tensor]:
-    """Draw one member's front end as ``torch.nn.Conv2d`` does (uniform, bound 1 / sqrt(fan in))."""
+    """Draw a member's front end as ``torch.nn.Conv2d`` does (uniform, bound 1 / sqrt(fan in))."""
     weights: dict[str, Tensor] = {}
     inputs = 1
     for layer in range(architecture.convolution_layers + 1):

@@ -1,7 +1,7 @@
 """Estimate the memory of a training from its shapes alone. This module does not import torch.
 
-The estimate should be a little too high rather than too low. ``benchmarks/growth.py`` compares it with measurements,
-and the memory that trials take corrects it (``tlm_search.cost.shares``).
+The estimate should be a little too high rather than too low. ``benchmarks/growth.py`` compares it with measurements.
+``tlm_search.cost.shares`` corrects it by the memory that trials take.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import NamedTuple
 from tlm_search.model.architecture import SPANS, Architecture
 from tlm_search.space.settings import Value
 
-LOGITS_BYTES = 128 * 2**20  # one member's logits in fp32 that are held at once
+LOGITS_BYTES = 128 * 2**20  # of a member's fp32 logits in memory at once
 FLOAT_BYTES = 4
-# Weights, their gradients twice (as computed, and in the order of memory) and two moments of AdamW.
+# Weights, gradients twice (as computed, and in memory order), and two moments of AdamW.
 STATE_FLOATS = 5
-# Values of a token that a layer keeps for its backward pass: of the hidden size, and of the inner layer.
+# Values per token that a layer stores for its backward pass: multiples of the hidden size, and of the inner size.
 WIDTHS, INNER_WIDTHS = 18, 4
 ATTENTIONS = 4  # attention scores, probabilities, dropout and their gradient
 LOGITS = 3  # logits, softmax, gradient
-# The matrix of counts that word vectors are made of: of this many contexts and cells at most.
+# Largest numbers of contexts and cells in the count matrix of word vectors.
 COUNTED_CONTEXTS, COUNTED_CELLS = 8_192, 2**28
-COUNTING_VECTORS = 6  # tables of vectors that the decomposition holds at once
-COUNTING_BYTES = 100e6  # beside it and the vectors, for blocks of the corpus and of the matrix
+COUNTING_VECTORS = 6  # tables of vectors in memory during the decomposition
+COUNTING_BYTES = 100e6  # for blocks of the corpus and of the matrix
 
-PROCESS_BYTES = 400e6  # an interpreter with torch, and what its kernels take at their first call
+PROCESS_BYTES = 400e6  # an interpreter with torch, and the first call of its kernels
 
 
 class Phase(NamedTuple):
-    """A phase of training: ``texts`` per batch, and the share of their tokens that is ``scored``.
+    """A phase of training: ``texts`` per batch, and the ``scored`` share of their tokens.
 
-    With a ``sampled`` softmax the head scores only the words of the batch. ``pooled`` is the number of means that the
+    With a ``sampled`` softmax the head scores only the words of the batch. ``pooled`` is the number of states that the
     pooler reads.
     """
 
@@ -46,7 +46,7 @@ class Phase(NamedTuple):
         return cls(texts, pooled=SPANS if pooling == "spans" else 1)
 
     def forward_flops(self, shape: Architecture) -> float:
-        """Floating-point operations of the forward pass of one member's batch."""
+        """Return the floating-point operations of the forward pass of a member's batch."""
         scored = self.scored * shape.positions
         return self.texts * shape.forward_flops(shape.positions, scored=scored, words=self.words(shape))
 
@@ -59,9 +59,9 @@ class Phase(NamedTuple):
 def stack_bytes(
     settings: Mapping[str, Value], *, vocabulary: int, positions: int, members: int = 1, micro_batches: int = 1
 ) -> float:
-    """Return the bytes that training ``members`` with complete ``settings`` adds to a process, or takes of a GPU.
+    """Return the bytes that training ``members`` stacked members takes, of a process or of a GPU.
 
-    ``micro_batches`` is the number of micro-batches of a batch.
+    ``settings`` are complete. ``micro_batches`` is the number of micro-batches of a batch.
     """
     shape = Architecture.of(settings, vocabulary=vocabulary, positions=positions)
     return max(
@@ -71,7 +71,7 @@ def stack_bytes(
 
 
 def phases_of_settings(settings: Mapping[str, Value]) -> list[Phase]:
-    """Return the phases of training of complete ``settings``, with those of students; pre-training is last."""
+    """Return the training phases of complete ``settings``, including students; pre-training is last."""
     phases = [Phase.finetuning(int(settings["finetune_batch_size"]), str(settings["pooling"]))]
     if settings["self_training"] and settings["student_epochs"]:
         phases.append(Phase.finetuning(int(settings["student_batch_size"]), str(settings["pooling"])))
@@ -82,7 +82,7 @@ def phases_of_settings(settings: Mapping[str, Value]) -> list[Phase]:
 
 
 def counting_bytes(settings: Mapping[str, Value], *, vocabulary: int) -> float:
-    """Return the bytes of main memory that making word vectors for a member with complete ``settings`` takes."""
+    """Return the bytes of main memory for computing word vectors of a member with complete ``settings``."""
     if settings["initial_embeddings"] == "random" or not settings["pretrain_size"]:
         return 0.0
     cells = min(vocabulary * min(vocabulary, COUNTED_CONTEXTS), COUNTED_CELLS)
@@ -90,7 +90,7 @@ def counting_bytes(settings: Mapping[str, Value], *, vocabulary: int) -> float:
 
 
 def members_that_fit(shape: Architecture, phases: Sequence[Phase], *, memory: float, most: int) -> int:
-    """Return how many of ``members`` can be stacked in ``memory`` bytes; at least 1."""
+    """Return how many members, from 1 to ``most``, can be stacked in ``memory`` bytes."""
 
     def fits(members: int) -> bool:
         sizes = (_phase_bytes(shape, phase, members=members) for phase in phases)
@@ -100,10 +100,10 @@ def members_that_fit(shape: Architecture, phases: Sequence[Phase], *, memory: fl
 
 
 def training_bytes(shape: Architecture, *, texts: int, scored: float, pooled: int = 1, members: int = 1) -> float:
-    """Return the bytes that one phase of training takes, in batches of ``texts`` for each of the stacked ``members``.
+    """Return the bytes that a phase of training takes, in batches of ``texts`` for each of the stacked ``members``.
 
-    ``scored`` is the share of their tokens that the masked-language-model head predicts; 0 in fine-tuning. ``pooled``
-    is how many means the pooler reads.
+    ``scored`` is the share of tokens that the masked-language-model head predicts; 0 in fine-tuning. ``pooled`` is the
+    number of states that the pooler reads.
     """
     width, tokens = shape.width, texts * shape.positions
     head = width * width * pooled + (4 * width + shape.vocabulary if scored else 0)
@@ -112,7 +112,7 @@ def training_bytes(shape: Architecture, *, texts: int, scored: float, pooled: in
     convolution = 4 * tokens * width * shape.channels * shape.convolution_layers
     floats = STATE_FLOATS * (shape.encoder_parameters() + head) + shape.depth * layer + convolution
     logits = min(scored * tokens * shape.vocabulary * FLOAT_BYTES, LOGITS_BYTES)
-    return members * FLOAT_BYTES * floats + LOGITS * logits  # the head takes one member after the other
+    return members * FLOAT_BYTES * floats + LOGITS * logits  # the head processes one member after another
 
 
 def _phase_bytes(shape: Architecture, phase: Phase, *, members: int) -> float:

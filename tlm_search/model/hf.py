@@ -1,8 +1,8 @@
-"""Convert the weights of one member to and from the names of ``transformers``' BERT.
+"""Convert the weights of a member to and from the names of ``transformers``' BERT.
 
 A member's file in the store has these names. With ``Architecture.is_bert``, and if each layer has its own weights, the
 file is a ``BertForMaskedLM`` or ``BertForSequenceClassification``. Weights that layers share are stored once, as layer
-0. The weights of a convolution have names of their own (``convolution.*``).
+0. Weights of a convolution are named ``convolution.*``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FIXED = {
 }
 _MODULES = {
     "embeddings.norm": "bert.embeddings.LayerNorm",
-    "norm": "bert.LayerNorm",  # behind the last pre-norm layer; as RobertaPreLayerNorm names it
+    "norm": "bert.LayerNorm",  # after the last pre-norm layer; the name in RobertaPreLayerNorm
     "mlm.transform": "cls.predictions.transform.dense",
     "mlm.norm": "cls.predictions.transform.LayerNorm",
     "pooler": "bert.pooler.dense",
@@ -43,7 +43,7 @@ Value = TypeVar("Value")
 
 
 def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return one member's weights (no member dimension) under ``transformers``' names; tied weights once."""
+    """Return a member's weights (without member dimension) under ``transformers``' names, tied weights once."""
     renamed: dict[str, Tensor] = {}
     for ours, theirs in _names(weights):
         if isinstance(theirs, str):
@@ -54,10 +54,10 @@ def to_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_transformers(state: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """Return one member's weights from a state of ``transformers``. A head that the state lacks is left out.
+    """Return a member's weights from a state of ``transformers``. A head that the state lacks is left out.
 
     Raises:
-        ValueError: the state is not of this architecture.
+        ValueError: the state has another architecture.
     """
     modules = [name for name in _MODULES if name != "norm" or architecture.normalisation == "pre"]
     wanted = [*_FIXED, *(f"{name}.{kind}" for name in modules for kind in ("weight", "bias"))]

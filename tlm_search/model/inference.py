@@ -1,12 +1,13 @@
-"""Inference of stacked members: one text per row, and only the work whose result is read.
+"""Inference of stacked members, one text per row, without work whose result is not read.
 
 This is ``tlm_search.model.bert`` without dropout, in a form that ONNX can trace. With [CLS] pooling the last layer is
-computed for the first token alone. Its single query needs neither keys nor values, so the layer costs 2 x heads x width
+computed only for the first token. Its single query needs neither keys nor values, so the layer costs 2 x heads x width
 multiply-adds per token instead of 12 x width^2.
 
-With other pooling, the queries, keys and values of the first layer can be looked up. The layer's input is the layer
-norm of a word plus a position. Up to the norm's scale, one number per token, a linear layer of it is the sum of a term
-of the word and a term of the position, and both are tables. This saves a quarter of the products of a layer.
+With other pooling, the queries, keys and values of the first layer can be looked up. The input of the layer is the
+layer norm of a word plus a position. Except for the norm's scale (a number per token), a linear layer of it is a term
+of the word plus a term of the position, and both terms come from tables. This saves a quarter of the products of a
+layer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tlm_search.model.layers import EPSILON, before, behind, linear, normalise
 from tlm_search.model.spans import find_spans, span_shares
 from tlm_search.model.weights import Weights, position_table
 
-LOOKUP_BYTES = 2**29  # of all members together
+LOOKUP_BYTES = 2**29  # of the tables of all members
 _WORDS, _POSITIONS, _CONSTANT = "first.words", "first.positions", "first.constant"
 
 
@@ -43,9 +44,9 @@ def member_logits(
 ) -> Tensor:
     """Return the class logits ``(K, texts, labels)`` of K members for the same texts.
 
-    ``ids`` int64 ``(texts, length)`` are padded on the right. ``mask`` bool of the same shape says which are tokens;
-    None means all. Padding never changes an answer. ``markers`` are for the pooling ``spans``. ``types`` int64 of that
-    shape are 1 for the tokens of the second text of a pair, else 0; None means all 0.
+    ``ids`` int64 ``(texts, length)`` are padded on the right. ``mask``, bool of the same shape, marks the tokens; None
+    means all. Padding never changes an answer. ``markers`` are for the pooling ``spans``. ``types``, int64 of the same
+    shape, are 1 for the tokens of the second text of a pair, else 0; None means all 0.
     """
     if architecture.convolution_layers:
         if types is not None:
@@ -71,7 +72,7 @@ def member_logits(
 def vote(logits: Tensor, weights: Sequence[float] | None = None) -> Tensor:
     """Return the logarithm of the mean of the members' softmax outputs, ``(texts, labels)``.
 
-    ``weights`` are the relative ones of the members; None means that all are equal.
+    ``weights`` are the relative weights of the members; None means equal weights.
     """
     votes = logits.log_softmax(-1)
     if weights is None:
@@ -80,9 +81,9 @@ def vote(logits: Tensor, weights: Sequence[float] | None = None) -> Tensor:
 
 
 def calibrated(logits: Tensor, temperature: float, bias: Sequence[float]) -> Tensor:
-    """Return the logarithms of the calibrated probabilities of these, ``(texts, labels)``.
+    """Return the logarithms of the calibrated probabilities of ``logits``, ``(texts, labels)``.
 
-    It is ``tlm_search.committee.calibration`` on tensors; a temperature of 1 without a bias changes nothing.
+    This is ``tlm_search.committee.calibration`` on tensors. A temperature of 1 without a bias changes nothing.
     """
     if bias:
         logits = logits + logits.new_tensor(bias)
@@ -90,7 +91,7 @@ def calibrated(logits: Tensor, temperature: float, bias: Sequence[float]) -> Ten
 
 
 def split(weights: Mapping[str, Tensor], architecture: Architecture) -> list[Weights]:
-    """Return the weights of each member alone, with a member dimension of 1, prepared for many texts."""
+    """Return the separate weights of each member, with a member dimension of 1, prepared for many texts."""
     members = next(iter(weights.values())).shape[0]
     alone = [{name: value[k : k + 1] for name, value in weights.items()} for k in range(members)]
     return [convolution.folded(one, architecture) for one in alone] if architecture.convolution_layers else alone
@@ -105,21 +106,21 @@ def lookup_bytes(architecture: Architecture, *, pooling: str) -> int:
 
 
 def is_lookup_worth(architecture: Architecture, *, members: int, tokens: int, pooling: str) -> bool:
-    """Return whether the tables of the first layer pay: for more tokens than the tables have rows."""
+    """Return whether the tables of the first layer save time: for more tokens than rows of the tables."""
     size = members * lookup_bytes(architecture, pooling=pooling)
     return tokens > architecture.vocabulary and 0 < size <= LOOKUP_BYTES
 
 
 def with_lookup(weights: Weights) -> Weights:
-    """Return one member's weights with tables of the first layer's projections of each word and each position.
+    """Return a member's weights with tables of the first layer's projections of each word and each position.
 
-    This costs as much as projecting one token for each word of the vocabulary.
+    This costs as much as projecting a token for each word of the vocabulary.
     """
     scale, shift = weights["embeddings.norm.weight"], weights["embeddings.norm.bias"]
     projection = weights["layers.0.attention.qkv.weight"].transpose(1, 2)
 
     def project(table: Tensor) -> Tensor:
-        # The mean of a sum is the sum of the means: taken from words and positions, none is left in the sum.
+        # The mean of a sum is the sum of the means: subtract the mean of words and of positions, as the norm does.
         return torch.bmm((table - table.mean(-1, keepdim=True)) * scale[:, None], projection)
 
     constant = torch.baddbmm(weights["layers.0.attention.qkv.bias"][:, None], shift[:, None], projection)
@@ -132,7 +133,7 @@ def with_lookup(weights: Weights) -> Weights:
 
 
 def _full_length(ids: Tensor, mask: Tensor | None, *, length: int, pad: int) -> tuple[Tensor, Tensor]:
-    # The convolution sees padding, so that each text is as long, and is padded alike, as it was in training.
+    # The convolution sees padding, so pad each text to the same length and with the same token as in training.
     mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     missing = (0, length - ids.shape[1])
     return F.pad(ids.where(mask, pad), missing, value=pad), F.pad(mask, missing, value=False)
@@ -147,11 +148,11 @@ def _embed(
     if types is None:
         positions = (weights["embeddings.positions"][:, :length] + weights["embeddings.types"][:, :1])[:, None]
     else:
-        # Of `position_table`, which has the positions of first segments before those of second ones.
+        # Indices into `position_table`: the positions of first segments, then those of second segments.
         at = (types * weights["embeddings.positions"].shape[1] + torch.arange(length, device=ids.device)).flatten()
         positions = position_table(weights).index_select(1, at).view(members, *ids.shape, width)
     if hide_padding and mask is not None:
-        # Padding stands at position 0 in training, which is the first token's.
+        # In training padding has position 0, like the first token.
         positions = positions.where(mask[..., None], positions[:, :, :1])
     words = weights["embeddings.words"].index_select(1, ids.flatten()).view(members, *ids.shape, width)
     if _WORDS not in weights:

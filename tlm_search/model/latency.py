@@ -21,18 +21,18 @@ from tlm_search.model.inference import member_logits
 from tlm_search.model.linear import LinearWeights, linear_logits
 from tlm_search.model.weights import classifier_weights, initial_weights
 
-SECONDS = 0.5  # that one measurement may take, unless its calls are long
-_TURN = 5  # timed calls of one model before the next has its turn
+SECONDS = 0.5  # for a measurement, unless its calls are long
+_TURN = 5  # timed calls of a model in each turn
 _LEAST_TURNS, _MOST_TURNS = 3, 20
-_ID = 5  # any token but a special one
-_MARKERS = Markers(1, 2, 3, 4)  # any others
+_ID = 5  # any token that is not special
+_MARKERS = Markers(1, 2, 3, 4)  # any other tokens
 
 Answer = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one call: the median and the 95th percentile."""
+    """Milliseconds of a call: the median and the 95th percentile."""
 
     p50_ms: float
     p95_ms: float
@@ -47,9 +47,9 @@ def measure_latency_ms(
     device: str = "cpu",
     linear: LinearWeights | None = None,
 ) -> float:
-    """Return the median milliseconds of one pass of ``members`` stacked classifiers over one text of full length.
+    """Return the median milliseconds of a pass of ``members`` stacked classifiers over a text of full length.
 
-    With a ``linear`` model it answers too. Threads are those of torch in this process.
+    A ``linear`` model answers too if given. The number of threads is torch's setting in this process.
     """
     answer = committee_answer(
         architecture, members=members, labels=labels, pooling=pooling, device=device, linear=linear
@@ -59,9 +59,9 @@ def measure_latency_ms(
 
 @torch.inference_mode()
 def race(answers: Mapping[str, Answer], *, seconds: float) -> dict[str, Latency]:
-    """Time the ``answers`` in turns of a few calls, so that whatever else the machine does slows all of them alike.
+    """Time the ``answers`` in turns of a few calls, so that other work on the machine slows all of them equally.
 
-    Each turn begins with a call that is not counted. It ends after about ``seconds``, and after 15 to 100 calls each.
+    Each turn begins with an uncounted call. The race ends after about ``seconds``, with 15 to 100 calls of each answer.
     """
     times: dict[str, list[float]] = {name: [] for name in answers}
     for answer in answers.values():
@@ -88,9 +88,9 @@ def committee_answer(
 ) -> Callable[[], Tensor]:
     """Return a call that passes ``texts`` texts of full length through ``members`` classifiers and votes.
 
-    A ``linear`` model votes too. The members are ``stacked`` as one model, or called one by one, which is
-    faster where the processor has enough to do. The time does not depend on the weights: each member is a copy of one
-    fresh one.
+    A ``linear`` model votes too. The members are ``stacked`` as a single model, or called one by one, which is faster
+    if each keeps the processor busy. The time does not depend on the weights, so each member is a copy of the same
+    random weights.
     """
     ids = torch.full((texts, architecture.positions), _ID, device=device)
     if linear is not None:
@@ -106,7 +106,7 @@ def committee_answer(
     options: dict[str, Any] = {"pooling": pooling, "pad": 0, "markers": _MARKERS}
 
     def answer() -> Tensor:
-        # The softmax of the vote and the copy back belong to an answer.
+        # An answer includes the softmax of the vote and the copy to the CPU.
         return member_logits(weights, architecture, ids, None, **options).softmax(-1).mean(0).cpu()
 
     return answer
@@ -115,10 +115,10 @@ def committee_answer(
 def transformers_answer(
     architecture: Architecture, *, labels: int, attention: Literal["eager", "sdpa"], texts: int = 1, device: str = "cpu"
 ) -> Callable[[], Tensor]:
-    """Return the same call for one classifier in plain ``transformers``.
+    """Return the same call for a classifier in plain ``transformers``.
 
     Raises:
-        ValueError: the architecture has a convolution, which ``transformers`` does not have.
+        ValueError: the architecture has a convolution, which ``transformers`` lacks.
     """
     if architecture.convolution_layers:
         raise ValueError("transformers has no BERT with a convolution")
@@ -159,7 +159,7 @@ def _processor() -> str:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use ``threads`` threads inside the block, then the number of before."""
+    """Let torch use ``threads`` threads inside the block, then restore the number."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -20,12 +20,12 @@ def linear(value: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def affine(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return ``value @ weight.T + bias`` of each member, in the precision of ``value`` ``(K, n, in)``."""
+    """Return ``value @ weight.T + bias`` for each member, in the precision of ``value`` ``(K, n, in)``."""
     weight, bias = _rounded(weight, value.dtype), bias.to(value.dtype)
     if weight.shape[0] == 1:
-        # squeeze, not [0]: the gradient of an index is a copy filled with zeros.
+        # squeeze, not [0], because the gradient of an index is a copy filled with zeros.
         return F.linear(value.squeeze(0), weight.squeeze(0), bias.squeeze(0)).unsqueeze(0)
-    if not torch.is_grad_enabled():  # for one text, calling _Stacked takes a quarter as long as the product
+    if not torch.is_grad_enabled():  # for a single text, the call of _Stacked would add a quarter to the time
         return _product(value, weight, bias)
     stacked: Callable[..., Tensor] = _Stacked.apply
     return stacked(value, weight, bias)
@@ -36,7 +36,7 @@ def _product(value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class _Stacked(torch.autograd.Function):
-    """A linear layer of several members with contiguous gradients, as the fused optimiser reads them."""
+    """A linear layer of several members. Its gradients are contiguous, as the fused optimiser needs."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

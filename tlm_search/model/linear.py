@@ -1,25 +1,26 @@
 """A linear classifier on words (TF-IDF) as tensors. From token ids it gives the same answers as scikit-learn.
 
-A word is put together from its tokens; words of one character are left out. The key of a word is a polynomial of its
-characters modulo 2^64, so it does not depend on how the word was cut into tokens. Two words of a vocabulary have the
-same key with a probability of about 2^-60. Terms are words and, in some models, pairs of adjacent words. A term is
-looked up in a bucket by its last bits. Terms are counted by comparing all terms of a text with each other, without a
-loop over texts, so that the model can be traced.
+Words are joined from their tokens; words of a single character are left out. The key of a word is a polynomial of its
+characters modulo 2^64, so it does not depend on how the word was split into tokens. Two words of a vocabulary have the
+same key with a probability of about 2^-60. Terms are words and, in some models, pairs of adjacent words. The last bits
+of its key give the bucket of a term. Terms are counted by comparing all terms of a text with each other, without a loop
+over texts, so that the model can be traced.
 
 The tensors:
 
-- ``pieces`` int64 ``(vocabulary, 3)``: of each token the polynomial of its characters, their number (0 for what is not
-  part of a word: punctuation, special tokens), and 1 where it begins a word;
+- ``pieces`` int64 ``(vocabulary, 3)``: for each token the polynomial of its characters, their number (0 for tokens that
+  are no part of a word, such as punctuation and special tokens), and 1 if it begins a word;
 - ``powers`` int64 ``(powers,)``: the powers of the polynomial's base;
-- ``buckets`` int64 ``(2^b,)``: where each bucket begins in ``keys`` int64 ``(terms + 8,)``, which holds 8 at most;
+- ``buckets`` int64 ``(2^b,)``: the start of each bucket in ``keys`` int64 ``(terms + 8,)``; a bucket has at most 8
+keys;
 - ``idf`` float32 ``(terms,)``, ``coefficients`` float32 ``(terms, labels)``, ``intercept`` float32 ``(labels,)``;
-- ``share`` float32 ``()``: the model's share of the votes of a committee; only where it is not half;
-- ``pair`` int64 ``()``: what the key of a pair's first word is multiplied by; only where pairs are terms;
-- ``markers`` int64 ``(4,)``, the tokens that mark two entities, and ``roles`` int64 ``(5,)``, what the key of a word in
-  a span is multiplied by; only where entities are marked. Each word is then a term once more for each of the spans that
-  it begins in: the head, the tail, the words between them, and those around (``tlm_search.model.spans``). Eight
-  ``roles`` also tell by which entity comes first. Where texts are pairs there are no markers, and the two ``roles`` are
-  those of a word in the first text and in the second.
+- ``share`` float32 ``()``: the model's share of the votes of a committee; absent if it is half;
+- ``pair`` int64 ``()``: the factor for the key of the first word of a pair; only if pairs are terms;
+- ``markers`` int64 ``(4,)``: the tokens that mark two entities; and ``roles`` int64 ``(5,)``: a factor for the key of a
+  word in each kind of span; only if entities are marked. Each word is then also a term for each span in which it
+  begins: the head, the tail, the words between, and the words left and right (``tlm_search.model.spans``). With eight
+  ``roles`` these also tell which entity comes first. Pairs of texts have no markers, and two ``roles``: for words of
+  the first text and of the second.
 """
 
 from __future__ import annotations
@@ -38,24 +39,24 @@ from tlm_search.data.vocabulary.words import Pieces
 from tlm_search.model.spans import by_order, find_spans
 from tlm_search.space.settings import HALF
 
-LinearWeights = dict[str, Tensor]  # by name, see above
+LinearWeights = dict[str, Tensor]  # by the names above
 
 _WIDEST = 8  # keys of a bucket
-# Roles of a word: in a text with marked entities, in one where it counts which of them comes first, and in a pair.
+# Numbers of roles of a word: with marked entities, with marked entities in order, and in a pair of texts.
 _SPANS, _ORDERED, _TEXTS = 5, 8, 2
 _FLOATS = ("idf", "coefficients", "intercept")
-_BASE, _PAIR, _SEED = 0xD1342543DE82EF95, 0xF1357AEA2E62A9C5, 0x2545F4914F6CDD1D  # odd, without a pattern
-_POWERS = 512  # characters of a word that have a power of their own
+_BASE, _PAIR, _SEED = 0xD1342543DE82EF95, 0xF1357AEA2E62A9C5, 0x2545F4914F6CDD1D  # arbitrary odd numbers
+_POWERS = 512  # characters of a word with different powers
 _TINY = 1e-30
 
 
 def term_tables(
     pieces: Pieces, *, pairs: bool, markers: Markers | None = None, ordered: bool = False, two_texts: bool = False
 ) -> LinearWeights:
-    """Return the tensors for ``term_keys``, made from the vocabulary.
+    """Return the tensors for ``term_keys`` from the vocabulary.
 
-    With ``pairs`` of words, and with roles where there are ``markers`` or ``two_texts`` are read as a pair. ``ordered``
-    roles also tell which entity comes first.
+    ``pairs`` adds pairs of words. ``markers``, or ``two_texts`` for pairs of texts, add roles. ``ordered`` roles also
+    tell which entity comes first.
     """
     tokens = zip(pieces.texts, pieces.begins.tolist(), strict=True)
     columns = [[_polynomial(text), len(text), int(begins)] for text, begins in tokens]
@@ -91,7 +92,7 @@ def with_terms(
     return {
         **tables,
         "buckets": torch.from_numpy(np.cumsum(sizes) - sizes),
-        # A reader takes a whole bucket's worth of keys, wherever its bucket begins.
+        # A lookup always reads 8 keys from the start of a bucket, so the last bucket needs padding.
         "keys": torch.from_numpy(np.pad(keys[order], (0, _WIDEST))),
         "idf": torch.from_numpy(idf[order].astype(np.float32)),
         "coefficients": torch.from_numpy(np.ascontiguousarray(coefficients[order], np.float32)),
@@ -107,17 +108,17 @@ def parameters_of(weights: LinearWeights) -> int:
 def term_keys(
     weights: LinearWeights, ids: Tensor, mask: Tensor | None, types: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the keys of the terms of each text, int64 ``(texts, kinds, length)``, and which of them are terms, bool.
+    """Return keys for each text, int64 ``(texts, kinds, length)``, and which of them are terms, bool.
 
-    ``ids`` are int64 ``(texts, length)``. ``mask`` bool says which are tokens; None means all. ``types`` int64 are 1
-    for the tokens of the second text of a pair; None if texts are no pairs. The kinds are words, words in each role,
-    and pairs of words; terms of different kinds never have the same key.
+    ``ids`` are int64 ``(texts, length)``. ``mask``, bool, marks the tokens; None means all. ``types``, int64, are 1 for
+    the tokens of the second text of a pair; None if the texts are not pairs. The kinds are words, words in each role,
+    and pairs of words. Terms of different kinds never have the same key.
     """
     code, characters, begins = weights["pieces"][ids].unbind(-1)
     if mask is not None:
         characters = characters * mask
     within = (characters > 0).long()
-    # A token continues a word unless it is marked as a beginning, or one of the two is not part of a word.
+    # A token continues a word unless it is marked as a beginning, or it or the token before is not part of a word.
     starts = 1 - within * F.pad(within[:, :-1], (1, 0)) * (1 - begins)
     word = starts.cumsum(1) - 1
     none = torch.zeros_like(ids)
@@ -128,7 +129,7 @@ def term_keys(
     terms, are_terms = [keys.unsqueeze(1)], [kept.unsqueeze(1)]
     if "roles" in weights:
         if "markers" in weights:
-            # Without the first span, which is the whole text.
+            # Skip the first span, the whole text.
             spans = find_spans(ids, mask, cast(Markers, weights["markers"].unbind()))[:, 1:]
             if len(weights["roles"]) == _ORDERED:
                 spans = by_order(spans)
@@ -147,7 +148,7 @@ def term_keys(
 
 
 def _pairs(keys: Tensor, kept: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the keys of all pairs of adjacent words, ``(texts, length)``, and which of them exist.
+    """Return keys of pairs of adjacent words, ``(texts, length)``, and which pairs exist.
 
     Words that are not ``kept`` are skipped.
     """
@@ -157,7 +158,7 @@ def _pairs(keys: Tensor, kept: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def with_share(weights: LinearWeights, share: float) -> LinearWeights:
-    """Return the tensors of a model with this ``share`` of the votes of a committee."""
+    """Return the tensors of a model with a ``share`` of the votes of a committee."""
     return weights if share == HALF else {**weights, "share": torch.tensor(share)}
 
 
@@ -167,9 +168,9 @@ def share_of(weights: LinearWeights) -> Tensor:
 
 
 def mixture(members: Tensor, linear: Sequence[Tensor], shares: Sequence[Tensor]) -> Tensor:
-    """Return the logarithm of the weighted mean of ``members`` and ``linear`` models, whose weights are ``shares``.
+    """Return the logarithm of the weighted mean of ``members`` and ``linear`` models with the weights ``shares``.
 
-    All are logarithms of probabilities, ``(texts, labels)``; a share is ``()``.
+    Inputs are logarithms of probabilities, ``(texts, labels)``; each share is ``()``.
     """
     said = members + (1 - torch.stack(list(shares)).sum()).log()
     for model, share in zip(linear, shares, strict=True):
@@ -178,7 +179,7 @@ def mixture(members: Tensor, linear: Sequence[Tensor], shares: Sequence[Tensor])
 
 
 def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
-    """Return tensors of these ``shapes`` by name, for a state to be loaded into.
+    """Return empty tensors of these ``shapes`` by name, to load a state into.
 
     Raises:
         KeyError: a shape is missing.
@@ -188,10 +189,10 @@ def empty(shapes: Mapping[str, Sequence[int]]) -> LinearWeights:
 
 
 def require_shapes(shapes: Mapping[str, tuple[int, ...]], *, vocabulary: int, labels: int) -> None:
-    """Refuse tensors that do not form a model of this vocabulary and these ``labels``.
+    """Require that tensors of these ``shapes`` form a model of this vocabulary and these ``labels``.
 
     Raises:
-        ValueError: one is missing, or of another shape.
+        ValueError: a tensor is missing or has another shape.
     """
     (terms,), (buckets,) = shapes.get("idf", (0,)), shapes.get("buckets", (0,))
     expected: dict[str, tuple[int, ...]] = {
@@ -209,7 +210,7 @@ def require_shapes(shapes: Mapping[str, tuple[int, ...]], *, vocabulary: int, la
 
 
 def require_values(models: Sequence[LinearWeights]) -> None:
-    """Refuse models with buckets outside of their keys, or without a share of the votes; raises ValueError."""
+    """Require buckets within the keys of each model, and possible shares of the votes; raises ValueError."""
     for weights in models:
         buckets, share = weights["buckets"], float(share_of(weights))
         if int(buckets.min()) < 0 or int(buckets.max()) > len(weights["idf"]) or not 0 <= share <= 1:
@@ -221,10 +222,10 @@ def require_values(models: Sequence[LinearWeights]) -> None:
 
 
 def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None, types: Tensor | None = None) -> Tensor:
-    """Return the logarithms of the probabilities, ``(texts, labels)``; the arguments are those of ``term_keys``.
+    """Return the logarithms of the probabilities, ``(texts, labels)``; see ``term_keys`` for the arguments.
 
-    The value of a term is that of scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``: (1 + ln count) x idf, divided
-    by the length of the text's vector.
+    The value of a term is the same as in scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``: (1 + ln count) x idf,
+    divided by the length of the text's vector.
     """
     keys, are_terms = term_keys(weights, ids, mask, types)
     begin = weights["buckets"][keys & (weights["buckets"].shape[0] - 1)]
@@ -236,7 +237,7 @@ def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None, type
     count = same.sum(-1).flatten(1).clamp(min=1).to(weights["idf"].dtype)
     known, term = known.flatten(1), term.flatten(1)
     value = known * (1 + count.log()) * weights["idf"][term]
-    # Each occurrence of a term gets its part of the value.
+    # Divide the value of a term among its occurrences.
     share = value / count
     length = (value * share).sum(1, keepdim=True).sqrt().clamp(min=_TINY)
     scores = ((share / length).unsqueeze(1) @ weights["coefficients"][term]).squeeze(1) + weights["intercept"]
@@ -248,7 +249,7 @@ def _roles(count: int) -> Tensor:
 
 
 def _polynomial(text: str) -> int:
-    """Return the sum of a random number for each character times a power of the base, modulo 2^64."""
+    """Return the polynomial of ``text`` modulo 2^64: the hash of each character times a power of the base."""
     total = 0
     for character in reversed(text):
         total = (total * _BASE + _random(ord(character))) % 2**64

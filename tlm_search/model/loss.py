@@ -18,9 +18,9 @@ def mlm_losses(
 ) -> Tensor:
     """Return each member's sum of cross-entropies ``(K,)`` for its ``hidden`` states ``(K, n, width)``.
 
-    Each sum is multiplied by the member's own of the ``shares`` ``(K,)``, such as 1 / number of targets. Gradients
-    exist only for the plain sum of the returned losses. ``targets`` ``(K, n)`` are UNSCORED where nothing is predicted.
-    ``words`` is the object that looked up the tokens of ``hidden``, if one did.
+    Each sum is multiplied by the member's entry of ``shares`` ``(K,)``, such as 1 / number of targets. Gradients exist
+    only for the plain sum of the returned losses. ``targets`` ``(K, n)`` are UNSCORED at positions without a
+    prediction. ``words`` is the ``TiedWords`` that looked up the tokens of ``hidden``, or None.
     """
     head = (mlm_transform(weights, hidden), weights["embeddings.words"], weights["mlm.bias"])
     return linear_cross_entropy(*head, targets, shares, words)
@@ -29,9 +29,9 @@ def mlm_losses(
 def sampled_mlm_losses(
     weights: Weights, hidden: Tensor, targets: Tensor, shares: Tensor, candidates: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Return each member's sum of cross-entropies like ``mlm_losses``, over candidates instead of all words.
+    """Return each member's sum of cross-entropies like ``mlm_losses``, but over candidates instead of all words.
 
-    ``candidates`` are the ids ``(K, c)`` of words, and offsets ``(K, c)`` that are subtracted from their logits.
+    ``candidates`` are ids ``(K, c)`` of words, and offsets ``(K, c)`` to subtract from their logits.
     ``targets`` ``(K, n)`` are indices of candidates, or UNSCORED.
     """
     ids, offsets = candidates
@@ -53,7 +53,7 @@ def class_losses(logits: Tensor, targets: Tensor, weights: Tensor | None = None)
 def soft_losses(logits: Tensor, targets: Tensor, probabilities: Tensor) -> Tensor:
     """Return each member's sum of cross-entropies ``(K,)`` of ``logits`` ``(K, n, classes)`` with soft labels.
 
-    ``targets`` ``(K, n)`` are rows of ``probabilities`` ``(texts, classes)``, or UNSCORED.
+    ``targets`` ``(K, n)`` are indices of rows of ``probabilities`` ``(texts, classes)``, or UNSCORED.
     """
     wanted = probabilities[targets.clamp(min=0)]
     losses = -(wanted * logits.log_softmax(-1)).sum(-1)

@@ -1,4 +1,4 @@
-"""Rows of tokens with one or several texts each, and the tokens whose last hidden states are read."""
+"""Rows of tokens with one or several texts, and the tokens whose last hidden states are read."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Tokens:
     """Rows of token ids, each row holding one or several texts.
 
     ``ids``, ``positions`` and ``segments`` are int64 of shape ``(K, rows, length)``. A token sees the tokens of its row
-    that have its segment number; segment 0 is padding. ``full`` says that each row is one text without padding.
-    ``sizes`` are the tokens of each member's own rows; the other rows are empty, since other members have more. If
-    texts are ``paired``, the positions of a second text are shifted by ``length``, the number of positions of a row.
+    with the same segment number; segment 0 is padding. ``full`` is True if each row is a single text without padding.
+    ``sizes`` are the numbers of tokens in each member's own rows; further rows are empty, because another member has
+    more. If texts are ``paired``, the positions of a second text are shifted by ``length``.
     """
 
     ids: Tensor
@@ -35,18 +35,18 @@ class Tokens:
         return replace(self, ids=ids, positions=positions, segments=segments)
 
     def sees(self) -> Tensor | None:
-        """Return which token sees which, bool ``(K x rows, 1, length, length)``; None if all see all."""
+        """Return which token sees which, bool ``(K x rows, 1, length, length)``, or None if each sees all."""
         return None if self.full else _same(self.segments, self.segments)
 
 
 @dataclass(frozen=True)
 class Read:
-    """The tokens whose last hidden states are read; only these states are computed.
+    """The tokens whose last hidden states are read. Only these states are computed.
 
-    ``indices`` int64 ``(K, n)`` are among a member's ``rows x length`` tokens; of member k the first ``sizes[k]`` are
-    its own, the rest fill up. Attention goes by rows: ``grid`` ``(K, rows, q)`` holds the indices of each row, filled
-    up with others of the row, and ``slots`` ``(K, n)`` says where among the ``rows x q`` of its member each of them
-    stands.
+    ``indices`` int64 ``(K, n)`` point into a member's ``rows x length`` tokens. The first ``sizes[k]`` belong to member
+    k, the others are padding. Attention works on rows: ``grid`` ``(K, rows, q)`` has the indices of each row, padded
+    with other indices of the row. ``slots`` ``(K, n)`` is the place of each index in the ``rows x q`` grid of its
+    member.
     """
 
     indices: Tensor
@@ -56,14 +56,14 @@ class Read:
 
     @classmethod
     def of(cls, indices: Sequence[np.ndarray], *, rows: int, length: int, count: int | None = None) -> Read:
-        """Lay out each member's ``indices``, padded to ``count``, or to the largest number of a member."""
+        """Lay out the ``indices`` of each member, padded to ``count``, by default the largest number of a member."""
         sizes = np.array([len(own) for own in indices])
         everywhere = np.concatenate([own + member * rows * length for member, own in enumerate(indices)])
         return cls.among(everywhere, sizes, rows=rows, length=length, count=count or max(1, int(sizes.max())))
 
     @classmethod
     def among(cls, indices: np.ndarray, sizes: np.ndarray, *, rows: int, length: int, count: int) -> Read:
-        """Lay out ``indices`` among the tokens of all members, padded to ``count``; ``sizes`` is the number of each."""
+        """Lay out ``indices`` into the tokens of all members, padded to ``count``; ``sizes`` are their numbers."""
         members = len(sizes)
         row, at = indices // length, read_at(sizes, count)
         in_row = np.bincount(row, minlength=members * rows)
@@ -87,7 +87,7 @@ class Read:
         return Read(change(self.indices), self.sizes, change(self.grid), change(self.slots))
 
     def sees(self, tokens: Tokens) -> Tensor | None:
-        """Return which entry of the grid sees which token, bool ``(K x rows, 1, q, length)``; None if each sees all."""
+        """Return which grid entry sees which token, bool ``(K x rows, 1, q, length)``, or None if each sees all."""
         if tokens.full:
             return None
         return _same(
@@ -96,7 +96,7 @@ class Read:
 
 
 def read_at(sizes: np.ndarray, count: int) -> np.ndarray:
-    """Return where among ``(K, count)`` the first ``sizes[k]`` of each row stand, one after another."""
+    """Return the flat indices of the first ``sizes[k]`` entries of each row in a ``(K, count)`` array."""
     firsts = np.arange(len(sizes)) * count - (np.cumsum(sizes) - sizes)
     at: np.ndarray = np.arange(sizes.sum()) + np.repeat(firsts, sizes)
     return at
@@ -118,9 +118,8 @@ def _same(asking: Tensor, asked: Tensor) -> Tensor:
 def even(number: int, *, steps: int) -> int:
     """Return ``number``, at least 1, rounded up to a multiple of a power of two.
 
-    That is the largest power of two that fits into it ``steps`` times.
-
-    Kernels in bf16 are compiled anew for each shape; numbers that differ a little from update to update become few.
+    It is the largest power of two that fits into ``number`` at least ``steps`` times. Kernels in bf16 are compiled for
+    each shape; rounding leaves few shapes if the numbers differ a little from update to update.
     """
     step = 1 << max(0, (number // steps).bit_length() - 1)
     return max(1, -(-number // step) * step)

@@ -1,4 +1,4 @@
-"""The spans of a text with two marked entities, whose means a classifier reads side by side.
+"""The spans of a text with two marked entities. A classifier reads their concatenated means.
 
 Sources: Baldini Soares et al. 2019 (arXiv 1906.03158), entity markers; Wu and He 2019 (arXiv 1905.08284), R-BERT, which
 reads the means of the entities and the sentence.
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from tlm_search.data.markers import Markers
 
-AROUND = 4  # tokens to the left of the first entity, and to the right of the last one
+AROUND = 4  # tokens to the left of the first entity, and to the right of the last
 
 
 def find_spans(ids: Tensor, mask: Tensor | None, markers: Markers) -> Tensor:
     """Return which tokens belong to each of six spans, bool ``(..., 6, length)``.
 
-    ``ids`` ``(..., length)`` are rows of tokens. ``mask`` bool ``(..., length)`` says which tokens of a row belong to
-    the text; None means all. Leading dimensions broadcast, so one row can hold several texts.
+    ``ids`` ``(..., length)`` are rows of tokens. ``mask``, bool ``(..., length)``, marks the tokens of a row that
+    belong to the text; None means all. Leading dimensions broadcast, so a row can contain several texts.
 
-    The spans are the whole text, the head entity, the tail entity, the tokens between the two, four tokens to the left
-    of the first entity and four to the right of the last one. Either entity may come first. Markers belong only to the
-    whole text. If the marker of a span is missing, because the text was cut, the span is empty. If a marker occurs
-    twice, the first one counts.
+    The spans are the whole text, the head entity, the tail entity, the tokens between them, four tokens to the left of
+    the first entity, and four to the right of the last. Either entity may come first. Markers belong only to the whole
+    text. If the text was cut and a marker of a span is missing, the span is empty. If a marker occurs twice, the first
+    occurrence counts.
     """
     mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     length = ids.shape[-1]
@@ -46,10 +46,10 @@ def find_spans(ids: Tensor, mask: Tensor | None, markers: Markers) -> Tensor:
 
 
 def by_order(spans: Tensor) -> Tensor:
-    """Split what lies around the entities by which of them comes first: bool ``(..., 8, length)``.
+    """Split the spans around the entities by the order of the entities: bool ``(..., 8, length)``.
 
-    ``spans`` ``(..., 5, length)`` are those of ``find_spans`` without the whole text. The head and the tail stay. The
-    three others follow twice: for texts where the head comes first, and for texts where the tail does.
+    ``spans`` ``(..., 5, length)`` come from ``find_spans``, without the whole text. The head and the tail stay. The
+    three other spans follow twice: for texts in which the head comes first, and for texts in which the tail does.
     """
     entities, around = spans[..., :2, :], spans[..., 2:, :]
     begins = _first(entities)
@@ -64,7 +64,7 @@ def span_shares(spans: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _first(found: Tensor) -> Tensor:
-    """Return the first position that is ``found``, ``(..., 1)``; the length if none is."""
+    """Return the first position at which ``found`` is True, ``(..., 1)``, or the length without such a position."""
     length = found.shape[-1]
-    # Not where(), whose number would be copied to a GPU, which no graph can record.
+    # Not where() with a number: it would be copied to a GPU, which no CUDA graph can record.
     return torch.arange(length, device=found.device).masked_fill(~found, length).amin(-1, keepdim=True)

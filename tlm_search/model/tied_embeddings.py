@@ -1,9 +1,9 @@
-"""The tied word table: tokens are looked up in it, and masked tokens are predicted by multiplying with it.
+"""The tied word table: it embeds tokens, and masked tokens are predicted by multiplying with it.
 
-The logits are the largest tensor in the training of a tiny BERT. Their gradient is known as soon as they are, so both
-exist only for one block of rows, and no block has more than ``LOGITS_BYTES`` of them (as Wijmans et al. 2024, arXiv
-2411.09009, do for large models on GPUs). The gradient of the table is the next largest. It comes from both ends, and is
-summed in place instead of as two tables, one of them almost empty.
+The logits are the largest tensor in the training of a tiny BERT. Their gradient can be computed together with them, so
+both exist only for a block of rows with at most ``LOGITS_BYTES`` of logits (as Wijmans et al. 2024, arXiv 2411.09009,
+do for large models on GPUs). The next largest is the gradient of the table. It comes from the embedding and from the
+head, and is summed in place instead of in two tables, one of them almost empty.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch import Tensor
 from tlm_search.model.footprint import LOGITS_BYTES
 from tlm_search.model.rows import gather
 
-UNSCORED = -100  # a target that fills up
+UNSCORED = -100  # a target that pads
 _SMALLEST = torch.finfo(torch.float32).tiny
 _EVEN = 8  # numbers of bf16 in 16 bytes
 
 
 class TiedWords:
-    """The word table's memory in one training, reused by each update.
+    """The memory for the word table in a training, reused by each update.
 
-    It also holds the gradient of the table until the next loss is computed. On a GPU nothing is reused: its allocator
-    needs no help, and a CUDA graph must own the memory that it writes.
+    It also holds the gradient of the table until the next loss is computed. On a GPU nothing is reused, because its
+    allocator is fast enough, and a CUDA graph must own the memory that it writes.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -38,13 +38,13 @@ class TiedWords:
     def lookup(self, table: Tensor, ids: Tensor) -> Tensor:
         """Return the rows ``ids`` ``(K, n)`` of ``table`` ``(K, words, width)``: ``(K, n, width)``.
 
-        The gradient of the table is completed by ``linear_cross_entropy``, which must be called with the same words.
+        The loss must be ``linear_cross_entropy`` with the same words, because it computes the gradient of the table.
         """
         apply: Callable[..., Tensor] = _Lookup.apply
         return apply(table, ids, self)
 
     def empty(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Return an uninitialised tensor of ``shape``; it overwrites the last one of this ``name``."""
+        """Return an uninitialised tensor of ``shape``. It reuses the memory of the last tensor of this ``name``."""
         if not self._keeps:
             return torch.empty(*shape, dtype=like.dtype, device=like.device)
         size, held = math.prod(shape), self._held.get(name)
@@ -53,7 +53,7 @@ class TiedWords:
         return held[:size].view(*shape)
 
     def new_gradient(self, table: Tensor) -> Tensor:
-        """Return the memory of the next gradient of ``table``."""
+        """Return memory for the next gradient of ``table``."""
         self.gradient = self.empty("gradient", table.shape, table)
         return self.gradient
 
@@ -63,10 +63,10 @@ def linear_cross_entropy(
 ) -> Tensor:
     """Return each member's sum of the cross-entropies of ``hidden @ table.T + bias``, times its share: ``(K,)``.
 
-    ``hidden`` is ``(K, n, width)`` and decides the precision; ``targets`` ``(K, n)`` may be UNSCORED; ``shares`` are
+    ``hidden`` is ``(K, n, width)`` and decides the precision. ``targets`` ``(K, n)`` may be UNSCORED. ``shares`` are
     ``(K,)``. Gradients exist only for the plain sum of the losses: the shares go into the small factors of the
-    products, so that the largest gradient is written once. With ``words`` the gradient of the table also has that of
-    the lookup.
+    products, so that the largest gradient is written once. With ``words`` the gradient of the table includes the
+    gradient of the lookup.
     """
     apply: Callable[..., Tensor] = _LinearCrossEntropy.apply
     return apply(hidden, table, bias, targets, shares, words)
@@ -80,7 +80,7 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
-        # Autograd comes here from the head, which everything that was looked up has led to.
+        # Autograd calls this after the head's backward pass, because the head depends on all embeddings.
         gradient = ctx.words.gradient
         members, count, width = gradient.shape
         rows = ctx.ids + torch.arange(members, device=gradient.device)[:, None] * count
@@ -102,7 +102,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx.deferred, words = words is not None, words or TiedWords(hidden.device.type)
         scored = (targets != UNSCORED).to(hidden.dtype)
         weights = (scored * shares[:, None])[..., None]
-        # Unscored rows are zeroed in the small factor of each product, never in the logits.
+        # Zero the unscored rows in the small factor of each product, not in the large logits.
         factors = torch.mul(hidden, weights, out=torch.empty_like(hidden))
         of_hidden, of_table, of_bias = torch.empty_like(hidden), words.new_gradient(table), torch.zeros_like(bias)
         chances = torch.empty(targets.shape, device=hidden.device)
@@ -110,18 +110,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for parts in zip(*given, chances, of_hidden, of_table, of_bias, strict=True):
             _score(_Member(*parts), words)
         ctx.gradients = of_hidden.mul_(weights), None if ctx.deferred else of_table, of_bias.mul_(shares[:, None])
-        # Not logsumexp, which takes ten times as long on a CPU. A loss above 87 becomes 87.
+        # Not logsumexp, which takes ten times as long on a CPU. Losses above 87 become 87.
         return -(chances.clamp_(min=_SMALLEST).log_() * weights[..., 0]).sum(1)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        assert outer[0].is_cuda or bool((outer[0] == 1).all()), "gradients are those of the plain sum"
+        assert outer[0].is_cuda or bool((outer[0] == 1).all()), "gradients exist only for the plain sum"
         return *ctx.gradients, None, None, None
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One member's inputs and outputs: the probability of each target, and the gradients."""
+    """The inputs and outputs of a member: the probability of each target, and the gradients."""
 
     hidden: Tensor
     table: Tensor
@@ -136,10 +136,10 @@ class _Member:
 
 
 def _score(own: _Member, words: TiedWords) -> None:
-    """Compute the outputs of a member; the gradient of its bias must be zero before."""
+    """Compute the outputs of a member. The gradient of its bias must be zero before the call."""
     hidden, (count, width) = own.hidden, own.table.shape
     exact, step = own.table.dtype == hidden.dtype, max(1, LOGITS_BYTES // (4 * count))
-    # The fast kernels of a GPU take rows of whole 16 bytes only: pad the table with words of probability 0.
+    # The fast kernels of a GPU need rows of a multiple of 16 bytes: pad the table with words of probability 0.
     unused = -count % _EVEN if hidden.is_cuda and not exact else 0
     table = own.table if exact else _copied(own.table, words.empty("table", (count + unused, width), hidden))
     offset = F.pad(own.bias.to(hidden.dtype), (0, unused), value=-math.inf)
@@ -151,7 +151,7 @@ def _score(own: _Member, words: TiedWords) -> None:
         torch.addmm(offset, hidden[rows], table.T, out=logits)
         gradient = torch.softmax(logits, -1, out=logits)
         chances = own.chances[rows].copy_(gradient.gather(1, wanted[:, None]).squeeze(1))
-        # Not scatter_, which in bf16 copies all of them.
+        # Not scatter_, which in bf16 copies the whole gradient.
         gradient[lines[: len(wanted)], wanted] = (chances - 1).to(gradient.dtype)
         torch.mm(gradient, table, out=own.of_hidden[rows])
         own.of_bias.add_((own.scored[rows] @ gradient)[:count])
@@ -159,10 +159,10 @@ def _score(own: _Member, words: TiedWords) -> None:
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, words: TiedWords, *, first: bool) -> None:
-    """Add ``left @ right`` to ``total``, or set it to the ``first`` one."""
+    """Add ``left @ right`` to ``total``, or set ``total`` to it if it is the ``first`` product."""
     if left.dtype == total.dtype:
         torch.addmm(total, left, right, beta=int(not first), out=total)
-    elif total.is_cuda:  # whose products of bf16 come in fp32, as they are summed
+    elif total.is_cuda:  # a GPU can return products of bf16 in fp32
         product = torch.mm(left, right, out_dtype=total.dtype, out=total if first else None)
         if not first:
             total.add_(product)

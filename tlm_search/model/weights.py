@@ -1,7 +1,8 @@
-"""Initial weights of members, one seed each, drawn as BERT draws them.
+"""Initial weights of members, one seed each, drawn as in BERT.
 
-They are normal, with BERT's standard deviation of 0.02 at BERT's width, and a larger one, as 1 / sqrt(width), below it.
-With 0.02 at widths from 16 to 64 the layers pass on so little that a [CLS] classifier cannot fit its training split.
+They are normal, with BERT's standard deviation of 0.02 at BERT's width, scaled as 1 / sqrt(width) at other widths. With
+0.02 at widths from 16 to 64 the signal through the layers is so small that a [CLS] classifier cannot fit its training
+split.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from tlm_search.model.architecture import Architecture
 
 Weights = dict[str, Tensor]  # by name, each with a leading member dimension
 
-# Added to the seed of a member, for streams of random numbers apart from that of its encoder.
+# Added to a member's seed, so that the streams of random numbers differ from that of its encoder.
 _ROTATION_STREAM, _CLASSIFIER_STREAM = 0x707, 0x5EED
-INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # BERT's standard deviation, at the width that it was chosen for
+INITIAL_STD, INITIAL_WIDTH = 0.02, 768  # BERT's standard deviation, at BERT's width
 
 
 def initial_weights(
     architecture: Architecture, seeds: Sequence[int], *, word_vectors: NDArray[np.float32] | None = None
 ) -> Weights:
-    """Draw fresh encoders with masked-language-model heads, one per seed.
+    """Draw encoders with masked-language-model heads, one per seed.
 
     ``word_vectors`` ``(vocabulary, width)`` replace rows of the embedding tables, rotated differently for each member.
-    A row of zeros leaves the random row.
+    A row of zeros leaves the random row unchanged.
     """
 
     def draw(seed: int) -> Weights:
         return _initial_member(architecture, torch.Generator().manual_seed(seed))
 
-    # A generator draws in one thread, so members are drawn in parallel.
+    # Draw members in parallel, because a generator uses a single thread.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         members = list(pool.map(draw, seeds))
     weights = {name: torch.stack([member[name] for member in members]) for name in members[0]}
@@ -50,9 +51,9 @@ def initial_weights(
 
 
 def position_table(weights: Weights) -> Tensor:
-    """Return the vector that is added to a word at each position, ``(K, 2 x positions, width)``.
+    """Return the vector to add to a word at each position, ``(K, 2 x positions, width)``.
 
-    The positions of the first segment come before those of the second.
+    The positions of the first segment come before the positions of the second.
     """
     positions, types = weights["embeddings.positions"], weights["embeddings.types"]
     return torch.cat([positions + types[:, :1], positions + types[:, 1:]], dim=1)
@@ -70,7 +71,7 @@ def rotation(width: int, seed: int) -> Tensor:
 def classifier_weights(
     architecture: Architecture, labels: int, seeds: Sequence[int], *, pooling: str = "cls"
 ) -> Weights:
-    """Draw fresh poolers and output layers for ``labels`` classes, one per seed."""
+    """Draw poolers and output layers for ``labels`` classes, one per seed."""
     width, pooled = architecture.width, architecture.pooled_width(pooling)
     members = []
     for seed in seeds:
@@ -86,7 +87,7 @@ def classifier_weights(
 
 @cache
 def answering_shapes(architecture: Architecture, labels: int, *, pooling: str) -> Mapping[str, tuple[int, ...]]:
-    """Return the shape of each tensor with which a member answers, without its member dimension. Nothing is drawn."""
+    """Return the shape of each tensor of a classifier, without the member dimension. Nothing is drawn."""
     with torch.device("meta"):
         encoder = _initial_member(architecture, torch.Generator(device="cpu"))
         classifier = classifier_weights(architecture, labels, [0], pooling=pooling)

@@ -30,18 +30,18 @@ from tlm_search.serving.limits import BodyLimit
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MOST_BYTES = 4 * 2**20  # of a body
-MOST_HELD = 32 * 2**20  # bytes of the bodies of all unanswered requests
-BODY_SECONDS = 60.0  # for a body to arrive
-MOST_TEXTS = 256  # of a request, and of a batch
+MOST_BYTES = 4 * 2**20  # of a request body
+MOST_HELD = 32 * 2**20  # of the bodies of all unanswered requests
+BODY_SECONDS = 60.0  # until a body must have arrived
+MOST_TEXTS = 256  # in a request, and in a batch
 MOST_WAITING = 4096  # texts in the queue
-MOST_CHARACTERS = 64 * 2**20  # of the texts in the queue, so that long ones do not fill the memory
+MOST_CHARACTERS = 64 * 2**20  # of all texts in the queue, so that long texts do not fill the memory
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 class Classifier(Protocol):
-    """The committee that is served, such as ``tlm_search.export.committee.Committee``."""
+    """The interface of a committee to serve, such as ``tlm_search.export.committee.Committee``."""
 
     @property
     def labels(self) -> tuple[str, ...]: ...  # noqa: D102
@@ -60,7 +60,7 @@ class _Sent(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_other_keys(cls, given: Any) -> Any:
-        """Refuse other keys with one error that names none, because a body can hold 350,000 of them."""
+        """Refuse other keys with an error that does not name them, because a body can contain 350,000 keys."""
         if isinstance(given, dict) and not given.keys() <= cls.model_fields.keys():
             raise PydanticCustomError("other_keys", f"Other keys than {', '.join(cls.model_fields)} are not permitted")
         return given
@@ -73,7 +73,7 @@ class Texts(_Sent):
 
 
 class TextPair(_Sent):
-    """Two texts that are judged together; their order matters."""
+    """A pair of texts to classify together; their order matters."""
 
     text: Annotated[str, Field(examples=["a text"])]
     text_pair: Annotated[str, Field(examples=["another text"])]
@@ -85,7 +85,7 @@ class TextPairs(_Sent):
     texts: Annotated[list[TextPair], Field(max_length=MOST_TEXTS)]
 
 
-_ONE, _MANY = "one pair", "pairs"  # tags of the two bodies; no message shows them
+_ONE, _MANY = "one pair", "pairs"  # tags of the two kinds of bodies; no message shows them
 
 
 def _one_or_many(given: Any) -> str:
@@ -96,7 +96,7 @@ PairOrPairs = Annotated[Annotated[TextPair, Tag(_ONE)] | Annotated[TextPairs, Ta
 
 
 class Answer(BaseModel):
-    """The committee's answer to a text; ``disagreement`` is the share of members whose own vote differs."""
+    """The committee's answer to a text; ``disagreement`` is the share of members that vote for another label."""
 
     label: str
     probability: float
@@ -113,7 +113,7 @@ class Predictions(BaseModel):
 class Health(BaseModel):
     """The served committee and its ``status``, ``ok`` or ``failed``.
 
-    ``failed_batches`` counts the batches of texts that the committee could not answer since the start.
+    ``failed_batches`` counts the batches since the start that the committee could not answer.
     """
 
     status: str
@@ -126,7 +126,7 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """The reason why there is no answer."""
+    """The reason why a request has no answer."""
 
     error: str
 
@@ -135,11 +135,11 @@ _NO_ANSWER: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The body cannot be read."},
     408: {"model": Problem, "description": "The body does not arrive."},
     413: {"model": Problem, "description": "The body is too long."},
-    422: {"model": Problem, "description": "The body is not what is asked for."},
+    422: {"model": Problem, "description": "The body does not have the required form."},
     500: {"model": Problem, "description": "The committee failed."},
     503: {
         "model": Problem,
-        "description": "Too much is waiting; the header Retry-After says when to try again.",
+        "description": "Too many texts are waiting; the header Retry-After says when to try again.",
     },
 }
 
@@ -197,19 +197,19 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
 
         @route
         async def predict_pairs(given: PairOrPairs) -> Response:
-            """Classify pairs of texts, or lines behind their contexts; what is too long is cut, as in the study."""
+            """Classify pairs of texts, or lines after their contexts. Long texts are cut as in the study."""
             pairs = given.texts if isinstance(given, TextPairs) else [given]
             return await answered([Pair(pair.text, pair.text_pair) for pair in pairs])
     else:
 
         @route
         async def predict(given: Texts) -> Response:
-            """Classify texts; those longer than the committee reads are cut, empty ones are answered too."""
+            """Classify texts. Texts that are too long for the committee are cut. Empty texts are classified too."""
             return await answered(given.texts)
 
-    @app.get("/health", responses={503: {"model": Health, "description": "The server answers no texts any more."}})
+    @app.get("/health", responses={503: {"model": Health, "description": "The server no longer answers texts."}})
     async def health(response: Response) -> Health:
-        """Say whether the server answers, and what it serves."""
+        """Report whether the server answers, and which committee it serves."""
         if batcher.ended:
             response.status_code = 503
         return Health(
@@ -224,7 +224,7 @@ def app_of(committee: Classifier, *, name: str) -> FastAPI:
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def report() -> Response:
-        """Return counts and times in the text format of Prometheus."""
+        """Report counts and times in the text format of Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/docs", include_in_schema=False)
@@ -240,14 +240,14 @@ class _Metrics:
         self.registry = CollectorRegistry()
         own = self.registry
         self.requests = Counter("tlm_requests", "Requests by path and status.", ["path", "status"], registry=own)
-        self.texts = Counter("tlm_texts", "Texts that were classified.", registry=own)
+        self.texts = Counter("tlm_texts", "Classified texts.", registry=own)
         self.batch = Histogram("tlm_batch_texts", "Texts of a batch.", buckets=_BATCH_SIZES, registry=own)
         self.seconds = Histogram("tlm_predict_seconds", "Time of a /predict.", buckets=_SECONDS, registry=own)
-        self.waiting = Gauge("tlm_waiting_texts", "Texts that wait for their turn.", registry=own)
+        self.waiting = Gauge("tlm_waiting_texts", "Texts in the queue.", registry=own)
 
 
 class _Counted:
-    """ASGI middleware that counts requests, times those to /predict, and answers for failures inside."""
+    """ASGI middleware that counts requests, times requests to /predict, and answers 500 for inner failures."""
 
     def __init__(self, app: ASGIApp, *, metrics: _Metrics) -> None:
         self._app = app
@@ -293,7 +293,7 @@ def _answers(labels: Sequence[str], probabilities: Any, disagreement: Any) -> li
 
 
 def _in_words(error: RequestValidationError, *, pairs: bool) -> str:
-    """Say what is wrong and where, without repeating what was sent."""
+    """Say what is wrong and where, without repeating the request."""
     reasons = []
     for found in error.errors()[:5]:
         place = ".".join(str(part) for part in found["loc"] if part not in ("body", _ONE, _MANY))

@@ -1,4 +1,4 @@
-"""Answer requests together that arrived while the committee was busy, without waiting for batches to fill."""
+"""Batch requests that arrived while the committee was busy, without waiting for batches to fill."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tlm_search.data.pairs import TextOrPair, characters_of
 
 
 class Answers(Protocol):
-    """The attributes that are read of a committee's answers, such as ``tlm_search.export.committee.Answers``."""
+    """The interface of a committee's answers, such as ``tlm_search.export.committee.Answers``."""
 
     @property
     def probabilities(self) -> NDArray[np.float32]: ...  # noqa: D102
@@ -23,7 +23,7 @@ class Answers(Protocol):
     def disagreement(self) -> NDArray[np.float32]: ...  # noqa: D102
 
 
-_ENDED = "nobody answers any more"
+_ENDED = "the server no longer answers"
 
 
 class BusyError(Exception):
@@ -40,9 +40,9 @@ class _Waiting:
 class Batcher:
     """Answers requests in the order of their arrival, at most ``most_texts`` texts at once.
 
-    ``answer`` runs in a thread of its own, so that the server can go on listening. ``most_waiting`` texts with
+    ``answer`` runs in a separate thread, so that the server can continue to listen. At most ``most_waiting`` texts with
     ``most_characters`` in total may wait. ``observe`` is called with the number of texts of each batch. ``failed``
-    counts the batches without an answer. Once the batcher has ``ended``, it answers nothing more.
+    counts the batches without an answer. After the batcher has ``ended``, it refuses requests.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Batcher:
 
         Raises:
             BusyError: too many texts are waiting.
-            RuntimeError: nobody answers any more.
+            RuntimeError: the batcher has ended.
         """
         if self.ended:
             raise RuntimeError(_ENDED)
@@ -89,7 +89,7 @@ class Batcher:
         return await request.answer
 
     async def run(self) -> None:
-        """Answer until it is cancelled."""
+        """Answer requests until the task is cancelled."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -117,12 +117,12 @@ class Batcher:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _next(self) -> list[_Waiting]:
-        """Take the requests of the next batch; the first one is taken even if it is larger than a batch."""
+        """Take the requests of the next batch. The first request is taken even if it is larger than a batch."""
         batch: list[_Waiting] = []
         size = 0
         while self._waiting and (not batch or size + len(self._waiting[0].texts) <= self._most_texts):
             request = self._waiting.pop(0)
-            if request.answer.done():  # the client has gone away
+            if request.answer.done():  # the client has disconnected
                 continue
             batch.append(request)
             size += len(request.texts)

@@ -1,4 +1,4 @@
-"""A limit on the connections of clients, and on the time in which each must begin a request."""
+"""Limit the connections of clients, and the time until each must send the head of a request."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 HEAD_SECONDS = (
-    10.0  # from the begin of the connection, or the first byte of a later request, to the end of the request's head
+    10.0  # from the start of the connection, or the first byte of a later request, to the end of the request's head
 )
 _MOST = 512
 
 
 def most_connections() -> int:
-    """Return how many connections leave room for the files that the process opens."""
+    """Return how many connections to accept, so that the process can still open files."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if descriptors == resource.RLIM_INFINITY else max(1, min(_MOST, descriptors // 2))
 
 
 class BoundedConnection(AutoHTTPProtocol):  # type: ignore[valid-type,misc]
-    """Uvicorn's protocol of a connection, which answers 503 and closes beyond ``most_connections``.
+    """Uvicorn's protocol of a connection. It answers 503 and closes if ``most_connections`` are open.
 
     It also closes if the head of a request has not arrived after ``HEAD_SECONDS``. ``BodyLimit`` does the same for
     bodies.
@@ -45,7 +45,7 @@ class BoundedConnection(AutoHTTPProtocol):  # type: ignore[valid-type,misc]
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Read what has arrived."""
+        """Pass on the data that have arrived."""
         super().data_received(data)
         if self._awaits_head():
             self._wait()
@@ -53,7 +53,7 @@ class BoundedConnection(AutoHTTPProtocol):  # type: ignore[valid-type,misc]
             self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Stop counting the connection."""
         self._stop_waiting()
         super().connection_lost(exc)
 

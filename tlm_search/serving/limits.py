@@ -1,4 +1,4 @@
-"""Limits on what clients may send, applied while the bodies arrive."""
+"""Limit the bodies of requests while they arrive."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _READ_AND_DROPPED = (
 class BodyLimit:
     """ASGI middleware that answers 413 to a body of more than ``most_bytes``, announced or not.
 
-    The bodies of all unanswered requests hold at most ``most_held`` bytes together. A body that does not fit is
-    answered 503, one that has not arrived after ``seconds`` 408. A refused body is read to its end and discarded, so
-    that the client learns the reason; a client that sends without end is disconnected.
+    The bodies of all unanswered requests together have at most ``most_held`` bytes. A body beyond that is answered 503.
+    A body that has not arrived after ``seconds`` is answered 408. A refused body is read to its end and discarded, so
+    that the client sees the reason. A client that sends endlessly is disconnected.
     """
 
     def __init__(self, app: ASGIApp, *, most_bytes: int, most_held: int, seconds: float) -> None:
@@ -56,7 +56,7 @@ class BodyLimit:
             self._held -= body.held
 
     async def _read(self, body: _Body, receive: Receive) -> bool:
-        """Read the body, or why it is refused; return whether the client is still there."""
+        """Read the body, or refuse it with a reason; return whether the client is still connected."""
         try:
             async with asyncio.timeout(self._seconds):
                 more = True
@@ -74,7 +74,7 @@ class BodyLimit:
 
 
 class _Body:
-    """A body as it arrives, until it is refused."""
+    """A body that is arriving, or the reason of its refusal."""
 
     def __init__(self, most: int) -> None:
         self.too_long = (413, f"the body is longer than {most:,} bytes")
@@ -97,7 +97,7 @@ class _Body:
             self.held = 0
 
     def taken(self) -> bytes:
-        """Return the whole body and release it, so that only the caller holds it."""
+        """Return the whole body and drop this object's reference, so that only the caller holds it."""
         content, self._content = bytes(self._content), bytearray()
         return content
 
@@ -107,6 +107,6 @@ async def _refuse(send: Send, status: int, reason: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 503:
         headers.append((b"retry-after", b"1"))
-    # Data that is still on its way is not read: the connection ends here.
+    # The connection ends here, without reading data that are still on their way.
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})

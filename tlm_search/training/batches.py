@@ -1,4 +1,4 @@
-"""Lay texts out in rows of tokens: batch order, packing and masking, drawn by each member's own generator."""
+"""Lay texts out in rows of tokens: batch order, packing and masking. Each member draws from its own generator."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TextBatch:
-    """B texts for each of K members: their ``tokens``, and the index at which each text ``starts``."""
+    """B texts for each of K members: their ``tokens``, and the index where each text ``starts``."""
 
     tokens: Tokens
     starts: Sequence[Ints]
 
     def first_tokens(self) -> Read:
-        """Return the batch with the first token of each text to be read."""
+        """Return a ``Read`` of the first token of each text."""
         rows, length = self.tokens.ids.shape[1:]
         return Read.of(self.starts, rows=rows, length=length)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The words among which a sampled softmax finds the target.
+    """The words that compete in a sampled softmax.
 
-    ``ids`` int64 ``(K, c)`` are words; ``offsets`` float32 ``(K, c)`` are taken from their logits: the logarithm of the
-    probability that the word is a candidate. It is infinite for padding entries.
+    ``ids`` int64 ``(K, c)`` are words. ``offsets`` float32 ``(K, c)`` are subtracted from their logits: the logarithm
+    of the probability that the word is a candidate. Padding entries have infinite offsets.
     """
 
     ids: Tensor
@@ -53,9 +53,9 @@ class Candidates:
 class ScoredBatch:
     """Rows of tokens, the hidden states that are ``read``, and ``targets`` ``(K, n)``, padded with UNSCORED.
 
-    The targets are masked tokens, or the labels of the texts that start there. ``scored`` ``(K,)`` is the number of
-    targets in the whole batch, of which each member's loss is the mean, even if this is only a micro-batch of the
-    batch. With ``candidates`` a target is the index of one of them.
+    The targets are masked tokens, or the labels of the texts that start at these tokens. ``scored`` ``(K,)`` is the
+    number of targets in the whole batch, even for a micro-batch: each member's loss is the mean over them. With
+    ``candidates`` a target is the index of a candidate.
     """
 
     tokens: Tokens
@@ -66,7 +66,7 @@ class ScoredBatch:
 
     @property
     def shape(self) -> Shape:
-        """The shape; the same kernels compute all batches of one shape."""
+        """The shape. The same kernels compute all batches of the same shape."""
         candidates = 0 if self.candidates is None else self.candidates.ids.shape[1]
         return Shape(
             self.tokens.full, self.tokens.ids.shape[1], self.read.grid.shape[2], self.targets.shape[1], candidates
@@ -94,7 +94,7 @@ class ScoredBatch:
         )
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Return all tensors that differ between batches of one shape, those of 8 bytes a number first."""
+        """Return all tensors that differ between batches of the same shape, 8-byte types first."""
         parts: list[Tensor] = []
 
         def collect(part: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class ScoredBatch:
         return ScoredBatch(tokens, read, targets, change(self.scored), candidates)
 
     def split(self, micro_batches: int) -> list[ScoredBatch]:
-        """Cut the rows into at most ``micro_batches`` batches, whose losses add up to that of the whole."""
+        """Cut the rows into at most ``micro_batches`` batches. Their losses add up to the loss of the whole batch."""
         if micro_batches == 1:
             return [self]
         rows, length = self.tokens.ids.shape[1:]
@@ -144,10 +144,10 @@ class ScoredBatch:
 
 
 class BatchSampler:
-    """Yields the texts of each update, ``(K, <= batch_size)``: each member shuffles all texts anew in every epoch.
+    """Yields the texts of each update, ``(K, <= batch_size)``. Each member shuffles all texts in every epoch.
 
-    ``epoch`` and ``next`` say which text comes next in the current ``order`` ``(K, texts)``. Together with the state of
-    the ``generators`` they decide everything that follows.
+    ``epoch`` and ``next`` are the position in the current ``order`` ``(K, texts)``. With the state of the
+    ``generators`` they decide all following batches.
     """
 
     def __init__(self, texts: int, *, batch_size: int, epochs: int, generators: Sequence[np.random.Generator]) -> None:
@@ -174,9 +174,9 @@ class BatchSampler:
 def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad: int) -> TextBatch:
     """Lay the ``chosen`` texts ``(K, B)`` out in rows of ``length`` tokens.
 
-    With ``packed`` several texts share a row (first fit by falling length), so that almost nothing is padding. A text
-    still attends only to itself and counts its positions from 0. Without it each text has a row of its own. Positions
-    of second segments are ``length`` higher, as in ``Tokens``.
+    If ``packed``, several texts share a row (first fit by decreasing length), so that little is padding. A text still
+    attends only to itself and counts its positions from 0. Otherwise each text has its own row. Positions of second
+    segments are ``length`` higher, as in ``Tokens``.
     """
     begins, sizes = texts.offsets[chosen], texts.offsets[chosen + 1] - texts.offsets[chosen]
     if packed:
@@ -204,7 +204,7 @@ def assemble(texts: TokenArray, chosen: Ints, *, length: int, packed: bool, pad:
         np.nonzero(rest)[1].tolist(),
         strict=True,
     ):
-        # Slices: indices would take one number for each token.
+        # Slices, because index arrays would need a number for each token.
         ids[start : start + size] = source[begin : begin + size]
         positions[start : start + size] = steps[:size]
         segments[start : start + size] = text + 1
@@ -228,7 +228,7 @@ def mask(
     mask_id: int,
     generators: Sequence[np.random.Generator],
 ) -> ScoredBatch:
-    """Choose tokens to be predicted, as BERT does: 80% become the mask, 10% a random token, 10% stay.
+    """Choose tokens to predict, as BERT does: 80% become the mask, 10% a random token, 10% stay.
 
     ``special`` tokens and padding are never chosen. Each member draws from its own generator.
     """
@@ -265,12 +265,12 @@ def mask(
 
 
 def with_candidates(batch: ScoredBatch, chances: NDArray[np.float64]) -> ScoredBatch:
-    """Return a masked ``batch`` with the targets of the member's own batch as the candidates of its softmax.
+    """Return a masked ``batch`` in which the targets of a member are the candidates of its softmax.
 
-    ``chances`` ``(vocabulary,)`` is the probability p that a target is a given word. A word is a candidate if at least
-    one of the n targets of the batch is that word, with probability 1 - (1 - p)^n. The logarithm of this is subtracted
-    from its logit (Jean et al. 2015, "On using very large target vocabulary for neural machine translation", arXiv
-    1412.2007).
+    ``chances`` ``(vocabulary,)`` is the probability p that a target is a given word. A word is a candidate if any of
+    the n targets of the batch is that word, which has the probability 1 - (1 - p)^n. The logarithm of this probability
+    is subtracted from its logit (Jean et al. 2015, "On using very large target vocabulary for neural machine
+    translation", arXiv 1412.2007).
     """
     found, wanted = [], batch.targets.numpy().copy()
     for own in wanted:
@@ -294,8 +294,8 @@ def label(batch: TextBatch, labels: Ints) -> ScoredBatch:
 def _first_fit(sizes: Ints, length: int) -> Ints:
     """Return the start of each text: its row times ``length`` plus its column."""
     order = np.argsort(-sizes, kind="stable")
-    full = int((sizes == length).sum())  # they come first, and nothing fits after them
-    found, free = list(range(0, full * length, length)), list[int]()  # the free tokens of each further row
+    full = int((sizes == length).sum())  # full rows come first
+    found, free = list(range(0, full * length, length)), list[int]()  # free tokens of each other row
     for size in sizes[order[full:]].tolist():
         row = 0
         for room in free:

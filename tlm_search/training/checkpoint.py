@@ -1,8 +1,8 @@
-"""Checkpoints of a long training, in one file that holds its own sha256.
+"""Checkpoints of a long training, in a single file with its sha256 in its name.
 
 A checkpoint holds the weights, the optimiser's moments, the order of the texts and all random states. On a CPU a
-training that goes on from it ends with the same bits as one that was never interrupted. A GPU sums gradients in another
-order each time, so there it ends like any other run. A damaged file is not used. Nothing is pickled.
+training that continues from a checkpoint ends with the same bits as an uninterrupted training. A GPU sums gradients in
+a different order each time, so results differ as between any two runs. A damaged file is ignored. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tlm_search.training.batches import BatchSampler
 
 _PATTERN = "checkpoint-*.safetensors"
 _ORDER = "order"
-_MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of AdamW, and of Muon
+_MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of AdamW and Muon
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Checkpointer(Protocol):
     """Saves and restores a training; ``engine.train`` calls it after each update."""
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Set ``snapshot`` to the saved state, if one was saved."""
+        """Set ``snapshot`` to the saved state if it exists."""
         ...
 
     def is_due(self) -> bool:
@@ -57,16 +57,16 @@ class Checkpointer(Protocol):
         ...
 
 
-# Makes the checkpointer of a training from what it draws from.
+# Creates the checkpointer of a training from its sources of random numbers: sampler and dropout generators.
 MakeCheckpointer = Callable[[BatchSampler, Sequence[torch.Generator]], Checkpointer]
 
 
 class Checkpoint:
-    """The checkpoint of one training below ``folder``, written about every ``seconds``.
+    """The checkpoint of a training below ``folder``, written about every ``seconds``.
 
-    ``key`` names the training; a checkpoint of another training is not used. ``facts`` are stored with it, see
-    ``saved_facts``. The training draws from ``sampler`` and the ``dropouts`` generators; ``restore`` sets them.
-    ``saved`` is called after each new checkpoint.
+    ``key`` names the training; checkpoints of other trainings are ignored. ``facts`` are stored with it, see
+    ``saved_facts``. The training draws random numbers from ``sampler`` and the generators ``dropouts``; ``restore``
+    sets their states. ``saved`` is called after each new checkpoint.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Checkpoint:
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, snapshot: Snapshot) -> None:
-        """Replace the checkpoint by ``snapshot``. On a full disk only the checkpoint is lost."""
+        """Replace the checkpoint by ``snapshot``. If the disk is full, training continues without a new checkpoint."""
         states = {name: snapshot.optimiser.state[value] for name, value in snapshot.parameters.items()}
         tensors = {
             **{f"weights.{name}": value for name, value in snapshot.weights.items()},
@@ -118,7 +118,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Set ``snapshot``, sampler and generators to the saved state, if there is one."""
+        """Set ``snapshot``, sampler and generators to the saved state if it exists."""
         for path in self.folder.glob(_PATTERN):
             with suppress(OSError, SafetensorError):
                 if _sha256(path) == path.stem.removeprefix("checkpoint-"):
@@ -135,7 +135,7 @@ class Checkpoint:
                 value.copy_(tensors[f"weights.{name}"])
         for name, value in snapshot.parameters.items():
             kept = {moment: tensors.get(f"{moment}.{name}") for moment in _MOMENTS}
-            # Copied: they lie in the file, which the next checkpoint removes.
+            # Copy the moments, because they are mapped from the file, which the next checkpoint removes.
             moments = {moment: state.to(value.device, copy=True) for moment, state in kept.items() if state is not None}
             step = {"step": torch.tensor(float(len(snapshot.losses)), device=value.device)}
             snapshot.optimiser.state[value] = {**(step if "exp_avg" in moments else {}), **moments}
@@ -149,7 +149,7 @@ class Checkpoint:
     def _replace(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         older = list(self.folder.glob(_PATTERN))
         with beside(self.folder / "checkpoint") as unfinished:
-            # Straight from where they lie: a copy in memory would be as large as the training itself.
+            # Write the tensors directly, because a copy in memory would be as large as the training.
             save_file(tensors, unfinished, metadata)
             new = self.folder / f"checkpoint-{_sha256(unfinished)}.safetensors"
             put(unfinished, new)
@@ -159,7 +159,7 @@ class Checkpoint:
 
 
 def saved_facts(folder: Path) -> dict[str, Any]:
-    """Return the facts of the checkpoint in ``folder``; empty if there is none. Reads only its header."""
+    """Return the facts of the checkpoint in ``folder``, or an empty mapping. Only the header is read."""
     for path in folder.glob(_PATTERN):
         with suppress(OSError, ValueError, KeyError):
             return _facts(path)

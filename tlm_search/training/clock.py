@@ -1,4 +1,4 @@
-"""Clocks that take the place of a checkpoint, and note when the updates of a training end."""
+"""Clocks in the form of a checkpointer. They record when the updates of a training end."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 
 from tlm_search.training.checkpoint import Snapshot
 
-GPU_WARMUP = 24  # updates of a GPU's training that are not counted: by then graphs of the usual shapes are recorded
-MEDIAN_WARMUP = 6  # where only a median counts: by then the first is
+GPU_WARMUP = 24  # uncounted updates on a GPU; by then graphs of the usual shapes are recorded
+MEDIAN_WARMUP = 6  # the same for a median: by then the first graph is recorded
 
 
 class UpdateClock:
-    """Takes the place of a checkpoint, and notes when each update ends.
+    """A checkpointer that saves nothing and records when each update ends.
 
-    The ``warmup`` updates, and the one after them, are not counted.
+    The ``warmup`` updates, and the first update after them, are not counted.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter, *, warmup: int = 0) -> None:
@@ -27,36 +27,36 @@ class UpdateClock:
 
     @property
     def updates(self) -> int:
-        """The number of updates that count."""
+        """The number of counted updates."""
         return len(self.ends) - 1 - self.warmup
 
     @property
     def seconds(self) -> float:
-        """The seconds that they took together."""
+        """The total seconds of the counted updates."""
         return self.ends[-1] - self.ends[self.warmup]
 
     def seconds_per_update(self) -> float:
-        """Return the mean of those that count."""
+        """Return the mean time of the counted updates."""
         return self.seconds / self.updates
 
     def start_seconds(self) -> float:
-        """Return the seconds beyond the updates; on a CPU almost none, so this is 0."""
+        """Return the seconds in addition to the updates. On a CPU they are few and count as 0."""
         return 0.0
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Find nothing."""
+        """Leave ``snapshot`` unchanged, because a clock saves nothing."""
 
     def is_due(self) -> bool:
-        """Note the time; never due."""
+        """Record the time. Return False, because a clock saves nothing."""
         self.ends.append(self.now())
         return False
 
     def save(self, snapshot: Snapshot) -> None:
-        """Do nothing."""
+        """Never called, because ``is_due`` is always False."""
 
 
 class GpuClock(UpdateClock):
-    """Lets the GPU note when updates end, so that the host, which is some updates ahead, does not wait."""
+    """An ``UpdateClock`` of GPU events, so that the host, which is some updates ahead, need not wait."""
 
     def __init__(self, *, warmup: int = GPU_WARMUP) -> None:
         super().__init__(warmup=warmup)
@@ -65,26 +65,26 @@ class GpuClock(UpdateClock):
 
     @property
     def seconds(self) -> float:
-        """The seconds that they took together."""
+        """The total seconds of the counted updates."""
         return _seconds(self._events[self.warmup], self._events[-1])
 
     def seconds_per_update(self) -> float:
-        """Return the median of those that count; a few among them record graphs and take longer."""
+        """Return the median time of the counted updates, because a few of them record graphs and take longer."""
         counted = self._events[self.warmup :]
         return statistics.median(_seconds(one, other) for one, other in pairwise(counted))
 
     def start_seconds(self) -> float:
-        """Return the seconds that all updates took beyond their usual time; most of them record graphs."""
+        """Return the seconds that all updates took beyond their median time, mostly to record graphs."""
         assert self._begin is not None, "a training has begun"
         everything = _seconds(self._begin, self._events[-1])
         return max(0.0, everything - len(self._events) * self.seconds_per_update())
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Find nothing; note when the training begins."""
+        """Record when the training begins. Leave ``snapshot`` unchanged."""
         self._begin = _now()
 
     def is_due(self) -> bool:
-        """Note the time, the host's too; never due."""
+        """Record the time of GPU and host. Return False, because a clock saves nothing."""
         self._events.append(_now())
         return super().is_due()
 
@@ -101,5 +101,5 @@ def _seconds(one: torch.cuda.Event, other: torch.cuda.Event) -> float:
 
 
 def clock_of(device: str, now: Callable[[], float] = time.perf_counter) -> UpdateClock:
-    """Return the clock for updates on ``device``; on a CPU it reads ``now``."""
+    """Return a clock for updates on ``device``. On a CPU it reads ``now``."""
     return UpdateClock(now) if device == "cpu" else GpuClock()

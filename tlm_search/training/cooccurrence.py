@@ -1,13 +1,13 @@
-"""Word vectors from co-occurrence counts: a start of the embedding table instead of random numbers.
+"""Word vectors from co-occurrence counts, to initialise the embedding table.
 
-How often two words stand near each other in one document becomes positive pointwise mutual information, and its
-truncated singular value decomposition becomes vectors (Levy and Goldberg 2014, "Neural word embedding as implicit
-matrix factorization"; context counts are smoothed as in Levy, Goldberg and Dagan 2015). The decomposition is by
-subspace iteration from a random start (Halko, Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4).
+Counts of neighbouring words become positive pointwise mutual information, and its truncated singular value
+decomposition becomes vectors (Levy and Goldberg 2014, "Neural word embedding as implicit matrix factorization"; context
+counts are smoothed as in Levy, Goldberg and Dagan 2015). The decomposition uses subspace iteration from a random start
+(Halko, Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4).
 
-The counts are one dense matrix of words and contexts, and are turned into mutual information in place. Products with
-it are faster than with a sparse matrix. Contexts are the most frequent words: at most ``COUNTED_CONTEXTS``, and no more
-than fit into ``COUNTED_CELLS`` cells, which is 1 GiB. The corpus is read in blocks.
+The counts are a dense matrix of words and contexts, which becomes mutual information in place. Products with it are
+faster than with a sparse matrix. Contexts are the most frequent words: at most ``COUNTED_CONTEXTS``, and at most as
+many as fit into ``COUNTED_CELLS`` cells (1 GiB). The corpus is read in blocks.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.model.footprint import COUNTED_CELLS, COUNTED_CONTEXTS
 from tlm_search.model.weights import initial_std
 
-WINDOW = 8  # tokens to each side
-POWER = 0.75  # of the counts of contexts
-_BLOCK_TOKENS = 2**19  # that are counted at once
-_BLOCK_CELLS = 2**23  # that are turned into information at once
-_MORE_DIRECTIONS = 16  # than the width, among which the subspace is looked for
+WINDOW = 8  # tokens on each side
+POWER = 0.75  # exponent that smooths the counts of contexts
+_BLOCK_TOKENS = 2**19  # tokens counted at once
+_BLOCK_CELLS = 2**23  # cells converted at once
+_MORE_DIRECTIONS = 16  # directions of the iteration in addition to the width
 _ITERATIONS = 3
-_START = 0  # seed of the random subspace that the iteration starts from
-_SIDE = 1024  # of the squares that are mirrored at once
-_SMALL = 1e-6  # of the largest: what is below is rounding
+_START = 0  # seed of the random start
+_SIDE = 1024  # of the squares mirrored at once
+_SMALL = 1e-6  # of the largest singular value; smaller values are rounding errors
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -49,19 +49,19 @@ def word_vectors(
     window: int = WINDOW,
     power: float = POWER,
 ) -> Floats:
-    """Return a vector for each word, ``(vocabulary, width)``; zeros for words that ``corpus`` does not have.
+    """Return a vector for each word, ``(vocabulary, width)``; zeros for words that ``corpus`` lacks.
 
-    The ``special`` tokens get no vectors and are no contexts. ``window`` is in tokens to each side. The vectors are
-    centred, then scaled to the length of a fresh row of an embedding table. If the corpus has fewer independent
-    directions than ``width``, the last columns are zero. Equal corpora give equal bits on one machine, for any number
-    of threads.
+    The ``special`` tokens get no vectors and are no contexts. ``window`` is in tokens on each side. The vectors are
+    centred, then scaled to the length of a random row of an embedding table. If the corpus has fewer independent
+    directions than ``width``, the last columns are zero. On the same machine equal corpora give equal bits, for any
+    number of threads.
     """
     table = np.zeros((vocabulary, width), np.float32)
     words = _by_frequency(corpus, vocabulary, special)
     if not len(words):
         return table
     contexts = min(COUNTED_CONTEXTS, max(1, COUNTED_CELLS // len(words)), len(words))
-    # A mapping of its own goes back to the system even if the C library keeps freed memory.
+    # A separate mapping returns its memory to the system, even if the C library keeps freed memory.
     memory = mmap.mmap(-1, 4 * len(words) * contexts)
     counts = np.frombuffer(memory, np.uint32).reshape(len(words), contexts)
     neighbours = _count(counts, corpus, words, vocabulary=vocabulary, window=window)
@@ -77,7 +77,7 @@ def word_vectors(
 
 
 def _by_frequency(corpus: TokenArray, vocabulary: int, special: Collection[int]) -> Ints:
-    """Return the words that occur, the most frequent first."""
+    """Return the words of the corpus, the most frequent first."""
     times = np.zeros(vocabulary, np.int64)
     for block in _blocks(corpus):
         times += np.bincount(block.ids, minlength=vocabulary)
@@ -96,9 +96,9 @@ def _blocks(corpus: TokenArray) -> Iterator[TokenArray]:
 
 
 def _count(counts: NDArray[np.uint32], corpus: TokenArray, words: Ints, *, vocabulary: int, window: int) -> Ints:
-    """Count how often each of ``words`` stands within ``window`` tokens of each context; contexts are the first words.
+    """Count how often each of ``words`` occurs within ``window`` tokens of each context; contexts are the first words.
 
-    Return the number of neighbours of each word, contexts or not.
+    Return the total number of neighbours of each word, including those that are no contexts.
     """
     rank, contexts = np.full(vocabulary, -1), counts.shape[1]
     rank[words] = np.arange(len(words))
@@ -113,7 +113,7 @@ def _count(counts: NDArray[np.uint32], corpus: TokenArray, words: Ints, *, vocab
             frequent, rare = np.minimum(one[both], other[both]), np.maximum(one[both], other[both])
             for part in (frequent, rare):
                 neighbours += np.bincount(part, minlength=len(words))
-            # Row of the rarer word, column of the other: half of the counts, near each other in memory.
+            # Count only in the row of the rarer word, to write half of the counts and near each other in memory.
             counted = frequent < contexts
             np.add.at(cells, rare[counted] * contexts + frequent[counted], np.uint32(1))
     _mirror(counts[:contexts])
@@ -121,7 +121,7 @@ def _count(counts: NDArray[np.uint32], corpus: TokenArray, words: Ints, *, vocab
 
 
 def _mirror(square: NDArray[np.uint32]) -> None:
-    """Add the transpose in place; all counts lie on or below the diagonal."""
+    """Add the transpose in place. All counts are on or below the diagonal."""
     for first in range(0, len(square), _SIDE):
         own = slice(first, first + _SIDE)
         square[own, own] += square[own, own].T.copy()
@@ -136,7 +136,7 @@ def _blocks_of_rows(matrix: NDArray[np.uint32]) -> Iterator[slice]:
 
 
 def _to_information(counts: NDArray[np.uint32], neighbours: Ints, power: float) -> Floats:
-    """Turn ``counts`` in place into positive pointwise mutual information, and return it."""
+    """Convert ``counts`` in place to positive pointwise mutual information, and return it."""
     information: Floats = counts.view(np.float32)
     smoothed = neighbours**power
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -146,13 +146,13 @@ def _to_information(counts: NDArray[np.uint32], neighbours: Ints, power: float) 
             value = np.log(counts[rows], dtype=np.float32)
             value -= of_words[rows, None]
             value -= of_contexts
-            # Two words that never meet have minus infinity, words without neighbours NaN.
+            # fmax turns minus infinity (words that are never neighbours) and NaN (words without neighbours) into 0.
             np.fmax(value, 0, out=information[rows])
     return information
 
 
 def _left_vectors(matrix: Tensor, width: int) -> Floats:
-    """Return the first left singular vectors times the square roots of their values: ``(rows, <= width)``."""
+    """Return the first left singular vectors times the square roots of the singular values: ``(rows, <= width)``."""
     directions = min(width + _MORE_DIRECTIONS, *matrix.shape)
     with _one_thread():
         start = torch.randn(matrix.shape[1], directions, generator=torch.Generator().manual_seed(_START))

@@ -13,12 +13,12 @@ from tlm_search.model.bert import Dropout
 def dropout(probability: float, generators: Sequence[torch.Generator], *, most: int) -> Dropout | None:
     """Return dropout that draws each member's mask from its own generator; None for a rate of 0.
 
-    ``most`` is the largest number of positions that a member uses of a value.
+    ``most`` is the largest number of positions of a value that a member uses.
     """
     if not probability:
         return None
     scale = 1 / (1 - probability)
-    # 16 random bits a value, four values a draw: drawn ten times as fast as by bernoulli_, which has one thread.
+    # 16 random bits a value, four values a draw: ten times as fast as bernoulli_, which has a single thread.
     dropped = round(probability * 2**16) - 2**15
 
     def kept(value: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -31,7 +31,7 @@ def dropout(probability: float, generators: Sequence[torch.Generator], *, most: 
         return keep
 
     def kept_on_gpu(value: Tensor) -> Tensor:
-        # The same number of draws for every value: a CUDA graph needs it, and the other members' sizes must not matter.
+        # Always make the same number of draws: a CUDA graph needs it, and sizes of other members must not matter.
         width, positions = value.shape[-1], max(most, value.shape[1])
         draws = torch.empty(len(generators), -(-positions * width // 4), dtype=torch.int64, device=value.device)
         for row, generator in zip(draws, generators, strict=True):

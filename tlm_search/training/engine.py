@@ -18,17 +18,17 @@ from tlm_search.training.graphs import Graphs
 from tlm_search.training.optimiser import optimiser_of, set_rate
 
 Loss = Callable[[Weights, ScoredBatch], Tensor]
-Watch = Callable[[int, int], None]  # is told after each update: how many were done, and of how many
+Watch = Callable[[int, int], None]  # called after each update with the numbers of finished updates and of all updates
 
-GRADIENT_NORM = 1.0  # each member's gradient is cut to this length
+GRADIENT_NORM = 1.0  # each member's gradient is clipped to this norm
 RECORDED_LOSSES = 100  # points of a stored loss curve
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How a stack is trained: peak learning rate, weight decay, share of warm-up, number of updates.
+    """The optimisation of a stack: peak learning rate, weight decay, share of warm-up, number of updates.
 
-    ``schedule`` is what follows the warm-up, by its name in ``transformers``.
+    ``schedule`` is the name of the schedule after the warm-up in ``transformers``.
     """
 
     learning_rate: float
@@ -50,7 +50,7 @@ class Optimisation:
         return self.learning_rate * min((update + 1) / rise, left)
 
     def decay(self) -> float:
-        """Return the share of a weight that remains after all updates if it never gets a gradient."""
+        """Return the share of a weight without gradients that remains after all updates."""
         return math.prod(1 - self.rate(update) * self.weight_decay for update in range(self.updates))
 
 
@@ -62,7 +62,7 @@ class TrainingLog:
     seconds: float
 
     def broken(self, member: int) -> int | None:
-        """Return the first update at which a member's loss is NaN or infinite; None if there is none."""
+        """Return the first update at which a member's loss is NaN or infinite, or None."""
         return next((update for update, loss in self.losses[member] if not math.isfinite(loss)), None)
 
 
@@ -79,12 +79,12 @@ def train(
 ) -> TrainingLog:
     """Train the stacked ``weights`` in place.
 
-    ``batches`` yields each update's batch in one or several micro-batches. ``loss`` returns each member's share of its
-    loss in a micro-batch, shape ``(K,)``; the losses of the micro-batches add up. Members share no weights, so the
-    gradient of their summed loss is each member's own. A member whose loss is NaN spoils only itself, and its curve
-    shows it. ``loss`` draws from the generators ``dropouts``. ``most_rows`` is the number of rows up to which batches
-    may be padded with empty ones; None forbids it. With a ``checkpointer`` the training goes on from its last
-    checkpoint. ``watch`` is told of each update.
+    ``batches`` yields the batch of each update in one or several micro-batches. ``loss`` returns each member's share of
+    its loss in a micro-batch, shape ``(K,)``; the losses of the micro-batches add up. Members share no weights, so the
+    gradient of their summed loss is each member's own gradient. A member with a NaN loss does not affect the others,
+    and its curve shows the NaN. ``loss`` draws from the generators ``dropouts``. Batches may be padded with empty rows
+    up to ``most_rows``; None forbids it. With a ``checkpointer`` the training continues from its last checkpoint.
+    ``watch`` is called after each update.
     """
     trained = {name: value for name, value in weights.items() if not name.endswith(STATISTICS)}
     device = next(iter(trained.values())).device
@@ -120,7 +120,7 @@ def train(
             break
         if checkpointer is not None and checkpointer.is_due():
             checkpointer.save(snapshot)
-    curves = _curves(snapshot.losses)  # which waits until the GPU has done all that it was given
+    curves = _curves(snapshot.losses)  # waits until the GPU has finished all updates
     return TrainingLog(curves, earlier + time.perf_counter() - begin)
 
 
@@ -135,8 +135,8 @@ def _differentiate(
         losses = loss({**weights, **leaves}, micro_batch)
         parts = torch.autograd.grad(losses.sum(), list(leaves.values()))
         if not sums:
-            # The fused optimiser reads gradients in memory order, but those of batched products can be transposed. The
-            # next micro-batch's may take the memory of these.
+            # The fused optimiser reads gradients in memory order, but gradients of batched products can be transposed.
+            # Copy them if the gradients of the next micro-batch may reuse their memory.
             sums = [_in_order(part, copy=len(micro_batches) > 1) for part in parts]
         else:
             sums = [s.add_(part) for s, part in zip(sums, parts, strict=True)]
@@ -154,7 +154,7 @@ def _clip(gradients: Sequence[Tensor]) -> None:
     norms = torch._foreach_norm([part for own in members for part in own])
     lengths = torch.stack(norms).view(len(members), -1).norm(dim=1)
     for own, share in zip(members, (GRADIENT_NORM / (lengths + 1e-6)).clamp(max=1.0).unbind(), strict=True):
-        # The formula of torch.nn.utils.clip_grad_norm_; a GPU takes all of them in one kernel.
+        # The formula of torch.nn.utils.clip_grad_norm_; a GPU scales all gradients of a member in one kernel.
         torch._foreach_mul_(own, share)
 
 

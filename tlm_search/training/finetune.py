@@ -25,9 +25,9 @@ from tlm_search.training.dropout import dropout
 from tlm_search.training.engine import Optimisation, TrainingLog, Watch, train
 from tlm_search.training.settings import Execution, Finetuning, scaled_weights
 
-GPU_TOKENS = 32_768  # of one forward pass without gradients on a GPU
+GPU_TOKENS = 32_768  # of a forward pass without gradients on a GPU
 _WORDS = "embeddings.words"
-# Streams of random numbers apart from those of pre-training, for each seed of a member.
+# Added to a member's seed, so that the streams of random numbers differ from those of pre-training.
 _ORDER_STREAM, _DROPOUT_STREAM = 2, 0xF1E
 
 
@@ -46,11 +46,11 @@ def finetune(
     make_checkpointer: MakeCheckpointer | None = None,
     watch: Watch = lambda update, updates: None,
 ) -> tuple[Weights, TrainingLog]:
-    """Train one classifier per seed, starting from ``pretrained`` encoders or from fresh ones.
+    """Train a classifier per seed, starting from ``pretrained`` encoders or from random weights.
 
-    ``labels`` are indices below ``classes``, one a text, or probabilities ``(texts, classes)``, with which the
-    cross-entropy is then taken. ``markers`` are for the pooling ``spans``. ``pretrained`` is not changed.
-    ``make_checkpointer`` makes the checkpoints of the training; ``watch`` is told of each update.
+    ``labels`` are an index below ``classes`` for each text, or probabilities ``(texts, classes)`` as soft labels of the
+    cross-entropy. ``markers`` are for the pooling ``spans``. ``pretrained`` is not changed. ``make_checkpointer``
+    creates the checkpointer of the training. ``watch`` is called after each update.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
@@ -60,7 +60,7 @@ def finetune(
     encoder = initial_weights(architecture, seeds) if pretrained is None else pretrained
     weights = {name: value.clone() for name, value in encoder.items() if not name.startswith("mlm.")}
     weights.update(classifier_weights(architecture, classes, seeds, pooling=settings.pooling))
-    # Words that no text has get no gradient: their weight decay is applied at the end, in one step.
+    # Words that no text contains get no gradient, so their weight decay is applied at the end, in one step.
     markers = markers if settings.pooling == "spans" else None
     vocabulary, words = weights[_WORDS], np.union1d(texts.ids, [pad, *(markers or ())])
     texts = replace(texts, ids=np.searchsorted(words, texts.ids).astype(np.int32))
@@ -75,7 +75,7 @@ def finetune(
     targets = np.arange(len(texts)) if labels.ndim == 2 else np.asarray(labels, np.int64)
     sampler = BatchSampler(len(texts), batch_size=settings.batch_size, epochs=settings.epochs, generators=generators)
 
-    packed = not architecture.convolution_layers  # which take statistics of all rows
+    packed = not architecture.convolution_layers  # their batch norm takes statistics of all rows
 
     def labelled() -> Iterator[Sequence[ScoredBatch]]:
         for chosen in sampler:
@@ -108,10 +108,10 @@ def finetune(
 
 
 def class_weights(given: str, labels: Ints | NDArray[np.float32], classes: int) -> NDArray[np.float32]:
-    """Return a weight for each class, so that texts weigh 1 on average: ``balanced``, or in proportion to a list.
+    """Return a weight for each class: ``balanced``, or in proportion to a list. Texts have a mean weight of 1.
 
-    Balanced is the mean number of texts of a class over its own, which is scikit-learn's formula. Classes without a
-    text do not count; their balanced weight is 0.
+    A balanced weight is the mean number of texts of a class divided by the number of this class (scikit-learn's
+    formula). Classes without a text do not count; their balanced weight is 0.
     """
     counts = np.bincount(labels, minlength=classes)
     if given != "balanced":
@@ -134,14 +134,14 @@ def predict(
     members, device, lengths = len(weights["classifier.bias"]), weights["classifier.bias"].device, texts.lengths()
     stacks, most = [weights], GPU_TOKENS
     if device.type == "cpu":
-        # One member after another: alone it takes the plain kernels, which suit large batches.
+        # One member after another, because a single member uses the plain kernels, which are faster for large batches.
         stacks, most = split(weights, architecture), BATCH_TOKENS
         if pooling == "cls" and architecture.depth == 1:
-            most *= 4  # of which next to nothing but the embeddings is computed
+            most *= 4  # little more than the embeddings is computed
         if is_lookup_worth(architecture, members=members, tokens=len(texts.ids), pooling=pooling):
             stacks = [with_lookup(member) for member in stacks]
     if architecture.convolution_layers:
-        lengths = np.full_like(lengths, architecture.positions)  # to which each text is padded
+        lengths = np.full_like(lengths, architecture.positions)  # each text is padded to the full length
     logits = np.empty((members, len(texts), weights["classifier.bias"].shape[-1]), np.float32)
     for chosen in batches(lengths, tokens=most):
         asked, seen, types = rows(texts, chosen, pad=pad).tensors()

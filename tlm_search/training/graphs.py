@@ -1,7 +1,7 @@
-"""Updates on a GPU as CUDA graphs: recorded once for each shape of a batch, then replayed by one call.
+"""Run updates on a GPU as CUDA graphs: recorded once for each shape of a batch, then replayed by a single call.
 
 An update of a tiny model is a few hundred kernels of a few microseconds. Python takes several times as long to start
-them one by one. A graph starts them without Python, which lays out the next batch meanwhile.
+them one by one. A graph starts them without Python, and Python lays out the next batch meanwhile.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from torch import Tensor
 from tlm_search.training.batches import ScoredBatch
 from tlm_search.training.shapes import Shape, Shapes
 
-MOST_GRAPHS = 64  # of one training; batches of further shapes are computed kernel by kernel
-_AHEAD = 4  # updates that the host may be ahead of the device: their batches lie in pinned memory
+MOST_GRAPHS = 64  # of a training; batches of other shapes are computed kernel by kernel
+_AHEAD = 4  # updates that the host may be ahead of the device, with their batches in pinned memory
 
 
 @dataclass(frozen=True)
 class _Recorded:
     graph: torch.cuda.CUDAGraph
-    memory: Tensor  # where the graph reads the batch
-    losses: Tensor  # where it writes
+    memory: Tensor  # the graph reads the batch here
+    losses: Tensor  # and writes the losses here
 
 
 class Graphs:
-    """Calls ``update`` on batches that lie on the host.
+    """Calls ``update`` on batches in host memory.
 
-    Batches are padded to a few shapes, with at most ``most_rows`` rows if it is given. The first batch of a shape is
-    computed kernel by kernel, and the second records the graph. Batches in several micro-batches, which are used if
-    memory is short, are always computed kernel by kernel; so are all batches if no graph can be recorded, with a
-    warning. ``update`` draws from ``generators``. The tensors that it changes must lie on ``device`` and stay in place.
+    Batches are padded to a few shapes, with at most ``most_rows`` rows if given. The first batch of a shape is computed
+    kernel by kernel, and the second records the graph. Batches in several micro-batches, which are used if memory is
+    short, are always computed kernel by kernel. If no graph can be recorded, all batches are, with a warning.
+    ``update`` draws from ``generators``. The tensors that it changes must stay at their place on ``device``.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Graphs:
         return losses
 
     def _graph_of(self, batch: ScoredBatch) -> _Recorded | None:
-        """Return the graph that computes ``batch``, already copied to where the graph reads it; None if it has none."""
+        """Return the graph that computes ``batch``, after copying the batch to its memory, or None without a graph."""
         shape = batch.shape
         recorded = self._recorded.get(shape)
         if recorded is not None:
@@ -86,13 +86,13 @@ class Graphs:
             raise
         except RuntimeError as error:
             self._possible = False
-            # Torch leaves the stream of the recording current, and the generators' states bound to it.
+            # After a failure torch still uses the stream of the recording, with the generators' states bound to it.
             torch.cuda.set_stream(stream)
             for generator, state in zip(self.generators, states, strict=True):
                 generator.graphsafe_set_state(state)
-            self._recorded.clear()  # they draw from the states that were given up
+            self._recorded.clear()  # older graphs draw from the abandoned states
             reason = (str(error).splitlines() or ["unknown"])[0]
-            warnings.warn(f"no CUDA graph was recorded, so that updates are slower: {reason}", stacklevel=2)
+            warnings.warn(f"no CUDA graph could be recorded, so updates are slower: {reason}", stacklevel=2)
             return None
         return self._recorded[shape]
 
@@ -105,7 +105,7 @@ class Graphs:
         return _Recorded(graph, memory, losses)
 
     def _moved(self, batch: ScoredBatch) -> tuple[ScoredBatch, Tensor]:
-        """Return the batch on the device, and the memory that holds it there."""
+        """Return the batch on the device, and the memory that holds it."""
         memory = _laid_out(batch).to(self.device, non_blocking=True)
         parts = iter(torch.split(memory, [len(_words(part)) for part in batch.tensors()]))
         return batch.each(lambda part: next(parts).view(part.dtype).view(part.shape)), memory
@@ -114,7 +114,7 @@ class Graphs:
 def _laid_out(batch: ScoredBatch) -> Tensor:
     """Return all tensors of ``batch`` one after another in pinned memory.
 
-    The copy from pinned memory to the device is queued. From other memory the host would wait for all earlier work.
+    A copy from pinned memory to the device is queued. For other memory the host would wait for all earlier work.
     """
     words = [_words(part) for part in batch.tensors()]
     return torch.cat(words, out=torch.empty(sum(map(len, words)), dtype=torch.int32, pin_memory=True))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 MOMENTUM = 0.95
-# Of the polynomial whose repetition brings all singular values near 1 (between 0.7 and 1.2).
+# The polynomial that moves all singular values near 1 (between 0.7 and 1.2) when it is applied repeatedly.
 COEFFICIENTS, REPETITIONS = (3.4445, -4.7750, 2.0315), 5
 ADAMW_SIZE = 0.2  # root mean square of AdamW's usual steps, in units of the learning rate
 _LEAST_NORM = 1e-7
@@ -23,11 +23,11 @@ _LEAST_NORM = 1e-7
 def optimiser_of(
     trained: Mapping[str, Tensor], *, name: str, learning_rate: float, weight_decay: float
 ) -> torch.optim.AdamW:
-    """Return the optimiser ``name`` (adamw or muon) of the ``trained`` weights, with one group in their order."""
+    """Return the optimiser ``name`` (adamw or muon) of the ``trained`` weights, with a single group in their order."""
     kind, device = Muon if name == "muon" else torch.optim.AdamW, next(iter(trained.values())).device
     if device.type == "cpu":
         return kind(trained.items(), lr=learning_rate, weight_decay=weight_decay, fused=True)
-    # A step in a CUDA graph reads its rate from the device.
+    # A step in a CUDA graph reads the learning rate from the device.
     rate = torch.tensor(learning_rate, device=device)
     return kind(trained.items(), lr=rate, weight_decay=weight_decay, fused=True, capturable=True)
 
@@ -42,14 +42,14 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for the layers' matrices ``(K, out, in)``, each orthogonalised on its own; AdamW for all other weights.
+    """Muon for the layers' matrices ``(K, out, in)``, each orthogonalised separately; AdamW for all other weights.
 
     Queries, keys and values count as three matrices, though they are stored as one.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move every weight that has a gradient."""
+        """Update every weight that has a gradient."""
         group = self.param_groups[0]
         for name, weight in zip(group["param_names"], group["params"], strict=True):
             if weight.grad is None or weight.dim() != 3 or not name.startswith("layers."):
@@ -68,7 +68,7 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Return ``matrices`` ``(n, rows, columns)`` with their singular values brought near 1, by Newton-Schulz."""
+    """Move the singular values of ``matrices`` ``(n, rows, columns)`` near 1 by Newton-Schulz iteration."""
     tall = matrices.shape[1] > matrices.shape[2]
     value = matrices.mT if tall else matrices
     value = value / value.norm(dim=(1, 2), keepdim=True).clamp(min=_LEAST_NORM)

@@ -1,4 +1,4 @@
-"""Masked-language-model pre-training of stacked members (Devlin et al. 2019), scored on the masked positions only."""
+"""Masked-language-model pre-training of stacked members (Devlin et al. 2019), scored only at masked positions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tlm_search.training.dropout import dropout
 from tlm_search.training.engine import Optimisation, TrainingLog, Watch, train
 from tlm_search.training.settings import Execution, Pretraining
 
-# Streams of random numbers apart from those of fine-tuning, for each seed of a member.
+# Added to a member's seed, so that the streams of random numbers differ from those of fine-tuning.
 _ORDER_STREAM, _DROPOUT_STREAM = 1, 0xD09
 
 
@@ -38,11 +38,11 @@ def pretrain(
     make_checkpointer: MakeCheckpointer | None = None,
     watch: Watch = lambda update, updates: None,
 ) -> tuple[Weights, TrainingLog]:
-    """Pre-train one encoder with its head per seed on all texts of ``corpus``.
+    """Pre-train an encoder with its head per seed on all texts of ``corpus``.
 
     ``special`` has the ids of pad, cls, sep and mask. The embedding tables start from ``word_vectors`` (see
-    ``initial_weights``); with 0 epochs nothing else is done. The returned weights have a leading member dimension.
-    ``make_checkpointer`` makes the checkpoints of the training; ``watch`` is told of each update.
+    ``initial_weights``). With 0 epochs the initial weights are returned. The returned weights have a leading member
+    dimension. ``make_checkpointer`` creates the checkpointer of the training. ``watch`` is called after each update.
     """
     execution = execution or Execution()
     device, precision = execution.device, getattr(torch, execution.precision)
@@ -57,7 +57,7 @@ def pretrain(
 
     sampled = settings.softmax == "sampled"
     chances = _chances(corpus, architecture.vocabulary) if sampled else None
-    words, packed = TiedWords(device), not architecture.convolution_layers  # which take statistics of all rows
+    words, packed = TiedWords(device), not architecture.convolution_layers  # statistics of all rows
 
     def masked() -> Iterator[Sequence[ScoredBatch]]:
         for chosen in sampler:

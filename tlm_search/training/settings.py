@@ -1,4 +1,4 @@
-"""The settings of both trainings. This module does not import torch, so that specs can hold them."""
+"""The settings of pre-training and fine-tuning. This module does not import torch, so that specs can use it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def scaled_weights(given: str, counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return the class weights of a list, as JSON, scaled so that texts weigh 1 on average; classes have ``counts``."""
+    """Scale class weights, a JSON list, so that texts have a mean weight of 1; ``counts`` are the texts by class."""
     weights = np.array(json.loads(given), np.float64)
     return np.asarray(weights * counts.sum() / (weights @ counts))
 
@@ -21,9 +21,9 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Masked-language-model pre-training; ``tlm_search.space.settings`` says what each setting means.
+    """Masked-language-model pre-training; ``tlm_search.space.settings`` explains each setting.
 
-    With 0 epochs the initial weights are its result.
+    With 0 epochs the result is the initial weights.
     """
 
     epochs: int
@@ -43,7 +43,7 @@ class Pretraining:
 class Finetuning:
     """Fine-tuning of the whole member; ``pooling`` is ``cls``, ``mean`` or ``spans``.
 
-    ``class_weights`` is ``none``, ``balanced``, or a list of a number for each class, as JSON; soft labels have none.
+    ``class_weights`` is ``none``, ``balanced``, or a JSON list with a number for each class. Soft labels ignore it.
     """
 
     pooling: str
@@ -58,11 +58,11 @@ class Finetuning:
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a training is computed. None of it should make a member better or worse.
+    """Where and how a training is computed. These settings should not make a member better or worse.
 
-    ``precision`` is that of activations; weights stay in fp32. ``micro_batches`` is the number into which a batch is
-    split, more than one if memory is short. Dropout is then drawn in another order, and the batch norm of a convolution
-    takes the statistics of a micro-batch.
+    ``precision`` is the precision of activations; weights stay in fp32. If memory is short, a batch is split into
+    ``micro_batches``. Then dropout is drawn in another order, and the batch norm of a convolution uses the statistics
+    of a micro-batch.
     """
 
     device: str = "cpu"

@@ -1,7 +1,7 @@
-"""The few shapes that batches are padded to, so that few CUDA graphs compute all of them.
+"""Choose a few shapes to pad batches to, so that few CUDA graphs compute all batches.
 
-A graph is recorded for a shape when padding its batches to another shape has cost as much as recording would. A shape
-then costs at most twice what it would if all batches were known in advance (Karlin et al. 1988, Algorithmica 3).
+A graph is recorded for a shape when padding its batches to another shape has cost as much time as recording takes. So a
+shape costs at most twice as much as if all batches were known in advance (Karlin et al. 1988, Algorithmica 3).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 
 from tlm_search.model.rows import even
 
-_RECORDING = 10.0  # updates that take as long as to record a graph, about
-_CLOSE = 0.04  # that a shape may be larger than a batch without another one being wanted
-_MORE_ROWS, _MORE_QUERIES, _MORE_DEVIATIONS = 1 / 8, 1 / 4, 2.0  # that a first shape has room for
+_RECORDING = 10.0  # recording a graph takes about as long as this many updates
+_CLOSE = 0.04  # a shape with at most this excess is close enough to a batch
+_MORE_ROWS, _MORE_QUERIES, _MORE_DEVIATIONS = 1 / 8, 1 / 4, 2.0  # extra room of a new shape
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a batch: rows, queries of a row, hidden states that are read, and candidates of a sampled softmax.
+    """The sizes of a batch: rows, queries of a row, hidden states to read, and candidates of a sampled softmax.
 
-    ``full`` is as in ``Tokens``; without a sampled softmax there are 0 ``candidates``.
+    ``full`` is as in ``Tokens``. Without a sampled softmax ``candidates`` is 0.
     """
 
     full: bool
@@ -41,13 +41,13 @@ class Shape:
         )
 
     def excess(self, other: Shape) -> float:
-        """Return the largest share by which an update of this shape takes longer than one of ``other``."""
-        queries = math.sqrt(math.sqrt(self.queries / other.queries))  # of which little depends
+        """Estimate how much longer an update of this shape takes than an update of ``other``, as a share."""
+        queries = math.sqrt(math.sqrt(self.queries / other.queries))  # they affect the time little
         candidates = self.candidates / max(1, other.candidates)
         return max(self.rows / other.rows, self.reads / other.reads, queries, candidates) - 1
 
     def roomy(self, most_rows: int | None) -> Shape:
-        """Return a larger shape that holds batches of as many texts with other masks."""
+        """Return a larger shape that also holds other batches with the same number of texts."""
         rows = self.rows if most_rows is None else min(most_rows, self.rows + math.ceil(self.rows * _MORE_ROWS))
         queries = math.ceil(self.queries * (1 + _MORE_QUERIES))
         reads = math.ceil(self.reads + _MORE_DEVIATIONS * math.sqrt(self.reads))
@@ -62,9 +62,9 @@ class Shape:
 
 
 class Shapes:
-    """Chooses the shape that each batch is padded to, among at most ``most``.
+    """Chooses the shape that each batch is padded to, from at most ``most`` shapes.
 
-    Rows are added up to ``most_rows``; none if it is None.
+    Rows are added up to ``most_rows``, or not at all if it is None.
     """
 
     def __init__(self, most: int, *, most_rows: int | None) -> None:
@@ -73,7 +73,7 @@ class Shapes:
         self._owed: defaultdict[Shape, float] = defaultdict(float)
 
     def choose(self, shape: Shape) -> Shape:
-        """Return a known shape that holds ``shape``, else a new one; ``shape`` itself if ``most`` are known."""
+        """Return a known shape that holds ``shape``, else a new shape; after ``most`` shapes ``shape`` itself."""
         holding = [known for known in self._known if known.holds(shape) and self._may_have(known.rows, shape)]
         if holding:
             best = min(holding, key=lambda known: (known.excess(shape), known.queries, not known.full))

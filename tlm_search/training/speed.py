@@ -1,4 +1,4 @@
-"""Measure a few updates on this processor, to choose the precision and to predict times."""
+"""Time a few updates on this processor, to choose the precision and to predict times."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tlm_search.training.settings import Execution, Finetuning, Precision, Pretr
 
 Objective = Literal["pretraining", "finetuning"]
 
-WORTHWHILE = 0.9  # bf16 has to take less than this share of the time of fp32
-HOPELESS = 3.0  # times that of fp32: if a small product in bf16 takes longer, nothing more is measured
-LEAST_FLOPS = 6e7  # of an update's forward pass; below, calls cost more than the arithmetic
-MOST_TOKENS, MOST_FLOPS = 2048, 5e10  # of an update that is timed to choose: more takes long, and chooses the same
+WORTHWHILE = 0.9  # bf16 must take less than this share of the time of fp32
+HOPELESS = 3.0  # if a small product in bf16 takes longer than this x fp32, skip the updates
+LEAST_FLOPS = 6e7  # of an update's forward pass; below it calls cost more than arithmetic
+MOST_TOKENS, MOST_FLOPS = 2048, 5e10  # of a timed update; larger ones choose the same
 _TIMED, _TURNS = 3, 2
-GPU_TIMED = 15  # updates of a GPU's training, behind those that are not counted
-GPU_MEMBERS = 8  # stacked there: one alone waits for the host as long in either precision
-_SIDE = 192  # of the matrices of that product
+GPU_TIMED = 15  # timed updates on a GPU after the uncounted updates
+GPU_MEMBERS = 8  # stacked on a GPU, because a single member waits for the host in both precisions
+_SIDE = 192  # of the matrices of the small product
 _LABELS = 4
 _SPECIAL = {"pad": 0, "cls": 1, "sep": 2, "mask": 3}
 _MARKERS = Markers(4, 5, 6, 7)
@@ -40,8 +40,7 @@ _ALL: tuple[Precision, ...] = get_args(Precision)
 class Load:
     """The work of an update: ``texts`` of full length.
 
-    ``masked`` is the share of their tokens that pre-training predicts, among the words of its ``softmax``; ``pooling``
-    is that of fine-tuning.
+    ``masked`` is the share of tokens that pre-training predicts with its ``softmax``. ``pooling`` is for fine-tuning.
     """
 
     objective: Objective
@@ -52,7 +51,7 @@ class Load:
 
     @classmethod
     def of(cls, architecture: Architecture, settings: Pretraining | Finetuning) -> Load:
-        """Return the load of ``settings``, rounded, so that nearly equal settings are measured once."""
+        """Return the rounded load of ``settings``, so that nearly equal settings are measured once."""
         if isinstance(settings, Pretraining):
             masked = max(1, round(20 * settings.masking_probability)) / 20
             one = cls("pretraining", 1, masked=masked, softmax=settings.softmax)
@@ -63,25 +62,25 @@ class Load:
         return replace(one, texts=1 << (texts.bit_length() - 1))
 
     def flops(self, architecture: Architecture) -> float:
-        """Floating-point operations of an update's forward pass."""
+        """Return the floating-point operations of an update's forward pass."""
         return Phase(self.texts, self.masked, self.softmax == "sampled").forward_flops(architecture)
 
 
 def faster_precision(architecture: Architecture, load: Load, device: str = "cpu", *, members: int = 1) -> Precision:
-    """Return the precision in which ``device`` trains ``architecture`` faster, after a few updates in each.
+    """Time a few updates in each precision, and return the precision that trains ``architecture`` faster on ``device``.
 
-    It is fp32 unless bf16 is clearly faster. On a CPU ``members`` members are stacked: a narrow one alone spends its
-    time on calls, in either precision.
+    The result is fp32 unless bf16 is clearly faster. On a CPU ``members`` members are stacked, because a single narrow
+    member spends its time on calls in both precisions.
     """
     if not can_gain(architecture, load, device, members=members):
         return "float32"
     seconds, threads = dict.fromkeys(_ALL, math.inf), torch.get_num_threads()
     if device != "cpu":
         return _clearly_faster(_seconds_on_gpu(architecture, load, device, members=GPU_MEMBERS))
-    # One thread, and its own CPU time, so that other work on the machine does not decide.
+    # Measure the CPU time of a single thread, so that other work on the machine does not affect the result.
     torch.set_num_threads(1)
     try:
-        # A processor without bf16 instructions emulates it, a hundred times slower: the updates would take minutes.
+        # A processor without bf16 instructions is a hundred times slower, and the updates would take minutes.
         if seconds_per_product("bfloat16") > HOPELESS * seconds_per_product("float32"):
             return "float32"
         for precision in _ALL * _TURNS:
@@ -94,7 +93,7 @@ def faster_precision(architecture: Architecture, load: Load, device: str = "cpu"
 
 
 def _seconds_on_gpu(architecture: Architecture, load: Load, device: str, *, members: int) -> Mapping[Precision, float]:
-    """Return the seconds of an update in each precision, for as many ``members`` as fit into memory."""
+    """Return the seconds of an update in each precision, for at most ``members`` members as memory allows."""
     seconds = dict.fromkeys(_ALL, math.inf)
     try:
         for precision in _ALL * _TURNS:
@@ -122,13 +121,13 @@ def _clearly_faster(seconds: Mapping[Precision, float]) -> Precision:
 
 
 def can_gain(architecture: Architecture, load: Load, device: str = "cpu", *, members: int = 1) -> bool:
-    """Return whether bf16 may help: not if an update is too small, nor on a GPU before Ampere, which has none."""
+    """Return whether bf16 may help: not for small updates, and not on a GPU before Ampere, which lacks bf16."""
     enough = members * load.flops(architecture) >= LEAST_FLOPS
     return enough and (device == "cpu" or torch.cuda.get_device_capability() >= (8, 0))
 
 
 def seconds_per_product(precision: Precision) -> float:
-    """Return the least CPU seconds of a few products of two small matrices."""
+    """Return the minimum CPU seconds of a few products of two small matrices."""
     one = torch.ones(_SIDE, _SIDE, dtype=getattr(torch, precision))
     taken = []
     for _ in range(_TIMED):
@@ -146,7 +145,7 @@ def seconds_per_update(
     precision: Precision = "float32",
     clock: UpdateClock | None = None,
 ) -> float:
-    """Return the least seconds of a few updates on a CPU."""
+    """Return the minimum seconds of a few updates on a CPU."""
     clock = clock or UpdateClock()
     time_updates(architecture, load, updates=_TIMED + 1, members=members, precision=precision, clock=clock)
     return float(np.diff(clock.ends).min())
@@ -162,7 +161,7 @@ def time_updates(
     precision: Precision = "float32",
     device: str = "cpu",
 ) -> None:
-    """Train ``members`` stacked members on made-up texts of full length. ``clock`` notes when each update ends."""
+    """Train ``members`` stacked members on made-up texts of full length. ``clock`` records when each update ends."""
     length, count = architecture.positions, load.texts * updates
     ids = np.random.default_rng(0).integers(len(_SPECIAL), architecture.vocabulary, count * length)
     made_up = TokenArray(ids.astype(np.int32), np.arange(count + 1) * length)

@@ -133,7 +133,7 @@ def test_memory_on_cpus_is_that_of_the_members_that_are_stacked() -> None:
 
 
 def test_auto_needs_a_gpu_whose_memory_is_known() -> None:
-    with pytest.raises(ResourceError, match="no GPU whose memory is known") as refused:
+    with pytest.raises(ResourceError, match="no GPU with known memory") as refused:
         Shares(real(gpus_per_trial="auto"), [Machine(16, 1, 64)]).concurrent()
     assert refused.value.hint is not None
     assert "a number" in refused.value.hint

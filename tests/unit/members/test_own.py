@@ -151,8 +151,8 @@ def test_a_class_that_cannot_be_made_is_one_clear_error(name, message):
         ({"trainer": "a b:C"}, "package.module:Class"),
         ({"search": {"depth": 1}}, "depth.*allowed are variant, committee_size"),
         ({"reference": {"variant": "x"}}, "no depth"),
-        ({"objectives": ["validation_accuracy", "latency_ms"]}, "latency_ms, which is not known"),
-        ({"constraints": ["parameters <= 5"]}, "parameters, which is not known"),
+        ({"objectives": ["validation_accuracy", "latency_ms"]}, "latency_ms, which is unknown"),
+        ({"constraints": ["parameters <= 5"]}, "parameters, which is unknown"),
         ({"trainer": "bert", "search": {"variant": "x"}}, "without a trainer of your own"),
     ],
 )

@@ -43,7 +43,7 @@ def test_labels_that_are_keys_of_a_range_are_labels():
         ({"spam": 0}, "given 0 for the label 'spam'"),
         ({"spam": "much"}, "given 'much' for the label 'spam'"),
         ({"spam": True}, "given True for the label 'spam'"),
-        ({True: 1}, "allowed: it in quotes"),
+        ({True: 1}, "allowed: quote it"),
         ({}, "none, balanced, or a number above 0 for each label"),
         ("even", "unknown value 'even'"),
         ([1, 2], "none, balanced, or a number above 0 for each label"),

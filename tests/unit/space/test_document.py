@@ -58,7 +58,7 @@ def test_anchors_are_followed():
 def test_duplicate_keys_are_problems_with_both_lines():
     document = parse("a: 1\nb:\n  c: 1\n  c: 2\na: 3\n", place="x.yaml")
     assert [(problem.path, problem.line) for problem in document.problems] == [(("b", "c"), 4), (("a",), 5)]
-    assert "line 3 already" in document.problems[0].message
+    assert "line 3 has it already" in document.problems[0].message
     assert document.data == {"a": 1, "b": {"c": 1}}
 
 
