@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -193,22 +192,26 @@ def test_of_a_marker_that_is_missing_no_word_has_the_role() -> None:
     assert keys[0] > keys[2]
 
 
-@pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("marked", [False, True])
-def test_it_can_be_written_as_a_graph_with_free_batch_and_length(tmp_path, pairs: bool, marked: bool) -> None:
+def test_it_can_be_written_as_a_graph_with_free_batch_and_length(tmp_path) -> None:
+    """Models of all kinds in one graph, since a graph takes seconds to write."""
     from tlm_search.export.onnx import _quiet, open_session
 
     texts = [[4, 10, 12, 3, 5], [3, 3, 0, 14, 15], [1, 2], marked_text([[6], [10, 12], [4, 4], [], [3, 5, 4]])]
-    weights, expected = model_of(texts, pairs=pairs, marked=marked)
+    kinds = itertools.product((False, True), repeat=2)
+    models = [model_of(texts, pairs=pairs, marked=marked) for pairs, marked in kinds]
 
     class Graph(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            for name, value in weights.items():
-                self.register_buffer(name, value)
+            for model, (weights, _) in enumerate(models):
+                for name, value in weights.items():
+                    self.register_buffer(f"{name}_{model}", value)
 
-        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            return linear_logits({name: getattr(self, name) for name in weights}, ids, mask.bool())
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(
+                linear_logits({name: getattr(self, f"{name}_{model}") for name in weights}, ids, mask.bool())
+                for model, (weights, _) in enumerate(models)
+            )
 
     ids, mask = padded(texts[:2])
     free = {0: "batch", 1: "length"}
@@ -226,5 +229,6 @@ def test_it_can_be_written_as_a_graph_with_free_batch_and_length(tmp_path, pairs
     session = open_session(tmp_path / "linear.onnx", threads=1)
     for asked in (texts, texts[:1], [texts[3], texts[0] * 9]):
         ids, mask = padded(asked)
-        (found,) = session.run(None, {"ids": ids.numpy(), "mask": mask.long().numpy()})
-        torch.testing.assert_close(torch.from_numpy(found), expected(asked), atol=1e-5, rtol=1e-5)
+        answers = session.run(None, {"ids": ids.numpy(), "mask": mask.long().numpy()})
+        for found, (_, expected) in zip(answers, models, strict=True):
+            torch.testing.assert_close(torch.from_numpy(found), expected(asked), atol=1e-5, rtol=1e-5)
