@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import shutil
 import signal
@@ -16,6 +17,10 @@ MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
+# One thread in each process, also in those that tests start: several test workers share the processors, and threads
+# that wait for each other take time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples every time, so that a change is blamed only for what it broke. No time limit per example, since the
 # first one imports. To look for new failures: `pytest tests/property --hypothesis-profile default`.
 hypothesis.settings.register_profile("default", deadline=None)
@@ -25,6 +30,12 @@ hypothesis.settings.load_profile("repeatable")
 # A job that a shell starts in the background ignores Ctrl-C, and so would all that these tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported out of the garbage collector's rounds: none of it goes."""
+    gc.collect()
+    gc.freeze()
 
 
 def _use_one_torch_thread() -> None:
