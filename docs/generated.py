@@ -62,9 +62,12 @@ def sections() -> str:
 def settings() -> str:
     """Return the settings of ``search``, with what is allowed and their defaults."""
     from tlm_search.space.json_schema import json_schema
+    from tlm_search.space.settings import OWN
 
     rows = ["| setting | meaning |", "|---|---|"]
-    for name, value in json_schema()["properties"]["search"]["properties"].items():
+    search = json_schema()["properties"]["search"]
+    own = {f"{OWN}NAME": value for value in search["patternProperties"].values()}
+    for name, value in (search["properties"] | own).items():
         rows.append(f"| `{name}` | {_cell(value.get('description', ''))} |")
     return "\n".join(rows)
 

@@ -24,6 +24,7 @@ class WordsTrainer:
     """TF-IDF with logistic regression (``regression``, or on characters ``characters``) or naive Bayes (``bayes``)."""
 
     version = "1"
+    settings = ("C",)  # in the space: own_C
 
     def train(self, request: Request) -> Mapping[str, NDArray[np.float64]]:
         """Train on a bootstrap sample, and return log-probabilities of validation and test."""
@@ -31,16 +32,16 @@ class WordsTrainer:
         rows = generator.integers(0, len(request.labels), len(request.labels))
         # One row of each label at least, so that the model knows all of them.
         rows = np.concatenate([rows, np.unique(request.labels, return_index=True)[1]])
-        model = _model(request.variant)
+        model = _model(request.variant, c=float(request.settings.get("C", 10)))
         model.fit([request.texts["train"][row] for row in rows], request.labels[rows])
         return {split: model.predict_log_proba(request.texts[split]) for split in ("validation", "test")}
 
 
-def _model(variant: str) -> Pipeline:
+def _model(variant: str, *, c: float) -> Pipeline:
     if variant == "bayes":
         return make_pipeline(TfidfVectorizer(), ComplementNB())
     if variant == "characters":
-        return make_pipeline(TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)), LogisticRegression(C=10))
+        return make_pipeline(TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)), LogisticRegression(C=c))
     if variant == "regression":
-        return make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=10))
+        return make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=c))
     raise ValueError(f"variant {variant}: allowed are regression, characters, bayes")

@@ -42,9 +42,9 @@ def validate(
 
     loaded = load_space(space, overrides=overrides_of(set_))
     if loaded.is_own_trainer:
-        from tlm_search.members.own import load_own  # slow to import
+        from tlm_search.members.own import try_own  # slow to import
 
-        load_own(loaded.trainer)
+        try_own(loaded)
     if data_dir is not None:
         use_data_dir(data_dir)
     missing = not_here(loaded.sources())

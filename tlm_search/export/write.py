@@ -102,7 +102,7 @@ def export_committee(
         raise ExportError(
             f"there are no weights to export: the trainer of {record.name} is {record.space.trainer}",
             hint="simulated members have none; a trainer of your own saves its models with your own code, and "
-            "tlm-search best names the variant and the committee size",
+            "tlm-search best names the settings and the committee size",
         )
     if onnx or int8:
         require_onnx()

@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -23,6 +23,9 @@ from tlm_search.errors import TrainingError, UserError
 from tlm_search.members.provenance import provenance
 from tlm_search.members.spec import MemberSpec
 from tlm_search.members.trainer import Tell, TrainedMember, silent
+from tlm_search.space.schema import Space
+from tlm_search.space.section import unknown
+from tlm_search.space.settings import OWN, Value
 from tlm_search.store.local import Arrays, Store
 
 SPLITS = ("validation", "test")
@@ -36,7 +39,8 @@ class Request:
     ``texts`` has the lists ``train``, ``validation`` and ``test``; a pair is a tuple of two texts. The texts are
     normalised and cut to the tokenizer's length, so that your member reads what others read. ``labels`` are the labels
     of ``train``, ints below ``len(names)``. ``validation_labels`` are for early stopping. Test has no labels here.
-    ``variant`` is the setting of that name. ``seed`` differs between the members of a committee.
+    ``variant`` is the setting of that name. ``seed`` differs between the members of a committee. ``settings`` maps NAME
+    to the value of each ``own_NAME`` of the space; a setting whose ``when`` does not hold is absent.
     """
 
     texts: Mapping[str, Sequence[Any]]
@@ -45,13 +49,14 @@ class Request:
     names: tuple[str, ...]
     variant: str
     seed: int
+    settings: Mapping[str, Value] = field(default_factory=dict)
 
 
 class OwnTrainer(Protocol):
     """A class of your own, created without arguments in each worker.
 
     An optional ``version``, a str, is part of the members' digests. Raise it when a change of your code trains another
-    member for the same request.
+    member for the same request. An optional ``settings``, a tuple of str, names the settings that it reads.
     """
 
     def train(self, request: Request) -> Mapping[str, ArrayLike]:
@@ -71,7 +76,10 @@ class OwnMembers:
         version = getattr(own, "version", "")
         if not isinstance(version, str):
             raise UserError(f"trainer {name}: its version is {version!r}", hint="allowed is a str, such as '2'")
-        self.own = own
+        reads = getattr(own, "settings", ())
+        if not isinstance(reads, tuple | list) or not all(isinstance(one, str) for one in reads):
+            raise UserError(f"trainer {name}: its settings are {reads!r}", hint="allowed are names, such as ('C',)")
+        self.own, self.reads = own, tuple(reads)
         self.identity = f"{name} {version}".strip()
         self._texts: tuple[str, dict[str, list[Any]]] | None = None
 
@@ -115,14 +123,21 @@ class OwnMembers:
             self._texts = data.task_fingerprint, {split: texts_of(data, split) for split in ("train", *SPLITS)}
         texts = self._texts[1]
         request = Request(
-            texts, _labels(data, "train"), _labels(data, "validation"), tuple(data.labels), spec.variant, spec.seed
+            texts=texts,
+            labels=_labels(data, "train"),
+            validation_labels=_labels(data, "validation"),
+            names=tuple(data.labels),
+            variant=spec.variant,
+            seed=spec.seed,
+            settings=dict(spec.own),
         )
         began = time.perf_counter()
         try:
             answer = self.own.train(request)
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
-            raise TrainingError(f"{spec.trainer}, variant {spec.variant!r}, seed {spec.seed}: {what}") from error
+            which = "".join(f", {name} {value}" for name, value in spec.own)
+            raise TrainingError(f"{spec.trainer}, variant {spec.variant!r}{which}, seed {spec.seed}: {what}") from error
         seconds = time.perf_counter() - began
         logits = checked(
             answer, {split: len(texts[split]) for split in SPLITS}, labels=len(data.labels), who=spec.trainer
@@ -156,6 +171,22 @@ def load_own(name: str) -> OwnMembers:
     if not callable(getattr(own, "train", None)):
         raise UserError(f"trainer {name} has no method train", hint=_CONTRACT)
     return OwnMembers(name, own)
+
+
+def try_own(space: Space) -> None:
+    """Create the trainer of a space, and check that it reads the settings of the space.
+
+    Raises:
+        UserError: the class cannot be created, or does not read a setting.
+    """
+    reads = [OWN + name for name in load_own(space.trainer).reads]
+    for name in space.search:
+        if name.startswith(OWN) and name not in reads:
+            raise UserError(
+                f"search.{name}: {unknown('setting', name, reads or ['none'])}",
+                hint=f"{space.trainer} names what it reads in its attribute settings, such as settings = "
+                f"({name.removeprefix(OWN)!r},)",
+            )
 
 
 def texts_of(data: PreparedData, split: str) -> list[Any]:

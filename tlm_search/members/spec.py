@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tlm_search.digest import digest, without_defaults
 from tlm_search.model.architecture import Architecture
-from tlm_search.space.settings import HALF, Value, complete
+from tlm_search.space.settings import HALF, Value, complete, own_settings
 from tlm_search.training.settings import Finetuning, Pretraining
 
 SCHEMA = 1  # increase it when a change of code trains another member with equal settings
@@ -108,7 +108,8 @@ class MemberSpec:
 
     ``task`` is the fingerprint of the tokenised splits, ``labels`` the number of classes. With a ``teaching`` the
     member is a student: it is fine-tuned on soft labels of a committee. With ``linear`` it is a hybrid: the linear
-    model has the weight ``linear_share`` in its answer.
+    model has the weight ``linear_share`` in its answer. A user's ``trainer`` reads ``variant`` and ``own``, pairs of a
+    name and a value.
     """
 
     architecture: Architecture
@@ -122,6 +123,7 @@ class MemberSpec:
     linear_share: float = HALF
     trainer: str = ""
     variant: str = ""
+    own: tuple[tuple[str, Value], ...] = ()
 
     @property
     def taught(self) -> Distillation | None:
@@ -149,6 +151,7 @@ class MemberSpec:
             document[_TEACHING] = self.teaching.to_document()
         if self.trainer:
             document |= {"trainer": self.trainer, "variant": self.variant}
+            document |= {"own": dict(self.own)} if self.own else {}
         if self.linear is not None:
             document[_LINEAR] = self.linear.to_document()
             document |= without_defaults({_SHARE: self.linear_share}, {_SHARE: HALF})
@@ -232,6 +235,7 @@ def committee_specs(
             linear_share=float(settings["linear_share"]),
             trainer=trainer,
             variant=str(settings["variant"]) if trainer else "",
+            own=tuple(own_settings(settings).items()) if trainer else (),
         )
         for seed, start in zip(seeds, starts, strict=True)
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tlm_search.committee.metrics import metric_words as of_metric
+from tlm_search.space.settings import OWN
 
 NONE = "–"
 _MARKDOWN = str.maketrans({**{character: f"\\{character}" for character in "\\`*[]|"}, "&": "&amp;", "<": "&lt;"})
@@ -154,7 +155,7 @@ def describe(settings: Mapping[str, Any], names: Iterable[str]) -> str:
         if not settings[name] and name in _NOTHING_WORDS:
             parts.append(_NOTHING_WORDS[name])
             continue
-        words = _SETTING_WORDS.get(name, name.replace("_", " ") + " {}")
+        words = _SETTING_WORDS.get(name, name.removeprefix(OWN).replace("_", " ") + " {}")
         parts.append(words.format(number(settings[name])))
     return ", ".join(parts)
 

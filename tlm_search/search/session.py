@@ -93,7 +93,10 @@ def run_study(
     if location.storage is not None and storage is None and location.begun:
         # The folder may belong to somebody else, and this run writes to what it names.
         announce(f"the study is kept in {masked(location.storage)}, which its {FACTS} names")
-    trainer_named(space.trainer, cpus=1, gpus=0) if space.is_own_trainer else None  # before anything is read
+    if space.is_own_trainer:
+        from tlm_search.members.own import try_own
+
+        try_own(space)  # before anything is read
     begun = location.open() if location.begun and not fresh else None
     if begun is not None:
         check_same_space(begun, space)

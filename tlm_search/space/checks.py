@@ -12,7 +12,7 @@ from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.samplers import SamplerSection
 from tlm_search.space.section import Problem, given, refusal
 from tlm_search.space.sections import TaskSection, TokenizerSection
-from tlm_search.space.settings import ONLY_WITH, SETTINGS, TOKENS, Value, complete, tokens_of
+from tlm_search.space.settings import ONLY_WITH, OWN, SETTINGS, TOKENS, Value, complete, tokens_of
 
 SHAPE = ("width", "heads", "head_size")  # width = heads x head_size: any two determine the third
 _MOST_GRID_POINTS = 100_000
@@ -207,14 +207,18 @@ def lone_problems(parameters: Mapping[str, Parameter]) -> list[Problem]:
 
 
 def own_trainer_problems(parameters: Mapping[str, Parameter], *, own: bool) -> list[Problem]:
-    """Find settings that the trainer ignores: ``variant`` is only for ``own`` trainers, many others are not."""
+    """Find settings that the trainer ignores: ``variant`` and ``own_NAME`` are only for ``own`` trainers."""
     if not own:
-        return [Problem(("variant",), "given without a trainer of your own")] if "variant" in parameters else []
+        return [
+            Problem((name,), "given without a trainer of your own; allowed: with trainer: package.module:Class")
+            for name in parameters
+            if name == "variant" or name.startswith(OWN)
+        ]
     read = ("variant", "committee_size", "linear_member", "linear_share", "linear_roles")
     return [
-        Problem((name,), f"given with a trainer of your own; allowed are {', '.join(read)}")
+        Problem((name,), f"given with a trainer of your own; allowed are {OWN}NAME, {', '.join(read)}")
         for name in parameters
-        if name not in read
+        if name not in read and not name.startswith(OWN)
     ]
 
 

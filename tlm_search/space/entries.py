@@ -9,13 +9,16 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from tlm_search.space.parameters import Choices, Parameter, Range, Role, exact, steps_between
 from tlm_search.space.section import Problem, given, is_number, problems_of, refusal, refuse, unknown
-from tlm_search.space.settings import CLASS_WEIGHTS, SETTINGS, Setting, Value, weights_text
+from tlm_search.space.settings import CLASS_WEIGHTS, LINE, OWN, SETTINGS, Setting, Value, setting_named, weights_text
+
+_NAMES = (*SETTINGS, f"{OWN}NAME for a trainer of your own")
 
 
 def read_value(setting: Setting, raw: Any) -> Value:
@@ -28,6 +31,10 @@ def read_value(setting: Setting, raw: Any) -> Value:
         raw = _kernel(raw)
     if setting.name == CLASS_WEIGHTS and (weights := _weights(raw)) is not None:
         return weights_text(weights)
+    if setting.kind is None:
+        if not (isinstance(raw, bool) or is_number(raw) or (isinstance(raw, str) and re.fullmatch(LINE, raw))):
+            raise ValueError(refusal(raw, _allowed(setting)))
+        return raw
     if setting.kind is str:
         if setting.choices and isinstance(raw, str) and raw not in setting.choices:
             raise ValueError(unknown("value", raw, setting.choices))
@@ -59,11 +66,12 @@ def read_settings(raw: Any, *, other_keys: tuple[str, ...] = ()) -> dict[str, Va
     for name, value in raw.items():
         if name in other_keys:
             continue
-        if name not in SETTINGS:
-            problems.append(Problem((name,), unknown("setting", name, [*SETTINGS, *other_keys])))
+        setting = setting_named(name)
+        if setting is None:
+            problems.append(Problem((name,), unknown("setting", name, [*_NAMES, *other_keys])))
             continue
         try:
-            values[name] = read_value(SETTINGS[name], value)
+            values[name] = read_value(setting, value)
         except ValueError as error:
             problems.append(Problem((name,), str(error)))
     if problems:
@@ -82,11 +90,12 @@ def read_search(raw: Any) -> dict[str, Parameter]:
     search: dict[str, Parameter] = {}
     problems: list[Problem] = []
     for name, entry in raw.items():
-        if name not in SETTINGS:
-            problems.append(Problem((name,), unknown("setting", name, SETTINGS)))
+        setting = setting_named(name)
+        if setting is None:
+            problems.append(Problem((name,), unknown("setting", name, _NAMES)))
             continue
         try:
-            search[name] = read_parameter(SETTINGS[name], entry)
+            search[name] = read_parameter(setting, entry)
         except ValidationError as error:
             problems += [Problem((name, *problem.path), problem.message) for problem in problems_of(error)]
     if problems:
@@ -142,6 +151,9 @@ def _choices(setting: Setting, raw: Mapping[str, Any]) -> Choices:
 
 def _range(setting: Setting, raw: Mapping[str, Any]) -> Range:
     problems = _foreign_keys(raw, ("low", "high", "log", "step", "role", "when"))
+    if setting.kind is None:  # a range from 0 to 1 means the numbers between too, where no step says otherwise
+        whole = all(type(raw.get(key)) is int for key in ("low", "high", "step"))
+        setting = replace(setting, kind=int if whole else float, low=-math.inf, high=math.inf)
     if setting.kind in (bool, str):
         raise refuse([*problems, Problem((), f"a range is for numbers; allowed: {_allowed(setting)}")])
     if setting.part == "tokens":
@@ -223,17 +235,16 @@ def _when(raw: Any, problems: list[Problem]) -> dict[str, tuple[Value, ...]]:
         return {}
     when: dict[str, tuple[Value, ...]] = {}
     for name, listed in raw.items():
-        if name not in SETTINGS:
-            problems.append(Problem(("when", name), unknown("setting", name, SETTINGS)))
+        setting = setting_named(name)
+        if setting is None:
+            problems.append(Problem(("when", name), unknown("setting", name, _NAMES)))
         elif not isinstance(listed, list | tuple) or not listed:
-            problems.append(
-                Problem(("when", name), refusal(listed, f"a list of values, each {_allowed(SETTINGS[name])}"))
-            )
+            problems.append(Problem(("when", name), refusal(listed, f"a list of values, each {_allowed(setting)}")))
         else:
             values = []
             for i, item in enumerate(listed):
                 try:
-                    values.append(read_value(SETTINGS[name], item))
+                    values.append(read_value(setting, item))
                 except ValueError as error:
                     problems.append(Problem(("when", name, i), str(error)))
             when[name] = tuple(values)

@@ -12,7 +12,7 @@ from tlm_search.space.reference import MOST_TRIALS, TRIALS
 from tlm_search.space.samplers import PRUNERS, SAMPLERS
 from tlm_search.space.schema import Space
 from tlm_search.space.section import given
-from tlm_search.space.settings import CLASS_WEIGHTS, SETTINGS, Setting
+from tlm_search.space.settings import CLASS_WEIGHTS, OWN, OWN_PATTERN, SETTINGS, Setting, setting_named
 from tlm_search.space.variants import KEY as VARIANTS
 
 Schema = dict[str, Any]
@@ -24,17 +24,19 @@ def json_schema() -> Schema:
     """Return the JSON Schema of a space file."""
     schema = Space.model_json_schema()
     definitions = {name: text for name, text in schema["$defs"].items() if name not in _REPLACED}
-    definitions |= {f"value_{name}": _value(setting) for name, setting in SETTINGS.items()}
+    own = setting_named(f"{OWN}NAME")
+    assert own is not None
+    definitions |= {f"value_{setting.name}": _value(setting) for setting in (*SETTINGS.values(), own)}
     values = {name: {"description": s.meaning, "$ref": _value_of(name)} for name, s in SETTINGS.items()}
-    definitions["values"] = _mapping(values)
+    definitions["values"] = _with_own(_mapping(values), {"$ref": _value_of(own.name)})
     definitions["reference"] = _mapping({**values, TRIALS: _trials()})
     definitions["when"] = {
         "description": "search it only where these settings have one of these values",
-        **_mapping({name: _list_of(name) for name in SETTINGS}),
+        **_with_own(_mapping({name: _list_of(name) for name in SETTINGS}), _list_of(own.name)),
     }
     definitions["role"] = {"enum": ["scientific", "nuisance"], "default": "scientific"}
     written = {
-        "search": _mapping({name: _entry(setting) for name, setting in SETTINGS.items()}),
+        "search": _with_own(_mapping({name: _entry(s) for name, s in SETTINGS.items()}), _entry(own)),
         "reference": {"anyOf": [{"$ref": "#/$defs/reference"}, {"const": "none"}, {"type": "null"}]},
         "points": {"type": "array", "items": {"$ref": "#/$defs/values"}},
         "objectives": {"type": "array", "minItems": 1, "items": _objective()},
@@ -71,9 +73,10 @@ def _entry(setting: Setting) -> Schema:
         _mapping({"value": value, "role": {"const": "fixed"}}, required=["value"]),
         _mapping({"choices": _list_of(setting.name), **searched}, required=["choices"]),
     ]
-    if setting.kind in (int, float) and setting.part != "tokens":
+    if setting.kind in (int, float, None) and setting.part != "tokens":
         step = {"type": ["integer" if setting.kind is int else "number", "null"], "exclusiveMinimum": 0}
-        numbers = {"low": value, "high": value, "log": {"type": "boolean", "default": False}, "step": step}
+        end = {"type": "number"} if setting.kind is None else value
+        numbers = {"low": end, "high": end, "log": {"type": "boolean", "default": False}, "step": step}
         forms.append(_mapping({**numbers, **searched}, required=["low", "high"]))
     shown = given(setting.default) if setting.kind is bool else setting.default
     default = "" if setting.default is None else f"; default {shown}"
@@ -97,6 +100,10 @@ def _value(setting: Setting) -> Schema:
         weight = {"type": "number", "exclusiveMinimum": 0}
         weights = {"type": "object", "minProperties": 1, "additionalProperties": weight}
         return {"anyOf": [{"enum": list(setting.choices)}, weights]}
+    if setting.kind is None:
+        return {"type": ["number", "string", "boolean"]}
+    if setting.kind is str and setting.pattern:
+        return {"type": "string", "pattern": f"^{setting.pattern}$"}
     if setting.kind is str:
         return {"enum": list(setting.choices)}
     if setting.kind is bool:
@@ -133,6 +140,11 @@ def _named(kinds: Any, *, default: str) -> Schema:
     options = {name: {"$ref": f"#/$defs/{kind.__name__}"} for name, kind in kinds.items()}
     named = [{"allOf": [form, {"required": ["name"]}]} for name, form in options.items() if name != default]
     return {"anyOf": [{"enum": list(kinds)}, options[default], *named]}
+
+
+def _with_own(mapping: Schema, schema: Schema) -> Schema:
+    """Allow settings of a user's trainer in a mapping too."""
+    return {**mapping, "patternProperties": {f"^{OWN_PATTERN}$": schema}}
 
 
 def _mapping(properties: Schema, *, required: list[str] | None = None) -> Schema:

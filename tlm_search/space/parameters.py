@@ -62,7 +62,7 @@ class Range(Section):
 
     def contains(self, value: Value) -> bool:
         """Return whether a trial may have this value."""
-        if isinstance(value, str) or not self.low <= value <= self.high:
+        if isinstance(value, str | bool) or not self.low <= value <= self.high:
             return False
         if self.whole and not isinstance(value, int):
             return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,11 +19,14 @@ Part = Literal["tokens", "architecture", "pretraining", "finetuning", "committee
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting. ``kind`` is bool, int, float or str; numbers have limits ``low`` and ``high``, texts ``choices``."""
+    """A setting. ``kind`` is bool, int, float or str; numbers have limits ``low`` and ``high``, texts ``choices``.
+
+    Without a ``kind``, a number, text of one line, and a boolean are all allowed (``setting_named``).
+    """
 
     name: str
     part: Part
-    kind: type[bool] | type[int] | type[float] | type[str]
+    kind: type[bool] | type[int] | type[float] | type[str] | None
     default: Value | None
     meaning: str
     low: float | None = None
@@ -32,6 +36,8 @@ class Setting:
 
     def allowed(self) -> str:
         """Say in words which values the setting takes."""
+        if self.kind is None:
+            return "a number, text of one line, or true or false"
         if self.kind is bool:
             return "true or false"
         if self.name == CLASS_WEIGHTS:
@@ -41,10 +47,11 @@ class Setting:
         if self.pattern:
             return f"text like {self.default}"
         noun = "a whole number" if self.kind is int else "a number"
-        return f"{noun} from {self.low:g} to {self.high:g}"
+        return noun if self.low == -math.inf else f"{noun} from {self.low:g} to {self.high:g}"
 
 
 CLASS_WEIGHTS = "class_weights"
+LINE = r"\S[^\n]{0,199}"
 HALF = 0.5  # default share of the votes for a linear model
 _ALL = (
     Setting("depth", "architecture", int, 1, "transformer layers", 1, 96),
@@ -157,7 +164,7 @@ _ALL = (
         str,
         "default",
         "for a trainer of your own: a text that it reads, such as nb or c=10",
-        pattern=r"\S[^\n]{0,199}",
+        pattern=LINE,
     ),
     Setting(
         "student_epochs",
@@ -214,8 +221,26 @@ ONLY_WITH: Mapping[str, tuple[str, Value]] = {
 }
 # The same, but a space may leave the other setting out.
 ONLY_UNLESS_OTHER: Mapping[str, tuple[str, Value]] = {"vocabulary": ("tokenizer_kind", "wordpiece")}
+OWN = "own_"  # prefix of the settings that only a user's trainer reads; no setting of this package has it
+OWN_PATTERN = OWN + r"[A-Za-z]\w{0,99}"
 TOKENS = tuple(setting.name for setting in _ALL if setting.part == "tokens")
 ROLES = ("scientific", "nuisance", "fixed")
+
+
+def setting_named(name: str) -> Setting | None:
+    """Return the setting of this package, or of a user's trainer where the name is ``own_NAME``; None if unknown."""
+    if re.fullmatch(OWN_PATTERN, str(name), re.ASCII):
+        return Setting(name, "finetuning", None, None, f"{name.removeprefix(OWN)} of a trainer of your own")
+    return SETTINGS.get(name)
+
+
+def own_settings(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the ``settings`` of a user's trainer without their prefix, sorted by name.
+
+    Whole numbers are ints, as in a space and in a digest.
+    """
+    own = {name.removeprefix(OWN): settings[name] for name in sorted(settings) if name.startswith(OWN)}
+    return {name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in own.items()}
 
 
 def weights_text(given: Mapping[Any, Any]) -> str:
@@ -259,6 +284,7 @@ def complete(given: Mapping[str, Value]) -> dict[str, Value]:
     Settings of ``TOKENS`` are included only if they are given; the section ``tokenizer`` has the others. Without
     self-training, settings that only self-training uses get their defaults, so that they cannot change a digest.
     ``width = heads x head_size``: any two determine the third, and ``width`` alone implies the default ``head_size``.
+    Settings of a user's trainer have no defaults.
 
     Raises:
         ValueError: width, heads and head size contradict each other, or the width cannot be divided.
@@ -290,7 +316,8 @@ def complete(given: Mapping[str, Value]) -> dict[str, Value]:
         heads = int(width) // int(head_size)
     assert head_size is not None
     full.update(width=int(width), heads=int(heads), head_size=int(head_size))
-    return {name: full[name] for name in SETTINGS if name in full}
+    own = [name for name in given if name.startswith(OWN)]
+    return {name: full[name] for name in (*SETTINGS, *own) if name in full}
 
 
 def tokens_of(settings: Mapping[str, Value]) -> dict[str, Value]:

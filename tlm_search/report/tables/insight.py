@@ -13,7 +13,7 @@ from tlm_search.report.formatting import number, points
 from tlm_search.report.tables.ranking import pool_of_study
 from tlm_search.report.tables.tables import searched_names
 from tlm_search.space.parameters import Choices, Range
-from tlm_search.space.settings import SETTINGS
+from tlm_search.space.settings import setting_named
 from tlm_search.study.record import StudyRecord
 
 MIN_TRIALS = 16  # trials; fewer say nothing about importance
@@ -127,8 +127,8 @@ def _ends(domain: Choices | Range) -> tuple[float, float] | None:
 
 
 def _side(name: str, value: float, low: float, high: float, *, log: bool) -> str:
-    setting = SETTINGS[name]
-    if low == high:
+    setting = setting_named(name)
+    if setting is None or low == high:
         return ""
     position = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
     if position <= EDGE and (setting.low is None or low > setting.low):
