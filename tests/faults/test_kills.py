@@ -18,8 +18,8 @@ from tlm_search.data.prepare import prepare
 from tlm_search.space.schema import Space
 from tlm_search.study.driver_lock import driver_lock
 
-TRIALS, MANY_TRIALS = 40, 160  # as many that the study is not finished before its last death
-MOMENTS, REAL_MOMENTS, WORKERS = 25, 3, 10
+TRIALS, MANY_TRIALS = 80, 160  # as many that the study is not finished before its last death
+MOMENTS, REAL_MOMENTS, WORKERS = 25, 3, 4
 WAIT_SECONDS = 60
 SECTIONS: dict[str, Any] = {
     "sampler": {"name": "tpe", "n_startup_trials": 4},
@@ -154,20 +154,20 @@ def test_killed_drivers_and_workers_of_ray_change_nothing(tmp_path: Path) -> Non
     moments = random.Random(3)
     before = tmp_path / "studies"
     arguments = ["run", "space.yaml", "--trials", str(TRIALS), "--studies-dir"]
-    for place in ("studies", "moved", "moved"):
-        if place == "moved" and before.exists():
-            before.rename(tmp_path / "moved")
+    for place, moment, latest in (("studies", "/80]", 0.3), ("moved", "starting Ray", 6)):
+        if before.exists():
+            before.rename(tmp_path / place)
         with start_command(tmp_path, *arguments, place) as process:
-            lines_until(process, "starting Ray")
-            time.sleep(moments.uniform(0, 6))
+            lines_until(process, moment)
+            time.sleep(moments.uniform(0, latest))
             process.kill()
     process = start_command(tmp_path, *arguments, "moved")
-    lines_until(process, "/40]")
+    lines_until(process, "/80]")
     killed = 0
     while killed < WORKERS and process.poll() is None:
         killed += kill_worker(process.pid)
         try:
-            lines_until(process, "/40]")  # so no trial loses its worker three times
+            lines_until(process, "/80]")  # so no trial loses its worker three times
         except AssertionError:
             break
     code, _, err = finish(process)
