@@ -43,7 +43,7 @@ class Pool:
             raise DataError(
                 f"task {self._section.source}: no row is left to train these labels: {listed(empty)}; validation or "
                 "test has their texts too, or the same texts have two labels",
-                hint="each label needs a row in train: add such rows, or keep the most frequent labels only "
+                hint="each label needs a row in train: add such rows, or keep only the most frequent labels "
                 "with labels: N",
             )
 

@@ -18,8 +18,8 @@ REASONS = {
     "repeated": "repeated",
     "two_labels": "with the same text under two labels",
     "held_out": "that validation or test has too",
-    "border": "between two parts, which only the contexts of the later part have",
-    "other_label": "of other labels than the most frequent ones that are kept",
+    "border": "between two splits, only in contexts of the later split",
+    "other_label": "of less frequent labels, which the space leaves out",
     "not_drawn": "not drawn",
 }
 PARTS = ("train", "validation", "test")

@@ -220,7 +220,7 @@ def _require_labels(
         raise DataError(
             f"task {section.source}: {part} has no line of the label {name!r}; lines are split by group and time",
             hint="give validation and test another share, name files of your own with test_source and "
-            "validation_source, or keep the most frequent labels only with labels: N",
+            "validation_source, or keep only the most frequent labels with labels: N",
         )
 
 
@@ -275,7 +275,7 @@ def _whole(
         shown = listed(f"{name} ({count:,} rows)" for name, count in unknown.most_common())
         raise DataError(
             f"{where} has labels that train lacks: {shown}",
-            hint="each label needs a row in train: add such rows, or keep the most frequent labels only with labels: N",
+            hint="each label needs a row in train: add such rows, or keep only the most frequent labels with labels: N",
         )
     if not texts:
         why = "has no rows"
@@ -305,7 +305,7 @@ def _require_enough(section: TaskSection, texts: Mapping[str, Sequence[TextOrPai
             f"task {section.source}: too few different texts: {parts} are asked for per label, but "
             + ", ".join(short[:MOST_LISTED] + more),
             hint=f"ask for fewer with {', '.join(f'{part}_per_label' for part in wanted)}, "
-            "or keep the most frequent labels only with labels: N",
+            "or keep only the most frequent labels with labels: N",
         )
 
 

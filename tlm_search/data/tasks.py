@@ -52,9 +52,9 @@ def require_markers(texts: Sequence[TextOrPair], where: str) -> None:
     if lacking:
         start = lacking[0] if len(lacking[0]) <= _SHOWN else f"{lacking[0][:_SHOWN]}..."
         raise DataError(
-            f"{where}: {len(lacking):,} of {len(single):,} texts have not each of the markers "
+            f"{where}: {len(lacking):,} of {len(single):,} texts do not have each of the markers "
             f"{' '.join(MARKERS)} once and in order, such as {start!r}",
-            hint=f"with entities: marked a text is such as {EXAMPLE!r}; mark all texts so, or leave entities out",
+            hint=f"with entities: marked a text looks like {EXAMPLE!r}; mark all texts so, or leave entities out",
         )
 
 

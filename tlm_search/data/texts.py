@@ -107,8 +107,8 @@ class Texts:
         """
         if self.least_documents > documents or not documents:
             goal = f"pretrain_size goes up to {self.least_documents}" if self.least_documents else "it needs one"
-            after = f" after the {self.corpus.skip} that skip passes over" if self.corpus.skip else ""
-            after += ", the task's texts of validation and test left out" if lacking else ""
+            after = f" after the first {self.corpus.skip}, which skip leaves out" if self.corpus.skip else ""
+            after += ", without the task's texts of validation and test" if lacking else ""
             raise DataError(
                 f"corpus {self.corpus.source}: it has {documents} documents{after}, but {goal}",
                 hint=f"search pretrain_size up to {documents}, or give a larger corpus",

@@ -126,4 +126,4 @@ class TokenArray:
 
 
 def _damaged(folder: Path, why: str) -> StoreError:
-    return StoreError(f"{folder}: tokens cannot be read: {why}", hint="remove the folder and run again to make it anew")
+    return StoreError(f"{folder}: tokens cannot be read: {why}", hint="remove the folder and run again to create it")

@@ -113,7 +113,7 @@ def linear_entry(spec: LinearSpec, *, store: Store) -> Entry:
     if entry is None:
         raise StoreError(
             f"the linear model {spec.digest} is not in the store {store.root}, or was damaged there",
-            hint="run the space again with --fresh; it reuses all members and fits the linear model anew",
+            hint="run the space again with --fresh; it reuses all members and fits the linear model again",
         )
     return entry
 

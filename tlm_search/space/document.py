@@ -65,7 +65,7 @@ def read_document(file: Path) -> Document:
     """
     document = parse(_text(file), place=str(file))
     if document.data is None:
-        raise SpaceError("the file is empty", file=file, hint="Write at least a section `search:` with what to vary.")
+        raise SpaceError("the file is empty", file=file, hint="Write at least a section `search:` with settings.")
     if not isinstance(document.data, dict):
         raise SpaceError(
             f"given {given(document.data)}; allowed: a mapping with keys such as corpus, task and search",

@@ -11,8 +11,8 @@ _TEMPLATE = """\
 # A study of {what}, written by tlm-search init.
 # {sized}
 #
-#   tlm-search validate {file}      what it resolves to, and what it costs
-#   tlm-search run {file}           run it, or continue it
+#   tlm-search validate {file}      shows all settings and the cost
+#   tlm-search run {file}           runs or continues the study
 
 # Unlabelled text for pre-training.{corpus_comment}
 corpus: {corpus}
@@ -26,7 +26,7 @@ tokenizer: {{vocabulary: {vocabulary}, length: {length}, strip_accents: false}}
 task:
 {task}
 
-# A setting has one value, or is searched: `choices`, or `low` and `high` (with `log` or `step`).
+# A setting has a single value, or is searched with `choices`, or with `low` and `high` (and `log` or `step`).
 search:
   depth: {{choices: [1, 2]}}
   width: {widths}
@@ -34,32 +34,32 @@ search:
   pretrain_size: {{choices: {pretrain_sizes}}}  # documents; 0 is no pre-training
   committee_size: {{choices: {committee_sizes}}}
   linear_member: {{choices: [false, true]}}                # a linear model on words has half of the votes
-  initial_embeddings: cooccurrence                       # word vectors from counts; random: BERT's fresh table
-  pretrain_epochs: {{choices: [0, 3]}}                     # masked words are predicted; 0: counts alone
+  initial_embeddings: cooccurrence                       # word vectors from counts; random: as in BERT
+  pretrain_epochs: {{choices: [0, 3]}}                     # epochs of masked words; 0: only word vectors
   pretrain_batch_size: 32
   pretrain_learning_rate: {pretrain_rate}
-  pretrain_softmax: sampled                              # half of the seconds of the full softmax
-  masking_probability: 0.4                               # BERT has 0.15: more is learned from each update
+  pretrain_softmax: sampled                              # takes half as long as the full softmax
+  masking_probability: 0.4                               # BERT has 0.15; more masks teach more per update
   finetune_epochs: {epochs}
   finetune_batch_size: {batch_size}
-  finetune_dropout: {{choices: [0.1, 0.5], role: nuisance}} # the fewer rows, the more
+  finetune_dropout: {{choices: [0.1, 0.5], role: nuisance}} # more for fewer rows
   pooling: mean                                          # or cls, BERT's first token
   finetune_learning_rate: {{low: {lowest_rate}, high: {highest_rate}, log: true, role: nuisance}}
 
-# The deep model that committees are compared with. What `search` fixes holds for it too, unless it is said here. It is
-# tried with as many rates and dropouts as `trials` says: the best on validation is taken.
+# The deep model that committees are compared with. It inherits the fixed settings of `search` that it does not give.
+# `trials` is the number of rates and dropouts to try; the best on validation becomes the reference.
 reference:
   depth: {reference_depth}
   width: {widest}
   pretrain_size: {pretrain_largest}
   pretrain_epochs: 3
-  pretrain_learning_rate: {reference_rate:<30} # deep models want a lower one
+  pretrain_learning_rate: {reference_rate:<30} # deep models need a lower rate
   linear_member: true
   finetune_learning_rate: {reference_rate}
   finetune_dropout: 0.1
   trials: 4
 
-objectives: {objectives:<44} # the first goes up, the second down
+objectives: {objectives:<44} # maximizes the first, minimizes the second
 sampler: {{name: tpe, n_startup_trials: 6}}
 resources: {resources:<45} # as many trials at once as fit
 budget: {{trials: {trials}}}

@@ -225,7 +225,7 @@ def _role(raw: Any, problems: list[Problem]) -> Role:
     if raw == "nuisance":
         return "nuisance"
     if raw != "scientific":
-        problems.append(Problem(("role",), refusal(raw, "scientific or nuisance, for what is searched")))
+        problems.append(Problem(("role",), refusal(raw, "scientific or nuisance, for a searched setting")))
     return "scientific"
 
 

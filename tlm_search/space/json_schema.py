@@ -31,7 +31,7 @@ def json_schema() -> Schema:
     definitions["values"] = _with_own(_mapping(values), {"$ref": _value_of(own.name)})
     definitions["reference"] = _mapping({**values, TRIALS: _trials()})
     definitions["when"] = {
-        "description": "search it only where these settings have one of these values",
+        "description": "search it only if each of these settings has one of these values",
         **_with_own(_mapping({name: _list_of(name) for name in SETTINGS}), _list_of(own.name)),
     }
     definitions["role"] = {"enum": ["scientific", "nuisance"], "default": "scientific"}

@@ -141,12 +141,12 @@ class Space(Section):
         default=TaskSection(), description="labelled texts to classify"
     )
     search: Annotated[Mapping[str, Parameter], BeforeValidator(read_search)] = Field(
-        default={}, description="settings that are fixed or searched"
+        default={}, description="fixed and searched settings"
     )
     reference: Annotated[ReferenceSection | None, BeforeValidator(read_reference)] = Field(
         default=None,
-        description="the deep model that committees are compared with; it inherits what search fixes; with trials its "
-        "nuisance settings are searched too",
+        description="the deep model that committees are compared with; it inherits the fixed settings of search; with "
+        "trials its nuisance settings are searched too",
     )
     baseline: Literal["linear", "none"] = Field(
         default="linear", description="the linear model that committees have to beat: TF-IDF and logistic regression"
@@ -154,31 +154,31 @@ class Space(Section):
     objectives: Annotated[tuple[Objective, ...], BeforeValidator(_objectives)] = Field(
         default=(),
         validate_default=True,
-        description="what is optimised; when not given, the metric of the task",
+        description="metrics to optimise; when not given, the metric of the task",
         json_schema_extra=_without_default,
     )
     constraints: Annotated[tuple[Constraint, ...], BeforeValidator(read_constraints)] = Field(
-        default=(), description="what a result must keep to, such as latency_ms <= 5 or beats_reference"
+        default=(), description="conditions on a result, such as latency_ms <= 5 or beats_reference"
     )
     sampler: Annotated[SamplerSection, BeforeValidator(read_sampler)] = Field(
-        default=TPESampler(), description="how parameters are chosen"
+        default=TPESampler(), description="algorithm that proposes parameters"
     )
     pruner: Annotated[PrunerSection, BeforeValidator(_pruner)] = Field(
         default=None,
         validate_default=True,
-        description="when a trial stops before its committee is whole; when not given, median for tpe with one "
+        description="rule that stops trials before their committee is complete; if not given, median for tpe with one "
         "objective and no constraint, else none",
         json_schema_extra=_without_default,
     )
     points: Annotated[tuple[Mapping[str, Value], ...], BeforeValidator(_points)] = Field(
-        default=(), description="parameters that are tried first"
+        default=(), description="parameters to try first"
     )
     import_from: Annotated[tuple[Text, ...], BeforeValidator(_texts, json_schema_input_type=str | list[str])] = Field(
         default=(), description="studies on the same data, by name or folder, whose trials the sampler learns from"
     )
     tracking: Annotated[
         tuple[Tracker, ...], BeforeValidator(_texts, json_schema_input_type=Tracker | list[Tracker])
-    ] = Field(default=(), description="where finished trials are also logged, one run each")
+    ] = Field(default=(), description="trackers that also log each finished trial as a run")
     confirm: Whole | None = Field(
         default=None,
         ge=0,
@@ -186,9 +186,9 @@ class Space(Section):
         description="1: after the search, train the chosen committee, and a reference of one or two models, once more "
         "with fresh seeds; 0: do not; when not given, train if it takes at most a tenth of the study",
     )
-    resources: ResourcesSection = Field(default=ResourcesSection(), description="what a trial takes of the machine")
+    resources: ResourcesSection = Field(default=ResourcesSection(), description="resources of a trial")
     budget: BudgetSection = Field(default=BudgetSection(), description="when the study ends")
-    report: ReportSection = Field(default=ReportSection(), description="what the report shows of the data")
+    report: ReportSection = Field(default=ReportSection(), description="options of the report")
 
     @field_validator("name")
     @classmethod

@@ -84,7 +84,7 @@ class TokenizerSection(Section):
 
     kind: Literal["wordpiece", "bytes"] = Field(
         default="wordpiece",
-        description="what a token is: a piece of a word, or a byte, which needs no vocabulary",
+        description="tokens: word pieces, or bytes, which need no vocabulary",
     )
     vocabulary: Whole | None = Field(
         default=4096, ge=32, le=1_000_000, description="tokens of a WordPiece trained on the corpus"

@@ -154,8 +154,8 @@ _ALL = (
         "finetuning",
         str,
         "none",
-        "balanced: texts of a label count the more in the loss, the rarer it is in train; all labels weigh alike. A "
-        "mapping has how much a text of each label counts",
+        "balanced: texts of rare labels in train count more in the loss, so that all labels have the same weight. A "
+        "mapping gives the weight of a text of each label",
         choices=("none", "balanced"),
     ),
     Setting(
@@ -204,7 +204,7 @@ _ALL = (
         "committee",
         str,
         "spans",
-        "by what the linear model tells words around marked entities apart: their span, or also which entity is first",
+        "roles of words around marked entities in the linear model: their span, or also which entity comes first",
         choices=("spans", "ordered"),
     ),
 )

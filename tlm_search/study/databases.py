@@ -218,7 +218,7 @@ def _refusal(url: str, error: BaseException) -> StudyError:
     elif is_redis(url):
         hint = "check that Redis runs there, and the password and the number of the database in the URL"
     else:
-        hint = "check that the server runs there, the user and the password; the database has to exist: CREATE DATABASE"
+        hint = "check that the server runs, the user and the password; the database must exist: CREATE DATABASE"
     return StudyError(f"the storage {url} cannot be opened: {_words(url, error)}", hint=hint)
 
 

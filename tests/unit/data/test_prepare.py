@@ -197,13 +197,13 @@ def test_a_corpus_drawn_from_the_task_lacks_what_is_held_out(
     )
     assert train <= corpus
     assert not any(corpus & held_out for held_out in others)
-    with pytest.raises(DataError, match="33 documents, the task's texts of validation and test left out, but"):
+    with pytest.raises(DataError, match="33 documents, without the task's texts of validation and test, but"):
         prepare(space_of(**sections, search={"pretrain_size": 34}), tmp_path / "store")
 
 
 def test_passing_over_all_documents_is_refused(tmp_path: Path, corpus_file: Path, space_of: SpaceOf) -> None:
     space = space_of(corpus={"source": str(corpus_file), "skip": 50}, search={"pretrain_size": 0})
-    with pytest.raises(DataError, match="it has 0 documents after the 50 that skip passes over, but it needs one"):
+    with pytest.raises(DataError, match="0 documents after the first 50, which skip leaves out, but it needs one"):
         prepare(space, tmp_path / "store")
 
 

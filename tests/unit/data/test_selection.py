@@ -133,7 +133,7 @@ def test_another_task_selects_anew_and_random_does_not(tmp_path, space_of):
 
 def test_what_is_passed_over_cannot_be_trained_on(tmp_path, space_of):
     corpus = {"source": space_of().corpus.source, "selection": "random", "skip": 20}
-    with pytest.raises(DataError, match="it has 30 documents after the 20 that skip passes over"):
+    with pytest.raises(DataError, match="it has 30 documents after the first 20, which skip leaves out"):
         prepare(space_of(corpus=corpus), tmp_path / "store")
     with pytest.raises(ValidationError, match="at most 30, the number of documents that the section corpus leaves"):
         space_of(corpus={**corpus, "documents": 50})

@@ -237,12 +237,12 @@ def test_texts_of_other_files_must_hold_the_markers(tmp_path: Path) -> None:
     write(numbered)
     assert set(load_task(section, tmp_path).train.texts) < set(numbered)
     write([*numbered, *bad])
-    with pytest.raises(DataError, match=r"4 of 12 texts have not each of the markers .*'no markers'") as caught:
+    with pytest.raises(DataError, match=r"4 of 12 texts do not have each of the markers .*'no markers'") as caught:
         load_task(section, tmp_path)
     assert "[E1] cat [/E1]" in str(caught.value.hint)
     write(numbered)
     (tmp_path / "test.csv").write_text("text,label\n" + "plain text,0\n")
-    with pytest.raises(DataError, match="1 of 1 texts have not"):
+    with pytest.raises(DataError, match="1 of 1 texts do not have"):
         load_task(section.model_copy(update={"test_source": str(tmp_path / "test.csv")}), tmp_path)
 
 

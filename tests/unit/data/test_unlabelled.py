@@ -129,7 +129,7 @@ def test_the_layout_of_fewrel_is_read_without_its_labels(tmp_path: Path) -> None
     assert found.texts[0].startswith("[E1] w")
     csv_of(tmp_path / "plain.csv", ["a text without markers"])
     other = TaskSection(**{**marked.model_dump(), "unlabelled": str(tmp_path / "plain.csv")})
-    with pytest.raises(DataError, match=r"task.unlabelled .*plain.csv: 1 of 1 texts have not each of the markers"):
+    with pytest.raises(DataError, match=r"task.unlabelled .*plain.csv: 1 of 1 texts do not have each of the markers"):
         load_unlabelled(other, load_task(other, tmp_path), tmp_path)
 
 
