@@ -107,11 +107,13 @@ def test_a_node_killed_in_the_middle_costs_no_trial(head: Node, join: Join, run:
         assert [other.params for other in record.trials if other.retry_of == trial.number] == [trial.params]
 
 
-def test_a_node_that_does_not_see_the_store_is_said(head: Node, join: Join, run: Start, tmp_path: Path) -> None:
+def test_a_node_that_does_not_see_the_store_is_said(
+    head: Node, join: Join, run: Start, go_on: Any, tmp_path: Path
+) -> None:
     if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], check=False).returncode:
         pytest.skip("no node can be made here that sees other folders than the rest")
     studies = tmp_path / "studies"
-    second = join(4, cpus=2, hidden=studies)
+    join(4, cpus=2, hidden=studies)
     code, _, err = finish(run(TRIALS, "--set", "resources.cpus_per_trial=2"))  # so that only that node can run them
     assert code == 2, err
     assert err.count("error: ") == 1
@@ -121,7 +123,6 @@ def test_a_node_that_does_not_see_the_store_is_said(head: Node, join: Join, run:
     assert not list((studies / ".store").glob("members/*"))
     record = read_study(studies / "space")
     assert {trial.state for trial in record.trials if not trial.interrupted} == {"waiting"}
-    second.end()
-    code, _, err = finish(run(5))
+    code, _, err = go_on("run", str(tmp_path / "space.yaml"), "--trials", "5", "--studies-dir", str(studies))
     assert code == 0, err
     assert faults_of(studies / "space", 5) == []
