@@ -141,7 +141,7 @@ def test_other_paths_metrics_and_the_page(url):
     assert "//" not in page.split("<script>")[0]  # nothing comes from elsewhere
 
 
-def test_clients_that_only_connect_do_not_keep_others_out(folder):
+def test_clients_that_only_connect_do_not_keep_others_out_and_ctrl_c_ends_it(folder):
     """Few descriptors and little patience, so that the test needs little of them."""
     program = """
 import resource
@@ -150,22 +150,18 @@ from tlm_search.serving import connections
 connections.HEAD_SECONDS = 2
 from tlm_search.cli.main import main; main()
 """
-    with serving(folder, program) as (_, url), contextlib.ExitStack() as opened:
+    with serving(folder, program) as (server, url):
         place = urlsplit(url)
-        silent = [opened.enter_context(socket.create_connection((place.hostname, place.port))) for _ in range(150)]
-        for client in silent[:50]:
-            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n")  # a head without an end
-        answer = silent[-1].recv(1000)
-        assert answer.startswith(b"HTTP/1.1 503")
-        assert b"retry-after: 1" in answer
-        assert answer.endswith(b'{"error": "too many connections are open"}')
-        assert silent[0].recv(1000) == b""  # it has waited long enough
-        assert healthy(url)
-
-
-def test_ctrl_c_ends_it(folder):
-    with serving(folder) as (server, url):
-        assert healthy(url)
+        with contextlib.ExitStack() as opened:
+            silent = [opened.enter_context(socket.create_connection((place.hostname, place.port))) for _ in range(150)]
+            for client in silent[:50]:
+                client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n")  # a head without an end
+            answer = silent[-1].recv(1000)
+            assert answer.startswith(b"HTTP/1.1 503")
+            assert b"retry-after: 1" in answer
+            assert answer.endswith(b'{"error": "too many connections are open"}')
+            assert silent[0].recv(1000) == b""  # it has waited long enough
+            assert healthy(url)
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=60) in (0, 130)
 
