@@ -90,3 +90,19 @@ def test_a_picture_has_its_legend_beside_it_and_no_line_that_waits_for_a_button(
     assert paper.layout.paper_bgcolor == "white"
     assert figure.data[1].visible == "legendonly"  # the page's own figure is as it was
     assert len(drawn["how"]["height"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "below"), [("reference", False), ("#0: depth 1, width 64, pre-trained on 40,000, no linear model", True)]
+)
+def test_a_legend_of_long_names_leaves_the_width_to_the_axes(name, below):
+    figure = finish(go.Figure([go.Scatter(x=[1], y=[1], name=text) for text in (name, "linear model")]), "T", "x", "y")
+    alone = files.standalone(figure)
+    assert (alone.layout.legend.y < 0) == below
+    assert alone.layout.height == figure.layout.height + (2 * files.LEGEND_LINE if below else 0)
+    assert figure.layout.legend.y == finish(go.Figure(), "T", "x", "y").layout.legend.y, "the page's own is as it was"
+
+
+def test_a_hidden_line_does_not_move_the_legend():
+    traces = [go.Scatter(x=[1], y=[1], name="a" * 60, visible="legendonly"), go.Scatter(x=[1], y=[1], name="b")]
+    assert files.standalone(finish(go.Figure(traces), "T", "x", "y")).layout.legend.y == 1

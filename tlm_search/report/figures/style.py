@@ -46,8 +46,8 @@ def finish(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
         legend={"orientation": "h", "yanchor": "top", "y": -0.18},
         showlegend=True,
     )
-    figure.update_xaxes(title={"text": x}, automargin=True, zeroline=False, showline=False, ticks="")
-    figure.update_yaxes(title={"text": y}, automargin=True, zeroline=False, tickformat=".0%", ticks="")
+    figure.update_xaxes(title={"text": x, "standoff": 8}, automargin=True, zeroline=False, showline=False, ticks="")
+    figure.update_yaxes(title={"text": y, "standoff": 8}, automargin=True, zeroline=False, tickformat=".0%", ticks="")
     return figure
 
 

@@ -21,6 +21,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 MAX_TEX_ROWS = 60  # rows; a table in a paper is shorter, and the CSV has all rows
 PICTURE_WIDTH, PICTURE_SCALE = 1100, 2
+MAX_SIDE_NAME = 40  # characters; a legend with longer names would take most of the width, so it stands below the axes
+LEGEND_LINE = 22  # pixels
 
 
 def read_formats(text: str) -> tuple[str, ...]:
@@ -107,10 +109,15 @@ def standalone(figure: go.Figure) -> go.Figure:
     """
     paper = go.Figure(figure)
     paper.for_each_trace(lambda trace: trace.update(visible=False), selector={"visible": "legendonly"})
+    named = {trace.name or "" for trace in paper.data if trace.visible is not False and trace.showlegend is not False}
+    legend = {"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}
+    if max(map(len, named), default=0) > MAX_SIDE_NAME:
+        legend = {"x": 0, "xanchor": "left", "y": -0.22, "yanchor": "top", "orientation": "v", "tracegroupgap": 2}
+        paper.update_layout(height=figure.layout.height + LEGEND_LINE * len(named))
     return paper.update_layout(
         margin={"l": 70, "r": 20, "t": 80 if figure.layout.annotations else 60, "b": 60},
         title={"x": 0.02, "xanchor": "left"},
-        legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"},
+        legend=legend,
         showlegend=len({trace.legendgroup for trace in paper.data}) > 1,
         paper_bgcolor="white",
         plot_bgcolor="white",
