@@ -1,6 +1,6 @@
 #!/bin/sh
 # From your own CSV to a server: `sh examples/own_data.sh FOLDER`, about a minute on two cores.
-# The search is cut short here, to two trials of small models; leave out the line with --set for a real one.
+# The search is cut short here, to two trials of small models; leave out what is set for a real one.
 set -eu
 mkdir -p "$1"
 cd "$1"
@@ -22,7 +22,8 @@ awk 'BEGIN {
 
 tlm-search init --task tickets.csv space.yaml
 tlm-search run space.yaml --trials 2 \
-    --set search.depth=1 --set search.width=32 --set search.committee_size=2 --set search.finetune_epochs=3 --set reference.depth=2
+    --set search.depth=1 --set search.width=32 --set search.committee_size=2 --set search.finetune_epochs=3 \
+    --set reference.depth=2 --set reference.trials=1
 tlm-search best space
 tlm-search export space --out winner
 tlm-search predict winner "my parcel arrived late"
