@@ -13,8 +13,8 @@ from tlm_search.model.layers import affine, linear
 from tlm_search.model.rows import Read, Tokens, gather
 from tlm_search.model.weights import Weights
 
-# Units of a head per query in a row: with fewer units it is faster to compute keys and values. Without them the number
-# of multiply-adds would be equal at 1, but they are products of many small matrices.
+# If a head has at least this many units per query in a row, attention is faster without keys and values. The numbers of
+# multiply-adds are equal at 1, but without keys and values they are products of many small matrices.
 UNITS_PER_QUERY = 4
 
 

@@ -11,8 +11,7 @@ The tensors:
 - ``pieces`` int64 ``(vocabulary, 3)``: for each token the polynomial of its characters, their number (0 for tokens that
   are no part of a word, such as punctuation and special tokens), and 1 if it begins a word;
 - ``powers`` int64 ``(powers,)``: the powers of the polynomial's base;
-- ``buckets`` int64 ``(2^b,)``: the start of each bucket in ``keys`` int64 ``(terms + 8,)``; a bucket has at most 8
-keys;
+- ``buckets`` int64 ``(2^b,)``: the start of each bucket in ``keys`` int64 ``(terms + 8,)``; a bucket has up to 8 keys;
 - ``idf`` float32 ``(terms,)``, ``coefficients`` float32 ``(terms, labels)``, ``intercept`` float32 ``(labels,)``;
 - ``share`` float32 ``()``: the model's share of the votes of a committee; absent if it is half;
 - ``pair`` int64 ``()``: the factor for the key of the first word of a pair; only if pairs are terms;

@@ -207,7 +207,7 @@ def lone_problems(parameters: Mapping[str, Parameter]) -> list[Problem]:
 
 
 def own_trainer_problems(parameters: Mapping[str, Parameter], *, own: bool) -> list[Problem]:
-    """Find settings that the trainer ignores: ``variant`` and ``own_NAME`` are only for ``own`` trainers."""
+    """Find settings that the trainer ignores. ``variant`` and ``own_NAME`` are only for ``own`` trainers."""
     if not own:
         return [
             Problem((name,), "given without a trainer of your own; allowed: with trainer: package.module:Class")

@@ -151,7 +151,7 @@ def _choices(setting: Setting, raw: Mapping[str, Any]) -> Choices:
 
 def _range(setting: Setting, raw: Mapping[str, Any]) -> Range:
     problems = _foreign_keys(raw, ("low", "high", "log", "step", "role", "when"))
-    if setting.kind is None:  # a range from 0 to 1 means the numbers between too, where no step says otherwise
+    if setting.kind is None:  # without a whole step, a range from 0 to 1 includes the numbers between
         whole = all(type(raw.get(key)) is int for key in ("low", "high", "step"))
         setting = replace(setting, kind=int if whole else float, low=-math.inf, high=math.inf)
     if setting.kind in (bool, str):

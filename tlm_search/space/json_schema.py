@@ -143,7 +143,7 @@ def _named(kinds: Any, *, default: str) -> Schema:
 
 
 def _with_own(mapping: Schema, schema: Schema) -> Schema:
-    """Allow settings of a user's trainer in a mapping too."""
+    """Let a mapping also contain settings of a user's trainer."""
     return {**mapping, "patternProperties": {f"^{OWN_PATTERN}$": schema}}
 
 

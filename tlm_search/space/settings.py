@@ -221,14 +221,14 @@ ONLY_WITH: Mapping[str, tuple[str, Value]] = {
 }
 # The same, but a space may leave the other setting out.
 ONLY_UNLESS_OTHER: Mapping[str, tuple[str, Value]] = {"vocabulary": ("tokenizer_kind", "wordpiece")}
-OWN = "own_"  # prefix of the settings that only a user's trainer reads; no setting of this package has it
+OWN = "own_"  # prefix of settings for a user's trainer; no setting of this package has it
 OWN_PATTERN = OWN + r"[A-Za-z]\w{0,99}"
 TOKENS = tuple(setting.name for setting in _ALL if setting.part == "tokens")
 ROLES = ("scientific", "nuisance", "fixed")
 
 
 def setting_named(name: str) -> Setting | None:
-    """Return the setting of this package, or of a user's trainer where the name is ``own_NAME``; None if unknown."""
+    """Return the setting of this package, or of a user's trainer if the name is ``own_NAME``; None if unknown."""
     if re.fullmatch(OWN_PATTERN, str(name), re.ASCII):
         return Setting(name, "finetuning", None, None, f"{name.removeprefix(OWN)} of a trainer of your own")
     return SETTINGS.get(name)

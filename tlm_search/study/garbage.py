@@ -98,7 +98,7 @@ def find_garbage(studies_dir: Path) -> Garbage:
 
 
 def remove_garbage(studies_dir: Path) -> tuple[Garbage, int]:
-    """Remove the entries that no study needs, and leftovers of killed processes; return the entries and their number.
+    """Remove the entries that no study needs, and leftovers of killed processes; return entries and leftover count.
 
     Raises:
         StudyError: a study is running, began meanwhile, or cannot be read. Then nothing is removed.
