@@ -190,7 +190,7 @@ def run(case: Case, settings: Mapping[str, Any], data: PreparedData, store: Stor
         "validation": rung.metrics["validation_accuracy"],
         "cross_entropy": rung.metrics["validation_cross_entropy"],
         "test": rung.metrics["test_accuracy"],
-        "sizes": {record["size"]: record["test_accuracy"] for record in rung.frontier},
+        "sizes": {scores.size: scores.mean("test", "accuracy") for scores in rung.frontier},
         "seconds": rung.metrics["training_seconds"],
         "chosen": {name: settings[name] for name in SHOWN if name in settings},
         "settings": dict(settings),

@@ -34,8 +34,9 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.frontier import frontier, right_shares
 from tlm_search.committee.interval import accuracy_interval, paired_interval, seed_half_width, widened
-from tlm_search.committee.metrics import ACCURACY, Metric, Named, interval_keys
+from tlm_search.committee.metrics import ACCURACY, Metric, Named
 from tlm_search.committee.pool import pool_of
+from tlm_search.committee.scores import CommitteeScores
 from tlm_search.committee.verdict import MARGIN
 from tlm_search.committee.vote import softmax
 from tlm_search.search.confirm import FRESH_MEMBERS
@@ -182,8 +183,8 @@ def coverage(world: World, *, simulations: int, seed: int = 0, draws: int = DRAW
     for simulation in range(simulations):
         labels = labels_of(world, world.rows, random)
         logits = logits_of(world, labels, random)
-        rows = frontier(logits[:, :1], logits, labels[:1], labels, metric=world.judged_by)
-        bounds[simulation] = [[row[key] for key in interval_keys("test", world.metric)] for row in rows]
+        of_sizes = frontier(logits[:, :1], logits, labels[:1], labels, metric=world.judged_by)
+        bounds[simulation] = [scores.interval("test", world.metric) for scores in of_sizes]
     low, high = bounds[..., 0], bounds[..., 1]
     held = ((low <= truth) & (truth <= high)).mean(axis=0)
     width = (high - low).mean(axis=0)
@@ -238,7 +239,7 @@ class _Tried:
     """A configuration, as a study keeps it."""
 
     number: int
-    frontier: tuple[dict[str, float], ...]
+    frontier: tuple[CommitteeScores, ...]
     state: str = "complete"
     params: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -265,11 +266,12 @@ def searched(kind: str, many: int, members: int, *, simulations: int, seed: int 
         for which, theirs in enumerate((skills[place], again)):
             test = _votes(texts[1], signals[place] + theirs, world, random)
             labels = np.zeros(world.rows, dtype=np.int64)
-            row = frontier(test[:, :1], test, labels[:1], labels)[size - 1]
+            scores = frontier(test[:, :1], test, labels[:1], labels)[size - 1]
             truth = truths[signals[place]][size - 1]
-            held[which, simulation] = row["test_low"] <= truth <= row["test_high"]
-            above[which, simulation] = row["test_accuracy"] - truth
-            width[simulation] = row["test_high"] - row["test_low"]
+            low, high = scores.interval("test", "accuracy")
+            held[which, simulation] = low <= truth <= high
+            above[which, simulation] = scores.mean("test", "accuracy") - truth
+            width[simulation] = high - low
     coverages, biases = held.mean(axis=1), above.mean(axis=1)
     return Searched(kind, many, members, *map(float, (coverages[0], biases[0], coverages[1], biases[1], width.mean())))
 
@@ -287,9 +289,8 @@ def _tried(number: int, validation: NDArray[np.float64]) -> _Tried:
     """Return a configuration with what it reaches on validation, which is all that a choice looks at."""
     labels, sizes = np.zeros(validation.shape[1], dtype=np.int64), range(1, len(validation) + 1)
     reached = right_shares(validation, labels, sizes=list(sizes)).mean(axis=1)
-    unknown = dict.fromkeys(("test_accuracy", "validation_low", "validation_high", "test_low", "test_high"), np.nan)
-    rows = ({"size": size, "validation_accuracy": float(reached[size - 1]), **unknown} for size in sizes)
-    return _Tried(number, tuple(rows))
+    scores = (CommitteeScores(size, 1, {"validation_accuracy": float(reached[size - 1])}) for size in sizes)
+    return _Tried(number, tuple(scores))
 
 
 @dataclass(frozen=True)

@@ -47,21 +47,17 @@ def made_up_study(root: Path, *, trials: int, members: int, rows: int) -> tuple[
             split: builders.logits_of(0.8 + 0.08 * kind, members=members, rows=len(values), seed=kind)
             for split, values in labels.items()
         }
-        records = frontier(logits["validation"], logits["test"], labels["validation"], labels["test"])
-        kinds.append((logits, tuple(records)))
+        kinds.append((logits, frontier(logits["validation"], logits["test"], labels["validation"], labels["test"])))
     random = np.random.default_rng(0)
 
     def finished(number: int, kind: int, **params: object) -> TrialRecord:
-        logits, records = kinds[kind]
+        logits, scores = kinds[kind]
         trial = builders.trial(number, rows=200, committee_size=members, **params)
         for index, digest in enumerate(trial.members):
             arrays = {split: values[index] for split, values in logits.items()}
             course = {"losses": [[1, 8.0], [2, 4.0]]} if trial.settings["pretrain_size"] else None
             store.write("members", digest, {"pretraining": course}, {"logits": arrays})
-        last = records[-1]
-        accuracies = {f"{split}_accuracy": last[f"{split}_accuracy"] for split in labels}
-        bounds = {f"test_accuracy_{end}": last[f"test_{end}"] for end in ("low", "high")}
-        return replace(trial, frontier=records, metrics={**trial.metrics, **accuracies, **bounds})
+        return replace(trial, frontier=scores, metrics={**trial.metrics, **scores[-1].metrics()})
 
     done = [
         finished(

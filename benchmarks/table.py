@@ -139,7 +139,7 @@ class Replay:
                 size=size,
                 done=size == members,
                 metrics=self.table.metrics(key, size),
-                frontier=[],
+                frontier=(),
                 members=[],
                 trained=trained,
                 reused=size - trained,

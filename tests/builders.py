@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.committee.frontier import frontier
+from tlm_search.committee.scores import CommitteeScores
 from tlm_search.data.prepared import PreparedData
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import complete
@@ -65,20 +66,18 @@ def logits_of(skill: float, *, members: int, rows: int, seed: int = 0) -> NDArra
     return logits.astype(np.float32)
 
 
-def frontier_of(skill: float, *, members: int, rows: int = 200, seed: int = 0) -> tuple[dict[str, Any], ...]:
+def frontier_of(skill: float, *, members: int, rows: int = 200, seed: int = 0) -> tuple[CommitteeScores, ...]:
     return _frontier(skill, members, rows, seed)
 
 
 @functools.cache
-def _frontier(skill: float, members: int, rows: int, seed: int) -> tuple[dict[str, Any], ...]:
-    return tuple(
-        frontier(
-            logits_of(skill, members=members, rows=rows, seed=seed),
-            logits_of(skill, members=members, rows=rows + 1, seed=seed),
-            labels_of(rows),
-            labels_of(rows + 1),
-            max_subsets=members,
-        )
+def _frontier(skill: float, members: int, rows: int, seed: int) -> tuple[CommitteeScores, ...]:
+    return frontier(
+        logits_of(skill, members=members, rows=rows, seed=seed),
+        logits_of(skill, members=members, rows=rows + 1, seed=seed),
+        labels_of(rows),
+        labels_of(rows + 1),
+        max_subsets=members,
     )
 
 
@@ -105,17 +104,17 @@ def trial(number: int = 0, *, rows: int = 200, state: str = "complete", **params
     members = int(settings["committee_size"])
     width, depth = int(settings["width"]), int(settings["depth"])
     records = frontier_of(skill_of(settings), members=members, rows=rows, seed=seed_of(number))
-    last = records[-1]
+    reached = records[-1].figures
     flops = members * 1e9 * depth * width * (1 + int(settings["pretrain_size"]) / 1000)
     metrics = {
-        "validation_accuracy": last["validation_accuracy"],
-        "test_accuracy": last["test_accuracy"],
-        "validation_cross_entropy": last["validation_cross_entropy"],
-        "test_cross_entropy": last["test_cross_entropy"],
-        "test_macro_f1": last["test_macro_f1"],
-        "test_calibration_error": last["test_calibration_error"],
-        "test_accuracy_low": last["test_low"],
-        "test_accuracy_high": last["test_high"],
+        "validation_accuracy": reached["validation_accuracy"],
+        "test_accuracy": reached["test_accuracy"],
+        "validation_cross_entropy": reached["validation_cross_entropy"],
+        "test_cross_entropy": reached["test_cross_entropy"],
+        "test_macro_f1": reached["test_macro_f1"],
+        "test_calibration_error": reached["test_calibration_error"],
+        "test_accuracy_low": reached["test_accuracy_low"],
+        "test_accuracy_high": reached["test_accuracy_high"],
         "latency_ms": 0.2 + 0.002 * depth * width * (0.6 + 0.4 * members),
         "parameters": float(members * (4096 * width + depth * 12 * width * width)),
         "training_flops": flops,
@@ -128,7 +127,7 @@ def trial(number: int = 0, *, rows: int = 200, state: str = "complete", **params
         state=state,  # type: ignore[arg-type]
         params=given,
         settings=settings,
-        values=(last["validation_accuracy"],) if state == "complete" else (),
+        values=(reached["validation_accuracy"],) if state == "complete" else (),
         metrics=metrics if state in ("complete", "pruned") else {},
         frontier=records if state in ("complete", "pruned") else (),
         members=tuple(f"{number + 2:016x}{i:016x}" for i in range(members)),
@@ -138,7 +137,7 @@ def trial(number: int = 0, *, rows: int = 200, state: str = "complete", **params
         error="DivergedError: the loss is not a number" if state == "failed" else None,
         started=started if state != "waiting" else None,
         finished=started + timedelta(seconds=15) if done else None,
-        rungs={size: records[size - 1]["validation_accuracy"] for size in (1, 2, 4, 8) if size <= members},
+        rungs={size: records[size - 1].figures["validation_accuracy"] for size in (1, 2, 4, 8) if size <= members},
     )
 
 
@@ -165,7 +164,7 @@ def baseline(skill: float = 0.6, *, rows: int = 200) -> BaselineRecord:
     return BaselineRecord(
         number=BASELINE_NUMBER,
         state="complete",
-        metrics={**{name: record[name] for name in names}, "parameters": 5005.0, "training_seconds": 0.4},
+        metrics={**{name: record.figures[name] for name in names}, "parameters": 5005.0, "training_seconds": 0.4},
         frontier=(record,),
         members=("linear",),
         seconds=0.4,

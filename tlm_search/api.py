@@ -128,7 +128,7 @@ class Study:
 
         Columns: ``trial``, ``rank``, ``configuration``, ``pretrain_size`` (documents), ``size`` (members), ``eligible``
         (``best`` may choose it); ``validation_metric`` and ``test_metric``, the task's metric, with ``test_metric_low``
-        and ``test_metric_high``, its 95% interval; the accuracies with ``validation_low``, ``test_low`` and so on;
+        and ``test_metric_high``, its 95% interval; the accuracies with ``test_accuracy_low`` and so on;
         ``subset_low`` and ``subset_high``, the range of all ``subsets`` of this size; ``test_gain`` over the size
         before; cross-entropies (nats), macro F1, calibration error; the costs ``latency_ms`` (one text),
         ``serving_flops`` (one text), ``parameters``, ``training_flops``, ``training_seconds``.

@@ -14,11 +14,13 @@ import pytest
 from driven import Bench
 
 from tlm_search import Space, Study
+from tlm_search.committee.scores import CommitteeScores
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.train import trainer_named
 from tlm_search.search import session
 from tlm_search.search.trial import run_trial
 from tlm_search.store.shared import open_store
+from tlm_search.study.location import StudyLocation
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "study_of_0.1.tar.xz"
 TEST_CROSS_ENTROPIES = {0: 0.531348, 1: 0.531259, 2: 0.534813}  # of two members, as that version wrote them
@@ -34,12 +36,19 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_it_opens_with_the_figures_of_then_and_its_store_is_whole(call: Any, old: Path) -> None:
     record = Study.open("tiny").record
-    found = {trial.number: trial.frontier[-1]["test_cross_entropy"] for trial in record.in_state("complete")}
+    found = {trial.number: trial.frontier[-1].figures["test_cross_entropy"] for trial in record.in_state("complete")}
     assert found == TEST_CROSS_ENTROPIES
     code, out, _ = call("best", "tiny", "--json")
     (best, *_) = json.loads(out)
     assert (code, best["trial"], best["committee_size"], best["baseline_accuracy"]) == (0, 1, 1, 1.0)
     assert call("store", "verify")[0] == 0
+
+
+def test_its_frontiers_would_be_stored_the_same_today(old: Path) -> None:
+    trials = StudyLocation.of(old / "studies" / "tiny", None).open().trials
+    stored = [row for trial in trials for row in trial.user_attrs["frontier"]]
+    assert stored
+    assert [CommitteeScores.from_stored(row).stored() for row in stored] == stored
 
 
 def test_its_members_are_found_again(old: Path) -> None:

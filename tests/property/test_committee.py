@@ -41,15 +41,17 @@ def test_the_vote_is_never_worse_than_its_members_on_average_in_cross_entropy(lo
 def test_every_number_of_a_frontier_is_in_order(logits, data):
     labels = labels_for(logits, data)
     rows = frontier(logits, logits, labels, labels)
-    assert [row["size"] for row in rows] == list(range(1, len(logits) + 1))
+    assert [row.size for row in rows] == list(range(1, len(logits) + 1))
     for row in rows:
-        assert 0 <= row["test_low"] <= row["test_accuracy"] + 1e-12
-        assert row["test_accuracy"] - 1e-12 <= row["test_high"] <= 1
-        assert row["subset_low"] <= row["subset_high"]
-        assert (row["validation_accuracy"], row["validation_low"]) == (row["test_accuracy"], row["test_low"])
-        assert 0 <= row["test_macro_f1"] <= 1
-        assert 0 <= row["test_calibration_error"] <= 1
-        assert np.isfinite(row["test_cross_entropy"])
+        low, high = row.interval("test", "accuracy")
+        assert 0 <= low <= row.figures["test_accuracy"] + 1e-12
+        assert row.figures["test_accuracy"] - 1e-12 <= high <= 1
+        assert row.figures["subset_low"] <= row.figures["subset_high"]
+        assert row.mean("validation", "accuracy") == row.mean("test", "accuracy")
+        assert row.interval("validation", "accuracy") == (low, high)
+        assert 0 <= row.figures["test_macro_f1"] <= 1
+        assert 0 <= row.figures["test_calibration_error"] <= 1
+        assert np.isfinite(row.figures["test_cross_entropy"])
 
 
 @given(LOGITS, st.data())
@@ -60,8 +62,8 @@ def test_the_last_size_is_the_vote_of_all(logits, data):
     # Where two classes are equal up to rounding, either is the vote.
     top = np.sort(said, axis=-1)
     near = (top[:, -1] - top[:, -2] < 1e-12).mean()
-    assert abs(last["test_accuracy"] - vote.accuracy(said, labels)) <= near + 1e-12
-    assert np.isclose(last["test_cross_entropy"], vote.cross_entropy(said, labels))
+    assert abs(last.figures["test_accuracy"] - vote.accuracy(said, labels)) <= near + 1e-12
+    assert np.isclose(last.figures["test_cross_entropy"], vote.cross_entropy(said, labels))
 
 
 @given(npst.arrays(np.int64, st.integers(1, 50), elements=st.integers(0, 32)))

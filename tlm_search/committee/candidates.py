@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from tlm_search.committee.metrics import interval_keys
+from tlm_search.committee.scores import CommitteeScores, Interval
 from tlm_search.digest import canonical_json
 
 
@@ -27,53 +27,78 @@ class Trial(Protocol):
     @property
     def metrics(self) -> Mapping[str, float]: ...  # noqa: D102
     @property
-    def frontier(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
+    def frontier(self) -> Sequence[CommitteeScores]: ...  # noqa: D102
 
 
 AnyTrial = TypeVar("AnyTrial", bound=Trial)
+COSTS = ("latency_ms", "parameters", "training_flops", "training_seconds")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A committee of ``size`` members of one configuration.
+    """A committee of one configuration with its ``scores``.
 
-    ``validation_metric`` and ``test_metric`` are values of the task's ``metric`` with their 95% intervals.
     ``parameters``, ``training_flops`` and ``training_seconds`` are those of the whole committee. Costs that were not
-    measured are None. ``row`` is the committee's record in the frontier.
+    measured are None.
     """
 
     trial: Trial
-    size: int
-    metric: str
-    validation_metric: float
-    validation_interval: tuple[float, float]
-    test_metric: float
-    test_interval: tuple[float, float]
+    scores: CommitteeScores
     latency_ms: float | None
     parameters: float | None
     training_flops: float | None
     training_seconds: float | None
-    row: Mapping[str, Any]
+
+    @property
+    def size(self) -> int:
+        """The number of members."""
+        return self.scores.size
+
+    @property
+    def metric(self) -> str:
+        """The name of the task's metric."""
+        return self.scores.metric
+
+    @property
+    def validation_metric(self) -> float:
+        """The task's metric on validation."""
+        return self.scores.mean("validation", self.metric)
+
+    @property
+    def validation_interval(self) -> Interval:
+        """The 95% interval of ``validation_metric``."""
+        return self.scores.interval("validation", self.metric)
+
+    @property
+    def test_metric(self) -> float:
+        """The task's metric on test."""
+        return self.scores.mean("test", self.metric)
+
+    @property
+    def test_interval(self) -> Interval:
+        """The 95% interval of ``test_metric``."""
+        return self.scores.interval("test", self.metric)
 
     @property
     def validation_accuracy(self) -> float:
         """The accuracy on validation, also if the task has another metric."""
-        return float(self.row["validation_accuracy"])
+        return self.scores.mean("validation", "accuracy")
 
     @property
     def test_accuracy(self) -> float:
         """The accuracy on test, also if the task has another metric."""
-        return float(self.row["test_accuracy"])
+        return self.scores.mean("test", "accuracy")
 
-    def on_test(self, name: str) -> tuple[float, tuple[float, float]] | None:
+    def on_test(self, name: str) -> tuple[float, Interval] | None:
         """Return a metric on test by ``name`` with its 95% interval; None if it has no interval."""
-        low, high = (self.row.get(key) for key in interval_keys("test", name))
-        return None if low is None or high is None else (self.row[f"test_{name}"], (low, high))
+        if not self.scores.has_interval("test", name):
+            return None
+        return self.scores.mean("test", name), self.scores.interval("test", name)
 
-    def measured(self, name: str) -> float | None:
-        """Return a metric that a constraint can name; None if it was not measured."""
-        value = getattr(self, name, None)
-        return self.row.get(name) if value is None else value
+    def measured(self) -> dict[str, float]:
+        """Return the metrics that a constraint can name, as far as they were measured."""
+        costs = {name: cost for name in COSTS if (cost := getattr(self, name)) is not None}
+        return {**self.scores.figures, **costs}
 
 
 def configurations(trials: Iterable[AnyTrial]) -> list[AnyTrial]:
@@ -99,33 +124,25 @@ def candidates(trial: Trial) -> list[Candidate]:
     members = len(trial.frontier)
     metrics = trial.metrics
 
-    def cost(name: str, row: Mapping[str, Any]) -> float | None:
-        value = metrics.get(name)
-        if value is None or row["size"] == members:
-            return value
-        # All members cost the same. If there are further costs, the record of each size has its own.
-        return float(row.get(name, value * row["size"] / members))
+    def cost(name: str, scores: CommitteeScores) -> float | None:
+        of_all = metrics.get(name)
+        if of_all is None or scores.size == members:
+            return of_all
+        # All members cost the same. If there are further costs, each size has its own.
+        return scores.figures.get(name, of_all * scores.size / members)
 
-    def candidate(row: Mapping[str, Any]) -> Candidate:
-        name = row.get("metric", "accuracy")
-        validation, test = (tuple(row[key] for key in interval_keys(split, name)) for split in ("validation", "test"))
-        return Candidate(
+    return [
+        Candidate(
             trial=trial,
-            size=row["size"],
-            metric=name,
-            validation_metric=row[f"validation_{name}"],
-            validation_interval=(validation[0], validation[1]),
-            test_metric=row[f"test_{name}"],
-            test_interval=(test[0], test[1]),
+            scores=scores,
             # Latency is not proportional to the size, so it is never computed from that of another size.
-            latency_ms=metrics.get("latency_ms") if row["size"] == members else row.get("latency_ms"),
-            parameters=cost("parameters", row),
-            training_flops=cost("training_flops", row),
-            training_seconds=cost("training_seconds", row),
-            row=row,
+            latency_ms=(metrics if scores.size == members else scores.figures).get("latency_ms"),
+            parameters=cost("parameters", scores),
+            training_flops=cost("training_flops", scores),
+            training_seconds=cost("training_seconds", scores),
         )
-
-    return [candidate(row) for row in trial.frontier]
+        for scores in trial.frontier
+    ]
 
 
 def whole(trial: Trial) -> Candidate | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tlm_search.committee.candidates import Candidate
-from tlm_search.committee.metrics import interval_keys, metric_words
+from tlm_search.committee.metrics import metric_words
 from tlm_search.committee.pool import count_of
+from tlm_search.committee.scores import CommitteeScores
 from tlm_search.committee.verdict import DOES_THE_WORK, HOLDS, IS_ABOVE, MARGIN, Difference, Verdict
 from tlm_search.space.sections import METRICS_OF_ONE_LABEL
 
@@ -71,7 +72,7 @@ class Choice:
             "trial": candidate.trial.number,
             "params": dict(candidate.trial.params),
             "committee_size": candidate.size,
-            **judged(candidate.row),
+            **judged(candidate.scores),
             "latency_ms": candidate.latency_ms,
             "parameters": candidate.parameters,
             "reference_accuracy": None if reference is None else reference.test_accuracy,
@@ -89,7 +90,7 @@ class Choice:
 
     def _confirmed_figures(self) -> dict[str, Any]:
         """Return the test figures of the members with fresh seeds; None if the choice was not confirmed."""
-        figures = {} if self.in_search is None else judged(self.candidate.row)
+        figures = {} if self.in_search is None else judged(self.candidate.scores)
         names = ("test_accuracy", "test_accuracy_interval", "test_metric", "test_metric_interval")
         reference = None
         if self.in_search is not None and self.reference != self.in_search.reference:
@@ -101,32 +102,28 @@ class Choice:
         }
 
 
-def judged(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a frontier's record that ``best --json`` and ``status --json`` print.
+def judged(scores: CommitteeScores) -> dict[str, Any]:
+    """Return the figures of committees that ``best --json`` and ``status --json`` print.
 
     They are the accuracies, the name of the task's ``metric`` and its values. If the task has a positive label,
     ``of_label`` holds each metric of that label on test with its interval.
     """
-    name = row.get("metric", "accuracy")
+    name = scores.metric
     of_label = {
-        key: {"test": row[f"test_{key}"], "test_interval": _bounds(row, key)}
+        key: {"test": scores.mean("test", key), "test_interval": list(scores.interval("test", key))}
         for key in METRICS_OF_ONE_LABEL
-        if f"test_{key}" in row
+        if f"test_{key}" in scores.figures
     }
     return {
-        "validation_accuracy": row["validation_accuracy"],
-        "test_accuracy": row["test_accuracy"],
-        "test_accuracy_interval": _bounds(row, "accuracy"),
+        "validation_accuracy": scores.mean("validation", "accuracy"),
+        "test_accuracy": scores.mean("test", "accuracy"),
+        "test_accuracy_interval": list(scores.interval("test", "accuracy")),
         "metric": name,
-        "validation_metric": row[f"validation_{name}"],
-        "test_metric": row[f"test_{name}"],
-        "test_metric_interval": _bounds(row, name),
+        "validation_metric": scores.mean("validation", name),
+        "test_metric": scores.mean("test", name),
+        "test_metric_interval": list(scores.interval("test", name)),
         **({"of_label": of_label} if of_label else {}),
     }
-
-
-def _bounds(row: Mapping[str, Any], name: str) -> list[float]:
-    return [row[key] for key in interval_keys("test", name)]
 
 
 def reasons_of(choice: Choice) -> list[str]:

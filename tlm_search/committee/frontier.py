@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tlm_search.committee.calibration import BIASED, Bias, fit_bias
 from tlm_search.committee.interval import Spread, accuracy_interval, member_spread
 from tlm_search.committee.metrics import ACCURACY, Metric, Named, interval_keys, most_texts, texts_that_count
+from tlm_search.committee.scores import CommitteeScores
 from tlm_search.committee.vote import (
     CALIBRATION_BINS,
     SMALLEST_PROBABILITY,
@@ -50,21 +51,18 @@ def frontier(
     metric: Metric = ACCURACY,
     seed: int = 0,
     max_subsets: int = MAX_SUBSETS,
-) -> list[dict[str, Any]]:
-    """Return one record for each committee size 1..K.
+) -> tuple[CommitteeScores, ...]:
+    """Return the scores of the committees of each size 1..K.
 
-    Logits have the shape (members, rows, classes), with the same members in both splits. Each record holds
+    Logits have the shape (members, rows, classes), with the same members in both splits. The figures are
 
-    - ``size`` and the number of ``subsets``;
     - with the prefix ``validation_`` or ``test_``, the means over the subsets of ``accuracy``, ``balanced_accuracy``,
       ``macro_f1``, ``cross_entropy``, ``calibration_error`` and the metrics of a positive label;
-    - with the same prefixes, the 95% intervals: ``low`` and ``high`` of the accuracy, ``<name>_low`` and
-      ``<name>_high`` of the task's metric and those of a positive label;
-    - ``subset_low`` and ``subset_high``, which contain the test metric of 95% of the subsets;
-    - ``metric``, the name of the task's metric, unless it is accuracy;
-    - ``bias``, one number for each label, if it raises the metric (see ``fit_bias``). It is fitted to the first members
-      of the trial, which are exported, and all committees of the size name labels with it. Cross-entropy and
-      calibration error are those of the vote without bias.
+    - the 95% intervals of accuracy, the task's metric and those of a positive label, on both splits;
+    - ``subset_low`` and ``subset_high``, which contain the test metric of 95% of the subsets.
+
+    The bias (see ``fit_bias``) is fitted to the first members of the trial, which are exported, and all committees of
+    the size name labels with it. Cross-entropy and calibration error are those of the vote without bias.
 
     The interval is about a committee of this size with newly trained members on new examples. It is
     ``accuracy_interval`` with the variance over members V(k). V(1) is the variance of the mean of K single members,
@@ -88,24 +86,23 @@ def frontier(
             ("test", test_logits, test_labels),
         )
     }
-    records = []
+    found = []
     for size in range(1, members + 1):
-        record: dict[str, Any] = {"size": size}
+        figures: dict[str, float] = {}
         for split, (scores, labels) in splits.items():
             at = scores[size - 1]
-            record |= {f"{split}_{name}": float(values.mean()) for name, values in at.values.items()}
+            figures |= {f"{split}_{name}": float(values.mean()) for name, values in at.values.items()}
             for name in names:
                 bounds = _interval(
                     [score.contributions[name] for score in scores], size, replace(metric, name=name), labels
                 )
-                record |= dict(zip(interval_keys(split, name), bounds, strict=True))
-        of_subsets = splits["test"][0][size - 1].values[metric.name]
+                figures |= zip(interval_keys(split, name), bounds, strict=True)
+        of_subsets, bias = splits["test"][0][size - 1].values[metric.name], biases[size - 1]
         low, high = np.quantile(of_subsets, (0.025, 0.975))
-        record |= {"subset_low": float(low), "subset_high": float(high), "subsets": len(of_subsets)}
-        if (bias := biases[size - 1]) is not None:
-            record["bias"] = bias.of_labels.tolist()
-        records.append(record if metric.name == "accuracy" else {**record, "metric": metric.name})
-    return records
+        figures |= {"subset_low": float(low), "subset_high": float(high)}
+        added = () if bias is None else tuple(bias.of_labels.tolist())
+        found.append(CommitteeScores(size, len(of_subsets), figures, metric.name, added))
+    return tuple(found)
 
 
 def first_bias(logits: Floats, labels: Integers, *, size: int, metric: Metric) -> Bias | None:
@@ -132,7 +129,7 @@ def right_share(
     """Return for each row the share of the committees of ``size`` that are right, (rows,).
 
     For another ``metric`` than accuracy it is the mean contribution of the row. ``logits`` (members, rows, classes) are
-    those of all members. The committees are those of ``frontier``, so the mean over rows is the metric that it records
+    those of all members. The committees are those of ``frontier``, so the mean over rows is the metric that it returns
     for this size. A ``bias`` (rows or 1, classes) is added before labels are named.
     """
     return np.asarray(right_shares(logits, labels, sizes=[size], metric=metric, seed=seed, biases=[bias])[0])

@@ -77,9 +77,8 @@ def metric_words(name: str) -> str:
 
 
 def interval_keys(split: str, name: str) -> tuple[str, str]:
-    """Return the keys of a metric's interval in a record of a frontier; those of accuracy omit its name."""
-    prefix = split if name == "accuracy" else f"{split}_{name}"
-    return f"{prefix}_low", f"{prefix}_high"
+    """Return the names of the ends of a metric's interval in metrics and tables."""
+    return f"{split}_{name}_low", f"{split}_{name}_high"
 
 
 @dataclass(frozen=True)

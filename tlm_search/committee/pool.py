@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tlm_search.committee.candidates import Candidate, Trial, candidates, configurations, whole
-from tlm_search.space.objectives import METRICS, Constraint
+from tlm_search.space.objectives import Constraint
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def missed(
     candidate: Candidate, constraints: Iterable[Constraint], reference: Mapping[str, float] | None
 ) -> list[Constraint]:
     """Return the constraints that a committee misses; ``reference`` is the result of ``metrics_to_meet``."""
-    metrics: dict[str, float] = {name: value for name in METRICS if (value := candidate.measured(name)) is not None}
+    metrics = candidate.measured()
     if candidate.size == len(candidate.trial.frontier):
         metrics.update(candidate.trial.metrics)  # unrounded, as the search judged them
     return [c for c in constraints if c.metric not in metrics or c.violation(metrics, reference) > 0]

@@ -201,10 +201,8 @@ def _with_confirmed(choice: Choice, confirmed: Confirmed, logits_of: LogitsOf) -
 
 def _tested_as(fresh: Candidate, chosen: Candidate) -> Candidate:
     """Return the ``chosen`` committee with the test figures of the ``fresh`` one."""
-    on_test = {name: value for name, value in fresh.row.items() if name.startswith("test_")}
-    return replace(
-        chosen, test_metric=fresh.test_metric, test_interval=fresh.test_interval, row={**chosen.row, **on_test}
-    )
+    on_test = {name: value for name, value in fresh.scores.figures.items() if name.startswith("test_")}
+    return replace(chosen, scores=chosen.scores.having(on_test))
 
 
 def _of_all(difference: Difference | None) -> Difference | None:

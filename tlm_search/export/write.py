@@ -369,7 +369,7 @@ def _study_said(
 
 def _calibration(chosen: Chosen, said: NDArray[np.float64], labels: NDArray[np.integer]) -> Calibration:
     """Return the calibration of a committee from its answers on validation; the bias is that of its figures."""
-    return fit_calibration(said, labels, chosen.candidate.row.get("bias", ()))
+    return fit_calibration(said, labels, chosen.candidate.scores.bias)
 
 
 def _standing(record: StudyRecord, store: Store, chosen: Chosen) -> Choice:

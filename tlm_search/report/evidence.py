@@ -127,7 +127,7 @@ class Evidence:
         if (validation.shape[1], test.shape[1]) != (len(validation_labels), len(test_labels)):
             return None
         metric = metric_of(self.record.space.task, self.record.labels)
-        biases = {row["size"]: row["bias"] for row in trial.frontier if "bias" in row}
+        biases = {scores.size: scores.bias for scores in trial.frontier if scores.bias}
         return MemberLogits(validation, test, validation_labels, test_labels, metric, biases)
 
     @cached_property

@@ -11,6 +11,7 @@ import numpy as np
 from tlm_search.committee.calibration import BIASED
 from tlm_search.committee.frontier import alone_on_validation, frontier
 from tlm_search.committee.metrics import ACCURACY, Metric, metric_of, metric_words
+from tlm_search.committee.scores import CommitteeScores
 from tlm_search.data.prepare import read_task
 from tlm_search.data.prepared import LABELS, PreparedData
 from tlm_search.data.rows import Task
@@ -19,7 +20,6 @@ from tlm_search.errors import DataError, StoreError, UserError
 from tlm_search.members.baseline import KIND, UNWEIGHTED, baseline_digest, fit_baseline
 from tlm_search.members.simulated import simulated_baseline, simulated_labels
 from tlm_search.search.ledger import Ledger
-from tlm_search.search.trial import metrics_of
 from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import CLASS_WEIGHTS, weights_of_labels
@@ -50,7 +50,7 @@ def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task |
             _check_same_rows(task, data)
             weights = class_weights_of(space, data.labels)
             entry = obtain_baseline(task, store=store, metric=metric, class_weights=weights, announce=announce)
-        attributes = attributes_of(entry)
+        attributes = _attributes(entry)
     except Exception as error:  # memory, missing sources, errors of scikit-learn on strange texts
         why = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         announce(f"no linear baseline: {' '.join(why.split())}")
@@ -104,11 +104,11 @@ def obtain_baseline(
     return entry
 
 
-def attributes_of(entry: Entry) -> dict[str, Any]:
+def _attributes(entry: Entry) -> dict[str, Any]:
     """Return what a study stores of its baseline, as JSON."""
     document = entry.document
-    row = document["frontier"][0]
-    metrics = {**metrics_of(row), "training_seconds": document["seconds"]}
+    [stored] = document["frontier"]
+    metrics = {**CommitteeScores.from_stored(stored).metrics(), "training_seconds": document["seconds"]}
     if "parameters" in document:
         metrics["parameters"] = document["parameters"]
     kept = {name: document[name] for name in ("features", "c", "vocabulary", "tried", "seconds", "frontier")}
@@ -150,10 +150,10 @@ def _judged_by(metric: Metric) -> list[Any]:
 
 
 def _frontier(logits: Mapping[str, Any], labels: Mapping[str, Any], metric: Metric) -> list[dict[str, Any]]:
-    """Return the frontier of a committee of one, computed as for all committees."""
+    """Return the stored frontier of a committee of one, computed as for all committees."""
     validation, test = (logits[part][None] for part in ("validation", "test"))
-    records = frontier(validation, test, labels["validation"], labels["test"], metric=metric)
-    return [{key: round(value, 6) if isinstance(value, float) else value for key, value in r.items()} for r in records]
+    scores = frontier(validation, test, labels["validation"], labels["test"], metric=metric)
+    return [of_one.stored() for of_one in scores]
 
 
 def _check_same_task(noted: Mapping[str, Any], data: PreparedData) -> None:

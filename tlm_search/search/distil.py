@@ -16,7 +16,7 @@ from tlm_search.members.spec import Distillation, MemberSpec
 from tlm_search.members.train import Obtained, obtain, trainer_named
 from tlm_search.members.trainer import KIND, Trainer
 from tlm_search.search.ledger import Ledger
-from tlm_search.search.trial import Rung, committee_frontier, committee_metrics, trial_specs
+from tlm_search.search.trial import Rung, committee_costs, committee_frontier, trial_specs, with_latency
 from tlm_search.space.schema import Space
 from tlm_search.store.local import Store
 from tlm_search.store.shared import open_store
@@ -177,13 +177,13 @@ def _rung(
         obtained.members,
         key=lambda member: -alone_on_validation(member.validation_logits, validation_labels, metric),
     )
-    records = committee_frontier(members, validation_labels, test_labels, metric=metric)
-    for record in records:
-        record["latency_ms"] = trainer.latency_ms(spec, members=record["size"], store=store)
+    scores = committee_frontier(members, validation_labels, test_labels, metric=metric)
+    scores = with_latency(scores, spec, trainer=trainer, store=store)
     courses = [member.document["finetuning"] for member in members]
     metrics = {
-        **committee_metrics(records[-1], spec, members),
-        "latency_ms": records[-1]["latency_ms"],
+        **scores[-1].metrics(),
+        **committee_costs(spec, members),
+        "latency_ms": scores[-1].figures["latency_ms"],
         "distilling_flops": sum(course["flops"] for course in courses),
         "distilling_seconds": sum(course["seconds"] for course in courses),
     }
@@ -191,7 +191,7 @@ def _rung(
         size=len(members),
         done=True,
         metrics=metrics,
-        frontier=records,
+        frontier=scores,
         members=[member.digest for member in members],
         trained=obtained.trained,
         reused=obtained.reused,

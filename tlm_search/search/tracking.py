@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -52,9 +52,9 @@ class Run:
     @classmethod
     def of(cls, trial: TrialRecord) -> Run:
         """Read a trial's record."""
-        steps = {int(row["size"]): _numbers(row) for row in trial.frontier}
+        steps = {scores.size: _finite({"subsets": scores.subsets, **scores.figures}) for scores in trial.frontier}
         if steps:
-            steps[max(steps)] |= _numbers(trial.metrics)
+            steps[max(steps)] |= _finite(trial.metrics)
         return cls(
             f"trial-{trial.number:04d}", trial.settings, steps, trial.state in ("complete", "pruned"), trial.error
         )
@@ -186,10 +186,5 @@ def _failed(name: str, error: Exception) -> str:
     )
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    values: Iterable[tuple[str, Any]] = ((name, value) for name, value in row.items() if name != "size")
-    return {
-        name: float(value)
-        for name, value in values
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

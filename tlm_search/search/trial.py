@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlm_search.committee.frontier import frontier
-from tlm_search.committee.metrics import ACCURACY, Metric, interval_keys
+from tlm_search.committee.metrics import ACCURACY, Metric
+from tlm_search.committee.scores import CommitteeScores
 from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
 from tlm_search.digest import digest
 from tlm_search.members.spec import MemberSpec, committee_specs, hybrid_digests, settings_of_teachers, students
 from tlm_search.members.train import MemberResult, obtain
 from tlm_search.members.trainer import Trainer
-from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
 from tlm_search.space.settings import CLASS_WEIGHTS, Value, weights_of_labels
 from tlm_search.store.local import Store
 
 if TYPE_CHECKING:
     from tlm_search.committee.vote import Integers
 
-# These equal the figures of `predict --label` to the last digit.
-_EXACT = tuple(f"test_{name}" for name in METRICS_OF_ALL_LABELS + METRICS_OF_ONE_LABEL)
 SEEDS_PER_STUDY = 1_000  # at least the largest committee, so that studies of different seeds share no member
 
 
@@ -35,7 +33,7 @@ SEEDS_PER_STUDY = 1_000  # at least the largest committee, so that studies of di
 class Rung:
     """The results of a trial when its first ``size`` members vote; ``done`` if these are all.
 
-    ``metrics`` has the latency only when ``done``. ``frontier`` holds a record for each size up to this one. With
+    ``metrics`` has the latency only when ``done``. ``frontier`` has the scores of each size up to this one. With
     self-training the members are the students, and the counts include their teachers. ``trained``, ``reused``,
     ``tokens`` and ``seconds`` (of waiting for the members) count from the start of the trial. They include what helpers
     trained, and members beyond ``size`` that were trained together with these. ``peak_gb`` is the most memory that its
@@ -45,7 +43,7 @@ class Rung:
     size: int
     done: bool
     metrics: Mapping[str, float]
-    frontier: Sequence[Mapping[str, Any]]
+    frontier: tuple[CommitteeScores, ...]
     members: Sequence[str]
     trained: int
     reused: int
@@ -54,10 +52,7 @@ class Rung:
     peak_gb: float = 0.0
 
     def attributes(self, settings: Mapping[str, Value]) -> dict[str, Any]:
-        """Return what a study stores of a trial with complete ``settings`` that reached this rung, as JSON.
-
-        Numbers of the frontier have six digits, more than a test set can show: storages have limits, and journals grow.
-        """
+        """Return what a study stores of a trial with complete ``settings`` that reached this rung, as JSON."""
         return {
             "settings": dict(settings),
             "members": list(self.members),
@@ -65,10 +60,7 @@ class Rung:
             "reused": self.reused,
             "seconds": round(self.seconds, 3),
             "metrics": {name: value for name, value in self.metrics.items() if math.isfinite(value)},
-            "frontier": [
-                {key: value if key in _EXACT else _rounded(value) for key, value in record.items()}
-                for record in self.frontier
-            ],
+            "frontier": [scores.stored() for scores in self.frontier],
         }
 
     def to_document(self) -> dict[str, Any]:
@@ -78,7 +70,8 @@ class Rung:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Rung:
         """Rebuild from ``to_document``."""
-        return cls(**document)
+        frontier = (CommitteeScores(**{**scores, "bias": tuple(scores["bias"])}) for scores in document["frontier"])
+        return cls(**{**document, "frontier": tuple(frontier)})
 
 
 def run_trial(
@@ -127,21 +120,19 @@ def run_trial(
             there += obtained.members
             trained, reused, tokens = trained + obtained.trained, reused + obtained.reused, tokens + obtained.tokens
         members = there[:size]
-        records = committee_frontier(members, validation_labels, test_labels, metric=metric)
-        metrics = committee_metrics(records[-1], specs[0], members, teachers)
+        scores = committee_frontier(members, validation_labels, test_labels, metric=metric)
         if teachers or specs[0].linear or settings["pretrain_seeds"]:
             # The cost of what members share does not grow with the committee: smaller ones do not cost a fraction.
-            for record in records:
-                record.update(committee_costs(specs[0], members[: record["size"]], teachers))
+            scores = tuple(at.having(committee_costs(specs[0], members[: at.size], teachers)) for at in scores)
+        metrics = {**scores[-1].metrics(), **committee_costs(specs[0], members, teachers)}
         if size == len(specs):
-            for record in records:  # of all sizes, so that a smaller committee can be chosen by its cost
-                record["latency_ms"] = trainer.latency_ms(specs[0], members=record["size"], store=store)
-            metrics["latency_ms"] = records[-1]["latency_ms"]
+            scores = with_latency(scores, specs[0], trainer=trainer, store=store)
+            metrics["latency_ms"] = scores[-1].figures["latency_ms"]
         yield Rung(
             size=size,
             done=size == len(specs),
             metrics=metrics,
-            frontier=records,
+            frontier=scores,
             members=[member.digest for member in members],
             trained=trained,
             reused=reused,
@@ -205,8 +196,8 @@ def teacher_specs(
 
 def committee_frontier(
     members: Sequence[MemberResult], validation_labels: Integers, test_labels: Integers, *, metric: Metric = ACCURACY
-) -> list[dict[str, Any]]:
-    """Return a record for each size 1..K from the members' logits."""
+) -> tuple[CommitteeScores, ...]:
+    """Return the scores of each size 1..K from the members' logits."""
     return frontier(
         np.stack([member.validation_logits for member in members]),
         np.stack([member.test_logits for member in members]),
@@ -216,34 +207,15 @@ def committee_frontier(
     )
 
 
-def committee_metrics(
-    whole: Mapping[str, Any],
-    spec: MemberSpec,
-    members: Sequence[MemberResult],
-    teachers: Sequence[MemberResult] = (),
-) -> dict[str, float]:
-    """Return the metrics of the whole committee; ``whole`` is its record of the frontier."""
-    return {**metrics_of(whole), **committee_costs(spec, members, teachers)}
-
-
-def metrics_of(whole: Mapping[str, Any]) -> dict[str, float]:
-    """Return all metrics in a record of the frontier, with the test intervals of accuracy and of the task's metric."""
-    bounds = {interval_keys("test", name): name for name in ("accuracy", whole.get("metric", "accuracy"))}
-    intervals = {
-        f"test_{name}_{end}": whole[key]
-        for keys, name in bounds.items()
-        for end, key in zip(("low", "high"), keys, strict=True)
-    }
-    measured = {
-        name: value
-        for name, value in whole.items()
-        if name.startswith(("validation_", "test_")) and not name.endswith(("_low", "_high"))
-    }
-    return {**measured, **intervals}
+def with_latency(
+    frontier: Iterable[CommitteeScores], spec: MemberSpec, *, trainer: Trainer, store: Store
+) -> tuple[CommitteeScores, ...]:
+    """Add the latency of each size, so that a smaller committee can be chosen by it."""
+    return tuple(at.having({"latency_ms": trainer.latency_ms(spec, members=at.size, store=store)}) for at in frontier)
 
 
 def committee_costs(
-    spec: MemberSpec, members: Sequence[MemberResult], teachers: Sequence[MemberResult]
+    spec: MemberSpec, members: Sequence[MemberResult], teachers: Sequence[MemberResult] = ()
 ) -> dict[str, float]:
     """Return parameters, floating-point operations and seconds of training all members, now or earlier.
 
@@ -290,9 +262,3 @@ def training_costs(members: Sequence[MemberResult], teachers: Sequence[MemberRes
             phases[digest(member.document["spec"]["pretrained"])] = pretraining
     costs = [*phases.values(), answers]
     return {f"training_{name}": float(sum(cost.get(name, 0.0) for cost in costs)) for name in ("flops", "seconds")}
-
-
-def _rounded(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return round(value, 6) if math.isfinite(value) else None  # JSON has no NaN

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tlm_search.committee.interval import widened
 from tlm_search.committee.metrics import interval_keys
+from tlm_search.committee.scores import CommitteeScores
 from tlm_search.errors import StudyError
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import SETTINGS, Value
@@ -39,10 +40,10 @@ class TrialRecord:
     These are the reference (-1), students (-2), the linear baseline (-3), a confirmation (-4), a mixed committee (-5).
 
     ``settings`` are complete, ``params`` are the searched settings. ``values`` are in the order of the objectives.
-    ``metrics`` describe the whole committee. ``frontier`` has a record for each committee size. ``members`` are digests
-    in the order of their seeds; the trial ``trained`` some members and ``reused`` others from the store. ``rungs`` maps
-    committee sizes to the first objective as reported to the pruner. ``error`` is the reason of a failure.
-    ``interrupted`` means that the driver died; such a trial does not count as finished.
+    ``metrics`` describe the whole committee. ``frontier`` has the scores of each committee size. ``members`` are
+    digests in the order of their seeds; the trial ``trained`` some members and ``reused`` others from the store.
+    ``rungs`` maps committee sizes to the first objective as reported to the pruner. ``error`` is the reason of a
+    failure. ``interrupted`` means that the driver died; such a trial does not count as finished.
     """
 
     number: int
@@ -51,7 +52,7 @@ class TrialRecord:
     settings: Mapping[str, Value] = field(default_factory=dict)
     values: tuple[float, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
-    frontier: tuple[Mapping[str, Any], ...] = ()
+    frontier: tuple[CommitteeScores, ...] = ()
     members: tuple[str, ...] = ()
     trained: int = 0
     reused: int = 0
@@ -249,7 +250,7 @@ def _baseline(attributes: Mapping[str, Any] | None) -> BaselineRecord | None:
     return BaselineRecord(
         number=BASELINE_NUMBER,
         state="complete",
-        frontier=tuple(attributes["frontier"]),
+        frontier=tuple(map(CommitteeScores.from_stored, attributes["frontier"])),
         members=(attributes["digest"],),
         **facts,
     )
@@ -291,13 +292,14 @@ def _counting_seeds(record: StudyRecord, spread: Mapping[str, Any] | None) -> St
     def of(trial: TrialRecord) -> TrialRecord:
         if len(trial.members) != 1 or len(trial.frontier) != 1:
             return trial
-        row, metrics = dict(trial.frontier[0]), dict(trial.metrics)
+        [single] = trial.frontier
+        wider: dict[str, float] = {}
         for split, (name, half_width) in product(("validation", "test"), half_widths.items()):
-            low, high = interval_keys(split, name)
-            if row.get(low) is not None:
-                row[low], row[high] = widened(row[f"{split}_{name}"], row[low], row[high], half_width=half_width)
-                metrics |= {f"test_{name}_low": row[low], f"test_{name}_high": row[high]} if split == "test" else {}
-        return replace(trial, frontier=(row,), metrics=metrics)
+            if single.has_interval(split, name):
+                bounds = widened(single.mean(split, name), *single.interval(split, name), half_width=half_width)
+                wider |= zip(interval_keys(split, name), bounds, strict=True)
+        on_test = {name: value for name, value in wider.items() if name.startswith("test_")}
+        return replace(trial, frontier=(single.having(wider),), metrics={**trial.metrics, **on_test})
 
     return replace(
         record,
@@ -315,7 +317,7 @@ def _results(attributes: Mapping[str, Any]) -> dict[str, Any]:
         # Earlier versions lacked some settings.
         "settings": {**_DEFAULTS, **settings} if settings else {},
         "metrics": attributes.get("metrics", {}),
-        "frontier": tuple(attributes.get("frontier", ())),
+        "frontier": tuple(map(CommitteeScores.from_stored, attributes.get("frontier", ()))),
         "members": tuple(attributes.get("members", ())),
         "trained": attributes.get("trained", 0),
         "reused": attributes.get("reused", 0),

@@ -25,20 +25,20 @@ def test_the_baseline_is_a_key_and_a_line():
     summary = summarise(builders.study([builders.trial(0)], linear=linear), lambda _: None)
     row = linear.frontier[0]
     assert summary["baseline"] == {
-        "validation_accuracy": row["validation_accuracy"],
-        "test_accuracy": row["test_accuracy"],
-        "test_accuracy_interval": [row["test_low"], row["test_high"]],
+        "validation_accuracy": row.figures["validation_accuracy"],
+        "test_accuracy": row.figures["test_accuracy"],
+        "test_accuracy_interval": [row.figures["test_accuracy_low"], row.figures["test_accuracy_high"]],
         "metric": "accuracy",
-        "validation_metric": row["validation_accuracy"],
-        "test_metric": row["test_accuracy"],
-        "test_metric_interval": [row["test_low"], row["test_high"]],
+        "validation_metric": row.figures["validation_accuracy"],
+        "test_metric": row.figures["test_accuracy"],
+        "test_metric_interval": [row.figures["test_accuracy_low"], row.figures["test_accuracy_high"]],
         "features": "words",
         "c": 10.0,
         "seconds": 0.4,
     }
     [line] = [line for line in lines_of(summary) if line.startswith("baseline")]
-    assert f"{row['test_accuracy']:.4f}" in line
-    assert summary["best"]["baseline_accuracy"] == row["test_accuracy"]
+    assert f"{row.figures['test_accuracy']:.4f}" in line
+    assert summary["best"]["baseline_accuracy"] == row.figures["test_accuracy"]
     old = summarise(builders.study([builders.trial(0)]), lambda _: None)
     assert old["baseline"] is None
     assert not any(line.startswith("baseline") for line in lines_of(old))

@@ -95,20 +95,20 @@ def test_the_frontier_names_labels_with_the_bias_of_its_first_members():
     test, test_labels = unsure_of_rare(3, 500, seed=1)
     rows = frontier(validation, test, labels, test_labels, metric=MACRO)
     for row in rows:
-        size = row["size"]
+        size = row.size
         bias = fit_bias(soft_vote(validation[:size]), labels, MACRO)
-        assert row["bias"] == bias.of_labels.tolist()
+        assert list(row.bias) == bias.of_labels.tolist()
         for split, logits, true in (("validation", validation, labels), ("test", test, test_labels)):
             shares = right_share(logits, true, size=size, metric=MACRO, bias=bias.on(split))
-            assert row[f"{split}_macro_f1"] == pytest.approx(shares.mean(), abs=1e-12)
-    whole = Calibration(1.7, rows[-1]["bias"]).of(soft_vote(test)).argmax(-1)
-    assert rows[-1]["test_macro_f1"] == macro_f1(whole, test_labels)
-    assert rows[-1]["test_accuracy"] == (whole == test_labels).mean()
+            assert row.mean(split, "macro_f1") == pytest.approx(shares.mean(), abs=1e-12)
+    whole = Calibration(1.7, rows[-1].bias).of(soft_vote(test)).argmax(-1)
+    assert rows[-1].figures["test_macro_f1"] == macro_f1(whole, test_labels)
+    assert rows[-1].figures["test_accuracy"] == (whole == test_labels).mean()
     # How sure it is, is said of the vote as it is.
-    assert rows[-1]["test_calibration_error"] == pytest.approx(calibration_error(soft_vote(test), test_labels))
-    assert rows[-1]["test_cross_entropy"] == pytest.approx(cross_entropy(soft_vote(test), test_labels))
+    assert rows[-1].figures["test_calibration_error"] == pytest.approx(calibration_error(soft_vote(test), test_labels))
+    assert rows[-1].figures["test_cross_entropy"] == pytest.approx(cross_entropy(soft_vote(test), test_labels))
 
 
 def test_a_frontier_of_accuracies_has_no_bias():
     logits, labels = unsure_of_rare(2, 300)
-    assert all("bias" not in row for row in frontier(logits, logits, labels, labels))
+    assert not any(row.bias for row in frontier(logits, logits, labels, labels))

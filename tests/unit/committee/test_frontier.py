@@ -8,10 +8,10 @@ from tlm_search.committee import vote
 from tlm_search.committee.frontier import frontier
 from tlm_search.committee.interval import Spread, accuracy_interval, member_spread, paired_interval
 
-MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "cross_entropy", "calibration_error", "low", "high")
-KEYS = {
-    *("size", "subset_low", "subset_high", "subsets"),
-    *(f"{split}_{name}" for split in ("validation", "test") for name in MEASURED),
+MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "cross_entropy", "calibration_error")
+FIGURES = {
+    *("subset_low", "subset_high"),
+    *(f"{split}_{name}" for split in ("validation", "test") for name in (*MEASURED, "accuracy_low", "accuracy_high")),
 }
 
 
@@ -26,21 +26,22 @@ def made_up(members, rows, classes, *, seed=0):
 def test_each_size_is_the_mean_over_all_subsets_where_there_are_few():
     logits, labels = made_up(4, 60, 3)
     rows = frontier(logits, logits[:, :50], labels, labels[:50])
-    assert [set(row) for row in rows] == [KEYS] * 4
+    assert [set(row.figures) for row in rows] == [FIGURES] * 4
     for row in rows:
-        subsets = [list(subset) for subset in itertools.combinations(range(4), row["size"])]
+        subsets = [list(subset) for subset in itertools.combinations(range(4), row.size)]
         votes = [vote.soft_vote(logits[subset]) for subset in subsets]
         on_test = [said[:50] for said in votes]
         accuracies = [vote.accuracy(said, labels[:50]) for said in on_test]
-        assert row["subsets"] == len(subsets)
-        assert row["test_accuracy"] == pytest.approx(np.mean(accuracies))
-        assert row["subset_low"] == pytest.approx(np.quantile(accuracies, 0.025))
-        assert row["subset_high"] == pytest.approx(np.quantile(accuracies, 0.975))
-        assert row["validation_accuracy"] == pytest.approx(np.mean([vote.accuracy(said, labels) for said in votes]))
+        assert row.subsets == len(subsets)
+        assert row.figures["test_accuracy"] == pytest.approx(np.mean(accuracies))
+        assert row.figures["subset_low"] == pytest.approx(np.quantile(accuracies, 0.025))
+        assert row.figures["subset_high"] == pytest.approx(np.quantile(accuracies, 0.975))
+        expected = np.mean([vote.accuracy(said, labels) for said in votes])
+        assert row.figures["validation_accuracy"] == pytest.approx(expected)
         for name in ("cross_entropy", "macro_f1", "calibration_error"):
             expected = np.mean([getattr(vote, name)(said, labels[:50]) for said in on_test])
-            assert row[f"test_{name}"] == pytest.approx(expected)
-        assert row["validation_cross_entropy"] == pytest.approx(
+            assert row.figures[f"test_{name}"] == pytest.approx(expected)
+        assert row.figures["validation_cross_entropy"] == pytest.approx(
             np.mean([vote.cross_entropy(said, labels) for said in votes])
         )
 
@@ -50,16 +51,16 @@ def test_many_subsets_are_sampled_by_the_seed_with_each_member_as_often():
     first, again, other = (frontier(logits, logits, labels, labels, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
-    assert [row["subsets"] for row in first] == [12, *[36] * 9, 12, 1]
+    assert [row.subsets for row in first] == [12, *[36] * 9, 12, 1]
     # Sampling moves the mean by much less than the subsets differ.
-    assert first[5]["test_accuracy"] == pytest.approx(other[5]["test_accuracy"], abs=0.01)
+    assert first[5].figures["test_accuracy"] == pytest.approx(other[5].figures["test_accuracy"], abs=0.01)
 
 
 def test_one_member_has_an_interval_that_counts_the_texts():
     logits, labels = made_up(1, 100, 3)
     [row] = frontier(logits, logits, labels, labels)
-    assert row["test_low"] < row["test_accuracy"] < row["test_high"]
-    assert row["subset_low"] == row["subset_high"] == row["test_accuracy"]
+    assert row.figures["test_accuracy_low"] < row.figures["test_accuracy"] < row.figures["test_accuracy_high"]
+    assert row.figures["subset_low"] == row.figures["subset_high"] == row.figures["test_accuracy"]
 
 
 def test_members_that_differ_more_widen_the_interval():
@@ -69,7 +70,7 @@ def test_members_that_differ_more_widen_the_interval():
     unequal[1, np.arange(400), labels] -= 1.5
 
     def width(row):
-        return row["test_high"] - row["test_low"]
+        return row.figures["test_accuracy_high"] - row.figures["test_accuracy_low"]
 
     equal_rows, unequal_rows = (frontier(given, given, labels, labels) for given in (logits, unequal))
     assert all(width(wide) > width(narrow) for wide, narrow in zip(unequal_rows, equal_rows, strict=True))

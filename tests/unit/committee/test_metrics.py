@@ -6,7 +6,7 @@ from sklearn import metrics as sklearn
 
 from tlm_search.committee.frontier import frontier
 from tlm_search.committee.interval import paired_interval
-from tlm_search.committee.metrics import ACCURACY, Metric, Named, interval_keys, metric_of, texts_that_count
+from tlm_search.committee.metrics import ACCURACY, Metric, Named, metric_of, texts_that_count
 from tlm_search.errors import DataError
 from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL, TaskSection
 
@@ -82,20 +82,20 @@ def test_a_frontier_is_judged_by_its_metric_and_says_so(name):
     single, _, whole = frontier(logits, logits, labels, labels, metric=metric)
     votes = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     expected = [by_scikit_learn(name, v.argmax(axis=-1), v[:, POSITIVE], labels) for v in votes]
-    assert single[f"test_{name}"] == pytest.approx(np.mean(expected))
-    assert single["subset_high"] == pytest.approx(np.quantile(expected, 0.975))
-    low, high = (whole[key] for key in interval_keys("test", name))
-    assert 0 < low < whole[f"test_{name}"] < high < 1
-    assert whole.get("metric", "accuracy") == name
+    assert single.figures[f"test_{name}"] == pytest.approx(np.mean(expected))
+    assert single.figures["subset_high"] == pytest.approx(np.quantile(expected, 0.975))
+    low, high = whole.interval("test", name)
+    assert 0 < low < whole.figures[f"test_{name}"] < high < 1
+    assert whole.metric == name
 
 
 def test_a_perfect_score_of_few_texts_has_the_interval_of_few():
     labels = np.repeat([0, 1], [990, 10])
     logits = np.log(np.eye(2)[labels] * 0.8 + 0.1)[None]
     [row] = frontier(logits, logits, labels, labels, metric=Metric("f1", 1))
-    assert (row["test_f1"], row["test_f1_high"]) == (1, pytest.approx(1))
-    assert row["test_f1_low"] < 0.75  # Wilson's interval of ten of ten
-    assert row["test_low"] > 0.99
+    assert (row.figures["test_f1"], row.figures["test_f1_high"]) == (1, pytest.approx(1))
+    assert row.figures["test_f1_low"] < 0.75  # Wilson's interval of ten of ten
+    assert row.figures["test_accuracy_low"] > 0.99
 
 
 def test_differences_of_parts_that_all_differ_are_redrawn_as_fast_and_as_wide():

@@ -42,7 +42,7 @@ def test_nothing_that_is_allowed_is_said_and_nothing_is_chosen():
 def test_what_was_not_measured_of_a_size_keeps_to_nothing():
     trial = builders.trial(0, committee_size=4)
     assert sizes(pool([trial], "latency_ms <= 1000")) == {0: [4]}
-    measured = replace(trial, frontier=tuple({**row, "latency_ms": 0.1 * row["size"]} for row in trial.frontier))
+    measured = replace(trial, frontier=tuple(row.having({"latency_ms": 0.1 * row.size}) for row in trial.frontier))
     assert sizes(pool([measured], "latency_ms <= 1000")) == {0: [1, 2, 3, 4]}
 
 
@@ -60,7 +60,7 @@ def test_the_reference_sets_the_bound_where_it_has_a_result():
     assert weak.metrics["validation_accuracy"] < accuracy < strong.metrics["validation_accuracy"]
     found = sizes(pool([weak, strong], "beats_reference", reference=reference))
     assert list(found) == [1]
-    assert found[1] == [row["size"] for row in strong.frontier if row["validation_accuracy"] >= accuracy]
+    assert found[1] == [row.size for row in strong.frontier if row.figures["validation_accuracy"] >= accuracy]
     assert sizes(pool([weak, strong], "beats_reference")) == {}
     failed = replace(reference, state="failed", frontier=())  # after its first members
     assert sizes(pool([weak, strong], "beats_reference", reference=failed)) == {}
@@ -70,7 +70,7 @@ def test_a_whole_committee_is_judged_by_what_the_search_saw():
     trial = builders.trial(0, committee_size=2)
     rounded = replace(
         trial,
-        frontier=(*trial.frontier[:-1], {**trial.frontier[-1], "validation_accuracy": 0.666667}),
+        frontier=(*trial.frontier[:-1], trial.frontier[-1].having({"validation_accuracy": 0.666667})),
         metrics={**trial.metrics, "validation_accuracy": 2 / 3},
     )
     assert 2 in sizes(pool([rounded], f"validation_accuracy <= {2 / 3!r}"))[0]

@@ -78,7 +78,7 @@ def test_parameters_follow_the_size_but_latency_does_not():
 def test_a_size_that_has_costs_of_its_own_has_those():
     """As where a linear model is there once for any number of members."""
     given = trial(0, committee_size=4)
-    rows = tuple({**row, "parameters": 100.0 + row["size"]} for row in given.frontier)
+    rows = tuple(row.having({"parameters": 100.0 + row.size}) for row in given.frontier)
     small, *_, last = candidates(replace(given, frontier=rows, metrics={**given.metrics, "parameters": 104.0}))
     assert (small.parameters, last.parameters) == (101, 104)
     assert small.training_flops == given.metrics["training_flops"] / 4
@@ -95,8 +95,8 @@ def test_the_best_is_the_highest_validation_accuracy_whatever_the_test_says(deep
 def test_a_size_is_chosen_for_each_configuration_the_smaller_where_equal():
     given = trial(0, committee_size=4)
     second = given.frontier[1]
-    equal = {"validation_accuracy": second["validation_accuracy"]}
-    flat = replace(given, frontier=(*given.frontier[:2], *({**row, **equal} for row in given.frontier[2:])))
+    equal = {"validation_accuracy": second.figures["validation_accuracy"]}
+    flat = replace(given, frontier=(*given.frontier[:2], *(row.having(equal) for row in given.frontier[2:])))
     assert select([flat], None).choices[0].candidate.size == 2
 
 
@@ -180,15 +180,15 @@ def test_a_paired_difference_is_that_of_the_accuracies_at_every_size(deep):
         -1: votes(builders.skill_of(deep.settings), 1, builders.seed_of(-1)),
     }
     rows = frontier(of[0].validation, of[0].test, of[0].validation_labels, of[0].test_labels)
-    given = replace(given, frontier=tuple(rows))
+    given = replace(given, frontier=rows)
     for size in (1, 3, 6):
-        measured = tuple({**row, "latency_ms": abs(row["size"] - size)} for row in rows)
+        measured = tuple(row.having({"latency_ms": abs(row.size - size)}) for row in rows)
         only = replace(given, frontier=measured, metrics={**given.metrics, "latency_ms": 6 - size})
         [choice] = select([only], deep, max_latency_ms=0, logits_of=lambda t: of[t.number]).choices
         assert choice.candidate.size == size
         for split, difference in (("test", choice.test_difference), ("validation", choice.validation_difference)):
             assert difference.paired
-            printed = rows[size - 1][f"{split}_accuracy"] - getattr(choice.reference, f"{split}_accuracy")
+            printed = rows[size - 1].mean(split, "accuracy") - getattr(choice.reference, f"{split}_accuracy")
             assert difference.mean == pytest.approx(printed, abs=1e-9)
             assert difference.low < difference.mean < difference.high
 
@@ -203,9 +203,9 @@ def test_fewer_members_match_only_where_the_first_which_are_exported_do_too(deep
     for first, matching in ((bad, 2), (good, 1)):
         members = np.stack([first, good, good, bad if first is good else good])
         of[0] = MemberLogits(members, members, labels, labels)
-        only = replace(given, frontier=tuple(frontier(members, members, labels, labels)))
+        only = replace(given, frontier=frontier(members, members, labels, labels))
         accuracy = {"validation_accuracy": 1.0, "test_accuracy": 1.0}
-        perfect = replace(deep, frontier=({**deep.frontier[0], **accuracy},))
+        perfect = replace(deep, frontier=(deep.frontier[0].having(accuracy),))
         selection = select([only], perfect, match_reference=True, logits_of=lambda t: of[t.number])
         [choice] = selection.choices
         assert choice.candidate.size == matching

@@ -26,7 +26,7 @@ def biased(tmp_path_factory) -> Finished:
     made = finished_study(tmp_path_factory.mktemp("biased"))
     trial = made.record.trials[0]
     *others, whole = trial.frontier
-    trial = replace(trial, frontier=(*others, {**whole, "bias": list(BIAS)}))
+    trial = replace(trial, frontier=(*others, replace(whole, bias=BIAS)))
     return replace(made, record=replace(made.record, trials=(trial,)))
 
 

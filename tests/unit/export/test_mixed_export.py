@@ -60,7 +60,7 @@ def with_trials(finished: Finished, *configurations: dict, task: str = "task") -
         validation, test = (np.stack([getattr(m, f"{s}_logits") for m in members]) for s in ("validation", "test"))
         rows = frontier(validation, test, np.arange(12) % 3, np.arange(18) % 3, max_subsets=3)
         digests = tuple(member.digest for member in members)
-        trials.append(TrialRecord(number, "complete", settings=full, frontier=tuple(rows), members=digests))
+        trials.append(TrialRecord(number, "complete", settings=full, frontier=rows, members=digests))
     return Study(replace(finished.record, trials=tuple(trials)))
 
 

@@ -73,7 +73,7 @@ def studied(tmp_path_factory):
         state="complete",
         settings=settings,
         metrics=rung.metrics,
-        frontier=tuple(rung.attributes(settings)["frontier"]),
+        frontier=tuple(rung.frontier),
         members=tuple(rung.members),
     )
     return replace(record, trials=(trial,), labels=data.labels, data=data.to_document()), store, test, len(rows)
@@ -99,7 +99,7 @@ def test_the_score_is_the_test_figure_of_the_study(studied, tmp_path, size):
     (trial,) = record.trials
     # `best` and the report name the members that are exported where other figures are a mean over committees.
     of_size = replace(
-        trial, frontier=tuple({**row, "validation_accuracy": row["size"] == size} for row in trial.frontier)
+        trial, frontier=tuple(row.having({"validation_accuracy": row.size == size}) for row in trial.frontier)
     )
     selection = select([of_size], None, logits_of=evidence.logits_of)
     (choice,) = selection.choices
@@ -107,7 +107,7 @@ def test_the_score_is_the_test_figure_of_the_study(studied, tmp_path, size):
     assert any("which are exported, have" in reason for reason in selection.reasons) == (size < TRIED)
     if size == TRIED:
         assert found["accuracy"] == choice.candidate.test_accuracy == trial.metrics["test_accuracy"]
-        assert found["macro_f1"] == trial.metrics["test_macro_f1"] == trial.frontier[-1]["test_macro_f1"]
+        assert found["macro_f1"] == trial.metrics["test_macro_f1"] == trial.frontier[-1].figures["test_macro_f1"]
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ def test_of_several_students_the_best_on_validation_is_taken(taught):
     (student,) = study.record.students
     row = student.result.frontier[0]
     better = replace(
-        student, size=2, result=replace(student.result, frontier=({**row, "validation_accuracy": 1.0 + 1e-9},))
+        student, size=2, result=replace(student.result, frontier=(row.having({"validation_accuracy": 1.0 + 1e-9}),))
     )
     record = replace(study.record, students=(student, better))
     assert choose_student(record).student is better

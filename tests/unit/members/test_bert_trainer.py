@@ -82,10 +82,10 @@ def test_members_with_one_pre_training_are_told_apart_by_fine_tuning(
     # The pre-training counts once, in committees of every size.
     phases = [(m.document["pretraining"]["flops"], m.document["finetuning"]["flops"]) for m in members if m]
     shared = phases[0][0]
-    assert [record["training_flops"] for record in whole.frontier] == [
+    assert [scores.figures["training_flops"] for scores in whole.frontier] == [
         pytest.approx(shared + sum(own for _, own in phases[:size])) for size in (1, 2, 3)
     ]
-    assert whole.metrics["training_flops"] == whole.frontier[-1]["training_flops"]
+    assert whole.metrics["training_flops"] == whole.frontier[-1].figures["training_flops"]
 
 
 @pytest.mark.parametrize(

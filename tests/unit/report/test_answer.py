@@ -60,7 +60,7 @@ def test_a_study_without_a_reference_is_compared_with_none():
 def test_each_committee_is_placed_beside_the_interval_of_the_reference():
     record = builders.study(reference_trial=builders.reference())
     table = answer_of(record, Evidence(record, None)).table
-    low, high = (record.reference.frontier[-1][f"test_{end}"] for end in ("low", "high"))
+    low, high = (record.reference.frontier[-1].figures[f"test_accuracy_{end}"] for end in ("low", "high"))
     accuracy = float(table.loc["Test accuracy", "Best committee"].split("%")[0]) / 100
     place = "above" if accuracy > high else "below" if accuracy < low else "within"
     assert table.loc["Against the reference", "Best committee"] == f"{place} its interval"
@@ -70,7 +70,7 @@ def test_each_committee_is_placed_beside_the_interval_of_the_reference():
 def test_a_reference_of_several_models_is_named_so_and_one_of_them_stands_beside_it():
     record = builders.study(reference_trial=builders.reference(committee_size=3))
     answer = answer_of(record, Evidence(record, None))
-    one = percent(record.reference.frontier[0]["test_accuracy"])
+    one = percent(record.reference.frontier[0].figures["test_accuracy"])
     assert "the reference of 3 models of depth 6" in answer.headline
     assert any(f"One model of the reference alone reaches {one}" in sentence for sentence in answer.verdict)
     assert list(answer.table.columns)[-2:] == ["Reference", "One model of it"]
@@ -110,13 +110,13 @@ def test_a_linear_model_that_is_as_good_is_the_first_sentence_and_has_a_column()
     plain = builders.study([best], reference_trial=builders.reference())
     told = answer_of(plain, Evidence(plain, None))
     accuracy = told.best.candidate.test_accuracy
-    same = replace(builders.baseline(), frontier=({**builders.baseline().frontier[0], "test_accuracy": accuracy},))
+    same = replace(builders.baseline(), frontier=(builders.baseline().frontier[0].having({"test_accuracy": accuracy}),))
     cases = (
         (builders.baseline(0.1), None, "yes"),
         (builders.baseline(9.0), "A linear model is better: TF-IDF", "no,"),
         (same, "The best committee is not shown to be above a linear model: ", "unsure"),
         (
-            replace(same, frontier=({**same.frontier[0], "test_accuracy": accuracy - 0.001},)),
+            replace(same, frontier=(same.frontier[0].having({"test_accuracy": accuracy - 0.001}),)),
             "The best committee is not shown to be above a linear model: ",
             "unsure",
         ),
@@ -131,7 +131,7 @@ def test_a_linear_model_that_is_as_good_is_the_first_sentence_and_has_a_column()
             assert answer.verdict == (told.headline, *told.verdict)
         assert answer.table.loc["Above the linear model", "Best committee"].startswith(above)
         assert answer.table.loc["Configuration", "Linear model"] == "TF-IDF of words, C = 10"
-        percents = percent(linear.frontier[0]["test_accuracy"])
+        percents = percent(linear.frontier[0].figures["test_accuracy"])
         assert answer.table.loc["Test accuracy", "Linear model"].startswith(percents)
         assert list(answer.table.index) == [*told.table.index, "Above the linear model"]
         build_report(record, Evidence(record, None))

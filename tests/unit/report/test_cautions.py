@@ -84,12 +84,12 @@ def test_a_failed_or_unfinished_reference_has_no_caution():
 
 def test_a_reference_below_the_linear_model_is_told_first():
     record = study(committee=HIGH)
-    low, high = record.reference.frontier[-1]["test_accuracy"], builders.baseline(6.0).frontier[-1]["test_accuracy"]
-    assert low < high
+    deep, linear = (trial.frontier[-1].mean("test", "accuracy") for trial in (record.reference, builders.baseline(6.0)))
+    assert deep < linear
     told, edge = cautions(replace(record, baseline=builders.baseline(6.0)))
     assert (told.kind, told.side, edge.kind) == ("below_baseline", "reference", "edge")
     assert told.words.startswith(
-        f"The reference is below the linear model, {100 * low:.1f}% on test against {100 * high:.1f}%: "
+        f"The reference is below the linear model, {100 * deep:.1f}% on test against {100 * linear:.1f}%: "
     )
     assert cautions(replace(study(), baseline=builders.baseline(0.1))) == ()
     failed = builders.trial(-1, state="failed", **builders.REFERENCE)

@@ -43,8 +43,8 @@ def at_sizes(*sizes, members=4, **settings):
 
 def timed(trial, *, of_one):
     """Give each size of the trial's committees a latency in proportion."""
-    rows = tuple({**row, "latency_ms": of_one * row["size"]} for row in trial.frontier)
-    return replace(trial, frontier=rows, metrics={**trial.metrics, "latency_ms": rows[-1]["latency_ms"]})
+    rows = tuple(row.having({"latency_ms": of_one * row.size}) for row in trial.frontier)
+    return replace(trial, frontier=rows, metrics={**trial.metrics, "latency_ms": rows[-1].figures["latency_ms"]})
 
 
 def verdicts(record, skill):
@@ -125,9 +125,10 @@ def test_faster_has_a_margin_and_an_interval(of_one, sizes, verdict):
     deep = timed(builders.reference(), of_one=of_one)
     [trial] = at_sizes(4000, members=sizes)
     scattered = tuple(
-        {**row, "latency_ms": 0.3 * row["size"] * (1.01 if row["size"] % 2 else 0.99)} for row in trial.frontier
+        row.having({"latency_ms": 0.3 * row.size * (1.01 if row.size % 2 else 0.99)}) for row in trial.frontier
     )
-    trial = replace(trial, frontier=scattered, metrics={**trial.metrics, "latency_ms": scattered[-1]["latency_ms"]})
+    latency = {"latency_ms": scattered[-1].figures["latency_ms"]}
+    trial = replace(trial, frontier=scattered, metrics={**trial.metrics, **latency})
     row = verdicts(study(trial, reference=deep), lambda _: 1.4).loc[room.FASTER]
     assert row["verdict"] == verdict
     assert bool(row["low"] < row["effect"] < row["high"]) is (sizes == 8)
@@ -161,7 +162,7 @@ def test_the_rate_of_each_size_is_chosen_on_validation():
         for i, r in ((0, 1e-3), (1, 1e-4))
     )
     record = study(good, bad, builders.trial(2, pretrain_size=4000, committee_size=4))
-    assert good.frontier[0]["validation_accuracy"] > bad.frontier[0]["validation_accuracy"]
+    assert good.frontier[0].figures["validation_accuracy"] > bad.frontier[0].figures["validation_accuracy"]
     skills = {1e-3: 1.5, 1e-4: 0.1}
     table = verdicts(record, lambda settings: skills[settings["finetune_learning_rate"]])
     assert table.loc[room.HELPS, "verdict"] == UNSURE  # against the bad rate it would hold
@@ -221,7 +222,7 @@ def with_depths(*depths_and_sizes, best, skill, **corpus):
     trials = []
     for number, (depth, size) in enumerate(depths_and_sizes):
         trial = builders.trial(number % 3, depth=depth, pretrain_size=size, committee_size=4)
-        first = {**trial.frontier[0], "validation_accuracy": 0.5 + 0.001 * (depth == best)}
+        first = trial.frontier[0].having({"validation_accuracy": 0.5 + 0.001 * (depth == best)})
         trials.append(replace(trial, number=number, frontier=(first, *trial.frontier[1:])))
     record = study(*trials, corpus={"documents": 9000, **corpus})
     return record, Known(record, skill)

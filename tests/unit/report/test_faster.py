@@ -16,7 +16,7 @@ def study_with(*series):
         trial = builders.trial(
             number, heads=(2, 4, 8)[number % 3], depth=1 + number // 3, committee_size=len(latencies)
         )
-        rows = tuple({**row, "latency_ms": ms} for row, ms in zip(trial.frontier, latencies, strict=True))
+        rows = tuple(row.having({"latency_ms": ms}) for row, ms in zip(trial.frontier, latencies, strict=True))
         trials.append(replace(trial, frontier=rows, metrics={**trial.metrics, "latency_ms": latencies[-1]}))
     return builders.study(trials)
 

@@ -33,7 +33,7 @@ def test_the_table_is_of_validation_and_has_an_interval_only_from_logits(monkeyp
     record = builders.study([builders.trial(0, committee_size=6), builders.trial(1, heads=8, committee_size=2)])
     [row] = fit.saturation_table(record, record.trials, Evidence(record, None)).to_dict("records")
     assert row["trial"] == 0  # two members are too few for three parameters
-    assert row["validation_metric"] == record.trials[0].frontier[-1]["validation_accuracy"]
+    assert row["validation_metric"] == record.trials[0].frontier[-1].figures["validation_accuracy"]
     assert np.isnan(row["next_low"])
     skill = builders.skill_of(record.trials[0].settings)
     splits = [builders.logits_of(skill, members=6, rows=rows) for rows in (ROWS, ROWS + 1)]

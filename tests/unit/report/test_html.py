@@ -99,7 +99,7 @@ def test_numbers_of_page_and_csv_are_those_of_the_record(written):
     frontiers = pd.read_csv(path.parent / "tables" / "frontiers.csv")
     best = max(record.in_state("complete"), key=lambda trial: trial.metrics["validation_accuracy"])
     rows = frontiers[frontiers["trial"] == best.number]
-    assert rows["test_accuracy"].tolist() == pytest.approx([row["test_accuracy"] for row in best.frontier])
+    assert rows["test_accuracy"].tolist() == pytest.approx([row.figures["test_accuracy"] for row in best.frontier])
     text = Page(path.read_text()).text
     assert f"{100 * best.metrics['test_accuracy']:.1f}%" in text
     assert f"{100 * record.reference.metrics['test_accuracy']:.1f}%" in text

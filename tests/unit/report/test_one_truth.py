@@ -95,10 +95,11 @@ class Simulated:
         labels = builders.labels_of(ROWS), builders.labels_of(ROWS + 1)
         self.votes[trial.number] = MemberLogits(validation, test, *labels, self.metric)
         rows = frontier(validation, test, *labels, metric=self.metric)
-        rows = [{**row, "latency_ms": 0.3 * row["size"]} for row in rows]
+        rows = [row.having({"latency_ms": 0.3 * row.size}) for row in rows]
         if self.kind.bad_first and trial.number >= 0:
-            rows[1]["validation_accuracy"] = 1.0  # two members are chosen, of which the bad one is the first
-        return replace(trial, frontier=tuple(rows), metrics={**trial.metrics, **rows[-1]})
+            # Two members are chosen, of which the bad one is the first.
+            rows[1] = rows[1].having({"validation_accuracy": 1.0})
+        return replace(trial, frontier=tuple(rows), metrics={**trial.metrics, **rows[-1].figures})
 
     @cached_property
     def report(self):

@@ -393,8 +393,8 @@ def test_numbers_of_page_csv_and_logits_are_the_same(study, written):
         raised = np.exp(study.logits(trial, "test").astype(np.float64))
         probabilities = raised / raised.sum(axis=-1, keepdims=True)
         for row in trial.frontier:
-            size = row["size"]
-            if row["subsets"] < comb(len(trial.members), size):
+            size = row.size
+            if row.subsets < comb(len(trial.members), size):
                 continue  # the made-up frontiers score only some subsets
             subsets = combinations(range(len(trial.members)), size)
             votes = [probabilities[list(subset)].mean(axis=0).argmax(axis=-1) for subset in subsets]

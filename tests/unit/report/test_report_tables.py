@@ -37,9 +37,9 @@ def test_frontiers_are_best_first_and_carry_every_number(record):
     best = insight.best_committee(record).trial
     assert table.iloc[0]["trial"] == best.number
     rows = table[table["trial"] == best.number]
-    assert rows["test_accuracy"].tolist() == [row["test_accuracy"] for row in best.frontier]
+    assert rows["test_accuracy"].tolist() == [row.figures["test_accuracy"] for row in best.frontier]
     assert rows["test_gain"].iloc[1] == pytest.approx(
-        best.frontier[1]["test_accuracy"] - best.frontier[0]["test_accuracy"]
+        best.frontier[1].figures["test_accuracy"] - best.frontier[0].figures["test_accuracy"]
     )
     assert table[table["trial"] == -1]["configuration"].tolist() == [
         "reference: depth 6, 8 heads, pre-trained on 4,000"
@@ -70,7 +70,7 @@ def test_pairs_differ_in_nothing_but_pre_training():
     record = builders.study(trials)
     table = tables.pretraining_table(record, Evidence(record, None)).set_index("trial")
     assert table.loc[0, "pair"] == table.loc[1, "pair"] != table.loc[2, "pair"]
-    gain = trials[1].frontier[0]["test_accuracy"] - trials[0].frontier[0]["test_accuracy"]
+    gain = trials[1].frontier[0].figures["test_accuracy"] - trials[0].frontier[0].figures["test_accuracy"]
     assert table.loc[1, "gain"] == pytest.approx(gain)
     assert pd.isna(table.loc[2, "gain"])
     assert table["pretraining_loss"].isna().all()

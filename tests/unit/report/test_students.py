@@ -23,7 +23,7 @@ def record():
     trials = [builders.trial(0, heads=8, committee_size=4), builders.trial(1)]
     learned = builders.trial(STUDENT_NUMBER, heads=8, pretrain_size=1000, committee_size=3)
     more = {"distilling_flops": 3e6, "distilling_seconds": 6.0}
-    rows = tuple({**row, "latency_ms": 0.5} for row in learned.frontier)
+    rows = tuple(row.having({"latency_ms": 0.5}) for row in learned.frontier)
     student = StudentRecord(0, 4, 0, replace(learned, frontier=rows, metrics={**learned.metrics, **more}))
     return replace(builders.study(trials, reference_trial=builders.reference()), students=(student,))
 
@@ -33,9 +33,9 @@ def test_the_student_is_a_point_at_one_member_with_its_interval(record):
     [point] = [trace for trace in figure.data if trace.name == "student of #0 with 4 members"]
     single = record.students[0].result.frontier[0]
     assert (list(point.x), point.mode) == ([1], "markers")
-    assert list(point.y) == [single["test_accuracy"]]
-    assert point.y[0] + point.error_y.array[0] == pytest.approx(single["test_high"])
-    assert point.y[0] - point.error_y.arrayminus[0] == pytest.approx(single["test_low"])
+    assert list(point.y) == [single.figures["test_accuracy"]]
+    assert point.y[0] + point.error_y.array[0] == pytest.approx(single.figures["test_accuracy_high"])
+    assert point.y[0] - point.error_y.arrayminus[0] == pytest.approx(single.figures["test_accuracy_low"])
     [line] = [trace for trace in figure.data if trace.mode == "lines+markers" and trace.name.startswith("#0")]
     assert point.marker.color == line.line.color
     assert point.legendgroup not in {trace.legendgroup for trace in figure.data if trace is not point}

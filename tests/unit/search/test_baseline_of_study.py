@@ -62,7 +62,7 @@ def test_a_simulated_study_has_one_and_announces_it_once(tmp_path, monkeypatch):
     assert "test" not in told[0]
     record = record_of(tmp_path / "studies" / "test")
     assert record.baseline is not None
-    assert record.baseline.metrics["validation_accuracy"] == record.baseline.frontier[0]["validation_accuracy"]
+    assert record.baseline.metrics["validation_accuracy"] == record.baseline.frontier[0].figures["validation_accuracy"]
     assert str(round(record.baseline.metrics["validation_accuracy"], 4)) in told[0]
     lines.clear()
     assert not run(space_of(budget={"trials": 2}), announce=lines.append).worked

@@ -195,9 +195,9 @@ def test_students_stand_beside_what_they_could_replace(run: Run) -> None:
     assert list(table.index) == ["student", "single member", "committee", "reference"]
     (student,), trial = study.record.students, study.record.trials[0]
     ours, single, whole = (table.loc[name] for name in ("student", "single member", "committee"))
-    assert ours["test_metric"] == pytest.approx(student.result.frontier[0]["test_accuracy"], abs=1e-6)
-    assert single["test_metric"] == pytest.approx(trial.frontier[0]["test_accuracy"], abs=1e-6)
-    assert whole["test_metric"] == pytest.approx(trial.frontier[3]["test_accuracy"], abs=1e-6)
+    assert ours["test_metric"] == pytest.approx(student.result.frontier[0].figures["test_accuracy"], abs=1e-6)
+    assert single["test_metric"] == pytest.approx(trial.frontier[0].figures["test_accuracy"], abs=1e-6)
+    assert whole["test_metric"] == pytest.approx(trial.frontier[3].figures["test_accuracy"], abs=1e-6)
     assert whole["difference"] == pytest.approx(ours["test_metric"] - whole["test_metric"])
     assert whole["difference_low"] < whole["difference"] < whole["difference_high"]
     assert ours["parameters"] == single["parameters"] == whole["parameters"] / 4

@@ -45,7 +45,7 @@ def test_the_best_has_the_highest_on_validation_and_json_has_both(study):
     record, _ = study
     arguments = ["--studies-dir", str(record.folder.parent), "--json"]
     entries = json.loads(CliRunner().invoke(app, ["best", "test", *arguments], catch_exceptions=False).stdout)
-    reached = [row["validation_f1"] for trial in record.in_state("complete") for row in trial.frontier]
+    reached = [row.figures["validation_f1"] for trial in record.in_state("complete") for row in trial.frontier]
     assert entries[0]["validation_metric"] == max(reached)
     assert entries[0]["metric"] == "f1"
     low, high = entries[0]["test_metric_interval"]
@@ -83,7 +83,7 @@ def test_the_report_has_it_on_its_axes_and_in_its_words(study):
     assert frontier.layout.yaxis.title.text == "test F1"
     trial = record.in_state("complete")[0]
     drawn = [point for trace in frontier.data for point in np.atleast_1d(trace.y) if point is not None]
-    assert trial.frontier[-1]["test_f1"] in drawn
+    assert trial.frontier[-1].figures["test_f1"] in drawn
     assert report.figures["history"].layout.yaxis.title.text == "validation F1"
     assert list(report.answer.table.index[2:4]) == ["Test F1 of label 2", "Validation F1 of label 2"]
     assert {"Test accuracy", "Test recall of label 2"} <= set(report.answer.table.index)

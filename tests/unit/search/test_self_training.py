@@ -109,7 +109,7 @@ def test_the_cost_of_training_holds_that_of_the_teachers_once(place: Bench) -> N
     student = (last.metrics["training_flops"] - first.metrics["training_flops"]) / 3
     assert first.metrics["training_flops"] == pytest.approx(3 * each + student)
     assert student == pytest.approx(each * (200 + 500) / 200)
-    assert [record["training_flops"] for record in last.frontier] == pytest.approx(
+    assert [record.figures["training_flops"] for record in last.frontier] == pytest.approx(
         [3 * each + size * student for size in (1, 2, 3, 4)]
     )
 
@@ -192,7 +192,7 @@ def test_teachers_and_students_are_hybrids_where_the_committee_has_a_linear_memb
     (linear,) = place.store.entries("linear")
     plain = training_costs_of_plain(place, settings)
     assert last.metrics["training_flops"] == pytest.approx(plain + linear.document["flops"])
-    costs = [record["parameters"] for record in last.frontier]
+    costs = [record.figures["parameters"] for record in last.frontier]
     assert costs[1] - costs[0] == costs[3] - costs[2] < costs[0]
 
 

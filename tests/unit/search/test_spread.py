@@ -18,9 +18,9 @@ def test_the_interval_of_a_single_reference_counts_other_seeds(tmp_path: Path, m
     assert found.counts_seeds
     assert found.reference is not None
     [row] = found.reference.frontier
-    texts_alone = 1.96 * (row["test_accuracy"] * (1 - row["test_accuracy"]) / 200) ** 0.5
-    assert (row["test_high"] - row["test_low"]) / 2 > texts_alone
-    assert found.reference.metrics["test_accuracy_low"] == row["test_low"]
+    texts_alone = 1.96 * (row.figures["test_accuracy"] * (1 - row.figures["test_accuracy"]) / 200) ** 0.5
+    assert (row.figures["test_accuracy_high"] - row.figures["test_accuracy_low"]) / 2 > texts_alone
+    assert found.reference.metrics["test_accuracy_low"] == row.figures["test_accuracy_low"]
     journal = (folder / "journal.log").read_bytes()
     assert not run(space).worked
     assert (folder / "journal.log").read_bytes() == journal

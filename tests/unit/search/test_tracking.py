@@ -45,7 +45,7 @@ def test_a_finished_trial_is_a_run_with_committee_size_as_its_step(tmp_path: Pat
     assert sorted(path.name for path in (folder / "tensorboard").iterdir()) == [f"trial-{i:04d}" for i in range(4)]
     for trial in record.trials:
         logged = scalars(folder / "tensorboard" / f"trial-{trial.number:04d}")
-        expected = {row["size"]: row["test_accuracy"] for row in trial.frontier}
+        expected = {row.size: row.figures["test_accuracy"] for row in trial.frontier}
         assert {size: logged["test_accuracy"][size] for size in expected} == pytest.approx(expected)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -48,7 +48,7 @@ def _rows(record: StudyRecord, student: StudentRecord, evidence: Evidence) -> It
         mixed = remembered(record, evidence, student.mixed)
     if trial is None or (len(trial.frontier) < student.size if student.mixed is None else mixed is None):
         return
-    taught = candidates(trial)[student.size - 1] if mixed is None else replace(mixed.candidate, size=student.size)
+    taught = candidates(trial)[student.size - 1] if mixed is None else mixed.candidate
     costs = {"student": candidates(student.result)[0], "committee": taught}
     costs["single member"] = candidates(trial)[0]
     if record.reference is not None and (deep := whole(record.reference)) is not None:
@@ -63,7 +63,8 @@ def _rows(record: StudyRecord, student: StudentRecord, evidence: Evidence) -> It
         reached = (cost.test_metric, *cost.test_interval)
         if side is not None:
             reached = (float(side.rows.mean()), *accuracy_interval(side.rows, side.spread, texts=sides.texts))
-        row = {**of, "model": name, "members": cost.size, "seeds": seeds.get(name, 1)}
+        members = student.size if name == "committee" else cost.size  # a mixed committee has the figures of one model
+        row = {**of, "model": name, "members": members, "seeds": seeds.get(name, 1)}
         row |= dict(zip(("test_metric", "test_metric_low", "test_metric_high"), reached, strict=True))
         if name != "student":
             row |= _difference(costs["student"], sides, name, cost)

@@ -6,6 +6,7 @@ import re
 
 import pandas as pd
 
+from tlm_search.committee.logits import SPLITS
 from tlm_search.committee.metrics import metric_words
 from tlm_search.report.claims.answer import rows_sentence, summary_line, what_matching_means
 from tlm_search.report.figures.students import students_frame
@@ -22,10 +23,7 @@ from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABE
 from tlm_search.study.record import StudyRecord
 
 MAX_ROWS = 20
-ACCURACIES = (
-    *(f"{split}_{name}" for name in METRICS_OF_ALL_LABELS + METRICS_OF_ONE_LABEL for split in ("validation", "test")),
-    *("test_low", "test_high"),
-)
+ACCURACIES = tuple(f"{split}_{name}" for name in METRICS_OF_ALL_LABELS + METRICS_OF_ONE_LABEL for split in SPLITS)
 
 _QUESTION = """@article{tiny-language-models,
   title   = {Tiny language models},

@@ -28,7 +28,10 @@ from tlm_search.report.tables.ranking import eligible
 from tlm_search.report.tables.tables import label_of
 from tlm_search.study.record import StudyRecord
 
-COLUMNS = ("committee", "vote", "members", "pool", "validation_accuracy", "test_accuracy", "test_low", "test_high")
+COLUMNS = (
+    *("committee", "vote", "members", "pool", "validation_accuracy"),
+    *("test_accuracy", "test_accuracy_low", "test_accuracy_high"),
+)
 
 Logits = NDArray[np.floating]
 Vote = Callable[[Logits], NDArray[np.float64]]
@@ -44,8 +47,8 @@ def committees_table(
     validation. Of the best configurations together: mixed committees with one member of each (the mean over them), all
     of their members, and selections on validation from these, greedy with replacement and by fitted weights.
     ``members`` counts distinct ones. No choice has seen test rows. Fitted and greedy committees have seen validation
-    rows, so their ``validation_accuracy`` is too high. ``test_low`` and ``test_high`` are the 95% interval over test
-    rows for these members. Give the selections as ``mixed`` if they are known already.
+    rows, so their ``validation_accuracy`` is too high. ``test_accuracy_low`` and ``test_accuracy_high`` are the 95%
+    interval over test rows for these members. Give the selections as ``mixed`` if they are known already.
     """
     mixed = mixed_committees(record, evidence) if mixed is None else mixed
     trials = eligible(record)[:MOST_CONFIGURATIONS]

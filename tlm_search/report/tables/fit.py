@@ -82,7 +82,7 @@ def _bounds(trial: TrialRecord, evidence: Evidence) -> tuple[float | None, float
     votes = evidence.logits_of(trial)
     if votes is None:
         return None, None
-    sizes = [row["size"] for row in trial.frontier]
+    sizes = [scores.size for scores in trial.frontier]
     biases = [votes.bias("validation", size=size) for size in sizes]
     shares = right_shares(votes.validation, votes.validation_labels, sizes=sizes, metric=votes.metric, biases=biases)
     low, high = np.quantile(next_gain(_resamples(shares.shape[1]) @ shares.T), (0.025, 0.975))

@@ -199,15 +199,15 @@ def _mixed(
     shares = np.array(list(weights.values())) / sum(weights.values())
     votes = _as_one(pool.votes, order, shares)
     trials = tuple(pool.trials[place] for place in order)
-    rows = frontier(votes.validation, votes.test, votes.validation_labels, votes.test_labels, metric=votes.metric)
+    scores = frontier(votes.validation, votes.test, votes.validation_labels, votes.test_labels, metric=votes.metric)
     trial = TrialRecord(
         number=MIXED_NUMBER,
         state="complete",
         metrics=_costs(record, trials),
-        frontier=tuple(rows),
+        frontier=scores,
         members=tuple(places),
     )
-    biases = {1: rows[0]["bias"]} if "bias" in rows[0] else {}
+    biases = {1: scores[0].bias} if scores[0].bias else {}
     shares_of = tuple(map(float, shares))
     return MixedCommittee(tuple(places), trials, shares_of, how, chosen, trial, replace(votes, biases=biases))
 

@@ -38,7 +38,7 @@ METRICS = (
     "training_flops",
     "training_seconds",
 )
-ACCURACIES = ("validation_accuracy", "test_accuracy", "test_low", "test_high")
+ACCURACIES = ("validation_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high")
 MAX_LOSSES = 50  # configurations whose members are read, and verified, for their loss
 
 
@@ -120,12 +120,14 @@ def frontiers_table(record: StudyRecord) -> pd.DataFrame:
         }
         facts["pretrain_size"] = _pretrain_size(trial)
         before: float | None = None
-        for row, candidate in zip(trial.frontier, candidates(trial), strict=True):
+        for candidate in candidates(trial):
             gain = None if before is None else candidate.test_metric - before
             rows.append(
                 {
                     **facts,
-                    **row,
+                    "size": candidate.size,
+                    "subsets": candidate.scores.subsets,
+                    **candidate.scores.figures,
                     **_judged(candidate),
                     **costs_of(record, candidate),
                     "eligible": (trial.number, candidate.size) in eligible,
@@ -142,10 +144,13 @@ def frontiers_table(record: StudyRecord) -> pd.DataFrame:
         "eligible",
         *JUDGED,
         "validation_accuracy",
-        "validation_low",
-        "validation_high",
+        "validation_accuracy_low",
+        "validation_accuracy_high",
+        "test_accuracy",
+        "test_accuracy_low",
+        "test_accuracy_high",
     ]
-    columns += ["test_accuracy", "test_low", "test_high", "subset_low", "subset_high", "subsets", "test_gain"]
+    columns += ["subset_low", "subset_high", "subsets", "test_gain"]
     columns += ["validation_cross_entropy", "test_cross_entropy", "test_macro_f1", "test_calibration_error"]
     columns += [f"test_{name}" for name in METRICS_OF_ONE_LABEL if record.space.task.positive is not None]
     columns += COSTS
@@ -174,7 +179,7 @@ def tradeoffs_table(record: StudyRecord) -> pd.DataFrame:
                     "whole": candidate.size == len(trial.frontier),
                     "allowed": not missed(candidate, record.space.constraints, goal),
                     **_judged(candidate),
-                    **{name: candidate.row[name] for name in ACCURACIES},
+                    **{name: candidate.scores.figures[name] for name in ACCURACIES},
                     **costs_of(record, candidate),
                 }
             )
@@ -216,7 +221,7 @@ def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
                 "pair": pairs[_pair(trial)],
                 "pretrain_size": size,
                 **_judged(single),
-                **{name: single.row[name] for name in ACCURACIES},
+                **{name: single.scores.figures[name] for name in ACCURACIES},
                 "gain": None if base is None else single.test_metric - base,
                 "pretraining_loss": evidence.pretraining_loss(trial) if size and rank < MAX_LOSSES else None,
             }
