@@ -141,7 +141,7 @@ def score(params: dict[str, Any], simulation: Any) -> float:
     space, data, trainer = simulation
     specs = trial_specs(space.settings(params), seed=space.seed, data=data, trainer=trainer)
     (member,) = trainer.train(specs, store=None, data=data)  # type: ignore[arg-type]
-    right = member.arrays["logits"]["validation"].argmax(axis=1) == trainer.labels(data)[0]
+    right = member.arrays["logits"]["validation"].argmax(axis=1) == data.true_labels("validation")
     return float(right.mean())
 
 

@@ -47,7 +47,7 @@ def main() -> int:
     store, trainer = Store(arguments.store), trainer_named("bert", cpus=1, gpus=0)
     store.check_writable()
     data = prepare(space, store.root, progress=lambda line: print(line, file=sys.stderr))
-    validation_labels, test_labels = trainer.labels(data)
+    validation_labels, test_labels = data.true_labels("validation"), data.true_labels("test")
     specs = [trial_specs(space.settings(point), seed=space.seed, data=data, trainer=trainer) for point in points]
     members: list[list[MemberResult]] = [[] for _ in points]
     rows: list[Mapping[str, Any]] = []

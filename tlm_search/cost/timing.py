@@ -150,8 +150,7 @@ class StepTimes:
         """Return the texts that a member like ``spec`` learns, with labels of the same kind as its own."""
         data = self._data_of(spec)
         if spec.teaching is None:
-            labels: NDArray[np.int64] = np.load(data.folder("train") / "labels.npy")
-            return TokenArray.open(data.folder("train")), labels
+            return TokenArray.open(data.folder("train")), data.true_labels("train")
         texts = texts_of(spec.teaching, data)
         return texts, np.full((len(texts), spec.labels), 1 / spec.labels, np.float32)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlm_search.data.tokens import TokenArray
 from tlm_search.digest import digest, without_defaults
@@ -18,6 +20,7 @@ from tlm_search.space.settings import Value, tokens_of
 
 LABELS = "labels.npy"
 SPLITS = ("train", "validation", "test")
+SIMULATED_ROWS = 200  # labelled texts of each split of simulated data
 
 
 # Defaults of facts that later versions added. They are left out of the record, so that older records stay equal.
@@ -108,6 +111,26 @@ class PreparedData:
         at_hand(self._unit(part))
         return self.root / str(relative)
 
+    def true_labels(self, split: str) -> NDArray[np.int64]:
+        """Return the labels of ``split`` as indices into ``labels``, shape (rows,).
+
+        Simulated data have no files. Their labels are drawn, and depend only on the number of labels.
+
+        Raises:
+            OSError, ValueError, EOFError: the file is missing or damaged.
+            StoreError: the folder cannot be fetched.
+        """
+        if not getattr(self, split):
+            return _drawn_labels(len(self.labels))[split]
+        labels: NDArray[np.int64] = np.load(self.folder(split) / LABELS)
+        return labels
+
+    def prefix_fingerprint(self, documents: int) -> str:
+        """Return the fingerprint of the first ``documents`` texts of the corpus; empty for none."""
+        if not documents:
+            return ""
+        return f"simulated-{documents}" if not self.train else _prefix_fingerprint(self.folder("corpus"), documents)
+
     def units(self) -> tuple[Path, ...]:
         """Return the folders that are written and sent as a whole: tokenizer, corpus, task, unlabelled texts."""
         return tuple(self._unit(part) for part in ("tokenizer", "corpus", "train", "unlabelled") if getattr(self, part))
@@ -157,6 +180,16 @@ class PreparedData:
             for tokens, data in prepared
         ]
         return replace(first, variants=tuple(variants))
+
+
+def _drawn_labels(labels: int) -> Mapping[str, NDArray[np.int64]]:
+    generator = np.random.default_rng(0)
+    return {split: generator.integers(0, labels, SIMULATED_ROWS) for split in ("validation", "test")}
+
+
+@cache
+def _prefix_fingerprint(folder: Path, documents: int) -> str:
+    return TokenArray.open(folder).prefix(documents).fingerprint()
 
 
 def facts_of(document: Mapping[str, Any], settings: Mapping[str, Value]) -> Mapping[str, Any]:

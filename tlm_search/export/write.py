@@ -349,7 +349,7 @@ def _write_graphs(
 
 def _study_said(
     record: StudyRecord, entries: Sequence[Entry], data: PreparedData, weights: Sequence[float] | None
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.integer]]]:
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
     """Return by split the vote of the stored logits (rows, classes) and the true labels (rows,)."""
     arrays = [entry.arrays("logits") for entry in entries]
     logits = {part: np.stack([own[part] for own in arrays]) for part in ("validation", "test")}
@@ -358,7 +358,7 @@ def _study_said(
         for part, own in logits.items()
     }
     try:
-        labels = {part: np.load(data.folder(part) / "labels.npy") for part in probabilities}
+        labels = {part: data.true_labels(part) for part in probabilities}
     except (OSError, ValueError, EOFError) as error:  # EOFError: the file is empty
         raise ExportError(
             f"the labels of the study {record.name} cannot be read from the store {data.root}: {error}",

@@ -6,13 +6,11 @@ import resource
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tlm_search.data.markers import Markers
 from tlm_search.data.prepared import PreparedData
@@ -123,14 +121,6 @@ class BertTrainer:
         document, arrays = fit_linear(spec.linear, data=data, taught=taught)
         return {**document, **_answers(targets)}, arrays
 
-    def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the true labels of the validation and of the test split."""
-        return _labels(data, "validation"), _labels(data, "test")
-
-    def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
-        """Return the fingerprint of the first ``documents`` texts of the corpus."""
-        return _corpus_fingerprint(data.folder("corpus"), documents) if documents else ""
-
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
         """Return the measured latency. A machine measures it once for equal committees."""
         where = machine(self.device)
@@ -226,7 +216,7 @@ class BertTrainer:
             if self._targets_of is None or self._targets_of[0] != spec.taught:
                 self._targets_of = spec.taught, soft_labels(spec, store=store, data=data, device=self.device)
             return self._targets_of[1]
-        return Targets(TokenArray.open(data.folder("train")), _labels(data, "train"))
+        return Targets(TokenArray.open(data.folder("train")), data.true_labels("train"))
 
     def _pretrained(
         self, specs: Sequence[PretrainSpec], store: Store, data: PreparedData, micro_batches: int
@@ -304,19 +294,9 @@ class BertTrainer:
         return entries
 
 
-@cache
-def _corpus_fingerprint(folder: Path, documents: int) -> str:
-    return TokenArray.open(folder).prefix(documents).fingerprint()
-
-
 def _answers(targets: Targets) -> dict[str, Any]:
     """Return the cost of the teachers' answers for the document of a student."""
     return {"answers": {"seconds": targets.seconds, "flops": targets.flops}}
-
-
-def _labels(data: PreparedData, split: str) -> NDArray[np.int64]:
-    labels: NDArray[np.int64] = np.load(data.folder(split) / "labels.npy")
-    return labels
 
 
 def _is_out_of_memory(error: Exception) -> bool:

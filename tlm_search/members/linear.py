@@ -64,7 +64,7 @@ def fit_linear(
     """
     began = time.perf_counter()
     texts = {split: TokenArray.open(data.folder(split)) for split in ("train", "validation", "test")}
-    labels = {split: np.load(data.folder(split) / "labels.npy") for split in texts}
+    labels = {split: data.true_labels(split) for split in texts}
     if taught is not None:
         texts["train"], labels["train"] = taught
     if len(np.unique(labels["train"])) < 2:

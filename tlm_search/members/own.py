@@ -106,14 +106,6 @@ class OwnMembers:
         assert spec.linear is not None
         return fit_linear(spec.linear, data=data)
 
-    def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the true labels of the validation and of the test split."""
-        return _labels(data, "validation"), _labels(data, "test")
-
-    def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
-        """Return an empty fingerprint, because nothing is pre-trained."""
-        return ""
-
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
         """Return NaN, because the latency is not measured."""
         return float("nan")
@@ -124,8 +116,8 @@ class OwnMembers:
         texts = self._texts[1]
         request = Request(
             texts=texts,
-            labels=_labels(data, "train"),
-            validation_labels=_labels(data, "validation"),
+            labels=data.true_labels("train"),
+            validation_labels=data.true_labels("validation"),
             names=tuple(data.labels),
             variant=spec.variant,
             seed=spec.seed,
@@ -227,8 +219,3 @@ def checked(answer: object, rows: Mapping[str, int], *, labels: int, who: str) -
             raise TrainingError(f"{who} returned values for {split} that are not finite", hint=_CONTRACT)
         logits[split] = values
     return logits
-
-
-def _labels(data: PreparedData, split: str) -> NDArray[np.int64]:
-    labels: NDArray[np.int64] = np.load(data.folder(split) / "labels.npy")
-    return labels

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlm_search.data.prepared import PreparedData
+from tlm_search.data.prepared import SIMULATED_ROWS, PreparedData
 from tlm_search.members.spec import MemberSpec
 from tlm_search.members.trainer import FINETUNING, Step, Tell, TrainedMember, silent
 from tlm_search.store.local import Arrays, Store
 
-ROWS = 200  # texts in each split
 _LINEAR_SIGNAL, _LINEAR_TERMS = 1.2, 5_000
 _BASELINE_SIGNAL, _BASELINE_SEED = 0.6, 1
 
@@ -46,20 +45,12 @@ class SimulatedTrainer:
         assert spec.linear is not None
         generator = np.random.default_rng(int(spec.linear.digest, 16))
         logits = {}
-        for split, labels in zip(("validation", "test"), self.labels(data), strict=True):
-            noise = generator.normal(size=(ROWS, len(data.labels)))
-            logits[split] = (noise + _LINEAR_SIGNAL * np.eye(len(data.labels))[labels]).astype(np.float32)
+        for split in ("validation", "test"):
+            right = np.eye(len(data.labels))[data.true_labels(split)]
+            logits[split] = (generator.normal(size=right.shape) + _LINEAR_SIGNAL * right).astype(np.float32)
         parameters = (_LINEAR_TERMS + 1) * len(data.labels) + _LINEAR_TERMS
         costs = {"seconds": 0.1, "flops": 1e9, "parameters": parameters}
         return {"spec": spec.linear.to_document(), "labels": list(data.labels), **costs}, {"logits": logits}
-
-    def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return labels that depend only on the number of classes."""
-        return simulated_labels(data)
-
-    def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
-        """Return a fingerprint of the number of documents alone."""
-        return f"simulated-{documents}"
 
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:
         """Return a made-up latency that grows with depth, width and members."""
@@ -70,7 +61,7 @@ class SimulatedTrainer:
     def _draw(self, spec: MemberSpec, data: PreparedData) -> TrainedMember:
         logits = _logits(data, signal=_signal(spec), seed=int(spec.digest, 16))
         unlabelled = spec.teaching is not None and spec.teaching.unlabelled
-        rows = ROWS + (data.unlabelled_texts.get("used", 0) if unlabelled else 0)
+        rows = SIMULATED_ROWS + (data.unlabelled_texts.get("used", 0) if unlabelled else 0)
         flops = (
             3
             * spec.architecture.forward_flops(data.length)
@@ -82,13 +73,6 @@ class SimulatedTrainer:
         return TrainedMember(spec, document, {"logits": logits}, tokens=rows * data.length)
 
 
-def simulated_labels(data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the labels of validation and test. They depend only on the number of classes."""
-    generator = np.random.default_rng(0)
-    validation, test = (generator.integers(0, len(data.labels), ROWS) for _ in range(2))
-    return validation, test
-
-
 def simulated_baseline(data: PreparedData) -> dict[str, NDArray[np.float32]]:
     """Return the logits of a simulated linear model by split. It is slightly worse than most members."""
     return _logits(data, signal=_BASELINE_SIGNAL, seed=_BASELINE_SEED)
@@ -97,10 +81,10 @@ def simulated_baseline(data: PreparedData) -> dict[str, NDArray[np.float32]]:
 def _logits(data: PreparedData, *, signal: float, seed: int) -> dict[str, NDArray[np.float32]]:
     generator = np.random.default_rng(seed)
     logits = {}
-    for split, labels in zip(("validation", "test"), simulated_labels(data), strict=True):
-        shared = np.random.default_rng(len(split)).normal(size=(ROWS, len(data.labels)))
-        noise = shared + generator.normal(size=shared.shape)
-        logits[split] = (noise + signal * np.eye(len(data.labels))[labels]).astype(np.float32)
+    for split in ("validation", "test"):
+        right = np.eye(len(data.labels))[data.true_labels(split)]
+        noise = np.random.default_rng(len(split)).normal(size=right.shape) + generator.normal(size=right.shape)
+        logits[split] = (noise + signal * right).astype(np.float32)
     return logits
 
 

@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tlm_search.data.prepared import PreparedData
 from tlm_search.members.spec import MemberSpec
 from tlm_search.store.local import Arrays, Store
@@ -53,7 +50,7 @@ class Trainer(Protocol):
     """Turns specs into members: the real engine, a simulation, or a class of the user behind `OwnMembers`.
 
     ``tell`` is called with each update. ``identity`` is part of a member's digest, and empty for trainers of this
-    package.
+    package. Memory and latency are questions to the trainer, because only it knows the device.
     """
 
     tell: Tell
@@ -79,14 +76,6 @@ class Trainer(Protocol):
 
     def fit_linear(self, spec: MemberSpec, *, store: Store, data: PreparedData) -> tuple[Mapping[str, Any], Arrays]:
         """Return the document and the arrays of a hybrid's linear model for the store."""
-        ...
-
-    def labels(self, data: PreparedData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the true labels of the validation and of the test split."""
-        ...
-
-    def corpus_fingerprint(self, data: PreparedData, documents: int) -> str:
-        """Return the fingerprint of the first ``documents`` texts of the corpus."""
         ...
 
     def latency_ms(self, spec: MemberSpec, *, members: int, store: Store) -> float:

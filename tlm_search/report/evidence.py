@@ -20,7 +20,6 @@ from tlm_search.data.tokens import TokenArray
 from tlm_search.data.vocabulary.tokenizer import open_tokenizer
 from tlm_search.errors import StoreError
 from tlm_search.members.baseline import KIND as BASELINES
-from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.trainer import KIND
 from tlm_search.store.local import Entry, Store
 from tlm_search.study.record import BaselineRecord, StudyRecord, TrialRecord
@@ -148,13 +147,10 @@ class Evidence:
         data = self._data
         if data is None:
             return None
-        if not self.record.space.reads_data:
-            return SimulatedTrainer().labels(data)
         try:
-            validation, test = (np.load(data.folder(split) / "labels.npy") for split in ("validation", "test"))
+            return data.true_labels("validation"), data.true_labels("test")
         except (OSError, ValueError):  # data that was removed
             return None
-        return validation, test
 
     def _member(self, digest: str, kind: str = KIND) -> Entry | None:
         if self.store is None:

@@ -18,7 +18,7 @@ from tlm_search.data.rows import Task
 from tlm_search.digest import digest
 from tlm_search.errors import DataError, StoreError, UserError
 from tlm_search.members.baseline import KIND, UNWEIGHTED, baseline_digest, fit_baseline
-from tlm_search.members.simulated import simulated_baseline, simulated_labels
+from tlm_search.members.simulated import simulated_baseline
 from tlm_search.search.ledger import Ledger
 from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.schema import Space
@@ -121,7 +121,7 @@ def _simulated(data: PreparedData, store: Store, metric: Metric) -> Entry:
     entry = store.read(KIND, name)
     if entry is None:
         logits = simulated_baseline(data)
-        labels = dict(zip(("validation", "test"), simulated_labels(data), strict=True))
+        labels = {split: data.true_labels(split) for split in logits}
         facts = {"features": "simulated words", "c": 1.0, "vocabulary": 0, "tried": 1, "seconds": 0.0}
         entry = store.write(KIND, name, {**facts, "frontier": _frontier(logits, labels, metric)}, {"logits": logits})
     return entry

@@ -121,7 +121,7 @@ def _students(
             "so students cannot be trained like them",
             hint="run the space under another name with --name, and distil that study",
         )
-    corpus = trainer.corpus_fingerprint(data, documents)
+    corpus = data.prefix_fingerprint(documents)
     unlabelled = members[0].taught.unlabelled if members[0].taught else ""
     teaching = Distillation(teachers.members, documents, corpus, unlabelled, teachers.weights)
     return tuple(replace(member, teaching=teaching, linear=None) for member in members)
@@ -170,7 +170,7 @@ def _rung(
     trainer: Trainer,
 ) -> Rung:
     """Return the results of the students in the form of a trial's."""
-    validation_labels, test_labels = trainer.labels(data)
+    validation_labels, test_labels = data.true_labels("validation"), data.true_labels("test")
 
     # The best first, because it is the one to export. The figures do not depend on the order.
     members = sorted(

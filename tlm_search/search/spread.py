@@ -16,9 +16,8 @@ from tlm_search.committee.interval import Spread, member_spread, seed_half_width
 from tlm_search.committee.metrics import Metric, metric_of
 from tlm_search.committee.pool import pool_of
 from tlm_search.committee.vote import Integers
-from tlm_search.data.prepared import LABELS, PreparedData
+from tlm_search.data.prepared import PreparedData
 from tlm_search.digest import digest
-from tlm_search.members.simulated import simulated_labels
 from tlm_search.members.trainer import KIND
 from tlm_search.search.reference_tries import Notes
 from tlm_search.store.local import Store
@@ -37,7 +36,7 @@ def note_seed_spread(notes: Notes, record: StudyRecord, data: PreparedData, stor
     noted, name = notes.noted(SEED_SPREAD), digest([list(members) for members in committees])
     if not committees or (noted is not None and noted["of"] == name):
         return False
-    metric, labels = metric_of(record.space.task, data.labels), _test_labels(record, data)
+    metric, labels = metric_of(record.space.task, data.labels), data.true_labels("test")
     found = [logits for members in committees if (logits := _logits(members, store)) is not None]
     if not found:
         return False
@@ -71,10 +70,3 @@ def pooled(committees: Iterable[np.ndarray], labels: Integers, metric: Metric) -
     freedom = sum(spread.freedom for spread in spreads)
     raw, noise = (sum(getattr(s, part) * s.freedom for s in spreads) / freedom for part in ("raw", "noise"))
     return Spread(raw, noise, freedom)
-
-
-def _test_labels(record: StudyRecord, data: PreparedData) -> Integers:
-    if not record.space.reads_data:
-        return simulated_labels(data)[1]
-    labels: Integers = np.load(data.folder("test") / LABELS)
-    return labels

@@ -99,7 +99,7 @@ def run_trial(
     """
     data = data.of(settings)
     specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
-    validation_labels, test_labels = trainer.labels(data)
+    validation_labels, test_labels = data.true_labels("validation"), data.true_labels("test")
     stack = None if prunable else stack_of(specs, trainer, chunks)
     there: list[MemberResult] = []
     trained = reused = tokens = 0
@@ -176,7 +176,7 @@ def trial_specs(
         vocabulary=data.vocabulary,
         positions=data.length,
         labels=len(data.labels),
-        corpus=trainer.corpus_fingerprint(data, int(settings["pretrain_size"])),
+        corpus=data.prefix_fingerprint(int(settings["pretrain_size"])),
         task=data.task_fingerprint,
         tokenizer=data.tokenizer_fingerprint,
         marked=Markers.of(data.special) is not None,

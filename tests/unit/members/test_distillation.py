@@ -81,7 +81,7 @@ def test_students_learn_what_the_committee_says(data: PreparedData) -> None:
     specs = specs_of(data, trainer, range(3), pretrain_size=20, finetune_epochs=6, finetune_batch_size=4)
     members = obtain(specs, store=store, data=data, trainer=trainer).members
     teachers = tuple(member.digest for member in members)
-    teaching = Distillation(teachers, documents=40, corpus=trainer.corpus_fingerprint(data, 40))
+    teaching = Distillation(teachers, documents=40, corpus=data.prefix_fingerprint(40))
     students = [replace(spec, teaching=teaching) for spec in specs[:2]]
     learned = obtain(students, store=store, data=data, trainer=trainer)
     assert len(list(store.entries("pretrained"))) == 3, "they start from what members started from"

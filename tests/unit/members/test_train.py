@@ -40,7 +40,7 @@ class CountingTrainer(SimulatedTrainer):
 
 def specs_of(data: PreparedData, trainer: Trainer, seeds: range, **settings: Value) -> tuple[MemberSpec, ...]:
     full = complete({**FAST, **settings})
-    corpus = trainer.corpus_fingerprint(data, int(full["pretrain_size"]))
+    corpus = data.prefix_fingerprint(int(full["pretrain_size"]))
     return committee_specs(full, vocabulary=40, positions=12, labels=3, corpus=corpus, task="task", seeds=seeds)
 
 
@@ -139,7 +139,7 @@ def test_real_members_learn_and_are_stored_with_what_they_cost(
         finetune_batch_size=4,
     )
     obtained = obtain(specs, store=store, data=data, trainer=trainer)
-    _, labels = trainer.labels(data)
+    labels = data.true_labels("test")
     for member in obtained.members:
         assert member.test_logits.shape == (18, 3)
         assert (member.test_logits.argmax(-1) == labels).mean() > 0.6
