@@ -18,7 +18,7 @@ from tlm_search.data.pairs import Line, Pair, TextOrPair, own_segments
 from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerprint
 from tlm_search.data.rows import Task
 from tlm_search.data.selection import document_order
-from tlm_search.data.sources.source import source_fingerprint
+from tlm_search.data.sources.source import hub_fingerprint, source_fingerprint
 from tlm_search.data.tasks import load_task
 from tlm_search.data.texts import DATA, FORMAT, Texts
 from tlm_search.data.tokens import TokenArray
@@ -97,12 +97,14 @@ def read_task(space: Space, root: Path, *, progress: Callable[[str], None] = _si
 def changed_sources(noted: Mapping[str, Any], root: Path) -> list[str]:
     """Return the sources that have changed since a study recorded its data in ``noted`` (``to_document``).
 
-    Sources that this machine lacks are skipped.
+    Sources that this machine lacks are skipped. So are those that the study read from the hub and that this machine has
+    as a copy, or the other way round: their contents cannot be compared.
     """
     changed = []
     for source, fingerprint in noted.get("sources", {}).items():
         with suppress(DataError, StoreError):  # the store of another user may have no fingerprint of it
-            if source_fingerprint(source, root / DATA) != fingerprint:
+            now = source_fingerprint(source, root / DATA)
+            if now != fingerprint and hub_fingerprint(source) not in (now, fingerprint):
                 changed.append(source)
     return changed
 

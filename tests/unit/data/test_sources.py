@@ -9,10 +9,12 @@ import pytest
 
 from tlm_search.data.corpora import load_corpus
 from tlm_search.data.markers import is_marked
+from tlm_search.data.prepare import changed_sources
 from tlm_search.data.rows import Labelled
 from tlm_search.data.sources import hub
 from tlm_search.data.sources.source import (
     DATA_DIR,
+    hub_fingerprint,
     load_labelled,
     load_validation,
     local_place,
@@ -337,6 +339,24 @@ def test_copies_of_tasks_and_of_files(tmp_path: Path, data_dir: Path) -> None:
     section = TaskSection(source="fewrel/train_wiki.json")
     assert len(load_labelled(section, tmp_path / "cache")[0].texts) == 18
     assert source_fingerprint("fewrel/train_wiki.json", tmp_path) != source_fingerprint("fancyzhx/ag_news", tmp_path)
+
+
+def test_a_copy_and_the_hubs_own_are_not_called_changed(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _articles(data_dir / "wikipedia", 30)
+    source = "wikimedia/wikipedia"
+    of_copy = {"sources": {source: source_fingerprint(source, tmp_path / "data")}}
+    of_hub = {"sources": {source: hub_fingerprint(source)}}
+    assert not changed_sources(of_copy, tmp_path)
+    assert not changed_sources(of_hub, tmp_path)
+    monkeypatch.setenv(DATA_DIR, "")  # as a command without --data-dir
+    assert not changed_sources(of_copy, tmp_path)
+    monkeypatch.setenv(DATA_DIR, str(data_dir))
+    (data_dir / "wikipedia" / "train-00000-of-00001.parquet").unlink()
+    (data_dir / "wikipedia").rmdir()
+    _articles(data_dir / "wikipedia", 31)
+    assert changed_sources(of_copy, tmp_path) == [source]
 
 
 def test_the_data_folder_comes_first_but_not_before_an_absolute_path(tmp_path: Path, data_dir: Path) -> None:
