@@ -41,7 +41,7 @@ from tlm_search.committee.verdict import MARGIN
 from tlm_search.committee.vote import softmax
 from tlm_search.search.confirm import FRESH_MEMBERS
 from tlm_search.search.spread import pooled
-from tlm_search.space.sections import METRICS_OF_ONE_LABEL
+from tlm_search.space.task import METRICS_OF_ONE_LABEL
 
 LEAST, MOST = 0.92, 0.98
 APART = ("two, equal", "two, unequal")  # worlds that no prior serves beside "two members"

@@ -20,7 +20,7 @@ from transformers import BertForSequenceClassification
 
 from tlm_search.data.tasks import load_task
 from tlm_search.members.precision import TOGETHER
-from tlm_search.space.sections import TaskSection
+from tlm_search.space.task import TaskSection
 from tlm_search.training.finetune import finetune
 from tlm_search.training.memory import keep_freed_memory
 from tlm_search.training.settings import Execution, Finetuning

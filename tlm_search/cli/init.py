@@ -159,7 +159,8 @@ def _of_files(
     from tlm_search.data.sources.guess import guess_task, vocabulary_of
     from tlm_search.data.tasks import load_task
     from tlm_search.errors import DataError
-    from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, CorpusSection, TaskSection
+    from tlm_search.space.sections import CorpusSection
+    from tlm_search.space.task import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE, TaskSection
 
     task = files.source
     guess = guess_task(task, cache, text=text, label=label)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from tlm_search.committee.metrics import Metric, Named
 from tlm_search.committee.vote import SMALLEST_PROBABILITY, Floats, Integers, softmax
-from tlm_search.space.sections import METRICS_OF_ONE_LABEL
+from tlm_search.space.task import METRICS_OF_ONE_LABEL
 
 # Metrics for which the most probable label is not the best decision. Precision alone is best if the label is hardly
 # ever named, recall alone if it always is. Average precision needs no decision.

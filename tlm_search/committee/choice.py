@@ -11,7 +11,7 @@ from tlm_search.committee.metrics import metric_words
 from tlm_search.committee.pool import count_of
 from tlm_search.committee.scores import CommitteeScores
 from tlm_search.committee.verdict import DOES_THE_WORK, HOLDS, IS_ABOVE, MARGIN, Difference, Verdict
-from tlm_search.space.sections import METRICS_OF_ONE_LABEL
+from tlm_search.space.task import METRICS_OF_ONE_LABEL
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tlm_search.committee.vote import Floats, Integers
 from tlm_search.errors import DataError
 from tlm_search.space.section import unknown
-from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL, TaskSection
+from tlm_search.space.task import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL, TaskSection
 
 # The numbers a and b with which the score of a class is (a + b) hits / (a named + b true).
 _OF_NAMED_AND_TRUE = {

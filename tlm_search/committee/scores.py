@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tlm_search.committee.metrics import interval_keys
-from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
+from tlm_search.space.task import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
 
 Interval = tuple[float, float]
 

@@ -17,7 +17,7 @@ from tlm_search.errors import DataError
 
 if TYPE_CHECKING:
     from tlm_search.data.rows import Labelled
-    from tlm_search.space.sections import ContextSection, TaskSection
+    from tlm_search.space.task import ContextSection, TaskSection
 
 
 class LinesBefore:

@@ -12,10 +12,10 @@ import numpy as np
 from tlm_search.data.pairs import TextOrPair
 from tlm_search.data.rows import Labelled, likeness
 from tlm_search.errors import DataError
-from tlm_search.space.sections import TrainSection
+from tlm_search.space.task import TrainSection
 
 if TYPE_CHECKING:
-    from tlm_search.space.sections import TaskSection
+    from tlm_search.space.task import TaskSection
 
 MOST_LISTED = 5
 

@@ -31,7 +31,7 @@ from tlm_search.errors import DataError, StoreError
 from tlm_search.files import held, new_folder, write_text, writing
 from tlm_search.remote import bundle
 from tlm_search.remote.mount import remote_at
-from tlm_search.space.sections import JUDGED_BY
+from tlm_search.space.task import JUDGED_BY
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

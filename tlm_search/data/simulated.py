@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.vocabulary.byte_level import BYTE_TOKENS
 from tlm_search.digest import digest
-from tlm_search.space.sections import JUDGED_BY
+from tlm_search.space.task import JUDGED_BY
 
 if TYPE_CHECKING:
     from tlm_search.space.schema import Space
-    from tlm_search.space.sections import TaskSection, TokenizerSection
+    from tlm_search.space.sections import TokenizerSection
+    from tlm_search.space.task import TaskSection
 
 _LABELS = 4
 # Numbers of rows if the space does not give them.

@@ -18,10 +18,10 @@ from tlm_search.data.drawing import MOST_LISTED, Pool, listed, seeded_order, tex
 from tlm_search.data.pairs import TextOrPair, is_blank
 from tlm_search.data.rows import Labelled, RowAccount, Split, Task, likeness
 from tlm_search.errors import DataError
-from tlm_search.space.sections import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE
+from tlm_search.space.task import DEFAULT_SHARE, MOST_OF_DEFAULT_SHARE
 
 if TYPE_CHECKING:
-    from tlm_search.space.sections import TaskSection
+    from tlm_search.space.task import TaskSection
 
 _DRAWN = ("test", "validation")  # before train
 

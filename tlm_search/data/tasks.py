@@ -16,7 +16,7 @@ from tlm_search.data.splits import split_task
 from tlm_search.errors import DataError
 
 if TYPE_CHECKING:
-    from tlm_search.space.sections import TaskSection
+    from tlm_search.space.task import TaskSection
 
 _PYDOCS_LABELS = 10  # packages, if the space does not give their number
 _SHOWN = 80  # characters of a text in a message

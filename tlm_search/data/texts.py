@@ -25,7 +25,8 @@ from tlm_search.errors import DataError
 from tlm_search.files import write_text
 
 if TYPE_CHECKING:
-    from tlm_search.space.sections import CorpusSection, TaskSection, TokenizerSection
+    from tlm_search.space.sections import CorpusSection, TokenizerSection
+    from tlm_search.space.task import TaskSection
 
 FORMAT = 2  # increase it when a change of code reads or tokenises the same space differently
 DATA = "data"  # folder of prepared data in the store

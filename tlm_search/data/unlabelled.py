@@ -15,7 +15,7 @@ from tlm_search.data.tasks import require_markers
 from tlm_search.errors import DataError
 
 if TYPE_CHECKING:
-    from tlm_search.space.sections import TaskSection
+    from tlm_search.space.task import TaskSection
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from tlm_search.model.hf import from_transformers
 from tlm_search.model.inference import calibrated, lookup_bytes, member_logits, split, with_lookup
 from tlm_search.model.linear import LinearWeights, linear_logits, require_values, share_of
 from tlm_search.model.weights import Weights
-from tlm_search.space.sections import ContextSection
+from tlm_search.space.task import ContextSection
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -16,7 +16,7 @@ from tlm_search.data.sources.columns import NoColumnError, labels_of, texts_of
 from tlm_search.data.sources.files import TEXT_COLUMN, kind_of, read_columns, stream_column
 from tlm_search.errors import DataError, UserError
 from tlm_search.export.committee import Committee
-from tlm_search.space.sections import ContextSection
+from tlm_search.space.task import ContextSection
 
 CHUNK = 4096  # texts: enough to batch texts of similar length, few enough to hold in memory
 _READ_BYTES = 2**20

@@ -11,8 +11,9 @@ from tlm_search.space.objectives import Objective
 from tlm_search.space.parameters import Choices, Parameter, Range, Searched
 from tlm_search.space.samplers import SamplerSection
 from tlm_search.space.section import Problem, given, refusal
-from tlm_search.space.sections import TaskSection, TokenizerSection
+from tlm_search.space.sections import TokenizerSection
 from tlm_search.space.settings import ONLY_WITH, OWN, SETTINGS, TOKENS, Value, complete, tokens_of
+from tlm_search.space.task import TaskSection
 
 SHAPE = ("width", "heads", "head_size")  # width = heads x head_size: any two determine the third
 _MOST_GRID_POINTS = 100_000

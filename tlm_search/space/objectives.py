@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from tlm_search.space.section import Problem, Section, given, refusal, refuse, unknown
-from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL, TaskSection
+from tlm_search.space.task import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL, TaskSection
 
 Metric = Literal[
     "validation_accuracy",

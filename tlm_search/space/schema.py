@@ -48,11 +48,11 @@ from tlm_search.space.sections import (
     CorpusSection,
     ReportSection,
     ResourcesSection,
-    TaskSection,
     TokenizerSection,
     read_source,
 )
 from tlm_search.space.settings import Value, tokens_of
+from tlm_search.space.task import TaskSection
 
 _STORED = "stored"  # validation context of a space that a study stored
 _NOT_IDENTITY = frozenset(

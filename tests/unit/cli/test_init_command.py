@@ -212,7 +212,7 @@ def test_many_rows_are_read_less_often(call, here):
 
 
 def test_a_large_file_is_judged_on_a_bounded_number_of_rows(call, here, monkeypatch):
-    for module in ("tlm_search.space.sections", "tlm_search.data.splits"):
+    for module in ("tlm_search.space.task", "tlm_search.data.splits"):
         monkeypatch.setattr(f"{module}.MOST_OF_DEFAULT_SHARE", 20)
     _table(here / "train.csv", _rows(0, 300))
     assert call("init", "--task", "train.csv", "mine.yaml")[0] == 0

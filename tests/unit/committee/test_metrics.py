@@ -8,7 +8,7 @@ from tlm_search.committee.frontier import frontier
 from tlm_search.committee.interval import paired_interval
 from tlm_search.committee.metrics import ACCURACY, Metric, Named, metric_of, texts_that_count
 from tlm_search.errors import DataError
-from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL, TaskSection
+from tlm_search.space.task import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL, TaskSection
 
 NAMES = METRICS_OF_ALL_LABELS + METRICS_OF_ONE_LABEL
 ROWS, CLASSES, POSITIVE = 60, 4, 1

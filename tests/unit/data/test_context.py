@@ -23,7 +23,7 @@ from tlm_search.data.vocabulary.tokenizer import encode_lines
 from tlm_search.data.vocabulary.wordpiece import SPECIAL, save, wordpiece
 from tlm_search.errors import DataError
 from tlm_search.space.schema import Space
-from tlm_search.space.sections import ContextSection, TaskSection
+from tlm_search.space.task import ContextSection, TaskSection
 
 SpaceOf = Callable[..., Space]
 LETTERS = [chr(ord("a") + i) for i in range(26)]

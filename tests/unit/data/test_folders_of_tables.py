@@ -25,7 +25,8 @@ from tlm_search.data.sources.layout import layout_of
 from tlm_search.data.sources.source import account_of_documents, account_of_task, load_labelled, source_fingerprint
 from tlm_search.data.sources.tables import read_tables
 from tlm_search.errors import DataError
-from tlm_search.space.sections import CorpusSection, TaskSection
+from tlm_search.space.sections import CorpusSection
+from tlm_search.space.task import TaskSection
 
 Rows = Sequence[tuple[str, str]]
 LABELS = ["007", "NA", "42", "None", "null", "1e3", "true", "2024-01-01", "é"]

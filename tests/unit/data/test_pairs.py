@@ -25,7 +25,7 @@ from tlm_search.data.vocabulary.tokenizer import encode, encode_pairs, require_p
 from tlm_search.data.vocabulary.wordpiece import SPECIAL, save, wordpiece
 from tlm_search.errors import DataError
 from tlm_search.space.schema import Space
-from tlm_search.space.sections import TaskSection
+from tlm_search.space.task import TaskSection
 
 SpaceOf = Callable[..., Space]
 LETTERS = [chr(ord("a") + i) for i in range(26)]

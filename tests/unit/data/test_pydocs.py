@@ -12,7 +12,7 @@ from tlm_search.data.sources.pydocs import Mask, Package, Paragraph, load_paragr
 from tlm_search.data.sources.source import PYDOCS
 from tlm_search.data.tasks import load_task
 from tlm_search.errors import DataError
-from tlm_search.space.sections import TaskSection
+from tlm_search.space.task import TaskSection
 
 NOUNS = ["table", "graph", "index", "layer", "query", "point", "frame", "field", "value", "array", "model", "node"]
 

@@ -23,7 +23,8 @@ from tlm_search.data.sources.source import (
 )
 from tlm_search.data.tasks import load_task
 from tlm_search.errors import DataError
-from tlm_search.space.sections import CorpusSection, TaskSection
+from tlm_search.space.sections import CorpusSection
+from tlm_search.space.task import TaskSection
 
 
 def _hub_folder(root: Path) -> Path:

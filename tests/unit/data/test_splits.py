@@ -9,7 +9,7 @@ from tlm_search.data.drawing import stratified
 from tlm_search.data.rows import Labelled, Task
 from tlm_search.data.splits import split_task
 from tlm_search.errors import DataError
-from tlm_search.space.sections import TaskSection
+from tlm_search.space.task import TaskSection
 
 
 def _section(**options: object) -> TaskSection:

@@ -21,7 +21,7 @@ from tlm_search.data.unlabelled import load_unlabelled
 from tlm_search.digest import digest
 from tlm_search.errors import DataError
 from tlm_search.space.schema import Space
-from tlm_search.space.sections import TaskSection
+from tlm_search.space.task import TaskSection
 
 SpaceOf = Callable[..., Space]
 

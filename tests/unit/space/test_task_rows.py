@@ -6,7 +6,7 @@ import pytest
 
 from tlm_search.errors import SpaceError
 from tlm_search.space.schema import Space, load_space
-from tlm_search.space.sections import TrainSection
+from tlm_search.space.task import TrainSection
 
 
 def task(**keys):

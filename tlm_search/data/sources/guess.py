@@ -19,7 +19,7 @@ from tlm_search.data.sources.files import json_of, read_columns
 from tlm_search.data.sources.layout import layout_of
 from tlm_search.data.sources.source import files_of, load_labelled
 from tlm_search.errors import DataError
-from tlm_search.space.sections import TaskSection
+from tlm_search.space.task import TaskSection
 
 LEAST_TEXTS = 10  # a label with fewer distinct texts is rare
 _LABEL_NAMES = ("label", "labels", "class", "category", "target", "intent", "topic", "sentiment")

@@ -23,10 +23,11 @@ from tlm_search.data.sources.tables import read_tables
 from tlm_search.digest import DIGEST_LENGTH, digest
 from tlm_search.errors import DataError, StoreError
 from tlm_search.files import write_text, writing
-from tlm_search.space.sections import CorpusSection, columns_of_texts
+from tlm_search.space.sections import CorpusSection
+from tlm_search.space.task import columns_of_texts
 
 if TYPE_CHECKING:
-    from tlm_search.space.sections import TaskSection, UnlabelledSection
+    from tlm_search.space.task import TaskSection, UnlabelledSection
 
 PYDOCS = "pydocs"
 UNLABELLED = "task.unlabelled"  # its name in messages

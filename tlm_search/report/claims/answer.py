@@ -21,7 +21,7 @@ from tlm_search.report.formatting import compact, duration, interval, millisecon
 from tlm_search.report.privacy import source_name
 from tlm_search.report.tables.ranking import pool_of_study
 from tlm_search.report.tables.tables import baseline_words, configuration_words
-from tlm_search.space.sections import METRICS_OF_ONE_LABEL
+from tlm_search.space.task import METRICS_OF_ONE_LABEL
 from tlm_search.study.record import BaselineRecord, StudyRecord, TrialRecord
 
 CONTINUE = "continue the study"

@@ -19,7 +19,7 @@ from tlm_search.report.tables.frames import (
     frame_of,
     saturation_frame,
 )
-from tlm_search.space.sections import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
+from tlm_search.space.task import METRICS_OF_ALL_LABELS, METRICS_OF_ONE_LABEL
 from tlm_search.study.record import StudyRecord
 
 MAX_ROWS = 20

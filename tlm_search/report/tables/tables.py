@@ -19,7 +19,7 @@ from tlm_search.report.evidence import Evidence
 from tlm_search.report.formatting import describe, plural
 from tlm_search.report.tables.costs import COSTS, costs_of, front
 from tlm_search.report.tables.ranking import best_validation, pool_of_study, ranked
-from tlm_search.space.sections import METRICS_OF_ONE_LABEL
+from tlm_search.space.task import METRICS_OF_ONE_LABEL
 from tlm_search.study.record import STATES, BaselineRecord, StudyRecord, TrialRecord
 
 # The columns of the metric by which choices are made, its name first.
