@@ -40,6 +40,21 @@ def test_a_wrong_command_or_option_ends_with_2(call, arguments):
     assert "Error" in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["reprot", "x"], "'report'"),
+        (["store", "verfy"], "'verify'"),
+        (["run", "x.yaml", "--trails", "3"], "--trials"),
+        (["export", "x", "--out", "y", "--onx"], "--onnx"),
+    ],
+)
+def test_a_typing_mistake_gets_the_nearest_name(call, arguments, meant):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert meant in err.splitlines()[-1]
+
+
 def test_a_wrong_file_ends_with_2_and_a_message_without_traceback(call, tmp_path):
     file = tmp_path / "[red]x.yaml"
     file.write_text("search: {depth: 0}")
