@@ -175,8 +175,9 @@ def _range(setting: Setting, raw: Mapping[str, Any]) -> Range:
         kind = "a whole number" if setting.kind is int else "a number"
         problems.append(Problem(("step",), refusal(step, f"{kind} above 0")))
         step = None
-    if log is True and step is not None:
-        problems.append(Problem(("step",), f"given {given(step)} together with log: true; allowed: one of the two"))
+    if log is True and step is not None and not (setting.kind is int and step == 1):
+        allowed = "allowed: one of the two" + (", or step: 1" if setting.kind is int else "")
+        problems.append(Problem(("step",), f"given {given(step)} together with log: true; {allowed}"))
     if len(ends) == 2:
         problems += _order(ends["low"], ends["high"], log=log is True, step=step)
     when = _when(raw.get("when", {}), problems)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from driven import run_without_ray
 from finished import finished_study
+from optuna.distributions import IntDistribution
 
 from tlm_search.api import Study
 from tlm_search.data.prepared import PreparedData
@@ -16,6 +17,7 @@ from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.train import trainer_named
 from tlm_search.report.tables.latency import contenders_of
 from tlm_search.report.tables.tables import frontiers_table
+from tlm_search.search.samplers import distribution_of
 from tlm_search.search.trial import trial_specs
 from tlm_search.space.parameters import Choices
 from tlm_search.space.schema import Space
@@ -237,6 +239,7 @@ def test_a_whole_study_of_scikit_learns_models(words, tmp_path, monkeypatch):
         ({"low": 0, "high": 1}, 0.25, {float}),
         ({"low": 1, "high": 3, "step": 1}, 2, {int}),
         ({"low": 1, "high": 3, "step": 0.5}, 1.5, {float}),
+        ({"low": 1, "high": 100, "log": True, "step": 1}, 7, {int}),
         ({"low": 0.01, "high": 100, "log": True}, 3.5, {float}),
         ({"choices": [2, 0.5, "auto", True, False]}, "auto", {int, float, str, bool}),
     ],
@@ -249,6 +252,13 @@ def test_settings_of_an_own_trainer_are_searched_as_all_others(search, value, ki
     domain = space.searched()["own_C"]
     assert {type(domain.at(share)) for share in (0.0, 0.3, 0.5, 0.7, 0.9)} >= kinds - {bool}
     assert isinstance(domain, Choices) or {type(domain.low), type(domain.high)} == kinds
+
+
+def test_whole_numbers_on_a_log_scale():
+    search = {"own_trees": {"low": 1, "high": 100, "log": True, "step": 1}}
+    domain = Space.from_document({"name": "x", "trainer": "a:B", "search": search}).searched()["own_trees"]
+    assert [domain.at(share) for share in (0.0, 0.5, 0.75)] == [1, 10, 32]
+    assert distribution_of(domain) == IntDistribution(1, 100, log=True, step=1)
 
 
 def test_a_setting_is_absent_where_its_condition_does_not_hold():

@@ -173,8 +173,12 @@ def refused(tmp_path, monkeypatch):
         ("search: {depth: {low: 1, high: 4, step: 1.5}}", ["search.depth.step: given 1.5; allowed: a whole number"]),
         ("search: {depth: {low: 1, high: 4, log: 1}}", ["search.depth.log: given 1; allowed: true or false"]),
         (
-            "search: {depth: {low: 1, high: 4, log: true, step: 1}}",
-            ["search.depth.step: given 1 together with log: true; allowed: one of the two"],
+            "search: {depth: {low: 1, high: 5, log: true, step: 2}}",
+            ["search.depth.step: given 2 together with log: true; allowed: one of the two, or step: 1"],
+        ),
+        (
+            "search: {finetune_learning_rate: {low: 1e-4, high: 1e-3, log: true, step: 1e-4}}",
+            ["search.finetune_learning_rate.step: given 0.0001 together with log: true; allowed: one of the two"],
         ),
         (
             "search: {pretrain_size: {low: 0, high: 4, log: true}}",
