@@ -328,8 +328,9 @@ class Study:
             ExportError: there is no such committee, or ``out`` is not empty.
         """
         from tlm_search.export.choose import choose, choose_student
-        from tlm_search.export.write import export_committee
+        from tlm_search.export.write import check_has_weights, export_committee
 
+        check_has_weights(self.record)
         if student and members is None:
             chosen = choose_student(self.record, number=trial, size=size, pool=pool)
         elif student:

@@ -94,16 +94,12 @@ def export_committee(
     ``int8`` also one with weights of 8 bits, whose accuracy on the test texts is in the card.
 
     Raises:
-        ExportError: ``out`` holds something, members of the committee are not in the store, they do not answer as the
-            stored logits say, or the packages that make ONNX graphs are not installed.
+        ExportError: the study's members have no weights here, ``out`` holds something, members of the committee are
+            not in the store, they do not answer as the stored logits say, or the packages that make ONNX graphs are
+            not installed.
         StoreError: the study's data are not in the store.
     """
-    if not record.space.has_weights:
-        raise ExportError(
-            f"there are no weights to export: the trainer of {record.name} is {record.space.trainer}",
-            hint="simulated members have none; a trainer of your own saves its models with your own code, and "
-            "tlm-search best names the settings and the committee size",
-        )
+    check_has_weights(record)
     if onnx or int8:
         require_onnx()
     data = PreparedData.from_document(record.data, store.root)
@@ -154,6 +150,28 @@ def export_committee(
                 _write_member(folder, index, state, shape, data)
         (folder / CARD).write_text(card(facts), encoding="utf-8")
     return Exported(out, facts, plain_members=why_not is None)
+
+
+def check_has_weights(record: StudyRecord) -> None:
+    """Refuse a study whose members have no weights in the store.
+
+    Raises:
+        ExportError: the trainer is simulated, or a class of the user's own.
+    """
+    space = record.space
+    if space.has_weights:
+        return
+    can = "only members of trainer bert can be exported"
+    if space.is_own_trainer:
+        raise ExportError(
+            f"the members of {record.name} cannot be exported: {space.trainer} trained them, and {can}",
+            hint=f"tlm-search best {record.name} names the settings and the committee size; train these members again "
+            "with your own code, and save them there",
+        )
+    raise ExportError(
+        f"the members of {record.name} cannot be exported: they are {space.trainer}, and {can}",
+        hint="run a space with trainer: bert",
+    )
 
 
 def check_texts(

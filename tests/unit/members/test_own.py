@@ -224,8 +224,13 @@ def test_a_whole_study_of_scikit_learns_models(words, tmp_path, monkeypatch):
     assert table["test_accuracy"].max() > 0.7
     assert table[["latency_ms", "serving_flops", "training_flops"]].isna().all(axis=None)
     assert study.report(tmp_path / "report").exists()
-    with pytest.raises(ExportError, match="is words_trainer:WordsTrainer"):
-        study.export(tmp_path / "out")
+    for options in ({}, {"student": True}, {"pool": "greedy"}, {"trial": 99}):
+        with pytest.raises(
+            ExportError, match="words_trainer:WordsTrainer trained them, and only members of"
+        ) as refused:
+            study.export(tmp_path / "out", **options)
+        assert "tlm-search best words names the settings" in refused.value.hint
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="no latency to measure"):
         contenders_of(study.record, study.store)
     with pytest.raises(UserError, match="cannot be distilled"):
