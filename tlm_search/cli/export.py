@@ -41,6 +41,7 @@ def export(
     """Write a committee as files that load elsewhere: weights, tokenizer, labels, model card."""
     from tlm_search.api import Study
     from tlm_search.committee.metrics import metric_words
+    from tlm_search.export.facts import no_members
     from tlm_search.report.formatting import interval, percent, plural, points
 
     found = Study.open(study, studies_dir=studies_dir)
@@ -57,7 +58,8 @@ def export(
         change, low, high = graph.change
         changed = f"{points(change)} ({points(low)} to {points(high)}) against torch"
         print(f"{graph.name}: test accuracy {percent(graph.accuracy)}, {changed}; probabilities {graph.difference:.1g}")
-    if not exported.plain_members:
-        print("the members have no form in transformers; the README.md of the export says why")
+    if (why_not := no_members(facts.documents)) is not None:
+        print("the committee works in predict, serve, ONNX and SoftCommittee")
+        print(f"only the folder members/, for transformers alone, is left out: {why_not}")
     print(out)
     print(f"use it:\n    tlm-search predict {shlex.quote(str(out))} TEXT")

@@ -107,9 +107,9 @@ class Facts:
 def no_members_because(architecture: Architecture, pooling: str) -> str | None:
     """Return why the members have no form in ``transformers``; None where they have one."""
     if architecture.convolution_layers:
-        return "its convolution front end has no form in `transformers`"
+        return "the convolution front end has no form in `transformers`"
     if not architecture.is_bert:
-        return "its layers are pre-norm, and those of `BertForSequenceClassification` are not"
+        return "the layers are pre-norm, and those of `BertForSequenceClassification` are not"
     if pooling == "spans":
         return "`BertForSequenceClassification` does not pool marked entities apart"
     if pooling != "cls":

@@ -14,6 +14,7 @@ import pytest
 import torch
 from finished import LABELS, LENGTH, SHAPE, finished_study
 
+from tlm_search.api import Study
 from tlm_search.data.prepared import PreparedData
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.vocabulary.tokenizer import encode, open_tokenizer
@@ -311,6 +312,15 @@ def test_the_card_says_who_was_taught_and_on_how_many_texts(finished, tmp_path, 
     spec = store.read("members", rung.members[0]).document["spec"]
     assert all(f"`{digest}`" in card for digest in teaching_of(spec)["teachers"])
     assert "/home/someone" not in card
+
+
+def test_the_command_says_what_works_without_members_for_transformers_alone(tmp_path, call, monkeypatch):
+    finished = finished_study(tmp_path, pooling="mean")
+    monkeypatch.setattr(Study, "open", lambda *_, **__: Study(finished.record))
+    code, out, err = call("export", "tiny", "--trial", "0", "--out", str(tmp_path / "out"))
+    assert (code, err) == (0, "")
+    assert "the committee works in predict, serve, ONNX and SoftCommittee\nonly the folder members/" in out
+    assert "left out: `BertForSequenceClassification` does not pool by the mean of the tokens\n" in out
 
 
 def test_a_committee_that_reads_spans_carries_its_markers(tmp_path):
