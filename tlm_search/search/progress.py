@@ -109,12 +109,17 @@ class Progress:
 
     @property
     def left(self) -> Left | None:
-        """The time left until the last trial; None while nothing is known of it."""
-        if not self.slots:
+        """The time left until the last trial; None until a worker trains, because Ray's start takes time too."""
+        if not self.slots or not self._trains:
             return None
         trials = self.total - self.finished - self.running
         tries = self.reference_tries - self.reference_done - self.reference_running
         return self.outlook.left(self._all_taken(), trials=max(0, trials), tries=max(0, tries), slots=self.slots)
+
+    @property
+    def _trains(self) -> bool:
+        """Whether a job of this run has ended, has votes, or told what it trains."""
+        return bool(self.ended) or any(job.voting or job.activities for job in list(self.jobs.values()))
 
     def rest(self, job: Running) -> float | None:
         """Return the seconds that a job still takes; None while nothing is known of them."""

@@ -129,8 +129,26 @@ def test_the_time_left_of_a_run_that_goes_on_from_a_checkpoint() -> None:
 
 def test_nothing_is_said_of_the_time_left_before_it_is_known_how_many_jobs_run_at_once() -> None:
     costs = Costs(known=True)
-    assert "left" in line(Progress(total=4, outlook=Outlook(lambda: costs)))
-    assert "left" not in line(Progress(total=4, slots=0, outlook=Outlook(lambda: costs)))
+    for slots in (1, 0):
+        progress = Progress(total=4, slots=slots, outlook=Outlook(lambda: costs))
+        progress.jobs["a"] = running("trial 0", members=2)
+        progress.jobs["a"].voting = 1
+        assert ("left" in line(progress)) == bool(slots)
+
+
+def test_nothing_is_said_of_the_time_left_while_ray_and_the_first_worker_start() -> None:
+    progress = Progress(total=4, outlook=Outlook(lambda: Costs(known=True)))
+    assert "starting Ray" in line(progress)
+    assert "left" not in line(progress)
+    job = progress.jobs["a"] = running("trial 0")
+    progress.first_job = 0.0
+    assert "trial 0 begins" in line(progress)
+    assert "left" not in line(progress)
+    progress.look([activity(job)])
+    assert "left" in line(progress)
+    progress.look([])
+    progress.end("a", tells=True)
+    assert "left" in line(progress)
 
 
 def test_many_jobs_do_not_fill_the_screen() -> None:
