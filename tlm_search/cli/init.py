@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tlm_search.cost.sizing import Scale, Suited
     from tlm_search.data.rows import Task
     from tlm_search.data.sources.guess import TaskGuess
+    from tlm_search.search.display import Display
     from tlm_search.space.schema import Space
 
 _MOST_CHARACTERS = 2_000_000  # of corpus and task; training their vocabulary takes some seconds
@@ -62,6 +63,8 @@ def init(
     from tlm_search.cost.sizing import MOST_SECONDS, MUCH_LONGER, cpus_per_trial, suited
     from tlm_search.errors import UserError
     from tlm_search.files import writing
+    from tlm_search.search.display import Display
+    from tlm_search.search.progress import rough_duration
     from tlm_search.space.schema import load_space
 
     if out.exists():
@@ -91,17 +94,21 @@ def init(
 
         facts = {"documents": sketch.documents, "labels": sketch.labels, "train_rows": sketch.train_rows}
         size = suited(machine, space_of, **facts)
-        seconds = _measured(space_of(size.scale, size.trials))
-        if seconds is not None and seconds > MUCH_LONGER * max(size.seconds, MOST_SECONDS):
-            size = suited(machine, space_of, slower=seconds / size.seconds, **facts)
-            seconds = _measured(space_of(size.scale, size.trials))
+        studies, display = tempfile.mkdtemp(dir=folder), Display()
+        with display.steps(keep=False) as say:
+            seconds = _measured(space_of(size.scale, size.trials), studies, display, say)
+            if seconds is not None and seconds > MUCH_LONGER * max(size.seconds, MOST_SECONDS):
+                display.announce(f"this would take about {rough_duration(seconds)} here; trying a smaller study")
+                size = suited(machine, space_of, slower=seconds / size.seconds, **facts)
+                seconds = _measured(space_of(size.scale, size.trials), studies, display, say)
         sized = _sized(size, seconds, machine)
         space_of(size.scale, size.trials, sized)
         written = place.read_text(encoding="utf-8")
     with writing(UserError, out, otherwise="give another place"), out.open("x", encoding="utf-8") as file:
         file.write(written)
     said = (*sketch.said, *_choices(sketch, size), sized)
-    print("\n".join([*said, f"wrote {out}; next: tlm-search validate {out}, then tlm-search run {out}"]))
+    name = shlex.quote(str(out))
+    print("\n".join([*said, f"wrote {out}; next: tlm-search validate {name}, then tlm-search run {name}"]))
 
 
 def _of_pydocs() -> Sketch:
@@ -297,16 +304,15 @@ def _choices(sketch: Sketch, size: Suited) -> list[str]:
     ]
 
 
-def _measured(space: Space) -> float | None:
+def _measured(space: Space, studies: str, display: Display, say: Callable[[str], None]) -> float | None:
     """Return the seconds that ``validate --time`` predicts here; None if they cannot be measured."""
     from tlm_search.cli.validate import timed
     from tlm_search.errors import UserError
 
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            return timed(space, folder).wall_seconds["expected"]
+        return timed(space, studies, say).wall_seconds["expected"]
     except UserError as error:  # for example too few data: `run` says what to change in the space
-        print(f"the time was not measured: {error.message}", file=sys.stderr)
+        display.announce(f"the time was not measured: {error.message}")
         return None
 
 

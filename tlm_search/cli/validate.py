@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +37,7 @@ def validate(
     from tlm_search.cost.plan import DataSizes, plan
     from tlm_search.data.rows import account_words
     from tlm_search.data.sources.source import not_here, use_data_dir
+    from tlm_search.search.display import Display
     from tlm_search.space.schema import load_space
 
     loaded = load_space(space, overrides=overrides_of(set_))
@@ -48,7 +48,10 @@ def validate(
     if data_dir is not None:
         use_data_dir(data_dir)
     missing = not_here(loaded.sources())
-    timing = timed(loaded, studies_dir) if time else None
+    timing = None
+    if time:
+        with Display().steps() as say:
+            timing = timed(loaded, studies_dir, say)
     costs = plan(loaded, DataSizes.of_space(loaded)) if timing is None else timing.plan
     if json_:
         document: dict[str, Any] = {
@@ -110,8 +113,10 @@ class Timing:
         )
 
 
-def timed(space: Space, studies_dir: str) -> Timing:
+def timed(space: Space, studies_dir: str, say: Callable[[str], None]) -> Timing:
     """Prepare the data as ``run`` does, and predict seconds from a few updates on this machine.
+
+    ``say`` takes each step as it begins.
 
     Raises:
         UserError: nothing can be timed here: the trainer is simulated, or trials need a GPU that this machine lacks.
@@ -139,10 +144,10 @@ def timed(space: Space, studies_dir: str) -> Timing:
     shares = Shares(space, [here])
     concurrent = shares.concurrent()
     root = store_root(studies_folder(studies_dir))
-    data = prepare(space, root, progress=lambda step: print(step, file=sys.stderr))
+    data = prepare(space, root, progress=say)
     metric_of(space.task, data.labels)  # refuses a label that the data lack
     class_weights_of(space, data.labels)
-    print("timing a few updates of each kind of training", file=sys.stderr)
+    say("timing a few updates of each kind of training")
     from tlm_search.cost.timing import StepTimes
 
     threads, device = max(1, int(resources.cpus_per_trial)), "cuda" if resources.gpus_per_trial else "cpu"

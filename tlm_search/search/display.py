@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -65,6 +67,83 @@ class Display:
         )
         with live:
             yield
+
+    @contextmanager
+    def steps(self, *, keep: bool = True) -> Iterator[Callable[[str], None]]:
+        """Yield a function that takes each step as it begins, and show the step that runs with the time.
+
+        A terminal has one line, which is rewritten; with ``keep`` the steps before stay above it. Otherwise each step
+        is one line, and one more every 30 seconds while it runs.
+        """
+        steps = Steps()
+        if not self._console.is_terminal:
+            from tlm_search.remote.heartbeat import repeated
+
+            def begin(step: str) -> None:
+                if steps.begin(step):
+                    self.announce(step)
+
+            def tell() -> bool:
+                if (line := steps.due()) is not None:
+                    self.announce(line)
+                return True
+
+            with repeated(tell, seconds=1.0, name="display"):
+                yield begin
+            return
+        from rich.live import Live
+        from rich.text import Text
+
+        def settle() -> None:
+            if keep and steps.step:
+                self.announce(steps.step)
+
+        def begin_below(step: str) -> None:
+            settle()
+            steps.begin(step)
+
+        live = Live(
+            console=self._console,
+            get_renderable=lambda: Text(steps.line(), no_wrap=True, overflow="ellipsis"),
+            refresh_per_second=_REFRESHES_PER_SECOND,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        try:
+            with live:
+                yield begin_below
+        finally:
+            settle()
+
+
+class Steps:
+    """The step that runs, and when it is told without a terminal: when it first begins, then every 30 seconds."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._began, self._next = now, now(), math.inf
+        self._said: set[str] = set()
+        self.step = ""
+
+    def begin(self, step: str) -> bool:
+        """Take the step that begins; return whether it is a new one."""
+        is_new = step not in self._said
+        self.step = step
+        self._said.add(step)
+        if is_new:
+            self._next = self._now() + _LINE_SECONDS
+        return is_new
+
+    def due(self) -> str | None:
+        """Return the line to print now, or None if it is too early."""
+        if self._now() < self._next:
+            return None
+        self._next = self._now() + _LINE_SECONDS
+        return self.line()
+
+    def line(self) -> str:
+        """Write the step with the time since the first one."""
+        return f"[{duration(self._now() - self._began)}] {self.step}" if self.step else ""
 
 
 class Lines:

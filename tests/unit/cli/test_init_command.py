@@ -38,7 +38,7 @@ def timings(monkeypatch):
     """What measuring says of one study after the other: seconds, 600 where nothing is left, or an error."""
     given: list[float | Exception] = []
 
-    def timed(space, studies_dir):
+    def timed(space, studies_dir, say):
         seconds = given.pop(0) if given else 600.0
         if isinstance(seconds, Exception):
             raise seconds
@@ -60,6 +60,24 @@ def test_a_slow_machine_gets_a_smaller_study(call, here, timings):
     assert "about 20 min" in slow
     trials = [load_space(here / name).budget.trials for name in ("slow.yaml", "usual.yaml")]
     assert trials[0] < trials[1] or slow.split("width")[1] != usual.split("width")[1]
+
+
+def test_steps_are_told_once_also_where_a_smaller_study_is_timed(call, here, monkeypatch):
+    taken = [10 * 3600.0, 1200.0]
+    folders = []
+
+    def timed(space, studies_dir, say):
+        folders.append(studies_dir)
+        say("reading the task")
+        say("timing")
+        return SimpleNamespace(wall_seconds={"expected": taken.pop(0)})
+
+    monkeypatch.setattr("tlm_search.cli.validate.timed", timed)
+    code, _, err = call("init", "--task", "rows.csv", "mine.yaml")
+    lines = ["reading the task", "timing", "this would take about 10 h here; trying a smaller study"]
+    assert (code, err.splitlines()) == (0, lines)
+    assert len(folders) == 2
+    assert len(set(folders)) == 1, "the second has what the first prepared"
 
 
 def test_what_cannot_be_measured_is_a_guess(call, here, timings):

@@ -104,7 +104,7 @@ def test_the_tries_of_the_reference_are_in_the_cost(run):
 
 @pytest.fixture
 def timing(monkeypatch):
-    def timed(space, studies_dir):
+    def timed(space, studies_dir, say):
         cost = Cost(members=2, seconds=600)
         costs = Plan(cost, cost * 2, cost * 30, Cost(), ("every text has 64 tokens",), timed=True)
         rows = {"available": 100, "train": 70, "validation": 14, "test": 15, "dropped": {"no_label": 1}}

@@ -1,4 +1,5 @@
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from tlm_search.cost.remaining import Costs, Outlook
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.search import display as room
 from tlm_search.search.activity import Activity
-from tlm_search.search.display import Display, Lines, line, panel
+from tlm_search.search.display import Display, Lines, Steps, line, panel
 from tlm_search.search.driver import Driver
 from tlm_search.search.progress import Best, Progress, Running, duration
 
@@ -189,6 +190,48 @@ def test_a_terminal_has_the_panel_below_the_events(monkeypatch: pytest.MonkeyPat
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert text.index("trial 0 is done") < text.rindex("0/3")
+
+
+def test_a_step_is_told_as_it_begins_and_every_thirty_seconds() -> None:
+    clock = Clock()
+    steps = Steps(clock)
+    assert steps.due() is None
+    due = []
+    for second in range(100):
+        if second in (3, 20):
+            assert steps.begin("reading") == (second == 3)
+        if second == 40:
+            assert steps.begin("timing")
+        if (text := steps.due()) is not None:
+            due.append((second, text))
+        clock.seconds += 1
+    assert due == [(33, "[33 s] reading"), (70, "[1:10 min] timing")]
+
+
+def test_steps_without_a_terminal_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display().steps() as say:
+        for step in ("reading", "timing", "reading", "timing"):
+            say(step)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "reading\ntiming\n")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_terminal_has_one_line_for_the_step_with_a_clock(monkeypatch: pytest.MonkeyPatch, keep: bool) -> None:
+    console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None)
+    display = Display()
+    monkeypatch.setattr(display, "_console", console)
+    with display.steps(keep=keep) as say:
+        say("reading [all]")
+        say("timing")
+        display.announce("too slow")
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "[0 s] timing" in text
+    plain = [line.strip() for line in re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "\r", text).replace("\r", "\n").splitlines()]
+    assert [line for line in plain if line and not line.startswith("[0 s]")] == (
+        ["reading [all]", "too slow", "timing"] if keep else ["too slow"]
+    )
 
 
 def test_a_simulated_run_tells_all_of_it_from_the_first_job_on(tmp_path: Path) -> None:
