@@ -277,7 +277,8 @@ def _cut(tokens: Sequence[float], *, length: int, exact: bool) -> list[str]:
 def _guesses(guess: TaskGuess, account: str) -> list[str]:
     lines = []
     if guess.text is not None and guess.label is not None:
-        others = f" (it could also be {', '.join(map(quoted, guess.other_labels))})" if guess.other_labels else ""
+        named = ", ".join(map(quoted, guess.other_labels))
+        others = f" (it could also be {named}; --label decides)" if named else ""
         lines += [f"text       column {quoted(guess.text)}", f"label      column {quoted(guess.label)}{others}"]
     if guess.other_texts:
         columns = f"column{'s' if len(guess.other_texts) > 1 else ''} {', '.join(map(quoted, guess.other_texts))}"

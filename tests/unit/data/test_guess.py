@@ -30,6 +30,12 @@ def test_the_label_is_the_column_of_that_name_then_that_with_the_fewest_values()
         label_columns({"tags": [["a"], ["b"]] * 10}, "x")
 
 
+def test_a_column_with_gaps_comes_after_one_without():
+    rows = [(["a", "b", "c"][i % 3], [1, None, 2, None][i % 4]) for i in range(40)]
+    columns = {"stars": [star for _, star in rows], "team": [team for team, _ in rows]}
+    assert label_columns(columns, "x") == ["team", "stars"]
+
+
 def test_all_labels_are_kept_and_two_need_different_texts():
     texts = [f"a{i}" for i in range(12)] + [f"b{i}" for i in range(10)] + ["c"] * 9
     data = Labelled(texts, ["a"] * 12 + ["b"] * 10 + ["c"] * 9)

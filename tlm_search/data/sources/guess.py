@@ -26,6 +26,7 @@ _LABEL_NAMES = ("label", "labels", "class", "category", "target", "intent", "top
 _TEXT_NAMES = ("text", "sentence", "content", "body", "message")
 _MOST_LABELS = 200
 _TEXTS_PER_LABEL = 4  # a label column has at least 4 rows for each value
+_LEAST_FILLED = 0.9  # share of rows; a column with more gaps is less likely the label
 _TOKENS_PER_WORD = 1.4
 _WORD = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")  # an ideograph is a word
 _LENGTHS = (16, 128, 16)  # least, most, multiple of
@@ -132,18 +133,18 @@ def other_text_columns(columns: Mapping[str, Sequence[Any]], *known: str) -> tup
 
 
 def label_columns(columns: Mapping[str, Sequence[Any]], where: str) -> list[str]:
-    """Return the columns that could be the label, the likeliest first: by name, then by the fewest values.
+    """Return the columns that could be the label, the likeliest first: by name, by few gaps, then by the fewest values.
 
     Raises:
         DataError: no column looks like labels.
     """
-    distinct = {}
+    distinct: dict[str, tuple[bool, int]] = {}
     for name, values in columns.items():
         given = [value for value in values if value is not None and value != ""]
         if all(isinstance(value, str | int | float) for value in given):
             found = len(set(given))
             if 2 <= found <= min(_MOST_LABELS, max(2, len(given) // _TEXTS_PER_LABEL)):
-                distinct[name] = found
+                distinct[name] = len(given) < _LEAST_FILLED * len(values), found
     if not distinct:
         raise DataError(
             f"{where}: no column looks like labels (2 to {_MOST_LABELS} values, {_TEXTS_PER_LABEL} rows or more each); "
