@@ -89,6 +89,7 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
     """Write a summary for people."""
     from tlm_search.data.prepare import changed_words
     from tlm_search.data.rows import account_words
+    from tlm_search.report.formatting import plural
     from tlm_search.search.activity import Activity
     from tlm_search.search.display import activity_in_words
 
@@ -115,7 +116,7 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
         of = f"trial {student['trial']}" if student["teachers"] is None else f"the {student['teachers']} committee"
         lines.append(f"student    of {of}, {student['committee_size']} members: {_in_words(student)}")
     if best is not None:
-        lines.append(f"best       trial {best['trial']}, {best['committee_size']} members: {_in_words(best)}")
+        lines.append(f"best       trial {best['trial']}, {plural(best['committee_size'], 'member')}: {_in_words(best)}")
         if best["confirmed_test_metric"] is not None:
             low, high = best["confirmed_test_metric_interval"]
             reached = f"{best['confirmed_test_metric']:.4f} ({low:.4f} to {high:.4f})"

@@ -20,6 +20,13 @@ def test_the_best_keeps_to_the_constraints_and_none_that_does_is_said():
     assert not any(line.startswith("best") for line in lines_of(summarise(builders.study([]), lambda _: None)))
 
 
+def test_a_committee_of_one_has_one_member():
+    for size, words in ((1, "trial 0, 1 member:"), (2, "trial 0, 2 members:")):
+        summary = summarise(builders.study([builders.trial(0, committee_size=1)]), lambda _: None)
+        summary["best"]["committee_size"] = size
+        assert words in lines_of(summary)[-1]
+
+
 def test_the_baseline_is_a_key_and_a_line():
     linear = builders.baseline()
     summary = summarise(builders.study([builders.trial(0)], linear=linear), lambda _: None)

@@ -56,6 +56,26 @@ def test_ls_says_what_teachers_said(call, bench):
     assert "soft_labels  0 needed, 1 not" in gc(call, bench)
 
 
+def test_ls_says_what_was_measured(call, bench):
+    shape = {"depth": 2, "heads": 4, "head_size": 16, "convolution_layers": 0}
+    key = {"architecture": shape, "objective": "finetuning"}
+    documents = {
+        "latency": {"key": {**key, "members": 2}, "latency_ms": 1.456},
+        "precision": {"key": {**key, "members": 1}, "precision": "float32"},
+        "pace": {"key": {**key, "stack": 8}, "seconds": {"update": 0.1776, "text": 0.004}},
+    }
+    for kind, document in documents.items():
+        bench.store.write(kind, "0" * 32, document, {})
+    code, out, _ = call("store", "ls", "--studies-dir", str(bench.folder))
+    assert code == 0
+    for words in (
+        "2 members: 1.46 ms",
+        "1 member: finetuning in float32",
+        "8 members: finetuning takes 178 ms an update",
+    ):
+        assert f"depth 2, width 64, 4 heads, {words}" in out
+
+
 def test_verify_is_0_when_all_is_whole_and_1_when_not(call, bench):
     where = ["--studies-dir", str(bench.folder)]
     code, out, _ = call("store", "verify", *where)
