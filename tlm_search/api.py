@@ -48,6 +48,11 @@ class Study:
 
     record: StudyRecord
 
+    def __post_init__(self) -> None:
+        """Refuse a name: ``Study("committee")`` is easily written for ``Study.open("committee")``."""
+        if not isinstance(self.record, StudyRecord):
+            raise TypeError(f"Study takes a StudyRecord; to open a study, call Study.open({str(self.record)!r})")
+
     def __repr__(self) -> str:
         """Say the name, how far the study is, and its folder."""
         from tlm_search.report.claims.answer import summary_line

@@ -29,6 +29,11 @@ def test_the_exported_names_are_there():
         tlm_search.Studdy  # noqa: B018
 
 
+def test_a_name_in_the_place_of_a_record_says_what_opens_a_study():
+    with pytest.raises(TypeError, match=r"Study.open\('committee'\)"):
+        Study("committee")
+
+
 def test_a_frontier_a_best_and_an_export(study, tmp_path):
     frontier = study.frontier()
     assert list(frontier["size"]) == [1, 2, 3]
