@@ -157,11 +157,11 @@ def _words(document: Mapping[str, Any]) -> str:
     parts += [words for name, words in _OPTIONAL.items() if name in shape]
     if "latency_ms" in document:
         parts.append(f"{_plural(spec['members'], 'member')}: {document['latency_ms']:.3g} ms")
-    if "precision" in document:
-        parts.append(f"{_plural(spec['members'], 'member')}: {spec['objective']} in {document['precision']}")
     if "stack" in spec:
         update = f"{1000 * document['seconds']['update']:.3g} ms"
         parts.append(f"{_plural(spec['stack'], 'member')}: {spec['objective']} takes {update} an update")
+    elif "objective" in spec:
+        parts.append(f"{_plural(spec.get('members', 1), 'member')}: {spec['objective']} in {document['precision']}")
     if "pretrained" in spec:
         pretrained = spec["pretrained"]
         learned = "pre-trained on" if pretrained and pretrained["settings"]["epochs"] else "word vectors from counts of"

@@ -60,10 +60,11 @@ def test_ls_says_what_was_measured(call, bench):
     shape = {"depth": 2, "heads": 4, "head_size": 16, "convolution_layers": 0}
     key = {"architecture": shape, "objective": "finetuning"}
     documents = {
-        "latency": {"key": {**key, "members": 2}, "latency_ms": 1.456},
-        "precision": {"key": {**key, "members": 1}, "precision": "float32"},
+        "latency": {"key": {"architecture": shape, "members": 2}, "latency_ms": 1.456},
+        "precision": {"key": key, "precision": "float32"},
         "pace": {"key": {**key, "stack": 8}, "seconds": {"update": 0.1776, "text": 0.004}},
     }
+    documents["members"] = {"spec": {"architecture": shape, "seed": 7}, "precision": "float32"}
     for kind, document in documents.items():
         bench.store.write(kind, "0" * 32, document, {})
     code, out, _ = call("store", "ls", "--studies-dir", str(bench.folder))
@@ -72,6 +73,7 @@ def test_ls_says_what_was_measured(call, bench):
         "2 members: 1.46 ms",
         "1 member: finetuning in float32",
         "8 members: finetuning takes 178 ms an update",
+        "seed 7\n",
     ):
         assert f"depth 2, width 64, 4 heads, {words}" in out
 
