@@ -77,7 +77,6 @@ def _frontier(skill: float, members: int, rows: int, seed: int) -> tuple[Committ
         logits_of(skill, members=members, rows=rows + 1, seed=seed),
         labels_of(rows),
         labels_of(rows + 1),
-        max_subsets=members,
     )
 
 

@@ -112,7 +112,7 @@ def finished_study(
         state="complete",
         settings=full,
         metrics={"latency_ms": 0.5},
-        frontier=frontier(validation, test, np.arange(12) % 3, np.arange(18) % 3, max_subsets=3),
+        frontier=frontier(validation, test, np.arange(12) % 3, np.arange(18) % 3),
         members=tuple(member.digest for member in members),
     )
     failed = TrialRecord(number=1, state="failed", settings=full, error="DivergedError")

@@ -3,8 +3,8 @@
     calibrated(p) = softmax((log p + bias) / temperature)
 
 The bias changes labels: it favours rare ones if the task's metric asks for it. The temperature changes probabilities
-and never a label. Both are one affine step on the log-probabilities, so softmax and argmax are enough to read an
-answer. Probabilities have the shape (rows, classes).
+and never a label. Both are one affine step on the log-probabilities, so an answer is still their softmax and
+argmax. Probabilities have the shape (rows, classes).
 
 The bias has one parameter, its strength. More parameters would overfit the few rows of rare labels. On AG News with
 shares of 60, 30, 7 and 3% one strength gained what a free bias for each label gained, or more (``studies/LOG.md``,
@@ -84,9 +84,9 @@ def fit_calibration(probabilities: Floats, labels: Integers, bias: Sequence[floa
     low, high = np.log(_TEMPERATURES)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        said = float((softmax(logs / np.exp(middle)) * logs).sum(axis=1).mean())
-        # The cross-entropy is convex in 1 / temperature. This difference is its slope; above 0 the vote is too sure.
-        low, high = (middle, high) if said > wanted else (low, middle)
+        expected = float((softmax(logs / np.exp(middle)) * logs).sum(axis=1).mean())
+        # The cross-entropy is convex in 1 / temperature, with this difference as slope. Above 0 the vote is too sure.
+        low, high = (middle, high) if expected > wanted else (low, middle)
     return Calibration(round(float(np.exp(low)), 6), tuple(map(float, bias)))
 
 

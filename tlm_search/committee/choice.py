@@ -1,4 +1,4 @@
-"""A committee that was chosen: how it stands to the reference and the linear model, as a record and in sentences."""
+"""A committee that was chosen: how it compares with the reference and the linear model, as JSON and in sentences."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def judged(scores: CommitteeScores) -> dict[str, Any]:
 
 
 def reasons_of(choice: Choice) -> list[str]:
-    """Say how a choice stands to the reference and the linear model on test, and what its exported members reach."""
+    """Compare a choice with the reference and the linear model on test, and say what its exported members reach."""
     return [*_reference_reason(choice), *_linear_reason(choice), *_exported_reason(choice)]
 
 
@@ -168,14 +168,14 @@ def _exported_reason(choice: Choice) -> list[str]:
     ]
 
 
-def _on_test(choice: Choice, stands: str, difference: Difference) -> str:
+def _on_test(choice: Choice, verdict: str, difference: Difference) -> str:
     how = "paired bootstrap over the test rows" if difference.paired else "from the two intervals, without logits"
     if (first := difference.exported) is not None:
         how += f"; its first members, which are exported, {_points(first.mean)}, from {_points(first.low)}"
-    who = f"trial {choice.candidate.trial.number} with {count_of(choice.candidate.size, 'member')}"
+    committee = f"trial {choice.candidate.trial.number} with {count_of(choice.candidate.size, 'member')}"
     interval = f"95% interval {_points(difference.low)} to {_points(difference.high)}"
-    return f"On test, {who} {stands}: {_points(difference.mean)} points, {interval} ({how})."
+    return f"On test, {committee} {verdict}: {_points(difference.mean)} points, {interval} ({how})."
 
 
 def _points(share: float) -> str:
-    return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0: never -0.0
+    return f"{round(100 * share, 1) + 0.0:+.1f}"  # adding 0 turns -0.0 into 0.0

@@ -7,31 +7,16 @@ them to test with ``weighted_vote``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tlm_search.committee.vote import SMALLEST_PROBABILITY, Floats, Integers, softmax
 
-ROUNDS = 200  # of expectation and maximisation; the likelihood is flat long before
+ROUNDS = 200  # of expectation and maximisation; the likelihood stops rising long before
 STEPS = 40  # of greedy selection
 _DIGITS = 12  # of cross-entropies; later digits depend on the order of the sums
 
 Weights = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Greedy:
-    """How often each member of the pool was taken, and the accuracy after each step up to the best one."""
-
-    times: NDArray[np.int64]
-    accuracies: tuple[float, ...]
-
-    @property
-    def weights(self) -> Weights:
-        """The share of each member in the vote."""
-        return np.asarray(self.times / self.times.sum())
 
 
 def mean_logits(logits: Floats) -> NDArray[np.float64]:
@@ -60,19 +45,19 @@ def fit_weights(logits: Floats, labels: Integers) -> Weights:
 
     Source: Dempster, Laird and Rubin 1977, section 4.3 (mixtures); Breiman 1996, "Stacked regressions" (the use).
     """
-    said = np.take_along_axis(softmax(logits), np.asarray(labels)[None, :, None], axis=-1)[..., 0]  # (members, rows)
-    said = np.maximum(said, SMALLEST_PROBABILITY)
-    weights = np.full(len(said), 1 / len(said))
+    of_label = np.take_along_axis(softmax(logits), np.asarray(labels)[None, :, None], axis=-1)[..., 0]
+    of_label = np.maximum(of_label, SMALLEST_PROBABILITY)  # (members, rows)
+    weights = np.full(len(of_label), 1 / len(of_label))
     for _ in range(ROUNDS):
-        parts = weights[:, None] * said
+        parts = weights[:, None] * of_label
         weights = (parts / parts.sum(axis=0)).mean(axis=1)
     return np.asarray(weights / weights.sum())
 
 
-def greedy(logits: Floats, labels: Integers, *, steps: int = STEPS) -> Greedy:
-    """Select members one by one, with repetition, and return the selection of the best step.
+def greedy(logits: Floats, labels: Integers) -> Weights:
+    """Select members one by one, with repetition, and return the share of each in the selection of the best step.
 
-    Each step takes the member with which the vote of those taken so far is most accurate. Cross-entropy breaks ties.
+    Each step adds the member with which the vote is most accurate. Cross-entropy breaks ties.
     The first step takes the best single member, so the result is never worse on ``labels`` than that. The order of the
     members does not matter. Pass logits and labels of validation.
 
@@ -86,18 +71,17 @@ def greedy(logits: Floats, labels: Integers, *, steps: int = STEPS) -> Greedy:
     total = np.zeros(pool.shape[1:])
     taken: list[int] = []
     reached: list[tuple[float, float]] = []
-    for step in range(1, steps + 1):
+    for step in range(1, STEPS + 1):
         scores = [_score(total + member, labels, rows, size=step) for member in pool]
         best = max(range(len(pool)), key=lambda member: scores[member])
         taken.append(order[best])
         reached.append(scores[best])
         total += pool[best]
     last = max(range(len(reached)), key=lambda step: reached[step])
-    times = np.bincount(taken[: last + 1], minlength=len(pool))
-    return Greedy(times, tuple(accuracy for accuracy, _ in reached[: last + 1]))
+    return np.asarray(np.bincount(taken[: last + 1], minlength=len(pool)) / (last + 1))
 
 
 def _score(total: Floats, labels: Integers, rows: NDArray[np.intp], *, size: int) -> tuple[float, float]:
     """Return the accuracy and the negative cross-entropy of a vote with the probabilities ``total`` / ``size``."""
-    said = np.maximum(total[rows, labels] / size, SMALLEST_PROBABILITY)
-    return float((total.argmax(axis=-1) == labels).mean()), round(float(np.log(said).mean()), _DIGITS)
+    of_label = np.maximum(total[rows, labels] / size, SMALLEST_PROBABILITY)
+    return float((total.argmax(axis=-1) == labels).mean()), round(float(np.log(of_label).mean()), _DIGITS)

@@ -15,7 +15,7 @@ from tlm_search.committee.interval import RESAMPLES, Spread, member_spread, redr
 from tlm_search.committee.metrics import ACCURACY, Metric, contributions_of_votes
 from tlm_search.committee.vote import Floats, Integers, softmax
 
-MOST_GROUPS = 8  # of members in the jackknife; more cost time and say little more
+MOST_GROUPS = 8  # of members in the jackknife; more take longer and hardly change the variance
 
 Rows = NDArray[np.float64]
 
@@ -70,10 +70,10 @@ def committee(logits: Floats, labels: Integers, metric: Metric = ACCURACY) -> Si
     """Return the soft vote of all members. ``logits`` have the shape (members, rows, classes)."""
     probabilities = softmax(logits)
 
-    def right(members: NDArray[np.intp]) -> Rows:
+    def contributions(members: NDArray[np.intp]) -> Rows:
         return np.asarray(contributions_of_votes(probabilities[members].mean(axis=0, keepdims=True), labels, metric)[0])
 
-    return jackknifed(right, len(logits))
+    return jackknifed(contributions, len(logits))
 
 
 def gain_of_doubling(logits: Floats, labels: Integers, metric: Metric = ACCURACY) -> Side:
@@ -100,22 +100,22 @@ def gain_of_doubling(logits: Floats, labels: Integers, metric: Metric = ACCURACY
     return replace(jackknifed(gain, len(logits)), estimated=len(logits) >= MOST_GROUPS)
 
 
-def effect(side: Side, *less: Side, seed: int = 0, largest: float = 1.0) -> Effect:
+def effect(side: Side, *less: Side, largest: float = 1.0) -> Effect:
     """Return the mean over rows of ``side`` minus those of ``less``, on the same rows, with its 95% interval.
 
     The interval comes from 5,000 draws. Each draw resamples the rows, the same for all sides (the paired percentile
     bootstrap of ``redrawn``; ``largest`` bounds the difference on one row). Then it adds for each side a normal error
     for other seeds. The variance of that error is drawn as well: the mean square over seeds, times its degrees of
     freedom, divided by a chi-square with as many degrees, minus the noise of the rows. So a few seeds that happen to
-    agree are not taken for no spread. An ``estimated`` side adds a draw of Student's t with the estimated variance. A
-    side with one seed says nothing about others: it adds no error, and ``seeds`` is 1.
+    agree do not make the interval too narrow. An ``estimated`` side adds a draw of Student's t with the estimated
+    variance. A side with one seed says nothing about others: it adds no error, and ``seeds`` is 1.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13; Weerahandi 1993, "Generalized
     confidence intervals", for the variances.
     """
     sides = (side, *less)
     rows = side.rows - sum((other.rows for other in less), np.zeros_like(side.rows))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     draws = redrawn(rows, random, largest=largest)
     for one in sides:
         if one.spread is not None:
@@ -143,7 +143,7 @@ def slope(right: Sequence[NDArray[np.floating]], at: Sequence[float]) -> NDArray
 
 
 def steepest(at: Sequence[float]) -> float:
-    """Return the largest slope of one row, which is wrong below the middle of ``at`` and right above."""
+    """Return the largest slope that one row can have: it is wrong below the mean of ``at``, and right above."""
     weights = _slope_weights(at)
     return float(weights[weights > 0].sum())
 

@@ -1,7 +1,8 @@
 """The frontier: the metrics of committees of each size 1..K, from the logits of K members.
 
 The accuracy of size k is the mean over subsets of k members, so it does not depend on which members came first. If
-there are few subsets, all of them are used. Otherwise a seeded sample is used in which every member is equally often.
+there are few subsets, all of them are used. Otherwise a sample is used in which every member occurs equally often; the
+sample depends only on K and k.
 """
 
 from __future__ import annotations
@@ -49,8 +50,6 @@ def frontier(
     test_labels: Integers,
     *,
     metric: Metric = ACCURACY,
-    seed: int = 0,
-    max_subsets: int = MAX_SUBSETS,
 ) -> tuple[CommitteeScores, ...]:
     """Return the scores of the committees of each size 1..K.
 
@@ -74,7 +73,7 @@ def frontier(
     """
     _check(validation_logits, test_logits, validation_labels, test_labels)
     members = len(test_logits)
-    weights = [_subsets(members, size, seed=seed, most=max_subsets) for size in range(1, members + 1)]
+    weights = [_subsets(members, size) for size in range(1, members + 1)]
     names = metric.with_interval
     biases = [
         first_bias(validation_logits, validation_labels, size=1 + member, metric=metric) for member in range(members)
@@ -123,16 +122,15 @@ def right_share(
     *,
     size: int,
     metric: Metric = ACCURACY,
-    seed: int = 0,
     bias: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Return for each row the share of the committees of ``size`` that are right, (rows,).
 
-    For another ``metric`` than accuracy it is the mean contribution of the row. ``logits`` (members, rows, classes) are
-    those of all members. The committees are those of ``frontier``, so the mean over rows is the metric that it returns
-    for this size. A ``bias`` (rows or 1, classes) is added before labels are named.
+    For another ``metric`` than accuracy, return the mean contribution of the row. ``logits`` (members, rows, classes)
+    are those of all members. The committees are those of ``frontier``, so the mean over rows is the metric that
+    ``frontier`` returns for this size. A ``bias`` (rows or 1, classes) is added before labels are named.
     """
-    return np.asarray(right_shares(logits, labels, sizes=[size], metric=metric, seed=seed, biases=[bias])[0])
+    return np.asarray(right_shares(logits, labels, sizes=[size], metric=metric, biases=[bias])[0])
 
 
 def right_shares(
@@ -141,11 +139,10 @@ def right_shares(
     *,
     sizes: Sequence[int],
     metric: Metric = ACCURACY,
-    seed: int = 0,
     biases: Biases = (),
 ) -> NDArray[np.float64]:
     """Return ``right_share`` of several sizes, (sizes, rows), in one pass over the members."""
-    weights = [_subsets(len(logits), size, seed=seed, most=MAX_SUBSETS) for size in sizes]
+    weights = [_subsets(len(logits), size) for size in sizes]
     scores = _scores(logits, weights, labels, metric, (metric.name,), biases=biases)
     return np.stack([score.contributions[metric.name].mean(axis=0) for score in scores])
 
@@ -162,14 +159,14 @@ def _check(*arrays: NDArray[Any]) -> None:
             raise ValueError(f"{name} has {logits.shape[1]} rows of logits but labels of the shape {labels.shape}")
 
 
-def _subsets(members: int, size: int, *, seed: int, most: int) -> NDArray[np.float64]:
+def _subsets(members: int, size: int) -> NDArray[np.float64]:
     """Return the weights of the members in each committee, (committees, members): 1 / size or 0."""
-    if math.comb(members, size) <= max(most, members):
+    if math.comb(members, size) <= max(MAX_SUBSETS, members):
         chosen = [list(subset) for subset in combinations(range(members), size)]
     else:
         # Windows of shuffled circles: every member is in equally many windows of a circle, so none weighs more.
-        random = np.random.default_rng((seed, members, size))
-        circles = [random.permutation(members) for _ in range(math.ceil(most / members))]
+        random = np.random.default_rng((0, members, size))
+        circles = [random.permutation(members) for _ in range(math.ceil(MAX_SUBSETS / members))]
         chosen = [list(np.roll(circle, -start)[:size]) for circle in circles for start in range(members)]
     weights = np.zeros((len(chosen), members))
     for row, subset in zip(weights, chosen, strict=True):
@@ -251,7 +248,7 @@ def _score_block(
             probability *= factors[index]
             np.copyto(predicted, index, where=probability > largest)
             np.maximum(largest, probability, out=largest)
-    said = np.maximum(weights @ of_label, SMALLEST_PROBABILITY)
+    probability_of_label = np.maximum(weights @ of_label, SMALLEST_PROBABILITY)
     positive = None if metric.positive is None else weights @ by_class[metric.positive]
     named = Named(predicted, positive, labels, classes)
     contributions = {name: named.contributions(replace(metric, name=name)) for name in names}
@@ -260,7 +257,7 @@ def _score_block(
     gaps = np.bincount(
         bins.ravel(), weights=(confidence - (likeliest == labels)).ravel(), minlength=committees * CALIBRATION_BINS
     )
-    values["cross_entropy"] = -np.log(said).mean(axis=1)
+    values["cross_entropy"] = -np.log(probability_of_label).mean(axis=1)
     values["calibration_error"] = np.abs(gaps.reshape(committees, -1)).sum(axis=1) / rows
     return _Scores(values, contributions)
 

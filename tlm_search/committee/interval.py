@@ -101,9 +101,7 @@ def accuracy_interval(
     return _wilson(mean, min(effective, most_texts), quantile)
 
 
-def paired_interval(
-    a: NDArray[Any], b: NDArray[Any], *, seed: int = 0, largest: float = 1.0
-) -> tuple[float, float, float]:
+def paired_interval(a: NDArray[Any], b: NDArray[Any], *, largest: float = 1.0) -> tuple[float, float, float]:
     """Return the accuracy of ``a`` minus that of ``b`` on the same rows, with its 95% interval: (mean, low, high).
 
     ``a`` and ``b`` (rows,) say whether a committee is right, or which share of several committees is, or the row's
@@ -113,7 +111,7 @@ def paired_interval(
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
     differences = np.subtract(a, b, dtype=np.float64)
-    draws = redrawn(differences, np.random.default_rng(seed), largest=largest)
+    draws = redrawn(differences, np.random.default_rng(0), largest=largest)
     low, high = np.quantile(draws, (0.025, 0.975))
     return float(differences.mean()), float(low), float(high)
 

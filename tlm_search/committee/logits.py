@@ -1,4 +1,4 @@
-"""The logits of a configuration's members on validation and test, with what they are judged by."""
+"""The logits of a configuration's members on validation and test, with the labels and the metric."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class MemberLogits:
 
     def calibration(self, *, size: int) -> Calibration:
         """Return the calibration of the first ``size`` members, as ``export`` fits it."""
-        said = soft_vote(self.validation[:size])
-        return fit_calibration(said, self.validation_labels, self.biases.get(size, ()))
+        votes = soft_vote(self.validation[:size])
+        return fit_calibration(votes, self.validation_labels, self.biases.get(size, ()))
 
     def first(self, size: int) -> MemberLogits:
         """Return the logits of the first ``size`` members."""

@@ -1,4 +1,4 @@
-"""The committees that a choice may take: shallower than the reference, within constraints and limits."""
+"""The committees that may be chosen: shallower than the reference, within the constraints and limits."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def pool_of(
     by_trial = [tuple(candidates(trial)) for trial in shallow or everything]
     if constraints:
         goal = metrics_to_meet(reference)
-        kept = _kept([tuple(c for c in sizes if not missed(c, constraints, goal)) for sizes in by_trial])
-        reasons += _constraint_reasons(constraints, before=by_trial, after=kept)
-        by_trial = kept
+        within = _not_empty(tuple(c for c in sizes if not missed(c, constraints, goal)) for sizes in by_trial)
+        reasons += _constraint_reasons(constraints, before=by_trial, after=within)
+        by_trial = within
     limits = {"latency_ms": max_latency_ms, "parameters": max_parameters}
-    kept = _kept([tuple(c for c in sizes if _within(c, limits)) for sizes in by_trial])
-    reasons += _limit_reasons(limits, kept=len(kept), total=len(by_trial))
-    return Pool(tuple(kept), tuple(reasons))
+    within = _not_empty(tuple(c for c in sizes if _within(c, limits)) for sizes in by_trial)
+    reasons += _limit_reasons(limits, within=len(within), total=len(by_trial))
+    return Pool(tuple(within), tuple(reasons))
 
 
 def metrics_to_meet(reference: Trial | None) -> Mapping[str, float] | None:
-    """Return the metrics of a finished reference; None without one, also if only its first members have metrics."""
+    """Return the metrics of the reference; None if there is none or it has not finished."""
     return None if reference is None or whole(reference) is None else reference.metrics
 
 
@@ -78,7 +78,7 @@ def missed(
     return [c for c in constraints if c.metric not in metrics or c.violation(metrics, reference) > 0]
 
 
-def _kept(by_trial: Iterable[tuple[Candidate, ...]]) -> list[tuple[Candidate, ...]]:
+def _not_empty(by_trial: Iterable[tuple[Candidate, ...]]) -> list[tuple[Candidate, ...]]:
     return [sizes for sizes in by_trial if sizes]
 
 
@@ -103,7 +103,7 @@ def _constraint_reasons(
     total, left = (sum(len(sizes) for sizes in by_trial) for by_trial in (before, after))
     words = f"the constraints of the study ({', '.join(map(str, constraints))})"
     if total and not left:
-        return [f"No committee of {count_of(len(before), 'configuration')} keeps to {words}."]
+        return [f"No committee of {count_of(len(before), 'configuration')} meets {words}."]
     if left == total:
         return []
     return [
@@ -112,12 +112,12 @@ def _constraint_reasons(
     ]
 
 
-def _limit_reasons(limits: Mapping[str, float | None], *, kept: int, total: int) -> list[str]:
+def _limit_reasons(limits: Mapping[str, float | None], *, within: int, total: int) -> list[str]:
     words = {"latency_ms": "ms latency", "parameters": "parameters"}
     asked = [f"at most {limit:,.10g} {words[name]}" for name, limit in limits.items() if limit is not None]
     if not asked:
         return []
-    return [f"{kept} of {count_of(total, 'configuration')} have a committee with {' and '.join(asked)}."]
+    return [f"{within} of {count_of(total, 'configuration')} have a committee with {' and '.join(asked)}."]
 
 
 def count_of(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""What the committees of one size reach, and the form in which studies store it."""
+"""The scores of the committees of one size, and the form in which studies store them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _EXACT = frozenset(f"test_{name}" for name in METRICS_OF_ALL_LABELS + METRICS_OF
 
 @dataclass(frozen=True)
 class CommitteeScores:
-    """What the committees of one ``size`` reach.
+    """The scores of the committees of one ``size``.
 
-    ``figures`` has each number by the one name that it has in metrics, tables and pages, such as
+    ``figures`` maps names, which are the same in metrics, tables and pages, to numbers:
 
-    - ``test_accuracy``, the mean over the ``subsets``, which is the number of committees;
+    - ``test_accuracy`` and other metrics, the mean over the committees, whose number is ``subsets``;
     - ``test_accuracy_low`` and ``test_accuracy_high``, its 95% interval, which only some metrics have;
     - ``subset_low`` and ``subset_high``, which contain the test metric of 95% of the subsets;
     - ``latency_ms`` and other costs, if they are known for this size.
@@ -67,7 +67,7 @@ class CommitteeScores:
         }
 
     def stored(self) -> dict[str, Any]:
-        """Return the scores as JSON, with the keys that all versions write.
+        """Return the scores as a JSON object with the keys that all versions write.
 
         Numbers have six digits, more than a test set can show, because storages have limits and journals grow. Only
         metrics on test are exact. A number that is not finite is None.

@@ -17,7 +17,7 @@ from tlm_search.committee.pool import Pool, pool_of
 from tlm_search.committee.verdict import HOLDS, MARGIN, Difference, unpaired
 from tlm_search.space.objectives import Constraint
 
-MAX_PAIRED = 50  # configurations whose logits are read; later ones are compared by their intervals
+MAX_PAIRED = 50  # configurations whose logits are read; the others are compared by their intervals
 
 
 Confirmed = Callable[[int, int], Trial | None]  # trial number, committee size -> the trial with fresh seeds
@@ -55,31 +55,31 @@ def select(
     validation minus the reference's is not below -``MARGIN``. ``logits_of`` returns the logits for a paired bootstrap
     over rows. A committee of fewer members than were trained counts as the mean over such committees. A single one of
     them can be worse, so the first members, which are exported, have to match as well. Without logits the interval is
-    computed from those of the two metrics (see ``unpaired``), and is wider because it does not use that both met the
-    same rows.
+    computed from those of the two metrics (see ``unpaired``). It is then wider, because it does not use that both
+    answered the same rows.
 
     Test does not influence the choice. The same intervals on test give the verdicts on the reference and on the linear
     ``baseline``. ``confirmed`` returns the trial with fresh seeds of a trial number and a size; its test figures
     replace those of the search.
     """
-    rival = None if reference is None else whole(reference)
+    deep = None if reference is None else whole(reference)
     pool = pool_of(
         trials, reference, constraints=constraints, max_latency_ms=max_latency_ms, max_parameters=max_parameters
     )
     reasons = list(pool.reasons)
-    if match_reference and rival is None:
-        return Selection((), (*reasons, "There is no finished reference, so nothing can match it."))
-    comparison = _Comparison(rival, logits_of)
+    if match_reference and deep is None:
+        return Selection((), (*reasons, "The study has no finished reference that a committee could match."))
+    comparison = _Comparison(deep, logits_of)
     linear = _Comparison(None if baseline is None else whole(baseline), logits_of)
     if match_reference:
         cost = _cheapest_by([candidate for sizes in pool.by_trial for candidate in sizes])
         choices = _cheapest_matches(pool, comparison, cost=cost, top=top)
-        reasons.append(match_reason(choices, cost, metric="accuracy" if rival is None else rival.metric))
+        reasons.append(match_reason(choices, cost, metric="accuracy" if deep is None else deep.metric))
     else:
         choices = [comparison.judge(candidate) for candidate in pool.best()[:top]]
         if choices:
             named = metric_words(choices[0].candidate.metric)
-            reasons.append(f"Chosen by the highest validation {named}; the test set played no part.")
+            reasons.append(f"Chosen by the highest validation {named}; the test set had no influence.")
     if choices:
         choices = [_with_exported(linear.judge_baseline(choice), logits_of) for choice in choices]
         choices = [_with_confirmed(choice, confirmed, logits_of) for choice in choices]
@@ -92,7 +92,7 @@ def standing_of(
     reference: Trial | None,
     *,
     baseline: Trial | None,
-    logits_of: LogitsOf = lambda _: None,
+    logits_of: LogitsOf,
     confirmed: Confirmed = lambda number, size: None,
 ) -> Choice:
     """Compare a committee with the reference and the baseline as ``select`` does, without choosing it."""
@@ -105,42 +105,42 @@ def standing_of(
 class _Comparison:
     """Compares candidates with a rival (the reference or the baseline), each split of each candidate once."""
 
-    def __init__(self, reference: Candidate | None, logits_of: LogitsOf) -> None:
-        self.reference = reference
+    def __init__(self, rival: Candidate | None, logits_of: LogitsOf) -> None:
+        self.rival = rival
         self._logits_of = logits_of
         self._read: set[int] = set()
         self._differences: dict[tuple[int, int, Split], Difference] = {}
-        votes = None if reference is None else logits_of(reference.trial)
-        self._reference_right = None if votes is None else {split: votes.right(split) for split in SPLITS}
+        votes = None if rival is None else logits_of(rival.trial)
+        self._rival_right = None if votes is None else {split: votes.right(split) for split in SPLITS}
 
     def judge(self, candidate: Candidate) -> Choice:
-        """Compare on validation and on test."""
+        """Return a candidate as a choice, with its differences to the rival, the reference, on both splits."""
         on_test = self._difference(candidate, "test")
-        return Choice(candidate, self.reference, self._difference(candidate, "validation"), on_test)
+        return Choice(candidate, self.rival, self._difference(candidate, "validation"), on_test)
 
     def judge_baseline(self, choice: Choice) -> Choice:
-        """Add to a choice the comparison with the baseline, which is the rival here."""
+        """Add to a choice its difference to the rival, the baseline, on test."""
         difference = self._difference(choice.candidate, "test")
-        return replace(choice, baseline=self.reference, baseline_difference=difference)
+        return replace(choice, baseline=self.rival, baseline_difference=difference)
 
     def matches(self, candidate: Candidate) -> bool:
-        """Compare on validation alone."""
+        """Return whether a candidate matches the rival on validation."""
         difference = self._difference(candidate, "validation")
         return difference is not None and difference.verdict(margin=MARGIN) == HOLDS
 
     def _difference(self, candidate: Candidate, split: Split) -> Difference | None:
-        if self.reference is None:
+        if self.rival is None:
             return None
         key = candidate.trial.number, candidate.size, split
         if key not in self._differences:
-            self._differences[key] = self._compare(candidate, self.reference, split)
+            self._differences[key] = self._compare(candidate, self.rival, split)
         return self._differences[key]
 
-    def _compare(self, candidate: Candidate, reference: Candidate, split: Split) -> Difference:
+    def _compare(self, candidate: Candidate, rival: Candidate, split: Split) -> Difference:
         votes = self._votes_for(candidate.trial)
-        if votes is None or self._reference_right is None:
-            return unpaired(_metric(candidate, split), _metric(reference, split))
-        theirs, size = self._reference_right[split], candidate.size
+        if votes is None or self._rival_right is None:
+            return unpaired(_metric(candidate, split), _metric(rival, split))
+        theirs, size = self._rival_right[split], candidate.size
         largest = largest_contribution(votes.metric, votes.of(split)[1])
         exported = None
         if size < len(votes.validation):
@@ -150,7 +150,7 @@ class _Comparison:
         return Difference(*mean, paired=True, exported=exported)
 
     def _votes_for(self, trial: Trial) -> MemberLogits | None:
-        if self._reference_right is None or (trial.number not in self._read and len(self._read) >= MAX_PAIRED):
+        if self._rival_right is None or (trial.number not in self._read and len(self._read) >= MAX_PAIRED):
             return None
         self._read.add(trial.number)
         return self._logits_of(trial)
@@ -176,11 +176,11 @@ def _with_exported(choice: Choice, logits_of: LogitsOf) -> Choice:
 def _with_confirmed(choice: Choice, confirmed: Confirmed, logits_of: LogitsOf) -> Choice:
     """Replace the test figures by those of fresh seeds, if the study has them."""
 
-    def again(candidate: Candidate | None) -> Candidate | None:
+    def with_fresh_seeds(candidate: Candidate | None) -> Candidate | None:
         trial = None if candidate is None else confirmed(candidate.trial.number, candidate.size)
         return None if candidate is None or trial is None else candidates(trial)[candidate.size - 1]
 
-    fresh, fresh_reference = again(choice.candidate), again(choice.reference)
+    fresh, fresh_reference = with_fresh_seeds(choice.candidate), with_fresh_seeds(choice.reference)
     if fresh is None:
         return choice
     judged = _Comparison(fresh_reference or choice.reference, logits_of).judge(fresh)
@@ -210,9 +210,9 @@ def _of_all(difference: Difference | None) -> Difference | None:
 
 
 def _cheapest_matches(pool: Pool, comparison: _Comparison, *, cost: str, top: int) -> list[Choice]:
-    assert comparison.reference is not None
-    bar = comparison.reference.validation_metric - MARGIN
-    # The lower bound of a candidate lies below its mean, so one whose mean misses the bar cannot match.
+    assert comparison.rival is not None
+    bar = comparison.rival.validation_metric - MARGIN
+    # The interval contains the mean, so a candidate whose mean misses the bar cannot match.
     near = [c for sizes in pool.by_trial for c in sizes if c.validation_metric >= bar]
     near.sort(key=lambda c: (_cost(c, cost), c.size, -c.validation_metric, c.trial.number))
     choices: list[Choice] = []
@@ -229,7 +229,7 @@ def _cheapest_matches(pool: Pool, comparison: _Comparison, *, cost: str, top: in
 
 
 def _cheapest_by(pool: Sequence[Candidate]) -> str:
-    """Return the first of latency, parameters and size that all candidates have."""
+    """Return the name of the cost to sort by: the first of latency, parameters and size that all candidates have."""
     for name in ("latency_ms", "parameters"):
         if pool and all(getattr(candidate, name) is not None for candidate in pool):
             return name

@@ -27,8 +27,8 @@ IS_ABOVE: Final = {HOLDS: "is above", UNSURE: "is not shown to be above", FAILS:
 def verdict_of(low: float, high: float, *, margin: float = 0.0) -> Verdict:
     """Return the verdict on a difference with the interval ``low`` to ``high``.
 
-    Without a ``margin`` it holds if the interval lies above 0. With one it holds if the interval does not go below
-    -``margin``. It fails if the interval lies below -``margin``. Anything else cannot be told.
+    Without a ``margin`` it is ``HOLDS`` if the interval lies above 0. With one it is ``HOLDS`` if the interval does not
+    go below -``margin``. It is ``FAILS`` if the interval lies below -``margin``, and otherwise ``UNSURE``.
     """
     if low > 0 if margin == 0 else low >= -margin:
         return HOLDS

@@ -45,8 +45,8 @@ def accuracy(probabilities: Floats, labels: Integers) -> float:
 
 def cross_entropy(probabilities: Floats, labels: Integers) -> float:
     """Return the mean negative log-probability of the labels, in nats."""
-    said = np.take_along_axis(probabilities, np.asarray(labels)[:, None], axis=-1)[:, 0]
-    return float(-np.log(np.maximum(said, SMALLEST_PROBABILITY)).mean())
+    of_label = np.take_along_axis(probabilities, np.asarray(labels)[:, None], axis=-1)[:, 0]
+    return float(-np.log(np.maximum(of_label, SMALLEST_PROBABILITY)).mean())
 
 
 def macro_f1(probabilities: Floats, labels: Integers) -> float:

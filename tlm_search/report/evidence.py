@@ -24,16 +24,16 @@ from tlm_search.members.trainer import KIND
 from tlm_search.store.local import Entry, Store
 from tlm_search.study.record import BaselineRecord, StudyRecord, TrialRecord
 
-MAX_TRIED = 20
-MAX_COUNTED = 100_000_000  # tokens
-MAX_KEPT = 12  # committees whose logits are held in memory
+MAX_TRIED = 20  # configurations whose first member is read for the provenance
+MAX_COUNTED = 100_000_000  # tokens; counting more makes the reader of a report wait
+MAX_CACHED = 12  # committees whose logits are held in memory
 
 Labels = tuple[NDArray[np.integer], NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Reads the members of the trials of ``record`` from ``store``. What is missing there is None, never an error."""
+    """Reads the members of the trials of ``record`` from ``store``. Missing members never raise an error."""
 
     record: StudyRecord
     store: Store | None
@@ -41,16 +41,16 @@ class Evidence:
     def logits_of(self, trial: Trial) -> MemberLogits | None:
         """Return the logits of all members of ``trial``; None if a member or the labels are missing.
 
-        The last ``MAX_KEPT`` results are cached, because a report asks for the same few again and again.
+        The last ``MAX_CACHED`` results are cached, because a report asks for the same few again and again.
         """
         if not isinstance(trial, TrialRecord):
             return None
-        kept = self._kept
+        cache = self._cached_logits
         kind = BASELINES if isinstance(trial, BaselineRecord) else KIND
-        votes = kept.pop(trial.members) if trial.members in kept else self._read_logits(trial, kind)
-        kept[trial.members] = votes
-        if len(kept) > MAX_KEPT:
-            del kept[next(iter(kept))]
+        votes = cache.pop(trial.members) if trial.members in cache else self._read_logits(trial, kind)
+        cache[trial.members] = votes
+        if len(cache) > MAX_CACHED:
+            del cache[next(iter(cache))]
         return votes
 
     def changed_sources(self) -> list[str]:
@@ -65,7 +65,7 @@ class Evidence:
         return float(losses[-1][1]) if losses else None
 
     def test_texts(self, rows: Iterable[int]) -> dict[int, str]:
-        """Return these test texts as members saw them: the stored tokens, decoded. Missing texts are empty.
+        """Return these test texts as members saw them: the stored tokens, decoded. Empty if the tokens are missing.
 
         Where configurations have different lengths, the texts are those of the greatest length.
         """
@@ -82,7 +82,7 @@ class Evidence:
         """Return for each number of first documents the shares of the task's types and tokens that they contain.
 
         Where configurations have different tokenizers, the tokens are those of the study's first tokenizer.
-        It is empty if the tokens are missing, or so many that counting would make the reader wait.
+        It is empty if the tokens are missing or more than ``MAX_COUNTED``.
         """
         data = self._data
         if data is None or data.corpus is None or not self.record.space.reads_data:
@@ -130,7 +130,7 @@ class Evidence:
         return MemberLogits(validation, test, validation_labels, test_labels, metric, biases)
 
     @cached_property
-    def _kept(self) -> dict[tuple[str, ...], MemberLogits | None]:
+    def _cached_logits(self) -> dict[tuple[str, ...], MemberLogits | None]:
         return {}
 
     @cached_property
@@ -149,7 +149,7 @@ class Evidence:
             return None
         try:
             return data.true_labels("validation"), data.true_labels("test")
-        except (OSError, ValueError):  # data that was removed
+        except (OSError, ValueError):  # the data were removed
             return None
 
     def _member(self, digest: str, kind: str = KIND) -> Entry | None:

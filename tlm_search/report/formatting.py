@@ -1,4 +1,4 @@
-"""Write numbers and settings for readers."""
+"""Write numbers, settings and metrics for people."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def plain_text(text: str) -> str:
     return " ".join(text.translate(_MARKDOWN).split())
 
 
-def percent(value: float | None, *, digits: int = 1) -> str:
+def percent(value: float | None) -> str:
     """Write a share as 81.6%."""
-    return NONE if _missing(value) else f"{100 * float(value or 0):.{digits}f}%"
+    return NONE if _missing(value) else f"{100 * float(value or 0):.1f}%"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -131,7 +131,7 @@ def duration(seconds: float | None) -> str:
 
 
 def pretraining_words(settings: Mapping[str, Any], sizes: Iterable[int]) -> str:
-    """Say what members learn from the first documents of the corpus, for one or several ``sizes``.
+    """Say what members learn before fine-tuning, from the first documents of the corpus, for one or several ``sizes``.
 
     For example: not pre-trained; pre-trained on 4,000 and 16,000; word vectors from counts of 4,000 (without
     masked-language-model training).
@@ -144,7 +144,7 @@ def pretraining_words(settings: Mapping[str, Any], sizes: Iterable[int]) -> str:
 
 
 def describe(settings: Mapping[str, Any], names: Iterable[str]) -> str:
-    """Say the settings ``names`` in one line: depth 1, 8 heads, pre-trained on 4,000."""
+    """Write the settings ``names`` in one line: depth 1, 8 heads, pre-trained on 4,000."""
     parts = []
     for name in names:
         if name not in settings:

@@ -1,4 +1,4 @@
-"""Remove from a report the folders of this machine, and with them the user's name, because reports are passed on."""
+"""Remove the folders of this machine, and with them the user's name, from a report that others will read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tlm_search.study.record import StudyRecord, TrialRecord
 
-# Between quotes a path may hold spaces. After a letter or a slash it is part of a URL, a fraction or a unit.
+# A path between quotes may contain spaces. After a letter or a slash it is part of a URL, a fraction or a unit.
 _QUOTED = re.compile(r"""(?P<quote>['"])(?P<path>(?:~|/)[^'"\n]*/[^'"\n]+)(?P=quote)""")
 _PLAIN = re.compile(r"(?<![\w/:.~-])(?:~|/[\w.~+-]+)(?:/[\w.~+@-]+)+/?")
 

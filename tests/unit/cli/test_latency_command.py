@@ -198,6 +198,6 @@ def test_only_what_keeps_to_the_constraints_is_measured(tmp_path):
 
     assert measured() == [0, 1]
     assert measured(f"parameters <= {trials[0].metrics['parameters'] / 8 - 1}") == [1]
-    with pytest.raises(StudyError, match=r"keeps to its constraints \(parameters <= 1\.0\)") as error:
+    with pytest.raises(StudyError, match=r"meets its constraints \(parameters <= 1\.0\)") as error:
         measured("parameters <= 1")
     assert "export --trial N" in error.value.hint

@@ -50,7 +50,7 @@ def test_only_the_formats_that_are_asked_for_are_written(two, tmp_path):
 
 
 def test_a_wrong_format_ends_with_2_and_says_what_is_allowed(two, tmp_path):
-    with pytest.raises(UserError, match="pdf is no format"):
+    with pytest.raises(UserError, match="pdf is not a format"):
         two("first", "--format", "pdf")
     assert not (tmp_path / "first").exists()
 

@@ -35,7 +35,7 @@ def test_nothing_that_is_allowed_is_said_and_nothing_is_chosen():
     selection = select(trials, None, constraints=read_constraints(["parameters <= 1"]))
     assert selection.choices == ()
     assert selection.reasons == (
-        "No committee of 2 configurations keeps to the constraints of the study (parameters <= 1.0).",
+        "No committee of 2 configurations meets the constraints of the study (parameters <= 1.0).",
     )
 
 

@@ -58,7 +58,7 @@ def with_trials(finished: Finished, *configurations: dict, task: str = "task") -
         )
         members = obtain(specs, store=finished.store, data=data, trainer=BertTrainer(threads=1, device="cpu")).members
         validation, test = (np.stack([getattr(m, f"{s}_logits") for m in members]) for s in ("validation", "test"))
-        rows = frontier(validation, test, np.arange(12) % 3, np.arange(18) % 3, max_subsets=3)
+        rows = frontier(validation, test, np.arange(12) % 3, np.arange(18) % 3)
         digests = tuple(member.digest for member in members)
         trials.append(TrialRecord(number, "complete", settings=full, frontier=rows, members=digests))
     return Study(replace(finished.record, trials=tuple(trials)))
@@ -255,7 +255,7 @@ def test_a_configuration_that_does_not_fit_is_refused(folder, harm):
         ({"members": [(9, 1)]}, "member 1 of trial 9: the study has no such trial"),
         ({"members": [(0, 4)]}, "member 4 of trial 0: it has 3 members, 1 is the first"),
         ({"members": [(0, 0)]}, "member 0 of trial 0"),
-        ({"members": [3]}, "3 is no member"),
+        ({"members": [3]}, "3 does not name a member"),
         ({"members": [(0, 1)], "pool": "greedy"}, "--from and members are different ways"),
         ({"members": [(0, 1)], "student": True}, "two ways"),
         ({"pool": "greedy", "trial": 0}, "--from and --trial or --size are different ways"),

@@ -92,7 +92,7 @@ def test_an_answer_keeps_to_the_constraints_of_the_study():
 def test_where_nothing_is_allowed_the_answer_says_so():
     record = builders.study(constraints=["parameters <= 1"], reference_trial=builders.reference())
     answer = answer_of(record, Evidence(record, None))
-    assert answer.headline == "No committee keeps to the constraints of the study yet."
+    assert answer.headline == "No committee meets the constraints of the study yet."
     assert answer.best is answer.cheapest is None
     assert "parameters <= 1" in answer.verdict[0]
     assert list(answer.table.columns) == ["Reference"]

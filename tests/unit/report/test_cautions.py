@@ -145,7 +145,7 @@ def test_a_reference_in_the_making_is_told_as_such():
     assert "The reference is not chosen yet: 2 of its 3 tries are done." in notes_of(record)
     summary = summarise(record, lambda _: None)
     assert summary["reference"] == {"trials": {"done": 2, "of": 3}}
-    assert "reference  2 of 3 tries done; the best on validation is chosen when all are" in lines_of(summary)
+    assert "reference  2 of 3 tries done; then the best on validation is chosen" in lines_of(summary)
 
 
 def test_status_tells_how_many_trials_the_reference_had():

@@ -255,11 +255,11 @@ def test_studies_without_a_common_architecture_say_nothing_of_text(monkeypatch):
     low = with_depths((1, 1000), best=1, skill=lambda _: 1.0, selection="overlap", skip=4000)
     row = beside(monkeypatch, high, low).loc[of_text.OVERLAPS]
     assert row["verdict"] == NOT_MEASURED
-    assert "share no architecture" in row["measured_on"]
+    assert "no common architecture" in row["measured_on"]
     random = with_depths((1, 4000), best=1, skill=lambda _: 1.0, selection="random")
     row = beside(monkeypatch, high, random).loc[of_text.SPECIFIC]
     assert row["verdict"] == NOT_MEASURED
-    assert "of one architecture" in row["measured_on"]
+    assert "both with one architecture" in row["measured_on"]
 
 
 def test_siblings_differ_in_the_choice_of_their_corpus_alone(tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ def test_the_command_of_the_greedy_committee_is_named_where_it_is_better_on_vali
     words = export_words(record, mixed, worse)
     assert words is not None
     assert f"tlm-search export {record.name} --from greedy --out {record.name}-greedy" in words
-    assert "too high because of the choice" in words
+    assert "too high, because validation chose its members" in words
     assert export_words(record, mixed, better) is None
     assert export_words(record, {}, worse) is None
     simulated = replace(record, space=builders.space(trainer="simulated"))

@@ -105,7 +105,7 @@ def test_the_best_configuration_of_a_figure_is_that_of_the_answer(name):
 def test_the_band_of_subsets_waits_for_its_button(frontiers):
     traces = {trace.name: trace for trace in frontier_figures.frontier_figure(frontiers, {}).data}
     best = frontiers[frontiers["trial"] == frontiers["trial"].iloc[0]]
-    band = traces["95% of the best one's committees"]
+    band = traces["95% of the committees of the best"]
     assert band.visible == "legendonly"
     assert list(band.y[: len(best)]) == best["subset_low"].tolist()
 

@@ -141,7 +141,7 @@ def test_a_page_of_many_labels_is_readable_and_nothing_is_cut(open_page, many_la
     ticks = page.evaluate("[...document.querySelectorAll('#figure-labels .ytick text')].map(t => t.textContent)")
     assert len(ticks) == len(set(ticks)) == MAX_LABELS
     figure = page.locator(".figure", has=page.locator("#figure-labels"))
-    assert f"the {MAX_LABELS // 2} of 77 where the committee gains most" in figure.inner_text()
+    assert f"the {MAX_LABELS // 2} of 77 on which the committee gains most" in figure.inner_text()
     assert figure.bounding_box()["height"] < 1200
     assert len(pd.read_csv(many_labels.parent / "tables" / "labels.csv")) == 77
     row = page.locator(".texts tbody tr").first
@@ -193,10 +193,10 @@ def test_lines_are_switched_by_mouse_and_by_keyboard(desktop):
     page.keyboard.press("Space")
     assert chip.get_attribute("aria-pressed") == "true"
     assert page.evaluate(shown, name) == [True]
-    band = page.get_by_role("button", name="95% of the best one's committees")
+    band = page.get_by_role("button", name="95% of the committees of the best")
     for visible in (True, "legendonly"):
         band.click()
-        assert page.evaluate(shown, "95% of the best one's committees") == [visible]
+        assert page.evaluate(shown, "95% of the committees of the best") == [visible]
 
 
 def hover(page, figure, trace, point=0):

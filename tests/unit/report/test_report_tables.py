@@ -148,7 +148,8 @@ def test_an_optimum_on_an_edge_is_flagged_unless_the_edge_cannot_move():
         "committee_size": "",
     }
     assert insight.boundary_advice(table.reset_index()) == [
-        "The best committee has heads = 8, the upper end of its range; a study that goes beyond it may find more."
+        "The best committee has heads = 8, the upper end of its range; a study that searches above it may find a "
+        "better one."
     ]
 
 
@@ -204,9 +205,9 @@ def test_pairs_are_not_chosen_by_what_they_gain_on_test():
     table["metric"] = "macro_f1"
     frame, caption = pairs_frame(table)
     assert [row[0].text for row in frame.rows] == [f"#{place}" for place in range(10)]
-    assert caption.endswith("best on validation first. The first 10 of 30; all are in tables/pretraining.csv")
+    assert caption.endswith("The best on validation come first. The first 10 of 30; all are in tables/pretraining.csv")
     assert caption.startswith("Test macro F1 of single members")
-    assert "9 of 30 gain" in caption
+    assert "9 of 30 pairs gain" in caption
     assert "The first" not in pairs_frame(table.head(3))[1]
 
 

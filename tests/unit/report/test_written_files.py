@@ -14,10 +14,10 @@ TABLE = pd.DataFrame({"label_name": ["50% & more_of {it}\\", None], "share": [0.
 
 def test_formats_are_read_and_unknown_ones_refused():
     assert files.read_formats("html, CSV,html") == ("html", "csv")
-    with pytest.raises(UserError, match="pdf is no format") as refused:
+    with pytest.raises(UserError, match="pdf is not a format") as refused:
         files.read_formats("html,pdf")
     assert "html, csv, tex, md, png, svg" in str(refused.value.hint)
-    with pytest.raises(UserError, match="nothing is no format"):
+    with pytest.raises(UserError, match="no format is given"):
         files.read_formats(" ,")
 
 

@@ -1,4 +1,4 @@
-"""The answer on top of a report: which shallow committee, how it compares with the reference, what to run next."""
+"""The answer on top of a report: the best committee, how it compares with the reference, and what to run next."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
     best = next(iter(choose().choices), None)
     cheapest = None
     if best is not None and best.reference is not None:
-        # Chosen on validation. If test does not confirm it, it is not an answer.
+        # Validation chooses it. If test does not confirm that it matches, it is not an answer.
         cheapest = next((choice for choice in choose(match_reference=True).choices if choice.matches_reference), None)
     # If a linear model is as good, say that first.
     sentences = [_headline(record, best), *_verdict(record, best, cheapest)]
-    if best is not None and (said := confirmation_words(record, best)) is not None:
-        sentences.append(said)
+    if best is not None and (confirmation := confirmation_words(record, best)) is not None:
+        sentences.append(confirmation)
     warning = None if best is None else linear_warning(best)
     headline, *verdict = sentences if warning is None else (warning, *sentences)
     return Answer(
@@ -80,7 +80,7 @@ def answer_of(record: StudyRecord, evidence: Evidence) -> Answer:
 def linear_warning(choice: Choice, *, subject: str = "the best committee") -> str | None:
     """Return the sentence that comes first if a committee is not shown to be above the linear model.
 
-    Return None if it is, and without a linear model.
+    Return None if the committee is above it, or if the study has no linear model.
     """
     baseline, difference, verdict = choice.baseline, choice.baseline_difference, choice.baseline_verdict
     if baseline is None or difference is None or verdict is None or verdict == HOLDS:
@@ -96,7 +96,7 @@ def linear_warning(choice: Choice, *, subject: str = "the best committee") -> st
 
 
 def reference_sentence(choice: Choice, *, subject: str) -> str | None:
-    """Say whether the ``subject`` of a choice does the work of the reference; None without a reference."""
+    """Say whether the chosen committee, named ``subject``, does the work of the reference; None without a reference."""
     if choice.reference is None or choice.reference_verdict is None:
         return None
     depth, size = number(choice.reference.trial.settings.get("depth")), choice.reference.size
@@ -114,20 +114,20 @@ def difference_words(difference: Difference) -> str:
 
 def standing_sentences(record: StudyRecord, choice: Choice, *, subject: str = "it") -> list[str]:
     """Say how a committee compares with the reference and the linear model, as far as the study has them."""
-    said = []
+    sentences = []
     compared, difference = reference_sentence(choice, subject=subject), choice.test_difference
     if compared is not None and difference is not None and choice.reference is not None:
         reach = f"which reaches {_reached(choice.reference)} on the same test texts"
-        said.append(f"{compared[:-1]}, {reach} ({difference_words(difference)}).")
+        sentences.append(f"{compared[:-1]}, {reach} ({difference_words(difference)}).")
     above, verdict = choice.baseline_difference, choice.baseline_verdict
     if record.baseline is not None and choice.baseline is not None and above is not None and verdict is not None:
         model = f"a linear model (logistic regression, {baseline_words(record.baseline)})"
         reach = f"which reaches {_reached(choice.baseline)} on the same test texts"
-        said.append(
+        sentences.append(
             f"{_capital(subject)} {IS_ABOVE[verdict]} {model}, fitted to the same training texts, {reach} "
             f"({difference_words(above)})."
         )
-    return said
+    return sentences
 
 
 def _capital(words: str) -> str:
@@ -143,7 +143,7 @@ def _reached(candidate: Candidate) -> str:
 def _headline(record: StudyRecord, best: Choice | None) -> str:
     if best is None:
         finished = any(configurations(record.trials))
-        return f"No committee {'keeps to the constraints of the study' if finished else 'has finished'} yet."
+        return f"No committee {'meets the constraints of the study' if finished else 'has finished'} yet."
     committee = _committee_words(best.candidate)
     compared = reference_sentence(best, subject=committee)
     return compared or f"The best committee so far is {committee}: {_reached(best.candidate)} on test."
@@ -152,16 +152,16 @@ def _headline(record: StudyRecord, best: Choice | None) -> str:
 def _verdict(record: StudyRecord, best: Choice | None, cheapest: Choice | None) -> tuple[str, ...]:
     left_out = pool_of_study(record).reasons
     if best is None:
-        return left_out or ("The page fills as trials finish; write it again then.",)
+        return left_out or ("Write the page again when a trial has finished.",)
     if best.reference is None:
         if record.space.reference is None:
             return left_out
         failed = record.reference is not None and record.reference.state == "failed"
-        why = "The reference failed" if failed else "There is no finished reference"
-        return (f"{why}, so there is nothing to compare with.", *left_out)
+        why = "The reference failed" if failed else "The reference is not finished"
+        return (f"{why}, so committees are not compared with it.", *left_out)
     sentences = [f"It {_comparison_words(best)}"]
     if cheapest is not None and _key(cheapest) != _key(best):
-        cheaper = f"A cheaper one{' also' if best.matches_reference else ''} does the work of it: "
+        cheaper = f"A cheaper one{' also' if best.matches_reference else ''} does the work of the reference: "
         sentences.append(f"{cheaper}{_committee_words(cheapest.candidate)} {_comparison_words(cheapest)}")
     elif cheapest is not None:
         sentences.append("No cheaper committee is shown to do so.")
@@ -200,7 +200,7 @@ def _committee_words(candidate: Candidate) -> str:
 
 
 def cost_words(candidate: Candidate, reference: Candidate) -> str:
-    """Say the cost of a committee relative to the reference: 35% of its latency, 2.7 times its parameters."""
+    """Write the cost of a committee relative to the reference: 35% of its latency and 2.7 times its parameters."""
     parts = []
     for name, words in (("latency_ms", "latency"), ("parameters", "parameters"), ("training_flops", "training cost")):
         own, other = getattr(candidate, name), getattr(reference, name)
@@ -284,13 +284,13 @@ def _judged(record: StudyRecord, candidate: Candidate) -> dict[str, str]:
 
 
 def words_of_label(record: StudyRecord, candidate: Candidate, *, subject: str) -> str | None:
-    """Say the metrics of the positive label that the ``subject`` has on test; None without a positive label."""
-    said = [
+    """Write the metrics of the positive label that the ``subject`` has on test; None without a positive label."""
+    figures = [
         f"{metric_words(name)} {_with_interval(*reached)}"
         for name in METRICS_OF_ONE_LABEL
         if (reached := candidate.on_test(name)) is not None
     ]
-    return f"Of {record.space.task.positive} on test, {subject} has {', '.join(said)}." if said else None
+    return f"Of {record.space.task.positive} on test, {subject} has {', '.join(figures)}." if figures else None
 
 
 def _exported(record: StudyRecord) -> str:
@@ -366,14 +366,15 @@ def run_command(record: StudyRecord) -> str:
 
 
 def what_matching_means(metric: str = "accuracy") -> str:
-    """Say when a committee counts as doing the work of the reference, and what the intervals count."""
+    """Say when a committee matches the reference, and what the intervals count."""
     return (
-        "A committee matches the reference, or does its work, where the 95% interval of their difference on test does "
-        f"not go below {points(-MARGIN)} points. It does not where all of the interval lies below that; else it is "
-        "unsure. Committees are chosen on validation, so test is fair to all. The interval of "
+        "A committee matches the reference, or does its work, if the 95% interval of their difference on test does "
+        f"not go below {points(-MARGIN)} points. It does not match if the whole interval lies below that; otherwise "
+        "the verdict is unsure. Committees are chosen on validation, so test is fair to all. The interval of "
         f"{'an' if metric[0] == 'a' else 'a'} {metric} counts the test texts and that other members could have been "
-        "trained; a paired difference is that of these very members on the same texts. Fewer members than were "
-        "trained count as the mean over such committees; the first of them, which are exported, have to pass as well."
+        "trained; a paired difference is that of these members on the same texts. A committee of fewer members "
+        "than were trained counts as the mean over such committees; its first members, which are exported, have to "
+        "match as well."
     )
 
 
@@ -384,7 +385,7 @@ def rows_sentence(record: StudyRecord) -> str:
 
 
 def summary_line(record: StudyRecord) -> str:
-    """Say how far the study is: 21 of 24 trials finished, 2 pruned, 1 failed, 3 running."""
+    """Say how many trials are finished, pruned, failed and running: 21 of 24 trials finished, 2 pruned, 1 failed."""
     complete, pruned, failed = (len(record.in_state(state)) for state in ("complete", "pruned", "failed"))
     finished, asked = complete + pruned + failed, record.space.budget.trials
     parts = [f"{finished} of {plural(asked, 'trial')} finished" if finished < asked else f"{plural(finished, 'trial')}"]

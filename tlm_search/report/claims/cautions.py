@@ -1,7 +1,7 @@
 """Cautions for a reader who compares committees with the reference.
 
-They name the number of trials on each side, changed data, nuisance settings that were chosen at an end of their range,
-and a reference that is worse than the linear model. ``confirmation_words`` says whether fresh seeds confirm the answer.
+They name changed data, nuisance settings at an end of their range, and a reference that is worse than the linear model.
+``trials_of_each`` gives the number of trials of each side, ``confirmation_words`` says what fresh seeds reach.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FURTHER = {"lower": "lower", "upper": "higher"}
 
 @dataclass(frozen=True)
 class Caution:
-    """A reason to be careful with a comparison, in ``words``.
+    """A reason to be careful with a comparison, in ``words``. ``kind`` is one of three.
 
     ``edge``: the nuisance ``setting`` chosen for a ``side`` is at an end of its range. ``below_baseline``: the
     reference is worse than the linear model on test. ``data``: sources have changed, which concerns both sides.
@@ -88,8 +88,8 @@ def _below_baseline(record: StudyRecord) -> Iterator[Caution]:
     if reference is not None and baseline is not None and reference.test_metric < baseline.test_metric:
         words = (
             f"The reference is below the linear model, {percent(reference.test_metric)} on test against "
-            f"{percent(baseline.test_metric)}: a committee that matches it shows little. It may need other settings, "
-            "more training or more trials."
+            f"{percent(baseline.test_metric)}: to match it shows little. The reference may need other settings, more "
+            "training or more trials."
         )
         yield Caution("below_baseline", "reference", words)
 
@@ -107,7 +107,7 @@ def _edges(record: StudyRecord, side: Side, settings: Mapping[str, Any], names: 
 
 
 def confirmation_words(record: StudyRecord, choice: Choice) -> str | None:
-    """Say what fresh seeds reach, or what the interval of an unconfirmed choice does not cover.
+    """Say what fresh seeds reach; if there are none, say what the interval of the choice does not count.
 
     Return None if there was only one configuration.
     """
@@ -120,7 +120,7 @@ def confirmation_words(record: StudyRecord, choice: Choice) -> str | None:
         )
         reference, before = choice.reference, choice.in_search.reference
         if reference is not None and before is not None and reference != before:
-            words += f". The reference reaches {_reached(reference)} so; it had {_reached(before)}"
+            words += f". The reference, with fresh seeds too, reaches {_reached(reference)}; it had {_reached(before)}"
         return f"{words}."
     tried = len(configurations(record.trials))
     if tried < 2:
@@ -139,8 +139,8 @@ def _how_to_confirm(record: StudyRecord, choice: Choice) -> str:
     seconds = sum(entry.seconds for entry in wanted)
     how = "The next run" if record.space.confirm == 1 else "With `confirm: 1` in the space a run"
     return (
-        f" {how} trains it once more with fresh seeds, about {duration(seconds)} of training; that of the study took "
-        f"{duration(training_seconds(record))}."
+        f" {how} trains it once more with fresh seeds, which takes about {duration(seconds)}; the study took "
+        f"{duration(training_seconds(record))} of training."
     )
 
 

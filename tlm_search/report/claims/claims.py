@@ -44,27 +44,27 @@ def claims(record: StudyRecord, evidence: Evidence, best: Choice | None) -> pd.D
 
     ``effect``, ``low`` and ``high`` (its 95% interval) are shares: differences of the ``metric`` on test, or the share
     of latency saved (see ``latency_saved``). A claim holds if the interval lies above 0 (for some claims not below -2
-    points, or above 5%). It does not hold if the interval lies below. Otherwise, and with fewer than three seeds, it
-    cannot be told. ``seeds`` counts the members of the side with the fewest; it is missing in rows about the models of
-    the answer. ``measured_on`` names the configuration, or what the study lacks.
+    points, or above 5%). It does not hold if the interval lies below. Otherwise, and with fewer than three seeds,
+    the study cannot tell. ``seeds`` counts the members of the side with the fewest; it is missing in rows about the
+    models of the answer. ``measured_on`` names the configuration, or what the study lacks.
 
     Claims about overlap compare studies. They also read the studies in the same folder whose spaces differ only in the
     name and in ``selection`` and ``skip`` of the corpus.
     """
     study = Families(evidence)
-    beside = [Families(other) for other in siblings(record, evidence)]
+    others = [Families(other) for other in siblings(record, evidence)]
     rows = [
         _helps(study),
         _grows(study),
-        overlaps([study, *beside]),
+        overlaps([study, *others]),
         _does_work(study, best),
         _reaches(study, best),
         _faster(study, best),
         _beats_linear(study, best),
         _larger(study),
         _shapes(study),
-        weighted([study, *beside]),
-        specific([study, *beside]),
+        weighted([study, *others]),
+        specific([study, *others]),
     ]
     metric = f"test_{record.space.task.metric}"
     named = [{"metric": "latency_ms" if row.claim == FASTER else metric, **vars(row)} for row in rows]
@@ -103,16 +103,17 @@ def _grows(study: Families) -> Row:
 def _does_work(study: Families, best: Choice | None) -> Row:
     if best is None or best.test_difference is None:
         return missing(DOES_WORK, _nothing_to_compare(best))
-    return of_these_models(DOES_WORK, best.test_difference, _beside_reference(study, best), margin=MARGIN)
+    return of_these_models(DOES_WORK, best.test_difference, _against_reference(study, best), margin=MARGIN)
 
 
 def _reaches(study: Families, best: Choice | None) -> Row:
-    """Estimate the difference after training both anew, which needs a reference of several models."""
+    """Estimate the difference that both would have if trained anew, which needs a reference of several models."""
     if best is None or best.reference is None:
         return missing(REACHES, _nothing_to_compare(best))
     if best.reference.size == 1:
         return missing(
-            REACHES, f"the reference is one model, and it takes {LEAST_SEEDS}: committee_size in its section"
+            REACHES,
+            f"the reference is one model, and the claim needs {LEAST_SEEDS}: set committee_size under reference",
         )
     chosen = best.candidate
     # If the committee was confirmed, use the fresh members, which no choice has seen.
@@ -122,7 +123,7 @@ def _reaches(study: Families, best: Choice | None) -> Row:
         return missing(REACHES, "the members' logits are missing")
     ours = committee(votes.test[: chosen.size], votes.test_labels, votes.metric)
     found = effect(ours, singles(deep), largest=largest_contribution(votes.metric, votes.test_labels))
-    return judged(REACHES, found, _beside_reference(study, best), margin=MARGIN)
+    return judged(REACHES, found, _against_reference(study, best), margin=MARGIN)
 
 
 def _faster(study: Families, best: Choice | None) -> Row:
@@ -134,7 +135,7 @@ def _faster(study: Families, best: Choice | None) -> Row:
     measured_on = f"{milliseconds(ours)} against {milliseconds(of_one)}, one text on this machine"
     found = latency_saved(study.record, ours, of_one)
     if found is None:
-        measured_on += "; no interval, since no committee was measured at three sizes or more"
+        measured_on += "; no interval, because no committee was measured at three sizes or more"
         return Row(FASTER, 1 - ours / of_one, None, None, None, UNSURE, measured_on)
     verdict = verdict_of(found.low - WORTH, found.high - WORTH)
     return Row(FASTER, found.mean, found.low, found.high, None, verdict, measured_on)
@@ -159,7 +160,7 @@ def _committee(study: Families, best: Choice) -> str:
     return f"{plural(best.candidate.size, 'member')} of {study.words(best.candidate.trial)}"
 
 
-def _beside_reference(study: Families, best: Choice) -> str:
+def _against_reference(study: Families, best: Choice) -> str:
     assert best.reference is not None
     words = describe(best.reference.trial.settings, ["depth", "width", "pretrain_size"])
     return f"{_committee(study, best)}; against {words}, {plural(best.reference.size, 'model')}"

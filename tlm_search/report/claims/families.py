@@ -1,4 +1,4 @@
-"""The configurations of a study by architecture and size of pre-training, which its claims compare."""
+"""Group the configurations of a study by architecture and size of pre-training, which the claims compare."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Contributions = NDArray[np.float64]
 class Families:
     """The configurations of one architecture as a family: at each size of pre-training the best on validation.
 
-    Other settings, such as learning rates, are chosen by the validation metric of single members, separately for each
+    The validation metric of single members chooses the other settings, such as learning rates, separately for each
     size. ``by_shape`` maps architectures to families; its keys are the same in every study.
     """
 
@@ -66,7 +66,7 @@ class Families:
         return float("inf") if reference is None else float(reference.settings.get("depth", float("inf")))
 
     def words(self, trial: Trial, *, sizes: Iterable[int] = ()) -> str:
-        """Say the architecture, the pre-training and the task."""
+        """Write the architecture, the pre-training (of these ``sizes``, or that of the trial) and the task."""
         names = ["depth", "width", *(["convolution_layers"] if trial.settings.get("convolution_layers") else [])]
         given = list(sizes) or [_pretrain_size(trial)]
         return f"{describe(trial.settings, names)}, {pretraining_words(trial.settings, given)}; {self.task}"
@@ -84,7 +84,7 @@ class Families:
 
 
 def widest(families: Sequence[dict[int, TrialRecord]]) -> dict[int, TrialRecord] | None:
-    """Return the family with the most sizes of pre-training, of equal ones that with the best member on validation."""
+    """Return the family with the most sizes of pre-training; the best member on validation breaks ties."""
     return max(families, key=lambda f: (len(f), max(alone(trial) for trial in f.values())), default=None)
 
 

@@ -1,4 +1,4 @@
-"""The claims about the choice of text, which compare several studies: overlap with the task, plain and weighted."""
+"""The claims about the choice of text for pre-training by its overlap with the task. They compare several studies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def siblings(record: StudyRecord, evidence: Evidence) -> list[Evidence]:
             other = read_study(folder)
         except TlmSearchError:  # a study of another version, or one whose database cannot be reached
             continue
-        if _but_selection(other) == _but_selection(record):
+        if _key_but_selection(other) == _key_but_selection(record):
             found.append(Evidence(other, evidence.store))
     return found
 
@@ -47,7 +47,7 @@ def overlaps(studies: Sequence[Families]) -> Row:
         key=lambda study: study.record.space.corpus.skip,
     )
     if len(ranked) < 2:
-        return missing(OVERLAPS, "it takes studies of one selection at two values of skip")
+        return missing(OVERLAPS, "it needs studies of one selection at two values of skip")
     return _compared(
         OVERLAPS,
         ranked[0],
@@ -62,7 +62,7 @@ def weighted(studies: Sequence[Families]) -> Row:
     """Compare text chosen by frequency-weighted overlap with text chosen by plain overlap."""
     by_frequency, plain = _selected(studies, "weighted_overlap"), _selected(studies, "overlap")
     if by_frequency is None or plain is None:
-        return missing(WEIGHTED, "it takes a study of each of the two selections")
+        return missing(WEIGHTED, "it needs a study of each of the two selections")
     return _compared(WEIGHTED, by_frequency, plain, "weighted_overlap against overlap")
 
 
@@ -81,7 +81,8 @@ def specific(studies: Sequence[Families]) -> Row:
     if random is None or not pairs:
         return missing(
             SPECIFIC,
-            "it takes a study of chosen text and one of two to eight times more random text, of one architecture",
+            "it needs a study of chosen text and one of two to eight times as much random text, both with one "
+            "architecture",
         )
     # The best case for little text: the largest step in size, then the best selection on validation.
     study, small, large, little, much = max(pairs, key=lambda pair: (pair[2] / pair[1], alone(pair[3])))
@@ -95,9 +96,9 @@ def specific(studies: Sequence[Families]) -> Row:
 
 
 def _compared(claim: str, first: Families, second: Families, words: str) -> Row:
-    """Compare two studies in one architecture, at the largest common size of pre-training.
+    """Compare two studies in one architecture, at the largest size of pre-training that both have.
 
-    It is the architecture with the most common sizes; the best member on validation decides between equal ones.
+    Take the architecture with the most common sizes; the best member on validation breaks ties.
     """
     pairs = [
         [(ours[size], theirs[size]) for size in sorted(ours) if size and size in theirs]
@@ -105,7 +106,7 @@ def _compared(claim: str, first: Families, second: Families, words: str) -> Row:
     ]
     common = max(pairs, key=lambda p: (len(p), max((alone(t) for pair in p for t in pair), default=0)), default=[])
     if not common:
-        return missing(claim, "the two studies share no architecture that both pre-trained on as much text")
+        return missing(claim, "the two studies have no common architecture that both pre-trained on as much text")
     trial, other = common[-1]
     ours, theirs = first.contributions(trial), second.contributions(other)
     if ours is None or theirs is None or ours.shape[1] != theirs.shape[1]:
@@ -121,7 +122,8 @@ def _alike(first: Families, second: Families | None) -> list[tuple[dict[int, Tri
     return [(family, others[shape]) for shape, family in first.by_shape.items() if shape in others]
 
 
-def _but_selection(record: StudyRecord) -> str:
+def _key_but_selection(record: StudyRecord) -> str:
+    """Return a key that is equal for studies that differ only in the selection of their corpus."""
     identity = record.space.identity()
     corpus = {key: value for key, value in identity["corpus"].items() if key not in ("selection", "skip")}
     return canonical_json([{**identity, "corpus": corpus}, record.data.get("task_fingerprint")])

@@ -32,7 +32,7 @@ def judged(claim: str, found: Effect, measured_on: str, *, margin: float = 0.0) 
 
 
 def of_these_models(claim: str, found: Difference, measured_on: str, *, margin: float = 0.0) -> Row:
-    """Return the row of a difference between the models that the answer compares, with its verdict and no seeds."""
+    """Return the row of a difference between models of the answer, with its verdict. It counts no seeds."""
     if (first := found.exported) is not None:
         measured_on += f"; its first members, which are exported, {points(first.mean)}, from {points(first.low)}"
     return Row(claim, found.mean, found.low, found.high, None, found.verdict(margin=margin), measured_on)

@@ -123,7 +123,7 @@ def pretraining_figure(pretraining: pd.DataFrame, colours: Colours) -> go.Figure
     pairs = [rows.sort_values("pretrain_size") for _, rows in drawn.groupby("pair", sort=False)]
     joined = [rows for rows in pairs if rows["pretrain_size"].nunique() > 1]
     figure.add_scatter(
-        # Gaps between the pairs, so that one trace draws all lines.
+        # None ends the line of a pair, so that one trace draws all lines.
         x=[x for rows in joined for x in [*(index_of[s] for s in rows["pretrain_size"]), None]],
         y=[y for rows in joined for y in [*rows["test_metric"], None]],
         name="all else equal",
@@ -190,13 +190,15 @@ def overlap_figure(overlap: pd.DataFrame, metric: str = "accuracy") -> go.Figure
             line={"color": colour, "width": 1.5, "dash": "dot"},
             marker={"size": 10, "color": colour, "symbol": symbol},
             text=[
-                f"{row['pretrain_size']:,} documents hold {percent(row[column])} {name}<br>"
+                f"{row['pretrain_size']:,} documents contain {percent(row[column])} {name}<br>"
                 f"gain {100 * row['gain']:+.1f} points, mean of {plural(int(row['pairs']), 'pair')}"
                 for row in rows.to_dict("records")
             ],
             hovertemplate="%{text}<extra></extra>",
         )
-    finish(figure, "Gain of pre-training by overlap", "share of the task that the text holds", f"test {metric} gained")
+    finish(
+        figure, "Gain of pre-training by overlap", "share of the task that the text contains", f"test {metric} gained"
+    )
     figure.update_xaxes(tickformat=".1%")
     figure.update_yaxes(tickformat="+.1%")
     return figure

@@ -21,7 +21,7 @@ from tlm_search.report.figures.style import (
 from tlm_search.report.formatting import bounds, compact, duration, interval, judged_by, milliseconds, percent, plural
 from tlm_search.study.record import BASELINE_NUMBER, REFERENCE_NUMBER
 
-SHOWN, LISTED = len(COLOURS), 12  # configurations that are visible at first, and at most
+SHOWN, LISTED = len(COLOURS), 12  # configurations that are visible at first, and in the figure
 FACET_LINES = 3
 
 
@@ -56,7 +56,7 @@ def best_of(frontiers: pd.DataFrame) -> int | None:
 
 
 def facet_figures(frontiers: pd.DataFrame, colours: Colours) -> dict[int, go.Figure]:
-    """Draw the best configurations of each size of pre-training with reference and baseline, on equal axes."""
+    """Draw the best configurations of each size of pre-training with reference and baseline, all on the same axes."""
     lines = frontiers[frontiers["trial"] >= 0]
     sizes = sorted(int(size) for size in lines["pretrain_size"].unique())
     chosen = {
@@ -185,7 +185,7 @@ def _add_band(figure: go.Figure, rows: pd.DataFrame, colour: str, *, visible: An
 
 
 def _add_subsets(figure: go.Figure, rows: pd.DataFrame, colour: str) -> None:
-    name = "95% of the best one's committees"
+    name = "95% of the committees of the best"
     figure.add_scatter(
         x=[*rows["size"], *reversed(list(rows["size"]))],
         y=[*rows["subset_low"], *reversed(list(rows["subset_high"]))],

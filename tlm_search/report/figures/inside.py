@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from tlm_search.report.figures.style import COLOURS, GREY, REFERENCE_COLOUR, Colours, finish, plain
 from tlm_search.report.formatting import judged_by, percent, plural
 
-LONGEST = 20  # characters of a label at an axis
-MAX_LABELS = 30  # more cannot be read in a figure
+LONGEST = 20  # characters; an axis shortens longer labels
+MAX_LABELS = 30  # a figure with more cannot be read
 
 
 def label_figure(per_label: pd.DataFrame) -> go.Figure:
@@ -23,7 +23,7 @@ def label_figure(per_label: pd.DataFrame) -> go.Figure:
     rows, title = per_label.sort_values("difference", kind="stable"), "Test accuracy by label"
     if len(rows) > MAX_LABELS:
         half = MAX_LABELS // 2
-        title += f": the {half} of {len(rows)} where the committee gains most, and the {half} where least"
+        title += f": the {half} of {len(rows)} on which the committee gains most, and the {half} on which least"
         rows = pd.concat([rows.head(half), rows.tail(half)])
     figure = go.Figure()
     for name, column, colour, symbol in (
@@ -98,7 +98,7 @@ def members_figure(members: pd.DataFrame, frontiers: pd.DataFrame, colours: Colo
 
 
 def diversity_figure(diversity: pd.DataFrame) -> go.Figure:
-    """Draw the cross-entropy of the members and of their vote by size; the distance of the two is the ambiguity."""
+    """Draw the cross-entropy of the members and of their vote by committee size; their distance is the ambiguity."""
     figure = go.Figure()
     for name, column, colour in (
         ("mean of the members alone", "member_cross_entropy", GREY),
@@ -130,11 +130,11 @@ def diversity_figure(diversity: pd.DataFrame) -> go.Figure:
 def calibration_figure(calibration: pd.DataFrame) -> go.Figure:
     """Draw accuracy against confidence by committee size, before and after calibration.
 
-    On the diagonal the confidence is right.
+    On the diagonal confidence equals accuracy.
     """
     figure = go.Figure()
     figure.add_scatter(
-        x=[0, 1], y=[0, 1], name="as sure as right", legendgroup="as sure as right", mode="lines",
+        x=[0, 1], y=[0, 1], name="confidence = accuracy", legendgroup="confidence = accuracy", mode="lines",
         line={"color": GREY, "width": 1, "dash": "dot"}, hoverinfo="skip",
     )  # fmt: skip
     names = calibration["committee"].drop_duplicates().tolist()
@@ -152,8 +152,8 @@ def calibration_figure(calibration: pd.DataFrame) -> go.Figure:
             line={"color": colour, "width": 2, "dash": "dash" if reference else "solid"},
             marker={"size": 6, "color": colour},
             text=[
-                f"<b>{plain(name)}</b><br>{plural(int(row['rows']), 'text')}: sure by {percent(row['confidence'])}, "
-                f"right in {percent(row['accuracy'])}"
+                f"<b>{plain(name)}</b><br>{plural(int(row['rows']), 'text')}: confidence {percent(row['confidence'])}, "
+                f"accuracy {percent(row['accuracy'])}"
                 for row in rows.to_dict("records")
             ],
             hovertemplate="%{text}<extra></extra>",
@@ -165,7 +165,7 @@ def calibration_figure(calibration: pd.DataFrame) -> go.Figure:
 
 
 def confusion_figure(confusion: pd.DataFrame) -> go.Figure:
-    """Draw which labels the committee takes for which, in shares of the label's texts."""
+    """Draw the share of the texts of each label that the committee takes for each label."""
     labels = confusion["label"].drop_duplicates().tolist()
     count = len(labels)
     share = confusion["share"].to_numpy(dtype=float).reshape(count, count)

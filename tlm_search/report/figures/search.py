@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from tlm_search.report.figures.style import COLOURS, GREY, MAX_POINTS, REFERENCE_COLOUR, finish, log_axis, plain
 from tlm_search.report.formatting import judged_by, number, percent
 
-FEW = 8  # distinct values that are drawn at equal steps
+FEW = 8  # an axis of no more distinct values has equal steps
 QUARTERS = ("lowest quarter", "second quarter", "third quarter", "best quarter")
 QUARTER_COLOURS = (GREY, GREY, COLOURS[4], COLOURS[0])
 
@@ -155,7 +155,7 @@ def parallel_figure(trials: pd.DataFrame, settings: Sequence[str], *, logs: Cont
 
 
 def _axis(column: pd.Series, *, log: bool) -> tuple[dict[int, float], list[tuple[float, str]]]:
-    """Return the height, 0 to 1, of each value by its row, and the heights with a label."""
+    """Return the height, 0 to 1, of each value by its row, and the heights that get a label."""
     rows, values = column.dropna().index.tolist(), column.dropna().tolist()
     different = sorted(set(values), key=lambda value: (isinstance(value, str), value))
     if len(different) <= FEW or any(isinstance(value, str) for value in different):

@@ -32,10 +32,10 @@ _NUMBERS = COLUMNS[COLUMNS.index("test_metric") :]
 
 
 def students_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
-    """Return, for the students of each committee, a row for them and for each model that they are compared with.
+    """Return for each student a row for it and for each model that it is compared with.
 
     ``test_metric`` of the student and of the single member are means over ``seeds``. ``difference`` is the student's
-    metric minus that of the row, with its 95% interval over test texts, which are the same for both, and seeds. It is
+    metric minus that of the row, with its 95% interval over seeds and test texts, paired by text. The interval is
     missing without logits. The training cost of a student includes that of its committee.
     """
     rows = [row for student in record.students for row in _rows(record, student, evidence)]
@@ -78,7 +78,7 @@ def _rows(record: StudyRecord, student: StudentRecord, evidence: Evidence) -> It
 
 @dataclass(frozen=True)
 class _Sides:
-    """The side of each model in a comparison by name, and the effective number of ``texts`` of the metric."""
+    """The side of each model by its name, the effective number of ``texts`` and the ``largest`` contribution of one."""
 
     of: Mapping[str, Side]
     texts: float = 1.0
@@ -92,7 +92,7 @@ def _sides(
     mixed: MixedCommittee | None,
     evidence: Evidence,
 ) -> _Sides:
-    """Return the side of each model; nothing if the logits of students or teachers are missing."""
+    """Return the side of each model; none if the logits of students or teachers are missing."""
     learned, taught = evidence.logits_of(student.result), evidence.logits_of(trial)
     if learned is None or taught is None:
         return _Sides({})
@@ -116,7 +116,7 @@ def _difference(ours: Candidate, sides: _Sides, name: str, theirs: Candidate) ->
 
 
 def students_words(students: pd.DataFrame) -> list[list[str]]:
-    """Say in one line for each student what it reaches, and what the models reach with which it is compared."""
+    """Return lines on each student: what it reaches, and what the models reach that it is compared with."""
     return [_lines(of) for of in _each(students)]
 
 
@@ -182,7 +182,7 @@ def _span(row: dict[Any, Any], form: str = "{}") -> str:
 def students_frame(students: pd.DataFrame) -> Frame:
     """Return the table for the page."""
     columns = [Column("model", False)]
-    columns += [Column(title, True) for title in ("test", "95% interval", "student minus it", "95% interval")]
+    columns += [Column(title, True) for title in ("test", "95% interval", "student minus this", "95% interval")]
     columns += [Column(title, True) for title in ("latency", "parameters", "training FLOPs", "training time")]
     rows = []
     for row in students.to_dict("records"):

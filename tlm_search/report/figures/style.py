@@ -20,7 +20,7 @@ from tlm_search.report.formatting import compact
 COLOURS = ("#1C7FC4", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7A6BC4")
 REFERENCE_COLOUR, BASELINE_COLOUR = "#D55E00", "#93723A"
 GREY = "#8A929B"
-MAX_POINTS = 300  # points; of more only the best are drawn
+MAX_POINTS = 300  # a figure with more points shows only the best
 
 Colours = Mapping[int, str]
 

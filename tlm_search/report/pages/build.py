@@ -1,4 +1,4 @@
-"""Compute everything on a page: first the tables, then the figures from the tables."""
+"""Compute the content of a page: first the tables, then the figures from the tables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Figures = dict[str, go.Figure]
 
 @dataclass(frozen=True)
 class Report:
-    """The answer, and the tables and figures by name; ``mixed`` says if a mixed committee is better on validation."""
+    """The answer, the tables and figures by name, and a sentence on a better ``mixed`` committee."""
 
     answer: Answer
     tables: Tables
@@ -56,7 +56,7 @@ def build_report(record: StudyRecord, evidence: Evidence) -> Report:
         "saturation": fit.saturation_table(record, best_first[: fit.MAX_CONFIGURATIONS], evidence),
         "tradeoffs": tables.tradeoffs_table(record),
         "pretraining": pretraining,
-        "overlap": tables.overlap_table(record, pretraining, evidence),
+        "overlap": tables.overlap_table(pretraining, evidence),
         "labels": inside.labels_table(record, votes),
         "members": inside.members_table(record, best_first[: inside.MAX_CONFIGURATIONS], evidence),
         "diversity": inside.diversity_table(votes),

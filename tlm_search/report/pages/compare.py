@@ -53,7 +53,7 @@ def write_comparison(
     answers = _answers(studies)
     with writing(StudyError, f"the report in {out}", otherwise="choose another folder with --out"):
         if "md" in formats:
-            write_text(out / "report.md", f"# {' beside '.join(names)}\n\n{table_lines(answers)}\n")
+            write_text(out / "report.md", f"# {' and '.join(names)}\n\n{table_lines(answers)}\n")
         if "html" in formats:
             write_text(out / "report.html", _page(studies, drawn, answers))
         write_files(by_name, drawn, out, formats=formats)
@@ -81,7 +81,7 @@ def _page(studies: Studies, drawn: Mapping[str, go.Figure], answers: Frame) -> s
     claims, differences = _claims(studies), _differences(studies)
     costs = [cost for cost in COSTS if cost in drawn]
     metric = " or ".join(dict.fromkeys(of_metric(record.space.task.metric) for record, _ in studies.values()))
-    there = {
+    titles = {
         "frontier": (f"{metric[0].upper()}{metric[1:]} by committee size", "together" in drawn),
         "cost": (f"{metric[0].upper()}{metric[1:]} and cost", bool(costs)),
         "claims": ("The claims", bool(claims.rows)),
@@ -93,7 +93,7 @@ def _page(studies: Studies, drawn: Mapping[str, go.Figure], answers: Frame) -> s
         names=list(studies),
         summaries=[f"{name}: {summary_line(record)}" for name, (record, _) in studies.items()],
         notes=[f"{name}: {note}" for name, (record, _) in studies.items() for note in notes_of(public(record))],
-        sections=[(name, title) for name, (title, shown) in there.items() if shown],
+        sections=[(name, title) for name, (title, shown) in titles.items() if shown],
         headlines=[(name, report.answer.headline) for name, (_, report) in studies.items()],
         answers_table=answers,
         metric=metric,
@@ -201,7 +201,7 @@ def _together(reports: Mapping[str, Report], colours: Mapping[str, str]) -> go.F
 
 
 def _judged_by(reports: Mapping[str, Report], table: str) -> str:
-    """Return the metrics of the studies, which can differ."""
+    """Return the metrics of the studies, which can differ, joined by or."""
     return " or ".join(dict.fromkeys(judged_by(report.tables[table]) for report in reports.values()))
 
 
@@ -247,7 +247,9 @@ def _claims(studies: Studies) -> Frame:
             measured = f": {effect.text}{f' {of}' if of else ''} ({span.text})" if span.value != "" else ""
             by_claim.setdefault(claim.text, {})[name] = verdict.text + measured
     columns = [Column("claim", False), *(Column(name, False) for name in studies)]
-    return Frame(columns, [cells([claim, *(said.get(n, "") for n in studies)]) for claim, said in by_claim.items()])
+    return Frame(
+        columns, [cells([claim, *(verdicts.get(n, "") for n in studies)]) for claim, verdicts in by_claim.items()]
+    )
 
 
 def _differences(studies: Studies) -> Frame:

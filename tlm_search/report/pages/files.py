@@ -34,10 +34,8 @@ def read_formats(text: str) -> tuple[str, ...]:
     formats = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
     unknown = [word for word in formats if word not in FORMATS]
     if unknown or not formats:
-        raise UserError(
-            f"--format {text}: {unknown[0] if unknown else 'nothing'} is no format of a report",
-            hint=f"allowed are {', '.join(FORMATS)}, with commas between them",
-        )
+        what = f"{unknown[0]} is not a format of a report" if unknown else "no format is given"
+        raise UserError(f"--format {text}: {what}", hint=f"give some of {', '.join(FORMATS)}, separated by commas")
     return formats
 
 
@@ -47,7 +45,7 @@ def pictures_are_possible() -> bool:
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raise before any table is computed if pictures are requested but cannot be drawn.
+    """Raise an error if pictures are requested but cannot be drawn. Call it before tables are computed.
 
     Raises:
         UserError: a package for pictures is missing.
@@ -55,7 +53,7 @@ def check_formats(formats: Sequence[str]) -> None:
     if not pictures_are_possible() and any(name in PICTURES for name in formats):
         raise UserError(
             "PNG and SVG need Kaleido, which is not installed",
-            hint="pip install 'tlm-search[figures]', and have Chrome or Chromium",
+            hint="install it with pip install 'tlm-search[figures]'; it also needs Chrome or Chromium",
         )
 
 
@@ -134,11 +132,11 @@ def _write_pictures(figures: Mapping[str, go.Figure], folder: Path, formats: Seq
         plotly.io.write_images(
             drawn * len(formats), paths, width=PICTURE_WIDTH, height=heights * len(formats), scale=PICTURE_SCALE
         )
-    except Exception as error:  # Kaleido's errors (no browser, one that does not start, ...) have no common base.
+    except Exception as error:  # Kaleido's errors, such as a missing browser, have no common base
         reason = str(error).strip().splitlines()
         raise UserError(
             f"Kaleido could not draw the figures: {reason[0] if reason else type(error).__name__}",
-            hint="It needs Chrome or Chromium; everything else of the report is written.",
+            hint="install Chrome or Chromium and run the command again; the other files of the report are written",
         ) from error
 
 

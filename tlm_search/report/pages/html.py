@@ -130,7 +130,7 @@ def render(record: StudyRecord, report: Report) -> str:
 
 
 def fill(template: str, figures: Mapping[str, go.Figure], **values: Any) -> str:
-    """Fill a template with ``values`` and with what every page has: style, script, figures."""
+    """Fill a template with ``values``, and with the style, the script and the figures that every page has."""
     environment = Environment(
         loader=PackageLoader("tlm_search.report.pages", "templates"),
         autoescape=True,
@@ -152,13 +152,13 @@ def _advice(report: Report) -> list[str]:
     best = report.answer.best
     more = insight.size_advice(report.tables["saturation"], None if best is None else best.candidate)
     boundaries = report.tables["boundaries"]
-    told = [caution.setting for caution in report.answer.cautions if caution.side == "committee"]
-    return insight.boundary_advice(boundaries[~boundaries["setting"].isin(told)]) + more
+    cautioned = [caution.setting for caution in report.answer.cautions if caution.side == "committee"]
+    return insight.boundary_advice(boundaries[~boundaries["setting"].isin(cautioned)]) + more
 
 
 def _sections(report: Report, metric: str) -> list[tuple[str, str]]:
     drawn = report.figures
-    there = {
+    titles = {
         "frontier": (f"{metric[0].upper()}{metric[1:]} by committee size", "frontier" in drawn),
         "cost": (f"{metric[0].upper()}{metric[1:]} and cost", any(cost in drawn for cost in COSTS)),
         "pretraining": ("Pre-trained or not", "pretraining" in drawn or "loss" in drawn),
@@ -168,14 +168,14 @@ def _sections(report: Report, metric: str) -> list[tuple[str, str]]:
         "configurations": ("All configurations", (report.tables["trials"]["state"] == "complete").any()),
         "provenance": ("Provenance", True),
     }
-    return [(name, title) for name, (title, shown) in there.items() if shown]
+    return [(name, title) for name, (title, shown) in titles.items() if shown]
 
 
 def notes_of(record: StudyRecord) -> list[str]:
     """Return what a reader must know first: simulated members, an unfinished study, a missing reference."""
     notes = []
     if not record.space.reads_data:
-        notes.append("The trainer of this study is simulated: its numbers are made up, no model was trained.")
+        notes.append("The trainer of this study is simulated: its numbers are made up, and no model was trained.")
     running = len(record.in_state("running"))
     if running:
         notes.append(
@@ -184,7 +184,7 @@ def notes_of(record: StudyRecord) -> list[str]:
     if not record.in_state("complete"):
         notes.append("No trial is complete yet, so there is nothing to compare.")
     if record.reference is not None and record.reference.state == "failed":
-        reason = (record.reference.error or "no reason was noted").splitlines()[0]
+        reason = (record.reference.error or "no reason was recorded").splitlines()[0]
         notes.append(f"The reference failed, so committees are not compared with it: {reason}")
     elif record.reference is None and record.space.reference is not None:
         done, of = len(record.reference_tries), len(record.space.reference_tries())
@@ -210,12 +210,12 @@ def _unlisted(frontiers: pd.DataFrame) -> str:
 
 
 def _pretraining_sentence(claims: pd.DataFrame, metric: str) -> str:
-    """Say what the claim about pre-training says, and no more."""
+    """Say the verdict of the claim on pre-training, with its effect and interval."""
     [claim] = claims[claims["claim"] == HELPS].to_dict("records")
     if claim["verdict"] == NOT_MEASURED:
         return f"Whether pre-training helps is not measured: {claim['measured_on']}."
     says = {HOLDS: "Pre-training helps", FAILS: "Pre-training harms"}
-    few = f" It takes {LEAST_SEEDS} seeds." if claim["seeds"] < LEAST_SEEDS else ""
+    few = f" A verdict needs {LEAST_SEEDS} seeds." if claim["seeds"] < LEAST_SEEDS else ""
     return (
         f"{says.get(claim['verdict'], 'This study cannot tell whether pre-training helps')}: single members with it "
         f"have {points(claim['effect'])} points of test {metric} ({points(claim['low'])} to {points(claim['high'])}) "
@@ -231,13 +231,13 @@ def _committee_sentence(report: Report) -> str:
     return (
         f"Two of the {len(diversity)} members of the best committee name different labels for "
         f"{percent(last['disagreement'])} of the test texts on average. A member alone has a cross-entropy of "
-        f"{last['member_cross_entropy']:.3f} nats; because they err apart, the vote has {last['ambiguity']:.3f} less: "
-        f"{last['cross_entropy']:.3f}."
+        f"{last['member_cross_entropy']:.3f} nats; because members make different errors, the vote has "
+        f"{last['ambiguity']:.3f} less: {last['cross_entropy']:.3f}."
     )
 
 
 def _calibration_sentence(report: Report) -> str:
-    """Say what calibration, fitted on validation, changes on test; nothing without logits."""
+    """Say what calibration, fitted on validation, changes on test; empty without logits."""
     calibration = report.tables["calibration"].drop_duplicates("committee")
     if calibration.empty:
         return ""
@@ -255,7 +255,9 @@ def _members_sentence(record: StudyRecord) -> str:
     words = f"{plural(trained, 'member')} trained"
     if not reused:
         return f"{words}."
-    return f"{words}, {plural(reused, 'member')} taken from the store, which saved about {duration(saved)} of training."
+    return (
+        f"{words}, {plural(reused, 'member')} reused from the store, which saved about {duration(saved)} of training."
+    )
 
 
 def _boundaries_frame(boundaries: pd.DataFrame) -> Frame:
@@ -282,7 +284,7 @@ def _asset(name: str) -> str:
 
 
 def _with_shared_texts(figures: Mapping[str, go.Figure]) -> dict[str, Any]:
-    """Return the figures, and the texts of their points in one list, because five figures share them."""
+    """Return the figures with the texts of their points in one common list, because several figures share them."""
     indices: dict[str, int] = {}
     documents = {name: figure.to_plotly_json() for name, figure in figures.items()}
     for trace in (trace for document in documents.values() for trace in document["data"]):

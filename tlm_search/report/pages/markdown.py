@@ -25,7 +25,7 @@ from tlm_search.study.record import StudyRecord
 MAX_ROWS = 20
 ACCURACIES = tuple(f"{split}_{name}" for name in METRICS_OF_ALL_LABELS + METRICS_OF_ONE_LABEL for split in SPLITS)
 
-_QUESTION = """@article{tiny-language-models,
+_PAPER = """@article{tiny-language-models,
   title   = {Tiny language models},
   author  = {Gross and Tzach and Halevi and Koresh and Kanter},
   journal = {Physica A},
@@ -101,7 +101,7 @@ def bibtex(record: StudyRecord) -> str:
     lines = [f"@misc{{tlm-search-{key},", f"  title   = {{The study {_braced(record.name)}}},"]
     lines.append("  howpublished = {tlm-search" + (f" {_braced(version)}" if version else "") + "},")
     lines += [f"  note    = {{{_braced(method)}}}", "}"]
-    return _QUESTION + "\n\n" + "\n".join(lines)
+    return _PAPER + "\n\n" + "\n".join(lines)
 
 
 def _braced(text: str) -> str:

@@ -43,12 +43,14 @@ def committees_table(
 ) -> pd.DataFrame:
     """Return a row for each committee: its kind, its vote, its members, their pool, and its accuracies.
 
-    Of the best eligible configuration: the means of probabilities and of logits, the majority, and weights fitted on
-    validation. Of the best configurations together: mixed committees with one member of each (the mean over them), all
-    of their members, and selections on validation from these, greedy with replacement and by fitted weights.
-    ``members`` counts distinct ones. No choice has seen test rows. Fitted and greedy committees have seen validation
-    rows, so their ``validation_accuracy`` is too high. ``test_accuracy_low`` and ``test_accuracy_high`` are the 95%
-    interval over test rows for these members. Give the selections as ``mixed`` if they are known already.
+    The members of the best eligible configuration vote in four ways: by the mean of probabilities, by the mean of
+    logits, by majority, and by weights fitted on validation. The best configurations together give three kinds of
+    mixed committees: one member of each (the mean over such committees), all their members, and selections from these
+    on validation, greedy with replacement or by fitted weights. Pass the selections as ``mixed`` if you have them.
+
+    ``members`` counts each member once. No choice uses test rows. Fitted and greedy committees use validation rows, so
+    their ``validation_accuracy`` is too high. ``test_accuracy_low`` and ``test_accuracy_high`` are the 95% interval
+    over test rows for these members.
     """
     mixed = mixed_committees(record, evidence) if mixed is None else mixed
     trials = eligible(record)[:MOST_CONFIGURATIONS]
@@ -84,7 +86,7 @@ def _of_several(all_votes: Sequence[MemberLogits], mixed: Mapping[str, MixedComm
     name = f"mixed: one member of each of {kinds} configurations, mean of {each}"
     yield (name, "mean of probabilities", kinds, len(pool.test), *accuracies)
     everyone = len(pool.test)
-    # The baseline for the choices below: the pool is larger than any committee of one configuration.
+    # Show this vote as a baseline for the choices below, whose pool is larger than any committee of one configuration.
     name = f"all members of {kinds} configurations"
     yield (name, "mean of probabilities", everyone, everyone, *_judged(pool, soft_vote))
     name = f"chosen from {name}"

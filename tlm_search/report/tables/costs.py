@@ -26,9 +26,10 @@ def costs_of(record: StudyRecord, candidate: Candidate) -> dict[str, float | Non
 
 
 def front(table: pd.DataFrame, cost: str) -> list[bool]:
-    """Return for each row whether no other allowed row has at least its validation metric at a lower ``cost``.
+    """Return for each row whether it is on the Pareto front: no other allowed row is as good on validation and cheaper.
 
-    Rows of the reference and the baseline, rows that are not allowed, and rows with an unknown cost are on no front.
+    ``cost`` is the column of the cost. Rows of the reference and the baseline, rows that are not allowed, and rows with
+    an unknown cost are on no front.
     """
     on_front = [False] * len(table)
     candidates_only = table[(table["trial"] >= 0) & table["allowed"] & table[cost].notna()]

@@ -1,8 +1,9 @@
-"""The promise of larger committees: a saturating curve through a frontier, and the interval of its next doubling.
+"""What twice the members promise: a saturating curve through a frontier, and the interval of its next doubling.
 
-metric(k) = end - gap * k ** -rate. The variance of a mean of k independent votes has the rate 1. Correlated members
-saturate sooner, small committees of confident members later. The end of the curve is not reported, because the rate
-often lies at an end of its grid. The next doubling is close to the measured sizes.
+The curve is metric(k) = end - gap * k ** -rate. The variance of the mean of k independent votes has the rate 1.
+Committees of correlated members saturate sooner, small committees of confident members later. The report does not show
+the end of the curve, because the best rate is often the first or last one of the grid. The next doubling is close to
+the measured sizes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables.tables import label_of
 from tlm_search.study.record import StudyRecord, TrialRecord
 
-LEAST_SIZES = 4  # one more than the parameters
+LEAST_SIZES = 4  # one more than the curve has parameters
 MAX_CONFIGURATIONS = 6
 RATES = np.geomspace(0.5, 3.0, 26)
 RESAMPLES = 400
@@ -33,8 +34,8 @@ def saturation_table(record: StudyRecord, trials: Sequence[TrialRecord], evidenc
 
     A curve is fitted to the metric on validation. ``next_gain`` is its value at twice the members minus the metric of
     all members. ``next_low`` and ``next_high`` are the 95% percentile bootstrap over validation rows: the rows are
-    resampled and the curve is fitted again. They do not count that other members could have been trained, and are
-    missing without logits.
+    resampled and the curve is fitted again. The interval does not count that other members could have been trained. It
+    is missing without logits.
     """
     rows: list[tuple[int | str | float | None, ...]] = []
     for trial in trials:
@@ -91,6 +92,6 @@ def _bounds(trial: TrialRecord, evidence: Evidence) -> tuple[float | None, float
 
 @lru_cache(maxsize=1)
 def _resamples(rows: int) -> NDArray[np.float64]:
-    """Return how often each row is drawn, as a share, (resamples, rows), so that a resample is one product."""
+    """Return the share of each row in each resample, (resamples, rows). Multiply by it to resample a metric."""
     drawn = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)
     return np.asarray(drawn / rows)

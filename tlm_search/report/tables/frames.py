@@ -102,8 +102,8 @@ def pairs_frame(pretraining: pd.DataFrame) -> tuple[Frame, str]:
     paired = pairs.head(MAX_PAIRS)
     better = int((pairs["gain"] > 0).sum())
     caption = (
-        f"Test {judged_by(pretraining)} of single members in pairs that differ in nothing but pre-training, with "
-        f"settings that were chosen for neither side: {better} of {len(pairs):,} gain; best on validation first"
+        f"Test {judged_by(pretraining)} of single members in pairs that differ only in pre-training; no setting was "
+        f"chosen for either side. {better} of {len(pairs):,} pairs gain. The best on validation come first"
     )
     if len(pairs) > len(paired):
         caption += f". The first {len(paired)} of {len(pairs):,}; all are in tables/pretraining.csv"
@@ -124,7 +124,7 @@ def pairs_frame(pretraining: pd.DataFrame) -> tuple[Frame, str]:
 def saturation_frame(saturation: pd.DataFrame) -> Frame:
     """Return the promised gain of twice the members, one row for each configuration."""
     columns = [Column("configuration", False)]
-    columns += [Column(title, True) for title in ("members", "on validation", "twice as many add", "over the texts")]
+    columns += [Column(title, True) for title in ("members", "on validation", "twice as many add", "95% interval")]
     rows = []
     for row in saturation.to_dict("records"):
         low, high = points(row["next_low"]), points(row["next_high"])
@@ -162,9 +162,8 @@ def examples_frame(examples: pd.DataFrame) -> Frame:
     columns = [Column(title, False) for title in ("text", "label", "committee says", "reference says")]
     rows = []
     for row in examples.to_dict("records"):
-        says = [f"{row[f'{who}_says']} ({percent(row[f'{who}_on_label'])})" for who in ("committee", "reference")]
-        words = [row["text"] or f"test text {row['row']}", str(row["label"]), *says]
-        rows.append([Cell(word, word) for word in words])
+        answers = [f"{row[f'{one}_says']} ({percent(row[f'{one}_on_label'])})" for one in ("committee", "reference")]
+        rows.append(cells([row["text"] or f"test text {row['row']}", str(row["label"]), *answers]))
     return Frame(columns, rows)
 
 
@@ -244,7 +243,7 @@ def provenance_table(record: StudyRecord, of_members: Mapping[str, Any]) -> pd.D
 
 
 def _member_seeds(record: StudyRecord) -> str:
-    """Say the range of the members' seeds. Member number i has the same seed in every trial."""
+    """Write the range of the members' seeds. Member number i has the same seed in every trial."""
     trials = [trial for trial in (*record.trials, record.reference) if trial is not None]
     most = max((len(trial.members) for trial in trials), default=0)
     first = record.space.seed * SEEDS_PER_STUDY
@@ -261,7 +260,7 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def cells(texts: Sequence[str]) -> list[Cell]:
-    """Return a row of texts."""
+    """Return a row of cells with these texts."""
     return [Cell(text, text) for text in texts]
 
 

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from tlm_search.committee.calibration import Calibration
 from tlm_search.committee.choice import Choice
 from tlm_search.committee.frontier import right_share
-from tlm_search.committee.logits import SPLITS, Split
-from tlm_search.committee.logits import MemberLogits as Judged
+from tlm_search.committee.logits import SPLITS, MemberLogits, Split
 from tlm_search.committee.metrics import contributions_of_votes
 from tlm_search.committee.vote import (
     CALIBRATION_BINS,
@@ -101,7 +100,7 @@ def labels_table(record: StudyRecord, votes: AnswerLogits | None) -> pd.DataFram
 
 
 def members_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: Evidence) -> pd.DataFrame:
-    """Return each member of the ``trials`` alone. Trials without logits are left out."""
+    """Return the metrics of each single member of the ``trials``. Trials without logits are left out."""
     rows = []
     for trial in trials:
         votes = evidence.logits_of(trial)
@@ -111,14 +110,14 @@ def members_table(record: StudyRecord, trials: Sequence[TrialRecord], evidence: 
         for index in range(len(votes.test)):
             on_validation = accuracy(votes.validation[index], votes.validation_labels)
             on_test = accuracy(votes.test[index], votes.test_labels)
-            entropy = float(_surprise(softmax(votes.test[index]), votes.test_labels).mean())
+            entropy = float(_surprisal(softmax(votes.test[index]), votes.test_labels).mean())
             judged = (_alone(votes, split, index) for split in SPLITS)
             of = trial.number, name, index + 1, trial.members[index]
             rows.append((*of, votes.metric.name, *judged, on_validation, on_test, entropy))
     return pd.DataFrame(rows, columns=_MEMBERS)
 
 
-def _alone(votes: Judged, split: Split, member: int) -> float:
+def _alone(votes: MemberLogits, split: Split, member: int) -> float:
     """Return the metric of one member."""
     logits, labels = votes.of(split)
     return float(contributions_of_votes(softmax(logits[member : member + 1]), labels, votes.metric).mean())
@@ -141,8 +140,8 @@ def diversity_table(votes: AnswerLogits | None) -> pd.DataFrame:
         assert votes is not None
         members = votes.members[:size]
         committee = members.mean(axis=0)
-        alone = float(np.mean([_surprise(member, votes.labels).mean() for member in members]))
-        together = float(_surprise(committee, votes.labels).mean())
+        alone = float(np.mean([_surprisal(member, votes.labels).mean() for member in members]))
+        together = float(_surprisal(committee, votes.labels).mean())
         error = calibration_error(committee, votes.labels)
         rows.append((size, _disagreement(members), alone, together, alone - together, error))
     return pd.DataFrame(rows, columns=_DIVERSITY).astype({"disagreement": "float64"})
@@ -151,7 +150,7 @@ def diversity_table(votes: AnswerLogits | None) -> pd.DataFrame:
 def calibration_table(votes: AnswerLogits | None) -> pd.DataFrame:
     """Return confidence and accuracy by bin of confidence for 1, 2, 4, ... members, before calibration.
 
-    Then follow all members after calibration, and the reference after its own.
+    All members after calibration come last, then the reference after its own calibration.
     """
     rows: list[tuple[str, int, int, int, float, float, float, float]] = []
     if votes is not None:
@@ -193,8 +192,8 @@ def confusions_table(confusion: pd.DataFrame) -> pd.DataFrame:
 def examples_table(record: StudyRecord, votes: AnswerLogits | None, evidence: Evidence) -> pd.DataFrame:
     """Return the test texts on which committee and reference differ most in the probability of the label.
 
-    First come those on which the committee is better, then the others. ``report: {examples: N}`` in the space is their
-    number on each side. ``text`` is what the members saw: the stored tokens, decoded, or empty if they are missing.
+    Those on which the committee is better come first. ``report: {examples: N}`` in the space is the number on each
+    side. ``text`` is what the members saw: the stored tokens, decoded, or empty if they are missing.
     """
     if votes is None or votes.reference is None:
         return pd.DataFrame(columns=_EXAMPLES)
@@ -206,24 +205,24 @@ def examples_table(record: StudyRecord, votes: AnswerLogits | None, evidence: Ev
     chosen = [int(row) for row in order[:most] if ours[row] > theirs[row]]
     chosen += [int(row) for row in order[::-1][:most] if ours[row] < theirs[row]]
     texts = evidence.test_texts(chosen)
-    said, said_reference = committee.argmax(axis=-1), votes.reference.argmax(axis=-1)
+    named, named_by_reference = committee.argmax(axis=-1), votes.reference.argmax(axis=-1)
     rows = [
-        (row, texts.get(row, ""), record.labels[votes.labels[row]], record.labels[said[row]], float(ours[row]),
-         record.labels[said_reference[row]], float(theirs[row]))
+        (row, texts.get(row, ""), record.labels[votes.labels[row]], record.labels[named[row]], float(ours[row]),
+         record.labels[named_by_reference[row]], float(theirs[row]))
         for row in chosen
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=_EXAMPLES)
 
 
-def _surprise(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+def _surprisal(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return -log of the probability of the label, (rows,), in nats."""
-    said = probabilities[np.arange(len(labels)), labels]
-    return np.asarray(-np.log(np.maximum(said, SMALLEST_PROBABILITY)))
+    of_label = probabilities[np.arange(len(labels)), labels]
+    return np.asarray(-np.log(np.maximum(of_label, SMALLEST_PROBABILITY)))
 
 
 def _disagreement(members: NDArray[np.float64]) -> float | None:
-    said = members.argmax(axis=-1)
-    pairs = [(said[i] != said[j]).mean() for i in range(len(said)) for j in range(i)]
+    named = members.argmax(axis=-1)
+    pairs = [(named[i] != named[j]).mean() for i in range(len(named)) for j in range(i)]
     return float(np.mean(pairs)) if pairs else None
 
 
@@ -250,5 +249,5 @@ def _bins(
 
 
 def _counts(probabilities: NDArray[np.float64], labels: NDArray[np.integer], count: int) -> NDArray[np.int64]:
-    said = probabilities.argmax(axis=-1)
-    return np.asarray(np.bincount(labels * count + said, minlength=count * count).reshape(count, count))
+    named = probabilities.argmax(axis=-1)
+    return np.asarray(np.bincount(labels * count + named, minlength=count * count).reshape(count, count))

@@ -17,7 +17,8 @@ from tlm_search.space.settings import setting_named
 from tlm_search.study.record import StudyRecord
 
 MIN_TRIALS = 16  # trials; fewer say nothing about importance
-WORTH = 0.005  # of the metric, worth training more members
+WORTH = 0.005  # of the metric; a smaller gain is not worth training twice the members
+MAX_SLICES = 6
 EDGE = 0.05  # of the range; a value this close to an end is on the edge
 
 
@@ -63,16 +64,16 @@ def boundary_advice(table: pd.DataFrame) -> list[str]:
     """Return a sentence for each optimum on an edge."""
     return [
         f"The best committee has {name} = {number(best)}, the {edge} end of its range; "
-        f"a study that goes {'below' if edge == 'lower' else 'beyond'} it may find more."
+        f"a study that searches {'below' if edge == 'lower' else 'above'} it may find a better one."
         for name, best, edge in zip(table["setting"], table["best"], table["edge"], strict=True)
         if edge
     ]
 
 
 def size_advice(saturation: pd.DataFrame, best: Candidate | None) -> list[str]:
-    """Say what twice the members of the best committee promise, if they surely gain enough.
+    """Say what twice the members of the best committee promise, if the lower end of the gain is at least ``WORTH``.
 
-    Say nothing if the committee has fewer members than were trained: more are not allowed or not better.
+    Say nothing if the committee has fewer members than were trained: larger ones are not allowed or not better.
     """
     return [
         f"Twice the {row['members']} members of {row['configuration']} promise {points(row['next_gain'])} points "
@@ -101,7 +102,7 @@ def best_committee(record: StudyRecord) -> Candidate | None:
 
 
 def members_saved(record: StudyRecord) -> tuple[int, int, float]:
-    """Return members trained, members reused, and the seconds of training that reuse saved (an estimate)."""
+    """Return the numbers of members trained and reused, and an estimate of the seconds of training that reuse saved."""
     finished = [trial for trial in record.trials if trial.members]
     trained = sum(trial.trained for trial in finished)
     reused = sum(trial.reused for trial in finished)
@@ -109,12 +110,12 @@ def members_saved(record: StudyRecord) -> tuple[int, int, float]:
     return trained, reused, saved
 
 
-def slice_names(record: StudyRecord, importance: pd.DataFrame, *, most: int = 6) -> list[str]:
-    """Return the searched settings that get a slice plot, the most important first."""
+def slice_names(record: StudyRecord, importance: pd.DataFrame) -> list[str]:
+    """Return the searched settings that get a slice plot, at most ``MAX_SLICES``, the most important first."""
     ranked = list(importance["setting"])
     names = [*searched_names(record), "committee_size"]
     present = [name for name in names if name in record.space.searched()]
-    return sorted(present, key=lambda name: ranked.index(name) if name in ranked else len(ranked))[:most]
+    return sorted(present, key=lambda name: ranked.index(name) if name in ranked else len(ranked))[:MAX_SLICES]
 
 
 def _ends(domain: Choices | Range) -> tuple[float, float] | None:

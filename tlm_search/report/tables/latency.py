@@ -37,8 +37,8 @@ UNSTEADY = 3.0  # p95 / p50; above it other programs used the processor
 class Contender:
     """A model whose latency is measured: committees of one architecture, of each of ``sizes``.
 
-    ``trial`` is None for the reference. In committees of hybrids a ``linear`` model votes too. ``reading`` makes its
-    ids; None where the tokenizer is not at hand.
+    ``trial`` is None for the reference. In committees of hybrids a ``linear`` model votes too. ``reading`` has the text
+    and the tokenizer for times from a text on; None if the tokenizer is missing.
     """
 
     words: str
@@ -60,7 +60,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Reading:
-    """A text of full length from the test texts, with its tokenizer; ``labels`` are those of the answers."""
+    """A text of full length, made of test texts, with its tokenizer and the ``labels`` of the task."""
 
     text: str
     tokenizer: Tokenizer
@@ -101,12 +101,12 @@ def contenders_of(record: StudyRecord, store: Store) -> list[Contender]:
     Only configurations with a committee within the study's constraints count.
 
     Raises:
-        StudyError: no trial is complete, or none meets the constraints; or members are of the user's own trainer.
+        StudyError: no trial is complete, none meets the constraints, or the members are of a user's own trainer.
     """
     if record.space.is_own_trainer:
         raise StudyError(
             f"the members of {record.name} have no latency to measure: their trainer is {record.space.trainer}",
-            hint="measure your own models with your own code",
+            hint="measure the models of your own trainer with your own code",
         )
     found: dict[tuple[Architecture, str, bool], Contender] = {}
     constraints = record.space.constraints
@@ -121,9 +121,9 @@ def contenders_of(record: StudyRecord, store: Store) -> list[Contender]:
             found[key] = Contender(words, trial.number, *shape, tuple(rungs(len(trial.frontier))), linear)
     if not found and record.in_state("complete"):
         raise StudyError(
-            f"no committee of the study {record.name} keeps to its constraints ({', '.join(map(str, constraints))}), "
+            f"no committee of the study {record.name} meets its constraints ({', '.join(map(str, constraints))}), "
             "so there is none to measure",
-            hint="tlm-search latency DIR measures what tlm-search export --trial N wrote",
+            hint="export one with tlm-search export --trial N, and measure it with tlm-search latency DIR",
         )
     if not found:
         raise StudyError(
@@ -139,7 +139,7 @@ def contenders_of(record: StudyRecord, store: Store) -> list[Contender]:
 
 
 def baseline_of(record: StudyRecord, store: Store) -> Baseline | None:
-    """Return the linear baseline of a study; None if there is none, if it is simulated, or if it was removed."""
+    """Return the linear baseline of a study; None if the study has none, or a simulated one, or if it was removed."""
     if record.baseline is None:
         return None
     try:
@@ -167,12 +167,12 @@ def reading_of(record: StudyRecord, store: Store, trial: TrialRecord | None = No
     tokenizer = open_tokenizer(folder)
     some = tokens.prefix(min(len(tokens), data.length)).ids.tolist()
     words = [number for number in some if number not in set(data.special.values())] or [data.special["unk"]]
-    whole = (words * data.length)[: data.length]  # [CLS] and [SEP] are added, so the end is cut, as of all long texts
+    whole = (words * data.length)[: data.length]  # the tokenizer cuts the end to add [CLS] and [SEP]
     return Reading(tokenizer.decode(whole, skip_special_tokens=False), tokenizer, data.length, data.labels)
 
 
 def with_readings(contenders: Sequence[Contender], record: StudyRecord, store: Store) -> list[Contender]:
-    """Give each contender a text of full length, and what makes its ids, where they are at hand."""
+    """Return the contenders with a text of full length and the tokenizer of each, if the store has them."""
     numbers = [REFERENCE_NUMBER if contender.trial is None else contender.trial for contender in contenders]
     readings = (reading_of(record, store, record.numbered(number)) for number in numbers)
     return [replace(contender, reading=reading) for contender, reading in zip(contenders, readings, strict=True)]
@@ -188,9 +188,10 @@ def measure(
     reading: Reading | None = None,
     seconds: float,
 ) -> list[Row]:
-    """Race the contenders on ``texts`` texts. The reference runs in three forms, and its fastest one counts.
+    """Measure the contenders in turn on ``texts`` texts. The reference runs in three forms, and its fastest one counts.
 
-    Contenders with a reading are also raced from one text to its label. With a ``reading`` the ``baseline`` runs too.
+    If ``texts`` is 1, contenders with a reading are also measured from the text to its label. The ``baseline`` runs if
+    a ``reading`` is given. ``seconds`` is the time for all.
     """
     forms: list[tuple[Contender | Baseline, int, str, Answer, Answer | None]] = [
         (c, members, form, answer, _from_text(answer, c.reading) if c.reading is not None and texts == 1 else None)
@@ -219,7 +220,7 @@ def measure(
 
 
 def is_unsteady(rows: Sequence[Row]) -> bool:
-    """Return whether other programs used the processor: many calls took far longer than most."""
+    """Return whether other programs used the processor: in most rows the 95th percentile is far above the median."""
     return sum(row.p95_ms > UNSTEADY * row.p50_ms for row in rows) > len(rows) / 2
 
 
@@ -244,7 +245,6 @@ def _linear_answers(model: Linear, reading: Reading, *, texts: int) -> tuple[Ans
 
 
 def _forms(contender: Contender, *, texts: int, labels: int) -> Iterator[tuple[int, str, Callable[[], Tensor]]]:
-
     shape = contender.architecture
     for members in contender.sizes:
         for form in (STACKED, ONE_BY_ONE) if members > 1 else ("",):
@@ -259,14 +259,13 @@ def _forms(contender: Contender, *, texts: int, labels: int) -> Iterator[tuple[i
                 linear=contender.linear,
             )
             yield members, form or ONE, answer
-    # As other programs would serve the deep model. A reference of several members has no such form.
+    # Other programs would serve the deep model like this. A reference of several members has no such form.
     if contender.trial is None and contender.sizes == (1,) and shape.is_bert and contender.linear is None:
         yield 1, "transformers eager", transformers_answer(shape, labels=labels, attention="eager", texts=texts)
         yield 1, "transformers sdpa", transformers_answer(shape, labels=labels, attention="sdpa", texts=texts)
 
 
 def _shape(record: StudyRecord, trial: TrialRecord) -> tuple[Architecture, str]:
-
     facts: Mapping[str, Any] = facts_of(record.data, trial.settings)
     vocabulary, positions = int(facts["vocabulary"]), int(facts["length"])
     return Architecture.of(trial.settings, vocabulary=vocabulary, positions=positions), str(trial.settings["pooling"])
@@ -281,5 +280,5 @@ def _linear_of(trial: TrialRecord, store: Store) -> LinearWeights | None:
         digests = None if member is None else hybrid_digests(member.document["spec"])
         entry = None if digests is None else store.read(LINEAR, digests.linear)
         return None if entry is None else linear_weights(entry)
-    except StoreError:  # simulated ones have no weights
+    except StoreError:  # simulated members have no weights
         return None

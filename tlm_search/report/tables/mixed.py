@@ -1,4 +1,4 @@
-"""Mixed committees: members of several configurations, chosen on validation from the best ones or named one by one."""
+"""Mixed committees: members of several configurations, chosen on validation, or named one by one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tlm_search.space.settings import tokens_of
 from tlm_search.study.record import MIXED_NUMBER, REFERENCE_NUMBER, StudyRecord, TrialRecord
 
 MOST_CONFIGURATIONS = 8  # whose members are in the pool: the best on validation
-SMALLEST_WEIGHT = 1e-3  # of a member that is taken
+SMALLEST_WEIGHT = 1e-3  # members with less are left out
 GREEDY, WEIGHTED = "greedy", "weighted"
 POOLED = {GREEDY: "greedily, with replacement", WEIGHTED: "by fitted weights"}  # the ways to choose from the pool
 
@@ -34,7 +34,7 @@ _COSTS = ("parameters", "training_flops", "training_seconds")
 
 @dataclass(frozen=True)
 class MemberPool:
-    """Members of the best configurations: the number of each one's trial, its digest, and the logits of all."""
+    """Members of the best configurations: for each the number of its trial and its digest, and the logits of all."""
 
     trials: tuple[int, ...]
     members: tuple[str, ...]
@@ -42,16 +42,16 @@ class MemberPool:
 
     @property
     def words(self) -> str:
-        """Say how many members of how many configurations there are."""
+        """The numbers of members and configurations in words."""
         return f"{plural(len(self.members), 'member')} of {plural(len(set(self.trials)), 'configuration')}"
 
 
 @dataclass(frozen=True)
 class MixedCommittee:
-    """Different ``members``, the number of the trial that each is of, and their ``weights``, whose sum is 1.
+    """Different ``members``, the number of the trial of each, and their ``weights``, whose sum is 1.
 
-    ``chosen`` says how, in words; ``how`` is a key of ``POOLED``, or empty where the members were named. ``trial`` has
-    the figures of the committee as those of one model, and ``votes`` its answers as the logits of one.
+    ``chosen`` says in words how they were chosen. ``how`` is a key of ``POOLED``, or empty if the members were named.
+    ``trial`` has the figures of the committee as those of one model, and ``votes`` its answers as the logits of one.
     """
 
     members: tuple[str, ...]
@@ -64,12 +64,12 @@ class MixedCommittee:
 
     @property
     def candidate(self) -> Candidate:
-        """The committee as something to choose: its figures on validation and test."""
+        """The committee as a candidate, with its figures on validation and test."""
         return candidates(self.trial)[0]
 
     @property
     def name(self) -> str:
-        """Say how many members of which trials it has."""
+        """The number of members and their trials in words."""
         numbers = sorted(set(self.trials))
         names = ["the reference" if number == REFERENCE_NUMBER else str(number) for number in numbers]
         words = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -77,7 +77,7 @@ class MixedCommittee:
 
 
 def member_pool(record: StudyRecord, evidence: Evidence) -> MemberPool | None:
-    """Return the members of the best eligible configurations; None where no logits are at hand."""
+    """Return the members of the best eligible configurations; None if the store lacks their logits."""
     trials = eligible(record)[:MOST_CONFIGURATIONS]
     found = [(trial, votes) for trial in trials if (votes := evidence.logits_of(trial)) is not None]
     if not found:
@@ -97,7 +97,7 @@ def joined(votes: Sequence[MemberLogits]) -> MemberLogits:
 
 
 def mixed_committees(record: StudyRecord, evidence: Evidence) -> dict[str, MixedCommittee]:
-    """Return what is chosen from the pool in each way; nothing where the pool has one configuration or none."""
+    """Return the selection in each way of ``POOLED``; none if the pool has fewer than two configurations."""
     pool = member_pool(record, evidence)
     if pool is None or len(set(pool.trials)) < 2:
         return {}
@@ -105,9 +105,9 @@ def mixed_committees(record: StudyRecord, evidence: Evidence) -> dict[str, Mixed
 
 
 def choose_from_pool(record: StudyRecord, pool: MemberPool, how: str) -> MixedCommittee:
-    """Choose on validation from ``pool`` in the way ``how``; members with hardly a weight are left out."""
+    """Choose members on validation from ``pool`` in the way ``how``, and leave out those with hardly a weight."""
     logits, labels = pool.votes.of("validation")
-    weights = greedy(logits, labels).weights if how == GREEDY else fit_weights(logits, labels)
+    weights = greedy(logits, labels) if how == GREEDY else fit_weights(logits, labels)
     chosen = f"chosen {POOLED[how]}, on validation from {pool.words}"
     wanted = [(index, float(weight)) for index, weight in enumerate(weights) if weight > SMALLEST_WEIGHT]
     return _mixed(record, pool, wanted, how=how, chosen=chosen)
@@ -119,10 +119,10 @@ def named_members(record: StudyRecord, evidence: Evidence, members: Sequence[str
     A member that is named twice has twice the weight. Trial -1 is the reference.
 
     Raises:
-        ExportError: there is no such member, or its logits are not in the store.
+        ExportError: the study has no such member, or the store lacks its logits.
     """
     if not members:
-        raise ExportError("members is empty", hint="name one at least, by digest or as (trial, member)")
+        raise ExportError("members is empty", hint="name at least one member, by its digest or as (trial, member)")
     return _named(record, evidence, members, [1 / len(members)] * len(members), how="", chosen="each was asked for")
 
 
@@ -143,7 +143,7 @@ def _named(
         if votes is None:
             raise ExportError(
                 f"the logits of trial {trial.number} are not in the store",
-                hint="take members of another trial; tlm-search store verify says what is damaged",
+                hint="take members of another trial; tlm-search store verify lists damaged entries",
             )
         pool.append(replace(votes, validation=votes.validation[[index]], test=votes.test[[index]]))
     whole = MemberPool(
@@ -153,7 +153,7 @@ def _named(
 
 
 def remembered(record: StudyRecord, evidence: Evidence, mixed: Mapping[str, Any]) -> MixedCommittee | None:
-    """Return the mixed committee that a study keeps beside its students; None where a member is not at hand."""
+    """Return the mixed committee that a study recorded with its students; None if a member is missing."""
     try:
         return _named(record, evidence, mixed["members"], mixed["weights"], how=mixed["how"], chosen="")
     except ExportError:
@@ -171,16 +171,17 @@ def _find(record: StudyRecord, trials: Sequence[TrialRecord], member: str | tupl
         )
     if not (isinstance(member, tuple | list) and len(member) == 2):
         raise ExportError(
-            f"{member!r} is no member", hint="allowed are a digest, and (trial, member), where 1 is the first"
+            f"{member!r} does not name a member",
+            hint="name a member by its digest, or as (trial, member), where 1 is the first",
         )
     number, place = member
     of = record.numbered(number)
     there = () if of is None else of.members
     if of is None or not 1 <= place <= len(there):
-        known = (
-            "the study has no such trial" if of is None else f"it has {plural(len(there), 'member')}, 1 is the first"
-        )
-        raise ExportError(f"member {place} of trial {number}: {known}", hint="members_dataframe() lists all of them")
+        why = f"the trial has {plural(len(there), 'member')}, and 1 is the first"
+        if of is None:
+            why = "the study has no such trial"
+        raise ExportError(f"no member {place} of trial {number}: {why}", hint="members_dataframe() lists all members")
     return of, place - 1
 
 
@@ -194,7 +195,7 @@ def _mixed(
         digest = pool.members[place]
         weights[digest] = weights.get(digest, 0.0) + weight
         places.setdefault(digest, place)
-    # Of configurations that share members, the first.
+    # Configurations can share a member. It then belongs to the first one.
     order = list(places.values())
     shares = np.array(list(weights.values())) / sum(weights.values())
     votes = _as_one(pool.votes, order, shares)
@@ -213,17 +214,19 @@ def _mixed(
 
 
 def _as_one(votes: MemberLogits, order: Sequence[int], weights: NDArray[np.float64]) -> MemberLogits:
-    """Return the logarithms of what these members say together, as the logits of one model."""
+    """Return the logarithms of the weighted vote of these members, as the logits of one model."""
 
-    def said(split: Split) -> NDArray[np.float64]:
+    def log_vote(split: Split) -> NDArray[np.float64]:
         probabilities = weighted_vote(votes.of(split)[0][list(order)], weights)
         return np.asarray(np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)))[None]
 
-    return MemberLogits(said("validation"), said("test"), votes.validation_labels, votes.test_labels, votes.metric)
+    return MemberLogits(
+        log_vote("validation"), log_vote("test"), votes.validation_labels, votes.test_labels, votes.metric
+    )
 
 
 def _costs(record: StudyRecord, trials: Sequence[int]) -> dict[str, float]:
-    """Return what the members cost: of each trial what a committee of as many of its members does.
+    """Return the costs of the members: for each trial those of a committee of as many of its members.
 
     A linear model that members of several trials share is counted for each.
     """
@@ -231,7 +234,7 @@ def _costs(record: StudyRecord, trials: Sequence[int]) -> dict[str, float]:
     for number in sorted(set(trials)):
         trial = record.numbered(number)
         if trial is None or len(trial.frontier) < trials.count(number):
-            return {}  # students and confirmations
+            return {}  # students and confirmations are no trials, so their costs are unknown
         parts.append(candidates(trial)[trials.count(number) - 1])
     return {
         name: float(sum(costs)) for name in _COSTS if None not in (costs := [getattr(part, name) for part in parts])
@@ -239,7 +242,7 @@ def _costs(record: StudyRecord, trials: Sequence[int]) -> dict[str, float]:
 
 
 def export_words(record: StudyRecord, mixed: Mapping[str, MixedCommittee], best: Candidate | None) -> str | None:
-    """Say that the greedy committee is better on validation than the ``best``, and how to export it; None if not."""
+    """Say that the greedy committee is above the ``best`` on validation, and how to export it; None if it is not."""
     found = mixed.get(GREEDY)
     if found is None or best is None or not record.space.has_weights:
         return None
@@ -252,8 +255,8 @@ def export_words(record: StudyRecord, mixed: Mapping[str, MixedCommittee], best:
     name = metric_words(ours.metric)
     command = shlex.join(["tlm-search", "export", record.name, "--from", GREEDY, "--out", f"{record.name}-{GREEDY}"])
     return (
-        f"A mixed committee, {found.name}, {found.chosen}, has {percent(ours.validation_metric)} {name} on validation, "
-        f"too high because of the choice, against {percent(best.validation_metric)} of the best committee. On test it "
-        f"has {percent(ours.test_metric)} ({interval(*ours.test_interval)}) against {percent(best.test_metric)}. "
-        f"To export it: {command}"
+        f"A mixed committee ({found.name}, {found.chosen}) has {percent(ours.validation_metric)} {name} on validation, "
+        f"against {percent(best.validation_metric)} of the best committee; its figure is too high, because validation "
+        f"chose its members. On test it has {percent(ours.test_metric)} ({interval(*ours.test_interval)}), against "
+        f"{percent(best.test_metric)}. To export it: {command}"
     )

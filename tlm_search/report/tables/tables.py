@@ -39,7 +39,7 @@ METRICS = (
     "training_seconds",
 )
 ACCURACIES = ("validation_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high")
-MAX_LOSSES = 50  # configurations whose members are read, and verified, for their loss
+MAX_LOSSES = 50  # configurations; reading a loss verifies the files of a member, which takes time
 
 
 def configuration_words(record: StudyRecord, trial: TrialRecord, *, nuisance: bool = False) -> str:
@@ -231,7 +231,7 @@ def pretraining_table(record: StudyRecord, evidence: Evidence) -> pd.DataFrame:
     return table.astype({"gain": "float64", "pretraining_loss": "float64"})
 
 
-def overlap_table(record: StudyRecord, pretraining: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+def overlap_table(pretraining: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     """Return for each size of pre-training how much of the task its text covers, and its gain.
 
     ``type_share`` and ``token_share`` are shares of the task's types and tokens (types weighted by frequency). ``gain``
@@ -248,14 +248,14 @@ def overlap_table(record: StudyRecord, pretraining: pd.DataFrame, evidence: Evid
 
 
 def outcomes_table(record: StudyRecord) -> pd.DataFrame:
-    """Return the number of trials in each state, with the first line of why they failed or are infeasible."""
+    """Return the number of trials in each state, by reason: the first line of the error, or the constraints missed."""
     counts: Counter[tuple[str, str]] = Counter()
     for trial in record.trials:
         if trial.interrupted:
             counts["interrupted", "run again as a new trial"] += 1
         else:
             lines = (trial.error or "").strip().splitlines()
-            reason = (lines[0] if lines else "no reason was noted") if trial.state == "failed" else ""
+            reason = (lines[0] if lines else "no reason was recorded") if trial.state == "failed" else ""
             if trial.state == "pruned":
                 reason = f"stopped by the {record.space.pruner.name} pruner after {_seen(trial)}"
             if missed := _missed(record, trial):

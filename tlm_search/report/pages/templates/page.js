@@ -9,7 +9,7 @@
   const drawn = [];
   const PAPER_WIDTH = 680;
 
-  // Plotly does not read CSS: the theme's colours are handed over.
+  // Plotly does not read CSS, so pass it the theme's colours.
   function theme(layout) {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
@@ -35,7 +35,7 @@
   function paint(plot, layout) {
     const maps = plot.data.flatMap((trace, place) => (trace.type === "heatmap" ? [place] : []));
     const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-    // Plotly chooses the colour of their numbers as if the page were white.
+    // Plotly chooses the colour of these numbers as if the page were white.
     const numbers = maps.length ? Plotly.restyle(plot, { "textfont.color": ink }, maps) : Promise.resolve();
     return numbers.then(() => Plotly.relayout(plot, theme(layout)));
   }
@@ -69,7 +69,7 @@
     }
   }
 
-  // Plotly's texts are lines with a little markup, in which what the user named is escaped.
+  // Plotly's texts are lines with some markup. Names that the user gave are escaped.
   const ESCAPED = { "&lt;": "<", "&gt;": ">", "&amp;": "&" };
   const lines = (text) => String(text).split("<br>").map((line) => line.replace(/<[^>]*>/g, "").replace(/&(lt|gt|amp);/g, (word) => ESCAPED[word]));
 
@@ -82,7 +82,7 @@
     return value.toLocaleString("en", { maximumSignificantDigits: 6 });
   }
 
-  // Plotly's Python writes numbers as the bytes of their array.
+  // Plotly's Python package writes an array of numbers as its bytes.
   const KINDS = {
     f8: Float64Array, f4: Float32Array, i4: Int32Array, u4: Uint32Array, i2: Int16Array, u2: Uint16Array, i1: Int8Array, u1: Uint8Array,
   };
@@ -94,7 +94,7 @@
     return columns ? Array.from({ length: flat.length / columns }, (_, row) => flat.slice(row * columns, (row + 1) * columns)) : flat;
   }
 
-  // What a figure shows, for who cannot see it or point at it: a row for each point that has facts.
+  // A figure as rows, one for each point with facts, for readers who cannot see it or point at it.
   function rowsOf(data, layout) {
     const rows = [];
     for (const trace of data) {
@@ -120,7 +120,7 @@
     const { data, layout } = figures[box.dataset.for];
     const plot = document.getElementById(`figure-${box.dataset.for}`);
     const rows = rowsOf(data, layout);
-    // The values of an axis without a name are names themselves; where they are places, they have nothing to tell.
+    // An axis without a title has names as values, which are shown, or positions, which tell a reader nothing.
     const axis = (one, place) => (one.title && one.title.text) || (rows.some((row) => row[place] && isNaN(row[place])) ? "name" : "");
     const heads = ["line", axis(layout.xaxis, 1), axis(layout.yaxis, 2), "facts"];
     const kept = heads.flatMap((head, place) => (head && rows.some((row) => row[place]) ? [place] : []));
@@ -138,7 +138,7 @@
     box.append(scroll);
   }
 
-  // A label beside a finger is hidden by it, or cut at the edge of a phone: the facts stand below the figure.
+  // A finger hides a label at its point, and the edge of a phone cuts it. So show the facts below the figure.
   function factsBelow(plot) {
     const below = element("p", "Tap a point to read its facts.", { class: "facts-of-point", "aria-live": "polite" });
     plot.after(below);
@@ -158,7 +158,7 @@
     if (trace.hovertemplate) trace.hovertemplate = trace.hovertemplate.replace("%{text}", short);
   }
 
-  // A picture for paper: white, with its title, and the lines that are switched on in its legend.
+  // A picture for paper: white, with a title, and with the visible lines in its legend.
   function save(button) {
     const plot = document.getElementById(`figure-${button.dataset.for}`);
     const layout = structuredClone(drawn.find(([one]) => one === plot)[1]);
@@ -187,7 +187,7 @@
     delete layout.height;
     if (plot.clientWidth < 520) layout.font.size = 11.5;
     if (touched.matches) {
-      Object.assign(layout, { dragmode: false, hoverdistance: 40 });  // a finger scrolls the page, and is wide
+      Object.assign(layout, { dragmode: false, hoverdistance: 40 });  // a finger also scrolls the page, and is wide
       for (const trace of figure.data) shorten(trace, layout);
     }
     const done = Plotly.newPlot(plot, figure.data, layout, {
@@ -213,7 +213,7 @@
         const value = (row) => row.cells[head.cellIndex].dataset.value;
         const order = (a, b) => {
           const x = value(a), y = value(b);
-          if (x === "" || y === "") return (x === "") - (y === "");  // unknown ones stay below
+          if (x === "" || y === "") return (x === "") - (y === "");  // unknown values stay last
           const difference = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
           return down ? -difference : difference;
         };
@@ -222,13 +222,13 @@
     });
   }
 
-  // Says to whoever prints or tests the page that nothing moves any more.
+  // Tell programs that print or test the page that all figures are drawn.
   Promise.all([...document.querySelectorAll(".plot")].map(draw)).then(() => { document.documentElement.dataset.drawn = "true"; });
   document.querySelectorAll("table").forEach(sortable);
   document.querySelectorAll(".numbers").forEach((box) => box.addEventListener("toggle", () => numbers(box), { once: true }));
   document.querySelectorAll(".save").forEach((button) => button.addEventListener("click", () => save(button)));
   dark.addEventListener("change", repaint);
-  // Paper is narrower than the window, and white: figures are drawn anew for it, and nothing stays folded.
+  // Paper is white and narrower than the window. Redraw the figures for it, and unfold everything.
   window.matchMedia("print").addEventListener("change", (event) => {
     document.querySelectorAll("details.whole").forEach((box) => { box.open = event.matches; });
     drawn.forEach(([plot, layout]) => {
