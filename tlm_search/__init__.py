@@ -1,11 +1,11 @@
 """Find the committee of tiny, shallow language models that does the work of a deep one.
 
 ``Space.load`` checks a space. ``Study.run`` and ``Study.open`` return a study, with its tables (``frontier``), its
-choice (``best``) and ``export``. ``SoftCommittee.from_pretrained`` loads an export. Heavy packages are imported when
-they are first needed.
+choice (``best``) and ``export``. ``SoftCommittee.from_pretrained`` loads an export. Heavy packages are imported only
+when they are needed.
 
-``import tlm_search`` also lets the Auto classes and pipelines of ``transformers`` load exported committees, whichever
-of the two is imported first.
+``import tlm_search`` also lets the Auto classes and pipelines of ``transformers`` load exported committees, in either
+order of the two imports.
 """
 
 from __future__ import annotations

@@ -34,11 +34,11 @@ STUDIES = Path("studies")
 
 @dataclass(frozen=True, repr=False)
 class Study:
-    """A study at the moment when it was opened; ``record`` holds all of it as plain data.
+    """A study as it was when it was opened; ``record`` has all of it as plain data.
 
     Tables are pandas DataFrames, the same as in ``tables/`` of the report. Accuracies and other metrics are shares from
     0 to 1, times are seconds unless a column ends in ``_ms``, cross-entropies are nats. Figures are Plotly figures, the
-    same as on the page of the report. If the study has no data yet, a figure raises UserError and a table is empty.
+    same as on the page of the report. Without data yet, tables are empty and figures raise a UserError.
 
     Examples:
         >>> study = Study.open("committee")
@@ -54,7 +54,7 @@ class Study:
             raise TypeError(f"Study takes a StudyRecord; to open a study, call Study.open({str(self.record)!r})")
 
     def __repr__(self) -> str:
-        """Say the name, how far the study is, and its folder."""
+        """Write the name of the study, its progress and its folder."""
         from tlm_search.report.claims.answer import summary_line
 
         return f"<Study {self.record.name!r}: {summary_line(self.record)}; {self.record.folder}>"
@@ -73,7 +73,7 @@ class Study:
         """Read a study by its name under ``studies_dir`` (a folder or a URL), or by its folder or URL.
 
         Raises:
-            StudyError: there is none, or it cannot be read.
+            StudyError: the study does not exist, or it cannot be read.
         """
         return cls(read_study(find_study(str(study), studies_dir), storage))
 
@@ -90,14 +90,14 @@ class Study:
     ) -> Study:
         """Run or continue the study of ``space`` (or of its file) until it has the trials of its budget.
 
-        Events and progress are shown on standard error, as on the command line: bars in a terminal, elsewhere, for
-        example in a notebook, a line every 30 seconds. With ``announce`` nothing is shown: it is called with each
-        event. A complete study is only opened.
+        Events and progress appear on standard error, as on the command line: bars in a terminal, otherwise (for example
+        in a notebook) a line every 30 seconds. If you give ``announce``, it is called with each event instead. A
+        complete study is only opened.
 
         Raises:
             UserError: a problem that you can solve; the results stay as they were.
             NoTrialSucceededError: no trial succeeded.
-            InterruptedStudyError: it was interrupted; call again to continue.
+            InterruptedStudyError: the run was interrupted; call again to continue.
         """
         from tlm_search.search.display import Display
         from tlm_search.search.session import run_study
@@ -120,7 +120,7 @@ class Study:
 
     @property
     def store(self) -> Store:
-        """The store: the members of all studies of the same folder."""
+        """The store with the members of all studies in the same folder."""
         from tlm_search.store.shared import open_store
 
         return open_store(store_root(self.record.folder.parent))
@@ -128,14 +128,14 @@ class Study:
     def frontier(self) -> pd.DataFrame:
         """Return accuracy and cost by committee size: a row for each configuration and size, the best first.
 
-        Rows are sorted by validation. Configurations that ``best`` may not choose come after the others. The last rows
+        Validation decides the order. Configurations that ``best`` may not choose come after the others. The last rows
         are those of the reference, with ``trial`` -1, and of the linear baseline, with -3.
 
         Columns: ``trial``, ``rank``, ``configuration``, ``pretrain_size`` (documents), ``size`` (members), ``eligible``
         (``best`` may choose it); ``validation_metric`` and ``test_metric``, the task's metric, with ``test_metric_low``
         and ``test_metric_high``, its 95% interval; the accuracies with ``test_accuracy_low`` and so on;
-        ``subset_low`` and ``subset_high``, the range of all ``subsets`` of this size; ``test_gain`` over the size
-        before; cross-entropies (nats), macro F1, calibration error; the costs ``latency_ms`` (one text),
+        ``subset_low`` and ``subset_high``, the range of 95% of the ``subsets`` of this size; ``test_gain`` over the
+        size before; cross-entropies (nats), macro F1, calibration error; the costs ``latency_ms`` (one text),
         ``serving_flops`` (one text), ``parameters``, ``training_flops``, ``training_seconds``.
         """
         from tlm_search.report.tables.tables import frontiers_table
@@ -143,7 +143,7 @@ class Study:
         return frontiers_table(self.record)
 
     def trials_dataframe(self) -> pd.DataFrame:
-        """Return a row for each trial in the order of their numbers.
+        """Return a row for each trial, by number.
 
         Columns: ``trial``, ``state`` (complete, pruned, failed, running), a column for each searched setting, the
         metrics of the whole committee on validation and test, ``feasible`` (within the constraints),
@@ -161,8 +161,8 @@ class Study:
 
         Columns: ``trial`` (-1 is the reference), ``configuration``, ``member`` (1 is the first), ``digest`` (its name
         in the store), ``metric`` (the task's) with ``validation_metric`` and ``test_metric``, ``validation_accuracy``,
-        ``test_accuracy``, ``test_cross_entropy`` (nats). This reads the logits of all members. Trials whose members are
-        not in the store are left out.
+        ``test_accuracy``, ``test_cross_entropy`` (nats). The logits of all members are read. Trials with members that
+        the store lacks are left out.
         """
         from tlm_search.report.tables.inside import members_table
         from tlm_search.report.tables.ranking import ranked
@@ -174,13 +174,13 @@ class Study:
         """Return a row for each claim and open question of the paper, with the verdict of this study.
 
         Columns: ``claim``, ``metric``, ``effect`` with ``low`` and ``high`` (95% interval; shares), ``seeds`` (members
-        of the smaller side; missing if the models of the answer are compared), ``verdict``, ``measured_on``.
+        of the smaller side; missing in comparisons of the models of the answer), ``verdict``, ``measured_on``.
         """
         return self._report.tables["claims"]
 
     def plot_frontier(self) -> go.Figure:
         """Draw test accuracy (or the task's metric) against committee size, with reference and baseline."""
-        return self._figure("frontier", "no trial is complete")
+        return self._figure("frontier", "it needs a complete trial")
 
     def plot_tradeoff(self, cost: str = "latency_ms") -> go.Figure:
         """Draw the metric on test against a cost, with the Pareto front of validation.
@@ -191,35 +191,35 @@ class Study:
 
         if cost not in COSTS:
             raise UserError(f"{cost} is not a cost of a committee", hint=f"allowed are {', '.join(COSTS)}")
-        return self._figure(cost, f"no complete trial has a {cost}")
+        return self._figure(cost, f"it needs a complete trial with a known {cost}")
 
     def plot_pretraining(self) -> go.Figure:
         """Draw the test accuracy of single members against the size of their pre-training."""
-        return self._figure("pretraining", "complete trials need at least two sizes of pre-training")
+        return self._figure("pretraining", "it needs complete trials with two sizes of pre-training or more")
 
     def plot_history(self) -> go.Figure:
         """Draw the metric on validation by trial, and the best so far."""
-        return self._figure("history", "no trial is complete")
+        return self._figure("history", "it needs a complete trial")
 
     def plot_importance(self) -> go.Figure:
-        """Draw the share of each searched setting in the variance of the metric on validation (fANOVA)."""
+        """Draw the share of each searched setting in the variance of the metric on validation (PED-ANOVA)."""
         from tlm_search.report.tables.insight import MIN_TRIALS
 
-        return self._figure("importance", f"it takes at least {MIN_TRIALS} complete trials that differ in the metric")
+        return self._figure("importance", f"it needs at least {MIN_TRIALS} complete trials that differ in the metric")
 
     def plot_parallel(self) -> go.Figure:
-        """Draw each complete trial as a line across its settings, by quarters of the metric on validation."""
-        return self._figure("parallel", "it takes four complete trials and two settings that vary")
+        """Draw each complete trial as a line across its settings, coloured by quarters of the metric on validation."""
+        return self._figure("parallel", "it needs four complete trials and two settings that vary")
 
     def plot_confusion(self) -> go.Figure:
-        """Draw which labels the best committee takes for which on test, as shares of the label's texts."""
+        """Draw the share of the test texts of each label that the best committee takes for each label."""
         from tlm_search.report.figures.inside import MAX_LABELS
 
-        return self._figure("confusion", f"it takes a best committee, its logits, and at most {MAX_LABELS} labels")
+        return self._figure("confusion", f"it needs a best committee, its logits, and at most {MAX_LABELS} labels")
 
     def plot_calibration(self) -> go.Figure:
-        """Draw accuracy against confidence on test, for sizes of the best committee."""
-        return self._figure("calibration", "it takes a best committee and its logits")
+        """Draw accuracy against confidence on test, for several sizes of the best committee."""
+        return self._figure("calibration", "it needs a best committee and its logits")
 
     def report(self, out: Path | str, *, formats: Sequence[str] | None = None) -> Path:
         """Write the report into the folder ``out``, and return the path of its page.
@@ -237,7 +237,7 @@ class Study:
         return write_report(self.record, self.store, Path(out), formats=chosen)
 
     def optuna_study(self, *, storage: str | None = None) -> optuna.Study:
-        """Return a copy of the study in memory, for Optuna's own tools.
+        """Return a copy of the study in memory as an ``optuna.Study``, for Optuna's own tools.
 
         Changes to the copy do not affect the study. Pass ``storage`` if the study is in a database whose password is
         not stored.
@@ -255,7 +255,7 @@ class Study:
         """Return the best configurations on validation, one committee size each, and the reasons.
 
         Committees outside of the study's constraints are left out, and the reasons say so. With ``match_reference``,
-        return the committees that match the reference, the cheapest first.
+        return only committees that match the reference on validation, the cheapest first.
         """
         from tlm_search.committee.select import select
 
@@ -284,13 +284,13 @@ class Study:
     ) -> Study:
         """Train students of a committee, and return the study with them in its record.
 
-        The committee is the best on validation, or that of ``trial``, or its first ``size`` members, or, with ``pool``,
-        a mixed one as `export` selects it; its students are of the configuration that is best on validation. Students
-        learn the mean probabilities on the training texts, and on the first ``documents`` of the corpus. Existing
-        students are not trained again. ``storage`` and ``announce`` are those of ``run``.
+        The committee is the best on validation, or that of ``trial``, or its first ``size`` members. With ``pool`` it
+        is a mixed committee as in `export`, and its students have the configuration that is best on validation.
+        Students learn the mean probabilities on the training texts, and on the first ``documents`` of the corpus.
+        Existing students are not trained again. ``storage`` and ``announce`` are as in ``run``.
 
         Raises:
-            UserError: the committee does not exist or has one member, or the study is being run.
+            UserError: the committee does not exist or has one member, or a process runs the study.
             TrainingError: a student could not be trained.
         """
         from tlm_search.export.choose import choose, teachers_of
@@ -321,16 +321,16 @@ class Study:
     ) -> Exported:
         """Write a committee to the new folder ``out``, by default the best on validation.
 
-        ``trial`` selects that of another trial (-1 is the reference), ``size`` its first members. With ``student``,
-        export the best student on validation, of any committee or of the selected one.
+        ``trial`` selects the committee of another trial (-1 is the reference), ``size`` its first members. With
+        ``student``, export the best student on validation, of any committee or of the selected one.
 
-        A mixed committee has members of several trials. With ``pool`` they are chosen on validation from the members of
-        the best configurations, as the report's table of committees has it: ``"greedy"`` takes one after the other,
-        some of them more than once, ``"weighted"`` gives each a fitted weight. ``members`` names them: by digest, as in
-        `members_dataframe`, or as (trial, member), where 1 is the first. One that is named twice counts twice.
+        A mixed committee has members of several trials. ``pool`` chooses them on validation from the members of the
+        best configurations, as in the report's table of committees: ``"greedy"`` takes one after the other, some of
+        them more than once; ``"weighted"`` gives each a fitted weight. ``members`` names them by digest, as in
+        `members_dataframe`, or as (trial, member), where 1 is the first. A member that is named twice counts twice.
 
         Raises:
-            ExportError: there is no such committee, or ``out`` is not empty.
+            ExportError: the committee does not exist, or ``out`` is not empty.
         """
         from tlm_search.export.choose import choose, choose_student
         from tlm_search.export.write import check_has_weights, export_committee
@@ -339,7 +339,7 @@ class Study:
         if student and members is None:
             chosen = choose_student(self.record, number=trial, size=size, pool=pool)
         elif student:
-            raise UserError("members and student are two ways to name what is exported", hint="give one of them")
+            raise UserError("members and student each name what to export", hint="give only one of them")
         else:
             chosen = choose(self.record, self.evidence, number=trial, size=size, pool=pool, members=members)
         return export_committee(self.record, self.store, chosen, out=Path(out), onnx=onnx, int8=int8)
@@ -361,7 +361,7 @@ class Study:
         from tlm_search.report.pages.files import standalone
 
         if name not in self._report.figures:
-            raise UserError(f"the study {self.record.name} has nothing to draw here: {needed}")
+            raise UserError(f"the study {self.record.name} cannot draw this figure: {needed}")
         return standalone(self._report.figures[name])
 
 

@@ -1,4 +1,4 @@
-"""Names made from contents: canonical JSON to sha256."""
+"""Name things by their content: the sha256 of canonical JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-DIGEST_LENGTH = 32  # of 64 hexadecimal digits: 128 bits, so no collisions at any number of members
+DIGEST_LENGTH = 32  # of 64 hexadecimal digits; 128 bits do not collide for any number of members
 
 
 def canonical_json(value: Any) -> str:
@@ -30,7 +30,7 @@ def digest(value: Any) -> str:
 def without_defaults(document: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``document`` without the keys that have their default value.
 
-    A setting that is added later then leaves existing names as they are.
+    So a setting that is added later leaves existing names as they are.
     """
     return {name: value for name, value in document.items() if name not in defaults or value != defaults[name]}
 

@@ -3,22 +3,22 @@
 ::
 
     TlmSearchError
-    ├── UserError                 what the user gave is wrong; exit code 2
+    ├── UserError                 the user's input is wrong; exit code 2
     │   ├── SpaceError            a space file, with file, line and key
     │   ├── DataError             a corpus, a task or a tokenizer
     │   ├── StoreError            a folder of the store cannot be read or written
     │   ├── StudyError            a study folder, its storage or its lock
     │   ├── ExportError           an exported committee, or the folder for one
-    │   └── ResourceError         more CPUs, GPUs or memory than there are
+    │   └── ResourceError         more CPUs, GPUs or memory than the machines have
     ├── TrainingError             one member could not be trained; its trial fails with this text
-    │   ├── DivergedError         the loss is not a number, or does not come down
+    │   ├── DivergedError         the loss is not a number, or does not fall
     │   └── OutOfMemoryError      the device has too little memory
     ├── ClusterError              Ray did not start, or died under a study; the same command continues it
     ├── NoTrialSucceededError     the study ended without one finished trial; exit code 3
     └── InterruptedStudyError     Ctrl-C; exit code 130
 
-The command line prints the message, then the hint, and ends with ``exit_code``; what the system refuses (OSError) it
-takes for a UserError. A traceback is only for everything else.
+The command line prints the message, then the hint, and ends with ``exit_code``. It treats an OSError like a UserError.
+All other exceptions are mistakes in this program and show a traceback.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that appear whole, locks that end with their process, and the error for what cannot be written.
+"""Write files whole or not at all, hold locks that end with their process, and say why a place cannot be written.
 
 Modes are those of the umask: with umask 002 every user of a folder's group can continue a study.
 """
@@ -34,10 +34,10 @@ class HeldError(Exception):
 
 
 class Lock:
-    """A lock of the kernel (``flock``) on a file, which is created. Threads of one process exclude each other too.
+    """A lock of the kernel (``flock``) on a file, which it creates. It also excludes threads of one process.
 
-    It uses the system call directly: a trial takes the journal's lock about twenty times, and a library's lock takes
-    0.2 ms longer.
+    It makes the system call directly: a trial takes the journal's lock about twenty times, and the lock of a library
+    takes 0.2 ms longer.
     """
 
     def __init__(self, file: Path) -> None:
@@ -74,7 +74,7 @@ class Lock:
 
 @contextmanager
 def held(file: Path, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock ``file``; ``waiting`` is called if another process holds it.
+    """Hold the lock ``file``. ``waiting`` is called once if another process holds it.
 
     Raises:
         HeldError: another process holds it, and ``wait`` is False.
@@ -95,9 +95,9 @@ def held(file: Path, *, wait: bool = True, waiting: Callable[[], None] = lambda:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """Yield a new path next to ``path`` for writing a file or a folder; what is left there at the end is removed.
+    """Yield a new path next to ``path``, for a file or a folder that is not finished. It is removed at the end.
 
-    Its name begins with a dot, so that readers ignore it. ``put`` renames it to ``path``.
+    Its name begins with a dot, so that readers ignore it. Call ``put`` to rename it to ``path``.
     """
     unfinished = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
     try:
@@ -165,24 +165,24 @@ def writing(kind: type[UserError], place: object, *, otherwise: str = ELSEWHERE)
 
 
 def unwritable(kind: type[_Kind], place: object, error: OSError, *, otherwise: str = ELSEWHERE) -> _Kind:
-    """Return the error that says why ``place`` cannot be written, how to solve that, and what else to do."""
+    """Return the error that says why ``place`` cannot be written, how to solve that, and what to do ``otherwise``."""
     if error.errno in _FULL:
-        mend = "free some space there"
+        solution = "free some space there"
     elif error.errno in _NO_LOCKS:
-        mend = "take a file system that has locks (flock)"
+        solution = "take a file system that has locks (flock)"
     else:
-        mend = "make it a folder that you can write"
-    return kind(f"{place} cannot be written: {error.strerror or error}", hint=f"{mend}, or {otherwise}")
+        solution = "make it a folder that you can write"
+    return kind(f"{place} cannot be written: {error.strerror or error}", hint=f"{solution}, or {otherwise}")
 
 
 def inside(folder: Path, name: str) -> Path:
     """Return the path of ``name``, whose parts are separated by slashes, below ``folder``.
 
-    Anyone who can write a listing, a journal or a manifest chooses the names in it. A name that could lie outside of
+    Others may have written the listing, journal or manifest that contains the name. A name that could lie outside of
     the folder is refused: an absolute one, or one with an empty part, ``.`` or ``..``.
 
     Raises:
-        ValueError: the name is not that of a file below a folder.
+        ValueError: the name is not that of a file below the folder.
     """
     if not isinstance(name, str) or "\0" in name or {"", ".", ".."} & set(name.split("/")):
         raise ValueError(f"{name!r} is not the name of a file in it")

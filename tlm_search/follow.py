@@ -1,8 +1,7 @@
-"""Import one module when another is imported, so that a committee registers with ``transformers`` at no cost.
+"""Import one module right after another, so that a committee registers with ``transformers`` only if that is used.
 
 Importing the models of ``transformers`` takes seconds, which ``tlm-search --help`` and the workers must avoid. So the
-module that registers with ``transformers`` is imported right after the module that it registers in, and not at all if
-that is never imported.
+module that registers a committee is imported right after the module that it registers in.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _followers: dict[str, str] = {}
 
 
 def import_after(leader: str, follower: str) -> None:
-    """Import ``follower`` as soon as ``leader`` is imported; now, if that has happened."""
+    """Import ``follower`` right after ``leader`` is imported, or now if it already is."""
     if leader in sys.modules:
         import_module(follower)
         return
@@ -29,7 +28,7 @@ def import_after(leader: str, follower: str) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """A finder that finds nothing itself: it lets the others find a leader, and adds a step to its loading."""
+    """Lets the other finders find a leader, and adds the import of the follower to its loading."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-# What precedes a secret: user and colon; nothing, as Redis and HTTP allow; the name of an option.
+# A secret follows a user and a colon, or nothing (as Redis and HTTP allow), or the name of an option.
 _SECRET = re.compile(
     r"(://[^:/@\s]*:)\S*(?=@)"
     r"|((?:rediss?|https?)://)[^:/?@\s]+(?=@)"
@@ -21,7 +21,7 @@ def masked(text: str) -> str:
 
 
 def masked_words(text: str, url: str) -> str:
-    """Return a driver's message about ``url`` without its password, also if that occurs on its own."""
+    """Return a database driver's message about ``url`` without the password, even if it stands outside of the URL."""
     for secret in _secrets(url):
         text = text.replace(secret, "***")
     return masked(text)

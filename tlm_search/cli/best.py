@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 def best(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
     match_reference: Annotated[
-        bool, typer.Option("--match-reference", help="Only what matches the reference on validation, cheapest first.")
+        bool,
+        typer.Option(
+            "--match-reference", help="List only committees that match the reference on validation, the cheapest first."
+        ),
     ] = False,
     max_latency_ms: Annotated[float | None, typer.Option(min=0, help="Leave out slower committees.")] = None,
     max_parameters: Annotated[float | None, typer.Option(min=0, help="Leave out larger committees.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many configurations to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="The number of configurations to list.")] = 10,
     studies_dir: StudiesDir = STUDIES,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show the best configurations of a study, one committee size each, with the reference and the reasons."""
+    """List the best configurations of a study, one committee size each, with the reference and the reasons."""
     from tlm_search.committee.select import select
     from tlm_search.report.evidence import Evidence
     from tlm_search.store.shared import open_store
@@ -67,36 +70,37 @@ def best(
         if (warning := linear_warning(first, subject=subject)) is not None:
             console.print(warning, markup=False)
         console.print(table_of(record, selection.choices))
-        if (said := words_of_label(record, first.candidate, subject=subject)) is not None:
-            console.print(said, markup=False)
+        if (words := words_of_label(record, first.candidate, subject=subject)) is not None:
+            console.print(words, markup=False)
     elif not record.in_state("complete"):
         console.print(f"The study {record.name} has no complete trial yet.", markup=False)
     else:
-        console.print("No configuration is left.", markup=False)
+        console.print("No configuration meets all conditions.", markup=False)
     for reason in selection.reasons:
         console.print(reason, markup=False)
-    if selection.choices and (said := confirmation_words(record, selection.choices[0])) is not None:
-        console.print(said, markup=False)
+    if selection.choices and (words := confirmation_words(record, selection.choices[0])) is not None:
+        console.print(words, markup=False)
     if selection.choices and (reference := selection.choices[0].reference) is not None:
         best_of_all = selection.choices[0].candidate
         costs = cost_words(best_of_all, reference)
-        console.print(f"Compared with the reference, trial {best_of_all.trial.number} comes at {costs}.", markup=False)
+        console.print(f"Compared with the reference, trial {best_of_all.trial.number} has {costs}.", markup=False)
     if selection.choices and (
-        said := export_words(record, mixed_committees(record, evidence), selection.choices[0].candidate)
+        words := export_words(record, mixed_committees(record, evidence), selection.choices[0].candidate)
     ):
-        console.print(said, markup=False)
+        console.print(words, markup=False)
     if selection.choices and (trials := trials_of_each(record)) is not None:
         console.print(trials, markup=False)
     for caution in cautions(record, evidence.changed_sources()):
         console.print(caution.words, markup=False)
     if any(choice.reference_verdict == UNSURE for choice in selection.choices):
         console.print(
-            f"{IN_A_WORD[UNSURE]}: on test its interval lies on both sides of the margin, so the study cannot tell."
+            f"{IN_A_WORD[UNSURE]}: the interval of the difference to the reference on test includes the margin, so the "
+            "study cannot tell."
         )
 
 
 def table_of(record: StudyRecord, choices: Sequence[Choice]) -> Table:
-    """Lay out the choices, with the reference and the linear model below them, in at most 100 columns."""
+    """Return the choices as a table of at most 100 characters, with the reference and the linear model below them."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -23,7 +23,7 @@ def dashboard(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65_535)] = 8080,
     studies_dir: StudiesDir = STUDIES,
-    storage: Annotated[str | None, typer.Option(help="The study's database by URL, if it has moved.")] = None,
+    storage: Annotated[str | None, typer.Option(help="URL of the study's database, if it has moved.")] = None,
     writable: Annotated[
         bool, typer.Option("--writable", help="Allow the page to write notes, and to change or delete the study.")
     ] = False,
@@ -41,7 +41,7 @@ def _draw(record: StudyRecord) -> tuple[Mapping[str, str], str]:
     from tlm_search.store.shared import open_store
     from tlm_search.study.location import store_root
 
-    # Into a temporary folder, so that the report of `report` or `run` stays as it is.
+    # Use a temporary folder, so that the report that `report` or `run` wrote stays as it is.
     with tempfile.TemporaryDirectory() as folder:
         page = write_report(record, open_store(store_root(record.folder.parent)), Path(folder))
         drawn = {file.stem: file for file in Path(folder).glob("figures/*.json")}
@@ -50,7 +50,7 @@ def _draw(record: StudyRecord) -> tuple[Mapping[str, str], str]:
 
 
 def _narrowed(figure: str) -> str:
-    """Fit a figure into half a page: shrink the legend, because names are also shown under the mouse."""
+    """Fit a figure into half a page: shrink the legend, because the mouse shows the names too."""
     parts = json.loads(figure)
     legend = parts["layout"].setdefault("legend", {})
     parts["layout"]["legend"] = {**legend, "maxheight": 0.15, "font": {"size": 10}}

@@ -15,7 +15,8 @@ from tlm_search.passwords import masked
 def distil(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
     trial: Annotated[
-        int | None, typer.Option(metavar="N", help="A trial; by default that with the best committee.")
+        int | None,
+        typer.Option(metavar="N", help="Learn from the committee of trial N; by default from the best committee."),
     ] = None,
     size: Annotated[int | None, typer.Option(metavar="K", help="Learn from the first K members only.")] = None,
     from_: Annotated[
@@ -27,7 +28,10 @@ def distil(
         ),
     ] = None,
     documents: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Learn from N documents of the corpus too, which need no labels.")
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Learn from the first N documents of the corpus too; they need no labels."
+        ),
     ] = 0,
     studies_dir: StudiesDir = STUDIES,
 ) -> None:
@@ -45,6 +49,6 @@ def distil(
         print("\n    ".join([first, *lines]))
     name = shlex.quote(study)
     where = "" if studies_dir == STUDIES else f" --studies-dir {shlex.quote(masked(studies_dir))}"
-    print(f"see it in the report:\n    tlm-search report {name}{where}")
+    print(f"write the report, which shows the students:\n    tlm-search report {name}{where}")
     out = shlex.quote(f"{distilled.record.folder.name}-student")
-    print(f"export it:\n    tlm-search export {name} --student --out {out}{where}")
+    print(f"export the best student:\n    tlm-search export {name} --student --out {out}{where}")

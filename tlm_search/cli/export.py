@@ -15,7 +15,8 @@ def export(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder to write.")],
     trial: Annotated[
-        int | None, typer.Option(metavar="N", help="A trial; the best committee when not given, -1 is the reference.")
+        int | None,
+        typer.Option(metavar="N", help="The committee of trial N; -1 is the reference. By default the best committee."),
     ] = None,
     size: Annotated[int | None, typer.Option(metavar="K", help="Take only the first K members.")] = None,
     from_: Annotated[
@@ -29,12 +30,13 @@ def export(
     student: Annotated[
         bool,
         typer.Option(
-            "--student", help="Write what distil trained: the best, or that of --trial N --size K, or of --from."
+            "--student",
+            help="Write a student that distil trained: the best, or that of --trial N --size K or of --from.",
         ),
     ] = False,
     onnx: Annotated[bool, typer.Option("--onnx", help="Add the committee as one ONNX graph.")] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Add an ONNX graph with weights of 8 bits too; its loss is in the card.")
+        bool, typer.Option("--int8", help="Add an ONNX graph with weights of 8 bits too; the card says what it loses.")
     ] = False,
     studies_dir: StudiesDir = STUDIES,
 ) -> None:

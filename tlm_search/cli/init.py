@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from tlm_search.search.display import Display
     from tlm_search.space.schema import Space
 
-_MOST_CHARACTERS = 2_000_000  # of corpus and task; training their vocabulary takes some seconds
+_MOST_CHARACTERS = 2_000_000  # of corpus and task; training a vocabulary on more takes long
 
 
 @dataclass(frozen=True)
 class _Files:
-    """The files with the rows: one file, or a folder with several for one split, and files for validation and test.
+    """The files with the rows: the ``source``, a file or a folder, and separate files for validation and test.
 
-    ``own`` are the splits with rows of their own, and ``said`` is the message for the user.
+    ``own`` are the splits that have their own rows, and ``account`` says for the user which files are read.
     """
 
     source: Path
     validation: Path | None
     test: Path | None
     own: frozenset[str]
-    said: str
+    account: str
 
 
 def init(
@@ -43,22 +43,22 @@ def init(
     task: Annotated[
         Path | None,
         typer.Option(
-            help="Your labelled texts: CSV, TSV, JSON, JSONL or Parquet; or a folder of these, whose names say which "
-            "are train, validation and test."
+            help="Your labelled texts: a CSV, TSV, JSON, JSONL or Parquet file, or a folder of such files, whose names "
+            "say which are train, validation and test."
         ),
     ] = None,
-    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column with the texts.")] = None,
-    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Its column with the labels.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of --task with the texts.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of --task with the labels.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="Unlabelled texts to pre-train on: a file or a folder.")] = None,
     test: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its test rows, used as they are; by default drawn from --task.")
+        Path | None, typer.Option(metavar="FILE", help="Test rows, used as they are; by default drawn from --task.")
     ] = None,
     validation: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Its validation rows, used as they are; by default drawn from --task."),
+        typer.Option(metavar="FILE", help="Validation rows, used as they are; by default drawn from --task."),
     ] = None,
 ) -> None:
-    """Write a commented space for your own data and say what was guessed; without --task, for the built-in data."""
+    """Write a commented space for your own data, and say what was guessed. Without --task use the built-in data."""
     from tlm_search.cost.machine import this_machine
     from tlm_search.cost.sizing import MOST_SECONDS, MUCH_LONGER, cpus_per_trial, suited
     from tlm_search.errors import UserError
@@ -68,12 +68,14 @@ def init(
     from tlm_search.space.schema import load_space
 
     if out.exists():
-        raise UserError(f"{out} exists already", hint="give another name, or remove it")
+        raise UserError(f"{out} exists already", hint="give another name, or remove the file")
     if not out.parent.is_dir():
-        raise UserError(f"{out} cannot be written: there is no folder {out.parent}", hint="give another place")
+        raise UserError(
+            f"{out} cannot be written: there is no folder {out.parent}", hint="make the folder, or give another place"
+        )
     if task is None and (text or label or corpus or test or validation):
         raise UserError(
-            "--text, --label, --corpus, --test and --validation go with --task",
+            "--text, --label, --corpus, --test and --validation need --task",
             hint="name your labelled texts with --task FILE",
         )
     with tempfile.TemporaryDirectory() as folder:
@@ -106,9 +108,9 @@ def init(
         written = place.read_text(encoding="utf-8")
     with writing(UserError, out, otherwise="give another place"), out.open("x", encoding="utf-8") as file:
         file.write(written)
-    said = (*sketch.said, *_choices(sketch, size), sized)
+    lines = (*sketch.said, *_choices(sketch, size), sized)
     name = shlex.quote(str(out))
-    print("\n".join([*said, f"wrote {out}; next: tlm-search validate {name}, then tlm-search run {name}"]))
+    print("\n".join([*lines, f"wrote {out}; next: tlm-search validate {name}, then tlm-search run {name}"]))
 
 
 def _of_pydocs() -> Sketch:
@@ -116,7 +118,7 @@ def _of_pydocs() -> Sketch:
         what="the docstrings of the installed Python packages",
         corpus={"source": "pydocs"},
         corpus_comment="",
-        documents=18_000,  # an installation has more; the number depends on it
+        documents=18_000,  # every installation has more
         vocabulary=16_384,
         length=64,
         task={"source": "pydocs", "labels": 5, "train_per_label": 30, "validation_per_label": 200}
@@ -136,19 +138,20 @@ def _files(task: Path, *, validation: Path | None, test: Path | None) -> _Files:
     from tlm_search.data.sources.source import files_of
 
     given = {part: file for part, file in (("validation", validation), ("test", test)) if file is not None}
-    said = "".join(f"; {part} is {file}" for part, file in given.items())
+    separate = "".join(f"; {part} is {file}" for part, file in given.items())
     if not task.is_dir():
-        return _Files(task, validation, test, frozenset(given), f"train is {task}{said}" if said else "")
+        return _Files(task, validation, test, frozenset(given), f"train is {task}{separate}" if separate else "")
     layout = layout_of(task, labelled=True)
     parts = {part: layout.files(part) or () for part in ("train", "validation", "test") if part not in given}
     parts["train"] = files_of(layout, "train", str(task))
     own = frozenset(part for part in ("validation", "test") if part in given or parts[part])
-    said = layout.account(parts) + said
+    account = layout.account(parts) + separate
     if any(len(files) > 1 for files in parts.values()):
-        return _Files(task, validation, test, own, said)
+        return _Files(task, validation, test, own, account)
     # Name the files if possible, so that new files in the folder do not change the data.
     (train,), of_validation, of_test = (parts.get(part, ()) for part in ("train", "validation", "test"))
-    return _Files(train, validation or next(iter(of_validation), None), test or next(iter(of_test), None), own, said)
+    validation, test = validation or next(iter(of_validation), None), test or next(iter(of_test), None)
+    return _Files(train, validation, test, own, account)
 
 
 def _of_files(
@@ -184,12 +187,12 @@ def _of_files(
     if corpus is not None:
         source = _corpus(corpus)
     elif guess.text is None:
-        raise DataError(f"{task}: it has no column of texts to pre-train on", hint="name a corpus with --corpus")
+        raise DataError(f"{task} has no column of texts to pre-train on", hint="name a corpus with --corpus")
     else:
         source = {"source": str(task), **_unless("text", guess.text)}
         comment = (
-            " These are the task's own texts, but those that it holds out for validation\n"
-            "# and test, without labels; more text of the same kind is better."
+            " These are the texts of the task without labels, except those of validation\n"
+            "# and test. More text of the same kind is better."
         )
     documents = load_corpus(CorpusSection(**source), cache, without=read.held_out()).documents
     vocabulary = vocabulary_of(documents)
@@ -214,7 +217,7 @@ def _of_files(
         pair=guess.pair,
         metric_because=because,
         said=(
-            *([f"files      {files.said}"] if files.said else []),
+            *([f"files      {files.account}"] if files.account else []),
             *_guesses(guess, account),
             *([f"metric     {metric_words(judged_by['metric'])}: {because}"] if judged_by else []),
             f"corpus     {source['source']}, {len(documents):,} documents",
@@ -224,7 +227,7 @@ def _of_files(
 
 
 def _metric(counts: Mapping[str, int]) -> tuple[dict[str, str], str]:
-    """Return the keys of a task that needs another metric than accuracy, with the reason; nothing without rare labels.
+    """Return the keys of a task that needs another metric than accuracy, with the reason; empty without rare labels.
 
     A label is rare if it has less than a quarter of the rows that it would have if all labels had equally many.
     """
@@ -232,7 +235,7 @@ def _metric(counts: Mapping[str, int]) -> tuple[dict[str, str], str]:
     share = counts[rarest] / sum(counts.values())
     if 4 * share * len(counts) >= 1:
         return {}, ""
-    because = f"{quoted(rarest)} has {share:.1%} of the texts; accuracy would hardly tell whether it is found"
+    because = f"{quoted(rarest)} has {share:.1%} of the texts; accuracy would hardly show whether it is found"
     return ({"metric": "f1", "positive": rarest} if len(counts) == 2 else {"metric": "macro_f1"}), because
 
 
@@ -243,7 +246,7 @@ def _corpus(place: Path) -> dict[str, Any]:
 
 
 def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int) -> list[str]:
-    """Say what the tokens lose of the task's texts; if a vocabulary takes long to train, only about how many."""
+    """Say what the tokens lose of the task's texts. If a vocabulary takes long to train, only estimate what is cut."""
     from tlm_search.data.pairs import segments_of
     from tlm_search.data.sources.guess import tokens_about
     from tlm_search.data.vocabulary.losses import losses
@@ -258,8 +261,8 @@ def _lost(task: Task, documents: Sequence[str], *, vocabulary: int, length: int)
     trained = train_wordpiece(documents, vocabulary=vocabulary, strip_accents=False)
     rows = list(encode(trained, texts, length=_MOST_CHARACTERS))
     seen = [row[: length + 1] for row in rows]
-    said = _cut([len(row) for row in rows], length=length, exact=True)
-    return [*said, *losses(texts, seen, special, length=length, where=f"task {task.name}")]
+    cut = _cut([len(row) for row in rows], length=length, exact=True)
+    return [*cut, *losses(texts, seen, special, length=length, where=f"task {task.name}")]
 
 
 def _cut(tokens: Sequence[float], *, length: int, exact: bool) -> list[str]:
@@ -267,7 +270,7 @@ def _cut(tokens: Sequence[float], *, length: int, exact: bool) -> list[str]:
     long = [count for count in tokens if count > length]
     if not long:
         return []
-    about, guessed = ("", "") if exact else ("about ", ", by their words")
+    about, guessed = ("", "") if exact else ("about ", " (estimated from their words)")
     return [
         f"cut        {about}{len(long):,} of {len(tokens):,} texts have more than {length} tokens; {about}"
         f"{1 - length * len(long) / sum(long):.0%} of their tokens are not read{guessed}"
@@ -282,7 +285,7 @@ def _guesses(guess: TaskGuess, account: str) -> list[str]:
         lines += [f"text       column {quoted(guess.text)}", f"label      column {quoted(guess.label)}{others}"]
     if guess.other_texts:
         columns = f"column{'s' if len(guess.other_texts) > 1 else ''} {', '.join(map(quoted, guess.other_texts))}"
-        lines.append(f"not read   {columns}, which {'hold' if len(guess.other_texts) > 1 else 'holds'} texts too")
+        lines.append(f"not read   {columns}, which {'have' if len(guess.other_texts) > 1 else 'has'} texts too")
     counts = [f"{quoted(name)} {count:,}" for name, count in list(guess.counts.items())[:5]]
     more = f" and {len(guess.counts) - 5} more" if len(guess.counts) > 5 else ""
     lines.append(f"labels     {', '.join(counts)}{more} different texts")
@@ -312,7 +315,7 @@ def _measured(space: Space, studies: str, display: Display, say: Callable[[str],
 
     try:
         return timed(space, studies, say).wall_seconds["expected"]
-    except UserError as error:  # for example too few data: `run` says what to change in the space
+    except UserError as error:  # for example too few rows; `run` says what to change in the space
         display.announce(f"the time was not measured: {error.message}")
         return None
 
@@ -325,7 +328,7 @@ def _sized(size: Suited, seconds: float | None, machine: Machine) -> str:
     return f"Sized for {plural(int(machine.cpus), 'core')}{gpus} and {machine.memory_gb:.0f} GB of memory: about " + (
         f"{rough_duration(size.seconds)}, a guess."
         if seconds is None
-        else f"{rough_duration(seconds)}, by updates timed here."
+        else f"{rough_duration(seconds)}, estimated from updates timed here."
     )
 
 
@@ -344,7 +347,7 @@ def _filled(sketch: Sketch, out: Path, scale: Scale, *, trials: int, sized: str,
         widths=scale.widths,
         committee_sizes=scale.committee_sizes,
         pretrain_sizes=sizes,
-        rate=min(1.0, 64 / max(scale.widths)),  # the rates are good at width 64; wider members need lower ones
+        rate=min(1.0, 64 / max(scale.widths)),  # the rates suit width 64; wider members need lower ones
         reference_depth=scale.reference_depth,
         resources=resources,
         trials=trials,

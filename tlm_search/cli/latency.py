@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from tlm_search.report.tables.latency import Row
 
 BATCHES = (1, 32)
-SECONDS = 6.0  # for each part of the table; large models take longer
+SECONDS = 6.0  # for each section of the table; large models take longer
 SECONDS_OF_EXPORTS = 4.0
 
 
 def latency(
     study: Annotated[
-        str, typer.Argument(metavar="STUDY_OR_DIR", help="A study's name or folder, or one that export wrote.")
+        str, typer.Argument(metavar="STUDY_OR_DIR", help="A study's name or folder, or a folder that export wrote.")
     ],
     reference: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Another export to compare an export with: the deep reference.")
+        Path | None, typer.Option(metavar="DIR", help="Another export to compare with, such as that of the reference.")
     ] = None,
     studies_dir: StudiesDir = STUDIES,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Measure the latency of reference, baseline and best committees on this machine's CPU, for 1 text and for 32.
 
-    For a folder that export wrote: the latency in torch and, if the export has its graphs, in ONNX Runtime.
+    For a folder that export wrote, measure the committee in torch and, if the export has ONNX graphs, in ONNX Runtime.
     """
     from tlm_search.export.folder import is_export
 
@@ -46,7 +46,8 @@ def latency(
         from tlm_search.errors import UserError
 
         raise UserError(
-            "--reference goes with a folder that tlm-search export wrote", hint="a study has its own reference"
+            "--reference needs a folder that tlm-search export wrote, not a study",
+            hint="leave out --reference: a study has its own reference",
         )
     from tlm_search.cost.machine import available_cpus
     from tlm_search.model.latency import machine
@@ -81,7 +82,7 @@ def latency(
                 seconds=SECONDS,
             )
             if is_unsteady(part):
-                print("unsteady: other programs use the processor; measure again when it is free", file=sys.stderr)
+                print("other programs use the processor: measure again when it is free", file=sys.stderr)
             rows += part
     device = machine()["device"]
     if json_:
@@ -96,11 +97,13 @@ def latency(
     tokens = f"{' or '.join(map(str, lengths))} tokens{', as each model reads them,' if lengths[1:] else ''}"
     console.print(f"Texts of {tokens} on {device}. Ratios are to the fastest form of the reference.", markup=False)
     if reading is not None:
-        console.print("text ms: one text in, its label out, tokenising included; the others are the model alone.")
+        console.print(
+            "text ms: from a text to its label, including tokenising; the other times are of the model alone."
+        )
 
 
 def table_of(rows: Sequence[Row]) -> Table:
-    """Lay out the measurements, one section for each number of threads and texts."""
+    """Return the measurements as a table with a section for each number of threads and texts."""
     from itertools import groupby
 
     from rich import box
@@ -166,7 +169,7 @@ def _latency_of_exports(folder: Path, reference: Path | None, *, json_: bool) ->
 
 
 def table_of_exports(rows: Sequence[ExportRow]) -> Table:
-    """Lay out the measurements, one section for each number of threads and texts."""
+    """Return the measurements as a table with a section for each number of threads and texts."""
     from itertools import groupby
 
     from rich import box

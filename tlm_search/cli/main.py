@@ -42,7 +42,7 @@ INTERRUPTED = 130
 _GROUPS: Mapping[str, Mapping[Callable[..., None] | typer.Typer, str]] = {
     "Search": {
         init: "write a space for your own data",
-        validate: "check a space and estimate its cost",
+        validate: "check a space and estimate the cost of its study",
         run: "run or continue the study of a space",
     },
     "Inspect": {
@@ -61,7 +61,7 @@ _GROUPS: Mapping[str, Mapping[Callable[..., None] | typer.Typer, str]] = {
         push: "upload an exported committee to the Hugging Face hub",
     },
     "Maintain": {
-        store: "list, check and clean the trained members",
+        store: "list, check and remove trained members",
         schema: "print the JSON Schema of a space",
     },
 }
@@ -112,7 +112,7 @@ for _commands in _GROUPS.values():
 
 
 def main() -> None:
-    """Run one command. A problem that the user can solve ends with a message and its exit code, without a traceback."""
+    """Run one command. An error that the user can solve ends with a message and its exit code, without a traceback."""
     _prepare_output()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         # SLURM, Kubernetes and systemd end a job with SIGTERM: treat it as Ctrl-C.
@@ -123,26 +123,26 @@ def main() -> None:
         finally:
             _flush_output()
     except InterruptedStudyError as error:
-        _hear_no_more()
+        _ignore_signals()
         show(error)
         sys.exit(error.exit_code)
     except TlmSearchError as error:
         show(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of the output has closed it
+    except BrokenPipeError:  # the program that reads the output has closed it
         sys.exit(1)
     except OSError as error:
         reason = error.strerror or str(error)
         show(UserError(reason if error.filename is None else f"{error.filename}: {reason}"))
         sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
-        _hear_no_more()
+        _ignore_signals()
         sys.exit(INTERRUPTED)
 
 
 def _prepare_output() -> None:
-    if sys.stdout is None:  # closed; print() accepts that, other code does not
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
+    if sys.stdout is None:  # standard output is closed; print() accepts that, other code does not
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open for the rest of the process
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # escape what the terminal cannot show, as on standard error
 
@@ -157,8 +157,8 @@ def _flush_output() -> None:
         raise
 
 
-def _hear_no_more() -> None:
-    # Another signal while this process ends would end it without its message and exit code.
+def _ignore_signals() -> None:
+    # A further signal would end this process before its message and exit code.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -168,7 +168,7 @@ def show(error: TlmSearchError) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    # As Text, so that the user's words are not read as markup; unwrapped, so that a path can be copied.
+    # Text, so that the user's words are not read as markup; not wrapped, so that a path can be copied.
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text.assemble(("error: ", "bold red"), error.message))
     if error.hint is not None:

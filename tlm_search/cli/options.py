@@ -15,7 +15,7 @@ StudiesDir = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder with copies of the data that spaces name.", envvar="TLM_SEARCH_DATA_DIR"),
+    typer.Option(help="Folder with copies of the data that a space names.", envvar="TLM_SEARCH_DATA_DIR"),
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -27,7 +27,7 @@ def overlap(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     set_: Overrides = None,
 ) -> None:
-    """Show the token overlap of corpus and task, plain and weighted by frequency, by the size of the corpus."""
+    """Show how much of the task's vocabulary the corpus contains, plain and weighted by frequency, by corpus size."""
     from tlm_search.data.overlap import overlap_curve
     from tlm_search.data.prepare import prepare
     from tlm_search.data.sources.source import use_data_dir
@@ -57,15 +57,15 @@ def overlap(
     console.print(
         f"Corpus {data.corpus_name}, task {data.task_name} (all its splits), vocabulary of {data.vocabulary:,} tokens. "
         "size: tokens of the corpus's first documents; types 10+: percent of the task's token types that occur there "
-        "10 times or more; tokens 10+: the same, weighted by frequency in the task (what the vocabulary "
-        "does not have counts as a token that occurs nowhere); bits: Jensen-Shannon divergence of the two, 0 when "
-        "equal, 1 when nothing is in common.",
+        "10 times or more; tokens 10+: the same, weighted by frequency in the task (words outside of the vocabulary "
+        "count as tokens that occur nowhere); bits: Jensen-Shannon divergence of the two, 0 if they are equal, 1 if "
+        "they have nothing in common.",
         markup=False,
     )
 
 
 def table_of(curve: tuple[Overlap, ...]) -> Table:
-    """Lay out the curve, with a row for each prefix of the corpus."""
+    """Return the curve as a table with a row for each number of first documents of the corpus."""
     from rich import box
     from rich.table import Table
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tlm_search.export.committee import Committee
     from tlm_search.export.score import Score
 
-_HELD_BYTES = 2**24  # of a JSON document in memory; the rest goes to a temporary file
+_HELD_BYTES = 2**24  # of a JSON document that stays in memory; a longer one goes to a temporary file
 _SHOWN_CHARACTERS = 60
 _SHOWN = 10  # confusions, and labels that are unknown to the committee
 
@@ -30,36 +30,38 @@ _SHOWN = 10  # confusions, and labels that are unknown to the committee
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that tlm-search export wrote.")],
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT ...]", help="Texts; standard input, one a line, without any.")
+        list[str] | None,
+        typer.Argument(metavar="[TEXT ...]", help="Texts; by default standard input, one text a line."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(metavar="F", help="A table of texts (.csv .jsonl .parquet ...), or .txt: one a line.")
+        Path | None,
+        typer.Option(metavar="F", help="Table of texts (.csv .jsonl .parquet ...), or .txt with one text a line."),
     ] = None,
     text: Annotated[
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="The column of --file with the texts, twice for pairs; by default the study's.",
+            help="Column of --file with the texts; give it twice for pairs. By default the study's column.",
         ),
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="The column of --file with the true labels: print a score instead."),
+        typer.Option(metavar="COLUMN", help="Column of --file with the true labels: print a score instead of answers."),
     ] = None,
     json_: Annotated[
         bool, typer.Option("--json", help="Print one JSON document after all texts are answered.")
     ] = False,
 ) -> None:
-    """Print the label of each text, its probability, and the share of members that disagree, as the texts come.
+    """Print the label of each text, its probability, and the share of members that disagree, as texts arrive.
 
-    If the committee reads pairs, a pair is two arguments, or a line with a tab between the two texts. If it reads lines
-    in context, two arguments are the context and the line; in a file or on standard input they are the lines. With
-    --label, print accuracy, macro F1, the figures of each label and the largest confusions.
+    If the committee reads pairs, give a pair as two arguments, or as a line with a tab between the two texts. If it
+    reads log lines with context, give context and line as two arguments, or the lines in a file or on standard input.
+    With --label, print accuracy, macro F1, the figures of each label and the largest confusions.
     """
     if texts and file is not None:
-        raise UserError("texts are given both as arguments and with --file", hint="give one of the two")
+        raise UserError("texts are given both as arguments and with --file", hint="give only one of the two")
     if file is None and label is not None:
-        raise UserError("--label goes with --file", hint="name the table of texts and true labels with --file F")
+        raise UserError("--label needs --file", hint="name the table of texts and true labels with --file F")
     _require_folder(folder)
     import torch
 
@@ -84,15 +86,15 @@ def predict(
         column, known = names[0], committee.columns
         given = [texts] if texts else chunks_of_input() if file is None else chunks_of(file, column, known)
     if json_:
-        _print_json(answer for chunk in given for answer in _found(committee, chunk))
+        _print_json(answer for chunk in given for answer in _answers(committee, chunk))
     elif texts and sys.stdout.isatty():
         from rich.console import Console
 
         asked = [item for chunk in given for item in chunk]
-        Console(highlight=False).print(_table(asked, list(_found(committee, asked))))
+        Console(highlight=False).print(_table(asked, list(_answers(committee, asked))))
     else:
         for chunk in given:
-            for answer in _found(committee, chunk):
+            for answer in _answers(committee, chunk):
                 line = f"{_line(answer['label'])}\t{answer['probability']:.4f}\t{answer['disagreement']:.4f}"
                 sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
@@ -110,7 +112,7 @@ def _require_folder(folder: Path) -> None:
         )
 
 
-def _found(committee: Committee, texts: Sequence[TextOrPair]) -> Iterator[dict[str, Any]]:
+def _answers(committee: Committee, texts: Sequence[TextOrPair]) -> Iterator[dict[str, Any]]:
     from tlm_search.cost.machine import available_cpus
 
     answers = committee.answers(texts, threads=available_cpus())
@@ -130,17 +132,17 @@ def _print_json(answers: Iterable[Mapping[str, Any]], score: Callable[[], Score]
 
     Nothing is printed before the last text is answered, so that a wrong input leaves no partial document.
     """
-    with SpooledTemporaryFile(max_size=_HELD_BYTES, mode="w+", encoding="utf-8") as held:
-        held.write("" if score is None else '{"answers": ')
+    with SpooledTemporaryFile(max_size=_HELD_BYTES, mode="w+", encoding="utf-8") as document:
+        document.write("" if score is None else '{"answers": ')
         begun = False
         for answer in answers:
             item = "\n".join(f"  {line}" for line in json.dumps(answer, indent=2).splitlines())
-            held.write(f"{',' if begun else '['}\n{item}")
+            document.write(f"{',' if begun else '['}\n{item}")
             begun = True
-        held.write("\n]" if begun else "[]")
-        held.write("\n" if score is None else f',\n"score": {json.dumps(score().to_document(), indent=2)}}}\n')
-        held.seek(0)
-        shutil.copyfileobj(held, sys.stdout)
+        document.write("\n]" if begun else "[]")
+        document.write("\n" if score is None else f',\n"score": {json.dumps(score().to_document(), indent=2)}}}\n')
+        document.seek(0)
+        shutil.copyfileobj(document, sys.stdout)
 
 
 def _score(committee: Committee, file: Path, *, names: Sequence[str], label: str, json_: bool) -> None:
@@ -154,10 +156,10 @@ def _score(committee: Committee, file: Path, *, names: Sequence[str], label: str
 
     rows = labelled(file, names, label, committee.columns, committee.context)
     chunks = (rows.texts[begin : begin + CHUNK] for begin in range(0, len(rows.texts), CHUNK))
-    answers = (answer for chunk in chunks for answer in _found(committee, chunk))
+    answers = (answer for chunk in chunks for answer in _answers(committee, chunk))
     predicted: list[str] = []
 
-    def noted() -> Iterator[dict[str, Any]]:
+    def answers_noted() -> Iterator[dict[str, Any]]:
         for answer in answers:
             predicted.append(answer["label"])
             yield answer
@@ -166,9 +168,9 @@ def _score(committee: Committee, file: Path, *, names: Sequence[str], label: str
         return score(committee.labels, rows.texts, rows.labels, predicted)
 
     if json_:
-        _print_json(noted(), scored)
+        _print_json(answers_noted(), scored)
     else:
-        deque(noted(), maxlen=0)
+        deque(answers_noted(), maxlen=0)
         _print_score(scored(), file)
 
 
@@ -182,10 +184,10 @@ def _print_score(found: Score, file: Path) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     lacking = [
-        *([f"{found.without_text:,} without a text are answered as empty ones"] if found.without_text else []),
+        *([f"{found.without_text:,} without a text are answered as empty texts"] if found.without_text else []),
         *([f"{found.without_label:,} without a label are left out"] if found.without_label else []),
     ]
-    said = [
+    lines = [
         f"rows      {'; '.join([f'{found.scored:,} of {found.rows:,} in {file} are scored', *lacking])}",
         f"accuracy  {percent(found.accuracy)} (95% interval over texts {interval(*found.accuracy_interval)}), "
         f"{found.right:,} are right",
@@ -194,12 +196,12 @@ def _print_score(found: Score, file: Path) -> None:
     if found.unknown_labels:
         names = [f"{_line(name)} {rows:,}" for name, rows in found.unknown_labels.items()]
         others = "" if len(names) <= _SHOWN else f" and {len(names) - _SHOWN} more"
-        said.append(
+        lines.append(
             f"unknown   {plural(sum(found.unknown_labels.values()), 'row')} of labels that the committee does not know "
             f"count as wrong: {', '.join(names[:_SHOWN])}{others}; accuracy on the others "
             f"{percent(found.accuracy_of_known_labels)}"
         )
-    for line in said:
+    for line in lines:
         console.print(line, markup=False)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("label", overflow="fold")
@@ -239,5 +241,5 @@ def _table(texts: Sequence[TextOrPair], found: Sequence[dict[str, Any]]) -> Tabl
 
 
 def _line(text: str) -> str:
-    """Return ``text`` without characters that move a terminal's cursor or break a line."""
+    """Return ``text`` with blanks for characters that move a terminal's cursor or break a line."""
     return "".join(character if character.isprintable() else " " for character in text)

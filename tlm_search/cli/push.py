@@ -18,7 +18,7 @@ def push(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the export, list its files, send nothing.")] = False,
 ) -> None:
-    """Upload an exported committee to the Hugging Face hub; complete its README.md (licence, limits) first."""
+    """Upload an exported committee to the Hugging Face hub. First complete licence and limits in its README.md."""
     from tlm_search.export.push import files_of
     from tlm_search.export.push import push as upload
 

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 
 def report(
-    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names or folders of one study or more.")],
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names or folders of one or more studies.")],
     format_: Annotated[
         str,
-        typer.Option("--format", help="What to write: html, csv, tex, md, and the figures as png and svg (an extra)."),
+        typer.Option("--format", help="What to write: html, csv, tex, md; png and svg need tlm-search[figures]."),
     ] = "html,csv,tex,md",
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write into. Default: the study's, or one in the first study's.")
+        Path | None,
+        typer.Option(
+            help="Folder to write into; by default the study's, or for several studies a new one in the first's."
+        ),
     ] = None,
     studies_dir: StudiesDir = STUDIES,
 ) -> None:
@@ -42,8 +45,8 @@ def report(
         print(write_report(first, _store_of(first), out or first.folder, formats=formats))
         send_reports(first.folder)
         return
-    beside = first.folder / f"beside-{'-'.join(record.folder.name for record in others)}"
-    print(write_comparison(records, _store_of, out or beside, formats=formats))
+    own = first.folder / f"beside-{'-'.join(record.folder.name for record in others)}"
+    print(write_comparison(records, _store_of, out or own, formats=formats))
     send_reports(first.folder)
 
 

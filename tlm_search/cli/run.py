@@ -31,9 +31,11 @@ def run(
     address: Annotated[str | None, typer.Option(help="Ray cluster to run on: HOST:PORT, or auto.")] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="Database of a new study by URL (or TLM_SEARCH_STORAGE); a journal file when not given."),
+        typer.Option(help="URL of a database for a new study (or TLM_SEARCH_STORAGE); by default a journal file."),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing study aside and start again.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Rename an existing study and start again; its trained members are reused.")
+    ] = False,
     data_dir: DataDir = None,
     set_: Overrides = None,
 ) -> None:
@@ -69,7 +71,7 @@ def run(
             try:
                 _conclude(session, storage, studies_dir)
             except (UserError, OSError):
-                # A full disk ends a run and leaves no room for its report. Report what ended the run first.
+                # A full disk ends a run and leaves no room for its report. Show the error that ended the run first.
                 session.driver.check_result(continue_with=again)
                 raise
     except ClusterError as error:
@@ -128,7 +130,7 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
         send_reports(session.folder)
     answer = answer_of(record, Evidence(record, store))
     console = Console(highlight=False, soft_wrap=True)
-    soft = not console.is_terminal  # whose edge would break words
+    soft = not console.is_terminal  # a terminal breaks lines between words
     console.print()
     for sentence in (answer.headline, *answer.verdict, *(caution.words for caution in answer.cautions)):
         console.print(sentence, markup=False, soft_wrap=soft)
@@ -138,13 +140,13 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     where = "" if studies_dir == STUDIES else f" --studies-dir {shlex.quote(masked(studies_dir))}"
     for purpose, command in answer.next_commands:
         if session.driver.stopped is not None and purpose == CONTINUE:
-            continue  # the last line of the run has it, with the options of this run
+            continue  # the last line of the run has this command, with the options of this run
         console.print(f"{purpose}:", markup=False, soft_wrap=soft)
         console.print(f"    {command}{where}", markup=False)
 
 
 def _is_outdated(page: Path, record: StudyRecord) -> bool:
-    """Return whether the report is missing or older than the last trial: an interrupted run writes none."""
+    """Return whether the report is missing or older than the last trial, because an interrupted run writes none."""
     ends = [trial.finished.timestamp() for trial in record.trials if trial.finished is not None]
     return not page.exists() or page.stat().st_mtime < max(ends, default=0.0)
 

@@ -28,13 +28,14 @@ def serve(
         from tlm_search.serving.connections import BoundedConnection
     except ImportError as error:
         raise UserError(
-            f"serve needs a package that is not installed: {error.name}", hint="pip install 'tlm-search[serve]'"
+            f"serve needs a package that is not installed: {error.name}",
+            hint="install it with pip install 'tlm-search[serve]'",
         ) from error
     import torch
 
     from tlm_search.export.committee import Committee
 
-    torch.set_num_threads(1)  # requests are small: threads would wait for each other
+    torch.set_num_threads(1)  # requests are small, so threads would wait for each other
     committee = Committee.load(folder)
     committee.check()
     listener = _listener(host, port)
@@ -55,13 +56,14 @@ def _listener(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            # From here on clients can connect, so say so.
+            # Listen before the address is printed, so that clients can connect at once.
             listener.listen(2048)
         except OSError:
             listener.close()
             raise
     except OSError as error:
         raise UserError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}", hint="choose another with --host and --port"
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="choose another address with --host and --port",
         ) from error
     return listener

@@ -26,7 +26,7 @@ def status(
     studies_dir: StudiesDir = STUDIES,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show trials by state, members trained and reused, the best so far, and why trials failed."""
+    """Show trials by state, members trained and reused, the best committee so far, and why trials failed."""
     from tlm_search.report.evidence import Evidence
     from tlm_search.search.activity import activities
     from tlm_search.store.shared import open_store
@@ -43,7 +43,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the document that ``status --json`` prints.
 
-    ``logits_of`` is that of ``select``, ``changed`` are names of sources, ``told`` is the workers' latest progress.
+    ``logits_of`` is as in ``select``. ``changed`` names changed sources, ``told`` is the workers' progress.
     """
     from tlm_search.committee.select import select
     from tlm_search.data.rows import account_of
@@ -86,7 +86,7 @@ def summarise(
 
 
 def lines_of(summary: dict[str, Any]) -> list[str]:
-    """Write a summary for people."""
+    """Return the lines of a summary for people."""
     from tlm_search.data.prepare import changed_words
     from tlm_search.data.rows import account_words
     from tlm_search.report.formatting import plural
@@ -122,13 +122,13 @@ def lines_of(summary: dict[str, Any]) -> list[str]:
             reached = f"{best['confirmed_test_metric']:.4f} ({low:.4f} to {high:.4f})"
             lines.append(f"confirmed  trained once more with fresh seeds: test {reached}")
     elif trials["complete"]:
-        lines.append("best       none: no committee keeps to the constraints of the study")
+        lines.append("best       none: no committee meets the constraints of the study")
     lines += [f"failed     trial {failure['trial']}: {failure['error']}" for failure in summary["failures"]]
     return lines
 
 
 def _in_words(entry: dict[str, Any]) -> str:
-    """Write the result of ``judged`` for people."""
+    """Write the figures of ``judged`` for people."""
     from tlm_search.committee.metrics import metric_words
 
     low, high = entry["test_metric_interval"]
@@ -182,7 +182,7 @@ def _reference_in_words(reference: dict[str, Any]) -> str:
     if "error" in reference:
         return f"failed: {reference['error']}"
     if "validation_accuracy" not in reference:
-        return f"{done} of {of} tries done; the best on validation is chosen when all are"
+        return f"{done} of {of} tries done; then the best on validation is chosen"
     from tlm_search.committee.metrics import metric_words
 
     words = f"validation {metric_words(reference['metric'])} {reference['validation_metric']:.4f}"

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from tlm_search.store.local import Store
     from tlm_search.study.garbage import Garbage
 
-_NAMED = 5  # folders in a sentence
-DAMAGED = 1  # the exit code of `verify` for damage, because the user's input was right
+_NAMED = 5  # entries that a sentence names
+DAMAGED = 1  # the exit code of `verify` for damage; 2 would mean that the user's input is wrong
 
-app = typer.Typer(name="store", help="The trained members of all studies: list, check, remove.", no_args_is_help=True)
+app = typer.Typer(name="store", help="List, check and remove the trained members of all studies.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -48,7 +48,7 @@ def ls(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
 
 @app.command()
 def verify(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
-    """Check every file of the store, and the data; exit 0 if all is well, 1 if something is damaged."""
+    """Check every file of the store and of the prepared data. The exit code is 0 if all are whole, 1 otherwise."""
     from tlm_search.data.damage import damaged_data
     from tlm_search.remote.mount import shown
     from tlm_search.store.local import Problem
@@ -69,11 +69,11 @@ def verify(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
         )
         if entries:
             print(
-                "What is damaged counts as missing, and nothing else is touched: a run that needs it trains it anew.\n"
-                "Results in the studies stay. To repair now: tlm-search run SPACE --fresh; it reuses all other members."
+                "Damaged entries count as missing: a run that needs them trains them again. Results of studies stay.\n"
+                "To repair them now: tlm-search run SPACE --fresh, which reuses all other members."
             )
         for path in data:
-            print(f"Remove {path}: the next run makes it anew from the sources of its space.")
+            print(f"Remove {path}: the next run makes it again from the sources of its space.")
     if problems:
         raise typer.Exit(DAMAGED)
 
@@ -81,10 +81,10 @@ def verify(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
 @app.command()
 def gc(
     studies_dir: StudiesDir = STUDIES,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this, only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; by default only list them.")] = False,
     json_: Json = False,
 ) -> None:
-    """Remove members and baselines that no study with this store refers to, and all that only those need."""
+    """Remove members and baselines that no study of this store refers to, and everything that only they need."""
     from tlm_search.study.garbage import find_garbage, remove_garbage
 
     store = _store(studies_dir)
@@ -107,7 +107,7 @@ def _store(studies_dir: str) -> Store:
     store = open_store(store_root(folder))
     if not store.exists():
         raise StoreError(
-            f"there is no store in {shown(folder)}", hint="give the folder of the studies with --studies-dir"
+            f"there is no store in {shown(folder)}", hint="name the folder of the studies with --studies-dir"
         )
     return store
 
@@ -127,11 +127,11 @@ def _rows(store: Store, kind: str) -> list[dict[str, Any]]:
 
 
 def _age_seconds(written: float | None) -> int:
-    # None: removed after it was listed, or the server does not say.
+    # None: the entry was removed after it was listed, or the server does not say.
     return 0 if written is None else round(max(0.0, time.time() - written))
 
 
-# Shown only if it is not the default.
+# Parts of an architecture that are shown only if they are not the default.
 _OPTIONAL = {"normalisation": "pre-norm", "shared_layers": "shared layers"}
 
 
@@ -197,22 +197,24 @@ def _document(store: Store, garbage: Garbage, leftovers: int | None) -> dict[str
 def _lines(garbage: Garbage, leftovers: int | None) -> list[str]:
     removed = leftovers is not None
     lines = []
-    for kind, kept in garbage.kept.items():
+    for kind, needed in garbage.kept.items():
         sizes = [size for (of, _), size in garbage.entries.items() if of == kind]
-        lines.append(f"{kind:<12} {kept} needed, {len(sizes)} not: {_size(sum(sizes))}")
+        lines.append(f"{kind:<12} {needed} needed, {len(sizes)} not: {_size(sum(sizes))}")
     if garbage.unreadable:
         lines.append(
-            "All pre-trained weights, word vectors and soft labels stay: a damaged member does not tell its own "
-            "(tlm-search store verify)."
+            "All pre-trained weights, word vectors and soft labels stay, because a damaged member does not say which "
+            "of them it needs (tlm-search store verify)."
         )
     if garbage.unknown:
         named = ", ".join(f"{kind}/{name}" for kind, name in garbage.unknown[:_NAMED])
         more = f" and {len(garbage.unknown) - _NAMED} more" if len(garbage.unknown) > _NAMED else ""
-        lines.append(f"No whole entries of this store, so they stay (tlm-search store verify): {named}{more}.")
+        lines.append(
+            f"These are not whole entries of this store, so they stay (tlm-search store verify): {named}{more}."
+        )
     if garbage.unfinished and garbage.entries:
         lines.append(
-            f"Unfinished: {', '.join(garbage.unfinished)}. What an unfinished trial has trained so far is among the "
-            "entries that nothing refers to; continue such a study first, or it trains them again."
+            f"Unfinished: {', '.join(garbage.unfinished)}. Nothing refers to the members that an unfinished trial has "
+            "trained so far. Continue such a study first; otherwise it trains them again."
         )
     studies = f"{len(garbage.studies)} {'study' if len(garbage.studies) == 1 else 'studies'} read"
     freed = _size(garbage.size_bytes)

@@ -26,7 +26,10 @@ def validate(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     set_: Overrides = None,
     time: Annotated[
-        bool, typer.Option("--time", help="Prepare the data, time a few updates on this machine, and predict seconds.")
+        bool,
+        typer.Option(
+            "--time", help="Prepare the data, time a few updates on this machine, and predict the time of the study."
+        ),
     ] = False,
     studies_dir: StudiesDir = STUDIES,
     data_dir: DataDir = None,
@@ -63,21 +66,21 @@ def validate(
         print(json.dumps(document, indent=2))
         return
     console = Console(highlight=False)
-    soft = not console.is_terminal  # which would break words at its edge
+    soft = not console.is_terminal  # a terminal breaks lines between words
     tables = [sections_table(loaded), settings_table(loaded)]
-    if not loaded.is_own_trainer:  # whose costs nothing tells before it ran
+    if not loaded.is_own_trainer:  # nothing is known of the costs of a user's own trainer
         tables.append(cost_table(costs, loaded.budget.trials))
     for table in tables:
         console.print(table)
         console.print()
     if missing:
-        where = "the working folder, or of the folder of --data-dir"
-        console.print(f"Not here: {', '.join(missing)}; a path is one of {where}.", markup=False, soft_wrap=soft)
+        where = "the working folder, or to that of --data-dir"
+        console.print(f"Missing: {', '.join(missing)}. Paths are relative to {where}.", markup=False, soft_wrap=soft)
     if loaded.is_own_trainer:
         return
-    console.print(f"If nothing is in the store yet and {_joined(costs.assumptions)}.", markup=False, soft_wrap=soft)
+    console.print(f"This holds if the store is empty and {_joined(costs.assumptions)}.", markup=False, soft_wrap=soft)
     if timing is None:
-        console.print("--time reads the data, and measures on this machine.", markup=False, soft_wrap=soft)
+        console.print("--time reads the data and measures on this machine.", markup=False, soft_wrap=soft)
     else:
         if timing.rows is not None:
             console.print(f"Rows of the task: {account_words(timing.rows)}.", markup=False, soft_wrap=soft)
@@ -86,9 +89,9 @@ def validate(
 
 @dataclass(frozen=True)
 class Timing:
-    """A plan with seconds as measured on ``machine``, and the number of trials ``at_once``.
+    """A plan with seconds measured on ``machine``, and the number of trials ``at_once``.
 
-    ``wall_seconds`` is the time of the study by the clock. ``rows`` is the account of the task's rows.
+    ``wall_seconds`` is the wall time of the study. ``rows`` is the account of the task's rows.
     """
 
     plan: Plan
@@ -102,14 +105,14 @@ class Timing:
         return {"machine": dict(self.machine), "trials_at_once": self.at_once, "wall_seconds": dict(self.wall_seconds)}
 
     def words(self) -> str:
-        """Say how long the study would take."""
+        """Return the predicted time of the study in words."""
         from tlm_search.search.progress import rough_duration
 
         wall = {name: rough_duration(seconds) for name, seconds in self.wall_seconds.items()}
         return (
             f"On this machine ({self.machine['device']}, trials at once: {self.at_once}) about {wall['expected']}, at "
-            f"least {wall['at_least']}, at most {wall['at_most']}; Ray's start, some seconds, comes on top, "
-            "and trials at once may slow each other."
+            f"least {wall['at_least']}, at most {wall['at_most']}. Ray needs some more seconds to start, and trials "
+            "that run at once may slow each other."
         )
 
 
@@ -138,7 +141,8 @@ def timed(space: Space, studies_dir: str, say: Callable[[str], None]) -> Timing:
     resources = space.resources
     if not space.has_weights:
         raise UserError(
-            f"--time: the trainer of this space is {space.trainer}", hint="set trainer to bert, or leave --time out"
+            f"--time cannot predict the time: the trainer of this space is {space.trainer}",
+            hint="set trainer to bert, or leave out --time",
         )
     here = this_machine(with_gpus=bool(resources.gpus_per_trial))
     shares = Shares(space, [here])
@@ -161,7 +165,7 @@ def timed(space: Space, studies_dir: str, say: Callable[[str], None]) -> Timing:
 
 
 def sections_table(space: Space) -> Table:
-    """Lay out all sections except ``search``."""
+    """Return a table of all sections except ``search``."""
     document = space.to_document()
     table = _table(f"study {space.name}", "section", "value")
     for name in (key for key in document if key not in ("name", "search")):
@@ -170,7 +174,7 @@ def sections_table(space: Space) -> Table:
 
 
 def settings_table(space: Space) -> Table:
-    """Lay out the settings: searched or fixed, with their roles."""
+    """Return a table of the settings: searched, fixed or default, with their roles."""
     searched = space.searched()
     table = _table("settings", "setting", "value", "role", "when")
     for name, parameter in searched.items():
@@ -184,7 +188,7 @@ def settings_table(space: Space) -> Table:
 
 
 def cost_table(costs: Plan, trials: int) -> Table:
-    """Lay out the plan, with a row for each measure."""
+    """Return the plan as a table with a row for each measure."""
     reference = f"reference, {costs.reference_tries} tries" if costs.reference_tries > 1 else "reference"
     table = _table(f"cost of {trials} trials", "measure", reference, "at least", "expected", "at most")
     columns = costs.columns()
@@ -205,10 +209,10 @@ def _defaults(space: Space) -> dict[str, Any]:
     from tlm_search.space.checks import SHAPE
     from tlm_search.space.settings import ONLY_WITH, SETTINGS, TOKENS
 
-    said = {**space.searched(), **space.fixed()}
-    idle = [name for name, (other, _) in ONLY_WITH.items() if not said.get(other)]
-    # The section tokenizer holds the settings of tokens.
-    others = {name: setting for name, setting in SETTINGS.items() if name not in (*said, *idle, *TOKENS)}
+    given = {**space.searched(), **space.fixed()}
+    idle = [name for name, (other, _) in ONLY_WITH.items() if not given.get(other)]
+    # The settings of tokens are in the section tokenizer.
+    others = {name: setting for name, setting in SETTINGS.items() if name not in (*given, *idle, *TOKENS)}
     derived = "width = heads x head_size"
     return {name: derived if name in SHAPE else setting.default for name, setting in others.items()}
 

@@ -36,7 +36,7 @@ from tlm_search.study.record import REFERENCE_NUMBER
 
 
 def card(facts: Facts) -> str:
-    """Return the card as Markdown, with the metadata for model hubs on top."""
+    """Return the card as Markdown. The metadata for model hubs come first."""
     return (
         "\n\n".join(
             [_FRONT, _opening(facts), _loading(facts), _data(facts), _training(facts), _results(facts), _LIMITS]
@@ -48,18 +48,18 @@ def card(facts: Facts) -> str:
 _FRONT = """---
 library_name: tlm-search
 pipeline_tag: text-classification
-license: unknown  # yours to choose: it depends on the corpus and the task
+license: unknown  # choose one; it depends on the corpus and the task
 tags: [tiny-language-models, ensemble, bert]
 ---"""
 
 _LIMITS = """## Limits
 
-- It knows only the labels above. Every text gets one of them, also an empty one or one of another kind.
+- It knows only the labels above. Every text gets one of them, also an empty text or one of another kind.
 - The results hold for texts of the task. On other texts they can be far worse, and the probabilities too confident.
 - The committee has learned any bias of the corpus and of the labels.
-- Licence: see the first lines of this page; the licences of the corpus and of the task may bind you.
+- Licence: choose one in the first lines of this page. The licences of the corpus and of the task may bind you.
 
-Complete this page. All other files are listed with their sha256 in `manifest.json`; a changed file is refused."""
+Complete this page. `manifest.json` lists all other files with their sha256; a changed file is refused."""
 
 
 _MARKED = (
@@ -75,15 +75,15 @@ _PAIRED = (
 
 
 _IN_CONTEXT = (
-    "It reads a line of a log behind the lines before it{group}, at most {rows}, the oldest first, with a line feed "
-    "between two: `[CLS] context [SEP] line [SEP]` with `token_type_ids` 0 and 1. What is too long loses the oldest "
-    'tokens of the context, in `transformers` with `truncation="only_first"`, which refuses a line that leaves no room '
-    "for its context. `tlm-search predict DIR --file LOG.csv` reads the contexts from the file."
+    "It reads a line of a log with the lines before it{group} as context, at most {rows}, the oldest first, separated "
+    "by line feeds: `[CLS] context [SEP] line [SEP]` with `token_type_ids` 0 and 1. If both are too long, the oldest "
+    'tokens of the context are cut. `transformers` does this with `truncation="only_first"`, which refuses a line that '
+    "leaves no room for its context. `tlm-search predict DIR --file LOG.csv` reads the contexts from the file."
 )
 
 
 def _two_texts(data: PreparedData) -> list[str]:
-    """Say how two texts are read, where they are."""
+    """Say how the committee reads two texts; empty if it reads single ones."""
     if data.context is None:
         return [_PAIRED] if data.pairs else []
     group = data.context["group"]
@@ -98,7 +98,7 @@ def _opening(facts: Facts) -> str:
 
 
 def _several_configurations(facts: Facts) -> str:
-    """Say which members a mixed committee has, from which trials, and how they were chosen; with a table of them."""
+    """Describe a mixed committee: its members with their trials and weights in a table, and how they were chosen."""
     mixed = facts.chosen.mixed
     assert mixed is not None
     linear = ""
@@ -147,7 +147,7 @@ def _one_configuration(facts: Facts) -> str:
     if facts.linear:
         share = share_of_linear(facts.documents[0]["spec"])
         kind += f", and a linear model on words, which has {'half' if share == HALF else f'{share:.0%}'} of the votes"
-        which = "The former" if size == 1 else "Each of the former"
+        which = "The single model" if size == 1 else f"Each of the {size} models"
     convolution = f", {plural(shape.convolution_layers, 'convolution')} in front" if shape.convolution_layers else ""
     norms = ", pre-norm" if shape.normalisation == "pre" else ""
     shared = ", whose layers share their weights" if shape.shared_layers else ""
@@ -168,8 +168,8 @@ def _learned(facts: Facts) -> str:
     more += " and on the unlabelled texts" if "unlabelled" in teaching else ""
     return (
         f" It was distilled: fine-tuned on the mean probabilities of that committee on the training texts{more}, not "
-        f"on the labels (Hinton, Vinyals and Dean 2015). The committee, as the store of the search names its members: "
-        f"{', '.join(f'`{digest}`' for digest in teachers)}."
+        f"on the labels (Hinton, Vinyals and Dean 2015). The members of that committee have these names in the store "
+        f"of the search: {', '.join(f'`{digest}`' for digest in teachers)}."
     )
 
 
@@ -178,15 +178,15 @@ def _self_trained(facts: Facts) -> str:
     teaching = teaching_of(spec)
     if teaching is None:
         return ""
-    who = "It was" if len(facts.documents) == 1 else "Its members were"
+    subject = "It was" if len(facts.documents) == 1 else "Its members were"
     how = "fine-tuned on the mean probabilities of"
     if "teaching" not in spec:
-        who, how = "Its linear model was", "fitted to the most probable labels by"
+        subject, how = "Its linear model was", "fitted to the most probable labels by"
     return (
-        f" {who} self-trained: {how} "
+        f" {subject} self-trained: {how} "
         f"{plural(len(teaching['teachers']), 'teacher')} of the same configuration, which had learned the labels, on "
         f"{facts.data.rows['train']:,} training texts and {facts.data.unlabelled_texts['used']:,} unlabelled ones "
-        f"(Hinton, Vinyals and Dean 2015). The teachers, as the store of the search names them: "
+        f"(Hinton, Vinyals and Dean 2015). The teachers have these names in the store of the search: "
         f"{', '.join(f'`{digest}`' for digest in teaching['teachers'])}."
     )
 
@@ -213,11 +213,11 @@ def _loading(facts: Facts) -> str:
     ]
     if why_not is None:
         lines.append(
-            "Each member alone needs nothing but `transformers`:\n\n```python\nfrom transformers import pipeline\n\n"
+            "Each member alone needs only `transformers`:\n\n```python\nfrom transformers import pipeline\n\n"
             f'pipeline("text-classification", "DIR/members/0")({one}, truncation={cut})\n```'
         )
         if facts.linear:
-            lines.append("The linear model is not among them, because it is part of the committee only.")
+            lines.append("These folders do not contain the linear model, which is part of the committee only.")
     else:
         lines.append(f"There is no folder `members/`: {why_not}.")
     return "\n\n".join(lines)
@@ -246,7 +246,7 @@ def _pretraining_words(pretrained: Mapping[str, Any] | None, data: PreparedData)
 
 def _account(data: PreparedData) -> str:
     account = data.account
-    return f" There are {account['available']:,} rows; {unused_words(account)}." if account else ""
+    return f" The data have {account['available']:,} rows; {unused_words(account)}." if account else ""
 
 
 def _unlabelled(facts: Facts) -> str:
@@ -254,8 +254,8 @@ def _unlabelled(facts: Facts) -> str:
     if not texts or not any("unlabelled" in (teaching_of(document["spec"]) or {}) for document in facts.documents):
         return ""
     return (
-        f"- Unlabelled texts: {texts['used']:,} of {_source(facts.data.unlabelled_name)}, and none that validation or "
-        f"test has: {texts['held_out']:,} such were left out.\n"
+        f"- Unlabelled texts: {texts['used']:,} of {_source(facts.data.unlabelled_name)}. Texts that validation or "
+        f"test has were left out ({texts['held_out']:,}).\n"
     )
 
 
@@ -300,7 +300,7 @@ def _results(facts: Facts) -> str:
     test, labels = facts.probabilities["test"], facts.labels["test"]
     judged = dict.fromkeys((facts.metric.name, "accuracy"))
     before, after = (
-        (cross_entropy(said, labels), calibration_error(said, labels)) for said in (facts.votes["test"], test)
+        (cross_entropy(vote, labels), calibration_error(vote, labels)) for vote in (facts.votes["test"], test)
     )
     rows = [
         (f"{split} {metric_words(name)} (95% interval over texts)", f"{percent(mean)} ({interval(low, high)})")
@@ -340,23 +340,23 @@ def _results(facts: Facts) -> str:
 
 
 def _choice(facts: Facts) -> str:
-    """Say what the choice does to the figures."""
+    """Say how the choice influences the figures."""
     mixed, name = facts.chosen.mixed, metric_words(facts.metric.name)
     if mixed is None:
-        return f"It was chosen on validation, so its {name} there is slightly too high. No choice has seen test. "
+        return f"It was chosen on validation, so its {name} there is slightly too high. No choice has used test. "
     if not mixed.how:
         return (
             "Its members were named one by one. If test figures influenced that, the test figures here are too high. "
         )
     return (
         f"Its members were {plain_text(mixed.chosen)}, so its {name} there is too high, and by more than that of a "
-        "committee of one configuration, because there was more to choose from. No choice has seen test. "
+        "committee of one configuration, because the choice was larger. No choice has used test. "
     )
 
 
 def _latency_words(facts: Facts) -> str:
     if facts.latency_ms() is None:
-        return "Latency was not measured in the study; `tlm-search latency DIR` does."
+        return "The study did not measure latency; `tlm-search latency DIR` does."
     return "Latency is that of PyTorch on the machine that ran the trial."
 
 
@@ -376,7 +376,7 @@ def _calibrated(facts: Facts) -> str:
 
 
 def _confirmed(facts: Facts) -> str:
-    """Say what a committee with fresh seeds reaches, which is what others can expect."""
+    """Say what a committee with fresh seeds reaches: what a new training can expect."""
     chosen = facts.chosen
     other = chosen.student is not None or chosen.mixed is not None
     again = None if other else facts.record.confirmed(chosen.trial.number, chosen.size)
@@ -395,11 +395,10 @@ def _standing(facts: Facts) -> str:
     if facts.standing is None:
         return ""
     subject = "it" if facts.standing.in_search is None else "such a committee"
-    said = standing_sentences(facts.record, facts.standing, subject=subject)
-    return "".join(f"{sentence} " for sentence in said)
+    return "".join(f"{sentence} " for sentence in standing_sentences(facts.record, facts.standing, subject=subject))
 
 
 def _source(name: str) -> str:
-    """Write the name of a source as code; of a path only the last part, because the rest tells about the machine."""
+    """Write the name of a source as code. Of a path write only the last part, as the rest describes the machine."""
     words = source_name(name).replace("`", "'").split()
     return f"`{' '.join(words)}`"

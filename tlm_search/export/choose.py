@@ -1,4 +1,4 @@
-"""The committee to export: the requested one, or the best by the rules of ``best``."""
+"""Choose the committee to export: the requested one, or the best on validation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Chosen:
     """The first ``size`` members of ``trial`` with the reason; with a ``student``, a model that learned from them.
 
-    Of a ``mixed`` committee ``trial`` has the figures, as those of one model, and ``size`` counts its members.
+    For a ``mixed`` committee ``trial`` has its figures as those of one model, and ``size`` counts its members.
     """
 
     trial: TrialRecord
@@ -38,7 +38,7 @@ class Chosen:
 
     @property
     def weights(self) -> tuple[float, ...] | None:
-        """What the members' votes count; None where all are equal."""
+        """The weights of the members' votes; None if all are equal."""
         return None if self.mixed is None else self.mixed.weights
 
     @property
@@ -57,7 +57,7 @@ class Chosen:
 
 
 def taught_by(student: StudentRecord) -> str:
-    """Say which committee taught a student: trial 3, or the greedy committee."""
+    """Name the committee that taught a student: trial 3, or the greedy committee."""
     return trial_words(student.trial) if student.mixed is None else f"the {student.mixed['how']} committee"
 
 
@@ -77,19 +77,19 @@ def choose(
 ) -> Chosen:
     """Return the committee of trial ``number`` with ``size`` members (by default all).
 
-    Without ``number``, return the best on validation of the committees within the study's constraints; ``size`` then
-    only limits its members. Number -1 is the reference. With ``pool``, a key of ``POOLED``, the
-    mixed committee that is chosen so from the members of the best configurations; with ``members`` that of these, by
-    digest or as (trial, member), where 1 is the first.
+    Without ``number``, return the committee within the study's constraints that is best on validation; ``size`` then
+    takes only its first members. Number -1 is the reference. With ``pool``, a key of ``POOLED``, return the mixed
+    committee that is chosen in this way from the members of the best configurations. With ``members``, return the
+    committee of these members, named by digest or as (trial, member), where 1 is the first.
 
     Raises:
-        ExportError: the trial or member does not exist, has no result or fewer members; no committee meets the
-            constraints; or a committee was named in two ways.
+        ExportError: the trial or member does not exist, the trial has no result or fewer members, no committee meets
+            the constraints, or the arguments name a committee in two ways.
     """
     ways = {"--from": pool, "members": members, "--trial or --size": size if number is None else number}
     given = [name for name, value in ways.items() if value is not None]
     if len(given) > 1:
-        raise ExportError(f"{' and '.join(given)} are different ways to name a committee", hint="give one of them")
+        raise ExportError(f"{' and '.join(given)} each name a committee", hint="give one of them")
     if members is not None:
         return _mixed(named_members(record, evidence, members))
     if pool is not None:
@@ -106,7 +106,7 @@ def choose(
 
 
 def teachers_of(record: StudyRecord, evidence: Evidence, chosen: Chosen) -> Teachers:
-    """Return who teaches students of what was ``chosen``; of a mixed committee these are of the best configuration."""
+    """Return the ``chosen`` committee as teachers. Students of a mixed committee have the best configuration."""
     from tlm_search.search.distil import Teachers  # slow to import
 
     if chosen.mixed is None:
@@ -123,12 +123,12 @@ def _mixed(mixed: MixedCommittee) -> Chosen:
 
 def _from_pool(record: StudyRecord, evidence: Evidence, how: str) -> MixedCommittee:
     if how not in POOLED:
-        raise ExportError(f"--from {how}", hint=f"allowed is {' or '.join(POOLED)}")
+        raise ExportError(f"--from {how} is unknown", hint=f"allowed is {' or '.join(POOLED)}")
     pool = member_pool(record, evidence)
     if pool is None:
         raise ExportError(
             f"the study {record.name} has no members to choose from",
-            hint="it takes a complete trial within the constraints whose members are in the store",
+            hint="--from needs a complete trial within the constraints whose members are in the store",
         )
     return choose_from_pool(record, pool, how)
 
@@ -141,7 +141,7 @@ def choose_student(
     ``number`` and ``size`` select the students of that trial's committee, ``pool`` those of that mixed one.
 
     Raises:
-        ExportError: there is no student.
+        ExportError: the study has no such student.
     """
     asked = {"trial": number, "size": size, "from": pool}
     students = [
@@ -157,7 +157,7 @@ def choose_student(
                 for student in record.students
             }
         )
-        known = f"; there are those of {', '.join(there)}" if there else ""
+        known = f"; the study has students of {', '.join(there)}" if there else ""
         raise ExportError(
             f"the study {record.name} has no student{f' of {given}' if given else ''}",
             hint=" ".join(["tlm-search distil", record.name, given]).strip() + f" trains one{known}",
@@ -187,22 +187,22 @@ def _best(record: StudyRecord, evidence: Evidence) -> Chosen:
         return Chosen(trial, choices[0].candidate.size, "the best on validation")
     if record.in_state("complete"):
         raise ExportError(
-            f"no committee of the study {record.name} keeps to its constraints "
+            f"no committee of the study {record.name} meets its constraints "
             f"({', '.join(map(str, record.space.constraints))})",
-            hint="--trial N takes that of trial N all the same",
+            hint="--trial N exports that of trial N anyway",
         )
     raise ExportError(
-        f"the study {record.name} has no complete trial yet", hint=f"tlm-search status {record.name} says how far it is"
+        f"the study {record.name} has no complete trial yet", hint=f"tlm-search status {record.name} shows its progress"
     )
 
 
 def _asked(record: StudyRecord, number: int) -> Chosen:
     trial = record.numbered(number)
     usable = [trial.number for trial in record.in_state("complete")]
-    hint = f"complete are: {', '.join(map(str, usable)) or 'none yet'}; tlm-search best {record.name} ranks them"
+    hint = f"complete trials: {', '.join(map(str, usable)) or 'none yet'}; tlm-search best {record.name} ranks them"
     if trial is None:
         raise ExportError(f"--trial {number}: the study {record.name} has no such trial", hint=hint)
     if not trial.members or not trial.frontier:
-        raise ExportError(f"--trial {number}: it is {trial.state} and has no committee", hint=hint)
+        raise ExportError(f"--trial {number}: the trial is {trial.state} and has no committee", hint=hint)
     chosen = Chosen(trial, len(trial.members), "")
     return replace(chosen, why=f"{chosen.name} was asked for")

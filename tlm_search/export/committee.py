@@ -1,4 +1,4 @@
-"""A committee that answers texts with the mean of its members' softmax outputs, with torch only."""
+"""An exported committee: it answers texts with the mean of its members' softmax outputs, with torch alone."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from tlm_search.space.task import ContextSection
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-STACKED_TOKENS = 512  # tokens up to which all members in one pass are faster than one by one
-TOLERANCE = 1e-3  # tolerance between machines; on one machine the answers agree to 1e-6
+STACKED_TOKENS = 512  # up to this many tokens all members in one pass are faster than one by one
+TOLERANCE = 1e-3  # of probabilities on another machine; on one machine the answers agree to 1e-6
 
 
 @dataclass(frozen=True)
 class Answers:
     """``probabilities`` (texts, labels) float32; ``disagreement`` (texts,) float32.
 
-    The disagreement is the share of members whose own vote, with the bias of the committee, differs from its own.
+    The disagreement is the share of members that alone, with the bias of the committee, name another label than it.
     """
 
     probabilities: NDArray[np.float32]
@@ -53,7 +53,7 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Members of one architecture and pooling; ``weights`` are theirs, stacked."""
+    """Members of one architecture and pooling, with their stacked ``weights``."""
 
     weights: Weights
     architecture: Architecture
@@ -61,7 +61,7 @@ class Stack:
 
     @property
     def size(self) -> int:
-        """How many members there are."""
+        """The number of members."""
         return int(self.weights["classifier.bias"].shape[0])
 
 
@@ -69,13 +69,13 @@ class Stack:
 class Committee:
     """K members that vote, in ``stacks`` of one architecture each.
 
-    ``member_weights`` are the relative ones of the members, stack by stack; None means that they are equal. Each
-    ``linear`` model has a share of the votes. ``length`` is the number of tokens that a text is cut to, ``expected``
-    the contents of ``check.json``. ``markers`` are the ids of the markers where texts have marked entities.
-    ``columns`` names the columns ``text``, two of pairs, and ``label`` of the study's task; empty where it had none, or
-    in an export of before. Where it reads ``pairs``, each text is a `Pair`, or two texts in a tuple or list. Where it
-    has a ``context``, the first of these are the lines before the second, the oldest first. ``calibration`` is the last
-    step of an answer; an export of before has none.
+    ``member_weights`` are relative weights of the members, stack by stack; None means that they are equal. Each
+    ``linear`` model has a share of the votes. Texts are cut to ``length`` tokens. ``expected`` is the content of
+    ``check.json``. ``markers`` are the ids of the markers if texts have marked entities. ``columns`` names the columns
+    ``text`` (two for pairs) and ``label`` of the study's task; it is empty if the task had none, and in exports of
+    older versions. If the committee reads ``pairs``, each text is a `Pair`, or two texts in a tuple or list. If it has
+    a ``context``, the first of the two is the lines before the second, the oldest first. ``calibration`` is the last
+    step of an answer; exports of older versions have none.
     """
 
     stacks: tuple[Stack, ...]
@@ -94,10 +94,10 @@ class Committee:
 
     @classmethod
     def load(cls, folder: Path | str) -> Committee:
-        """Load the folder that ``tlm-search export`` wrote; every file is checked, and no code of the folder is run.
+        """Load a folder that ``tlm-search export`` wrote. Every file is checked, and no code in the folder is run.
 
         Raises:
-            ExportError: it is not an export, or not as it was written.
+            ExportError: the folder is not an export, or was changed after it was written.
         """
         folder = Path(folder)
         config = verified(folder)
@@ -123,15 +123,15 @@ class Committee:
         """Build a committee from the contents of its files.
 
         Raises:
-            KeyError, TypeError, ValueError: they do not match each other.
+            KeyError, TypeError, ValueError: the files do not match each other.
         """
         if not isinstance(labels, list | tuple):
-            raise TypeError(f"{LABELS} holds no list")
+            raise TypeError(f"{LABELS} is not a list")
         require_fit(config, {name: tuple(value.shape) for name, value in weights.items()}, labels=len(labels))
         form = form_of(config)
         of_stacks, linear = form.of_stacks(weights), tuple(form.of_linear(weights))
         if not all(value.is_floating_point() for stack in of_stacks for value in stack.values()):
-            raise TypeError("weights that are no floating-point numbers")
+            raise TypeError("weights are not floating-point numbers")
         require_values(linear)
         markers = markers_of(config)
         stacks = zip(of_stacks, form.stacks, strict=True)
@@ -158,27 +158,23 @@ class Committee:
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens the members know."""
+        """The number of token ids that the members know."""
         return self.stacks[0].architecture.vocabulary
 
     def probabilities(self, texts: Sequence[TextOrPair]) -> NDArray[np.float32]:
-        """Return the committee's probabilities ``(texts, labels)``. Long texts are cut, empty ones are answered."""
+        """Return the probabilities ``(texts, labels)``. Long texts are cut, and empty ones are answered too."""
         return self.answers(texts).probabilities
 
-    def disagreement(self, texts: Sequence[TextOrPair]) -> NDArray[np.float32]:
-        """Return for each text the share of members whose own vote differs from the committee's."""
-        return self.answers(texts).disagreement
-
     def answers(self, texts: Sequence[TextOrPair], *, threads: int = 1) -> Answers:
-        """Return probabilities and disagreement in the order of ``texts``; ``threads`` work on different batches.
+        """Return probabilities and disagreement in the order of ``texts``; each of the ``threads`` takes whole batches.
 
         Raises:
-            TypeError: ``texts`` is a single text, or an item is not a text, or not a pair if pairs are read.
+            TypeError: ``texts`` is a single text, or an item is not a text (a pair, if the committee reads pairs).
         """
         return self.answers_to_tokens(self.tokens(texts), threads=threads)
 
     def tokens(self, texts: Sequence[TextOrPair]) -> TokenArray:
-        """Tokenise ``texts``, each cut to ``length`` tokens; raises like ``answers``."""
+        """Tokenise ``texts``, and cut each to ``length`` tokens. Raises the errors of ``answers``."""
         firsts = None
         if self.pairs:
             if isinstance(texts, str) or not all(map(_is_pair, texts)):
@@ -209,12 +205,12 @@ class Committee:
         def answer(chosen: NDArray[np.int64]) -> None:
             ids, seen, types = rows(texts, chosen, pad=self.pad).tensors()
             mask = None if seen.all() else seen
-            # As in the study: in float32 two members that are sure of different labels would tie.
+            # Double precision as in the study: in float32 two members that are sure of different labels would tie.
             votes = self._logits(ids, mask, types, singles).double().softmax(-1)
-            said = self._together(votes, ids, mask, types)
+            together = self._together(votes, ids, mask, types)
             own = votes.log() + votes.new_tensor(bias) if (bias := self.calibration.bias) else votes
-            probabilities[chosen] = _rounded(said).numpy()
-            disagreement[chosen] = (own.argmax(-1) != said.argmax(-1)).float().mean(0).numpy()
+            probabilities[chosen] = _rounded(together).numpy()
+            disagreement[chosen] = (own.argmax(-1) != together.argmax(-1)).float().mean(0).numpy()
 
         if threads == 1:
             for chosen in batches(texts.lengths()):
@@ -225,34 +221,34 @@ class Committee:
                 list(workers.map(answer, batches(texts.lengths())))
         return Answers(probabilities, disagreement)
 
-    def votes(self, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None = None) -> torch.Tensor:
-        """Return each member's softmax output ``(K, texts, labels)``; what is given is as in ``member_logits``.
+    def member_votes(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Return the members' softmax outputs ``(K, texts, labels)``; ``ids`` and ``mask`` are as in ``member_logits``.
 
-        Few tokens go through the stacked members at once. With more of them the members take turns, because one member
-        alone takes the plain kernels, which suit large batches on a CPU.
+        Few tokens go through the stacked members at once. With more tokens the members take turns, because a single
+        member uses the plain kernels, which suit large batches on a CPU.
         """
-        return self._logits(ids, mask, types, self._singles).softmax(-1)
+        return self._logits(ids, mask, None, self._singles).softmax(-1)
 
-    def said(self, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the committee's probabilities ``(texts, labels)``; what is given is as in ``member_logits``."""
-        return self._together(self.votes(ids, mask, types), ids, mask, types)
+    def vote(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Return the committee's probabilities ``(texts, labels)``; the arguments are those of ``member_votes``."""
+        return self._together(self.member_votes(ids, mask), ids, mask, None)
 
     def _together(
         self, votes: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None
     ) -> torch.Tensor:
         if self.member_weights is None:
-            said = votes.mean(0)
+            vote = votes.mean(0)
         else:
             weights = votes.new_tensor(self.member_weights)
-            said = torch.tensordot(weights / weights.sum(), votes, 1)
+            vote = torch.tensordot(weights / weights.sum(), votes, 1)
         if self.linear:
-            shares = [share_of(model).to(said) for model in self.linear]
-            said = said * (1 - torch.stack(shares).sum())
+            shares = [share_of(model).to(vote) for model in self.linear]
+            vote = vote * (1 - torch.stack(shares).sum())
             for model, share in zip(self.linear, shares, strict=True):
-                said = said + share * linear_logits(model, ids, mask, types).to(said.dtype).exp()
+                vote = vote + share * linear_logits(model, ids, mask, types).to(vote.dtype).exp()
         if self.calibration == UNCALIBRATED:
-            return said
-        return calibrated(said.log(), self.calibration.temperature, self.calibration.bias).exp()
+            return vote
+        return calibrated(vote.log(), self.calibration.temperature, self.calibration.bias).exp()
 
     def _logits(
         self,
@@ -274,12 +270,12 @@ class Committee:
         """Answer the inputs of ``check.json`` and return the largest difference from the expected answers.
 
         Raises:
-            ExportError: it is larger than rounding on another machine can cause.
+            ExportError: the difference is larger than rounding on another machine can cause.
         """
         try:
             expected = np.asarray(self.expected["probabilities"], np.float32)
             difference = float(np.abs(self.probabilities(self.expected["texts"]) - expected).max())
-        except Exception as error:  # a file that may come from somebody else
+        except Exception as error:  # the file may come from somebody else
             raise ExportError(f"{CHECK} does not fit the committee: {error}", hint="export it again") from error
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -298,7 +294,7 @@ class Committee:
         if lengths.min() < 1 or lengths.max() > self.length:
             raise ValueError(f"it makes {lengths.min()} to {lengths.max()} tokens of a text, not 1 to {self.length}")
         if vocabulary_size(self.tokenizer) > self.vocabulary:
-            raise ValueError(f"it has ids beyond the {self.vocabulary} of the members")
+            raise ValueError(f"it has more ids than the {self.vocabulary} that the members know")
 
     @cached_property
     def _singles(self) -> list[Stack]:
@@ -318,13 +314,13 @@ class Committee:
             ]
 
     def _is_lookup_worth(self, tokens: int) -> bool:
-        """Whether the tables of the first layers pay: for more tokens than they have rows."""
+        """Return whether tables of the first layers save time: they do for more tokens than the tables have rows."""
         size = sum(stack.size * lookup_bytes(stack.architecture, pooling=stack.pooling) for stack in self.stacks)
         return tokens > self.vocabulary and 0 < size <= inference.LOOKUP_BYTES
 
 
 def _rounded(probabilities: torch.Tensor) -> torch.Tensor:
-    """Round to float32, and keep the most probable label: if it would tie with an earlier one, it is rounded up."""
+    """Round to float32, but keep the most probable label: if it would tie with an earlier one, round it up."""
     rounded, best = probabilities.float(), probabilities.argmax(-1, keepdim=True)
     highest = rounded.gather(-1, best)
     above = torch.nextafter(highest, torch.full_like(highest, torch.inf))
@@ -358,21 +354,21 @@ def markers_of(config: Mapping[str, Any]) -> Markers | None:
     """Return the ids of the markers in a configuration; None if its texts have no marked entities.
 
     Raises:
-        TypeError, ValueError: they are not four, or are missing although the pooling needs them.
+        TypeError, ValueError: there are not four markers, or none although the pooling needs them.
     """
     given = config.get("markers")
     if given is None:
         if any(stack["pooling"] == "spans" for stack in config.get(STACKS) or [config]):
-            raise ValueError("pooling spans, and no markers")
+            raise ValueError("pooling spans needs markers, and there are none")
         return None
     return Markers(*map(int, given))
 
 
 def stacked(states: Sequence[Mapping[str, torch.Tensor]], architecture: Architecture) -> Weights:
-    """Stack members whose states have the names of ``transformers``; tensors that do not classify are left out.
+    """Stack members whose states have the names of ``transformers``; tensors for pre-training alone are left out.
 
     Raises:
-        ValueError: a state is not of this architecture.
+        ValueError: a state has another architecture.
     """
     members = [from_transformers(state, architecture) for state in states]
     names = [name for name in members[0] if not name.startswith("mlm.")]

@@ -14,15 +14,15 @@ from tlm_search.export.folder import MODEL_TYPE
 class CommitteeConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """The members' ``architecture``, their ``pooling`` and digests, and the ``length`` in tokens that texts are cut to.
 
-    ``markers`` are the ids of ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]`` where texts have marked entities. ``linear``
-    has the shapes of the linear model's tensors where one votes too. ``columns`` names the columns ``text`` and
-    ``label`` of the study's task. ``pairs`` says that texts are read in twos, whose segments
-    ``token_type_ids`` tell; ``context`` that they are lines of a log, behind those before them. ``calibration`` has the
-    ``temperature`` and the ``bias`` of each label, an empty list where none is added.
+    ``markers`` are the ids of ``[E1]``, ``[/E1]``, ``[E2]`` and ``[/E2]`` if texts have marked entities. ``linear`` has
+    the shapes of the linear model's tensors if one votes too. ``columns`` names the columns ``text`` and ``label`` of
+    the study's task. ``pairs`` says that texts are read in pairs, whose segments are in ``token_type_ids``. ``context``
+    says that texts are lines of a log, read with the lines before them. ``calibration`` has the ``temperature`` and the
+    ``bias`` of each label; the bias is an empty list if none is added.
 
-    A mixed committee has ``stacks`` in the place of architecture, pooling and members: each has these three, and
-    ``member_weights``, relative ones across all stacks. Its ``linear_models`` have their tensors' shapes each.
-    Defaults exist because ``transformers`` makes empty configurations to compare with.
+    A mixed committee has ``stacks`` instead of architecture, pooling and members. Each stack has these three and
+    ``member_weights``, which are relative to those of all stacks. ``linear_models`` has the shapes of the tensors of
+    each linear model. All arguments have defaults, because ``transformers`` makes empty configurations to compare with.
     """
 
     model_type = MODEL_TYPE

@@ -1,4 +1,4 @@
-"""The facts of an exported committee that its model card tells: its members, answers, costs and graphs."""
+"""The facts of an exported committee for its model card: its members, answers, costs and graphs."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Graph:
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts that the model card tells.
+    """The facts for the model card.
 
-    ``documents`` are the members' in the store; ``votes`` ``(rows, labels)`` are the committee's probabilities before
-    its ``calibration`` and ``labels`` ``(rows,)`` the true ones, by split; ``difference`` is the largest one between
-    the probabilities that the exported committee gives on the test texts and those of the study. ``linear`` are the
-    documents of linear models that vote too. ``standing`` says how the committee stands to the reference and the
-    linear model of the study.
+    ``documents`` are the members' documents in the store. ``votes`` ``(rows, labels)`` has by split the committee's
+    probabilities before its ``calibration``, ``labels`` ``(rows,)`` the true labels. ``difference`` is the largest
+    difference between the exported committee's probabilities on the test texts and those of the study. ``linear`` has
+    the documents of linear models that vote too. ``standing`` compares the committee with the reference and the linear
+    model of the study.
     """
 
     record: StudyRecord
@@ -83,9 +83,9 @@ class Facts:
     def reached(self, split: str, name: str = "accuracy") -> tuple[float, float, float]:
         """Return a metric of these members on ``split``, with its 95% interval over texts."""
         labels, metric = self.labels[split], replace(self.metric, name=name)
-        # As in the study, the uncalibrated vote ranks the texts.
-        said = (self.votes if name == "average_precision" else self.probabilities)[split]
-        contributions = contributions_of_votes(said[None], labels, metric)[0]
+        # The uncalibrated vote ranks the texts, as in the study.
+        probabilities = (self.votes if name == "average_precision" else self.probabilities)[split]
+        contributions = contributions_of_votes(probabilities[None], labels, metric)[0]
         texts, most = texts_that_count(metric, labels), most_texts(metric, labels)
         return float(contributions.mean()), *accuracy_interval(contributions, texts=texts, most_texts=most)
 
@@ -105,11 +105,11 @@ class Facts:
 
 
 def no_members_because(architecture: Architecture, pooling: str) -> str | None:
-    """Return why the members have no form in ``transformers``; None where they have one."""
+    """Return why the members have no form in ``transformers``; None if they have one."""
     if architecture.convolution_layers:
         return "the convolution front end has no form in `transformers`"
     if not architecture.is_bert:
-        return "the layers are pre-norm, and those of `BertForSequenceClassification` are not"
+        return "the layers are pre-norm, those of `BertForSequenceClassification` are post-norm"
     if pooling == "spans":
         return "`BertForSequenceClassification` does not pool marked entities apart"
     if pooling != "cls":
@@ -118,7 +118,7 @@ def no_members_because(architecture: Architecture, pooling: str) -> str | None:
 
 
 def no_members(documents: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return why members with these ``documents`` have no form in ``transformers``; None where all have one."""
+    """Return why members with these ``documents`` have no form in ``transformers``; None if all have one."""
     reasons = (no_members_because(shape_of(one), one["spec"]["settings"]["pooling"]) for one in documents)
     return next((reason for reason in reasons if reason is not None), None)
 

@@ -1,4 +1,4 @@
-"""Check that the parts of an export match, because its author chose every number in it."""
+"""Check that the parts of an export match, because somebody else may have chosen the numbers in it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def architecture_of(document: Mapping[str, Any]) -> Architecture:
     """Rebuild an architecture from its document.
 
     Raises:
-        KeyError, TypeError, ValueError: it is not an architecture, or one that no space allows.
+        KeyError, TypeError, ValueError: the document is not an architecture that a space allows.
     """
     tokens, across = document["kernel"]
     sizes = {
@@ -43,12 +43,12 @@ def architecture_of(document: Mapping[str, Any]) -> Architecture:
         whole_number(name, value, low=least, high=None if high is None else int(high))
     shape = Architecture(**{**document, "kernel": (tokens, across)})
     if shape.normalisation not in SETTINGS["normalisation"].choices or not isinstance(shape.shared_layers, bool):
-        raise ValueError(f"normalisation {shape.normalisation!r}, shared_layers {shape.shared_layers!r}")
+        raise ValueError(f"no such normalisation {shape.normalisation!r} or shared_layers {shape.shared_layers!r}")
     return shape
 
 
 def whole_number(name: str, value: object, *, low: int, high: int | None) -> int:
-    """Return ``value`` if it is a whole number from ``low`` to ``high``; raises ValueError."""
+    """Return ``value`` if it is a whole number from ``low`` to ``high``, otherwise raise ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
         raise ValueError(
             f"{name} is {str(value)[:40]}, not a whole number from {low}{'' if high is None else f' to {high}'}"
@@ -58,7 +58,7 @@ def whole_number(name: str, value: object, *, low: int, high: int | None) -> int
 
 @dataclass(frozen=True)
 class StackForm:
-    """Members of one ``architecture`` and ``pooling``; ``prefix`` begins the names of their tensors."""
+    """Members of one ``architecture`` and ``pooling``. The names of their tensors begin with ``prefix``."""
 
     prefix: str
     architecture: Architecture
@@ -68,9 +68,9 @@ class StackForm:
 
 @dataclass(frozen=True)
 class Form:
-    """What a configuration says of the tensors: ``stacks``, and the shapes of ``linear`` models by their prefix.
+    """The tensors that a configuration asks for: ``stacks``, and the shapes of ``linear`` models by their prefix.
 
-    ``member_weights`` are the relative ones of all members, stack by stack; None means that they are equal.
+    ``member_weights`` are relative weights of all members, stack by stack; None means that they are equal.
     """
 
     stacks: tuple[StackForm, ...]
@@ -87,17 +87,17 @@ class Form:
 
 
 def form_of(config: Mapping[str, Any]) -> Form:
-    """Read which stacks and linear models a configuration has, one of each or those of a mixed committee.
+    """Read the stacks and linear models of a configuration: at most one of each, or those of a mixed committee.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none of an export.
+        KeyError, TypeError, ValueError: it is not the configuration of an export.
     """
     if config.get(STACKS) is None:
         linear = config.get("linear")
         return Form((_stack_form("", config),), {LINEAR: _shapes(linear)} if linear else {})
     stacks, linear = config[STACKS], config.get(LINEAR_MODELS) or []
     if not isinstance(stacks, list) or not isinstance(linear, list) or not stacks:
-        raise TypeError(f"{STACKS} or {LINEAR_MODELS} is no list, or has nothing")
+        raise TypeError(f"{STACKS} and {LINEAR_MODELS} must be lists, and {STACKS} must not be empty")
     weights = [weight for stack in stacks for weight in _member_weights(stack)]
     return Form(
         tuple(_stack_form(f"{STACKS}.{index}.", stack) for index, stack in enumerate(stacks)),
@@ -108,14 +108,14 @@ def form_of(config: Mapping[str, Any]) -> Form:
 
 def _stack_form(prefix: str, stack: Mapping[str, Any]) -> StackForm:
     if stack["pooling"] not in SETTINGS["pooling"].choices:
-        raise ValueError(f"pooling {str(stack['pooling'])[:40]!r}")
+        raise ValueError(f"no such pooling: {str(stack['pooling'])[:40]!r}")
     return StackForm(prefix, architecture_of(stack["architecture"]), str(stack["pooling"]), len(stack["members"]))
 
 
 def _member_weights(stack: Mapping[str, Any]) -> list[float]:
     weights = stack["member_weights"]
     if not isinstance(weights, list) or len(weights) != len(stack["members"]):
-        raise ValueError("member_weights has not one number for each member")
+        raise ValueError("member_weights must have one number for each member")
     for weight in weights:
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
             raise ValueError(f"a member's weight is {str(weight)[:40]}, not a number above 0")
@@ -127,7 +127,7 @@ def _shapes(linear: Mapping[str, Any]) -> Shapes:
 
 
 def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # Without a prefix: all but the linear model's.
+    # An empty prefix means all tensors but the linear model's.
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()
@@ -136,31 +136,29 @@ def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def require_fit(config: Mapping[str, Any], shapes: Shapes, *, labels: int) -> None:
-    """Refuse a configuration that does not match tensors of these ``shapes``.
-
-    Nothing of their size is allocated.
+    """Refuse a configuration that does not match tensors of these ``shapes``, without allocating any of them.
 
     Raises:
-        KeyError, TypeError, ValueError: they differ; the message says in what.
+        KeyError, TypeError, ValueError: they do not match; the message says where.
     """
     form = form_of(config)
     vocabulary = form.stacks[0].architecture.vocabulary
     if any(stack.architecture.vocabulary != vocabulary for stack in form.stacks):
-        raise ValueError("stacks with different vocabularies, and one tokenizer")
+        raise ValueError("the stacks have different vocabularies, but an export has one tokenizer")
     positions = min(stack.architecture.positions for stack in form.stacks)
     whole_number("length", config["length"], low=1, high=positions)
     whole_number("pad_token_id", config["pad_token_id"], low=0, high=vocabulary - 1)
     expected: dict[str, tuple[int, ...]] = {}
     for stack in form.stacks:
         if stack.size < 1 or labels < 1:
-            raise ValueError(f"{stack.size} members and {labels} labels")
+            raise ValueError(f"{stack.size} members and {labels} labels; at least one of each is needed")
         own = answering_shapes(stack.architecture, labels, pooling=stack.pooling)
         expected |= {f"{stack.prefix}{name}": (stack.size, *shape) for name, shape in own.items()}
     for prefix, linear in form.linear.items():
         expected |= {f"{prefix}{name}": shape for name, shape in linear.items()}
     for name in sorted(shapes.keys() | expected.keys()):
         if shapes.get(name) != expected.get(name):
-            raise ValueError(f"{name[:80]} is {_words(shapes.get(name))}, and should be {_words(expected.get(name))}")
+            raise ValueError(f"{name[:80]} is {_words(shapes.get(name))}, but should be {_words(expected.get(name))}")
     for linear in form.linear.values():
         require_shapes(linear, vocabulary=vocabulary, labels=labels)
 
@@ -172,4 +170,4 @@ def shapes_in(file: Path) -> Shapes:
 
 
 def _words(shape: Sequence[int] | None) -> str:
-    return "not there" if shape is None else f"a tensor of {tuple(shape)}"
+    return "missing" if shape is None else f"a tensor of {tuple(shape)}"

@@ -51,21 +51,21 @@ _EXPORT_AGAIN = "export it again: tlm-search export STUDY --out DIR"
 
 @contextmanager
 def new_export(out: Path) -> Iterator[Path]:
-    """Give an empty folder beside ``out`` to write into; with its manifest it becomes ``out`` when the block ends well.
+    """Yield an empty folder to write into. It gets its manifest and becomes ``out`` if the block succeeds.
 
-    Otherwise nothing is left of it, also when this process is told to end meanwhile.
+    Otherwise it is removed, also if this process receives SIGTERM.
 
     Raises:
-        ExportError: ``out`` is a file or holds something, has a name to trip over, or the place cannot be written.
+        ExportError: ``out`` is a file, is not empty, has an unsafe name, or cannot be written.
     """
-    out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link, and the link is what is in the way
+    out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link, which must not be replaced
     _require_free(out)
     if not is_plain(out.name):
         raise ExportError(
             f"--out {out.name!r} begins with a dash or has a control character",
             hint="choose another name for the folder",
         )
-    with _told_to_end_is_an_exit(), beside(out) as unfinished:
+    with _exit_on_sigterm(), beside(out) as unfinished:
         try:
             unfinished.mkdir(parents=True)
             yield unfinished
@@ -77,8 +77,8 @@ def new_export(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _told_to_end_is_an_exit() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, unless it has another handler; only the main thread can do this."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, unless it has another handler. Only the main thread can set one."""
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -96,7 +96,7 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def is_export(folder: Path) -> bool:
-    """Return whether ``folder`` is an export, whole or not."""
+    """Return whether ``folder`` is an export, even a damaged one."""
     return (folder / MANIFEST).is_file()
 
 
@@ -104,7 +104,7 @@ def verified(folder: Path) -> Mapping[str, Any]:
     """Check every file of the manifest and return ``config.json``.
 
     Raises:
-        ExportError: there is no export, it is not as it was written, or it is of another format.
+        ExportError: it is not an export, a file was changed after it was written, or it has another format.
     """
     if not folder.is_dir():
         raise ExportError(f"{folder}: there is no such folder", hint="give a folder that tlm-search export wrote")
@@ -117,7 +117,7 @@ def verified(folder: Path) -> Mapping[str, Any]:
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if isinstance(version, int) and version not in (FORMAT, MIXED_FORMAT):
         raise ExportError(
-            f"{folder}: it has format {version}, this version of tlm-search reads {FORMAT} and {MIXED_FORMAT}",
+            f"{folder}: it has format {version}, but this version of tlm-search reads {FORMAT} and {MIXED_FORMAT}",
             hint="update tlm-search" if version > FORMAT else _EXPORT_AGAIN,
         )
     try:
@@ -131,7 +131,7 @@ def verified(folder: Path) -> Mapping[str, Any]:
         _verify(folder, name, sha256, size)
     config = read_json(folder, CONFIG)
     if not isinstance(config, dict):
-        raise damaged(folder, f"{CONFIG} holds no object")
+        raise damaged(folder, f"{CONFIG} is not a JSON object")
     return config
 
 
@@ -139,17 +139,17 @@ def read_json(folder: Path, name: str) -> Any:
     """Read a JSON file of an export.
 
     Raises:
-        ExportError: it cannot be read.
+        ExportError: the file cannot be read.
     """
     try:
         return json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise damaged(folder, f"{name} is not readable") from error
+        raise damaged(folder, f"{name} cannot be read") from error
 
 
 @contextmanager
 def as_damage(folder: Path, reason: str) -> Iterator[None]:
-    """Raise errors while reading an export as ExportError, because its folder may be made to break its reader."""
+    """Turn any error of reading an export into an ExportError, because its files may be made to break a reader."""
     try:
         yield
     except (ExportError, KeyboardInterrupt, SystemExit, MemoryError):
@@ -159,17 +159,19 @@ def as_damage(folder: Path, reason: str) -> Iterator[None]:
 
 
 def damaged(folder: Path, reason: str) -> ExportError:
-    """Return the error for an export that is not as it was written."""
+    """Return the error for an export that was changed after it was written."""
     return ExportError(f"{folder}: the exported committee is damaged: {reason}", hint=_EXPORT_AGAIN)
 
 
 def _require_free(out: Path) -> None:
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise ExportError(f"{out}: it exists and is not a folder", hint="choose another folder with --out")
+        raise ExportError(f"{out} exists and is not a folder", hint="choose another folder with --out")
     try:
         taken = out.is_dir() and any(out.iterdir())
     except OSError as error:
-        raise ExportError(f"{out}: it cannot be read: {error.strerror or error}") from error
+        raise ExportError(
+            f"{out} cannot be read: {error.strerror or error}", hint="choose another folder with --out"
+        ) from error
     if taken:
         raise ExportError(
             f"{out}: the folder is not empty", hint="choose another folder with --out; nothing is ever overwritten"
@@ -188,7 +190,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def _loadable(folder: Path) -> Iterator[str]:
-    """Yield the files that a loader may read, such as settings of a tokenizer; hidden files are the hub's."""
+    """Yield the files that a loader may read, such as settings of a tokenizer. Hidden files belong to the hub."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         loadable = any(name.match(pattern) for pattern in _LOADABLE) and not name.parts[0].startswith(".")

@@ -36,12 +36,12 @@ class Row:
 def measure_exports(
     folders: Sequence[Path], *, threads: int, texts: int, reference: Path | None, seconds: float
 ) -> list[Row]:
-    """Race the exports in ``folders`` over ``texts`` texts of full length, each in the forms that its folder holds.
+    """Measure the exports in ``folders`` in turn on ``texts`` texts of full length, in torch and in their ONNX graphs.
 
-    Tokenising is not part of it.
+    Tokenising is not measured. ``seconds`` is the time for all.
 
     Raises:
-        ExportError: one of them is not as it was written, or has a graph and ONNX Runtime is not installed.
+        ExportError: an export was changed after it was written, or it has a graph and ONNX Runtime is not installed.
     """
     forms = [form for folder in folders for form in _forms(folder, threads=threads, texts=texts)]
     with torch_threads(threads):
@@ -60,7 +60,7 @@ def _forms(folder: Path, *, threads: int, texts: int) -> Iterator[tuple[Path, st
     tensor, mask = torch.from_numpy(ids), np.ones_like(ids, dtype=np.bool_)
 
     def with_torch() -> torch.Tensor:
-        return committee.said(tensor, None)
+        return committee.vote(tensor, None)
 
     yield folder, TORCH, committee.size, with_torch
     for name, form in FORMS.items():

@@ -1,6 +1,6 @@
 """The committee as a model of ``transformers``: its Auto classes and pipelines load an export, without remote code.
 
-Importing this module registers it; ``import tlm_search`` sees to that when ``transformers`` is used.
+Importing this module registers it. ``import tlm_search`` does that once ``transformers`` is imported.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from tlm_search.model.weights import Weights, classifier_weights, initial_weight
 class SoftCommitteeOutput(SequenceClassifierOutput):
     """``logits`` ``(texts, labels)`` are the logarithms of the committee's calibrated probabilities.
 
-    Their softmax is what it answers. ``member_logits`` are ``(texts, members, labels)``.
+    Their softmax is the committee's answer. ``member_logits`` has the shape ``(texts, members, labels)``.
     """
 
     member_logits: Tensor | None = None
 
 
 class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
-    """K stacked BERTs that vote by the mean of their softmax outputs; with a linear model, which has a share.
+    """K stacked BERTs that vote by the mean of their softmax outputs, and linear models with a share of the votes.
 
-    Parameters of members have a leading member dimension; their names are those of ``tlm_search.model.bert``. Those of
-    the linear model begin with ``linear.`` and are described in ``tlm_search.model.linear``. In a mixed committee names
+    Parameters of members have a leading member dimension, and the names of ``tlm_search.model.bert``. Those of the
+    linear model begin with ``linear.`` and are described in ``tlm_search.model.linear``. In a mixed committee names
     begin with ``stacks.0.``, one stack for each architecture, and ``linear_models.0.``.
     """
 
@@ -52,8 +52,8 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
     config_class = CommitteeConfig
     main_input_name = "input_ids"
     tokenizer: Tokenizer | None = None
-    # The loss is a batch's mean. Without this a Trainer reads the `**_` of forward as a promise to divide the loss by
-    # the texts of all accumulated batches, and gradients add up.
+    # The loss is the mean of a batch. Without this line a Trainer takes the `**_` of forward for a promise to divide
+    # the loss by the texts of all accumulated batches, and gradients would add up.
     accepts_loss_kwargs = False
 
     def __init__(self, config: CommitteeConfig) -> None:
@@ -74,12 +74,12 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         The output of ``save_pretrained`` loads too; it has no manifest to check.
 
         Raises:
-            ExportError: the export is not as it was written.
+            ExportError: the export was changed after it was written.
         """
         folder = _local(pretrained_model_name_or_path, options)
         if (folder / MANIFEST).exists() or (folder / CHECK).exists():
             verified(folder)
-        if (folder / MODEL).is_file():  # else it is in several, which save_pretrained wrote
+        if (folder / MODEL).is_file():  # otherwise save_pretrained wrote several files
             _require_fit(folder)
         model = super().from_pretrained(folder, *arguments, **{**options, "trust_remote_code": False})
         if (folder / "tokenizer.json").is_file():
@@ -97,7 +97,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
     ) -> SoftCommitteeOutput | tuple[Tensor, ...]:
         """Vote on texts of ``(texts, length)`` ids; ``token_type_ids`` tell the two texts of a pair apart.
 
-        A committee of single texts passes them over, whatever a tokenizer gives.
+        A committee of single texts ignores ``token_type_ids``, because some tokenizers return them always.
 
         Raises:
             ValueError: the texts are longer than the members have positions.
@@ -121,21 +121,21 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         )
         logits = vote(members, self._form.member_weights)
         if linear := self._form.of_linear(weights):
-            said = [linear_logits(model, input_ids, mask, types) for model in linear]
-            logits = mixture(logits, said, [share_of(model).to(logits) for model in linear])
+            of_linear = [linear_logits(model, input_ids, mask, types) for model in linear]
+            logits = mixture(logits, of_linear, [share_of(model).to(logits) for model in linear])
         logits = calibrated(logits, self._calibration.temperature, self._calibration.bias)
         loss = None if labels is None else F.nll_loss(logits, labels.view(-1))
         output = SoftCommitteeOutput(loss=loss, logits=logits, member_logits=members.transpose(0, 1))
         return output.to_tuple() if return_dict is False else output
 
     def weights(self) -> Weights:
-        """Return the parameters by name, as ``tlm_search.model`` takes them."""
+        """Return the parameters by the names that ``tlm_search.model`` uses."""
         return {name: getattr(module, leaf) for name, module, leaf in self._places}
 
     def probabilities(self, texts: Sequence[TextOrPair]) -> Any:
-        """Return the probabilities ``(texts, labels)``, float32; long texts are cut, empty ones are answered too.
+        """Return the probabilities ``(texts, labels)``, float32. Long texts are cut, and empty ones are answered too.
 
-        Where the committee reads pairs, each of ``texts`` is two texts in a tuple.
+        If the committee reads pairs, each of ``texts`` is a tuple of two texts.
         """
         return self.answers(texts).probabilities
 
@@ -144,7 +144,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
 
         Raises:
             ExportError: the model was not loaded from a folder with a tokenizer.
-            TypeError: ``texts`` is one text, or holds something that is no text, or no pair where pairs are read.
+            TypeError: ``texts`` is a single text, or an item is not a text (a pair, if the committee reads pairs).
         """
         if self.tokenizer is None:
             raise ExportError(
@@ -160,7 +160,7 @@ class SoftCommittee(PreTrainedModel):  # type: ignore[no-untyped-call]
         return committee.answers(texts)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Do nothing: the weights are drawn elsewhere."""
+        """Do nothing, because ``_fresh`` draws the weights."""
 
     def _place(self, name: str, value: Tensor) -> None:
         *path, leaf = name.split(".")
@@ -191,7 +191,7 @@ def _fresh(config: CommitteeConfig) -> Weights:
 
 
 def _require_fit(folder: Path) -> None:
-    """Raise ExportError where the configuration is not of the tensors: memory is taken for what it says."""
+    """Raise ExportError if the configuration does not fit the tensors, before memory is allocated by it."""
     config = read_json(folder, CONFIG)
     with as_damage(folder, f"{CONFIG} and {MODEL} do not fit"):
         named = config.get("id2label") or {"0": "", "1": ""}  # transformers does not write its default

@@ -1,9 +1,9 @@
-"""A committee as one ONNX graph with its members stacked, and the same with weights of 8 bits.
+"""A committee as one ONNX graph with its members stacked, and the same graph with weights of 8 bits.
 
-Inputs ``input_ids`` and ``attention_mask``, int64 ``(batch, length)``, and ``token_type_ids`` of that shape where the
-committee reads pairs; outputs ``logits`` ``(batch, labels)``, the
-logarithms of the committee's calibrated probabilities, and ``member_logits`` ``(batch, members, labels)``, with the
-bias of the calibration where there is one. Batch and length are free, up to the members' positions.
+The inputs are ``input_ids`` and ``attention_mask``, int64 ``(batch, length)``, and ``token_type_ids`` of the same shape
+if the committee reads pairs. The outputs are ``logits`` ``(batch, labels)``, the logarithms of the committee's
+calibrated probabilities, and ``member_logits`` ``(batch, members, labels)``, with the bias of the calibration if it has
+one. Batch and length are free, up to the members' positions.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from tlm_search.model.linear import linear_logits, mixture, share_of
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-TOLERANCE = 1e-4  # tolerance between the probabilities of the fp32 graph and of torch
+TOLERANCE = 1e-4  # between the probabilities of the fp32 graph and those of torch
 _INPUTS, _TYPES, _OUTPUTS = ("input_ids", "attention_mask"), "token_type_ids", ("logits", "member_logits")
 
 
 def require_onnx() -> None:
-    """Raise ExportError, which says what to install, if the packages are missing."""
+    """Raise an ExportError that says what to install, if a package is missing."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -50,7 +50,7 @@ def require_onnx() -> None:
 def write_onnx(committee: Committee, file: Path) -> None:
     """Write the committee as an ONNX graph."""
     graph = _Graph(committee).eval()
-    # Two texts of several tokens, because sizes of 0 and 1 would be treated as constants.
+    # Use two texts of several tokens, because the exporter treats sizes of 0 and 1 as constants.
     positions = min(stack.architecture.positions for stack in committee.stacks)
     ids = torch.ones(2, min(7, positions), dtype=torch.long)
     free = {0: "batch", 1: "length"}
@@ -58,7 +58,7 @@ def write_onnx(committee: Committee, file: Path) -> None:
     with _quiet():
         torch.onnx.export(
             graph,
-            tuple(torch.ones_like(ids) for _ in inputs),  # one tensor passed twice would be one input
+            tuple(torch.ones_like(ids) for _ in inputs),  # the same tensor twice would become one input
             file,
             input_names=inputs,
             output_names=_OUTPUTS,
@@ -67,10 +67,10 @@ def write_onnx(committee: Committee, file: Path) -> None:
             external_data=False,
             verbose=False,
         )
-    _forget_where_it_was_made(file)
+    _remove_traces(file)
 
 
-def _forget_where_it_was_made(file: Path) -> None:
+def _remove_traces(file: Path) -> None:
     """Remove the stack traces of the nodes, which name folders of this machine."""
     import onnx
 
@@ -85,12 +85,12 @@ def write_int8(source: Path, file: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _quiet():
-        # Not the convolutions, which were five times slower in 8 bits.
+        # Leave out the convolutions, which were five times slower in 8 bits.
         quantize_dynamic(source, file, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gather"])
 
 
 def open_session(file: Path, *, threads: int | None = None) -> InferenceSession:
-    """Open a graph with ONNX Runtime on the CPU; ``threads`` None is all cores.
+    """Open a graph with ONNX Runtime on the CPU, with this number of ``threads`` (None: one for each core).
 
     Raises:
         ExportError: onnxruntime is not installed, or cannot read the file.
@@ -105,12 +105,15 @@ def open_session(file: Path, *, threads: int | None = None) -> InferenceSession:
         options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no common class
-        raise ExportError(f"{file}: ONNX Runtime cannot read it: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        raise ExportError(
+            f"{file}: ONNX Runtime cannot read it: {str(error).splitlines()[0]}",
+            hint="export the committee again with --onnx, or update onnxruntime",
+        ) from error
 
 
 def onnx_answers(session: InferenceSession, texts: TokenArray, *, labels: int, pad: int) -> Answers:
-    """Return a graph's answers to tokenised texts, batched as the committee's own."""
+    """Return a graph's answers to tokenised texts, in the same batches as the committee's own."""
     probabilities = np.empty((len(texts), labels), np.float32)
     disagreement = np.empty(len(texts), np.float32)
     for chosen in batches(texts.lengths()):
@@ -126,7 +129,7 @@ def run(
     mask: NDArray[np.bool_],
     segments: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return ``logits`` and ``member_logits`` of one batch; ``segments`` are those of pairs, by default all 0.
+    """Return ``logits`` and ``member_logits`` of one batch. ``segments`` are those of pairs, by default all 0.
 
     Raises:
         ExportError: ONNX Runtime cannot run the graph.
@@ -136,7 +139,7 @@ def run(
         given[_TYPES] = np.zeros_like(ids) if segments is None else segments
     try:
         logits, members = session.run(list(_OUTPUTS), given)
-    except Exception as error:  # its errors have no common class
+    except Exception as error:  # ONNX Runtime's errors have no common class
         reason = str(error).partition("\n")[0]
         raise ExportError(
             f"ONNX Runtime cannot run the graph: {reason}",
@@ -170,18 +173,18 @@ class _Graph(nn.Module):
                 for weights, (architecture, pooling) in zip(parts, self._stacks, strict=False)
             ]
         )
-        said = vote(logits, self._member_weights)
+        votes = vote(logits, self._member_weights)
         if linear:
             of_linear = [linear_logits(model, input_ids, mask, token_type_ids) for model in linear]
-            said = mixture(said, of_linear, [share_of(model) for model in linear])
+            votes = mixture(votes, of_linear, [share_of(model) for model in linear])
         if bias := self._calibration.bias:
             logits = logits + logits.new_tensor(bias)
-        return calibrated(said, self._calibration.temperature, bias), logits.transpose(0, 1)
+        return calibrated(votes, self._calibration.temperature, bias), logits.transpose(0, 1)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' warnings about themselves from the user."""
+    """Hide the exporters' warnings, which the user cannot act on."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Upload an export to the Hugging Face hub. Only this module knows the hub."""
+"""Upload an export to the Hugging Face hub. No other module uploads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def files_of(folder: Path) -> Mapping[str, int]:
     """Return the names and sizes of the files to upload: those of the manifest, the manifest and the card.
 
     Raises:
-        ExportError: the export is not as it was written.
+        ExportError: the export was changed after it was written.
     """
     verified(folder)
     listed = [*read_json(folder, MANIFEST)["files"], MANIFEST]
@@ -43,16 +43,21 @@ def push(folder: Path, repository: str, *, public: bool) -> str:
             commit_message="Upload with tlm-search",
         )
     except HFValidationError as error:
-        raise ExportError(f"{repository} is no name of a repository: {error}", hint="allowed is OWNER/NAME") from error
+        raise ExportError(
+            f"{repository} is not a name for a repository: {error}", hint="allowed is OWNER/NAME"
+        ) from error
     except LocalTokenNotFoundError as error:
-        raise ExportError("no token for the hub was found", hint="run: hf auth login") from error
+        raise ExportError("there is no token for the Hugging Face hub", hint="log in with: hf auth login") from error
     except HfHubHTTPError as error:
         reason = str(error.server_message or error).strip().splitlines()[0]
         raise ExportError(
-            f"the hub refuses {repository}: {reason}", hint="check the name; run: hf auth login"
+            f"the Hugging Face hub refuses {repository}: {reason}",
+            hint="check the name and your rights; log in with: hf auth login",
         ) from error
     except (OSError, _transport_error()) as error:
-        raise ExportError(f"the hub cannot be reached: {error}", hint="check the network, or HF_ENDPOINT") from error
+        raise ExportError(
+            f"the Hugging Face hub cannot be reached: {error}", hint="check the network, or HF_ENDPOINT"
+        ) from error
     return str(address)
 
 
@@ -67,4 +72,4 @@ def _transport_error() -> type[Exception]:
 
             found: type[Exception] = import_module(name).HTTPError
             return found
-    return OSError  # requests' errors are OSErrors
+    return OSError  # the base class of requests' errors

@@ -16,7 +16,7 @@ from tlm_search.data.pairs import TextOrPair, is_blank
 
 @dataclass(frozen=True)
 class LabelScore:
-    """The score of one label, which ``rows`` rows have.
+    """The score of one label, which is the true one of ``rows`` rows.
 
     ``precision`` is None if the committee never names the label, ``recall`` if no row has it, ``f1`` if both are None.
     """
@@ -30,7 +30,7 @@ class LabelScore:
 
 @dataclass(frozen=True)
 class Confusion:
-    """``rows`` have the ``label``, and the committee names ``predicted``."""
+    """The number of ``rows`` with the ``label`` for which the committee names ``predicted``."""
 
     label: str
     predicted: str
@@ -41,9 +41,10 @@ class Confusion:
 class Score:
     """Figures of the ``scored`` rows out of ``rows``; the other rows have no label.
 
-    ``without_text`` of the scored rows have an empty text, which is answered too. ``unknown_labels`` maps labels that
-    the committee does not know to their rows. These count as wrong, and ``accuracy_of_known_labels`` leaves them out
-    (None if there are no others). ``macro_f1`` is the mean over the labels that a row has or the committee names.
+    ``without_text`` of the scored rows have an empty text, which is answered too. ``unknown_labels`` maps each label
+    that the committee does not know to its number of rows. These rows count as wrong; ``accuracy_of_known_labels``
+    leaves them out (None if there are no others). ``macro_f1`` is the mean over the labels that a row has or the
+    committee names.
     """
 
     rows: int
@@ -80,10 +81,10 @@ def score(known: Sequence[str], texts: Sequence[TextOrPair], labels: Sequence[st
     unknown = Counter(label for label, _ in rows if label not in known)
     names = [*known, *sorted(unknown)]
     place = {name: number for number, name in enumerate(names)}
-    true, said = np.array([[place[label], place[answer]] for label, answer in rows]).T
-    by_label = precision_recall_fscore_support(true, said, labels=range(len(names)), zero_division=math.nan)
+    true, named = np.array([[place[label], place[answer]] for label, answer in rows]).T
+    by_label = precision_recall_fscore_support(true, named, labels=range(len(names)), zero_division=math.nan)
     precision, recall, f1, counts = (values.tolist() for values in by_label)
-    right = true == said
+    right = true == named
     confused = Counter(row for row in rows if row[0] != row[1])
     ranked = sorted(confused, key=lambda row: (-confused[row], place[row[0]], place[row[1]]))
     right_of_known = right[true < len(known)]
@@ -93,9 +94,9 @@ def score(known: Sequence[str], texts: Sequence[TextOrPair], labels: Sequence[st
         without_text=sum(is_blank(text) for text, label in zip(texts, labels, strict=True) if label),
         without_label=len(labels) - len(rows),
         right=int(right.sum()),
-        accuracy=float(accuracy_score(true, said)),
+        accuracy=float(accuracy_score(true, named)),
         accuracy_interval=accuracy_interval(right.astype(np.float64)),
-        macro_f1=float(f1_score(true, said, average="macro")),
+        macro_f1=float(f1_score(true, named, average="macro")),
         labels=tuple(map(LabelScore, names, counts, *(map(_defined, values) for values in (precision, recall, f1)))),
         confusions=tuple(Confusion(*row, confused[row]) for row in ranked),
         unknown_labels=dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0]))),

@@ -18,9 +18,9 @@ from tlm_search.errors import DataError, UserError
 from tlm_search.export.committee import Committee
 from tlm_search.space.task import ContextSection
 
-CHUNK = 4096  # texts: enough to batch texts of similar length, few enough to hold in memory
+CHUNK = 4096  # texts: enough for batches of similar length, and few enough for the memory
 _READ_BYTES = 2**20
-_PLAIN = ("text", "text_pair")  # the columns of a study that named none
+_PLAIN = ("text", "text_pair")  # the columns if the study names none
 
 
 def columns_of(committee: Committee, given: Sequence[str]) -> Sequence[str]:
@@ -59,8 +59,8 @@ def pairs(
     if texts:
         if len(texts) % 2:
             raise UserError(
-                f"this committee reads pairs of texts, and an odd number of texts is given: {len(texts)}",
-                hint='give two for each pair: tlm-search predict DIR "a text" "another text"',
+                f"this committee reads pairs of texts, but the number of texts is odd: {len(texts)}",
+                hint='give two texts for each pair: tlm-search predict DIR "a text" "another text"',
             )
         yield [Pair(*both) for both in zip(texts[::2], texts[1::2], strict=True)]
     elif file is None or kind_of(file) == "text":
@@ -85,8 +85,8 @@ def lines(
     if file is None or kind_of(file) == "text":
         if context.columns:
             raise UserError(
-                f"{'standard input' if file is None else file} has no columns, and the study read the contexts of its "
-                f"lines by {', '.join(map(repr, context.columns))}",
+                f"{'standard input' if file is None else file} has no columns, but the contexts of lines need those of "
+                f"the study: {', '.join(map(repr, context.columns))}",
                 hint="name a table with these columns: --file F",
             )
         before = LinesBefore(context.rows)
@@ -121,9 +121,9 @@ def labelled(
 
 
 def chunks_of(file: Path, column: str, columns: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield the texts of ``file`` in chunks, in the order of its rows. A missing text is yielded as an empty one.
+    """Yield the texts of ``file`` in chunks, in the order of its rows. A missing text becomes an empty one.
 
-    So every row has an answer. An error message names the ``columns`` of the study.
+    So every row gets an answer. Error messages name the ``columns`` of the study.
 
     Raises:
         DataError: the file is missing, damaged, or has no such column.
@@ -199,7 +199,7 @@ def _pair(line: str, number: int) -> Pair:
     first, tab, second = line.partition("\t")
     if not tab:
         raise UserError(
-            f"this committee reads pairs of texts, and line {number:,} has no tab between two",
+            f"this committee reads pairs of texts, but line {number:,} has no tab between two texts",
             hint="write a tab between the two texts of a line, or name a table: --file F --text COLUMN --text COLUMN",
         )
     return Pair(first, second)
@@ -213,7 +213,7 @@ def _columns_hint(columns: Mapping[str, Any], *roles: str) -> str:
     """Say how to name the columns of ``roles``, and how the study called them if that is known."""
     options = " and ".join(f"--{role} COLUMN" for role in roles)
     known = [f"{role} was {columns[role]!r}" for role in roles if role in columns]
-    return f"name what it has with {options}" + (f"; in the study {', '.join(known)}" if known else "")
+    return f"name the columns of the file with {options}" + (f"; in the study {', '.join(known)}" if known else "")
 
 
 def _decoded(line: bytes, place: int) -> str:
@@ -222,4 +222,4 @@ def _decoded(line: bytes, place: int) -> str:
         return line.decode("utf-8-sig" if place == 0 else "utf-8").removesuffix("\r")
     except UnicodeDecodeError as error:
         where = f"near byte {place + error.start}"
-        raise DataError(f"standard input: it is not UTF-8 text ({where})", hint="save it as UTF-8") from error
+        raise DataError(f"standard input is not UTF-8 text ({where})", hint="convert it to UTF-8") from error

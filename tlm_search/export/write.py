@@ -1,4 +1,4 @@
-"""Write a chosen committee to a folder for use elsewhere: weights, tokenizer, labels, card, and inputs for a check."""
+"""Write a committee to a folder for use elsewhere: weights, tokenizer, labels, card, and inputs for a check."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
 _FLOAT32 = {"format": "pt"}  # transformers refuses a file without it
 _CHECK_WORDS = (3, 8, 8)
-# Of probabilities. Another machine or device differs by at most 1e-3, other data by tenths.
+# Probabilities on another machine or device differ by at most 1e-3, with other data by tenths.
 _MOST_DIFFERENCE = 5e-3
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 
@@ -89,15 +89,15 @@ def export_committee(
 ) -> Exported:
     """Write the committee ``chosen`` of ``record`` to the new folder ``out``, whole or not at all.
 
-    The committee answers the study's test texts before it is written; the largest difference of its probabilities
-    from those of the stored logits is in the card. ``onnx`` adds it as an ONNX graph, which must give the same answers,
-    ``int8`` also one with weights of 8 bits, whose accuracy on the test texts is in the card.
+    Before it is written, the committee answers the study's test texts. The card has the largest difference of its
+    probabilities from those of the stored logits. ``onnx`` adds an ONNX graph, which must give the same answers;
+    ``int8`` adds another one with weights of 8 bits, and the card has its accuracy on the test texts.
 
     Raises:
-        ExportError: the study's members have no weights here, ``out`` holds something, members of the committee are
-            not in the store, they do not answer as the stored logits say, or the packages that make ONNX graphs are
-            not installed.
-        StoreError: the study's data are not in the store.
+        ExportError: the study's members have no weights here, ``out`` is not empty, the store lacks members of the
+            committee, their answers differ from the stored logits, or the packages that make ONNX graphs are not
+            installed.
+        StoreError: the store lacks the study's data.
     """
     check_has_weights(record)
     if onnx or int8:
@@ -110,7 +110,7 @@ def export_committee(
         layout = _layout(specs, chosen.weights)
         data = _data_of(data, specs[0])
         linear = {digest: _entry(store, LINEAR_KIND, digest, chosen) for digest in layout.linear}
-        probabilities, labels = _study_said(record, entries, data, chosen.weights)
+        probabilities, labels = _study_vote(record, entries, data, chosen.weights)
         calibration = _calibration(chosen, probabilities["validation"], labels["validation"])
         members, weights = _members(layout, entries, states, linear)
         config = _config(members, data) | _columns(record) | {"calibration": asdict(calibration)}
@@ -135,8 +135,8 @@ def export_committee(
         if not facts.difference <= _MOST_DIFFERENCE:
             raise ExportError(
                 f"the committee does not answer as it did in the study: probabilities differ by {facts.difference:.2g}",
-                hint="the study's data in the store are not those that its members learned: a study of before "
-                "could be continued with other data; run it anew under another name",
+                hint="the data in the store are not those on which the members were trained, because older versions "
+                "could continue a study with other data; run the space again under another --name",
             )
         if onnx or int8:
             facts = replace(facts, graphs=_write_graphs(committee, data, folder, facts, int8=int8))
@@ -177,9 +177,9 @@ def check_has_weights(record: StudyRecord) -> None:
 def check_texts(
     tokenizer: Tokenizer, *, length: int, marked: bool = False, pairs: bool = False
 ) -> Sequence[TextOrPair]:
-    """Return inputs for ``check.json``: empty, short, and too long; of the vocabulary's words, never of the data.
+    """Return inputs for ``check.json``: empty, short and too long texts of the vocabulary's words, never of the data.
 
-    ``marked`` adds one with marked entities; of ``pairs`` the second texts are these in another order.
+    ``marked`` adds a text with marked entities. With ``pairs`` the second texts are the same in another order.
     """
     vocabulary = sorted(tokenizer.get_vocab(with_added_tokens=False))
     letters = [word for word in vocabulary if word.isalpha()]
@@ -201,7 +201,7 @@ def _entry(store: Store, kind: str, digest: str, chosen: Chosen) -> Entry:
 
 
 def _state(store: Store, entry: Entry, chosen: Chosen) -> dict[str, np.ndarray]:
-    """Return the weights of a member; those of a hybrid are those of its plain member."""
+    """Return the weights of a member. A hybrid has those of its plain member."""
     digests = hybrid_digests(entry.document["spec"])
     plain = entry if digests is None else _entry(store, KIND, digests.plain, chosen)
     if "model.safetensors" not in plain.files:
@@ -211,9 +211,9 @@ def _state(store: Store, entry: Entry, chosen: Chosen) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How members vote: places of those of each stack, the weight of each, the share of each linear model by digest.
+    """How members vote: ``stacks`` of members by their places, their relative ``weights``, and the linear models.
 
-    The weights are relative ones, of what the linear models leave.
+    ``linear`` maps the digest of each linear model to its share of the votes. The members divide the rest.
     """
 
     stacks: Sequence[Sequence[int]]
@@ -222,30 +222,30 @@ class _Layout:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is that of a committee of one architecture, in which all votes are equal."""
+        """Whether the members have one architecture and equal votes."""
         return len(self.stacks) == 1 and len(self.linear) <= 1 and np.allclose(self.weights, self.weights[0], rtol=1e-9)
 
 
 def _read(spec: Mapping[str, Any]) -> tuple[str, int]:
-    """Return what tells the tokens that a member reads: the fingerprint of the task's, and their greatest number."""
+    """Return what identifies the tokens that a member reads: the fingerprint of the task, and the length of texts."""
     return spec["task"], spec["architecture"]["positions"]
 
 
 def _data_of(data: PreparedData, spec: Mapping[str, Any]) -> PreparedData:
-    """Return those of the study's data that a member reads."""
+    """Return the data of the study with the tokens that a member reads."""
     return next((each for each in data.all() if (each.task_fingerprint, each.length) == _read(spec)), data)
 
 
 def _layout(specs: Sequence[Mapping[str, Any]], weights: Sequence[float] | None) -> _Layout:
-    """Sort members, given by their documents, into stacks of one architecture and pooling.
+    """Sort the members with these ``specs`` into stacks of one architecture and pooling.
 
     Raises:
-        ExportError: they read different tokens.
+        ExportError: the members read different tokens.
     """
     if len(set(map(_read, specs))) > 1:
         raise ExportError(
-            "the members of this committee do not read the same tokens: their tokenizers, or the lengths that texts "
-            "are cut to, differ, and an export has one of each",
+            "the members of this committee do not read the same tokens: they differ in the tokenizer or in the length "
+            "that texts are cut to, and an export has only one of each",
             hint="name members that share both with study.export(members=...), or export the committee of a trial",
         )
     votes = [1.0] * len(specs) if weights is None else weights
@@ -265,7 +265,7 @@ def _layout(specs: Sequence[Mapping[str, Any]], weights: Sequence[float] | None)
 def _members(
     layout: _Layout, entries: Sequence[Entry], states: Sequence[Mapping[str, np.ndarray]], linear: Mapping[str, Entry]
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return what the configuration says of the members, and all tensors by name."""
+    """Return the entries of the configuration on the members, and all tensors by name."""
     stacks: list[dict[str, Any]] = []
     tensors: dict[str, torch.Tensor] = {}
     for index, places in enumerate(layout.stacks):
@@ -365,7 +365,7 @@ def _write_graphs(
     return tuple(graphs)
 
 
-def _study_said(
+def _study_vote(
     record: StudyRecord, entries: Sequence[Entry], data: PreparedData, weights: Sequence[float] | None
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.int64]]]:
     """Return by split the vote of the stored logits (rows, classes) and the true labels (rows,)."""
@@ -380,18 +380,18 @@ def _study_said(
     except (OSError, ValueError, EOFError) as error:  # EOFError: the file is empty
         raise ExportError(
             f"the labels of the study {record.name} cannot be read from the store {data.root}: {error}",
-            hint="tlm-search store verify says what is damaged",
+            hint="tlm-search store verify lists what is damaged",
         ) from error
     return probabilities, labels
 
 
-def _calibration(chosen: Chosen, said: NDArray[np.float64], labels: NDArray[np.integer]) -> Calibration:
-    """Return the calibration of a committee from its answers on validation; the bias is that of its figures."""
-    return fit_calibration(said, labels, chosen.candidate.scores.bias)
+def _calibration(chosen: Chosen, vote: NDArray[np.float64], labels: NDArray[np.integer]) -> Calibration:
+    """Return the calibration of a committee, fitted to its ``vote`` on validation, with the bias of its figures."""
+    return fit_calibration(vote, labels, chosen.candidate.scores.bias)
 
 
 def _standing(record: StudyRecord, store: Store, chosen: Chosen) -> Choice:
-    """Compare with the reference, unless it is the reference, and with the linear model."""
+    """Compare the committee with the reference, unless it is the reference, and with the linear model."""
     candidate, evidence = chosen.candidate, Evidence(record, store)
     deep = None if chosen.trial.number == REFERENCE_NUMBER else record.reference
 
@@ -407,7 +407,10 @@ def _standing(record: StudyRecord, store: Store, chosen: Chosen) -> Choice:
 def _write_tokenizer(data: PreparedData, folder: Path) -> None:
     source = data.folder("tokenizer")
     if not (source / "tokenizer.json").is_file():
-        raise ExportError(f"the study's tokenizer is not in the store: {source} is missing or not whole")
+        raise ExportError(
+            f"the study's tokenizer is not in the store: {source} is missing or not whole",
+            hint="tlm-search run on the study's space makes it again",
+        )
     config = source / _TOKENIZER_CONFIG
     try:
         settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
@@ -416,17 +419,17 @@ def _write_tokenizer(data: PreparedData, folder: Path) -> None:
         whole = False
     if not whole:
         raise ExportError(
-            f"the study's tokenizer is not as it was: {source} was changed after the study was run",
-            hint="remove that folder; tlm-search run on the study's space makes it anew",
+            f"the study's tokenizer in {source} was changed after the study ran",
+            hint="remove that folder; tlm-search run on the study's space makes it again",
         )
     for file in source.iterdir():
         if file.is_file() and not file.name.startswith("."):
             shutil.copyfile(file, folder / file.name)
-    # Cut as `encode` does and as the members' positions require, whatever the tokenizer's own setting.
+    # Cut texts as `encode` does and as the members' positions require, not as the tokenizer's own setting says.
     sides: dict[str, Any] = {"padding_side": "right", "truncation_side": "right"}
     if data.pairs:  # otherwise some tokenizers do not return the segments
         sides["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-    if data.context is not None:  # the oldest lines of the context go first
+    if data.context is not None:  # cut the oldest lines of the context first
         sides["truncation_side"] = "left"
     write_json(folder / _TOKENIZER_CONFIG, {**settings, "model_max_length": data.length, **sides})
 

@@ -148,7 +148,7 @@ def test_a_study_without_results_says_so(study):
 
 def test_limits_that_nothing_meets_are_told(study):
     text = run("--max-latency-ms", "0.001")
-    assert "No configuration is left" in text
+    assert "No configuration meets all conditions" in text
     assert "0 of 3 configurations" in text
 
 

@@ -49,8 +49,8 @@ def timings(monkeypatch):
 
 
 def test_the_time_is_measured(call, here):
-    assert "about 10 min, by updates timed here." in call("init", "--task", "rows.csv", "mine.yaml")[1]
-    assert "about 10 min, by updates timed here." in (here / "mine.yaml").read_text()
+    assert "about 10 min, estimated from updates timed here." in call("init", "--task", "rows.csv", "mine.yaml")[1]
+    assert "about 10 min, estimated from updates timed here." in (here / "mine.yaml").read_text()
 
 
 def test_a_slow_machine_gets_a_smaller_study(call, here, timings):
@@ -179,7 +179,9 @@ def test_what_tokens_lose_is_said_where_a_vocabulary_is_soon_trained(call, here,
     assert code == 0
     # 56 words, each a token, and the two around them; or 1.4 tokens a word.
     exact = "cut        1 of 61 texts have more than 16 tokens; 72% of their tokens are not read\n"
-    guess = exact.replace("1 of", "about 1 of").replace("72%", "about 80%").replace("\n", ", by their words\n")
+    guess = (
+        exact.replace("1 of", "about 1 of").replace("72%", "about 80%").replace("\n", " (estimated from their words)\n")
+    )
     assert (exact if most > 10 else guess) in out
     assert ("warning: task t.csv: " in out) == (most > 10)
     assert ("tokens are unknown to the tokenizer; " in out) == (most > 10)
@@ -190,12 +192,12 @@ def test_other_columns_of_texts_are_named(call, here):
     with (here / "t.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("text", "subject line", "label", "answer", "id"), *rows])
     out = call("init", "--task", "t.csv", "mine.yaml")[1]
-    assert 'not read   column "subject line", which holds texts too\n' in out
+    assert 'not read   column "subject line", which has texts too\n' in out
     with (here / "t.csv").open("w", newline="") as file:
         rows = [(text, subject, label, "thank you", number) for text, subject, label, _, number in rows]
         csv.writer(file).writerows([("text", "subject line", "label", "answer", "id"), *rows])
     out = call("init", "--task", "t.csv", "more.yaml")[1]
-    assert 'not read   columns "subject line", "answer", which hold texts too\n' in out
+    assert 'not read   columns "subject line", "answer", which have texts too\n' in out
     assert "not read" not in call("init", "--task", "rows.csv", "other.yaml")[1]
 
 
@@ -269,14 +271,14 @@ def test_the_built_in_data(call, here):
         ("--task rows.csv --text body new.yaml", "no column 'body'; its columns are: id, body: #1, team {x}"),
         ("--task rows.csv --label id new.yaml", "a task needs 2 labels"),
         ("--task rows.csv --corpus gone new.yaml", "no such file or folder"),
-        ("--label x new.yaml", "go with --task"),
+        ("--label x new.yaml", "need --task"),
         ("--task rows.csv rows.jsonl", "exists already"),
         ("--task rows.csv none/new.yaml", "cannot be written"),
         ("--task texts new.yaml", "there is no table in this folder"),
         ("--task rows.csv --label team new.yaml", "name existing columns with --text and --label"),
         ("--task rows.csv --test gone.csv new.yaml", "no such file"),
         ("--task rows.csv --test rows.jsonl new.yaml", "no column 'body: #1'"),
-        ("--test rows.csv new.yaml", "go with --task"),
+        ("--test rows.csv new.yaml", "need --task"),
     ],
 )
 def test_bad_input(call, here, arguments, words):
@@ -321,5 +323,5 @@ def test_where_a_label_is_rare_a_metric_that_counts_it_is_suggested(call, here, 
     assert (space.task.metric, space.task.positive) == (metric, positive)
     assert space.objectives[0].metric == f"validation_{metric}"
     written = (here / "mine.yaml").read_text()
-    why = "accuracy would hardly tell whether it is found"
+    why = "accuracy would hardly show whether it is found"
     assert (why in written, why in out) == ((False, False) if metric == "accuracy" else (True, True))

@@ -85,7 +85,7 @@ def test_all_are_measured_from_text_to_label_too(call, real, monkeypatch):
         assert row["texts"] > 1 or row["text_p50_ms"] > 0
     out = call("latency", "tiny")[1]
     assert max(map(len, out.splitlines())) <= 80
-    assert "text ms: one text in, its label out" in " ".join(out.split())
+    assert "text ms: from a text to its label" in " ".join(out.split())
 
 
 def test_the_text_that_is_read_has_full_length_and_gets_a_label(real):

@@ -16,7 +16,7 @@ def test_the_best_keeps_to_the_constraints_and_none_that_does_is_said():
     assert loose["best"]["committee_size"] == 4
     strict = summarise(builders.study(trials, constraints=["parameters <= 1"]), lambda _: None)
     assert strict["best"] is None
-    assert lines_of(strict)[-1] == "best       none: no committee keeps to the constraints of the study"
+    assert lines_of(strict)[-1] == "best       none: no committee meets the constraints of the study"
     assert not any(line.startswith("best") for line in lines_of(summarise(builders.study([]), lambda _: None)))
 
 

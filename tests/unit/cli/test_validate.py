@@ -61,7 +61,7 @@ def test_the_tables_say_what_is_searched_and_what_it_costs(run):
         "finetune_epochs 10 default",
         "measure reference at least expected at most",
         "members 4 8 84 84",
-        "If nothing is in the store yet and every text has 64 tokens.",
+        "This holds if the store is empty and every text has 64 tokens.",
     ):
         assert line in lines
 
@@ -116,7 +116,7 @@ def timing(monkeypatch):
 
 def test_time_is_said_in_words(run, timing):
     said = " ".join(run("--time").split())
-    assert "On this machine (abacus, trials at once: 2) about 10 min, at least 5.0 min, at most 2.5 h;" in said
+    assert "On this machine (abacus, trials at once: 2) about 10 min, at least 5.0 min, at most 2.5 h." in said
     assert "seconds 0 600 1.2 k 18 k" in said
     assert "70 train, 14 validation, 15 test of 100 rows; not used: 1 without a label." in said
 
@@ -145,7 +145,7 @@ def test_a_source_that_can_be_nothing_is_refused_and_a_missing_file_is_told(run,
     with pytest.raises(DataError, match="nonsense value: there is no such file or folder"):
         run(text=f"search: {{depth: 1}}\n{section.format('nonsense value')}")
     told = run(text=f"search: {{depth: 1}}\n{section.format('no/such/file.csv')}")
-    assert "Not here: no/such/file.csv; a path is one of the working folder" in told
+    assert "Missing: no/such/file.csv. Paths are relative to the working folder" in told
     assert "Not here" not in run(text=f"search: {{depth: 1}}\n{section.format('owner/name')}")
 
 

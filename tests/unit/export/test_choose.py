@@ -22,7 +22,7 @@ def test_the_best_keeps_to_the_constraints():
 
 
 def test_where_nothing_is_allowed_the_constraints_are_named_and_a_trial_can_be_asked_for():
-    with pytest.raises(ExportError, match=r"keeps to its constraints \(parameters <= 1\.0\)") as error:
+    with pytest.raises(ExportError, match=r"meets its constraints \(parameters <= 1\.0\)") as error:
         chosen(["parameters <= 1"])
     assert "--trial N" in error.value.hint
     assert chosen(["parameters <= 1"], number=0).size == 8

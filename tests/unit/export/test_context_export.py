@@ -111,11 +111,11 @@ def test_predict_builds_the_contexts_of_lines(plain, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--file", "t.txt"], "t.txt has no columns, and the study read the contexts of its lines by 'host', 'at'"),
+        (["--file", "t.txt"], "t.txt has no columns, but the contexts of lines need those of the study: 'host', 'at'"),
         (["--file", "t.csv"], "a line's context needs the columns 'host', 'at' of the study"),
         (["--file", "u.csv"], "row 2: column 'at' holds 'later': neither a number nor an ISO time"),
         (["--file", "u.csv", "--text", "host", "--text", "text"], "--text names 2 columns"),
-        (["a line"], "an odd number of texts is given: 1"),
+        (["a line"], "the number of texts is odd: 1"),
     ],
 )
 def test_predict_says_what_a_context_lacks(folder, tmp_path, monkeypatch, call, arguments, words):
@@ -131,6 +131,6 @@ def test_predict_says_what_a_context_lacks(folder, tmp_path, monkeypatch, call, 
 
 def test_the_card_says_what_a_context_is(folder, plain):
     card = (folder / "README.md").read_text()
-    assert "It reads a line of a log behind the lines before it of the same host, at most 2" in card
+    assert "It reads a line of a log with the lines before it of the same host as context, at most 2" in card
     assert '({"text": "a text", "text_pair": "another text"}, truncation="only_first")' in card
-    assert "behind the lines before it, at most 2" in (plain / "README.md").read_text()
+    assert "with the lines before it as context, at most 2" in (plain / "README.md").read_text()

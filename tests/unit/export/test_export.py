@@ -173,9 +173,9 @@ def test_the_card_tells_counts_alone_from_pre_training(epochs, start):
     [
         (
             {"repeated": 1, "held_out": 2},
-            " There are 1,030 rows; not used: 1 repeated, 2 that validation or test has too.",
+            " The data have 1,030 rows; not used: 1 repeated, 2 that validation or test has too.",
         ),
-        ({}, " There are 1,030 rows; all are used."),
+        ({}, " The data have 1,030 rows; all are used."),
         (None, ""),
     ],
 )
@@ -230,9 +230,9 @@ export("told")"""
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("tokenizer/tokenizer.json", lambda raw: raw.replace(b'"ba"', b'"zz"'), "tokenizer is not as it was"),
-        ("tokenizer/tokenizer.json", lambda raw: raw[:-9], "tokenizer is not as it was"),
-        ("tokenizer/tokenizer_config.json", lambda raw: raw[:-9], "tokenizer is not as it was"),
+        ("tokenizer/tokenizer.json", lambda raw: raw.replace(b'"ba"', b'"zz"'), "was changed after the study ran"),
+        ("tokenizer/tokenizer.json", lambda raw: raw[:-9], "was changed after the study ran"),
+        ("tokenizer/tokenizer_config.json", lambda raw: raw[:-9], "was changed after the study ran"),
         ("test/labels.npy", lambda raw: raw[:-9], "the labels of the study tiny cannot be read"),
         ("test/labels.npy", lambda _: b"", "the labels of the study tiny cannot be read"),
     ],
@@ -250,7 +250,7 @@ def test_damaged_data_are_one_message_and_nothing_is_written(finished, tmp_path,
     ("choice", "message"),
     [
         ({"number": 7}, "no such trial"),
-        ({"number": 1}, "it is failed"),
+        ({"number": 1}, "the trial is failed"),
         ({"size": 4}, "has 3 members"),
         ({"size": 0}, "--size 0"),
     ],
@@ -307,7 +307,7 @@ def test_the_card_says_who_was_taught_and_on_how_many_texts(finished, tmp_path, 
     card = (tmp_path / "out" / "README.md").read_text()
     assert said in card
     assert "on 24 training texts and 18 unlabelled ones" in card
-    assert "Unlabelled texts: 18 of `more.csv`, and none that validation or test has: 2 such were left out." in card
+    assert "Unlabelled texts: 18 of `more.csv`. Texts that validation or test has were left out (2)." in card
     assert cost in card
     spec = store.read("members", rung.members[0]).document["spec"]
     assert all(f"`{digest}`" in card for digest in teaching_of(spec)["teachers"])

@@ -60,7 +60,7 @@ def test_disagreement_counts_the_members_alone(hybrids, folder):
     answers = committee.answers_to_tokens(tokens)
     for number, text in enumerate(hybrids.texts):
         ids = torch.tensor(tokens[number].astype(np.int64))[None]
-        votes = committee.votes(ids, None)
+        votes = committee.member_votes(ids, None)
         assert votes.shape == (3, 1, 3)
         apart = (votes.argmax(-1) != answers.probabilities[number].argmax()).float().mean()
         assert answers.disagreement[number] == pytest.approx(float(apart)), text
@@ -105,7 +105,7 @@ def test_the_graphs_hold_the_linear_model(hybrids, folder):
 def test_the_card_says_it_and_counts_it(hybrids, folder, tmp_path):
     card = (folder / "README.md").read_text()
     share = {0.5: "half", 0.2: "20%"}[hybrids.record.trials[0].settings["linear_share"]]
-    assert f"a linear model on words, which has {share} of the votes. Each of the former is a BERT" in card
+    assert f"a linear model on words, which has {share} of the votes. Each of the 3 models is a BERT" in card
     assert "- Linear model: TF-IDF of" in card
     exported = export(hybrids, tmp_path / "one", size=1)
     (linear,) = hybrids.store.entries("linear")
@@ -113,7 +113,7 @@ def test_the_card_says_it_and_counts_it(hybrids, folder, tmp_path):
     whole = export(hybrids, tmp_path / "all")
     assert whole.facts.parameters == 3 * bert + linear.document["parameters"]
     assert f"| parameters of all members | {whole.facts.parameters:,} |" in card
-    assert ("The linear model is not among them" in card) == (folder / "members").is_dir()
+    assert ("These folders do not contain the linear model" in card) == (folder / "members").is_dir()
     assert "a single model, and a linear model" in (tmp_path / "one" / "README.md").read_text()
 
 
@@ -143,7 +143,7 @@ def test_a_linear_model_that_does_not_fit_is_refused(folder, harm):
         tensors["linear.idf"] = tensors["linear.idf"][1:]
     else:
         del config["linear"]
-    with pytest.raises(ValueError, match=r"linear\.\w+ is .*, and should be"):
+    with pytest.raises(ValueError, match=r"linear\.\w+ is .*, but should be"):
         Committee.of(config, tensors, Committee.load(folder).tokenizer, labels=LABELS, expected={})
 
 

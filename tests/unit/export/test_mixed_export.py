@@ -172,7 +172,7 @@ def test_the_card_says_which_members_and_how_they_were_chosen(study, folder, tmp
         "2 linear models on words have 12.9% of the votes",
         "Members of trial 1, fine-tuning: ",
         "Its members were named one by one",
-        "Latency was not measured in the study",
+        "The study did not measure latency",
         "There is no folder `members/`",
     ):
         assert part in card, part
@@ -253,12 +253,12 @@ def test_a_configuration_that_does_not_fit_is_refused(folder, harm):
         ({"members": []}, "members is empty"),
         ({"members": ["0" * 32]}, "has no member 0+"),
         ({"members": [(9, 1)]}, "member 1 of trial 9: the study has no such trial"),
-        ({"members": [(0, 4)]}, "member 4 of trial 0: it has 3 members, 1 is the first"),
+        ({"members": [(0, 4)]}, "no member 4 of trial 0: the trial has 3 members, and 1 is the first"),
         ({"members": [(0, 0)]}, "member 0 of trial 0"),
         ({"members": [3]}, "3 does not name a member"),
-        ({"members": [(0, 1)], "pool": "greedy"}, "--from and members are different ways"),
-        ({"members": [(0, 1)], "student": True}, "two ways"),
-        ({"pool": "greedy", "trial": 0}, "--from and --trial or --size are different ways"),
+        ({"members": [(0, 1)], "pool": "greedy"}, "--from and members each name a committee"),
+        ({"members": [(0, 1)], "student": True}, "each name what to export"),
+        ({"pool": "greedy", "trial": 0}, "--from and --trial or --size each name a committee"),
         ({"pool": "best"}, "--from best"),
         ({"pool": "greedy", "student": True}, "no student of --from greedy"),
     ],
@@ -271,7 +271,7 @@ def test_what_cannot_be_named_is_refused(study, tmp_path, named, message):
 
 def test_members_that_read_other_tokens_are_refused_with_one_message(finished, tmp_path):
     other = with_trials(finished, {"depth": 2}, task="other tokens")
-    with pytest.raises(ExportError, match="do not read the same tokens: their tokenizers, or the lengths"):
+    with pytest.raises(ExportError, match="do not read the same tokens: they differ in the tokenizer or in the length"):
         other.export(tmp_path / "out", members=[(0, 1), (1, 1)])
     assert other.export(tmp_path / "out", members=[(1, 1), (1, 2)]).facts.chosen.size == 2
 
@@ -300,4 +300,4 @@ def test_it_is_distilled(finished, study, tmp_path):
     assert "a student of the weighted committee with" in (tmp_path / "student" / "README.md").read_text()
     with pytest.raises(ExportError, match="no student of --from greedy") as error:
         again.export(tmp_path / "none", student=True, pool="greedy")
-    assert "there are those of --from weighted" in error.value.hint
+    assert "the study has students of --from weighted" in error.value.hint

@@ -46,7 +46,7 @@ def test_the_graphs_equal_the_committee(tmp_path, settings):
     for batch, length in ((1, 2), (1, 12), (7, 5)):
         ids = np.random.default_rng(length).integers(1, vocabulary, (batch, length))
         mask = np.ones_like(ids, dtype=bool)
-        said = committee.said(torch.from_numpy(ids), None)
+        said = committee.vote(torch.from_numpy(ids), None)
         logits, members = run(session, ids, mask)
         np.testing.assert_allclose(np.exp(logits), said, atol=1e-5)
         assert members.shape == (batch, 3, 3)

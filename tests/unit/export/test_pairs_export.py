@@ -109,10 +109,10 @@ def test_predict_reads_pairs_from_arguments_lines_and_two_columns(folder, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["a text"], "an odd number of texts is given: 1"),
+        (["a text"], "the number of texts is odd: 1"),
         (["--file", "t.csv", "--text", "premise"], "this committee reads pairs of texts, and --text names 1 column"),
         (["--file", "t.csv", "--text", "premise", "--text", "x"], "there is no column 'x'"),
-        (["--file", "t.txt"], "this committee reads pairs of texts, and line 2 has no tab between two"),
+        (["--file", "t.txt"], "this committee reads pairs of texts, but line 2 has no tab between two texts"),
     ],
 )
 def test_predict_says_what_is_no_pair(folder, tmp_path, monkeypatch, call, arguments, words):

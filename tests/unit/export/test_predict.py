@@ -69,7 +69,7 @@ def test_wrong_input_is_one_message(exported, tmp_path, call):
     assert "its columns are: body, label" in err
     assert "--text COLUMN" in err
     code, _, err = call("predict", str(exported), "aa", "--file", str(tmp_path / "t.csv"))
-    assert (code, "give one of the two" in err) == (2, True)
+    assert (code, "give only one of the two" in err) == (2, True)
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "txt"])

@@ -151,7 +151,7 @@ def test_what_a_table_lacks_is_counted_and_said(exported, tmp_path):
     assert [row["recall"] for row in found["labels"][3:]] == [0, 0]
     printed = " ".join(predict(exported, "--file", file, "--label", "label").stdout.split())
     assert "5 of 7 in" in printed
-    assert "1 without a text are answered as empty ones; 2 without a label are left out" in printed
+    assert "1 without a text are answered as empty texts; 2 without a label are left out" in printed
     assert "3 rows of labels that the committee does not know count as wrong: x 2, none such 1;" in printed
 
 
@@ -193,7 +193,7 @@ def test_the_table_names_each_label_and_the_largest_confusions(teams, studied):
         ("text,team\n", ["--label", "team"], "it has no rows"),
         ("text,team\naa,\nbb, \n", ["--label", "team"], "column 'team' has no label in any of 2 rows"),
         ("text,team\naa,b\nbb\n", ["--label", "team"], "line 3: 1 fields"),
-        (None, ["--label", "team"], "--label goes with --file"),
+        (None, ["--label", "team"], "--label needs --file"),
     ],
 )
 @pytest.mark.parametrize("json_", [[], ["--json"]])

@@ -61,7 +61,8 @@ def test_a_student_that_is_gone_or_never_was_is_told_with_the_way_to_it(taught, 
     with pytest.raises(ExportError, match="no student of --trial 0 --size 2") as no:
         choose_student(study.record, number=0, size=2)
     assert (
-        no.value.hint == "tlm-search distil tiny --trial 0 --size 2 trains one; there are those of --trial 0 --size 3"
+        no.value.hint
+        == "tlm-search distil tiny --trial 0 --size 2 trains one; the study has students of --trial 0 --size 3"
     )
 
 

@@ -59,7 +59,7 @@ def test_the_example_keeps_the_contract(words, variant):
 
 
 def test_the_contract_covers_settings(words):
-    with pytest.raises(AssertionError, match=r"WordsTrainer does not name D in its attribute settings"):
+    with pytest.raises(AssertionError, match=r"WordsTrainer does not list D in its attribute settings"):
         check_trainer(words(), settings={"D": 3})
     with pytest.raises(AssertionError, match="changed the settings"):
         check_trainer(Constant(lambda r: r.settings.clear() or logits(r), settings=("C",)), settings={"C": 3})
@@ -73,11 +73,14 @@ def logits(request, *, rows=0, value=0.0):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (None, "the same request otherwise|right on"),
+        (None, "the same request differently|right on"),
         (lambda request: {**logits(request), "validation": np.zeros((30, 3)) + request.seed}, "is right on"),
         (lambda request: {split: np.eye(3)[np.arange(30) % 3] for split in SPLITS}, "two seeds alike"),
         (lambda request: request.texts["train"].append("x") or logits(request), "changed the texts"),
-        (lambda request: logits(request) | {"test": np.random.default_rng().normal(size=(30, 3))}, "otherwise on test"),
+        (
+            lambda request: logits(request) | {"test": np.random.default_rng().normal(size=(30, 3))},
+            "differently on test",
+        ),
     ],
 )
 def test_a_class_that_breaks_the_contract_is_told_what(answer, message):
