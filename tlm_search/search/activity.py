@@ -63,12 +63,12 @@ class Teller:
         self._trained: defaultdict[str, float] = defaultdict(float)
 
     def __call__(self, step: Step) -> None:
-        """Take the progress of a training after each of its updates."""
+        """Receive the progress of a training after each of its updates."""
         now = self._now()
         last = self._last
         if last is None or (step.phase, step.seeds) != (last.phase, last.seeds):
             self._began, self._tokens = now, step.tokens
-            new = 1  # update: those before it are from a checkpoint
+            new = 1  # earlier updates are from a checkpoint
         else:
             new = step.update - last.update
         if step.updates:

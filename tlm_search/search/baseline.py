@@ -32,8 +32,8 @@ Announce = Callable[[str], None]
 def note_baseline(ledger: Ledger, data: PreparedData, store: Store, task: Task | None, announce: Announce) -> bool:
     """Note the linear baseline in the study, unless it has one or the space turns it off; return whether it was noted.
 
-    Pass the ``task`` if it was just read; otherwise it is read again. Any failure is announced in one line, because a
-    study needs no baseline.
+    Pass the ``task`` if it was just read; otherwise it is read again. A failure is announced in one line and does not
+    stop the run, because a study can do without a baseline.
     """
     space, noted = ledger.space, ledger.noted(BASELINE)
     if space.baseline == "none":
@@ -111,8 +111,8 @@ def _attributes(entry: Entry) -> dict[str, Any]:
     metrics = {**CommitteeScores.from_stored(stored).metrics(), "training_seconds": document["seconds"]}
     if "parameters" in document:
         metrics["parameters"] = document["parameters"]
-    kept = {name: document[name] for name in ("features", "c", "vocabulary", "tried", "seconds", "frontier")}
-    return {"digest": entry.digest, **kept, "metrics": metrics}
+    facts = {name: document[name] for name in ("features", "c", "vocabulary", "tried", "seconds", "frontier")}
+    return {"digest": entry.digest, **facts, "metrics": metrics}
 
 
 def _simulated(data: PreparedData, store: Store, metric: Metric) -> Entry:

@@ -25,8 +25,7 @@ MOST_OF_STUDY = 0.1  # of the study's training seconds; a confirmation may take 
 class Confirmation:
     """A committee of ``size`` members of the trial ``number`` (-1: the reference), to be trained with fresh seeds.
 
-    ``settings`` are complete. ``seconds`` are the training seconds of as many of its own members, as the study recorded
-    them.
+    ``settings`` are complete. ``seconds`` estimates the training from the recorded times of the searched members.
     """
 
     number: int
@@ -87,7 +86,7 @@ class Confirmations:
         return len(self._left) + len(self._running)
 
     def plan(self, record: StudyRecord) -> list[Confirmation]:
-        """Plan what the space asks for, or by default what is cheap, unless the study already has it."""
+        """Plan the confirmations that the study lacks, if the space asks for them, or by default if they are cheap."""
         left = [confirmation for confirmation in confirmations(record) if self._notes.noted(confirmation.note) is None]
         cheap = sum(entry.seconds for entry in left) <= MOST_OF_STUDY * training_seconds(record)
         self._left = left if record.space.confirm or (record.space.confirm is None and cheap) else []

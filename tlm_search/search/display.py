@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _REFRESHES_PER_SECOND = 2
 _FIRST_LINE_SECONDS, _LINE_SECONDS = 5.0, 30.0
-_TITLE = len("reference 1 of 4")  # smallest width in columns: the bars must not move when a job ends
-_BAR = 20  # columns: a row with its words fits into about 100
+_TITLE = len("reference 1 of 4")  # characters at least, so that the bars do not move when a job ends
+_BAR = 20  # characters; a row with its words then has about 100
 _MOST_JOBS = 8  # rows of running jobs
 
 
@@ -175,7 +175,7 @@ def line(progress: Progress) -> str:
 
 
 def panel(progress: Progress) -> Table:
-    """Lay out the state of a run."""
+    """Return the state of a run as a table with bars, for a terminal."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -223,7 +223,7 @@ def activity_in_words(activity: Activity, *, members: int | None = None) -> tupl
 
 
 def idle_in_words(progress: Progress) -> str:
-    """Say why no job is running."""
+    """Say why no job runs."""
     return "starting Ray" if progress.first_job is None else "no trial runs"
 
 
@@ -235,7 +235,7 @@ def trials_in_words(progress: Progress) -> str:
 
 
 def time_in_words(progress: Progress) -> str:
-    """Give the elapsed time, and the time left if an estimate exists."""
+    """Write the elapsed time, and the time left if there is an estimate."""
     passed, left = duration(progress.seconds), progress.left
     if left is None or not left.seconds:
         return passed
@@ -250,7 +250,7 @@ def members_in_words(progress: Progress) -> str:
 
 
 def best_in_words(progress: Progress) -> str:
-    """Give the validation metric of the best trial, of the linear baseline and of the reference."""
+    """Write the validation metric of the best trial, of the linear baseline and of the reference."""
     from tlm_search.committee.metrics import metric_words
 
     best, metric = progress.best, progress.metric

@@ -32,8 +32,8 @@ Announce = Callable[[str], None]
 class Teachers:
     """A committee that teaches: ``members`` of ``trial``, or of a ``mixed`` committee with ``weights``.
 
-    Students are of the configuration of ``trial``. ``weights`` are empty where all votes count the same. ``mixed`` is
-    what the study keeps of a mixed committee: ``how`` its ``members`` were chosen, and their ``weights``.
+    Students have the configuration of ``trial``. ``weights`` are empty if all votes count the same. ``mixed`` is what
+    the study stores of a mixed committee: ``how`` its ``members`` were chosen, and their ``weights``.
     """
 
     trial: TrialRecord
@@ -43,7 +43,7 @@ class Teachers:
 
     @property
     def words(self) -> str:
-        """Say which committee it is."""
+        """The committee in words."""
         return f"trial {self.trial.number}" if self.mixed is None else f"members chosen as {self.mixed['how']}"
 
 
@@ -55,14 +55,14 @@ def distil(
     storage: str | None = None,
     announce: Announce = lambda line: None,
 ) -> Obtained:
-    """Train students of ``teachers`` and note them in the study. Existing ones are reused.
+    """Train students of ``teachers`` and note them in the study. Students that the store has are reused.
 
     A student has the architecture, pre-training and fine-tuning of a member, without the linear model of a hybrid. It
     learns the committee's mean probabilities on the task's training texts and on the first ``documents`` of the corpus.
     If the committee learned from the task's unlabelled texts, the student learns from these too.
 
     Raises:
-        UserError: the committee has one member, the study is being run, or the store lacks something that it needs.
+        UserError: the committee has one member, the study is running, or the store lacks what a student needs.
         TrainingError: a student could not be trained.
     """
     trial, size = teachers.trial, len(teachers.members)
@@ -75,7 +75,7 @@ def distil(
     if record.space.reads_data and not record.space.has_weights:
         raise UserError(
             f"the members of {record.name} cannot be distilled: their trainer is {record.space.trainer}",
-            hint="only members of the trainer bert are taught by a committee",
+            hint="distil a study with trainer: bert",
         )
     location, space = StudyLocation.of(record.folder, storage), record.space
     with location.driving(announce):
@@ -86,8 +86,7 @@ def distil(
         specs = _students(teachers, documents, space=space, data=data, trainer=trainer)
         _check_same_tokens(teachers, specs[0], store)
         _tell_of_pretraining(specs, store, space, announce)
-        words = f"the committee of {teachers.words}, {size} members"
-        announce(f"students of {words}, {len(specs)} seeds")
+        announce(f"training students of the committee of {teachers.words} ({size} members), with {len(specs)} seeds")
         began = time.monotonic()
         obtained = obtain(specs, store=store, data=data, trainer=trainer)
         of: dict[str, Any] = {"trial": trial.number, "size": size, "documents": documents}
@@ -109,9 +108,12 @@ def _students(
     teachers: Teachers, documents: int, *, space: Space, data: PreparedData, trainer: Trainer
 ) -> tuple[MemberSpec, ...]:
     if documents > data.documents:
-        raise UserError(f"{documents:,} documents: the corpus of this study has {data.documents:,}")
+        raise UserError(
+            f"students cannot learn from {documents:,} documents: the corpus of the study has {data.documents:,}",
+            hint=f"ask for at most {data.documents:,} documents",
+        )
     trial = teachers.trial
-    # At most as many as teachers: each starts from the stored pre-training of one of them.
+    # Each student starts from the stored pre-training of one teacher, so there are at most as many as teachers.
     most = len(teachers.members if teachers.mixed is None else trial.members)
     settings = {**trial.settings, "committee_size": min(STUDENTS, most)}
     members = trial_specs(settings, seed=space.seed, data=data, trainer=trainer)
@@ -128,7 +130,7 @@ def _students(
 
 
 def _check_same_tokens(teachers: Teachers, student: MemberSpec, store: Store) -> None:
-    """Refuse teachers from whose tokens a student cannot learn; members of one trial read the same.
+    """Refuse teachers that read other tokens than the student. Members of one trial all read the same.
 
     Raises:
         UserError: a teacher has another tokenizer or length.
@@ -149,13 +151,13 @@ def _tell_of_pretraining(specs: Sequence[MemberSpec], store: Store, space: Space
     for spec in specs if space.has_weights else ():
         gone = spec.pretrained is not None and store.modified("pretrained", spec.pretrained.digest) is None
         if gone and store.modified("members", spec.digest) is None:
-            announce(f"the pre-trained weights of seed {spec.seed} are not in the store any more; they are made again")
+            announce(f"the pre-trained weights of seed {spec.seed} were removed from the store; they are trained again")
 
 
 def _trainer(space: Space, announce: Announce) -> Trainer:
     gpus = this_machine(with_gpus=True).gpus if space.resources.gpus_per_trial else 0
     if space.resources.gpus_per_trial and not gpus:
-        announce("the study was run on GPUs, and this machine has none: training on the CPU")
+        announce("the study ran on GPUs, but this machine has none: training on the CPU")
     return trainer_named(space.trainer, cpus=space.resources.cpus_per_trial, gpus=min(1, gpus))
 
 
@@ -172,7 +174,7 @@ def _rung(
     """Return the results of the students in the form of a trial's."""
     validation_labels, test_labels = data.true_labels("validation"), data.true_labels("test")
 
-    # The best first, because it is the one to export. The figures do not depend on the order.
+    # Put the best first, because it is the one to export. The figures do not depend on the order.
     members = sorted(
         obtained.members,
         key=lambda member: -alone_on_validation(member.validation_logits, validation_labels, metric),

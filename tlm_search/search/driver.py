@@ -40,7 +40,7 @@ class _Running:
     rung: Rung | None = None
 
     def attributes(self) -> dict[str, Any]:
-        """Return what the study keeps of it, as JSON."""
+        """Return what the study stores of the job, as JSON."""
         return {"settings": dict(self.job.settings)} if self.rung is None else self.rung.attributes(self.job.settings)
 
 
@@ -61,7 +61,7 @@ class Driver:
         self._announce = announce
         self._now = now
         self._deadline = None if seconds is None else now() + seconds
-        self._said: set[str] = set()  # about the time budget, each once
+        self._announced: set[str] = set()  # messages on the time budget
         self._running: dict[str, _Running] = {}
         self._helpers = Helpers(wanted=helps(self._space))
         self._proposals = ledger.proposals()
@@ -86,34 +86,34 @@ class Driver:
         return self._search_is_over and not self._confirmations.unfinished
 
     def look(self, told: Sequence[Activity]) -> None:
-        """Take the workers' progress, and warn if the time budget cannot be met. Any thread may call it."""
+        """Receive the workers' progress, and warn if the time budget cannot be met. Any thread may call this."""
         self.progress.look(told)
         if self._deadline is None:
             return
         jobs = list(self.progress.jobs.values())
         if jobs and self._now() >= self._deadline:
-            self._say_once("end", f"the time is used up; what is in training ends first: {self._rests(jobs)}")
+            self._announce_once("end", f"the time is used up; jobs in training end first: {self._remaining(jobs)}")
             return
         for job in jobs:
-            rest = self.progress.rest(job)
+            seconds = self.progress.remaining(job)
             if (
                 job.reference
                 and job.seen is not None
-                and rest is not None
-                and self._now() + 0.8 * rest > self._deadline
+                and seconds is not None
+                and self._now() + 0.8 * seconds > self._deadline
             ):
-                late = "the time budget is too short for what is trained to its end"
-                self._say_once(job.title, f"{late}: {self._rests([job])}")
+                late = "the time budget is too short for a job that runs to its end"
+                self._announce_once(job.title, f"{late}: {self._remaining([job])}")
 
-    def _say_once(self, what: str, words: str) -> None:
-        if what not in self._said:
-            self._said.add(what)
+    def _announce_once(self, key: str, words: str) -> None:
+        if key not in self._announced:
+            self._announced.add(key)
             self._announce(words)
 
-    def _rests(self, jobs: Sequence[Running]) -> str:
-        rests = [(job.title, self.progress.rest(job)) for job in jobs]
+    def _remaining(self, jobs: Sequence[Running]) -> str:
+        times = [(job.title, self.progress.remaining(job)) for job in jobs]
         return ", ".join(
-            title if rest is None else f"{title} (about {rough_duration(rest)} more)" for title, rest in rests
+            title if seconds is None else f"{title} (about {rough_duration(seconds)} more)" for title, seconds in times
         )
 
     def runs(self, key: str) -> bool:
@@ -204,7 +204,7 @@ class Driver:
             self.stopped = f"{self._failures_in_a_row} trials failed in a row"
 
     def on_lost(self, key: str, reason: str) -> None:
-        """Close a job whose worker died. It is tried again, a limited number of times."""
+        """Close a job whose worker died. It is tried again, until ``MOST_ATTEMPTS`` workers died on it."""
         if not self.runs(key):
             return  # the job had ended before its worker died
         if key in self._helpers:
@@ -231,7 +231,7 @@ class Driver:
             self._interrupt(key, reason)
 
     def check_result(self, *, continue_with: str) -> None:
-        """Raise what the user has to know at the end of the run; nothing if the study is complete.
+        """Raise an error if the run failed. Its hint ends with the command ``continue_with``.
 
         Raises:
             UserError: the store or the data cannot be used.
@@ -357,15 +357,16 @@ class Driver:
         self._plan_confirmations()
 
     def _plan_confirmations(self) -> None:
-        """Choose after the search what is trained once more with fresh seeds."""
+        """Choose, once the search is over, which models are trained once more with fresh seeds."""
         if self._planned or self._space.confirm == 0 or not self._search_is_over:
             return
         self._planned = True
         for planned in self._confirmations.plan(record_of(self._ledger.study, Path())):
-            committee = f"trial {planned.number} was chosen with {count_of(planned.size, 'member')}"
-            whose = "the reference" if planned.number == REFERENCE_NUMBER else committee
-            took = f"about {planned.seconds:.0f} s of training"
-            self._announce(f"{whose}, trained once more with fresh seeds to confirm it: {took}")
+            what = f"the chosen committee (trial {planned.number}, {count_of(planned.size, 'member')})"
+            if planned.number == REFERENCE_NUMBER:
+                what = "the reference"
+            cost = f"about {planned.seconds:.0f} s of training"
+            self._announce(f"{what} is trained once more with fresh seeds to confirm it, {cost}")
 
     def _finish_confirmation(self, key: str, attributes: Mapping[str, Any] | None, words: str) -> None:
         job = self._running.pop(key).job
@@ -378,8 +379,8 @@ class Driver:
         if (chosen := self._reference.choose()) is not None:
             number, attributes = chosen
             self.progress.reference = attributes["metrics"]
-            taken = f"try {number} of {self._reference.count} is taken, the best"
-            self._announce(f"reference: {taken}: {self._words(attributes['metrics'])}")
+            best = f"try {number} of {self._reference.count} is the best"
+            self._announce(f"reference: {best}, {self._words(attributes['metrics'])}")
         self.progress.reference_done, self.progress.reference_tries = self._reference.done, self._reference.count
 
     def _interrupt(self, key: str, reason: str, *, attempt: int | None = None) -> None:
@@ -399,7 +400,7 @@ class Driver:
         self._ledger.interrupt(running.asked.trial_id, reason, attempt=attempt, counts=counts)
 
     def _words(self, metrics: Mapping[str, float]) -> str:
-        # Not test: people decide by what a run prints, and choices must look at validation.
+        # Never print test: people decide by what a run prints, and choices must look at validation.
         metric = self._space.task.metric
         return f"validation {metric_words(metric)} {metrics[f'validation_{metric}']:.4f}"
 

@@ -28,7 +28,7 @@ def importances(space: Space, trials: Sequence[TrialRecord], metric: str) -> dic
                 optuna.trial.create_trial(
                     params=dict(trial.params),
                     distributions={name: distributions[name] for name in trial.params},
-                    value=-trial.metrics[metric],  # it assumes that low values are good
+                    value=-trial.metrics[metric],  # PED-ANOVA assumes that low values are good
                 )
                 for trial in trials
                 if trial.params.keys() <= distributions.keys()

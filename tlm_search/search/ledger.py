@@ -1,7 +1,7 @@
 """A study in Optuna's storage: ask, report, tell, with true states. Only the driver writes here.
 
-Only this room and the dashboard know Optuna. If Optuna has no public way (intermediate values and constraints of trials
-with several objectives), this file writes the storage, and no other does; only renaming a study is in ``studies``.
+Optuna has no public way to set intermediate values and constraints of trials with several objectives, so this file
+writes them to the storage. No other file writes to it, except that ``study/studies.py`` renames a study.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tlm_search.study.record import IMPORTED_FROM
 from tlm_search.study.studies import StudyInStorage
 
 _DRIVER_DIED = "its driver died"
-_RUNG_NOTES = ("completed_rung_", "constraints")  # notes of pruner and driver on an attempt that is repeated
+_RUNG_NOTES = ("completed_rung_", "constraints")  # notes of pruner and driver; a repeated trial makes its own
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Asked:
 
 
 class _ForPruner:
-    """The storage for a pruner: only the first objective, and no attempts that were repeated."""
+    """The storage as a pruner sees it: only the first objective, and no interrupted trials, which were repeated."""
 
     def __init__(self, storage: BaseStorage) -> None:
         self._storage = storage
@@ -146,26 +146,26 @@ class Ledger:
     def interrupt(
         self, trial_id: int, reason: str, *, attempt: int = 0, counts: Mapping[str, int] | None = None
     ) -> None:
-        """Close a trial that was stopped through no fault of its own, and enqueue it again.
+        """Close a trial that stopped for a reason other than itself, and enqueue it again.
 
-        It does not count as finished; ``counts`` holds what it trained and reused. The new trial has ``retry_of`` and
-        the same parameters, so that nothing is sampled again, with the sampler's notes on them.
+        It does not count as finished; ``counts`` holds what it trained and reused. The new trial has ``retry_of``, the
+        same parameters and the sampler's notes on them, so that nothing is sampled again.
         """
         trial = self._storage.get_trial(trial_id)
         drawn = self._is_drawn(trial)
         again = drawn or "fixed_params" in trial.system_attrs
-        # The new trial first: a driver killed in between leaves one too many, which the next start closes.
+        # Add the new trial first: if the driver is killed in between, the next start closes the old one.
         if again and not self._has_retry(trial.number):
             notes = {k: v for k, v in trial.system_attrs.items() if not k.startswith(_RUNG_NOTES)}
             if drawn:
                 notes["fixed_params"] = dict(trial.params)
-            kept = {k: v for k, v in trial.user_attrs.items() if k in ("point", "grid")}
+            source = {k: v for k, v in trial.user_attrs.items() if k in ("point", "grid")}
             self.study.add_trial(
                 create_trial(
                     state=TrialState.WAITING,
                     params=dict(trial.params) if drawn else None,
                     distributions=dict(trial.distributions) if drawn else None,
-                    user_attrs={**kept, "retry_of": trial.number, "attempt": attempt},
+                    user_attrs={**source, "retry_of": trial.number, "attempt": attempt},
                     system_attrs=notes,
                 )
             )
@@ -187,7 +187,7 @@ class Ledger:
         violations: Sequence[float],
         attributes: Mapping[str, Any],
     ) -> None:
-        """Add a trial of another study."""
+        """Add a finished trial of another study, with its ``violations`` of this study's constraints."""
         self.study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE,
@@ -232,7 +232,7 @@ class Ledger:
             case optuna.distributions.FloatDistribution(low=low, high=high, log=log, step=step):
                 return self._exactly(name, trial.suggest_float(name, low, high, log=log, step=step))
             case other:
-                raise TypeError(f"no distribution of a space: {other}")
+                raise TypeError(f"a space makes no such distribution: {other}")
 
     def _is_drawn(self, trial: FrozenTrial) -> bool:
         known: dict[str, Value] = {}

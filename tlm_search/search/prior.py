@@ -1,4 +1,4 @@
-"""Trials of other studies as prior knowledge for the sampler. They do not count and are shown nowhere."""
+"""Give the sampler trials of other studies as prior knowledge. They do not count, and no table shows them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def import_trials(ledger: Ledger, folder: Path, announce: Callable[[str], None])
                 f"no trial of {name} fits this space: {'; '.join(misfits[:3])}",
                 hint="import a study of the same settings, or take it out of import_from",
             )
-        left = f", {len(misfits)} left out ({misfits[0]})" if misfits else ""
+        left = f", {len(misfits)} do not fit this space ({misfits[0]})" if misfits else ""
         announce(f"{taken} trials of {name} imported{left}")
         done = [*done, name]
         ledger.note(_DONE, done)
@@ -61,7 +61,7 @@ def _check_comparable(other: StudyRecord, space: Space, folder: Path) -> None:
     ]
     if differs:
         raise StudyError(
-            f"{other.folder.name} has another {' and another '.join(differs)}, so its results say nothing here",
+            f"{other.folder.name} has another {' and another '.join(differs)}, so its results do not apply here",
             hint="import only studies on the same data",
         )
 

@@ -1,4 +1,4 @@
-"""How far a study is: numbers that a display reads while the driver changes them."""
+"""The progress of a run: numbers that a display reads while the driver changes them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tlm_search.study.record import IMPORTED_FROM
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-_REMEMBERED = 50  # jobs that ended last: later ones find more in the store
+_REMEMBERED = 50  # the jobs that ended last; earlier jobs found less in the store, so they took longer
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best trial that keeps to the constraints; the higher its ``rank``, the better its first objective."""
+    """The best trial that meets the constraints; the higher its ``rank``, the better its first objective."""
 
     trial: int
     rank: float
@@ -32,11 +32,11 @@ class Best:
 
 @dataclass
 class Running:
-    """A job that a worker has; of ``members``, of which ``voting`` vote already.
+    """A job of a worker; ``voting`` of its ``members`` vote already.
 
-    It ``began`` when its worker first told of it: the seconds that it takes to ``start`` do not measure its speed.
-    Before, or if the worker tells nothing, it is when the job was handed out. The share ``fresh`` of the members that
-    vote was trained for this job; the others were in the store. ``seen`` is what its worker told last.
+    ``began`` is the time of the worker's first report: the seconds before it, ``start``, do not measure its speed.
+    Without a report it is the time at which the job was handed out. ``fresh`` is the share of the voting members that
+    were trained for this job; the others were in the store. ``seen`` is the worker's latest report.
     """
 
     title: str
@@ -52,18 +52,17 @@ class Running:
 
     @property
     def members(self) -> int:
-        """How many members it has in all."""
+        """The number of members of its committee."""
         return int(self.settings["committee_size"])
 
 
 @dataclass
 class Progress:
-    """The state of a run. Members and tokens count this run; trials also what the study held before it.
+    """The state of a run. Members and tokens are those of this run; trials include those that the study had before it.
 
-    ``metric`` is what the task is judged by. ``reference`` has the metrics of the chosen reference, ``baseline`` those
-    of the linear model; ``reference_done`` counts the finished ones of ``reference_tries``. ``jobs`` are those that run
-    now, ``ended`` the last that did; ``slots`` is how many can be trained at once, 0 while unknown. Times are those of
-    ``now``.
+    ``metric`` is the metric of the task. ``reference`` has the metrics of the chosen reference, ``baseline`` those of
+    the linear model. ``reference_done`` of ``reference_tries`` have ended. ``jobs`` run now, ``ended`` are those that
+    ended last. ``slots`` is the number of jobs that can run at once, 0 while unknown. The clock is ``now``.
     """
 
     total: int
@@ -101,7 +100,7 @@ class Progress:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens that all workers train on in a second now; where none has told, the mean since the first job began."""
+        """Tokens a second of all workers now; the mean since the first job began if no worker has reported."""
         told = [activity.tokens_per_second for job in list(self.jobs.values()) for activity in job.activities]
         if told or not self.tokens:
             return sum(told)
@@ -118,25 +117,25 @@ class Progress:
 
     @property
     def _trains(self) -> bool:
-        """Whether a job of this run has ended, has votes, or told what it trains."""
+        """Whether a job of this run has ended, has votes, or reported what it trains."""
         return bool(self.ended) or any(job.voting or job.activities for job in list(self.jobs.values()))
 
-    def rest(self, job: Running) -> float | None:
-        """Return the seconds that a job still takes; None while nothing is known of them."""
+    def remaining(self, job: Running) -> float | None:
+        """Return the seconds that a job still takes; None while they are unknown."""
         return self.outlook.rest(self._taken(job), self._all_taken())
 
     def look(self, told: Sequence[Activity]) -> None:
-        """Take what the workers told; of jobs that ended meanwhile nothing."""
+        """Receive the workers' reports; ignore those on jobs that have ended."""
         for job in list(self.jobs.values()):
             job.activities = [activity for activity in told if activity.attempt == job.attempt]
-            own = [told for told in job.activities if told.title == job.title and told.updates]  # and of no helper
+            own = [told for told in job.activities if told.title == job.title and told.updates]  # not of helpers
             if own and job.seen is None:
-                began = max(job.began, self.now() - EVERY_SECONDS)  # it first tells after a second
+                began = max(job.began, self.now() - EVERY_SECONDS)  # the first report comes after a second
                 job.start, job.began = began - job.began, began
             job.seen = own[-1] if own else job.seen
 
     def end(self, key: str, *, tells: bool) -> None:
-        """Forget a job; say whether it ``tells`` how long others take, as those do that neither failed nor died."""
+        """Forget a job. ``tells``: its time says how long other jobs take, because it neither failed nor died."""
         job = self.jobs.pop(key)
         if tells:
             self.ended.append(self._taken(job, over=True))
@@ -153,7 +152,7 @@ class Progress:
             phase_done = seen.update / seen.updates
             at = self.outlook.done(job.settings, phase_done, first=first, last=last, pretrains=pretrains)
             worked = self.outlook.worked(job.settings, pretrained=seen.pretrained, finetuned=seen.finetuned)
-            # It has trained since it told last.
+            # It has trained since its last report.
             worked, done = min(1.0, worked + max(0.0, done - at)), max(done, at)
         if not over:
             done = min(done, 0.99)
@@ -163,7 +162,7 @@ class Progress:
 def progress_of(
     trials: Iterable[FrozenTrial], objective: Objective, reference: Mapping[str, Any] | None, *, total: int
 ) -> Progress:
-    """Return the state in which a run finds its study."""
+    """Return the progress at the start of a run, from the study's ``trials`` and ``reference``."""
     counts: Counter[str] = Counter()
     best: Best | None = None
     sign = 1 if objective.direction == "maximize" else -1
@@ -182,7 +181,7 @@ def progress_of(
         pruned=counts["PRUNED"],
         failed=counts["FAIL"],
         best=best,
-        # One that failed after its first rung has metrics too, of a part of its committee.
+        # A reference that failed after its first rung has metrics too, of a part of its committee.
         reference=None if reference is None or "error" in reference else reference["metrics"],
     )
 
@@ -198,7 +197,7 @@ def duration(seconds: float) -> str:
 
 
 def rough_duration(seconds: float) -> str:
-    """Write a time that is not known exactly with two digits or so: 4.2 s, 95 s, 12 min, 3.4 h."""
+    """Write an estimated time with about two digits: 4.2 s, 95 s, 12 min, 3.4 h."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"

@@ -19,11 +19,11 @@ class Notes(Protocol):
     """The attributes of a study."""
 
     def note(self, key: str, value: Any) -> None:
-        """Set one."""
+        """Set an attribute."""
         ...
 
     def noted(self, key: str) -> Any:
-        """Return one, or None."""
+        """Return an attribute, or None."""
         ...
 
 
@@ -72,7 +72,7 @@ class ReferenceTries:
         return self._settings[number]
 
     def begin(self) -> int | None:
-        """Take the next try. None if none is left, or if all that are left wait for a pre-training of a running one."""
+        """Take the next try. None if none is left, or if all of them wait for the pre-training of a running try."""
         number = next((number for number in self._left if self._is_free(number)), None)
         if number is not None:
             self._left.remove(number)
@@ -102,7 +102,7 @@ class ReferenceTries:
     def choose(self) -> tuple[int, Mapping[str, Any]] | None:
         """Note the best try as the reference, once all have ended; return its number and result.
 
-        None if some have not ended, every try failed, it was chosen before, or there is one trial.
+        None if some have not ended, if every try failed, if it was chosen before, or if the reference has only one try.
         """
         if self._chosen is not None or self.unfinished or not self.count:
             return None

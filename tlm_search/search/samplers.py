@@ -40,8 +40,8 @@ def next_sampler(
 ) -> optuna.samplers.BaseSampler:
     """Return the sampler for proposal number ``proposal`` of the study.
 
-    Each proposal has its own seed, so an interrupted study goes on as if undisturbed. ``before`` is the sampler of the
-    last proposal; its knowledge of the search space is reused, because otherwise each sampler would read all trials
+    Each proposal has its own seed, so an interrupted study proposes the same as an undisturbed one. ``before`` is the
+    sampler of the last proposal. Its search space is reused, because otherwise each sampler would read all trials
     again.
     """
     sampler = _make_sampler(space, proposal)

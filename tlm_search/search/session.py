@@ -81,7 +81,7 @@ def run_study(
     folder = studies_dir / space.name
     slots = 0
     if address is None:
-        # Before anything is written. On a cluster its nodes are asked after Ray has joined it.
+        # Check the resources before anything is written. A cluster's nodes can only be asked once Ray has joined it.
         slots = Shares(space, [this_machine(with_gpus=bool(space.resources.gpus_per_trial))]).concurrent()
     else:
         check_reachable(address)
@@ -91,12 +91,12 @@ def run_study(
     register(store_root(studies_dir))
     location = StudyLocation.of(folder, storage)
     if location.storage is not None and storage is None and location.begun:
-        # The folder may belong to somebody else, and this run writes to what it names.
-        announce(f"the study is kept in {masked(location.storage)}, which its {FACTS} names")
+        # Tell the user, because this run writes to a storage that a file names, and others may have written the file.
+        announce(f"the study is stored in {masked(location.storage)}, as its {FACTS} says")
     if space.is_own_trainer:
         from tlm_search.members.own import try_own
 
-        try_own(space)  # before anything is read
+        try_own(space)  # before the data are read, which can take long
     begun = location.open() if location.begun and not fresh else None
     if begun is not None:
         check_same_space(begun, space)
@@ -106,15 +106,15 @@ def run_study(
     store.check_writable()
     read: list[Task] = []
     data = _data(space, store.root, announce, read)
-    if begun is not None and space.reads_data:  # its data are made from the space
+    if begun is not None and space.reads_data:  # simulated data are made from the space
         check_same_data(begun, data)
-    metric_of(space.task, data.labels)  # refuse a label that the data lack, before the study exists
+    metric_of(space.task, data.labels)  # refuses a label that the data lack, before the study exists
     class_weights_of(space, data.labels)
     if data.account:
         announce(f"task: {account_words(data.account)}")
     if fresh and folder.exists():
         with location.locked(announce):
-            pass  # no process drives it
+            pass  # raises if a process drives the study
         announce(f"the old study is now {shown(location.move_aside())}")
         location = replace(location, name=folder.name)
     with location.driving(announce) as sender:
@@ -147,7 +147,7 @@ def _run_locked(
     read.clear()  # free the raw texts, which may be large, before a long study
     sender.send()
     ledger.watchers.append(lambda trial: sender.send_journal())
-    # The time budget is that of the whole run, reading the data included.
+    # The time budget includes the reading of the data.
     seconds = space.budget.seconds and space.budget.seconds - (time.monotonic() - began)
     driver = Driver(ledger, trials=space.budget.trials, seconds=seconds, announce=announce)
     driver.progress.started, driver.progress.slots = began, slots

@@ -1,7 +1,7 @@
 """How much single models of a study differ by their seeds, estimated from the members of its committees.
 
-The interval of one model, such as the reference, cannot include what another seed would have given. The members of a
-configuration differ only in their seeds, so they show it. No Ray, no Optuna here.
+One model, such as the reference, cannot show what another seed would change. The members of a configuration differ
+only in their seeds, so they can. No Ray, no Optuna here.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tlm_search.search.reference_tries import Notes
 from tlm_search.store.local import Store
 from tlm_search.study.record import SEED_SPREAD, StudyRecord
 
-MOST_CONFIGURATIONS = 8  # the best on validation; worse ones differ more and say less about the shown models
+MOST_CONFIGURATIONS = 8  # the best on validation; worse ones vary more with the seed than the shown models
 
 
 def note_seed_spread(notes: Notes, record: StudyRecord, data: PreparedData, store: Store) -> bool:
-    """Note how much the seed of a model changes its test metrics, unless that is known; return whether it was noted.
+    """Note how much the seed of a model changes its test metrics, unless noted before; return whether it was noted now.
 
-    It is the mean square of single members around the mean of their configuration, over the best configurations and the
-    confirmations. Nothing is noted if no configuration has two members.
+    It comes from the mean square of single members around the mean of their configuration, over the best configurations
+    and the confirmations. Nothing is noted if no configuration has two members.
     """
     committees = _committees(record)
     noted, name = notes.noted(SEED_SPREAD), digest([list(members) for members in committees])
@@ -61,7 +61,8 @@ def _logits(members: Sequence[str], store: Store) -> np.ndarray | None:
 def pooled(committees: Iterable[np.ndarray], labels: Integers, metric: Metric) -> Spread:
     """Return the mean square of single members around the mean of their committee.
 
-    Each entry of ``logits`` has the shape (members, rows, classes). The noise is the part that the texts cause.
+    Each entry of ``committees`` has the logits of its members on test, (members, rows, classes). ``noise`` is the part
+    of the mean square that the texts cause.
     """
     spreads = []
     for logits in committees:

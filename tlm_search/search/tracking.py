@@ -73,7 +73,7 @@ class _Mirror:
         self._seen = set(self._file.read_text().split()) if self._file.exists() else set()
 
     def show(self, trial: FrozenTrial) -> None:
-        """Log a trial if it has finished and was not logged yet."""
+        """Log a trial if it has finished and was not logged before."""
         known = str(trial.number) in self._seen or trial.user_attrs.get("interrupted")
         if self._tracker is None or known or IMPORTED_FROM in trial.user_attrs or not trial.state.is_finished():
             return
@@ -171,8 +171,8 @@ def _tracker(name: str, study: str, folder: Path, announce: Callable[[str], None
         return _KINDS[name](study, folder)
     except ImportError as error:
         raise StudyError(
-            f"tracking: {name} needs the Python package {error.name}, which is not here",
-            hint=f"pip install 'tlm-search[{name}]', or take it out of tracking",
+            f"tracking: {name} needs the Python package {error.name}, which is not installed",
+            hint=f"install it with pip install 'tlm-search[{name}]', or remove {name} from tracking",
         ) from error
     except Exception as error:  # its server cannot be reached
         announce(_failed(name, error))

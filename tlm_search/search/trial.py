@@ -101,7 +101,7 @@ def run_trial(
     specs = trial_specs(settings, seed=seed, data=data, trainer=trainer)
     validation_labels, test_labels = data.true_labels("validation"), data.true_labels("test")
     stack = None if prunable else stack_of(specs, trainer, chunks)
-    there: list[MemberResult] = []
+    found: list[MemberResult] = []
     trained = reused = tokens = 0
     started = time.monotonic()
     teachers: Sequence[MemberResult] = ()
@@ -112,17 +112,17 @@ def run_trial(
         teachers, trained, reused, tokens = taught.members, taught.trained, taught.reused, taught.tokens
         counted = {spec.plain.digest for spec in wanted}
     for size in rungs(len(specs)):
-        if size > len(there):
-            wanted = specs[len(there) : size if stack is None else math.ceil(size / stack) * stack]
+        if size > len(found):
+            wanted = specs[len(found) : size if stack is None else math.ceil(size / stack) * stack]
             obtained = obtain(
                 wanted, store=store, data=data, trainer=trainer, attempt=attempt, stack=stack, counted=counted
             )
-            there += obtained.members
+            found += obtained.members
             trained, reused, tokens = trained + obtained.trained, reused + obtained.reused, tokens + obtained.tokens
-        members = there[:size]
+        members = found[:size]
         scores = committee_frontier(members, validation_labels, test_labels, metric=metric)
         if teachers or specs[0].linear or settings["pretrain_seeds"]:
-            # The cost of what members share does not grow with the committee: smaller ones do not cost a fraction.
+            # The cost of what members share does not grow with the committee, so each size has its own costs.
             scores = tuple(at.having(committee_costs(specs[0], members[: at.size], teachers)) for at in scores)
         metrics = {**scores[-1].metrics(), **committee_costs(specs[0], members, teachers)}
         if size == len(specs):
@@ -153,7 +153,7 @@ def rungs(members: int) -> list[int]:
 
 
 def chunk_sizes(members: int, *, prunable: bool, chunks: int = 1) -> list[int]:
-    """Return how many members a trial trains in each step; a ``prunable`` one stops at every rung."""
+    """Return how many members a trial trains in each step. A ``prunable`` trial makes a step to each rung."""
     if prunable:
         return [upper - lower for lower, upper in pairwise([0, *rungs(members)])]
     chunk = math.ceil(members / chunks)
@@ -210,7 +210,7 @@ def committee_frontier(
 def with_latency(
     frontier: Iterable[CommitteeScores], spec: MemberSpec, *, trainer: Trainer, store: Store
 ) -> tuple[CommitteeScores, ...]:
-    """Add the latency of each size, so that a smaller committee can be chosen by it."""
+    """Add the latency of each size in ms, so that a smaller committee can be chosen by it."""
     return tuple(at.having({"latency_ms": trainer.latency_ms(spec, members=at.size, store=store)}) for at in frontier)
 
 
@@ -222,7 +222,7 @@ def committee_costs(
     The linear model of hybrids counts once. So does a pre-training that members share, and everything that they share
     with their ``teachers``. The teachers have another linear model if that of the members learns from them.
     """
-    if spec.trainer:  # what its members do not say of themselves is not known
+    if spec.trainer:  # of a user's own members only what they report is known
         known = [member.document.get("parameters", math.nan) for member in members]
         extra = members[0].linear or {}
         return {
@@ -244,7 +244,7 @@ def committee_costs(
 
 
 def training_costs(members: Sequence[MemberResult], teachers: Sequence[MemberResult]) -> dict[str, float]:
-    """Return the metrics of training members and their teachers; what several of them share counts once.
+    """Return operations and seconds of training members and their teachers; what several of them share counts once.
 
     They share pre-trained encoders and the answers of the teachers; if the teachers vote, everything except the linear
     model.
@@ -254,7 +254,7 @@ def training_costs(members: Sequence[MemberResult], teachers: Sequence[MemberRes
     for member in (*teachers, *members):
         own, pretraining = member.document["finetuning"], member.document["pretraining"]
         within = own.get("answers", {})
-        answers = within or (member.linear or {}).get("answers", {})  # of the last, which is no teacher
+        answers = within or (member.linear or {}).get("answers", {})  # those of the last member, which is not a teacher
         digests = hybrid_digests(member.document["spec"])
         plain = member.digest if digests is None else digests.plain
         phases[plain] = {name: own[name] - within.get(name, 0.0) for name in ("flops", "seconds")}

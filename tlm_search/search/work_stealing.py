@@ -1,4 +1,4 @@
-"""Idle processors help running trials: they train members of theirs, from the last one on.
+"""Idle processors help running trials: they train members of these trials, from the last one on.
 
 A trial trains its members stack by stack. The last trials of a study leave most of a machine idle, and so does a study
 of few trials on a machine with many cores. A helper takes a stack that no worker has begun, and the trial finds its
@@ -46,7 +46,7 @@ def help_trial(
 ) -> Iterator[Help]:
     """Train the stacks of the trial with complete ``settings`` that no worker has begun, and yield each.
 
-    ``chunks`` are those of the trial. Members note the ``attempt`` at it for which they were trained, by which it
+    ``chunks`` are those of the trial. Members record the ``attempt`` for which they were trained, so that the trial
     counts them as its own. With self-training teachers come first. Students follow once all teachers are finished,
     whichever worker trained them.
 
@@ -87,7 +87,7 @@ def members_to_train(settings: Mapping[str, Value], *, voting: int) -> int:
 class _Helped:
     helpers: int = 0
     deaths: int = 0
-    alone: bool = False  # no other helper could do more for it
+    alone: bool = False  # gets no further helper
 
 
 class Helpers:
@@ -113,7 +113,7 @@ class Helpers:
             return 0 if helped.alone else members_to_train(job.settings, voting=size) - helped.helpers
 
         neediest = max(running, key=left, default=None) if self._wanted else None
-        if neediest is None or left(neediest) < 2:  # the trial itself trains one
+        if neediest is None or left(neediest) < 2:  # the trial itself trains the last one
             return None
         job = replace(running[neediest][0], helping=True)
         self._helping[key] = neediest, job

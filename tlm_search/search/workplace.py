@@ -40,9 +40,9 @@ class Workplace:
     """What a worker needs in addition to the trial's settings: paths and facts, small enough to send.
 
     ``identity`` is the store's name. ``prunes`` says whether trials may stop before their last members.
-    ``make_trainer`` takes the ``gpus`` of a worker. If the studies are at a ``url``, which may hold a secret, the paths
-    are those of the driver's machine, and a worker has copies of its own. ``metric`` is the task's metric. ``code`` is
-    that of the driver.
+    ``make_trainer`` takes the ``gpus`` of a worker. If the studies are at a ``url``, which may contain a secret, the
+    paths are those of the driver's machine, and a worker has its own copies. ``metric`` is the task's metric. ``code``
+    is that of the driver.
     """
 
     seed: int

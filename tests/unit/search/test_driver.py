@@ -357,8 +357,8 @@ class TestStopping:
         for _ in range(2):
             driver.look([replace(told, update=99, pretrained=0.99)])
         assert place.lines == [
-            "the time budget is too short for what is trained to its end: reference (about 2.5 min more)",
-            "the time is used up; what is in training ends first: reference (about 112 s more)",
+            "the time budget is too short for a job that runs to its end: reference (about 2.5 min more)",
+            "the time is used up; jobs in training end first: reference (about 112 s more)",
         ]
         assert driver.next_job("b") is None
         assert driver.stopped == "the time is used up"
@@ -372,7 +372,7 @@ class TestStopping:
         for now[0], update in ((240.0, 2), (249.0, 20)):  # two updates a second
             told = Activity(job.title, job.attempt, "fine-tuning", (1, 1), update, 100, 1.0, finetuned=update / 100)
             driver.look([told])
-        rest = driver.progress.rest(running)
+        rest = driver.progress.remaining(running)
         assert rest is not None
         assert rest == pytest.approx(40.0)  # for 80 updates, whatever was in the store before them
 

@@ -75,7 +75,7 @@ def test_all_tries_run_first_and_the_best_on_validation_is_the_reference(bench: 
     assert titles[:5] == [*(f"reference {number} of 4" for number in (1, 2, 3, 4)), "reference"]
     assert place.lines[1].startswith("reference 2 of 4: validation accuracy 0.")
     assert place.lines[4].startswith("reference: ")
-    assert "of 4 is taken, the best: validation accuracy" in place.lines[4]
+    assert "of 4 is the best, validation accuracy" in place.lines[4]
 
 
 def test_the_record_has_the_reference_and_its_tries(bench: MakeBench) -> None:

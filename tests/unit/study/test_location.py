@@ -205,7 +205,7 @@ def test_a_run_says_which_database_the_folder_names(tmp_path: Path, run: Callabl
     run(space(), storage=url, announce=lines.append)
     assert not [line for line in lines if "study.json" in line]
     assert not run(space(), announce=lines.append).worked
-    assert f"the study is kept in {url}, which its study.json names" in lines
+    assert f"the study is stored in {url}, as its study.json says" in lines
 
 
 def test_reading_makes_no_database_and_says_where_it_looked(

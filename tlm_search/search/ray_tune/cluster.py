@@ -2,7 +2,7 @@
 
 When a raylet or the head dies, Ray waits for up to a minute and then ends its driver without a message. The watch
 connects to both every second and ends the run with a message. If Ray blocks the main thread for too long, the watch
-ends the process. That costs nothing: the record is always whole, and the next run repeats what was running.
+ends the process. Nothing is lost: the record is always whole, and the next run repeats what was running.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from tlm_search.errors import ClusterError, ResourceError, TlmSearchError  # noq
 from tlm_search.search.ray_tune.leftovers import claim, remove_leftovers, temporary_folder  # noqa: E402
 
 OBJECT_STORE_BYTES = 100 * 2**20  # only small results pass through it; Ray's default is a third of the memory
-_JOIN_SECONDS = 28.0  # Ray ends a process after 30 s without its raylet
+_JOIN_SECONDS = 28.0  # Ray ends a process that is 30 s without its raylet
 _LOOK_SECONDS = 1.0
 _KNOCK_SECONDS = 5.0
 _DEAD_SECONDS = 2.0
@@ -102,14 +102,14 @@ def cluster(address: str | None, announce: Announce) -> Iterator[Callable[[], ob
             include_dashboard=False,
             _temp_dir=str(folder),
             object_store_memory=OBJECT_STORE_BYTES,
-            _memory=available_memory(),  # all of it; by default Ray takes what is free at the moment
+            _memory=available_memory(),  # in all; by default Ray takes only what is free at this moment
             **quiet,
         )
 
         def wait() -> None:
             try:
                 start.result()
-            except Exception as error:  # Ray's errors have no common class: the raylet was killed, ports are taken ...
+            except Exception as error:  # Ray's errors have no common class
                 raise ClusterError(
                     f"Ray could not be started on this machine: {(str(error).splitlines() or ['no reason given'])[0]}",
                     change=f"free memory, and space in {folder}, or set RAY_TMPDIR to another folder with a short path "
@@ -139,8 +139,8 @@ class _DriversPath(JobConfig):
 def paths_of_workers(wanted: Sequence[str], *, driver: Sequence[str]) -> list[str]:
     """Return the folders that a worker puts before its own path, the last one first.
 
-    They are those of ``wanted`` that the driver has. The folder of this package is one of them if the driver has it
-    before the installed packages.
+    They are those of ``wanted`` that the driver has too, and the folder of this package if the driver has it before the
+    installed packages.
     """
     known = [str(Path(entry).absolute()) for entry in driver]
     package, installed = str(Path(tlm_search.__file__).parents[1]), sysconfig.get_path("purelib")
@@ -179,7 +179,7 @@ def _folder(announce: Announce) -> Iterator[Path]:
 def _start(address: str, **options: Any) -> None:
     """Start Ray for this machine only: on the loopback, and without three processes of its head.
 
-    Ray's processes run whatever they are sent, and would listen on all interfaces. On systems where Ray makes no
+    Ray's processes run any code that they receive, and would listen on all interfaces. On systems where Ray makes no
     clusters of several machines, such as macOS, it stays on the loopback by itself.
 
     The three processes are the dashboard's server, which runs even without a dashboard, the autoscaler, and the process
@@ -247,7 +247,9 @@ def machines() -> list[Machine]:
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if not nodes:
-        raise ResourceError("the Ray cluster has no live node")
+        raise ResourceError(
+            "the Ray cluster has no live node", hint="start its nodes with ray start, then run the same command again"
+        )
     return [
         Machine(cpus=node.get("CPU", 0), gpus=node.get("GPU", 0), memory_gb=node.get("memory", 0) / 1e9)
         for node in nodes

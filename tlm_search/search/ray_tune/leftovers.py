@@ -23,7 +23,7 @@ _claimed: list[Lock] = []
 
 
 def claim(folder: Path) -> None:
-    """Mark a temporary folder as this process's, for the life of the process.
+    """Lock a temporary folder for the life of this process, so that other runs do not remove it.
 
     Raises:
         OSError: the folder cannot be written.

@@ -38,7 +38,7 @@ def run_driver(
         StudyError: there is no cluster at ``address``.
         ClusterError: the cluster died.
     """
-    # The driver reports errors of trials.
+    # Silence Ray, because the driver reports errors of trials.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     interrupts = Interrupts(driver.stop, announce)
@@ -53,7 +53,7 @@ def run_driver(
     with temporary_folder() as scratch:
         with interrupts.heard(), suppress(KeyboardInterrupt):
             with interrupts.put_off():
-                # Before Ray starts, because its processes give up on a busy processor.
+                # Import it before Ray starts, because Ray's processes give up on a busy processor.
                 from tlm_search.search.ray_tune.searcher import Hooks, make_tuner
             with cluster(address, announce) as there:
                 try:

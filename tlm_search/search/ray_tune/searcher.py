@@ -34,7 +34,7 @@ _FINISHED = cast(dict[str, Any], Searcher.FINISHED)
 
 
 class Hooks:
-    """The common parts of both hooks: the driver, whose record no signal leaves half written, and the shares."""
+    """What searcher and scheduler have in common: calls of the driver, which no signal interrupts, and the shares."""
 
     def __init__(self, driver: Driver, interrupts: Interrupts, logs: Path, shares: Shares) -> None:
         self._driver = driver
@@ -44,7 +44,7 @@ class Hooks:
         self.problem: Exception | None = None
 
     def suggest(self, key: str) -> dict[str, Any] | None:
-        """Return the next job as a configuration of Ray's, None if there is none now, or Ray's word for the end."""
+        """Return the next job as a configuration for Ray, None if there is none now, or Ray's sign for the end."""
         job = None
         with self._writing():
             job = None if self._driver.ended else self._driver.next_job(key)
@@ -81,7 +81,7 @@ class Hooks:
                 self._driver.on_failure(key, failure)
 
     def fail(self, problem: Exception) -> None:
-        """End the run with the first problem."""
+        """End the run with ``problem``, unless there was one before."""
         self.problem = self.problem or problem
         self._driver.stop(f"{type(problem).__name__}: {problem}")
 
@@ -172,8 +172,8 @@ def _broken_environment(text: str) -> Failure | None:
 
 
 def _reason(text: str) -> str:
-    # The texts of Ray's errors do not name their classes. Not a mere "memory": that for any dead worker lists the
-    # kernel's out-of-memory killer among other causes.
+    # The texts of Ray's errors do not name their classes. The word "memory" alone is not enough: the text on any dead
+    # worker names the kernel's out-of-memory killer among the possible causes.
     if "running low on memory" in text:
         return "its worker was killed because the memory was full"
     if "its node has died" in text:

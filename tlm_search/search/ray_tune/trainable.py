@@ -98,13 +98,14 @@ class CommitteeTrial(tune.Trainable):
             return Failure(error.message, hint=error.hint)
         if isinstance(error, ImportError):
             return Failure(
-                f"a worker on {socket.gethostname()} cannot import what it needs: {error} (in {self._log(error)})",
+                f"a worker on {socket.gethostname()} cannot import what it needs: {error} ({self._log(error)})",
                 hint=ENVIRONMENT,
                 of_user=True,
             )
-        return Failure(f"{type(error).__name__}: {error} (traceback in {self._log(error)})")
+        return Failure(f"{type(error).__name__}: {error} ({self._log(error)})")
 
     def _log(self, error: Exception) -> str:
+        """Write the traceback into the study's folder of logs; return where it is, in words."""
         logs = self._workplace.logs
         if self._store is not None and self._workplace.url is not None:
             logs = self._store.root.parent / logs.parent.name / logs.name
@@ -115,8 +116,8 @@ class CommitteeTrial(tune.Trainable):
             if (remote := remote_at(where.parent)) is not None:
                 remote.write(where.name, text.encode())
         except (OSError, StoreError):
-            return "no log: the folder cannot be written"
-        return shown(where)
+            return f"its traceback could not be written to {shown(where)}"
+        return f"traceback in {shown(where)}"
 
 
 def _check_code(driver: Code) -> None:
