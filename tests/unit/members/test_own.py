@@ -15,6 +15,7 @@ from tlm_search.errors import ExportError, SpaceError, TrainingError, UserError
 from tlm_search.members.own import SPLITS, OwnMembers, load_own, texts_of
 from tlm_search.members.simulated import SimulatedTrainer
 from tlm_search.members.train import trainer_named
+from tlm_search.report.claims.answer import answer_of
 from tlm_search.report.tables.latency import contenders_of
 from tlm_search.report.tables.tables import frontiers_table
 from tlm_search.search.samplers import distribution_of
@@ -224,6 +225,9 @@ def test_a_whole_study_of_scikit_learns_models(words, tmp_path, monkeypatch):
     table = frontiers_table(study.record).query("trial >= 0")
     assert table["configuration"].str.contains(r"C \d").any()
     assert "own_C" in study.trials_dataframe()
+    answer = answer_of(study.record, study.evidence)
+    assert "depth" not in answer.headline
+    assert "FLOPs" not in answer.table["Best committee"]["Training"]
     assert table["test_accuracy"].max() > 0.7
     assert table[["latency_ms", "serving_flops", "training_flops"]].isna().all(axis=None)
     assert study.report(tmp_path / "report").exists()

@@ -17,7 +17,17 @@ from tlm_search.committee.verdict import DOES_THE_WORK, FAILS, HOLDS, IN_A_WORD,
 from tlm_search.data.rows import account_of, account_words
 from tlm_search.report.claims.cautions import Caution, cautions, confirmation_words, trials_of_each
 from tlm_search.report.evidence import Evidence
-from tlm_search.report.formatting import compact, duration, interval, milliseconds, number, percent, plural, points
+from tlm_search.report.formatting import (
+    NONE,
+    compact,
+    duration,
+    interval,
+    milliseconds,
+    number,
+    percent,
+    plural,
+    points,
+)
 from tlm_search.report.privacy import source_name
 from tlm_search.report.tables.ranking import pool_of_study
 from tlm_search.report.tables.tables import baseline_words, configuration_words
@@ -144,7 +154,7 @@ def _headline(record: StudyRecord, best: Choice | None) -> str:
     if best is None:
         finished = any(configurations(record.trials))
         return f"No committee {'meets the constraints of the study' if finished else 'has finished'} yet."
-    committee = _committee_words(best.candidate)
+    committee = _committee_words(best.candidate, deep=not record.space.is_own_trainer)
     compared = reference_sentence(best, subject=committee)
     return compared or f"The best committee so far is {committee}: {_reached(best.candidate)} on test."
 
@@ -192,11 +202,10 @@ def _comparison_words(choice: Choice) -> str:
     )
 
 
-def _committee_words(candidate: Candidate) -> str:
-    depth = number(candidate.trial.settings.get("depth"))
-    if candidate.size == 1:
-        return f"a single model of depth {depth}"
-    return f"a committee of {candidate.size} models of depth {depth}"
+def _committee_words(candidate: Candidate, *, deep: bool = True) -> str:
+    """Name a committee; a model of the user's own trainer is not ``deep``, because it has no depth."""
+    depth = f" of depth {number(candidate.trial.settings.get('depth'))}" if deep else ""
+    return f"a single model{depth}" if candidate.size == 1 else f"a committee of {candidate.size} models{depth}"
 
 
 def cost_words(candidate: Candidate, reference: Candidate) -> str:
@@ -247,7 +256,7 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         _exported(record): "",
         "Latency": milliseconds(candidate.latency_ms),
         "Parameters": compact(candidate.parameters),
-        "Training": f"{compact(candidate.training_flops)} FLOPs, {duration(candidate.training_seconds)}",
+        "Training": _training_words(candidate),
         "Against the reference": "",
         "Difference on test": "",
         "Matches the reference": "",
@@ -265,6 +274,11 @@ def _facts(record: StudyRecord, candidate: Candidate, choice: Choice | None) -> 
         facts["Difference on test"] = _with_span(difference)
         facts["Matches the reference"] = _word(choice.reference_verdict)
     return facts
+
+
+def _training_words(candidate: Candidate) -> str:
+    seconds, flops = duration(candidate.training_seconds), compact(candidate.training_flops)
+    return seconds if flops == NONE else f"{flops} FLOPs, {seconds}"
 
 
 def _judged(record: StudyRecord, candidate: Candidate) -> dict[str, str]:
