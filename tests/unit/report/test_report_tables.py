@@ -9,6 +9,7 @@ from tlm_search.report.evidence import Evidence
 from tlm_search.report.tables import insight, tables
 from tlm_search.report.tables.costs import COSTS
 from tlm_search.report.tables.frames import configurations_frame, pairs_frame, provenance_table
+from tlm_search.study.record import REFERENCE_NUMBER
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,19 @@ def test_frontiers_are_best_first_and_carry_every_number(record):
     assert table[table["trial"] == -1]["configuration"].tolist() == [
         "reference: depth 6, 8 heads, pre-trained on 4,000"
     ]
+
+
+def test_the_reference_is_named_by_the_depth_that_it_alone_has():
+    search = {"heads": {"choices": [2, 4]}, "head_size": 16, "committee_size": 2}
+    for depth, words in ((3, "depth 3, 4 heads"), (1, "4 heads")):
+        record = builders.study(
+            [builders.trial(0, depth=1, heads=2)],
+            search=search,
+            reference={"depth": depth, "heads": 4, "head_size": 16},
+            reference_trial=builders.trial(REFERENCE_NUMBER, depth=depth, heads=4),
+        )
+        assert tables.configuration_words(record, record.trials[0]) == "2 heads"
+        assert tables.configuration_words(record, record.reference) == words
 
 
 def test_nothing_is_better_and_cheaper_than_the_front(record):

@@ -19,8 +19,9 @@ from tlm_search.report.evidence import Evidence
 from tlm_search.report.formatting import describe, plural
 from tlm_search.report.tables.costs import COSTS, costs_of, front
 from tlm_search.report.tables.ranking import best_validation, pool_of_study, ranked
+from tlm_search.space.settings import SETTINGS
 from tlm_search.space.task import METRICS_OF_ONE_LABEL
-from tlm_search.study.record import STATES, BaselineRecord, StudyRecord, TrialRecord
+from tlm_search.study.record import REFERENCE_NUMBER, STATES, BaselineRecord, StudyRecord, TrialRecord
 
 # The columns of the metric by which choices are made, its name first.
 JUDGED = ("metric", "validation_metric", "test_metric", "test_metric_low", "test_metric_high")
@@ -45,13 +46,26 @@ MAX_LOSSES = 50  # configurations; reading a loss verifies the files of a member
 def configuration_words(record: StudyRecord, trial: TrialRecord, *, nuisance: bool = False) -> str:
     """Say the searched settings that matter in this trial: depth 1, 8 heads, pre-trained on 4,000.
 
-    Nuisance settings are included only on request, or if nothing else is searched.
+    Nuisance settings are included only on request, or if nothing else is searched. Of the reference, the architecture
+    in which it differs from all trials comes first, such as its depth.
     """
     names = searched_names(record)
     searched = record.space.searched()
     shown = names if nuisance else tuple(name for name in names if searched[name].role != "nuisance") or names
     active = [name for name in shown if record.space.is_active(name, trial.settings)]
-    return describe(trial.settings, active)
+    return describe(trial.settings, [*_of_reference_alone(record, trial), *active])
+
+
+def _of_reference_alone(record: StudyRecord, trial: TrialRecord) -> list[str]:
+    section, fixed, searched = record.space.reference, record.space.fixed(), record.space.searched()
+    if section is None or trial.number != REFERENCE_NUMBER:
+        return []
+    given = {name: SETTINGS[name] for name in section.settings if name not in searched}
+    return [
+        name
+        for name, setting in given.items()
+        if setting.part == "architecture" and section.settings[name] != fixed.get(name, setting.default)
+    ]
 
 
 def searched_names(record: StudyRecord) -> tuple[str, ...]:
