@@ -88,7 +88,7 @@ def _below_baseline(record: StudyRecord) -> Iterator[Caution]:
     if reference is not None and baseline is not None and reference.test_metric < baseline.test_metric:
         words = (
             f"The reference is below the linear model, {percent(reference.test_metric)} on test against "
-            f"{percent(baseline.test_metric)}: to match it shows little. The reference may need other settings, more "
+            f"{percent(baseline.test_metric)}: matching it shows little. It may need other settings, more "
             "training or more trials."
         )
         yield Caution("below_baseline", "reference", words)
