@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from tlm_search.search.progress import duration, rough_duration
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
     from rich.table import Table
 
     from tlm_search.search.activity import Activity
@@ -55,17 +57,7 @@ class Display:
             with repeated(tell, seconds=1.0, name="display"):
                 yield
             return
-        from rich.live import Live
-
-        live = Live(
-            console=self._console,
-            get_renderable=lambda: panel(progress),
-            refresh_per_second=_REFRESHES_PER_SECOND,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        with live:
+        with self._live(lambda: panel(progress)):
             yield
 
     @contextmanager
@@ -91,7 +83,6 @@ class Display:
             with repeated(tell, seconds=1.0, name="display"):
                 yield begin
             return
-        from rich.live import Live
         from rich.text import Text
 
         def settle() -> None:
@@ -102,19 +93,24 @@ class Display:
             settle()
             steps.begin(step)
 
-        live = Live(
+        try:
+            with self._live(lambda: Text(steps.line(), no_wrap=True, overflow="ellipsis")):
+                yield begin_below
+        finally:
+            settle()
+
+    def _live(self, draw: Callable[[], RenderableType]) -> Live:
+        """Return the part of a terminal that shows what ``draw`` returns, and vanishes at the end."""
+        from rich.live import Live
+
+        return Live(
             console=self._console,
-            get_renderable=lambda: Text(steps.line(), no_wrap=True, overflow="ellipsis"),
+            get_renderable=draw,
             refresh_per_second=_REFRESHES_PER_SECOND,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        try:
-            with live:
-                yield begin_below
-        finally:
-            settle()
 
 
 class Steps:
@@ -122,14 +118,14 @@ class Steps:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now, self._began, self._next = now, now(), math.inf
-        self._said: set[str] = set()
+        self._begun: set[str] = set()
         self.step = ""
 
     def begin(self, step: str) -> bool:
         """Take the step that begins; return whether it is a new one."""
-        is_new = step not in self._said
+        is_new = step not in self._begun
         self.step = step
-        self._said.add(step)
+        self._begun.add(step)
         if is_new:
             self._next = self._now() + _LINE_SECONDS
         return is_new
