@@ -36,18 +36,18 @@ def report(
     from tlm_search.report.pages.files import read_formats
     from tlm_search.report.pages.html import write_report
     from tlm_search.study.location import find_study, read_study
-    from tlm_search.study.sync import send_reports
+    from tlm_search.study.sync import StudyCopy
 
     formats = read_formats(format_)
     records = [read_study(find_study(study, studies_dir)) for study in dict.fromkeys(studies)]
     first, *others = records
     if not others:
         print(write_report(first, _store_of(first), out or first.folder, formats=formats))
-        send_reports(first.folder)
+        StudyCopy(first.folder).send_reports()
         return
     own = first.folder / f"beside-{'-'.join(record.folder.name for record in others)}"
     print(write_comparison(records, _store_of, out or own, formats=formats))
-    send_reports(first.folder)
+    StudyCopy(first.folder).send_reports()
 
 
 def _store_of(record: StudyRecord) -> Store:

@@ -120,14 +120,14 @@ def _conclude(session: Session, storage: str | None, studies_dir: str) -> None:
     from tlm_search.report.pages.html import write_report
     from tlm_search.store.shared import open_store
     from tlm_search.study.location import read_study, store_root
-    from tlm_search.study.sync import send_reports
+    from tlm_search.study.sync import StudyCopy
 
     record = read_study(session.folder, storage)
     store = open_store(store_root(session.folder.parent))
     page = session.folder / "report.html"
     if session.worked or _is_outdated(page, record):
         page = write_report(record, store, session.folder)
-        send_reports(session.folder)
+        StudyCopy(session.folder).send_reports()
     answer = answer_of(record, Evidence(record, store))
     console = Console(highlight=False, soft_wrap=True)
     soft = not console.is_terminal  # a terminal breaks lines between words

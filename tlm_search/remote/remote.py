@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tlm_search.errors import StoreError
-from tlm_search.files import inside
+from tlm_search.files import beside, inside, put
 from tlm_search.passwords import masked, masked_words
 
 _EXTRAS = {"s3": "pip install 'tlm-search[s3]'", "s3a": "pip install 'tlm-search[s3]'"}
@@ -71,18 +71,6 @@ class Remote:
         """The address of the server, if the URL does not contain it."""
         endpoint = getattr(self._fs, "endpoint_url", None)
         return None if endpoint is None else str(endpoint)
-
-    def local(self, name: str, folder: Path) -> Path:
-        """Return the path of the listed object ``name`` in the local ``folder``.
-
-        Raises:
-            StoreError: the name could lead out of the folder.
-        """
-        try:
-            return inside(folder, name)
-        except ValueError as error:
-            hint = "someone with write access created it; remove it from the URL"
-            raise StoreError(f"{self} cannot be fetched: {error}", hint=hint) from error
 
     def below(self, name: str) -> Remote:
         """Return the objects below ``name``."""
@@ -175,6 +163,23 @@ class Remote:
             self._fs.get_file(self._path(name), str(file))
             return True
         return False
+
+    def fetch(self, name: str, folder: Path) -> None:
+        """Write the listed object ``name`` to the local ``folder``, whole or not at all. A missing object is ignored.
+
+        Raises:
+            StoreError: the name could lead out of the folder.
+            OSError: the file cannot be written.
+        """
+        try:
+            file = inside(folder, name)
+        except ValueError as error:
+            hint = "someone with write access created it; remove it from the URL"
+            raise StoreError(f"{self} cannot be fetched: {error}", hint=hint) from error
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with beside(file) as unfinished:
+            if self.download(name, unfinished):
+                put(unfinished, file)
 
     def copy(self, name: str, other: str) -> None:
         """Copy an object to another name."""

@@ -41,7 +41,7 @@ from tlm_search.study.location import StudyLocation, logs_of, require_study, sto
 from tlm_search.study.record import record_of
 from tlm_search.study.sharing import register
 from tlm_search.study.storages import open_storage
-from tlm_search.study.sync import FACTS, Sender, pull
+from tlm_search.study.sync import FACTS, Sender, StudyCopy
 
 _PACKAGES = ("tlm-search", "torch", "transformers", "optuna", "ray", "numpy", "scikit-learn")
 
@@ -85,7 +85,7 @@ def run_study(
         slots = Shares(space, [this_machine(with_gpus=bool(space.resources.gpus_per_trial))]).concurrent()
     else:
         check_reachable(address)
-    pull(folder)
+    StudyCopy(folder).pull()
     if fresh:
         require_study(folder)
     register(store_root(studies_dir))

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tlm_search.errors import StoreError
-from tlm_search.files import beside, put, writing
+from tlm_search.files import writing
 from tlm_search.remote import bundle
 from tlm_search.remote.lease import Lease
 from tlm_search.remote.mount import place_of, remote_at
@@ -151,11 +151,8 @@ class Mirror:
             if file.name not in names:
                 file.unlink()
         for found in names:
-            file = there.local(found, folder)
-            if not file.exists():
-                with beside(file) as unfinished:
-                    if there.download(found, unfinished):
-                        put(unfinished, file)
+            if not (folder / found).exists():
+                there.fetch(found, folder)
 
     def keep_scratch(self, name: str, folder: Path) -> None:
         """Replace the unfinished work in the mirror by the contents of ``folder``."""

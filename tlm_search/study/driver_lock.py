@@ -13,7 +13,7 @@ from pathlib import Path
 from tlm_search.errors import StudyError
 from tlm_search.files import Lock, write_text
 from tlm_search.study.storages import mend_journal
-from tlm_search.study.sync import DRIVER, DRIVER_LOCK, JOURNAL, Sender, copying, leased, unwritable
+from tlm_search.study.sync import DRIVER, DRIVER_LOCK, JOURNAL, Sender, StudyCopy, unwritable
 
 
 @contextmanager
@@ -28,8 +28,9 @@ def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: Non
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        copy = StudyCopy(folder)
         lock = Lock(folder / DRIVER_LOCK)
-        with copying(folder):
+        with copy.lock():
             is_mine = lock.acquire(wait=False)
     except OSError as error:
         raise unwritable(folder, error) from error
@@ -50,7 +51,7 @@ def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: Non
         lock.release()
         raise unwritable(folder, error) from error
     try:
-        with leased(folder, announce) as sender:
+        with copy.lease(announce) as sender:
             yield sender
     finally:
         with suppress(OSError):  # the file only names the driver, and a read-only disk was reported already

@@ -26,7 +26,7 @@ from tlm_search.study.driver_lock import driver_lock
 from tlm_search.study.location import is_study, read_study, store_root
 from tlm_search.study.record import StudyRecord
 from tlm_search.study.sharing import sharing
-from tlm_search.study.sync import JOURNAL, known_studies, pull
+from tlm_search.study.sync import JOURNAL, StudyCopy, known_studies
 
 _MEMBERS, _PRETRAINED, _SOFT_LABELS, _LINEAR = "members", "pretrained", "soft_labels", "linear"
 KINDS = (_MEMBERS, _PRETRAINED, WORD_VECTORS, _SOFT_LABELS, _LINEAR, _BASELINES)
@@ -128,7 +128,7 @@ def _called(folder: Path, studies_dir: Path) -> str:
 def study_folders(studies_dir: Path) -> tuple[Path, ...]:
     """Return the folders of the studies below ``studies_dir``, even if one lacks its ``study.json``."""
     for name in known_studies(studies_dir):
-        pull(studies_dir / name)
+        StudyCopy(studies_dir / name).pull()
     found = (folder for folder in studies_dir.iterdir() if is_study(folder) or (folder / JOURNAL).is_file())
     return tuple(sorted(found))
 

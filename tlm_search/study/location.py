@@ -32,7 +32,7 @@ from tlm_search.remote.mount import remote_at, shown, studies_folder
 from tlm_search.study.driver_lock import driver_lock
 from tlm_search.study.record import StudyRecord, record_of
 from tlm_search.study.sharing import register
-from tlm_search.study.sync import DRIVER_LOCK, FACTS, JOURNAL, Sender, known_studies, pull, rename, unwritable
+from tlm_search.study.sync import DRIVER_LOCK, FACTS, JOURNAL, Sender, StudyCopy, known_studies, unwritable
 
 if TYPE_CHECKING:
     import optuna
@@ -176,7 +176,7 @@ class StudyLocation:
                 StudyLocation(target, storage, target.name)._write_facts()
         except OSError as error:
             raise unwritable(self.folder, error) from error
-        rename(self.folder, target)
+        StudyCopy(self.folder).move(target)
         return target
 
     @contextmanager
@@ -251,7 +251,7 @@ def find_study(study: str, studies_dir: Path | str) -> Path:
         studies_dir, _, study = study.rstrip("/").rpartition("/")
     studies_dir = studies_folder(studies_dir)
     for folder in (studies_dir / study, Path(study)):
-        pull(folder)
+        StudyCopy(folder).pull()
         if is_study(folder):
             register(store_root(folder.resolve().parent))
             return folder.resolve()

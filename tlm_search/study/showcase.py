@@ -23,7 +23,7 @@ from optuna_dashboard import save_plotly_graph_object
 from tlm_search.remote.heartbeat import repeated
 from tlm_search.study.record import StudyRecord, record_of
 from tlm_search.study.studies import StudyInStorage
-from tlm_search.study.sync import pull
+from tlm_search.study.sync import StudyCopy
 
 _LOOK_EVERY_SECONDS = 3.0
 
@@ -78,7 +78,7 @@ class Showcase:
 
     def draw_if_new(self) -> bool:
         """Draw figures and report if the study has changed; return whether it has."""
-        pull(self._folder)
+        StudyCopy(self._folder).pull()
         trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
         state = (sum(trial.state.is_finished() for trial in trials), len(self._study.user_attrs))
         if state == self._drawn:

@@ -1,9 +1,8 @@
 """Synchronise a study's folder with the study at a URL.
 
-The journal is sent in pieces, ``journal/<offset>``, after each trial. A piece can be created only once, so two drivers
-can never both append. The URL is authoritative: a local journal that only extends the journal at the URL continues; any
-other local journal is moved aside and replaced. On the machine of a live driver the folder is ahead of the URL and is
-not changed.
+The new end of the journal is sent after each trial. The URL is authoritative: a local journal that only extends the
+journal at the URL continues; any other local journal is moved aside and replaced. On the machine of a live driver the
+folder is ahead of the URL and is not changed.
 """
 
 from __future__ import annotations
@@ -18,40 +17,116 @@ from pathlib import Path
 from tlm_search import files
 from tlm_search.errors import StudyError
 from tlm_search.files import HeldError, beside, held, put, writing
+from tlm_search.remote.journal import PIECES, RemoteJournal
 from tlm_search.remote.lease import Lease
 from tlm_search.remote.mount import CACHE_VARIABLE, place_of, remote_at
 from tlm_search.remote.remote import Remote
 
 JOURNAL, FACTS = "journal.log", "study.json"
 DRIVER_LOCK, DRIVER = "driver.lock", "driver.json"
-_PIECES = "journal"
 _LEASES = ".store/locks"
 _REPORTS = ("report.", "tables/", "figures/", "beside-")  # drawn again if missing
 _FOR_PEOPLE = (*_REPORTS, "logs/", "artifacts/")  # sent but never fetched
 
 
-def pull(folder: Path) -> None:
-    """Update the copy in ``folder``, unless its driver runs here. A folder that is not a copy is not changed.
+class StudyCopy:
+    """The local ``folder`` of a study that is at a URL. For any other folder the methods do nothing."""
 
-    Raises:
-        StoreError: the URL cannot be read.
-        StudyError: the folder cannot be written.
-    """
-    remote = remote_at(folder)
-    if remote is None or remote.read(FACTS) is None:
-        return
-    with copying(folder):
-        if not _is_driven(folder):
-            _pull(folder, remote)
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._root = folder, remote_at(folder.parent)
+        self._remote = None if self._root is None else self._root.below(folder.name)
+
+    def pull(self) -> None:
+        """Update the folder, unless the study's driver runs on this machine.
+
+        Raises:
+            StoreError: the URL cannot be read.
+            StudyError: the folder cannot be written.
+        """
+        if self._remote is None or self._remote.read(FACTS) is None:
+            return
+        with self.lock():
+            if not _is_driven(self._folder):
+                _pull(self._folder, self._remote)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Lock the folder against other processes on this machine that update it."""
+        with ExitStack() as locks:
+            if self._remote is not None:
+                with _writing(self._folder):
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    locks.enter_context(held(self._folder.with_name(f".{self._folder.name}.copy")))
+            yield
+
+    @contextmanager
+    def lease(self, announce: Callable[[str], None]) -> Iterator[Sender]:
+        """Hold the exclusive right to drive the study at the URL, and begin with its state at the URL.
+
+        The caller holds the lock of the folder. A driver that sends no heartbeat for too long loses the right and is
+        interrupted as by Ctrl-C.
+
+        Raises:
+            StudyError: another driver runs the study.
+            StoreError: the URL cannot be used.
+        """
+        name = self._folder.name
+        if self._root is None or self._remote is None:
+            yield Sender(self._folder, None)
+            return
+        lease = Lease(self._root.below(_LEASES), f"driver-{name}", place=place_of(self._folder))
+
+        def waiting(holder: str) -> None:
+            announce(f"{holder} runs, or ran, the study {name} on another machine; waiting for a heartbeat")
+
+        def lost() -> None:
+            announce(f"this driver was silent for too long, and another driver runs the study {name} now; stopping")
+            os.kill(os.getpid(), signal.SIGINT)
+
+        try:
+            lease.acquire(wait=False, waiting=waiting)
+        except HeldError as holder:
+            raise StudyError(
+                f"the study {name} is being run by {holder}",
+                hint="wait for it or stop it; tlm-search status shows its progress",
+            ) from None
+        with lease.kept(lost):
+            if self._remote.read(FACTS) is None:
+                # Files of a run that was killed before the study began, or while it was moved aside.
+                _move(self._root, name, f".aside/{name}-{uuid.uuid4().hex[:8]}")
+            else:
+                _pull(self._folder, self._remote)
+            yield Sender(self._folder, self._remote)
+
+    def move(self, target: Path) -> None:
+        """Copy the study at the URL to the name of the folder ``target``, then remove it under the old name.
+
+        Raises:
+            StoreError: the URL cannot be written.
+        """
+        if self._root is not None:
+            _move(self._root, self._folder.name, target.name)
+            Sender(target, self._root.below(target.name)).send()
+
+    def send_reports(self) -> None:
+        """Send the reports of the study, which any process may write.
+
+        Raises:
+            StoreError: the URL cannot be written.
+        """
+        if self._remote is not None:
+            for name, path in sorted(_files(self._folder).items()):
+                if name.startswith(_REPORTS):
+                    self._remote.upload(path, name)
 
 
 class Sender:
-    """Sends a study to its URL, for the study's driver only. It does nothing if the folder is not a copy."""
+    """Sends a study to its URL, for the study's driver only. Without a URL it does nothing."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._remote = folder, remote_at(folder)
-        self._sent = 0 if self._remote is None else _end(_pieces(self._remote))
-        self._files: dict[str, tuple[int, int]] = {}
+    def __init__(self, folder: Path, remote: Remote | None) -> None:
+        self._folder, self._remote = folder, remote
+        self._journal = None if remote is None else RemoteJournal(remote)
+        self._sent: dict[str, tuple[int, int]] = {}
 
     def send_journal(self) -> None:
         """Send the new end of the journal.
@@ -61,18 +136,16 @@ class Sender:
             StudyError: another driver has appended to the journal.
         """
         journal = self._folder / JOURNAL
-        if self._remote is None or not journal.is_file():
+        if self._journal is None or not journal.is_file():
             return
         with journal.open("rb") as file:
-            file.seek(self._sent)
+            file.seek(self._journal.end)
             new = file.read()
-        # The offset is this driver's own count, so that creating the piece fails if another driver has appended.
-        if new and not self._remote.create(_name(self._sent), new):
+        if new and not self._journal.append(new):
             raise StudyError(
                 f"another driver has taken over the study {self._folder.name}",
                 hint="tlm-search status shows its progress",
             )
-        self._sent += len(new)
 
     def send(self) -> None:
         """Send the new end of the journal, and all other files except the reports.
@@ -84,26 +157,15 @@ class Sender:
         if self._remote is None:
             return
         self.send_journal()
-        found = {path.relative_to(self._folder).as_posix(): path for path in self._folder.rglob("*") if path.is_file()}
+        found = _files(self._folder)
         names = [name for name in found if _travels(name) and not name.startswith(_REPORTS)]
         # Send FACTS last, because a folder with this file counts as a study.
         for name in sorted(names, key=lambda name: (name == FACTS, name)):
             state = found[name].stat()
             version = (state.st_mtime_ns, state.st_size)
-            if self._files.get(name) != version:
+            if self._sent.get(name) != version:
                 self._remote.upload(found[name], name)
-                self._files[name] = version
-
-
-def send_reports(folder: Path) -> None:
-    """Send the reports of a study, which any process may write."""
-    remote = remote_at(folder)
-    if remote is None:
-        return
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name.startswith(_REPORTS):
-            remote.upload(path, name)
+                self._sent[name] = version
 
 
 def known_studies(studies_dir: Path) -> tuple[str, ...]:
@@ -111,72 +173,6 @@ def known_studies(studies_dir: Path) -> tuple[str, ...]:
     remote = remote_at(studies_dir)
     names = () if remote is None else remote.folders()
     return tuple(name for name in names if name and not name.startswith("."))
-
-
-def rename(folder: Path, target: Path) -> None:
-    """Copy the study at the URL to its new name, then remove it under the old name.
-
-    Raises:
-        StoreError: the URL cannot be written.
-    """
-    root = remote_at(folder.parent)
-    if root is None:
-        return
-    _move(root, folder.name, target.name)
-    Sender(target).send()
-
-
-@contextmanager
-def copying(folder: Path) -> Iterator[None]:
-    """Lock the copy in ``folder`` against other processes on this machine."""
-    if remote_at(folder) is None:
-        yield
-        return
-    with ExitStack() as locks:
-        with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            locks.enter_context(held(folder.with_name(f".{folder.name}.copy")))
-        yield
-
-
-@contextmanager
-def leased(folder: Path, announce: Callable[[str], None]) -> Iterator[Sender]:
-    """Hold the exclusive right to drive the study at the URL, and begin with its state at the URL.
-
-    The caller holds the lock of the folder. A driver that sends no heartbeat for too long loses the right and is
-    interrupted as by Ctrl-C.
-
-    Raises:
-        StudyError: another driver runs the study.
-        StoreError: the URL cannot be used.
-    """
-    remote, root = remote_at(folder), remote_at(folder.parent)
-    if remote is None or root is None:
-        yield Sender(folder)
-        return
-    lease = Lease(root.below(_LEASES), f"driver-{folder.name}", place=place_of(folder))
-
-    def waiting(holder: str) -> None:
-        announce(f"{holder} runs, or ran, the study {folder.name} on another machine; waiting for a heartbeat")
-
-    def lost() -> None:
-        announce(f"this driver was silent for too long, and another driver runs the study {folder.name} now; stopping")
-        os.kill(os.getpid(), signal.SIGINT)
-
-    try:
-        lease.acquire(wait=False, waiting=waiting)
-    except HeldError as holder:
-        raise StudyError(
-            f"the study {folder.name} is being run by {holder}",
-            hint="wait for it or stop it; tlm-search status shows its progress",
-        ) from None
-    with lease.kept(lost):
-        if remote.read(FACTS) is None:
-            # Files of a run that was killed before the study began, or while it was moved aside.
-            _move(root, folder.name, f".aside/{folder.name}-{uuid.uuid4().hex[:8]}")
-        else:
-            _pull(folder, remote)
-        yield Sender(folder)
 
 
 def unwritable(folder: Path, error: OSError) -> StudyError:
@@ -193,78 +189,41 @@ def _move(root: Remote, name: str, new_name: str) -> None:
 
 
 def _pull(folder: Path, remote: Remote) -> None:
-    pieces = _pieces(remote)
+    there = RemoteJournal(remote)
     journal = folder / JOURNAL
-    with _writing(folder), beside(journal) as replacement:
-        whole = journal.read_bytes() if journal.is_file() else b""
-        if _is_extension(whole, pieces, remote) and (folder / FACTS).is_file() and pieces:
-            if len(whole) < _end(pieces):
-                _fetch_files(folder, remote)
-                _append(journal, len(whole), pieces, remote)
-            return
+    here = journal.read_bytes() if journal.is_file() else b""
+    agree = there.agrees_with(here)
+    is_copy = agree and there.end > 0 and (folder / FACTS).is_file()
+    if is_copy and len(here) >= there.end:
+        return
+    new = there.read(len(here) if is_copy else 0)
+    with _writing(folder):
         _fetch_files(folder, remote)
-        if pieces:
-            _append(replacement, 0, pieces, remote)
-            if whole and not _is_extension(whole, pieces, remote):
-                journal.rename(journal.with_name(f"{JOURNAL}.{uuid.uuid4().hex[:8]}.aside"))
-            put(replacement, journal)
+        if is_copy:
+            _append(journal, new)
+        elif there.end:
+            with beside(journal) as replacement:
+                _append(replacement, new)
+                if here and not agree:
+                    journal.rename(journal.with_name(f"{JOURNAL}.{uuid.uuid4().hex[:8]}.aside"))
+                put(replacement, journal)
 
 
-def _writing(folder: Path) -> AbstractContextManager[None]:
-    return writing(StudyError, f"the copy {folder}", otherwise=f"choose another place with {CACHE_VARIABLE}")
-
-
-def _is_extension(whole: bytes, pieces: dict[int, int], remote: Remote) -> bool:
-    """Return whether the shorter of the two journals is the beginning of the longer, by their last common piece.
-
-    Every piece contains the times of its trials, so two different histories have no piece in common.
-    """
-    common = [offset for offset in pieces if offset < len(whole)]
-    if not common:
-        return not whole or not pieces
-    data = remote.read(_name(common[-1])) or b""
-    here = whole[common[-1] : common[-1] + len(data)]
-    return bool(data) and data.startswith(here)
-
-
-def _append(journal: Path, start: int, pieces: dict[int, int], remote: Remote) -> None:
-    wanted = [offset for offset, size in pieces.items() if offset + size > start]
-    found = remote.read_many([_name(offset) for offset in wanted])
-    if len(found) < len(wanted):
-        raise StudyError(f"{remote} changed while it was read", hint="try again")
-    data = b"".join(found[_name(offset)] for offset in wanted)
+def _append(journal: Path, data: bytes) -> None:
     with journal.open("ab") as file:
-        file.write(data[start - wanted[0] :] if wanted else b"")
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _pieces(remote: Remote) -> dict[int, int]:
-    """Return the offsets and sizes of the journal's pieces, up to the first gap."""
-    pieces: dict[int, int] = {}
-    for name, listed in remote.list(_PIECES).items():
-        offset = name.rpartition("/")[2]
-        if offset.isdigit() and int(offset) == _end(pieces):
-            pieces[int(offset)] = listed.size
-    return pieces
-
-
-def _end(pieces: dict[int, int]) -> int:
-    return sum(pieces.values())
-
-
-def _name(offset: int) -> str:
-    return f"{_PIECES}/{offset:016d}"
-
-
 def _fetch_files(folder: Path, remote: Remote) -> None:
-    names = [name for name in remote.list() if _travels(name) and not name.startswith((f"{_PIECES}/", *_FOR_PEOPLE))]
+    names = [name for name in remote.list() if _travels(name) and not name.startswith((f"{PIECES}/", *_FOR_PEOPLE))]
     for name in sorted(names, key=lambda name: name == FACTS):
-        path = remote.local(name, folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside(path) as unfinished:
-            if remote.download(name, unfinished):
-                put(unfinished, path)
+        remote.fetch(name, folder)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
 
 def _travels(name: str) -> bool:
@@ -278,3 +237,7 @@ def _is_driven(folder: Path) -> bool:
             return False
     except HeldError:
         return True
+
+
+def _writing(folder: Path) -> AbstractContextManager[None]:
+    return writing(StudyError, f"the copy {folder}", otherwise=f"choose another place with {CACHE_VARIABLE}")

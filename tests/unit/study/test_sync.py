@@ -19,7 +19,7 @@ from tlm_search.study.driver_lock import driver_lock
 from tlm_search.study.garbage import find_garbage, remove_garbage
 from tlm_search.study.location import find_study, read_study
 from tlm_search.study.storages import open_storage
-from tlm_search.study.sync import Sender, pull
+from tlm_search.study.sync import Sender, StudyCopy
 
 Run = Callable[..., session.Session]
 
@@ -124,7 +124,7 @@ def test_a_dead_driver_of_another_machine_is_succeeded(run: Run, on: On, url: st
 
 def test_a_driver_that_was_superseded_cannot_append(run: Run, on: On, url: str) -> None:
     run("a", 1)
-    sender = Sender(on("a") / "test")
+    sender = Sender(on("a") / "test", Remote(f"{url}/test"))
     run("b", 2)
     there = finished(url)
     with (on("a") / "test" / "journal.log").open("a") as journal:
@@ -157,7 +157,7 @@ def test_the_copy_of_a_living_driver_is_left_alone(run: Run, on: On, url: str) -
             journal.write('{"of": "the driver"}\n')
         ahead = (folder / "journal.log").read_bytes()
         Remote(url).write("test/journal/9", b"")
-        pull(folder)
+        StudyCopy(folder).pull()
         assert (folder / "journal.log").read_bytes() == ahead
 
 
@@ -218,8 +218,8 @@ def test_a_remote_that_goes_away_ends_the_run_in_words(
 
 def test_a_folder_that_is_no_copy_sends_nothing(tmp_path: Path) -> None:
     Bench(tmp_path, space_of()).drive(1)
-    Sender(tmp_path / "study").send()
-    pull(tmp_path / "study")
+    Sender(tmp_path / "study", None).send()
+    StudyCopy(tmp_path / "study").pull()
     open_storage(tmp_path / "study")
     with pytest.raises(StoreError):
         mount("nosuch://host/x")
