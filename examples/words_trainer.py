@@ -44,4 +44,4 @@ def _model(variant: str, *, c: float) -> Pipeline:
         return make_pipeline(TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)), LogisticRegression(C=c))
     if variant == "regression":
         return make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=c))
-    raise ValueError(f"variant {variant}: allowed are regression, characters, bayes")
+    raise ValueError(f"variant {variant}; allowed: regression, characters, bayes")

@@ -190,7 +190,7 @@ class Study:
         from tlm_search.report.tables.costs import COSTS
 
         if cost not in COSTS:
-            raise UserError(f"{cost} is not a cost of a committee", hint=f"allowed are {', '.join(COSTS)}")
+            raise UserError(f"{cost} is not a cost of a committee", hint=f"allowed: {', '.join(COSTS)}")
         return self._figure(cost, f"it needs a complete trial with a known {cost}")
 
     def plot_pretraining(self) -> go.Figure:
@@ -339,7 +339,7 @@ class Study:
         if student and members is None:
             chosen = choose_student(self.record, number=trial, size=size, pool=pool)
         elif student:
-            raise UserError("members and student each name what to export", hint="give only one of them")
+            raise UserError("members and student both choose what to export", hint="give only one of them")
         else:
             chosen = choose(self.record, self.evidence, number=trial, size=size, pool=pool, members=members)
         return export_committee(self.record, self.store, chosen, out=Path(out), onnx=onnx, int8=int8)

@@ -169,9 +169,9 @@ def unwritable(kind: type[_Kind], place: object, error: OSError, *, otherwise: s
     if error.errno in _FULL:
         solution = "free some space there"
     elif error.errno in _NO_LOCKS:
-        solution = "take a file system that has locks (flock)"
+        solution = "use a file system that has locks (flock)"
     else:
-        solution = "make it a folder that you can write"
+        solution = "make sure that you can write there"
     return kind(f"{place} cannot be written: {error.strerror or error}", hint=f"{solution}, or {otherwise}")
 
 

@@ -74,7 +74,7 @@ def test_a_missing_driver_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(StudyError, match=f"needs the Python package {module}") as raised:
         open_storage(tmp_path, url)
-    assert raised.value.hint == f"pip install 'tlm-search[{extra}]'"
+    assert raised.value.hint == f"install it with pip install 'tlm-search[{extra}]'"
     assert "secret" not in str(raised.value)
 
 

@@ -39,7 +39,7 @@ class _Files:
 
 
 def init(
-    out: Annotated[Path, typer.Argument(metavar="OUT.yaml", help="The space to write; it must not exist yet.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.yaml", help="The YAML file to write; it must not exist yet.")],
     task: Annotated[
         Path | None,
         typer.Option(
@@ -68,10 +68,11 @@ def init(
     from tlm_search.space.schema import load_space
 
     if out.exists():
-        raise UserError(f"{out} exists already", hint="give another name, or remove the file")
+        raise UserError(f"{out} exists already", hint="choose another name, or remove the file")
     if not out.parent.is_dir():
         raise UserError(
-            f"{out} cannot be written: there is no folder {out.parent}", hint="make the folder, or give another place"
+            f"{out} cannot be written: there is no folder {out.parent}",
+            hint="create the folder, or choose another place",
         )
     if task is None and (text or label or corpus or test or validation):
         raise UserError(
@@ -100,13 +101,15 @@ def init(
         with display.steps(keep=False) as say:
             seconds = _measured(space_of(size.scale, size.trials), studies, display, say)
             if seconds is not None and seconds > MUCH_LONGER * max(size.seconds, MOST_SECONDS):
-                display.announce(f"this would take about {rough_duration(seconds)} here; trying a smaller study")
+                display.announce(
+                    f"this study would take about {rough_duration(seconds)} on this machine; trying a smaller one"
+                )
                 size = suited(machine, space_of, slower=seconds / size.seconds, **facts)
                 seconds = _measured(space_of(size.scale, size.trials), studies, display, say)
         sized = _sized(size, seconds, machine)
         space_of(size.scale, size.trials, sized)
         written = place.read_text(encoding="utf-8")
-    with writing(UserError, out, otherwise="give another place"), out.open("x", encoding="utf-8") as file:
+    with writing(UserError, out, otherwise="choose another place"), out.open("x", encoding="utf-8") as file:
         file.write(written)
     lines = (*sketch.said, *_choices(sketch, size), sized)
     name = shlex.quote(str(out))

@@ -33,6 +33,6 @@ def overrides_of(pairs: list[str] | None) -> dict[str, str]:
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            raise SpaceError(f"--set {pair}: allowed is KEY=VALUE", hint="for example --set search.depth=2")
+            raise SpaceError(f"--set {pair} is not of the form KEY=VALUE", hint="for example --set search.depth=2")
         overrides[key.strip()] = value
     return overrides

@@ -56,10 +56,10 @@ def overlap(
     console.print(table_of(curve))
     console.print(
         f"Corpus {data.corpus_name}, task {data.task_name} (all its splits), vocabulary of {data.vocabulary:,} tokens. "
-        "size: tokens of the corpus's first documents; types 10+: percent of the task's token types that occur there "
-        "10 times or more; tokens 10+: the same, weighted by frequency in the task (words outside of the vocabulary "
-        "count as tokens that occur nowhere); bits: Jensen-Shannon divergence of the two, 0 if they are equal, 1 if "
-        "they have nothing in common.",
+        "size: tokens of the corpus's first documents; types 10+: percent of the task's token types that occur in "
+        "these documents 10 times or more; tokens 10+: the same, weighted by frequency in the task (words outside of "
+        "the vocabulary count as tokens that occur nowhere); bits: Jensen-Shannon divergence between the tokens of "
+        "these documents and those of the task, 0 if they are equal, 1 if they have nothing in common.",
         markup=False,
     )
 

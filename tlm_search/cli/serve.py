@@ -42,7 +42,9 @@ def serve(
     app = app_of(committee, name=folder.resolve().name)
     config = uvicorn.Config(app, http=BoundedConnection, log_level="warning", timeout_graceful_shutdown=5)
     shown = f"[{host}]" if ":" in host else host
-    print(f"serving {folder} at http://{shown}:{listener.getsockname()[1]} (Ctrl-C ends)", file=sys.stderr, flush=True)
+    print(
+        f"serving {folder} at http://{shown}:{listener.getsockname()[1]} (Ctrl-C ends it)", file=sys.stderr, flush=True
+    )
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
 

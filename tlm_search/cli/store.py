@@ -65,7 +65,7 @@ def verify(studies_dir: StudiesDir = STUDIES, json_: Json = False) -> None:
         for problem in problems:
             print(f"{problem.kind} {problem.digest}: {problem.reason}")
         print(
-            f"{_entries(count)} in {shown(store.root)}: {f'{len(problems)} damaged' if problems else 'all are whole'}"
+            f"{_entries(count)} in {shown(store.root)}: {f'{len(problems)} damaged' if problems else 'none is damaged'}"
         )
         if entries:
             print(
@@ -209,7 +209,7 @@ def _lines(garbage: Garbage, leftovers: int | None) -> list[str]:
         named = ", ".join(f"{kind}/{name}" for kind, name in garbage.unknown[:_NAMED])
         more = f" and {len(garbage.unknown) - _NAMED} more" if len(garbage.unknown) > _NAMED else ""
         lines.append(
-            f"These are not whole entries of this store, so they stay (tlm-search store verify): {named}{more}."
+            f"These are not complete entries of this store, so they stay (tlm-search store verify): {named}{more}."
         )
     if garbage.unfinished and garbage.entries:
         lines.append(

@@ -76,7 +76,7 @@ def divide_by_time(
             between = f" before the {reach} lines of its contexts" if divided else ""
             raise DataError(
                 f"task {section.source}: {part} asks for {number:,} lines, but {len(rows):,} are left{between}, and "
-                "train needs some",
+                "train needs at least one",
                 hint=f"ask for fewer with {part}: ROWS_OR_SHARE, or give more lines",
             )
         rows, divided[part] = rows[:-number], rows[-number:]
@@ -103,7 +103,7 @@ def divide_by_group(
         assert section.context is not None
         raise DataError(
             f"task {section.source}: column {section.context.group!r} has {len(left)} groups with lines to use, but "
-            f"each of {', '.join(('train', *wanted))} needs a group of its own",
+            f"each of {', '.join(('train', *wanted))} needs its own group",
             hint="leave group out of the context, so that time alone divides the lines, or name files with test_source "
             "and validation_source",
         )
@@ -151,7 +151,7 @@ def _moment(value: Any) -> tuple[str, Any]:
     if isinstance(value, float | Decimal):
         return ("number", value) if math.isfinite(value) else ("", None)
     if isinstance(value, datetime):
-        return ("time without a zone" if value.tzinfo is None else "time of a zone"), value
+        return ("time without a zone" if value.tzinfo is None else "time with a zone"), value
     return ("date", value) if isinstance(value, date) else ("", None)
 
 

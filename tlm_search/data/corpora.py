@@ -53,7 +53,7 @@ def load_corpus(section: CorpusSection, cache: Path, *, without: Set[str] = froz
         raise DataError(f"corpus {section.source}: it has no text")
     if section.documents is not None and len(documents) < section.documents:
         raise DataError(
-            f"corpus {section.source}: documents: {section.documents} asked for, but it has {len(documents)}",
+            f"corpus {section.source}: documents asks for {section.documents}, but it has {len(documents)}",
             hint=f"ask for at most {len(documents)}, or leave documents out to take all",
         )
     return Corpus(section.source, documents, left_out)

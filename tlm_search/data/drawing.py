@@ -56,7 +56,7 @@ class Pool:
         counts = [len(texts) for texts in self._left.values()]
         most = [max(count - self._reserve, 0) for count in counts]
         if rows > sum(most):
-            kept = ", and each label keeps one for train" if self._reserve else ""
+            kept = ", of which train needs one for each label" if self._reserve else ""
             raise DataError(
                 f"task {self._section.source}: {part} asks for {rows:,} rows, but {sum(counts):,} are left{kept}",
                 hint=f"ask for fewer with {part}: ROWS_OR_SHARE, or give more rows",

@@ -256,7 +256,9 @@ class _Work:
                         tokenizer.add_markers(aside)  # before pruning, which would count their characters
                     if self.tokenizer.min_count:
                         texts, least = self.texts.documents.documents, self.tokenizer.min_count
-                        self.texts.progress(f"keeping tokens that {len(texts)} texts and the task use {least} times")
+                        self.texts.progress(
+                            f"keeping the tokens that {len(texts)} texts and the task use at least {least} times"
+                        )
                         both = (texts, [part for text in task.train.texts for part in own_segments(text)])
                         prune_tokenizer(aside, both, length=self.tokenizer.length, min_count=least)
                 else:

@@ -302,7 +302,7 @@ def _require_enough(section: TaskSection, texts: Mapping[str, Sequence[TextOrPai
         more = [f"{len(short) - MOST_LISTED} more labels have too few"] if len(short) > MOST_LISTED else []
         parts = " + ".join(f"{number} for {part}" for part, number in wanted.items())
         raise DataError(
-            f"task {section.source}: too few different texts: {parts} are asked for per label, but "
+            f"task {section.source}: too few different texts: each label needs {parts}, but "
             + ", ".join(short[:MOST_LISTED] + more),
             hint=f"ask for fewer with {', '.join(f'{part}_per_label' for part in wanted)}, "
             "or keep only the most frequent labels with labels: N",
@@ -321,7 +321,7 @@ def _names(section: TaskSection, data: Labelled) -> tuple[str, ...]:
             hint=f"check that label: {section.label} names the right column",
         )
     if section.labels is not None and section.labels > len(counts):
-        raise DataError(f"task {section.source}: labels: {section.labels} asked for, but the data has {len(counts)}")
+        raise DataError(f"task {section.source}: labels asks for {section.labels}, but the data have {len(counts)}")
     kept = sorted(counts, key=lambda label: (-counts[label], label))[: section.labels]
     return tuple(sorted(kept, key=_label_order))
 

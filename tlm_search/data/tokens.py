@@ -87,7 +87,7 @@ class TokenArray:
 
     def __getitem__(self, text: int) -> NDArray[np.uint16] | NDArray[np.int32]:
         if not -len(self) <= text < len(self):
-            raise IndexError(f"text {text} of {len(self)}")
+            raise IndexError(f"no text {text}: there are {len(self)}")
         text %= len(self)
         return self.ids[self.offsets[text] : self.offsets[text + 1]]
 
@@ -102,7 +102,7 @@ class TokenArray:
             ValueError: the array has fewer texts.
         """
         if not 0 <= texts <= len(self):
-            raise ValueError(f"{texts} texts of {len(self)}")
+            raise ValueError(f"{texts} texts asked for, but there are {len(self)}")
         firsts = None if self.firsts is None else self.firsts[:texts]
         return TokenArray(self.ids[: self.offsets[texts]], self.offsets[: texts + 1], firsts)
 

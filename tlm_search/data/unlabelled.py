@@ -71,7 +71,7 @@ def require_texts(section: TaskSection, texts: int, *, left_out: int) -> None:
     wanted = section.unlabelled.documents
     if texts >= (wanted or 1):
         return
-    asked = f"documents: {wanted} asked for, but " if wanted else ""
+    asked = f"documents asks for {wanted}, but " if wanted else ""
     raise DataError(
         f"task.unlabelled {section.unlabelled.source}: {asked}it has {texts} new texts; {left_out} texts do not count, "
         "because the task contains them or they are repeated",

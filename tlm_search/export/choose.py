@@ -89,7 +89,7 @@ def choose(
     ways = {"--from": pool, "members": members, "--trial or --size": size if number is None else number}
     given = [name for name, value in ways.items() if value is not None]
     if len(given) > 1:
-        raise ExportError(f"{' and '.join(given)} each name a committee", hint="give one of them")
+        raise ExportError(f"{' and '.join(given)} both choose a committee", hint="give only one of them")
     if members is not None:
         return _mixed(named_members(record, evidence, members))
     if pool is not None:
@@ -100,7 +100,7 @@ def choose(
     if not 1 <= size <= len(chosen.trial.members):
         raise ExportError(
             f"--size {size}: trial {chosen.trial.number} has {plural(len(chosen.trial.members), 'member')}",
-            hint=f"allowed is 1 to {len(chosen.trial.members)}",
+            hint=f"allowed: 1 to {len(chosen.trial.members)}",
         )
     return Chosen(chosen.trial, size, chosen.why if size == chosen.size else f"{chosen.why}; its size was asked for")
 
@@ -123,7 +123,7 @@ def _mixed(mixed: MixedCommittee) -> Chosen:
 
 def _from_pool(record: StudyRecord, evidence: Evidence, how: str) -> MixedCommittee:
     if how not in POOLED:
-        raise ExportError(f"--from {how} is unknown", hint=f"allowed is {' or '.join(POOLED)}")
+        raise ExportError(f"--from {how} is unknown", hint=f"allowed: {' or '.join(POOLED)}")
     pool = member_pool(record, evidence)
     if pool is None:
         raise ExportError(

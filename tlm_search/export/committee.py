@@ -292,7 +292,7 @@ class Committee:
         words = ["", "a", "\U0010fffd", "a \u2603 " * self.length]
         lengths = self.tokens([Pair(word, word) for word in words] if self.pairs else words).lengths()
         if lengths.min() < 1 or lengths.max() > self.length:
-            raise ValueError(f"it makes {lengths.min()} to {lengths.max()} tokens of a text, not 1 to {self.length}")
+            raise ValueError(f"it turns a text into {lengths.min()} to {lengths.max()} tokens, not 1 to {self.length}")
         if vocabulary_size(self.tokenizer) > self.vocabulary:
             raise ValueError(f"it has more ids than the {self.vocabulary} that the members know")
 
@@ -346,7 +346,7 @@ def calibration_of(config: Mapping[str, Any], *, labels: int) -> Calibration:
         return UNCALIBRATED
     temperature, bias = float(given["temperature"]), tuple(map(float, given["bias"]))
     if not (0 < temperature < math.inf and all(map(math.isfinite, bias)) and len(bias) in (0, labels)):
-        raise ValueError(f"a temperature of {temperature:g} and a bias of {len(bias)} labels, not {labels}")
+        raise ValueError(f"temperature {temperature:g} or a bias of {len(bias)} numbers does not fit {labels} labels")
     return Calibration(temperature, bias)
 
 

@@ -43,7 +43,7 @@ def architecture_of(document: Mapping[str, Any]) -> Architecture:
         whole_number(name, value, low=least, high=None if high is None else int(high))
     shape = Architecture(**{**document, "kernel": (tokens, across)})
     if shape.normalisation not in SETTINGS["normalisation"].choices or not isinstance(shape.shared_layers, bool):
-        raise ValueError(f"no such normalisation {shape.normalisation!r} or shared_layers {shape.shared_layers!r}")
+        raise ValueError(f"unknown normalisation {shape.normalisation!r} or shared_layers {shape.shared_layers!r}")
     return shape
 
 
@@ -108,7 +108,7 @@ def form_of(config: Mapping[str, Any]) -> Form:
 
 def _stack_form(prefix: str, stack: Mapping[str, Any]) -> StackForm:
     if stack["pooling"] not in SETTINGS["pooling"].choices:
-        raise ValueError(f"no such pooling: {str(stack['pooling'])[:40]!r}")
+        raise ValueError(f"unknown pooling: {str(stack['pooling'])[:40]!r}")
     return StackForm(prefix, architecture_of(stack["architecture"]), str(stack["pooling"]), len(stack["members"]))
 
 

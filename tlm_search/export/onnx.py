@@ -43,7 +43,7 @@ def require_onnx() -> None:
     except ImportError as error:
         raise ExportError(
             f"the ONNX form needs a package that is not installed: {error.name}",
-            hint="pip install 'tlm-search[onnx]'",
+            hint="install it with pip install 'tlm-search[onnx]'",
         ) from error
 
 
@@ -98,7 +98,9 @@ def open_session(file: Path, *, threads: int | None = None) -> InferenceSession:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ExportError("ONNX Runtime is not installed", hint="pip install 'tlm-search[onnx]'") from error
+        raise ExportError(
+            "ONNX Runtime is not installed", hint="install it with pip install 'tlm-search[onnx]'"
+        ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:

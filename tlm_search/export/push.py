@@ -43,15 +43,13 @@ def push(folder: Path, repository: str, *, public: bool) -> str:
             commit_message="Upload with tlm-search",
         )
     except HFValidationError as error:
-        raise ExportError(
-            f"{repository} is not a name for a repository: {error}", hint="allowed is OWNER/NAME"
-        ) from error
+        raise ExportError(f"{repository} is not a repository's name: {error}", hint="allowed: OWNER/NAME") from error
     except LocalTokenNotFoundError as error:
         raise ExportError("there is no token for the Hugging Face hub", hint="log in with: hf auth login") from error
     except HfHubHTTPError as error:
         reason = str(error.server_message or error).strip().splitlines()[0]
         raise ExportError(
-            f"the Hugging Face hub refuses {repository}: {reason}",
+            f"the Hugging Face hub refused {repository}: {reason}",
             hint="check the name and your rights; log in with: hf auth login",
         ) from error
     except (OSError, _transport_error()) as error:

@@ -152,7 +152,9 @@ def chunks_of_input() -> Iterator[list[str]]:
         DataError: standard input is not UTF-8.
     """
     if sys.stdin is None:
-        raise UserError("there are no texts: standard input is closed", hint="give texts as arguments or with --file")
+        raise UserError(
+            "there are no texts, and standard input is closed", hint="give texts as arguments or with --file"
+        )
     if sys.stdin.isatty():
         print("reading texts from standard input, one a line; Ctrl-D ends", file=sys.stderr)
     unfinished, place = b"", 0

@@ -136,7 +136,7 @@ def export_committee(
             raise ExportError(
                 f"the committee does not answer as it did in the study: probabilities differ by {facts.difference:.2g}",
                 hint="the data in the store are not those on which the members were trained, because older versions "
-                "could continue a study with other data; run the space again under another --name",
+                "could continue a study with other data; run the space again with another --name",
             )
         if onnx or int8:
             facts = replace(facts, graphs=_write_graphs(committee, data, folder, facts, int8=int8))
@@ -296,7 +296,7 @@ def _members(
 def _missing(store: Store, kind: str, digest: str, chosen: Chosen) -> ExportError:
     what = "the linear model" if kind == LINEAR_KIND else "member"
     return ExportError(
-        f"{what} {digest} of {chosen.name} is not in the store {store.root}, or was damaged there",
+        f"{what} {digest} of {chosen.name} is missing or damaged in the store {store.root}",
         hint="tlm-search distil with the same --trial and --size trains it again"
         if chosen.student is not None
         else "choose another trial with --trial, or fewer members with --size"
@@ -408,7 +408,7 @@ def _write_tokenizer(data: PreparedData, folder: Path) -> None:
     source = data.folder("tokenizer")
     if not (source / "tokenizer.json").is_file():
         raise ExportError(
-            f"the study's tokenizer is not in the store: {source} is missing or not whole",
+            f"the study's tokenizer is not in the store: {source} is missing or incomplete",
             hint="tlm-search run on the study's space makes it again",
         )
     config = source / _TOKENIZER_CONFIG

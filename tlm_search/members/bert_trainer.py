@@ -106,7 +106,7 @@ class BertTrainer:
                 reason = (str(error).splitlines() or ["no memory left"])[0]
         raise OutOfMemoryError(
             f"{self.device} has too little memory for {len(specs)} members, "
-            f"also with batches in {MICRO_BATCHES} micro-batches: "
+            f"even with batches in {MICRO_BATCHES} micro-batches: "
             f"{reason}",
             hint="lower the batch size, the width or the number of trials at once",
         )
@@ -309,7 +309,7 @@ def _check(log: TrainingLog, seeds: Sequence[int], phase: str, setting: str) -> 
         broken = log.broken(index)
         if broken is not None:
             raise DivergedError(
-                f"the {phase} loss of seed {seed} is not a number by update {broken}", hint=f"lower {setting}"
+                f"the {phase} loss of seed {seed} is no longer a number at update {broken}", hint=f"lower {setting}"
             )
 
 

@@ -130,7 +130,7 @@ def _entry(store: Store, kind: str, digest: str) -> Entry:
     if entry is None:
         part = "the linear model" if kind == LINEAR else "member"
         raise StoreError(
-            f"{part} {digest} of the committee is not in the store {store.root}, or was damaged there",
+            f"{part} {digest} of the committee is missing or damaged in the store {store.root}",
             hint="choose another trial with --trial, or fewer members with --size; or run the space with --fresh: it "
             "trains the missing members",
         )

@@ -39,7 +39,7 @@ from tlm_search.model.batching import batches, rows
 from tlm_search.model.linear import LinearWeights, linear_logits, parameters_of, term_keys, term_tables, with_terms
 from tlm_search.store.local import Arrays, Entry, Store
 
-_HINT = "take linear_member out of the space, or look at the task's texts"
+_HINT = "set linear_member to false, or check the task's texts"
 _DIGITS = 9  # of cross-entropies: smaller differences are ties
 
 Terms = tuple[NDArray[np.int64], NDArray[np.int64]]  # for each occurrence of a term: number of the text, key
@@ -112,7 +112,7 @@ def linear_entry(spec: LinearSpec, *, store: Store) -> Entry:
     entry = store.read(LINEAR, spec.digest)
     if entry is None:
         raise StoreError(
-            f"the linear model {spec.digest} is not in the store {store.root}, or was damaged there",
+            f"the linear model {spec.digest} is missing or damaged in the store {store.root}",
             hint="run the space again with --fresh; it reuses all members and fits the linear model again",
         )
     return entry

@@ -75,10 +75,10 @@ class OwnMembers:
     def __init__(self, name: str, own: OwnTrainer) -> None:
         version = getattr(own, "version", "")
         if not isinstance(version, str):
-            raise UserError(f"trainer {name}: its version is {version!r}", hint="allowed is a str, such as '2'")
+            raise UserError(f"trainer {name}: its version is {version!r}", hint="allowed: a str, such as '2'")
         reads = getattr(own, "settings", ())
         if not isinstance(reads, tuple | list) or not all(isinstance(one, str) for one in reads):
-            raise UserError(f"trainer {name}: its settings are {reads!r}", hint="allowed are names, such as ('C',)")
+            raise UserError(f"trainer {name}: its settings are {reads!r}", hint="allowed: names, such as ('C',)")
         self.own, self.reads = own, tuple(reads)
         self.identity = f"{name} {version}".strip()
         self._texts: tuple[str, dict[str, list[Any]]] | None = None
@@ -213,7 +213,8 @@ def checked(answer: object, rows: Mapping[str, int], *, labels: int, who: str) -
             raise TrainingError(f"{who} returned no numbers for {split}: {error}", hint=_CONTRACT) from error
         if values.shape != (texts, labels):
             raise TrainingError(
-                f"{who} returned {values.shape} for {split}, not {(texts, labels)}: texts x labels", hint=_CONTRACT
+                f"{who} returned the shape {values.shape} for {split}, not {(texts, labels)}, texts x labels",
+                hint=_CONTRACT,
             )
         if not np.isfinite(values).all():
             raise TrainingError(f"{who} returned values for {split} that are not finite", hint=_CONTRACT)

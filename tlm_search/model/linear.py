@@ -214,10 +214,10 @@ def require_values(models: Sequence[LinearWeights]) -> None:
         buckets, share = weights["buckets"], float(share_of(weights))
         if int(buckets.min()) < 0 or int(buckets.max()) > len(weights["idf"]) or not 0 <= share <= 1:
             raise ValueError(
-                f"a linear model with buckets from {buckets.min()} to {buckets.max()} and the share {share:g}"
+                f"a linear model's buckets ({buckets.min()} to {buckets.max()}) or share ({share:g}) is out of range"
             )
     if sum(float(share_of(weights)) for weights in models) > 1 + 1e-6:
-        raise ValueError("linear models with more than all of the votes")
+        raise ValueError("the linear models have more than all of the votes")
 
 
 def linear_logits(weights: LinearWeights, ids: Tensor, mask: Tensor | None, types: Tensor | None = None) -> Tensor:

@@ -81,7 +81,7 @@ def files_of(index: bytes) -> Files:
         files = {str(name): (str(sha256), int(size)) for name, (sha256, size) in read["files"].items()}
         whole = _index(files) == index
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BrokenError(f"{INDEX} is not readable") from error
+        raise BrokenError(f"{INDEX} cannot be read") from error
     if not whole:
         raise BrokenError(f"{INDEX} was changed after it was written")
     for name in files:

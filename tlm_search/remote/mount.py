@@ -55,7 +55,7 @@ def mount(url: str) -> Path:
     folder = _cache() / digest([str(remote), *servers])[:16]
     if folder not in _mounted:
         place = f"the folder {folder} for copies of {remote}"
-        with writing(StoreError, place, otherwise=f"choose another with {CACHE_VARIABLE}"):
+        with writing(StoreError, place, otherwise=f"choose another folder with {CACHE_VARIABLE}"):
             name_once(folder / _PLACE)
         remote.folders()  # raises if the URL cannot be reached
         _mounted[folder] = remote
@@ -95,7 +95,7 @@ def at_hand(folder: Path) -> Path:
         return folder
     try:
         with (
-            writing(StoreError, folder, otherwise=f"choose another place with {CACHE_VARIABLE}"),
+            writing(StoreError, folder, otherwise=f"choose another folder with {CACHE_VARIABLE}"),
             held(folder.with_name(f".{folder.name}.lock")),
         ):
             if not folder.is_dir():

@@ -69,7 +69,7 @@ def distil(
     if size < 2:
         what = f"trial {trial.number}" if teachers.mixed is None else "the mixed committee"
         raise UserError(
-            f"{what} was chosen with one member: there is no committee to distil",
+            f"{what} has only one member at the chosen size, so there is no committee to distil",
             hint=f"tlm-search best {record.name} lists larger ones; take one with --trial N --size K",
         )
     if record.space.reads_data and not record.space.has_weights:
@@ -121,7 +121,7 @@ def _students(
         raise UserError(
             f"the members of trial {trial.number} were trained by another version of tlm-search with other digests, "
             "so students cannot be trained like them",
-            hint="run the space under another name with --name, and distil that study",
+            hint="run the space with another --name, and distil that study",
         )
     corpus = data.prefix_fingerprint(documents)
     unlabelled = members[0].taught.unlabelled if members[0].taught else ""

@@ -92,7 +92,7 @@ class Driver:
             return
         jobs = list(self.progress.jobs.values())
         if jobs and self._now() >= self._deadline:
-            self._announce_once("end", f"the time is used up; jobs in training end first: {self._remaining(jobs)}")
+            self._announce_once("end", f"the time is used up; jobs in training finish first: {self._remaining(jobs)}")
             return
         for job in jobs:
             seconds = self.progress.remaining(job)

@@ -45,7 +45,7 @@ def import_trials(ledger: Ledger, folder: Path, announce: Callable[[str], None])
         if finished and not taken:
             raise StudyError(
                 f"no trial of {name} fits this space: {'; '.join(misfits[:3])}",
-                hint="import a study of the same settings, or take it out of import_from",
+                hint="import a study with the same settings, or remove it from import_from",
             )
         left = f", {len(misfits)} do not fit this space ({misfits[0]})" if misfits else ""
         announce(f"{taken} trials of {name} imported{left}")
@@ -55,7 +55,7 @@ def import_trials(ledger: Ledger, folder: Path, announce: Callable[[str], None])
 
 def _check_comparable(other: StudyRecord, space: Space, folder: Path) -> None:
     if other.folder.resolve() == folder.resolve():
-        raise StudyError(f"import_from: {folder.name} is this study itself", hint="take it out of import_from")
+        raise StudyError(f"import_from: {folder.name} is this study itself", hint="remove it from import_from")
     differs = [
         key for key in ("trainer", "corpus", "tokenizer", "task") if getattr(other.space, key) != getattr(space, key)
     ]

@@ -62,7 +62,7 @@ class _Sent(BaseModel):
     def _refuse_other_keys(cls, given: Any) -> Any:
         """Refuse other keys with an error that does not name them, because a body can contain 350,000 keys."""
         if isinstance(given, dict) and not given.keys() <= cls.model_fields.keys():
-            raise PydanticCustomError("other_keys", f"Other keys than {', '.join(cls.model_fields)} are not permitted")
+            raise PydanticCustomError("other_keys", f"Unknown keys; allowed: {', '.join(cls.model_fields)}")
         return given
 
 
@@ -133,7 +133,7 @@ class Problem(BaseModel):
 
 _NO_ANSWER: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The body cannot be read."},
-    408: {"model": Problem, "description": "The body does not arrive."},
+    408: {"model": Problem, "description": "The body did not arrive in time."},
     413: {"model": Problem, "description": "The body is too long."},
     422: {"model": Problem, "description": "The body does not have the required form."},
     500: {"model": Problem, "description": "The committee failed."},

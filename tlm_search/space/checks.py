@@ -217,7 +217,7 @@ def own_trainer_problems(parameters: Mapping[str, Parameter], *, own: bool) -> l
         ]
     read = ("variant", "committee_size", "linear_member", "linear_share", "linear_roles")
     return [
-        Problem((name,), f"given with a trainer of your own; allowed are {OWN}NAME, {', '.join(read)}")
+        Problem((name,), f"given with a trainer of your own; allowed: {OWN}NAME, {', '.join(read)}")
         for name in parameters
         if name not in read and not name.startswith(OWN)
     ]

@@ -65,7 +65,7 @@ def read_document(file: Path) -> Document:
     """
     document = parse(_text(file), place=str(file))
     if document.data is None:
-        raise SpaceError("the file is empty", file=file, hint="Write at least a section `search:` with settings.")
+        raise SpaceError("the file is empty", file=file, hint="write at least a section `search:` with settings")
     if not isinstance(document.data, dict):
         raise SpaceError(
             f"given {given(document.data)}; allowed: a mapping with keys such as corpus, task and search",
@@ -108,7 +108,7 @@ def _text(file: Path) -> str:
         return file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         near = sorted(path.name for path in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
-        hint = f"In {file.parent} there are: {', '.join(near)}." if near else "Give the path of a space file."
+        hint = f"spaces in {file.parent}: {', '.join(near)}" if near else "give the path of a space file"
         raise SpaceError("there is no such file", file=file, hint=hint) from None
     except IsADirectoryError:
         raise SpaceError("this is a folder; allowed: a YAML file", file=file) from None

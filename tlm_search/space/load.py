@@ -72,7 +72,7 @@ def _error(problems: list[Problem], *, document: Document, file: Path, overrides
     ]
     (where, line), problem = places[0]
     message = "\n".join([problem.message, *(error.message for error in errors[1:])])
-    hint = f"{len(errors)} problems; nothing was started." if len(errors) > 1 else None
+    hint = f"{len(errors)} problems; nothing was started" if len(errors) > 1 else None
     return SpaceError(message, file=where, line=line, key=_key(problem), hint=hint)
 
 

@@ -52,7 +52,7 @@ class CmaEsSampler(Section):
     n_startup_trials: Whole = Field(default=1, ge=0, description="random trials before the model is used")
     sigma0: Number | None = Field(default=None, gt=0, description="first step; null: a sixth of the range")
     popsize: Whole | None = Field(
-        default=None, ge=2, description="trials of a generation; null follows from the parameters"
+        default=None, ge=2, description="trials of a generation; null derives it from the parameters"
     )
 
 

@@ -125,8 +125,8 @@ class Space(Section):
     The order of the fields matters: the check of a field reads the fields above it.
     """
 
-    name: Text = Field(default="space", description="name of the study; the file's name when not given")
-    description: Text = Field(default="", description="what the study asks")
+    name: Text = Field(default="space", description="name of the study; by default the file's name")
+    description: Text = Field(default="", description="the question that the study asks")
     seed: Whole = Field(default=0, ge=0, le=2**32 - 1, description="seed of members and of the sampler")
     trainer: Text = Field(
         default="bert",

@@ -39,7 +39,9 @@ class CorpusSection(Section):
     selection: Literal["random", "overlap", "weighted_overlap", "tfidf"] | None = Field(
         default=None, description="the order in which documents are taken: at random, or most like the task first"
     )
-    skip: Whole = Field(default=0, ge=0, description="documents of that order to pass over, such as the most like it")
+    skip: Whole = Field(
+        default=0, ge=0, description="skip this many documents of that order, such as those most like the task"
+    )
 
     @model_validator(mode="after")
     def _something_left(self) -> Self:
@@ -72,7 +74,7 @@ class TokenizerSection(Section):
     min_count: Whole | None = Field(
         default=None,
         ge=1,
-        description="with name: only the tokens that corpus and training texts use so often; others are cut up",
+        description="with name: keep the tokens that corpus and training texts use this often or more; cut others up",
     )
     strip_accents: bool | None = Field(
         default=None,

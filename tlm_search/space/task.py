@@ -56,9 +56,11 @@ class UnlabelledSection(Section):
     config: Text | None = Field(
         default=None, description="configuration of a Hugging Face data set; default: the task's, for the task's source"
     )
-    split: Text | None = Field(default=None, description="split of a Hugging Face data set; the task's train_split")
+    split: Text | None = Field(
+        default=None, description="split of a Hugging Face data set; default: the task's train_split"
+    )
     text: TextColumns | None = Field(
-        default=None, description="column with the text, or two columns for pairs; the task's when not given"
+        default=None, description="column with the text, or two columns for pairs; default: the task's"
     )
     documents: Whole | None = Field(default=None, ge=1, description="use at most this many texts")
 

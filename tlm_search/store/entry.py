@@ -87,7 +87,7 @@ def read_entry(folder: Path, kind: str, digest: str) -> Entry:
             raise DamagedError(f"{INDEX} is missing") from None
         raise
     except NotADirectoryError as error:
-        raise DamagedError(f"{INDEX} is not readable") from error
+        raise DamagedError(f"{INDEX} cannot be read") from error
     entry = entry_of(data, folder, kind, digest)
     for name, (_, size) in entry.files.items():
         try:
@@ -110,7 +110,7 @@ def entry_of(data: bytes, folder: Path, kind: str, digest: str) -> Entry:
         entry, sha256 = index["entry"], index["sha256"]
         whole = hashlib.sha256(_canonical(entry).encode()).hexdigest() == sha256
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedError(f"{INDEX} is not readable") from error
+        raise DamagedError(f"{INDEX} cannot be read") from error
     if not whole:
         raise DamagedError(f"{INDEX} was changed after it was written")
     if (entry["schema"], entry["kind"], entry["digest"]) != (_SCHEMA, kind, digest):

@@ -274,7 +274,7 @@ def valid_name(name: str) -> str:
         StoreError: it has characters other than lower-case letters, digits, - and _.
     """
     if not _NAME.fullmatch(name):
-        raise StoreError(f"{name!r} is not a name in the store; allowed are lower case letters, digits, - and _")
+        raise StoreError(f"{name!r} is not a name in the store; allowed: lower case letters, digits, - and _")
     return name
 
 

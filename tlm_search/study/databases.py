@@ -226,8 +226,12 @@ def _without_driver(url: str, error: ImportError) -> StudyError:
     # Optuna's ImportError hides the ImportError of the package.
     missing = str(getattr(error.__cause__, "name", None) or error.name or "").partition(".")[0].lower()
     extra = _EXTRAS.get(missing)
-    hint = f"pip install 'tlm-search[{extra}]'" if extra else f"install the driver that the URL names: {missing or url}"
-    return StudyError(f"the storage {url} needs the Python package {missing}, which is not here", hint=hint)
+    hint = (
+        f"install it with pip install 'tlm-search[{extra}]'"
+        if extra
+        else f"install the driver that the URL names: {missing or url}"
+    )
+    return StudyError(f"the storage {url} needs the Python package {missing}, which is not installed", hint=hint)
 
 
 def _words(url: str, error: BaseException) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 _LONGEST_ECHO = 60
-_ANEW = "take another name with --name, or --fresh to move the old study aside; trained members are used again"
+_ANEW = "choose another --name, or move the old study aside with --fresh; trained members are reused"
 # The names of the fingerprinted data in messages.
 _PARTS = {
     "task_fingerprint": "the rows of the task {task_name}",
@@ -65,7 +65,7 @@ def check_same_data(study: Study, data: PreparedData) -> None:
         back = f"{PYDOCS} consists of installed packages: restore the old versions of Python and packages"
     raise StudyError(
         f"the study {study.study_name} began with other data; changed since: {', '.join(changed)}",
-        hint=f"{back}; or {_ANEW} if their data are the same",
+        hint=f"{back}; or {_ANEW} where their data are the same",
     )
 
 

@@ -257,7 +257,7 @@ def find_study(study: str, studies_dir: Path | str) -> Path:
             return folder.resolve()
     names = sorted({*(facts.parent.name for facts in studies_dir.glob(f"*/{FACTS}")), *known_studies(studies_dir)})
     near = difflib.get_close_matches(study, names, n=1)
-    known = f"there are: {', '.join(names[:20])}" if names else "tlm-search run SPACE makes one"
+    known = f"studies there: {', '.join(names[:20])}" if names else "tlm-search run SPACE makes one"
     raise StudyError(
         f"no study {study} under {shown(studies_dir)}{f'; did you mean {near[0]}?' if near else ''}",
         hint=f"give a name under --studies-dir, or a study's folder; {known}",

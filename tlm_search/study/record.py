@@ -185,7 +185,7 @@ def record_of(study: Study, folder: Path) -> StudyRecord:
     if "space" not in attributes:
         raise StudyError(
             f"{folder}: the Optuna study {study.study_name!r} holds no space, so tlm-search did not make it",
-            hint="Give a folder that `tlm-search run` created.",
+            hint="give a folder that tlm-search run created",
         )
     space = Space.from_document(attributes["space"], stored=True)
     record = StudyRecord(

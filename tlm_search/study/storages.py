@@ -129,7 +129,7 @@ def _journal(path: Path) -> BaseStorage:
     except (ValueError, KeyError, AssertionError) as error:
         raise StudyError(
             f"{path} is damaged: {_first_line(error)}",
-            hint="run the study with --fresh: it moves the damaged study aside and uses its members again",
+            hint="run the study with --fresh: it moves the damaged study aside and reuses its members",
         ) from error
 
 

@@ -240,4 +240,4 @@ def _is_driven(folder: Path) -> bool:
 
 
 def _writing(folder: Path) -> AbstractContextManager[None]:
-    return writing(StudyError, f"the copy {folder}", otherwise=f"choose another place with {CACHE_VARIABLE}")
+    return writing(StudyError, f"the copy {folder}", otherwise=f"choose another folder with {CACHE_VARIABLE}")

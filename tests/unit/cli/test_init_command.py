@@ -74,7 +74,7 @@ def test_steps_are_told_once_also_where_a_smaller_study_is_timed(call, here, mon
 
     monkeypatch.setattr("tlm_search.cli.validate.timed", timed)
     code, _, err = call("init", "--task", "rows.csv", "mine.yaml")
-    lines = ["reading the task", "timing", "this would take about 10 h here; trying a smaller study"]
+    lines = ["reading the task", "timing", "this study would take about 10 h on this machine; trying a smaller one"]
     assert (code, err.splitlines()) == (0, lines)
     assert len(folders) == 2
     assert len(set(folders)) == 1, "the second has what the first prepared"
@@ -122,7 +122,7 @@ def test_own_files_are_used_as_they_are(call, here, options):
     (here / "own" / "notes.md").write_text("of another kind")
     code, out, err = call("init", *options.split(), "mine.yaml")
     assert (code, err) == (0, "")
-    said = "own: train is train.csv; test is test.csv; passed over: notes.md"
+    said = "own: train is train.csv; test is test.csv; not read: notes.md"
     assert f"files      {said if options == '--task own' else 'train is own/train.csv; test is own/test.csv'}\n" in out
     space = load_space(here / "mine.yaml")
     assert (space.task.train, space.task.validation, space.task.test) == ("all", 0.15, None)
@@ -148,8 +148,8 @@ def test_a_folder_is_read_by_the_names_of_its_files(call, here):
     code, out, err = call("init", "--task", "own", "--test", "mine.csv", "mine.yaml")
     assert (code, err) == (0, "")
     assert (
-        "files      own: train is train-00000-of-00002.csv, train-00001-of-00002.csv; validation is dev.csv; passed "
-        "over: notes.md, test.csv; test is mine.csv\n" in out
+        "files      own: train is train-00000-of-00002.csv, train-00001-of-00002.csv; validation is dev.csv; not "
+        "read: notes.md, test.csv; test is mine.csv\n" in out
     )
     task = load_space(here / "mine.yaml").task
     assert (task.source, task.test_source, task.validation_source) == ("own", "mine.csv", None)

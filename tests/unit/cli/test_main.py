@@ -66,7 +66,7 @@ def test_a_wrong_file_ends_with_2_and_a_message_without_traceback(call, tmp_path
 def test_the_hint_stands_below_the_message(call, tmp_path):
     code, _, err = call("validate", str(tmp_path / "none.yaml"))
     assert code == 2
-    assert err.splitlines()[1] == "Give the path of a space file."
+    assert err.splitlines()[1] == "give the path of a space file"
 
 
 @pytest.mark.parametrize(

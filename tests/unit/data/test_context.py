@@ -84,7 +84,7 @@ def test_times_are_numbers_or_iso(times: list[Any]) -> None:
         (["nan", "1"], "x: row 1: column 't' holds 'nan': neither"),
         ([True, 1], "x: row 1: column 't' holds True: neither"),
         (["1", "2026-11-30"], "x: row 2: .* a time without a zone, but row 1 has a number"),
-        (["2026-11-30", "2026-11-30T18:00Z"], "a time of a zone, but row 1 has a time without a zone"),
+        (["2026-11-30", "2026-11-30T18:00Z"], "a time with a zone, but row 1 has a time without a zone"),
     ],
 )
 def test_other_times_are_refused(times: list[Any], words: str) -> None:
@@ -165,7 +165,7 @@ def test_fewer_training_lines_can_be_asked_for(tmp_path: Path) -> None:
         ({"rows": 1, "group": "host"}, {}, r"'host' has 2 groups .*, but each of train, test, validation needs"),
         ({"rows": 1, "group": "nohost"}, {}, "there is no column 'nohost'; its columns are: time, host, text, label"),
         ({"rows": 1, "time": "host"}, {}, "column 'host' holds 'h0': neither a number nor an ISO time"),
-        ({"rows": 1}, {"test": 200}, "test asks for 200 lines, but 50 are left, and train needs some"),
+        ({"rows": 1}, {"test": 200}, "test asks for 200 lines, but 50 are left, and train needs at least one"),
         (
             {"rows": 30},
             {"test": 10, "validation": 10},

@@ -251,8 +251,11 @@ def test_names_say_the_split_by_one_rule(tmp_path: Path, paths: list[str], split
         ({"a.txt": "text", "b.md": "text"}, "no table in this folder"),
         ({"train.csv": TABLE, "train.csv.gz": TABLE}, "train.csv.gz: the same folder has train.csv"),
         ({"a.csv": TABLE, "a.jsonl": TABLE}, "the same folder has a.csv, which differs only in its ending"),
-        ({"test/train.csv": TABLE}, "its name and its folder say test and train"),
-        ({"train_test.csv": TABLE, "dev_test.csv": TABLE, "train_dev.csv": TABLE}, "its name and its folder say"),
+        ({"test/train.csv": TABLE}, "its name and its folder name different splits: test and train"),
+        (
+            {"train_test.csv": TABLE, "dev_test.csv": TABLE, "train_dev.csv": TABLE},
+            "its name and its folder name different splits",
+        ),
         ({"a.csv": TABLE, "b.csv": "text,other\na,b\n"}, "b.csv: there is no column 'label'"),
         ({"a.csv": TABLE, "stats.json": "3"}, "stats.json: it holds neither a list of objects"),
     ],
@@ -287,7 +290,7 @@ def test_the_message_names_what_is_read_and_what_is_not(tmp_path: Path) -> None:
     )
     (said,) = account_of_task(TaskSection(source=folder))
     assert said.startswith(f"{folder}: train is train-00000-of-00003.csv, train-00002-of-00003.csv (2 of 3 shards); ")
-    assert "; validation is dev.csv; passed over: .git/, .x, 00.png, 01.png" in said
+    assert "; validation is dev.csv; not read: .git/, .x, 00.png, 01.png" in said
     assert said.endswith(" and 12 more")
     assert account_of_documents(CorpusSection(source=folder, split="dev"))[0].startswith(f"{folder}: dev is dev.csv; ")
 
@@ -296,13 +299,13 @@ def test_documents_are_tables_or_text_files(tmp_path: Path) -> None:
     tables = {"docs.jsonl": '{"text": "one"}\n{"text": ""}\n{"text": "two"}\n', "readme.txt": "r", "license.txt": "l"}
     section = CorpusSection(source=_write(tmp_path / "tables", tables), documents=2)
     assert load_corpus(section, tmp_path).documents == ["one", "two"]
-    assert account_of_documents(section)[0].endswith("train is docs.jsonl; passed over: license.txt, readme.txt")
+    assert account_of_documents(section)[0].endswith("train is docs.jsonl; not read: license.txt, readme.txt")
     split = {"train.jsonl": '{"text": "one"}\n', "a.txt": "a", "b.txt": "b", "c.txt": "c"}
     assert load_corpus(CorpusSection(source=_write(tmp_path / "split", split)), tmp_path).documents == ["one"]
     texts = {"a.txt": "a", "b.txt.bz2": bz2.compress(b"b"), "t.csv": "text\nx\n"}
     section = CorpusSection(source=_write(tmp_path / "texts", texts))
     assert load_corpus(section, tmp_path).documents == ["a", "b"]
-    assert account_of_documents(section)[0].endswith("the documents are a.txt, b.txt.bz2; passed over: t.csv")
+    assert account_of_documents(section)[0].endswith("the documents are a.txt, b.txt.bz2; not read: t.csv")
 
 
 def test_a_config_is_a_subfolder(tmp_path: Path) -> None:

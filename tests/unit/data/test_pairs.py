@@ -192,5 +192,5 @@ def test_a_missing_column_and_another_layout_are_one_message(tmp_path: Path) -> 
         load_labelled(TaskSection(source=source, text=["premise", "other"]), tmp_path)
     entity = ["x", "Q1", [[0]]]
     (tmp_path / "f.json").write_text(json.dumps({"P1": [{"tokens": ["x"], "h": entity, "t": entity}]}))
-    with pytest.raises(DataError, match="it has FewRel's layout, without the columns premise and hypothesis"):
+    with pytest.raises(DataError, match="it has FewRel's layout, which has no columns premise and hypothesis"):
         load_labelled(TaskSection(source=str(tmp_path / "f.json"), text=TEXT), tmp_path)

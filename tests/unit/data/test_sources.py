@@ -55,7 +55,7 @@ def test_a_local_file_keeps_its_order_without_its_blanks(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "documents", "message"),
     [
-        ('{"text": "one"}', 2, "documents: 2 asked for, but it has 1"),
+        ('{"text": "one"}', 2, "documents asks for 2, but it has 1"),
         ('{"text": " "}', None, "it has no text"),
         ('{"text": 7}', None, "column 'text' holds int, not text"),
         ('{"body": "x"}', None, "no column 'text'; its columns are: body"),
@@ -173,7 +173,7 @@ def test_fewrel_takes_the_names_that_lie_beside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[]", "not FewRel's layout"), ('{"P1": [{"tokens": [], "h": [], "t": []}]}', "P1, instance 1")],
+    [("[]", "it does not have FewRel's layout"), ('{"P1": [{"tokens": [], "h": [], "t": []}]}', "P1, instance 1")],
 )
 def test_bad_fewrel(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "f.json").write_text(content)

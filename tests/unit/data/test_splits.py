@@ -72,7 +72,7 @@ def test_a_text_of_the_test_split_is_not_trained_on() -> None:
     data = _data({"a": 8, "b": 8})
     held_out = _data({"a": 4, "b": 3}, "held")
     held_out = Labelled([*held_out.texts, data.texts[-1]], [*held_out.labels, "b"])
-    with pytest.raises(DataError, match=r"3 for validation \+ 5 for train are asked for per label, but b has 7"):
+    with pytest.raises(DataError, match=r"each label needs 3 for validation \+ 5 for train, but b has 7"):
         split_task(_section(), data, held_out=held_out)
 
 
@@ -90,11 +90,11 @@ def test_numbers_are_in_the_order_of_numbers() -> None:
     [
         ({"a": 30}, {}, "all texts have the label 'a'"),
         ({}, {}, "no row has both"),
-        ({"a": 30, "b": 30}, {"labels": 3}, "labels: 3 asked for, but the data has 2"),
+        ({"a": 30, "b": 30}, {"labels": 3}, "labels asks for 3, but the data have 2"),
         (
             {"a": 30, "b": 11},
             {},
-            r"4 for test \+ 3 for validation \+ 5 for train are asked for per label, but b has 11",
+            r"each label needs 4 for test \+ 3 for validation \+ 5 for train, but b has 11",
         ),
         ({str(i): i for i in range(1, 9)}, {}, "5 has 5, 3 more labels have too few"),
     ],
@@ -225,7 +225,7 @@ def test_labels_that_are_not_kept_are_counted() -> None:
 @pytest.mark.parametrize(
     ("options", "train", "test", "message"),
     [
-        ({"test": 99}, {"a": 50, "b": 50}, None, "test asks for 99 rows, but 100 are left, and each label keeps one"),
+        ({"test": 99}, {"a": 50, "b": 50}, None, "test asks for 99 rows, but 100 are left, of which train needs one"),
         ({"train": {"rows": 99}}, {"a": 50, "b": 50}, None, "train asks for 99 rows, but 70 are left"),
         ({"train": {"rows": 2}}, {"a": 9, "b": 9, "c": 9}, None, "each of 3 labels needs one"),
         ({}, {"a": 1, "b": 1}, None, "test asks for 1 rows"),

@@ -149,7 +149,7 @@ def test_pydocs_gives_paragraphs_of_the_packages_of_the_task(tmp_path: Path, mon
     [
         ("nowhere.csv", "nowhere.csv: there is no such file"),
         ("only.csv", "it has 0 new texts; 27 texts do not count"),
-        ({"source": "few.csv", "documents": 3}, "documents: 3 asked for, but it has 2 new texts"),
+        ({"source": "few.csv", "documents": 3}, "documents asks for 3, but it has 2 new texts"),
         ({"source": "few.csv", "text": "words"}, "there is no column 'words'"),
     ],
 )

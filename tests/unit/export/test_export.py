@@ -199,7 +199,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_behind(finished, tmp_path):
     trial = finished.record.trials[0]
     gone = type(trial)(**{**vars(trial), "members": ("0" * 32,)})
     study = type(finished.record)(**{**vars(finished.record), "trials": (gone,)})
-    with pytest.raises(ExportError, match="is not in the store"):
+    with pytest.raises(ExportError, match="is missing or damaged in the store"):
         export(replace(finished, record=study), tmp_path / "out", number=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
     (tmp_path / "empty").mkdir()

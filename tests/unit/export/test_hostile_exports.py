@@ -232,6 +232,6 @@ def test_no_code_of_a_folder_is_run(folder, tmp_path, monkeypatch):
     change_json(folder, "tokenizer_config.json", lambda config: config.update(evil))
     Committee.load(folder).check()
     SoftCommittee.from_pretrained(folder, trust_remote_code=True)
-    with pytest.raises(DataError, match="it needs code of its own, and such code is never run"):
+    with pytest.raises(DataError, match="it needs its own code, which tlm-search never runs"):
         copy_tokenizer(tmp_path / "copy", str(folder))  # as `tokenizer: {name: FOLDER}` of a space does
     assert not ran.exists()

@@ -126,7 +126,7 @@ def test_what_is_missing_is_named_and_nothing_is_written(hybrids, tmp_path):
         aside = kept.with_name(f".{digest}")
         kept.rename(aside)
         try:
-            with pytest.raises(ExportError, match=f"{words} {digest} of trial 0 is not in the store"):
+            with pytest.raises(ExportError, match=f"{words} {digest} of trial 0 is missing or damaged in the store"):
                 export(hybrids, tmp_path / "out")
         finally:
             aside.rename(kept)

@@ -94,7 +94,7 @@ def test_a_refusal_is_one_message(hub, exported):
     hub.refuse = True
     ended = push(hub, exported, "me/tiny")
     assert ended.returncode == 2
-    assert "the Hugging Face hub refuses me/tiny" in ended.stderr
+    assert "the Hugging Face hub refused me/tiny" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

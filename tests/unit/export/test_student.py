@@ -51,7 +51,7 @@ def test_a_student_that_is_gone_or_never_was_is_told_with_the_way_to_it(taught, 
     (student,) = study.record.students
     gone = replace(student, result=replace(student.result, members=("0" * 32,)))
     with pytest.raises(
-        ExportError, match=r"member 0+ of a student of trial 0 with 3 members is not in the store"
+        ExportError, match=r"member 0+ of a student of trial 0 with 3 members is missing or damaged in the store"
     ) as no:
         Study(replace(study.record, students=(gone,))).export(tmp_path / "out", student=True)
     assert "tlm-search distil" in str(no.value.hint)
@@ -70,7 +70,11 @@ def test_a_student_that_is_gone_or_never_was_is_told_with_the_way_to_it(taught, 
     ("part", "message", "hint"),
     [
         ("train", "tokens cannot be read", "run again"),
-        ("members", "member [0-9a-f]+ of the committee is not in the store", "another trial with --trial"),
+        (
+            "members",
+            "member [0-9a-f]+ of the committee is missing or damaged",
+            "another trial with --trial",
+        ),
     ],
 )
 def test_what_is_not_in_the_store_any_more_is_told(taught, part, message, hint):

@@ -104,7 +104,7 @@ def test_out_of_memory_is_tried_again_in_pieces(
 
 def test_what_does_not_fit_in_pieces_either_says_so(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     micro_batches = short_of_memory(monkeypatch, RuntimeError(CPU), below=99)
-    with pytest.raises(OutOfMemoryError, match=r"also with batches in 4 micro-batches: .*can't allocate") as caught:
+    with pytest.raises(OutOfMemoryError, match=r"even with batches in 4 micro-batches: .*can't allocate") as caught:
         members(data, Store(data.root / "short"))
     assert micro_batches == [1, bert_trainer.MICRO_BATCHES]
     assert caught.value.hint is not None

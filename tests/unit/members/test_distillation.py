@@ -129,7 +129,7 @@ def test_a_committee_answers_once_for_all_its_students(data: PreparedData, monke
 def test_a_teacher_that_is_gone_is_told(data: PreparedData) -> None:
     trainer = BertTrainer(threads=1, device="cpu")
     student = replace(specs_of(data, trainer, range(1))[0], teaching=Distillation(("0" * 32,)))
-    with pytest.raises(StoreError, match=r"member 0+ of the committee is not in the store"):
+    with pytest.raises(StoreError, match=r"member 0+ of the committee is missing or damaged in the store"):
         obtain_one(student, data, trainer)
 
 

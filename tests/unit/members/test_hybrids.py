@@ -350,7 +350,7 @@ def test_a_teacher_that_is_a_hybrid_answers_with_its_mixture(worded: PreparedDat
 def test_latency_counts_the_linear_model_once(worded: PreparedData) -> None:
     store, trainer = Store(worded.root), BertTrainer(threads=1, device="cpu")
     (spec,) = hybrids_of(worded, trainer, range(1))
-    with pytest.raises(StoreError, match="is not in the store"):
+    with pytest.raises(StoreError, match="is missing or damaged in the store"):
         trainer.latency_ms(spec, members=2, store=store)
     obtain([spec], store=store, data=worded, trainer=trainer)
     latency = trainer.latency_ms(spec, members=2, store=store)

@@ -94,7 +94,7 @@ def test_a_class_that_breaks_the_contract_is_told_what(answer, message):
     [
         ([1], "returned list, not a mapping"),
         ({"validation": np.zeros((30, 3))}, "returned no test"),
-        ({split: np.zeros((30, 2)) for split in SPLITS}, r"returned \(30, 2\) for validation, not \(30, 3\)"),
+        ({split: np.zeros((30, 2)) for split in SPLITS}, r"returned the shape \(30, 2\) for validation, not \(30, 3\)"),
         ({split: np.full((30, 3), np.nan) for split in SPLITS}, "not finite"),
         (dict.fromkeys(SPLITS, "no"), "returned no numbers for validation"),
     ],
@@ -184,7 +184,7 @@ def test_a_class_that_cannot_be_made_is_one_clear_error(name, message):
     ("sections", "message"),
     [
         ({"trainer": "a b:C"}, "package.module:Class"),
-        ({"search": {"depth": 1}}, "depth.*allowed are own_NAME, variant, committee_size"),
+        ({"search": {"depth": 1}}, "depth.*allowed: own_NAME, variant, committee_size"),
         ({"reference": {"variant": "x"}}, "no depth"),
         ({"objectives": ["validation_accuracy", "latency_ms"]}, "latency_ms, which is unknown"),
         ({"constraints": ["parameters <= 5"]}, "parameters, which is unknown"),

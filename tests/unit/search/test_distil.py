@@ -147,7 +147,7 @@ def test_a_study_in_a_database_and_one_at_a_url(run: Run, on: On, url: str, tmp_
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"trial": 1}, "trial 1 was chosen with one member: there is no committee to distil"),
+        ({"trial": 1}, "trial 1 has only one member at the chosen size, so there is no committee to distil"),
         ({"trial": 0, "size": 1}, "no committee to distil"),
         ({"trial": 9}, "no such trial"),
         ({"trial": 0, "size": 5}, "has 4 members"),

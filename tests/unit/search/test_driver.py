@@ -358,7 +358,7 @@ class TestStopping:
             driver.look([replace(told, update=99, pretrained=0.99)])
         assert place.lines == [
             "the time budget is too short for a job that runs to its end: reference (about 2.5 min more)",
-            "the time is used up; jobs in training end first: reference (about 112 s more)",
+            "the time is used up; jobs in training finish first: reference (about 112 s more)",
         ]
         assert driver.next_job("b") is None
         assert driver.stopped == "the time is used up"

@@ -119,7 +119,7 @@ def test_files_that_cannot_be_read(tmp_path: Path):
 
 
 def test_a_file_under_a_folder_that_is_not_there(tmp_path: Path):
-    with pytest.raises(SpaceError, match="Give the path of a space file"):
+    with pytest.raises(SpaceError, match="give the path of a space file"):
         read_document(tmp_path / "no" / "such.yaml")
 
 

@@ -421,7 +421,7 @@ def test_all_problems_of_a_file_in_one_message_in_the_order_of_its_lines(refused
         ["x.yaml:8", "sampler.x"],
         ["x.yaml:9", "sede"],
     ]
-    assert error.hint == "9 problems; nothing was started."
+    assert error.hint == "9 problems; nothing was started"
     assert (error.file, error.line, error.key) == (Path("x.yaml"), 1, "budget.trials")
 
 

@@ -73,11 +73,13 @@ def test_a_study_whose_file_gave_no_sizes_is_told_how_to_go_on() -> None:
     with pytest.raises(StudyError, match="train_per_label: 100 there, nothing here") as caught:
         check_same_space(study, Space.from_document({"task": {"source": "x.csv"}}))
     sizes = "train_per_label: 100, validation_per_label: 50, test_per_label: 100"
-    assert caught.value.hint.startswith(f"to continue it give task its balanced samples: {sizes}; or take another name")
+    assert caught.value.hint.startswith(
+        f"to continue it give task its balanced samples: {sizes}; or choose another --name"
+    )
     check_same_space(study, Space.from_document({"task": {"source": "x.csv", **yaml.safe_load(f"{{{sizes}}}")}}))
     with pytest.raises(StudyError) as caught:
         check_same_space(study, Space.from_document({"task": {"source": "x.csv", "train_per_label": 9}}))
-    assert caught.value.hint.startswith("take another name")
+    assert caught.value.hint.startswith("choose another --name")
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def test_other_data_are_refused_and_told(
     assert not json.loads(call("status", "test", "--json")[1])["changed_sources"]
     with pytest.raises(StudyError, match=f"began with other data; changed since: .*{message}") as caught:
         files(**{name: 1})
-    assert caught.value.hint.startswith("restore the old data; or take another name")
+    assert caught.value.hint.startswith("restore the old data; or choose another --name")
     assert f"{name}.csv has changed since the study began" in call("status", "test")[1]
     assert f"{name}.csv has changed since the study began" in call("best", "test")[1]
     assert json.loads(call("status", "test", "--json")[1])["changed_sources"] == [f"{name}.csv"]

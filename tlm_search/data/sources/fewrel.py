@@ -36,7 +36,7 @@ def read_fewrel(file: Path, value: Any, *, marked: bool = False) -> Labelled:
         DataError: the file has another layout, or an entity to mark has no position in its sentence.
     """
     if not is_fewrel(value):
-        raise DataError(f"{file}: it has not FewRel's layout", hint="expected: {relation: [{tokens, h, t}, ...]}")
+        raise DataError(f"{file}: it does not have FewRel's layout", hint="expected: {relation: [{tokens, h, t}, ...]}")
     beside = file.parent / NAMES
     names = read_json(beside) if beside.is_file() else {}
     texts: list[str] = []

@@ -334,7 +334,9 @@ def _json_lines(file: Path, stream: Iterable[str]) -> Iterator[Any]:
         try:
             yield json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{file}: line {number} is not JSON: {error}", hint="each line is one object") from error
+            raise DataError(
+                f"{file}: line {number} is not JSON: {error}", hint="each line must be one JSON object"
+            ) from error
 
 
 def _json_rows(file: Path, stream: io.TextIOBase) -> Iterable[Any]:
@@ -351,7 +353,7 @@ def _json_rows(file: Path, stream: io.TextIOBase) -> Iterable[Any]:
     if not isinstance(value, list):
         raise DataError(
             f"{file}: it holds neither a list of objects nor one object a line",
-            hint='write rows as {"text": ..., "label": ...}; move files that are no tables elsewhere',
+            hint='write rows as {"text": ..., "label": ...}; move files that are not tables elsewhere',
         )
     return value
 

@@ -87,7 +87,7 @@ def load_hub_tokenizer(name: str) -> Any:
                 raise _missing("tokenizer", name) from error
             if "trust_remote_code" in str(error):
                 raise DataError(
-                    f"tokenizer {name}: it needs code of its own, and such code is never run",
+                    f"tokenizer {name}: it needs its own code, which tlm-search never runs",
                     hint="name another tokenizer",
                 ) from error
             raise DataError(
@@ -116,7 +116,7 @@ def _missing(noun: str, name: str) -> DataError:
     local = "folder" if noun == "tokenizer" else "file or folder"
     return DataError(
         f"{noun} {name}: it is not on this machine, and the Hugging Face hub cannot be reached",
-        hint=f"get it once with a network, name a local {local}, "
+        hint=f"run once with a network, name a local {local}, "
         f"or put a copy into DIR/{name.rpartition('/')[2]} and give --data-dir DIR",
     )
 

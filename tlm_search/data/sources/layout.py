@@ -52,7 +52,7 @@ class Layout:
         if self.documents:
             said = [f"the documents are {self._names(self.documents)}"]
         if passed:
-            said.append(f"passed over: {self._names(passed)}")
+            said.append(f"not read: {self._names(passed)}")
         return f"{self.place}: " + "; ".join(said)
 
     def _names(self, files: Sequence[Path]) -> str:
@@ -119,7 +119,7 @@ def _splits(place: Path, tables: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
         says = own | set(folders[-1:])
         if len(says) > 1:
             raise DataError(
-                f"{file}: its name and its folder say {' and '.join(sorted(says))}",
+                f"{file}: its name and its folder name different splits: {' and '.join(sorted(says))}",
                 hint="a file belongs to one split: rename it, or name the files of train and test in the space",
             )
         shard = _SHARD.match(stem_of(file))

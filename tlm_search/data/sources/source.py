@@ -392,7 +392,7 @@ def _texts(read: Mapping[str, list[Any]], columns: Sequence[str], where: str) ->
 def _fewrel(task: TaskSection, file: Path, value: Any) -> Labelled:
     if task.pairs:
         raise DataError(
-            f"{file}: it has FewRel's layout, without the columns {' and '.join(task.text_columns)}",
+            f"{file}: it has FewRel's layout, which has no columns {' and '.join(task.text_columns)}",
             hint="leave text out of the task: FewRel has one text for each label",
         )
     return read_fewrel(file, value, marked=task.entities == "marked")

@@ -26,8 +26,8 @@ def prune_tokenizer(folder: Path, texts: Sequence[Sequence[str]], *, length: int
     model, ends = document["model"], document["post_processor"] or {}
     if (model.get("type"), ends.get("type")) != ("WordPiece", "TemplateProcessing"):
         raise DataError(
-            f"min_count is for word pieces as BERT has them; the tokenizer is of type {model.get('type')}",
-            hint="leave min_count out, or name a tokenizer such as google-bert/bert-base-uncased",
+            f"min_count needs a tokenizer with word pieces, as BERT has; this one is of type {model.get('type')}",
+            hint="leave min_count out, or name another tokenizer such as google-bert/bert-base-uncased",
         )
     tokenizer, counts = open_tokenizer(folder), Counter[int]()
     for part in texts:

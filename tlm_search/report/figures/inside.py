@@ -192,7 +192,7 @@ def confusion_figure(confusion: pd.DataFrame) -> go.Figure:
         texttemplate="%{z:.0%}" if count <= 12 else None,
         hovertemplate="%{text}<extra></extra>",
     )
-    finish(figure, "What the committee takes for what", "committee says", "label")
+    finish(figure, "Labels that the committee confuses", "committee says", "label")
     figure.update_xaxes(type="category", showgrid=False, **_ticks(labels))
     figure.update_yaxes(type="category", tickformat="", showgrid=False, autorange="reversed", **_ticks(labels))
     figure.update_layout(height=max(320, 140 + 26 * count))

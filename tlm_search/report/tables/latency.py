@@ -128,7 +128,7 @@ def contenders_of(record: StudyRecord, store: Store) -> list[Contender]:
     if not found:
         raise StudyError(
             f"the study {record.name} has no complete trial yet, so there is no committee to measure",
-            hint="tlm-search status shows how far it is",
+            hint=f"tlm-search status {record.name} shows its progress",
         )
     deep = record.reference
     if deep is None or deep.error is not None or not deep.frontier:

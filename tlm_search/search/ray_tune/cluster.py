@@ -170,7 +170,8 @@ def _folder(announce: Announce) -> Iterator[Path]:
             raise ClusterError(
                 f"the path {usual} is too long for Ray's sockets, and none of {', '.join(_SHORT_FOLDERS)} can be "
                 "written",
-                change=f"set RAY_TMPDIR to a folder of yours with at most {_LONGEST_FOLDER - len('/ray')} characters",
+                change=f"set RAY_TMPDIR to a folder that you can write, with a path of at most "
+                f"{_LONGEST_FOLDER - len('/ray')} characters",
             )
         announce(f"the path {usual} is too long for Ray's sockets: Ray's files are in {short} during this run")
         yield short
@@ -321,7 +322,7 @@ def _join(address: str, announce: Announce, **options: Any) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         if not _take_token():
             raise no_cluster(found, error) from error
-        announce("the cluster did not let this driver join; trying again with Ray's token of this user")
+        announce("the cluster refused this driver; trying again with this user's Ray token")
         _join(address, announce, **options)
 
 

@@ -131,7 +131,7 @@ def _check_code(driver: Code) -> None:
         raise UserError(
             f"on the node {here.host}: a worker runs other code of tlm-search than the driver: {here.folder} "
             f"instead of {driver.folder}",
-            hint="install the same version of tlm-search on every node, and leave no other one on the path of Python",
+            hint="install the same version of tlm-search on every node, and remove other versions from PYTHONPATH",
         )
 
 

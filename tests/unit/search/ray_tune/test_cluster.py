@@ -57,7 +57,7 @@ def test_a_long_path_without_any_short_one_says_what_to_set(monkeypatch: pytest.
     monkeypatch.setattr(room, "_SHORT_FOLDERS", ("/proc",))
     with pytest.raises(ClusterError, match="too long") as raised, room.cluster(None, print):
         pass
-    assert "set RAY_TMPDIR to a folder of yours with at most" in str(raised.value.hint)
+    assert "set RAY_TMPDIR to a folder that you can write, with a path of at most" in str(raised.value.hint)
 
 
 def test_workers_do_not_import_from_the_working_folder_unless_the_driver_does() -> None:
