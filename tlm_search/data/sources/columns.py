@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any
 from tlm_search.errors import DataError
 
 DAMAGED = "check that the file is complete"
-_NAMED_IN_SPACE = "name the columns with text: and label: in the space; all files of a task have the same names"
+_NAMED_IN_SPACE = "name the columns with text: and label: in the space; all files of a task need these columns"
 
 
 class NoColumnError(DataError):
@@ -21,13 +22,16 @@ def require_columns(present: Iterable[str], wanted: Iterable[str], where: str, *
     """Refuse a table without the ``wanted`` columns; the error has ``hint``.
 
     Raises:
-        NoColumnError: a column is missing; the message lists the existing columns.
+        NoColumnError: a column is missing; the message suggests the most similar column and lists all.
     """
-    names = list(present)
+    names = list(map(str, present))
     for column in wanted:
         if column not in names:
+            folded = {name.casefold(): name for name in names}  # LABEL and label differ in all letters
+            near = difflib.get_close_matches(column.casefold(), folded, n=1, cutoff=0.6)
+            meant = f"did you mean {folded[near[0]]!r}?; " if near else ""
             raise NoColumnError(
-                f"{where}: there is no column {column!r}; its columns are: {', '.join(map(str, names)) or 'none'}",
+                f"{where}: there is no column {column!r}; {meant}its columns are: {', '.join(names) or 'none'}",
                 hint=hint,
             )
 
