@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ARGUMENTS = (
-    "--no-sandbox",  # which Chromium needs as root
+    "--no-sandbox",  # Chromium needs it as root
     "--disable-gpu",
     "--disable-quic",
     "--disable-dev-shm-usage",  # containers have little shared memory
@@ -26,15 +26,15 @@ ARGUMENTS = (
     "--disable-sync",
     "--hide-scrollbars",
 )
-TIMEOUT_MS = 100_000  # a machine that does other work is slow; nothing waits this long when all is well
+TIMEOUT_MS = 100_000  # a busy machine is slow; on a healthy one nothing waits this long
 HERE = ("127.0.0.1", "localhost", "")
 
 
 @dataclass
 class Opened:
-    """A page, and what happened in it: errors of its console and scripts, and the URL of every request it made.
+    """A page, and what happened in it: errors of its console and scripts, and the URL of every request that it made.
 
-    Requests to other machines are refused and listed, so that a test can say that there were none.
+    Requests to other machines are refused and listed, so that a test can check that the page made none.
     """
 
     page: Page
@@ -58,7 +58,7 @@ def stays_here(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Start Chromium; for a module only, because Playwright keeps an event loop running as long as it lives."""
+    """Start Chromium. Only for one module, because Playwright runs an event loop until it is closed."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("needs Chromium (Debian: apt-get install chromium)")
@@ -78,7 +78,7 @@ def open_in(
     dark: bool = False,
     touch: bool = False,
 ) -> Opened:
-    """Open a file or URL in a window of its own, or on a device without a mouse, whose events are those of fingers.
+    """Open a file or URL in its own window, or on a touch screen without a mouse.
 
     Close it with ``opened.page.context.close()``.
     """

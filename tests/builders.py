@@ -32,7 +32,7 @@ REFERENCE = {"depth": 6, "heads": 8, "pretrain_size": 4000, "finetune_learning_r
 
 
 def prepared_data(root: Path, **facts: Any) -> PreparedData:
-    """Data of a study in folders right below ``root``; ``facts`` are what a test cares about."""
+    """The data of a study in folders directly below ``root``; ``facts`` are the values that matter to a test."""
     plain: dict[str, Any] = {
         "tokenizer": "tokenizer",
         "corpus": None,
@@ -57,7 +57,7 @@ def labels_of(rows: int) -> NDArray[np.int64]:
 
 
 def logits_of(skill: float, *, members: int, rows: int, seed: int = 0) -> NDArray[np.float32]:
-    """Logits of members that are better where ``skill`` is higher; the rows' difficulty is the same for all."""
+    """Logits of members that are better where ``skill`` is higher. All members find the same rows difficult."""
     labels = labels_of(rows)
     shared = np.random.default_rng(rows).normal(size=(rows, CLASSES))
     own = np.stack([np.random.default_rng((seed, i)).normal(size=(rows, CLASSES)) for i in range(members)])
@@ -89,7 +89,7 @@ def skill_of(settings: Mapping[str, Any]) -> float:
         + 0.12 * np.log10(1 + float(settings["pretrain_size"]))
         - 0.4 * rate
     )
-    return round(float(skill), 1)  # few different ones: frontiers are computed once each
+    return round(float(skill), 1)  # few different values, because each frontier is computed once per value
 
 
 def seed_of(number: int) -> int:
@@ -209,7 +209,7 @@ def study(
 
 @functools.cache
 def grid(count: int, *, rows: int = 200, members: tuple[int, ...] = (1, 2, 4, 8)) -> tuple[TrialRecord, ...]:
-    """So many trials over the space, a few of them pruned or failed, as a search leaves them."""
+    """``count`` trials over the space. A few of them are pruned or failed, as in a real search."""
     points = itertools.product((1, 2), (2, 4, 8), (0, 1000, 4000), (1e-3, 3e-3, 4e-4), members)
     shuffled = np.random.default_rng(0).permutation(np.array(list(points)))
     records = []

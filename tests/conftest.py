@@ -9,37 +9,39 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest_plugins = ["browser", "machines", "servers"]  # they start Chromium and databases only where a test asks for them
+# they start Chromium and databases only for tests that ask for them
+pytest_plugins = ["browser", "machines", "servers"]
 
-# Temporary folders lie in memory where there is room: nothing in them has to outlive a power cut, and a study waits for
-# the disk at each of its writes.
+# Temporary folders are in memory if there is space: no file has to survive a power cut, and a study waits for the disk
+# at each write.
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-# One thread in each process, also in those that tests start: several test workers share the processors, and threads
-# that wait for each other take time.
+# One thread in each process, also in processes that tests start. Several test workers share the processors, and threads
+# that wait for each other cost time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The same examples every time, so that a change is blamed only for what it broke. No time limit per example, since the
-# first one imports. To look for new failures: `pytest tests/property --hypothesis-profile default`.
+# The same examples every time, so that a change fails only for what it broke. There is no time limit per example,
+# because the first one imports. To look for new failures: `pytest tests/property --hypothesis-profile default`.
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
-# A job that a shell starts in the background ignores Ctrl-C, and so would all that these tests start and interrupt.
+# A job that a shell starts in the background ignores Ctrl-C. The processes that these tests start and interrupt would
+# inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
-    """Take what was imported out of the garbage collector's rounds: none of it goes."""
+    """Exempt all imported objects from garbage collection: none of them is freed."""
     gc.collect()
     gc.freeze()
 
 
 def _use_one_torch_thread() -> None:
-    """Two threads that share one free core wait for each other a hundred times longer than they work."""
+    """Two threads that share one free core would wait for each other a hundred times longer than they work."""
     import sys
 
     torch = sys.modules.get("torch")
@@ -49,13 +51,13 @@ def _use_one_torch_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def one_torch_thread_for_fixtures() -> None:
-    """One thread: what a module's fixtures compute is compared bit by bit with what its tests do."""
+    """Use one thread: tests compare their results bit by bit with those of a module's fixtures."""
     _use_one_torch_thread()
 
 
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:
-    """One thread, also where a test before has set another number."""
+    """Use one thread, even if an earlier test has set another number."""
     _use_one_torch_thread()
 
 
@@ -74,13 +76,13 @@ def call(monkeypatch, capsys):
         return ended.value.code, printed.out, printed.err
 
     yield invoke
-    for number, handler in heard.items():  # a command that was interrupted hears no more
+    for number, handler in heard.items():  # an interrupted command has replaced these handlers
         signal.signal(number, handler)
 
 
 @pytest.fixture
 def go_on(call, tmp_path, monkeypatch):
-    """Run a command line as ``call`` does, with simulated members and without Ray, where a study merely goes on."""
+    """Run a command line as ``call`` does, with simulated members and without Ray."""
     from driven import run_without_ray
 
     def invoke(*arguments):

@@ -40,13 +40,13 @@ REFERENCE = {"depth": 4, "heads": 4, "pretrain_size": 1000}
 
 
 def space_of(**sections: Any) -> Space:
-    # Without a pruner each trial is complete, which is what most tests look at.
+    # Without a pruner each trial is complete. Most tests look at complete trials.
     document = {"name": "test", "trainer": "simulated", "pruner": "none", "search": SEARCH, **sections}
     return Space.from_document(document)
 
 
 class Stacking(SimulatedTrainer):
-    """Trains so ``many`` members as one model, and notes how many each time."""
+    """Trains ``many`` members as one model, and notes how many it got each time."""
 
     def __init__(self, many: int) -> None:
         self.many = many
@@ -61,11 +61,11 @@ class Stacking(SimulatedTrainer):
 
 
 class Killed(BaseException):
-    """The driver dies here: nothing in its way may catch it."""
+    """The driver dies here; no code on the way may catch it."""
 
 
 class Bench:
-    """A study driven in this process; each ``drive`` is a new process as far as the study can tell."""
+    """A study that is driven in this process. To the study each ``drive`` is a new process."""
 
     def __init__(self, folder: Path, space: Space) -> None:
         self.folder, self.space = folder, space
@@ -113,7 +113,7 @@ class Bench:
 
 
 def results(ledger: Ledger) -> list[tuple[Mapping[str, Any], Any]]:
-    """The finished trials in order: parameters and values."""
+    """Return the parameters and values of the finished trials, in order."""
     return [
         (trial.params, trial.values)
         for trial in ledger.trials
@@ -124,7 +124,7 @@ def results(ledger: Ledger) -> list[tuple[Mapping[str, Any], Any]]:
 def run_without_ray(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *, trainer: Trainer | None = None
 ) -> Callable[..., session.Session]:
-    """``run_study`` with a loop in this process in the place of Ray; studies are in ``folder/studies``, or at a URL."""
+    """Run ``run_study`` with a loop in this process instead of Ray; studies are in ``folder/studies``, or at a URL."""
     from tlm_search.search.ray_tune import run as tune
 
     place = Bench(folder / "elsewhere", space_of())
@@ -162,7 +162,7 @@ def run_without_ray(
 
 
 def die_at(monkeypatch: pytest.MonkeyPatch, death: int, how: str) -> Counter[str]:
-    """Let the driver die at its journal write number ``death``; return the count of writes."""
+    """Let the driver die at write number ``death`` of its journal; return the number of writes."""
     count: Counter[str] = Counter()
     real = Journal.append_logs
 

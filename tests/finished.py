@@ -48,7 +48,7 @@ class Finished:
     validation: np.ndarray
 
     def answers(self, size: int = 3) -> np.ndarray:
-        """What the first ``size`` members say of the test texts: their vote, calibrated on validation."""
+        """Return the answers of the first ``size`` members to the test texts: their vote, calibrated on validation."""
         labels = np.arange(self.validation.shape[1]) % len(LABELS)
         return fit_calibration(soft_vote(self.validation[:size]), labels).of(soft_vote(self.logits[:size]))
 
@@ -56,9 +56,10 @@ class Finished:
 def finished_study(
     root: Path, *, marked: bool = False, pairs: bool = False, context: dict | None = None, **settings
 ) -> Finished:
-    """A study with ``settings`` of its own; ``marked`` texts begin with two entities between markers.
+    """Return a study with these ``settings``; ``marked`` texts begin with two entities between markers.
 
-    The second text of ``pairs`` is a text of the next label; with a ``context`` it is a line, the first its context.
+    The second text of ``pairs`` is a text of the next label. With a ``context`` the second text is a line and the
+    first is its context.
     """
     store = Store(root / ".store")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

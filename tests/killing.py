@@ -18,7 +18,7 @@ from tlm_search.study.record import TrialRecord
 
 COMMAND = [sys.executable, "-c", "from tlm_search.cli.main import main; main()"]
 
-# What Ray calls the process of a trial: between its steps, and in one.
+# Ray's names for the process of a trial: between two steps, and during one.
 WORKER = ("ray::CommitteeTrial", "ray::ResourceTrainable")
 
 Process = subprocess.Popen[str]
@@ -26,21 +26,21 @@ Start = Callable[..., Process]
 
 
 def start_command(folder: Path, *arguments: str) -> Process:
-    """Start `tlm-search` in ``folder``, as the head of a process group of its own."""
+    """Start `tlm-search` in ``folder`` as the leader of its own process group."""
     pipe = subprocess.PIPE
     command = [*COMMAND, *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def finish(process: Process) -> tuple[int, str, str]:
-    """Wait for the end; return exit code, standard output and error."""
+    """Wait for the process to end; return exit code, standard output and error."""
     with process:
         out, err = process.communicate(timeout=200)
     return process.returncode, out, err
 
 
 def lines_until(process: Process, words: str) -> str:
-    """Read and return standard error up to the line with the words; fail if it does not come."""
+    """Read and return standard error up to the line with these words; fail if no line has them."""
     assert process.stderr is not None
     seen = []
     for line in process.stderr:
@@ -51,12 +51,12 @@ def lines_until(process: Process, words: str) -> str:
 
 
 def kill_worker(driver: int) -> bool:
-    """Kill a process that runs trials of ``driver``; return whether there was one."""
+    """Kill a process that runs trials of ``driver``; return whether one was found."""
     return kill_child(driver, *WORKER)
 
 
 def kill_child(driver: int, *words: str) -> bool:
-    """Kill a process that descends from ``driver`` and has one of the words in its program; return whether one did."""
+    """Kill a descendant of ``driver`` whose program contains one of the words; return whether one was found."""
     for pid, command in descendants(driver):
         if any(word in command[0] for word in words):
             os.kill(pid, signal.SIGKILL)
@@ -65,7 +65,7 @@ def kill_child(driver: int, *words: str) -> bool:
 
 
 def descendants(driver: int) -> Iterator[tuple[int, list[str]]]:
-    """Go through the processes that descend from ``driver``, each with the words of its command."""
+    """Yield the descendants of ``driver``, each with the words of its command."""
     family = {driver}
     for pid in sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
         try:
@@ -97,7 +97,7 @@ def listening(pids: Iterable[int]) -> set[IPv4Address | IPv6Address]:
 
 
 def faults_of(folder: Path, trials: int) -> list[str]:
-    """Return the faults of a study that should hold ``trials`` finished ones; an empty list if there are none."""
+    """Return the faults of a study that should have ``trials`` finished trials; an empty list if it has none."""
     record, store = read_study(folder), Store(store_root(folder.parent))
     finished = [trial for trial in record.trials if trial.state in ("complete", "pruned", "failed")]
     counted = [trial for trial in finished if not trial.interrupted]
@@ -117,7 +117,7 @@ def faults_of(folder: Path, trials: int) -> list[str]:
 
 
 def _is_drawn(trial: TrialRecord, space: Space) -> bool:
-    """Whether the driver lived long enough to draw all parameters; else there was nothing to try again."""
+    """Return whether the driver lived long enough to draw all parameters. Otherwise no trial has to be tried again."""
     return all(name in trial.params for name in space.searched() if space.is_active(name, trial.params))
 
 

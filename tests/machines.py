@@ -23,7 +23,7 @@ def url() -> str:
 
 @pytest.fixture
 def on(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> On:
-    """Go to a machine: ``on("a")`` returns the folder there of the studies at ``url``."""
+    """Switch to a machine: ``on("a")`` returns its folder of the studies at ``url``."""
 
     def on(machine: str) -> Path:
         monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / machine))
@@ -34,11 +34,11 @@ def on(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> On:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases that end within a moment."""
+    """Leases that expire within a moment."""
     monkeypatch.setattr(lease, "TIMING", lease.Timing(lease=0.3, renew=0.02, look=0.01))
 
 
 def objects(url: str) -> dict[str, bytes]:
-    """All that is at ``url``."""
+    """Return all objects at ``url``."""
     fs, root = fsspec.url_to_fs(url)
     return {path.removeprefix(f"{root}/"): fs.cat_file(path) for path in fs.find(root)}

@@ -24,7 +24,7 @@ WAIT_SECONDS = 180
 
 @dataclass(frozen=True)
 class Node:
-    """All processes of a node are in one session, that of its `ray start`."""
+    """A node. All its processes are in one session, the session of its `ray start`."""
 
     process: subprocess.Popen[Any]
     address: str
@@ -34,7 +34,7 @@ class Node:
         return [pid for pid, name in self.processes().items() if name.startswith(WORKER)]
 
     def end(self) -> None:
-        """Kill all of it, as a machine that loses its power."""
+        """Kill all processes of the node, as a power cut does."""
 
         def gone() -> bool:
             for pid in self.processes():
@@ -63,7 +63,7 @@ def start_node(
 ) -> Node:
     """Start a node at 127.0.0.NUMBER, the head or one of the cluster at ``head``; logs go to ``folder``.
 
-    Without rights to, the node sees nothing of what is in the folder ``hidden``.
+    The node has no rights to the folder ``hidden`` and does not see its files.
     """
     host = f"127.0.0.{number}"
     of_head = ["--head", "--port=0", f"--temp-dir={folder / 'ray'}", "--include-dashboard=false"]
@@ -73,7 +73,7 @@ def start_node(
         inside = f"mount -t tmpfs tmpfs '{hidden}' && exec \"$@\""
         command = ["unshare", "--map-root-user", "--mount", "sh", "-c", inside, "sh", *command]
     log = folder / f"node-{number}.txt"
-    # A token of this user, where there is one, would be asked of whoever joins.
+    # If this user has a Ray token, Ray would ask every node for it.
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
@@ -87,7 +87,7 @@ def start_node(
 
 
 def wait_until(true: Callable[[], object]) -> None:
-    """Look again and again until it is true."""
+    """Check again and again until the condition is true."""
     end = time.monotonic() + WAIT_SECONDS
     while not true():
         assert time.monotonic() < end, "it did not come true"
@@ -95,6 +95,6 @@ def wait_until(true: Callable[[], object]) -> None:
 
 
 def signal_to(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that may be gone."""
+    """Send a signal to a process, which may have ended already."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)

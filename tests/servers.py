@@ -20,16 +20,16 @@ from typing import Any
 
 import pytest
 
-PASSWORD = "s3cr:t/p@ss"  # what has to be encoded in a URL
+PASSWORD = "s3cr:t/p@ss"  # has characters that must be encoded in a URL
 ENCODED = "s3cr%3At%2Fp%40ss"
-PATIENCE_SECONDS = 100  # for a busy machine; nothing waits this long when all is well
-# Servers refuse to be run by root.
+PATIENCE_SECONDS = 100  # for a busy machine; on an idle one nothing waits this long
+# The servers refuse to run as root.
 AS_NOBODY: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 @dataclass
 class Server:
-    """A server that runs, until it is stopped: ``start`` starts it again on the same port and data."""
+    """A running server. After ``stop``, ``start`` starts it again on the same port and data."""
 
     command: Callable[[int], Sequence[str]]
     answers: Callable[[int], object]
@@ -39,7 +39,7 @@ class Server:
     guard: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start it and wait until it answers; another port is taken when somebody else has got this one."""
+        """Start the server and wait until it answers; take another port if this one is in use."""
         known, problem = self.port, ""
         for _ in range(3):
             self.port = known or free_port()
@@ -63,9 +63,9 @@ class Server:
         raise AssertionError(f"{self} ended: {problem}: {(self.folder / 'log').read_text()[-2000:]}")
 
     def stop(self) -> None:
-        """End it, at once."""
+        """Stop the server at once."""
         if self.guard is not None:
-            with self.guard as guard:  # first: the number of a process that has ended may be another's
+            with self.guard as guard:  # stop the guard first: later another process may have the server's number
                 guard.kill()
         if self.process is not None:
             self.process.kill()
@@ -73,7 +73,7 @@ class Server:
 
 
 def _guard(pid: int) -> subprocess.Popen[bytes]:
-    """Start what kills a server as soon as this process is dead, which may be killed before it stops the server."""
+    """Start a process that kills the server when this process is dead: it may die before it stops the server."""
     command = ["sh", "-c", 'read -r _; kill -9 "$0"', str(pid)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
@@ -86,8 +86,8 @@ def free_port() -> int:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    # Not below pytest's own: only the user who runs the tests may look into that.
-    # In memory where there is room: nothing here has to outlive a power cut, and servers wait for the disk a lot.
+    # Not below pytest's own folder, which only the user who runs the tests may read. In memory if there is space: no
+    # file has to survive a power cut, and the servers often wait for the disk.
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2**30
     folder = Path(tempfile.mkdtemp(prefix="tlm-search-server-", dir=memory if roomy else None))

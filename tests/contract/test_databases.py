@@ -80,7 +80,7 @@ def test_a_missing_driver_is_named_with_its_extra(
 
 @pytest.fixture
 def other_driver(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """A process that holds the lock of the study ``test`` at a URL, from a folder of its own."""
+    """A process that holds the lock of the study ``test`` at a URL, from its own folder."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(url: str) -> subprocess.Popen[str]:
@@ -118,7 +118,7 @@ def test_a_second_driver_is_refused_until_the_first_is_dead(
         pass
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    if database.startswith("redis"):  # elsewhere the lock ends with its connection
+    if database.startswith("redis"):  # on other databases the lock ends with its connection
         with databases.connect_redis(database) as redis:
             (key,) = redis.keys("tlm-search:*")
             assert 0 < redis.pttl(key) <= study_lock.LEASE_SECONDS * 1000
@@ -137,9 +137,9 @@ def test_a_second_driver_is_refused_until_the_first_is_dead(
 def test_a_dead_driver_of_the_same_folder_blocks_nobody(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its folder's lock is held by who asks, so it is dead, and nobody has to wait for the end of its lease."""
+    """The new driver has the lock of the folder, so the old one is dead, and nobody waits for the end of its lease."""
     with study_lock.study_lock(database, "test", tmp_path, print):
-        if database.startswith("redis"):  # elsewhere the lock ends with its connection
+        if database.startswith("redis"):  # on other databases the lock ends with its connection
             with study_lock.study_lock(database, "test", tmp_path, print):
                 pass
     with study_lock.study_lock(database, "test", tmp_path, print):

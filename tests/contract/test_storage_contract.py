@@ -37,7 +37,7 @@ def bench(tmp_path: Path, name: str = "here", **sections: Any) -> Bench:
 
 
 def kept(study: optuna.Study) -> list[Any]:
-    """What a storage holds of trials, without what is a matter of time."""
+    """Return what a storage holds of trials, without dates and times."""
     return [
         (t.number, t.state, t.params, t.values, t.intermediate_values, t.constraints, t.system_attrs.get("constraints"))
         for t in study.get_trials(deepcopy=False)
@@ -98,7 +98,7 @@ def test_failures_keep_their_reason(tmp_path: Path, storage: str | None) -> None
 
 
 def test_attributes_may_be_long(tmp_path: Path, storage: str | None) -> None:
-    """The records of a committee of 64, and of one so large that MySQL's TEXT does not hold them."""
+    """The records of a committee of 64, and one that is too large for MySQL's TEXT."""
     ledger = bench(tmp_path, pruner="none").ledger(storage)
     record = {f"metric_number_{i}": math.pi * i for i in range(16)}
     written = {}
@@ -165,7 +165,7 @@ def test_a_study_is_free_as_soon_as_its_driver_ends(tmp_path: Path, storage: str
 def test_a_study_is_run_read_and_begun_anew(
     tmp_path: Path, storage: str | None, run: Callable[..., Session], call: Callable[..., Any], monkeypatch: Any
 ) -> None:
-    """What a user does with it, by the commands; a password is nowhere in the folder."""
+    """Do what a user does, with the commands. No file in the folder contains the password."""
 
     def space(**sections: Any) -> Space:
         return space_of(**{"budget": {"trials": 3}, **sections})

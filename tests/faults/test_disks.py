@@ -28,7 +28,7 @@ search: {depth: {low: 1, high: 3}, heads: {choices: [1, 2, 4]}, head_size: 8, co
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """A file system in memory; called with the options of a mount, which may be changed by another call."""
+    """A file system in memory. Call it with the options of a mount; another call changes them."""
     place = tmp_path / "disk"
 
     def mount(options: str) -> Path:
@@ -53,7 +53,7 @@ def test_a_full_disk_and_one_that_cannot_be_written(
     tmp_path: Path, disk: Callable[[str], Path], call: Any, go_on: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
-    monkeypatch.chdir(tmp_path)  # for commands in this process
+    monkeypatch.chdir(tmp_path)  # for commands that run in this process
     studies = disk("size=700k")
     run = ["run", "space.yaml", "--studies-dir", str(studies), "--trials"]
     code, out, err = finish(start_command(tmp_path, *run, "4000"))

@@ -18,7 +18,7 @@ from tlm_search.data.prepare import prepare
 from tlm_search.space.schema import Space
 from tlm_search.study.driver_lock import driver_lock
 
-TRIALS, MANY_TRIALS = 80, 160  # as many that the study is not finished before its last death
+TRIALS, MANY_TRIALS = 80, 160  # enough trials that the study is not finished before the last kill
 MOMENTS, REAL_MOMENTS, WORKERS = 25, 3, 4
 WAIT_SECONDS = 60
 SECTIONS: dict[str, Any] = {
@@ -35,7 +35,7 @@ def simulated(folder: Path) -> Bench:
 
 
 def real(folder: Path) -> Bench:
-    """A study of tiny BERTs, pre-trained and not, on texts of a few words."""
+    """A study of tiny BERTs, with and without pre-training, on short texts."""
     from tlm_search.members.bert_trainer import BertTrainer
 
     bench = Bench(folder, real_space(folder.parent))
@@ -80,7 +80,7 @@ def write_texts(folder: Path) -> None:
 
 
 def drive(folder: Path, kind: str, trials: int, ready: Event | None = None) -> None:
-    """What one process does: take the lock, mend, go on."""
+    """Do what one process does: take the lock, repair the study, continue it."""
     bench = {"simulated": simulated, "real": real}[kind](folder)
     with driver_lock(folder / "study"):
         if ready is not None:
@@ -89,8 +89,8 @@ def drive(folder: Path, kind: str, trials: int, ready: Event | None = None) -> N
 
 
 def kill_drivers(folder: Path, kind: str, *, trials: int, kills: int, latest: float, moments: random.Random) -> int:
-    """Start a driver and kill it at a random moment, again and again; return how many were still at work."""
-    # Each a process of its own, forked from one that has imported what takes a second: they die at work.
+    """Start a driver and kill it at a random moment, again and again; return how many were killed at work."""
+    # Each driver is forked from a process that has done the slow imports, so that it is at work when it is killed.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["pytest", "scipy.special", "tlm_search.members.bert_trainer", "tlm_search.search.session"]
@@ -109,7 +109,7 @@ def kill_drivers(folder: Path, kind: str, *, trials: int, kills: int, latest: fl
 
 
 def compare(folder: Path, undisturbed: Path, kind: str) -> None:
-    """The finished trials are the same, nothing runs or waits, and no member was trained twice."""
+    """Check that the finished trials are the same, no trial runs or waits, and no member was trained twice."""
     open_bench = {"simulated": simulated, "real": real}[kind]
     place, other = open_bench(folder), open_bench(undisturbed)
     ledger = place.ledger()
@@ -146,7 +146,7 @@ def test_a_killed_driver_of_a_real_study_changes_nothing(tmp_path: Path) -> None
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_killed_drivers_and_workers_of_ray_change_nothing(tmp_path: Path) -> None:
-    """One trial at a time, so that the study has one course; in the middle its folder moves to another place."""
+    """Run one trial at a time, so that all runs have the same order. In the middle of the study its folder moves."""
     drive(tmp_path / "undisturbed", "simulated", TRIALS)
     document = {"name": "test", "trainer": "simulated", "search": SEARCH, **SECTIONS}
     document["resources"] = {"concurrent_trials": 1}
@@ -167,7 +167,7 @@ def test_killed_drivers_and_workers_of_ray_change_nothing(tmp_path: Path) -> Non
     while killed < WORKERS and process.poll() is None:
         killed += kill_worker(process.pid)
         try:
-            lines_until(process, "/80]")  # so no trial loses its worker three times
+            lines_until(process, "/80]")  # so that no trial loses its worker three times
         except AssertionError:
             break
     code, _, err = finish(process)

@@ -20,7 +20,8 @@ from tlm_search.study.location import read_study
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 TRIALS = 120  # enough that some are left when the node has died
-# Of the learning rate: each trial has members of its own, so none waits for one that a stopped process is at work on.
+# The search is over the learning rate: each trial has its own members, so none waits for one that a stopped process is
+# training.
 SPACE = """
 trainer: simulated
 search:
@@ -32,7 +33,7 @@ search:
 sampler: random
 pruner: none
 """
-# Ray tells one or the other, by what it has heard when the driver asks.
+# Ray reports one or the other, depending on what it knows when the driver asks.
 REASONS = {"its node died", "its worker died", "its worker or its node could not be reached"}
 Join = Callable[..., Node]
 
@@ -87,10 +88,11 @@ def test_a_node_killed_in_the_middle_costs_no_trial(head: Node, join: Join, run:
         return bool(second.workers())
 
     lines_until(process, "[1/")
-    # Else the head's worker, if it is the first, might do all trials: they take less time than another worker to start.
+    # Otherwise the head's worker could finish all trials before the other worker has started.
     wait_until(second_is_at_work)
     before = len(read_study(folder).in_state("complete"))
-    lines_until(process, f"[{before + 4}/{TRIALS}]")  # on the second node: only one could be on its way from the head
+    # some of these trials ran on the second node: only one could be on its way from the head
+    lines_until(process, f"[{before + 4}/{TRIALS}]")
     second.end()
     for pid in head.workers():
         signal_to(pid, signal.SIGCONT)
@@ -114,7 +116,7 @@ def test_a_node_that_does_not_see_the_store_is_said(
         pytest.skip("no node can be made here that sees other folders than the rest")
     studies = tmp_path / "studies"
     join(4, cpus=2, hidden=studies)
-    code, _, err = finish(run(TRIALS, "--set", "resources.cpus_per_trial=2"))  # so that only that node can run them
+    code, _, err = finish(run(TRIALS, "--set", "resources.cpus_per_trial=2"))  # only that node can run such trials
     assert code == 2, err
     assert err.count("error: ") == 1
     assert f"the store {studies}/.store is not on the node {socket.gethostname()}" in err

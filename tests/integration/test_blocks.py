@@ -28,9 +28,9 @@ from tlm_search.space.schema import load_space
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = typer.main.get_command(app)
-LANGUAGES = {"python", "sh", "yaml", "text", "output"}  # text keeps its lines, output is wrapped
+LANGUAGES = {"python", "sh", "yaml", "text", "output"}  # a text block keeps its lines, an output block is wrapped
 
-# What the blocks call. Only `tlm-search` does anything here; an unknown program fails the block.
+# Programs that the blocks call. Only `tlm-search` really runs; an unknown program fails the block.
 PROGRAMS = ("tlm-search", "python", "pip", "ray", "curl", "srun", "scontrol", "head")
 CHEAP = {"best", "export", "overlap", "predict", "report", "run", "schema", "status", "store", "validate"}
 
@@ -74,7 +74,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-# In a sentence, or what is typed in the output of a terminal.
+# A command in a sentence, or a command typed in a terminal.
 MENTION = re.compile(r"`(tlm-search [^`>]+)`|^\$? *(tlm-search .+)$", flags=re.MULTILINE)
 MENTIONED = sorted({"".join(found) for page in PAGES for found in MENTION.findall(page.read_text())})
 
@@ -86,7 +86,7 @@ def blocks_in(language: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the docs name, and what their commands made of them."""
+    """A folder with the files that the docs name, and with the results of their commands."""
     place = tmp_path_factory.mktemp("docs")
     rows = [f"{words} {number},{team}" for number in range(20) for team, words in WORDS.items()]
     for name in ("tickets", "train", "dev", "test"):
@@ -106,7 +106,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
-    """A copy of that folder for one block, without what the block makes itself."""
+    """A copy of that folder for one block, without the files that the block itself creates."""
     place = tmp_path / "place"
     shutil.copytree(finished, place)
     if "export" in request.getfixturevalue("block").text:
@@ -134,7 +134,7 @@ DEFINING = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 @blocks_in("python")
 def test_python_runs(block: Block, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Run a block, which prints something unless it only defines, and the tests that it defines."""
+    """Run a block and the tests that it defines. A block prints something unless it only defines."""
     names = {"__name__": "__main__", **runpy.run_path(str(ROOT / "examples" / "words_trainer.py"))}
     exec(compile(block.text, str(block), "exec"), names)
     if all(isinstance(node, DEFINING) for node in ast.parse(block.text).body):
@@ -168,12 +168,12 @@ def test_a_command_that_is_mentioned_is_one(command: str) -> None:
     _, *arguments = shlex.split(command.split("#")[0].rstrip("\\"))
     if len(arguments) > 1:
         check(arguments)
-    else:  # a name alone
+    else:  # only a name
         assert arguments[0] in (*COMMAND.commands, "--install-completion")
 
 
 def calls_of(block: Block, here: Path, programs: Path) -> list[list[str]]:
-    """Let a real shell run the block, with programs that only write down how they were called."""
+    """Let a real shell run the block, with programs that only record how they were called."""
     seen = programs / "seen"
     (here / ".venv").mkdir()
     programs.mkdir()
@@ -187,7 +187,7 @@ def calls_of(block: Block, here: Path, programs: Path) -> list[list[str]]:
 
 
 def check(arguments: Sequence[str]) -> None:
-    """The command line takes these: commands, options, and values of the right kind."""
+    """Check that the command line accepts these commands, options and values."""
     command, rest = COMMAND, list(arguments)
     while hasattr(command, "commands"):
         command = command.commands[rest.pop(0)]
@@ -195,7 +195,7 @@ def check(arguments: Sequence[str]) -> None:
 
 
 def run_where_cheap(arguments: Sequence[str]) -> None:
-    """Run a command that takes no time; of the run of a space of the repository, load the space."""
+    """Run a command if it takes no time. For `run` with a space of the repository, only load the space."""
     command, *rest = arguments
     if command == "run" and (ROOT / rest[0]).is_file():
         pairs = [value for option, value in itertools.pairwise(rest) if option == "--set"]

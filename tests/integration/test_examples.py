@@ -10,7 +10,7 @@ from nodes import Node, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-# The docstrings of five packages, of which four are labels, in place of those of all that are installed.
+# Use the docstrings of five packages, four of which are labels, instead of those of all installed packages.
 FEWER_PACKAGES = """
 from tlm_search.data.sources import pydocs
 every = pydocs._distributions()

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(available_cpus() < 2, reason="one processor helps nobody"),
 ]
 
-# A member trains until the test lets it go on, so that two are at work at once on a machine of any speed.
+# A member trains until the test releases it, so that two are at work at the same time on any machine.
 TRAINER = """
 import os, time
 from pathlib import Path
@@ -39,7 +39,7 @@ WORDS = ("red", "blue", "green", "tree", "house", "river", "stone", "cloud", "br
 
 @pytest.fixture
 def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a space of one trial with two members."""
+    """The folder of a space that has one trial with two members."""
     rows = [f"{WORDS[i % 2 * 5 + i % 5]} {WORDS[i % 7]} {i},{'ab'[i % 2]}" for i in range(80)]
     (tmp_path / "task.csv").write_text("\n".join(["text,label", *rows]))
     (tmp_path / "waits.py").write_text(TRAINER.replace("FOLDER", str(tmp_path)))

@@ -52,7 +52,7 @@ def test_its_frontiers_would_be_stored_the_same_today(old: Path) -> None:
 
 
 def test_its_members_are_found_again(old: Path) -> None:
-    """Today's code gives the settings of then the same digests: nothing is trained."""
+    """Today's code computes the same digests for the old settings, so nothing is trained."""
     record = Study.open("tiny").record
     store = open_store(old / "studies" / ".store")
     data = PreparedData.from_document(record.data, store.root)
@@ -66,7 +66,7 @@ def test_its_members_are_found_again(old: Path) -> None:
 
 
 def test_it_goes_on(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One trial more is trained on the data that were prepared then; those of then stay as they were."""
+    """One more trial trains on the data that were prepared then; the old trials stay as they were."""
     before = Study.open("tiny").record
     place = Bench(old / "elsewhere", before.space)
     place.trainer = trainer_named("bert", cpus=1, gpus=0)

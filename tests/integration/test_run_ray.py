@@ -34,13 +34,13 @@ pruner: {name: asha, reduction_factor: 2}
 """
 
 
-ONE = ("--set", "resources.concurrent_trials=1")  # where a second worker would show nothing more
+ONE = ("--set", "resources.concurrent_trials=1")  # for tests in which a second worker would show nothing more
 
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     (tmp_path / "space.yaml").write_text(SPACE)
-    monkeypatch.chdir(tmp_path)  # for commands in this process
+    monkeypatch.chdir(tmp_path)  # for commands that run in this process
     started: list[Process] = []
 
     def start(*arguments: str) -> Process:
@@ -58,8 +58,8 @@ def trials(folder: Path) -> list[tuple[Any, ...]]:
 
 
 def test_a_run_loses_a_worker_and_is_run_again(tmp_path: Path, start: Start, call: Any) -> None:
-    """A killed worker costs no trial. A finished study is run again without Ray, and not with another space."""
-    process = start("run", "space.yaml", "--trials", "60")  # enough that it is still at work
+    """A killed worker costs no trial. A finished study runs again without Ray, and refuses another space."""
+    process = start("run", "space.yaml", "--trials", "60")  # enough trials that the study is still running
     begun = lines_until(process, "[4/60]")
     family = dict(descendants(process.pid))
     commands = [" ".join(command) for command in family.values()]
@@ -111,7 +111,7 @@ def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, go_on:
     process = start("run", "space.yaml", "--trials", "400", *ONE)
     lines_until(process, "[3/400]")
     for _ in range(times):
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: Ray's processes hear it too
+        os.killpg(process.pid, signal.SIGINT)  # like Ctrl-C in a terminal, which Ray's processes receive too
         time.sleep(0.01)
     code, _, err = finish(process)
     assert "Traceback" not in err
@@ -130,7 +130,7 @@ def test_ctrl_c_stops_and_the_study_goes_on(tmp_path: Path, start: Start, go_on:
 
 @pytest.mark.parametrize("moment", ["reading", "starting Ray", "[3/400]", "[4/4]"])
 def test_sigterm_ends_a_run_as_ctrl_c_does(start: Start, moment: str) -> None:
-    """SLURM, Kubernetes and systemd end a job so. Ray's own handler would print a native stack and abort."""
+    """SLURM, Kubernetes and systemd end a job in this way. Ray's own handler would print a native stack and abort."""
     trials = "4" if moment == "[4/4]" else "400"
     process = start(
         "run", "space.yaml", "--trials", trials, *ONE, *(["--set", "trainer=bert"] if moment == "reading" else [])
@@ -142,7 +142,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(start: Start, moment: str) -> None:
     assert "SIGTERM received" not in err
     assert "Traceback" not in err
     if moment == "[4/4]" and code == 0:
-        return  # it was told after its last line
+        return  # the signal came after its last line
     assert code == 130, err
     assert f"tlm-search run space.yaml --trials {trials}" in err
     wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()])

@@ -37,7 +37,7 @@ Read = Callable[..., str]
 
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty bucket, of whose server this process and those it starts are told."""
+    """An empty bucket. This process and the processes that it starts know its server."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -46,7 +46,8 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", address)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
-        monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": address})  # it was read when this process began
+        # fsspec read the environment when this process began
+        monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": address})
         fsspec.filesystem("s3").mkdir(bucket)
         yield f"s3://{bucket}/studies"
     finally:
@@ -55,7 +56,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def on(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[On]:
-    """``on("a", "run", ...)`` starts a command on a machine: with a cache of its own."""
+    """``on("a", "run", ...)`` starts a command on a machine, which has its own cache."""
     (tmp_path / "space.yaml").write_text(SPACE)
     started: list[Process] = []
 

@@ -19,7 +19,7 @@ PAGES = sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
 
 
 class Links(HTMLParser):
-    """The names of a page's parts, and what it links to or shows."""
+    """The ids of a page, and its links and images."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def lost_links(site: Path, name: str, links: list[str], pages: dict[str, Links])
 
 @pytest.fixture
 def address(site: Path) -> Iterator[str]:
-    """Where the site is served; from a file, the page could not read the index of its search."""
+    """The address at which the site is served. A page that is opened as a file could not read the search index."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:

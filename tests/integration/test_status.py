@@ -25,7 +25,7 @@ def study(tmp_path: Path) -> Path:
     place = Bench(tmp_path, space_of(reference=REFERENCE, objectives=["validation_accuracy", "parameters"]))
     place.drive(6)
     driver = place.driver(8)
-    driver.next_job("a")  # it runs still
+    driver.next_job("a")  # the trial is still running
     StudyLocation(tmp_path / "study", None, "study").write(place.space)
     return tmp_path / "study"
 

@@ -20,7 +20,7 @@ STUDIES = ROOT / "studies"
 SPACES = sorted(STUDIES.glob("*/space.yaml"))
 PAPER = sorted((ROOT / "spaces" / "paper").glob("*.yaml"))
 
-# What a setting is divided by for a small run, and the least that it becomes.
+# The divisor of each setting for a small run, and its smallest value.
 SHRINK = {
     "documents": (100, 1),
     "skip": (100, 0),
@@ -46,7 +46,7 @@ def script(file: Path) -> ModuleType:
 
 
 def hundredth(value: Any, key: str = "") -> Any:
-    """Return a part of a space at about a hundredth of its size; choices that become equal become one."""
+    """Return a part of a space at about a hundredth of its size; choices that become equal are merged."""
     if isinstance(value, dict):
         return {name: hundredth(part, key if name == "choices" else name) for name, part in value.items()}
     if isinstance(value, list):
@@ -67,7 +67,7 @@ def texts(number: int, label: int = 0) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small made-up data in the layout of the real ones."""
+    """Small made-up data in the layout of the real data."""
     import pandas as pd
 
     folder = tmp_path_factory.mktemp("data")

@@ -50,9 +50,9 @@ def test_from_a_csv_to_a_server(
     (answer,) = json.loads(said.splitlines()[-1])["answers"]
     assert answer["label"] == "shipping"
     assert set(answer["probabilities"]) == set(TEAMS)
-    assert f"shipping\t{answer['probability']:.4f}\t" in said  # as `predict` says
+    assert f"shipping\t{answer['probability']:.4f}\t" in said  # the same as `predict` printed
 
-    # The Python of README and docs on the same study, whose members are trained already.
+    # Run the Python of README and docs on the same study, whose members are already trained.
     shutil.rmtree(own / "winner")
     shutil.copy(own / "studies" / "space" / "space.yaml", own / "space.yaml")
     assert set(README) <= set(DOCS)

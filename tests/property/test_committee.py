@@ -59,7 +59,7 @@ def test_every_number_of_a_frontier_is_in_order(logits, data):
 def test_the_last_size_is_the_vote_of_all(logits, data):
     labels = labels_for(logits, data)
     last, said = frontier(logits, logits, labels, labels)[-1], vote.soft_vote(logits)
-    # Where two classes are equal up to rounding, either is the vote.
+    # If two classes are equal up to rounding, either may be the vote.
     top = np.sort(said, axis=-1)
     near = (top[:, -1] - top[:, -2] < 1e-12).mean()
     assert abs(last.figures["test_accuracy"] - vote.accuracy(said, labels)) <= near + 1e-12
@@ -68,7 +68,7 @@ def test_the_last_size_is_the_vote_of_all(logits, data):
 
 @given(npst.arrays(np.int64, st.integers(1, 50), elements=st.integers(0, 32)))
 def test_an_interval_holds_its_mean(votes):
-    share = votes / 32  # of so many committees
+    share = votes / 32  # the number of committees
     low, high = accuracy_interval(share)
     assert 0 <= low <= share.mean() + 1e-9
     assert share.mean() - 1e-9 <= high <= 1

@@ -11,7 +11,7 @@ from tlm_search.space.parameters import Choices, Range
 from tlm_search.space.schema import Space
 from tlm_search.space.settings import ONLY_WITH, SETTINGS, TOKENS, Setting
 
-# width, heads and head_size must divide: one shape is drawn for the three.
+# width, heads and head_size must divide, so one shape is drawn for all three.
 SHAPES = st.sampled_from(
     [
         {},
@@ -21,7 +21,7 @@ SHAPES = st.sampled_from(
         {"width": {"low": 32, "high": 256, "step": 32}, "head_size": {"choices": [8, 32], "role": "nuisance"}},
     ]
 )
-# The setting of a trainer of your own is refused without one. Its texts are any.
+# The setting `variant` is refused without a trainer of the user's own, whose variants may be any text.
 OTHERS = sorted(set(SETTINGS) - {"width", "heads", "head_size", "variant"} - set(ONLY_WITH))
 
 
@@ -34,7 +34,7 @@ def values(setting: Setting):
     if setting.kind is bool:
         return st.booleans()
     if setting.kind is int:
-        # Committees of a thousand are right, but slow to count.
+        # Committees of a thousand members are allowed, but counting them is slow.
         return st.integers(int(setting.low), 20 if setting.name == "committee_size" else int(setting.high))
     return st.floats(setting.low, setting.high)
 
@@ -70,14 +70,14 @@ def spaces(draw):
     search = dict(draw(SHAPES))
     for name in draw(st.lists(st.sampled_from(OTHERS), unique=True, max_size=6)):
         search[name] = draw(entries(SETTINGS[name]))
-    # What matters only with another setting is refused, or changes nothing, without it.
+    # A setting that matters only with another one is refused, or changes nothing, without it.
     possible = [name for name, (other, value) in ONLY_WITH.items() if search.get(other) == value]
     for name in draw(st.lists(st.sampled_from(possible), unique=True)) if possible else ():
         search[name] = draw(entries(SETTINGS[name]))
-    # 0 epochs of students are refused unless a linear model learns from the teachers.
+    # student_epochs: 0 is refused unless a linear model learns from the teachers.
     if search.get("linear_member") is not True or search.get("student_linear") != "teachers":
         search.pop("student_epochs", None)
-    # A vocabulary is refused if no token can be a piece of a word.
+    # A vocabulary is refused if no configuration has word pieces as tokens.
     kinds = search.get("tokenizer_kind", "wordpiece")
     listed = kinds.get("choices", [kinds.get("value")]) if isinstance(kinds, dict) else [kinds]
     if "wordpiece" not in listed:
@@ -86,7 +86,7 @@ def spaces(draw):
     return Space.from_document(
         {
             "search": search,
-            # Without them self-training and pooling by spans are refused.
+            # Self-training and pooling by spans need unlabelled texts and marked entities.
             "task": {"source": "relations.json", "unlabelled": "texts.csv", "entities": "marked"},
             "seed": draw(st.integers(0, 2**32 - 1)),
             "sampler": draw(st.sampled_from(["tpe", "nsgaii", "gp", "qmc", "random"])),
@@ -125,13 +125,13 @@ def test_a_space_survives_json(space):
 def test_every_trial_has_complete_settings(space, generator):
     params = draw(space, generator)
     complete = space.settings(params)
-    # What a tokenizer is made of is left to the space's section where no setting says it.
+    # Settings of the tokenizer come from the space's section tokenizer unless they are searched.
     assert list(complete) == [name for name in SETTINGS if name not in TOKENS or name in complete]
     assert {name for name in TOKENS if name in complete} <= {*space.fixed(), *params}
     assert complete["width"] == complete["heads"] * complete["head_size"]
     fixed = {name: value for name, value in space.fixed().items() if name in complete}
     assert {name: complete[name] for name in fixed} == fixed
-    assert set(space.fixed()) - set(fixed) <= {"vocabulary"}  # which bytes do not have
+    assert set(space.fixed()) - set(fixed) <= {"vocabulary"}  # the kind bytes has no vocabulary
     for name, parameter in space.searched().items():
         if space.is_active(name, params):
             assert complete[name] == params[name]

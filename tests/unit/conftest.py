@@ -17,7 +17,7 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> PreparedData:
-    """A corpus of 40 texts and a task of three labels, each with words of its own."""
+    """A corpus of 40 texts and a task of three labels, whose texts use different words."""
     generator = np.random.default_rng(0)
 
     def text(label: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The Python API on a real, tiny study: what the commands say, from the same functions."""
+"""The Python API on a real, tiny study: it returns what the commands print, from the same functions."""
 
 from contextlib import nullcontext
 

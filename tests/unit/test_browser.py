@@ -1,4 +1,4 @@
-"""The browser of the tests sees what it is there to see."""
+"""The tests' browser notices what it should notice."""
 
 PAGE = """<!DOCTYPE html><html><head><link rel="icon" href="data:,"></head><body><p>here</p>
 <img src="http://tlm-search.invalid/picture.png" alt=""><script>{}</script></body></html>"""

@@ -1,4 +1,4 @@
-"""The docs show what is there: every key and command is on its page, every page is in the contents, messages exist."""
+"""The docs match the product: each key and command has its page, each page is in the contents, messages exist."""
 
 import ast
 import functools
@@ -19,7 +19,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 @pytest.fixture(scope="module")
 def generated():
-    """The module with the parts that the pages take from the product."""
+    """The module with the parts of the pages that come from the product."""
     pytest.importorskip("mkdocs")
     specification = importlib.util.spec_from_file_location("generated", ROOT / "docs" / "generated.py")
     module = importlib.util.module_from_spec(specification)
@@ -71,7 +71,7 @@ QUOTED = re.findall(r'\*\*"(.+?)"\*\*', (ROOT / "docs" / "troubleshooting.md").r
 
 @functools.cache
 def messages():
-    """All texts of the package, with ``{}`` for what is filled in."""
+    """All texts of the package, with ``{}`` for inserted values."""
     found = []
     for node in (node for tree in PACKAGE for node in ast.walk(tree)):
         if isinstance(node, ast.JoinedStr):

@@ -1,4 +1,4 @@
-"""A follower is imported right after its leader, whenever that is, and once."""
+"""A follower is imported once, directly after its leader, at any time."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Names that somebody else wrote, in a bucket, a journal, an index or a manifest, never lead out of their folder."""
+"""Names written by somebody else, in a bucket, a journal, an index or a manifest, never lead out of their folder."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ def test_other_names_are_below_it(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def listing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names that a listing of any URL has besides the true ones; objects of these names can be downloaded."""
+    """Names that each listing of a URL has in addition to the true ones; objects of these names can be downloaded."""
     names: list[str] = []
     true_list, true_download = Remote.list, Remote.download
 
@@ -70,7 +70,7 @@ def test_a_study_at_a_url_writes_nothing_elsewhere(
     run_without_ray(tmp_path, monkeypatch)(space_of(budget={"trials": 1}), studies=url)
     on("b")
     listing.append(str(tmp_path / "x") if place == "absolute" else place)
-    # Hidden files are not fetched, and names that begin with dots count as hidden.
+    # Hidden files are not fetched; names that begin with dots count as hidden.
     refused = pytest.raises(StoreError, match=r"cannot be fetched: .* is not the name of a file in it")
     with nullcontext() if "." in place else refused:
         find_study("test", url)

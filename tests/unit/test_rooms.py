@@ -1,4 +1,4 @@
-"""The house stays in order: imports go one way, and each heavy library lives in its room."""
+"""The package keeps its rooms: imports go one way, and each heavy library is imported in one room."""
 
 import ast
 import functools
@@ -15,7 +15,7 @@ ORDER = (
     "members", "committee", "cost", "study", "search", "report", "export", "testing", "api", "serving", "cli",
     "__main__",
 )  # fmt: skip
-# The rooms inside a room whose imports go one way too; a module that lies in none of them comes first.
+# The rooms inside a room, whose imports go one way too; modules outside of them come first.
 INSIDE = {"report": ("", "tables", "figures", "claims", "pages")}
 HOMES = {
     "plotly": {"report"},
@@ -70,7 +70,7 @@ def test_only_the_room_of_ray_imports_it() -> None:
 
 
 def test_no_module_imports_one_that_imports_it() -> None:
-    """Follow imports from each module, also those inside functions: none leads back to it."""
+    """Follow the imports of each module, also those inside functions: none leads back to the module."""
     imported = {name_of(file): modules_of(file) for file in FILES}
 
     def reached(start: str) -> set[str]:
@@ -113,7 +113,7 @@ def test_a_library_lives_in_its_room(library: str) -> None:
 
 
 def types_only(library: str) -> set[str]:
-    """Return the room of the Python API if it names the library's types for readers, and imports nothing of it."""
+    """Return the room of the Python API if it names the library's types for readers without importing it."""
     tree = ast.parse((PACKAGE / "api.py").read_text())
     guarded = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     inside = {id(node) for block in guarded for node in ast.walk(block)}
@@ -138,7 +138,7 @@ START_FAST = (
 
 
 def test_what_must_start_fast_does_not_load_torch_or_ray() -> None:
-    """One process imports them one after another: what one loads is there after all that follow too."""
+    """One process imports the modules one after another, because what one loads stays loaded for the next."""
     code = """
 import importlib, json, sys
 slow = {"torch", "ray", "transformers"}

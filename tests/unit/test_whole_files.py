@@ -1,4 +1,4 @@
-"""Files and folders appear whole, locks exclude, modes are those of the umask, and all of it is done in one place."""
+"""Files and folders appear complete, locks exclude others, modes follow the umask, and one module does all of it."""
 
 import ast
 import errno
@@ -133,7 +133,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def modes_against(umask: int, folder: Path) -> dict[str, str]:
-    """Files and folders below ``folder`` whose mode is not what the umask leaves."""
+    """Return files and folders below ``folder`` whose mode does not follow the umask."""
     found = {}
     for path in folder.rglob("*"):
         mode = path.stat().st_mode & 0o777
@@ -145,7 +145,7 @@ def modes_against(umask: int, folder: Path) -> dict[str, str]:
 def test_what_a_study_writes_has_the_modes_of_the_umask(
     umask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Any, url: str
 ) -> None:
-    """So a second user of a folder's group can go on with it: with journals, databases and copies of a URL."""
+    """A second user of the folder's group can then continue the study: journals, databases and copies of a URL too."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     run = run_without_ray(tmp_path, monkeypatch)
     for more in (1, 2):
@@ -192,10 +192,10 @@ def test_prepared_data_have_the_modes_of_the_umask(umask: int, tmp_path: Path) -
 
 
 BY_HAND = {"fcntl", "filelock", "mkstemp", "NamedTemporaryFile"}
-MOVES = {  # what is there already, to a name that nobody has
-    "study/location.py": 1,  # a study out of the way of a new one
-    "study/sync.py": 1,  # a journal that another driver's replaces
-    "store/local.py": 2,  # an entry that is damaged, and one that is to be removed
+MOVES = {  # existing files or folders move to a name that is not in use
+    "study/location.py": 1,  # the old study, before a new one starts
+    "study/sync.py": 1,  # the journal, before another driver's replaces it
+    "store/local.py": 2,  # a damaged entry, and one that is to be removed
 }
 
 
@@ -213,7 +213,7 @@ def test_nobody_else_takes_locks_or_replaces_files_by_hand() -> None:
             if isinstance(node, ast.Attribute):
                 assert node.attr not in BY_HAND, place
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                # Of a text two are replaced with each other, of a file there is one argument; of a module two.
+                # str.replace has two arguments and Path.replace has one; os.replace has two.
                 of_os = isinstance(node.func.value, ast.Name) and node.func.value.id == "os"
                 assert not (node.func.attr == "replace" and (of_os or len(node.args) == 1)), place
                 if node.func.attr in ("rename", "renames") and node.args:

@@ -14,7 +14,7 @@ ROWS = 1000
 
 @pytest.fixture
 def study(monkeypatch, tmp_path):
-    """Let the command read a made-up study; returns a function that chooses which."""
+    """Let the command read a made-up study; returns a function that chooses the study."""
 
     def choose(record):
         monkeypatch.setattr("tlm_search.study.location.find_study", lambda name, studies_dir: tmp_path / name)
@@ -82,7 +82,7 @@ def test_top_and_limits_reach_the_choice(study):
 
 def test_only_what_matches(study):
     entries = json.loads(run("--json", "--match-reference"))
-    assert [entry["trial"] for entry in entries] == [2, 1]  # on validation; whether test says so too is another thing
+    assert [entry["trial"] for entry in entries] == [2, 1]  # on validation; test may disagree
     verdicts = [entry["reference_verdict"] for entry in entries]
     assert [entry["matches_reference"] for entry in entries] == [verdict == "holds" for verdict in verdicts]
     parameters = [entry["parameters"] for entry in entries]
@@ -93,7 +93,7 @@ def test_status_judges_the_best_by_the_same_logits(study, monkeypatch):
     trial = builders.trial(1, heads=8, pretrain_size=4000)
     study(builders.study([trial], reference_trial=builders.reference()))
     one, labels = builders.logits_of(1.0, members=1, rows=200), builders.labels_of(200)
-    # All vote alike, so that they match, which the two accuracies do not show.
+    # All members vote alike, so both committees match; their accuracies do not show that.
     same = MemberLogits(*[np.repeat(one, 2, axis=0)] * 2, *[labels] * 2)
     matches = []
     for votes in (None, same):

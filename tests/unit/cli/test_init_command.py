@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def timings(monkeypatch):
-    """What measuring says of one study after the other: seconds, 600 where nothing is left, or an error."""
+    """Replace the measurement: each study takes the next seconds or error of this list, or 600 if it is empty."""
     given: list[float | Exception] = []
 
     def timed(space, studies_dir, say):
@@ -161,7 +161,7 @@ def test_a_folder_is_read_by_the_names_of_its_files(call, here):
 
 @pytest.mark.parametrize("corpus", ["rows.csv", "./rows.csv", "own"])
 def test_the_documents_are_those_of_the_study(call, here, corpus):
-    """Where the corpus is drawn from the task it lacks what validation and test hold."""
+    """If the corpus is drawn from the task, it lacks the texts of validation and test."""
     (here / "own").mkdir()
     (here / "rows.csv").rename(here / "own" / "rows.csv")
     (here / "rows.csv").symlink_to(here / "own" / "rows.csv")
@@ -177,7 +177,7 @@ def test_what_tokens_lose_is_said_where_a_vocabulary_is_soon_trained(call, here,
     _table(here / "t.csv", [*rows, (" ".join(WORDS * 4), "yes")])
     code, out, _ = call("init", "--task", "t.csv", "--corpus", "texts", "mine.yaml")
     assert code == 0
-    # 56 words, each a token, and the two around them; or 1.4 tokens a word.
+    # 56 words, one token each, and the two special tokens; or 1.4 tokens a word.
     exact = "cut        1 of 61 texts have more than 16 tokens; 72% of their tokens are not read\n"
     guess = (
         exact.replace("1 of", "about 1 of").replace("72%", "about 80%").replace("\n", " (estimated from their words)\n")

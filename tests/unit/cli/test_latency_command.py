@@ -81,7 +81,8 @@ def test_all_are_measured_from_text_to_label_too(call, real, monkeypatch):
     assert rows[0]["model"] == "linear model: TF-IDF of words, C = 10"
     for row in rows:
         assert (row["text_p50_ms"] is None) is (row["texts"] > 1)
-        # Medians of a few calls of microseconds: the whole way is the longer one, but for noise.
+        # These are medians of a few calls of microseconds. Apart from noise, the time from text to label is the longer
+        # one.
         assert row["texts"] > 1 or row["text_p50_ms"] > 0
     out = call("latency", "tiny")[1]
     assert max(map(len, out.splitlines())) <= 80
@@ -116,7 +117,7 @@ def test_committees_of_hybrids_answer_with_their_linear_model(tmp_path):
     driver = bench.drive(1)
     trial = trial_of(driver._ledger.trials[0])
     assert trial.settings["linear_member"]
-    assert library._linear_of(trial, bench.store) is None  # a simulated one has no weights
+    assert library._linear_of(trial, bench.store) is None  # a simulated member has no weights
     spec = bench.store.read("members", trial.members[0]).document["spec"]
     name = digest(spec["linear"])
     bench.store.remove("linear", name)

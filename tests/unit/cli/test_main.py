@@ -104,7 +104,7 @@ def test_one_more_ctrl_c_takes_neither_message_nor_exit_code(call, monkeypatch):
     assert "continue with: tlm-search run x" in err
 
 
-LONG = "text " * 60  # no name of a file may be so long
+LONG = "text " * 60  # too long for the name of a file
 PROGRAM = [sys.executable, "-m", "tlm_search"]
 
 

@@ -45,7 +45,7 @@ def test_bad_input(call, here, harm, words):
 
 
 def test_copies_in_a_data_folder_and_a_changed_key(call, here, monkeypatch):
-    monkeypatch.setenv("TLM_SEARCH_DATA_DIR", "")  # what the option sets goes with the test
+    monkeypatch.setenv("TLM_SEARCH_DATA_DIR", "")  # the option sets this variable; the test restores it
     (here / "copies").mkdir()
     (here / "texts.txt").rename(here / "copies" / "texts.txt")
     code, out, _ = call("overlap", "space.yaml", "--json", "--data-dir", "copies", "--set", "corpus.skip=5")

@@ -17,13 +17,13 @@ class Said(NamedTuple):
 
 @pytest.fixture
 def said() -> list[Said]:
-    """What each ``run`` printed."""
+    """The output of each ``run``."""
     return []
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call, said: list[Said]):
-    """Run the study up to so many trials; Ctrl-C may come while the last of them ends."""
+    """Run the study up to ``count`` trials; Ctrl-C may come while the last of them ends."""
     document = {"trainer": "simulated", "pruner": "none", "search": SEARCH}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(document))
     run_without_ray(tmp_path, monkeypatch)

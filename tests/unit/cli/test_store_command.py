@@ -16,7 +16,7 @@ from tlm_search.study.location import StudyLocation
 
 @pytest.fixture
 def bench(tmp_path):
-    """A finished study, and beside its members one that nothing refers to."""
+    """A finished study, and one more member that no study refers to."""
     place = Bench(tmp_path, space_of(reference=REFERENCE))
     place.drive(3)
     StudyLocation(tmp_path / "study", None, "study").write(place.space)
@@ -174,7 +174,7 @@ def test_gc_keeps_what_hybrids_are_made_of(call, tmp_path):
     gc(call, place, "--yes")
     assert names(place.store) == everything
     assert len(names(place.store, "linear")) == 1
-    # A damaged hybrid does not tell which member it was made of.
+    # A damaged hybrid does not name the member that it contains.
     (place.store.root / "members" / min(hybrids) / "entry.json").write_text("{")
     orphan(place.store)
     gc(call, place, "--yes")
@@ -196,7 +196,8 @@ def linked(tmp_path, call):
         other = Bench(theirs, space_of(seed=7))
         other.drive(2)
         StudyLocation(theirs / "study", None, "study").write(other.space)
-        assert call("status", "study", "--studies-dir", str(theirs))[0] == 0  # whoever opens it registers it
+        # a command that opens a study registers its folder
+        assert call("status", "study", "--studies-dir", str(theirs))[0] == 0
         return other
 
     return make
@@ -236,7 +237,7 @@ def test_gc_refuses_where_others_cannot_be_asked(call, bench, linked, harm):
     assert "theirs" in err
     assert "Traceback" not in err
     assert names(bench.store) == before
-    if harm == "away":  # the message says what to do
+    if harm == "away":  # the hint says what to do
         for file in (bench.store.root / "studies").iterdir():
             file.unlink()
         gc(call, bench, "--yes")
@@ -251,7 +252,8 @@ def test_gc_forgets_a_folder_that_uses_another_store_now(call, bench, linked):
 def test_gc_removes_only_what_this_program_made(call, bench, tmp_path):
     needed = names(bench.store)
     members = bench.store.root / "members"
-    for folder in ("backup", "0" * 32, ".snapshot", ".nfs000012"):  # a person's, one that is damaged, a file system's
+    # a user's folder, a damaged entry, and two of a file system
+    for folder in ("backup", "0" * 32, ".snapshot", ".nfs000012"):
         (members / folder).mkdir()
         (members / folder / "file").touch()
     (members / ("1" * 32)).symlink_to(members / min(needed))

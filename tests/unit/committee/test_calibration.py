@@ -11,7 +11,7 @@ SHARES = (0.7, 0.25, 0.05)
 
 
 def unsure_of_rare(members, rows, *, seed=0, shares=SHARES):
-    """Logits (members, rows, classes) of members that know the shares of the labels too well, and the labels."""
+    """Logits (members, rows, classes) of members that trust the shares of the labels too much, and the labels."""
     random = np.random.default_rng(seed)
     labels = random.choice(len(shares), size=rows, p=shares)
     logits = random.normal(size=(rows, len(shares))) + 0.5 * random.normal(size=(members, rows, len(shares)))
@@ -40,7 +40,7 @@ def test_a_committee_that_is_always_right_on_few_rows_is_not_made_certain():
     labels = np.arange(40) % 2
     logits[0, np.arange(40), labels] = 3
     fitted = fit_calibration(soft_vote(logits), labels)
-    # One row in 41 counts for both labels alike.
+    # One row in 41 counts equally for both labels.
     assert fitted.of(soft_vote(logits)).max() == pytest.approx(1 - 0.5 / 41, abs=1e-4)
 
 
@@ -57,7 +57,7 @@ def test_a_bias_helps_rows_that_it_was_not_fitted_to(metric):
 
 
 def test_rows_of_validation_are_judged_by_what_was_fitted_without_them():
-    """A metric of the rows of a fit is too high: over many studies, held-out rows of validation say what test says."""
+    """A metric on the rows of the fit is too high. Over many studies, held-out rows of validation agree with test."""
     said = {"validation": [], "fitted": [], "test": []}
     for seed in range(30):
         validation, labels = unsure_of_rare(1, 200, seed=seed)
@@ -80,7 +80,7 @@ def test_a_metric_without_use_for_a_bias_has_none(name):
 
 def test_there_is_no_bias_where_it_does_not_help():
     random = np.random.default_rng(0)
-    labels = np.arange(300) % 3  # even: no label is rarer
+    labels = np.arange(300) % 3  # equal shares: no label is rare
     logits = random.normal(size=(1, 300, 3))
     logits[0, np.arange(300), labels] += 2
     assert fit_bias(soft_vote(logits), labels, MACRO) is None
@@ -104,7 +104,7 @@ def test_the_frontier_names_labels_with_the_bias_of_its_first_members():
     whole = Calibration(1.7, rows[-1].bias).of(soft_vote(test)).argmax(-1)
     assert rows[-1].figures["test_macro_f1"] == macro_f1(whole, test_labels)
     assert rows[-1].figures["test_accuracy"] == (whole == test_labels).mean()
-    # How sure it is, is said of the vote as it is.
+    # The calibration error is computed on the vote before calibration.
     assert rows[-1].figures["test_calibration_error"] == pytest.approx(calibration_error(soft_vote(test), test_labels))
     assert rows[-1].figures["test_cross_entropy"] == pytest.approx(cross_entropy(soft_vote(test), test_labels))
 

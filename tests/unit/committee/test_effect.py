@@ -65,7 +65,7 @@ def test_the_gain_of_doubling_is_that_over_its_halves():
     # Members 0 and 1 are right on row 0, members 2 and 3 on row 1; together they are right on both.
     logits = np.array([[[9, 0], [2, 3]], [[9, 0], [2, 3]], [[2, 3], [9, 0]], [[2, 3], [9, 0]]], dtype=float)
     side = gain_of_doubling(logits, labels)
-    # of the halves (0 1), (1 2), (2 3), (3 0) the first and third are wrong on a row each
+    # of the halves (0 1), (1 2), (2 3), (3 0), the first and the third are wrong on one row each
     assert side.rows.tolist() == [0.25, 0.25]
 
 
@@ -97,12 +97,12 @@ def test_slope():
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
-    """Made-up seeds and rows: of 100 intervals of 95%, 88 or more hold the truth (measured: 93 to 99)."""
+    """With made-up seeds and rows, 88 or more of 100 intervals of 95% hold the truth (measured: 93 to 99)."""
     random = np.random.default_rng(5)
     hits = 0
     for _ in range(100):
         skill = 0.6 + 0.05 * random.normal(size=(4, 1))
-        # A row is easy or hard for all seeds alike in half of the cases.
+        # In half of the cases a row is easy or hard for all seeds.
         easy, own = random.random((1, 800)), random.random((4, 800))
         marks = (np.where(np.arange(800) % 2, easy, own) < skill).astype(float)
         found = effect(singles(marks))

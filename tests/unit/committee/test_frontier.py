@@ -96,7 +96,7 @@ def test_a_trial_of_the_usual_size_takes_milliseconds():
 
 def test_an_interval_without_members_is_wilsons():
     right = np.array([1.0] * 90 + [0.0] * 10)
-    # Brown, Cai and DasGupta's formula for 90 of 100, up to the n - 1 of the sample variance
+    # the formula of Brown, Cai and DasGupta for 90 of 100, except for the n - 1 of the sample variance
     assert accuracy_interval(right) == pytest.approx((0.8256, 0.9448), abs=1e-3)
 
 
@@ -144,7 +144,7 @@ def test_a_paired_difference_counts_only_the_texts_on_which_two_differ():
 
 @pytest.mark.parametrize("rows", [40, 100, 1000])
 def test_texts_on_which_none_differ_do_not_prove_that_two_are_equal(rows):
-    # Of none in n, the true share is below 3 / n with 95% (the rule of three).
+    # If none of n is wrong, the true share is below 3 / n with 95% (the rule of three).
     assert paired_interval(np.ones(rows), np.ones(rows)) == pytest.approx((0, -3 / (rows + 2), 3 / (rows + 2)))
 
 
@@ -152,6 +152,6 @@ def test_a_committee_that_is_worse_by_more_than_the_margin_seldom_matches_on_few
     random = np.random.default_rng(0)
     matched = 0
     for _ in range(400):
-        worse = random.random(40) < 0.021  # of the texts only the reference has right; the margin is 0.02
+        worse = random.random(40) < 0.021  # the share of texts on which only the reference is right; the margin is 0.02
         matched += paired_interval(~worse, np.ones(40))[1] >= -0.02
-    assert matched <= 20  # before rows were added: 39%
+    assert matched <= 20  # it was 39% before rows were added

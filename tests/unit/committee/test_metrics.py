@@ -94,7 +94,7 @@ def test_a_perfect_score_of_few_texts_has_the_interval_of_few():
     logits = np.log(np.eye(2)[labels] * 0.8 + 0.1)[None]
     [row] = frontier(logits, logits, labels, labels, metric=Metric("f1", 1))
     assert (row.figures["test_f1"], row.figures["test_f1_high"]) == (1, pytest.approx(1))
-    assert row.figures["test_f1_low"] < 0.75  # Wilson's interval of ten of ten
+    assert row.figures["test_f1_low"] < 0.75  # the lower end of Wilson's interval of ten of ten
     assert row.figures["test_accuracy_low"] > 0.99
 
 

@@ -62,7 +62,7 @@ def test_the_reference_sets_the_bound_where_it_has_a_result():
     assert list(found) == [1]
     assert found[1] == [row.size for row in strong.frontier if row.figures["validation_accuracy"] >= accuracy]
     assert sizes(pool([weak, strong], "beats_reference")) == {}
-    failed = replace(reference, state="failed", frontier=())  # after its first members
+    failed = replace(reference, state="failed", frontier=())  # it failed after its first members
     assert sizes(pool([weak, strong], "beats_reference", reference=failed)) == {}
 
 

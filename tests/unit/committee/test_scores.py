@@ -25,7 +25,7 @@ def stored_keys(*, with_interval, means, more=()):
     keys = {"size", "subsets", "subset_low", "subset_high", *more}
     for split in ("validation", "test"):
         keys |= {f"{split}_{name}" for name in means}
-        keys |= {f"{split}_{end}" for end in ("low", "high")}  # of accuracy
+        keys |= {f"{split}_{end}" for end in ("low", "high")}  # of the accuracy
         keys |= {f"{split}_{name}_{end}" for name in with_interval for end in ("low", "high")}
     return keys
 

@@ -76,7 +76,7 @@ def test_parameters_follow_the_size_but_latency_does_not():
 
 
 def test_a_size_that_has_costs_of_its_own_has_those():
-    """As where a linear model is there once for any number of members."""
+    """For example, a linear model counts once for any number of members."""
     given = trial(0, committee_size=4)
     rows = tuple(row.having({"parameters": 100.0 + row.size}) for row in given.frontier)
     small, *_, last = candidates(replace(given, frontier=rows, metrics={**given.metrics, "parameters": 104.0}))
@@ -194,7 +194,7 @@ def test_a_paired_difference_is_that_of_the_accuracies_at_every_size(deep):
 
 
 def test_fewer_members_match_only_where_the_first_which_are_exported_do_too(deep):
-    """One member of four is bad: on average a single one is within the margin, the one that is exported is not."""
+    """One of four members is bad: on average a single member is within the margin, but the exported one is not."""
     labels = builders.labels_of(ROWS)
     good = np.full((ROWS, builders.CLASSES), 0.0)
     good[np.arange(ROWS), labels] = 5.0

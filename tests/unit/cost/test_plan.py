@@ -117,7 +117,7 @@ def test_a_clock_gives_seconds():
         }
     )
     costs = plan(space, SIZES, Clock())
-    # Six members, of which three are pre-trained; one shape, whose committees of 1, 2 and 3 are timed.
+    # Six members, three of them pre-trained. They have one shape; committees of 1, 2 and 3 are timed.
     assert costs.expected.seconds == 3 * 100 + 6 * 10 + 3
     assert costs.at_least.seconds == 3 * (10 + 1)
     assert costs.to_document()["expected"]["seconds"] == costs.expected.seconds
@@ -125,7 +125,7 @@ def test_a_clock_gives_seconds():
 
 
 def test_a_clock_is_asked_for_members_that_differ_in_their_seeds_together():
-    """On a GPU they are trained as one model."""
+    """A GPU trains them as one model."""
     asked = []
 
     class Asked(Clock):
@@ -155,7 +155,8 @@ def test_the_tries_of_the_reference_are_part_of_its_cost():
     one = planned(search=search, reference={**reference, "trials": 1})
     four = planned(search=search, reference=reference)
     assert (four.reference_tries, four.reference.members, one.reference.members) == (4, 4, 1)
-    assert four.reference.pretraining_tokens == one.reference.pretraining_tokens == 200  # which they share
+    # the members share this pre-training
+    assert four.reference.pretraining_tokens == one.reference.pretraining_tokens == 200
     assert four.costliest_try == one.reference
     assert four.at_least.members == one.at_least.members + 3
     assert four.to_document()["reference_tries"] == 4

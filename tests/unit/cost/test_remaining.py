@@ -29,7 +29,7 @@ def trial(
     reference: bool = False,
     start: float = 0.0,
 ) -> Taken:
-    """A trial that is over, or of which so much is ``done``; all that is done was ``worked`` unless it is given."""
+    """A trial that has ended, or of which the part ``done`` is done; by default this run ``worked`` on all of it."""
     part = 1.0 if done is None else done
     own = part if worked is None else worked
     return Taken(settings(cost=cost), reference, seconds, part, own, start, over=done is None)
@@ -66,11 +66,11 @@ def test_what_ended_tells_the_speed_and_makes_the_interval_narrow() -> None:
 
 def test_a_reference_under_way_tells_it_too() -> None:
     found = left(Outlook(costs), trial(20, done=0.25, cost=40, reference=True), trials=3)
-    assert found.seconds == pytest.approx(60 + 3 * 10 * 2, rel=0.2)  # it is twice as slow as guessed
+    assert found.seconds == pytest.approx(60 + 3 * 10 * 2, rel=0.2)  # it takes twice as long as guessed
 
 
 def test_what_a_checkpoint_held_tells_nothing_of_the_speed() -> None:
-    """A worker that goes on from a checkpoint has done half of its job after a second, as it seems."""
+    """A worker that continues from a checkpoint seems to have done half of its job after one second."""
     resumed = trial(1, done=0.51, worked=0.01, cost=40, reference=True)
     assert left(Outlook(costs), resumed, trials=3).seconds == pytest.approx(0.49 * 40 + 3 * 10, rel=0.1)
     later = trial(20, done=0.75, worked=0.25, cost=40, reference=True)
@@ -89,7 +89,7 @@ def test_a_sampler_that_prefers_costly_trials_has_more_to_do() -> None:
 
 
 def test_the_first_updates_alone_do_not_double_the_time() -> None:
-    slow = trial(2, done=0.05, cost=10)  # four times as slow as guessed, while its worker warms up
+    slow = trial(2, done=0.05, cost=10)  # four times slower than guessed, while its worker warms up
     assert left(Outlook(costs), slow, trials=10).seconds < 2.5 * left(Outlook(costs), trials=11).seconds
 
 
@@ -135,7 +135,7 @@ def test_the_part_of_a_job_that_is_done() -> None:
 def test_the_interval_holds_the_truth_in_about_four_of_five_runs(slots: int, ended: int) -> None:
     generator, held, runs = random.Random(0), 0, 300
     for _ in range(runs):
-        speed = generator.lognormvariate(0, 0.6)  # of the machine, which nobody knows beforehand
+        speed = generator.lognormvariate(0, 0.6)  # the speed of the machine, which is unknown at the start
 
         def drawn(count: int, speed: float = speed) -> list[Taken]:
             found = (10 * generator.uniform(0.2, 1.8) for _ in range(count))

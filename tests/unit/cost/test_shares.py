@@ -77,7 +77,7 @@ def test_a_trial_takes_no_more_than_a_machine() -> None:
 
 
 def test_memory_is_that_of_a_machine_with_enough_processors() -> None:
-    """Else the share of a trial fits on no machine, for which Ray waits for ever."""
+    """Otherwise the share of a trial fits on no machine, and Ray waits for ever."""
     space = real(search={**LARGE, "committee_size": 1}, cpus_per_trial=16)
     settings = space.settings({})
     machines = [Machine(4, 0, 256), Machine(64, 0, 6)]
@@ -127,7 +127,7 @@ def test_memory_on_cpus_is_that_of_the_members_that_are_stacked() -> None:
         assert shares.least_stacked() == (8 if stacks else 1)
         assert shares.of(eight) == shares.of(many)
         assert (shares.of(eight).memory_gb > shares.of(one).memory_gb) == stacks
-        # What a stack was estimated to take corrects nothing.
+        # A stack that needs what was estimated corrects nothing.
         shares.learn(eight, shares.estimated_gb(eight, members=8 if stacks else 1))
         assert shares.estimated_gb(one) == Shares(space, [BOX]).estimated_gb(one)
 
@@ -146,7 +146,7 @@ def test_what_was_measured_corrects_the_estimate() -> None:
     shares.learn(settings, 2 * estimate)
     assert shares.estimated_gb(settings) == pytest.approx(2 * estimate)
     assert shares.of(settings).memory_gb >= 2 * Shares(space, [BOX]).of(settings).memory_gb
-    shares.learn(settings, estimate)  # a worker's peak never falls, another worker's may be lower
+    shares.learn(settings, estimate)  # a worker's peak never falls, but another worker's may be lower
     assert shares.estimated_gb(settings) == pytest.approx(2 * estimate)
     unknown = Shares(space, [BOX])
     unknown.learn(settings, 0.0)

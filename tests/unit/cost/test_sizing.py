@@ -62,7 +62,7 @@ def test_more_rows_are_read_less_often_in_larger_batches():
 
 
 def test_memory_bounds_it_too():
-    small, large = sized(Machine(8, 0, 0.6)), sized(Machine(8, 0, 32))  # fewer trials at once
+    small, large = sized(Machine(8, 0, 0.6)), sized(Machine(8, 0, 32))  # less memory runs fewer trials at once
     assert (SCALES.index(small.scale), small.trials) < (SCALES.index(large.scale), large.trials)
     with pytest.raises(ResourceError, match="GB"):
         sized(Machine(64, 0, 0.1))

@@ -39,17 +39,17 @@ def test_each_kind_is_measured_once(data: PreparedData) -> None:
     store = Store(data.root)
     first = planned(data, StepTimes(data, store, threads=1, device="cpu"))
     kinds = [(entry.document["key"]["objective"], *entry.document["seconds"]) for entry in store.entries(STEP_TIMES)]
-    # Two depths, a member alone and a full stack of each.
+    # Two depths; for each, a single member and a full stack.
     assert sorted(kinds) == 4 * [("finetuning", "text", "update")] + 4 * [("pretraining", "update")]
     again = planned(data, StepTimes(data, store, threads=1, device="cpu"))
-    assert again == first  # read, not measured
+    assert again == first  # read from the store, not measured again
     assert 0 < first.at_least.seconds <= first.expected.seconds <= first.at_most.seconds
 
 
 def test_the_precision_is_measured_before_the_pace_that_needs_it(
     data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One measurement at a time: asked for in the middle of another, it would wait for itself."""
+    """Only one measurement runs at a time: one that is asked for during another would wait for itself."""
     monkeypatch.setattr(precision, "can_gain", lambda *_, **__: True)
     monkeypatch.setattr(precision, "faster_precision", lambda *_, **__: "bfloat16")
     store = Store(data.root)
@@ -61,7 +61,7 @@ def test_once_time_is_up_the_rest_is_estimated(data: PreparedData, monkeypatch: 
     monkeypatch.setattr(pace, "MEASURING_SECONDS", -1)
     store = Store(data.root)
     costs = planned(data, StepTimes(data, store, threads=1, device="cpu"))
-    assert len(list(store.entries(STEP_TIMES))) == 4  # one of each objective, alone and stacked
+    assert len(list(store.entries(STEP_TIMES))) == 4  # one for each objective, for a single member and for a stack
     assert costs.expected.seconds > 0
 
 
@@ -81,7 +81,7 @@ def test_an_answer_is_not_estimated_by_the_size_of_training_batches(
     )
     updates = {batch: -(-data.rows["train"] // batch) for batch in (2, 4)}
     answers = data.rows["validation"] + data.rows["test"]
-    # The second is estimated: an update of twice the texts takes twice the time, an answer as long.
+    # The second one is estimated: an update with twice the texts takes twice as long, an answer takes the same time.
     latency = costs.expected.seconds - updates[2] - 2 * updates[4] - 2 * answers
     assert latency == pytest.approx(StepTimes(data, Store(data.root), threads=1, device="cpu").latencies(1))
 
@@ -95,7 +95,7 @@ def test_counts_alone_take_no_updates(data: PreparedData) -> None:
 
 
 def test_stacks_are_timed_alone_and_full(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU each training also has a start."""
+    """On a GPU each training has a start-up time too."""
     monkeypatch.setattr(pace, "stack_size", lambda *_, **__: 3)
     store = Store(data.root)
     one_shape = {"search": {**SEARCH, "depth": 1}}
@@ -107,7 +107,7 @@ def test_stacks_are_timed_alone_and_full(data: PreparedData, monkeypatch: pytest
     known = StepTimes._known_seconds
     monkeypatch.setattr(StepTimes, "_known_seconds", lambda *given: {**known(*given), "start": 10.0})
     later = planned(data, StepTimes(data, store, threads=1, device="cpu"), **one_shape)
-    # One stack of two is pre-trained; each of six trials fine-tunes it with another learning rate.
+    # One stack of two members is pre-trained; each of six trials fine-tunes it with another learning rate.
     assert later.expected.seconds - costs.expected.seconds == pytest.approx(70.0)
     one_by_one = planned(
         data, StepTimes(data, store, threads=1, device="cpu", chunk_sizes=lambda members: [1] * members), **one_shape

@@ -14,7 +14,7 @@ SIXTEEN: dict[str, Any] = {"depth": 1, "heads": 1, "pretrain_size": 0, "committe
 
 
 class Clock:
-    """A fine-tuning takes 60 s for each layer, and measuring latencies nothing."""
+    """A fine-tuning takes 60 s for each layer; measuring latencies takes no time."""
 
     def pretraining(self, spec: Any, members: int) -> float:
         return 0.0
@@ -49,12 +49,12 @@ def test_a_trial_that_stacks_its_members_is_cut_into_parts_for_the_cores(cores: 
     ("cores", "one_by_one", "stacked"),
     [
         (2, 8 * 3 / 2, 8 * 3 / 2),
-        (4, 8 * 3 / 4, 8),  # one core has nothing to take of a trial that is one stack
-        (16, 8 * 3 / 16, 2),  # five parts each, of two members at most
+        (4, 8 * 3 / 4, 8),  # each trial is one stack, so the fourth core has nothing to do
+        (16, 8 * 3 / 16, 2),  # five parts each, with at most two members
     ],
 )
 def test_cores_take_no_less_than_a_stack(cores: int, one_by_one: float, stacked: float) -> None:
-    """Three trials of eight members, a minute each."""
+    """Three trials of eight members, which take a minute each."""
     space = space_of(search={**SIXTEEN, "heads": {"choices": [1, 2, 4]}, "committee_size": 8}, budget={"trials": 3})
     costs = plan(space, SIZES, Clock())
     wall = {stack: wall_seconds(costs, space, concurrent=cores, stacked=stack)["at_most"] for stack in (1, 8)}

@@ -12,7 +12,7 @@ WORDS = ["the", "of", "model", "data", "value", "graph", "table", "index", "laye
 
 
 def sentence(number: int) -> str:
-    """A text of its own for each number."""
+    """Return a different text for each number."""
     picked = [WORDS[(number * step + step * step) % len(WORDS)] for step in range(1, 9)]
     return f"{' '.join(picked)} number {number}"
 

@@ -37,7 +37,7 @@ def rows_of(file: Path, rows: Iterable[Sequence[Any]], columns: Sequence[str] = 
 
 
 def of_time(count: int, *, hosts: int = 1) -> list[tuple[int, str, str, str]]:
-    """Rows in the order of time; each line is one of its own, every fifth is odd."""
+    """Return rows in the order of time; all lines differ, and every fifth is odd."""
     return [(i, f"h{i % hosts}", f"line {i}", "odd" if i // hosts % 5 == 4 else "even") for i in range(count)]
 
 
@@ -118,7 +118,7 @@ def test_the_last_lines_are_test_and_no_part_reaches_into_another(tmp_path: Path
 
 
 def test_whole_groups_are_of_one_part(tmp_path: Path) -> None:
-    sizes = {"a": 40, "b": 30, "c": 10, "d": 12, "e": 8}  # in the order in which they begin
+    sizes = {"a": 40, "b": 30, "c": 10, "d": 12, "e": 8}  # in the order of their first lines
     rows = [
         (i, host, f"line {host} {i}", "odd" if i % 5 == 4 else "even") for host, n in sizes.items() for i in range(n)
     ]
@@ -231,7 +231,7 @@ def test_the_oldest_tokens_of_the_context_are_cut_first(tmp_path: Path) -> None:
             ((ids, of_first),) = encode_lines(tokenizer, [Line(first, second)], length=length)
             assert ids.count(3) == 2
             assert len(ids) == min(before + own + 3, length)
-            if own < length - 3 and before:  # else transformers refuses, or takes the empty text for none
+            if own < length - 3 and before:  # otherwise transformers refuses the line, or takes the empty text for none
                 theirs = loaded([first], [second], truncation="only_first", max_length=length)
                 assert theirs["input_ids"] == [ids]
                 assert theirs["token_type_ids"] == [[0] * of_first + [1] * (len(ids) - of_first)]
@@ -240,7 +240,7 @@ def test_the_oldest_tokens_of_the_context_are_cut_first(tmp_path: Path) -> None:
 
 
 def test_what_is_prepared(tmp_path: Path, space_of: SpaceOf) -> None:
-    """A corpus of the same file has the lines that train has, however often, and lacks those that only test has."""
+    """A corpus of the same file has the lines of train, even if they repeat, and lacks lines that only test has."""
     rows = [(i, "h", "tick" if i % 4 else f"line {i}", "odd" if i % 5 == 4 else "even") for i in range(80)]
     source = rows_of(tmp_path / "log.csv", rows)
     space = space_of(
@@ -261,7 +261,7 @@ def test_what_is_prepared(tmp_path: Path, space_of: SpaceOf) -> None:
     assert prepare(space, tmp_path / "store") == data
     train = TokenArray.open(data.folder("train"))
     assert train.firsts is not None
-    assert train.firsts.min() == 2  # [CLS] and [SEP] where no line is before
+    assert train.firsts.min() == 2  # [CLS] and [SEP] of a line without earlier lines
     held_out = read[0].held_out()
     assert "tick" not in held_out
     assert "line 76" in held_out

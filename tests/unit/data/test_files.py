@@ -53,7 +53,7 @@ def test_parquet_knows_the_names_of_numbered_labels(tmp_path: Path) -> None:
     table = pa.table({"text": ["a", "b"], "label": [1, -1]})
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     parquet.write_table(table, tmp_path / "t.parquet")
-    assert read_columns(tmp_path / "t.parquet", ["label"]) == {"label": ["yes", None]}  # -1 is no label
+    assert read_columns(tmp_path / "t.parquet", ["label"]) == {"label": ["yes", None]}  # -1 means no label
 
 
 def test_parquet_with_two_columns_of_one_name(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def _csv(rows: Rows, delimiter: str = ",") -> bytes:
 
 
 def _objects(rows: Rows) -> list[dict[str, object]]:
-    # A column that nobody asked for, of another type in each row.
+    # The note is an extra column that the task does not name; its type differs from row to row.
     return [{"text": t, "label": n, "note": [1, "a", None, {"b": 2}][i % 4]} for i, (t, n) in enumerate(rows)]
 
 
@@ -86,7 +86,7 @@ FOLDERS = ["d", "my [data]", "a*b", "what?", "{a,b}", "train", "test.csv", "d::e
 
 
 def _damaged(kind: str, data: bytes, damage: str) -> bytes | None:
-    """Damage a table of at least six rows; None where the kind cannot have this damage."""
+    """Damage a table of at least six rows; return None if this kind of table cannot have this damage."""
     lines = data.split(b"\n")
     if damage == "cut" and kind == "parquet":
         return data[: len(data) // 2]
@@ -97,7 +97,7 @@ def _damaged(kind: str, data: bytes, damage: str) -> bytes | None:
         if damage == "quote":
             lines[5] = b'"' + lines[5]
         elif damage in ("short row", "long row"):
-            # A row may take several lines, so that a line may be the middle of a text.
+            # A row may take several lines, so a line may be the middle of a text.
             rows = list(csv.reader(io.StringIO(data.decode(), newline=""), delimiter=mark))
             rows[5] = rows[5][:1] if damage == "short row" else [*rows[5], "x"]
             return _separated(rows, mark)
@@ -134,7 +134,7 @@ def _rows(draw: st.DrawFn, name: str) -> Rows:
 
 @st.composite
 def _tables(draw: st.DrawFn) -> dict[str, tuple[str, str, Rows]]:
-    """Files of a folder by their path: the kind, the compression and the rows."""
+    """Return the files of a folder by their path, with their kind, compression and rows."""
     names = draw(
         st.sampled_from(
             [
@@ -197,7 +197,7 @@ def test_the_rows_of_a_folder_are_those_of_its_files_or_there_is_one_message(dat
             if damage in ("quote", "short row", "long row"):
                 assert "line" in error.message
             return
-        assert not done or "unsupervised" in hurt  # which nobody asked for
+        assert not done or "unsupervised" in hurt  # the task did not ask for this split
         assert list(zip(train.texts, train.labels, strict=True)) == _expected(tables, "train")
         found = None if test is None else list(zip(test.texts, test.labels, strict=True))
         assert found == _expected(tables, "test")
@@ -325,7 +325,7 @@ def test_a_name_that_stands_twice_is_refused_in_every_format(tmp_path: Path, kin
         if columns or kind not in ("json", "jsonl"):
             with pytest.raises(DataError, match=r"columns 'label'|the key 'label' more than once"):
                 read_columns(file, columns)
-    assert read_columns(file, ["text"])["text"]  # nobody asked for the other column
+    assert read_columns(file, ["text"])["text"]  # the task did not ask for the other column
 
 
 def test_columns_without_a_name_are_nobodys(tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_damage_inside_a_shard_is_one_message(tmp_path: Path) -> None:
 def test_folders_that_were_read_well_keep_their_fingerprint(tmp_path: Path) -> None:
     parquet = {"README.md": "r", "data/train-00000-of-00001.parquet": "p", "data/test-00000-of-00001.parquet": "q"}
     texts = {"a.txt": "a", "b/c.txt": "b"}
-    # Of the commit before folders had one reader.
+    # The fingerprints of the commit before folders had a single reader.
     before = {
         "parquet": "ae6f42728a41b58c4479b84b5c10538a",
         "texts": "771d428412508e1f3ffca7d63598dd6c",
@@ -416,4 +416,5 @@ def test_folders_that_were_read_well_keep_their_fingerprint(tmp_path: Path) -> N
         for name, files in (("parquet", parquet), ("texts", texts), ("tables", {"train.csv": TABLE}))
     }
     assert {name for name in now if now[name] == before[name]} == {"parquet", "texts"}
-    assert now["tables"] == source_fingerprint(str(tmp_path / "tables"), tmp_path / "cache")  # also when it is noted
+    # the same fingerprint when it is read from the cache
+    assert now["tables"] == source_fingerprint(str(tmp_path / "tables"), tmp_path / "cache")

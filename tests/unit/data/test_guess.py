@@ -69,7 +69,7 @@ def test_a_folder_has_the_columns_that_all_its_training_files_have(tmp_path):
 
 @pytest.mark.parametrize(("words", "tokens"), [(1, 16), (11, 16), (12, 32), (80, 112), (92, 128), (5000, 128)])
 def test_length_is_from_the_words(words, tokens):
-    # 90 of 100 texts have so many words; the longest ten do not count
+    # 90 of 100 texts have this many words; the longest ten do not count
     assert length_of([" ".join(["w"] * words)] * 90 + ["w " * 9000] * 10) == tokens
 
 

@@ -62,7 +62,7 @@ def copy(request: pytest.FixtureRequest) -> Copy:
 
 
 def task_of(folder: Path) -> list[str]:
-    """Write a task in which each row has a word of its own, and return its texts."""
+    """Write a task in which each row has a unique word, and return its texts."""
     texts = [f"{('red', 'blue')[i % 2]} common words beside q{'xyz'[i % 3]}{i:03}w" for i in range(80)]
     rows = "".join(f'"{text}",{text.split()[0]}\n' for text in texts)
     (folder / "task.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
@@ -70,7 +70,7 @@ def task_of(folder: Path) -> list[str]:
 
 
 def learned(data: PreparedData) -> Iterator[str]:
-    """Yield what members can learn from, as text: vocabulary, corpus, unlabelled texts and training rows."""
+    """Yield all texts that members can learn from: vocabulary, corpus, unlabelled texts and training rows."""
     tokenizer = open_tokenizer(data.folder("tokenizer"))
     yield from tokenizer.get_vocab()
     for part in ("corpus", "unlabelled", "train"):

@@ -21,7 +21,8 @@ from tlm_search.space.sections import TokenizerSection
 DRAW = random.Random(0)
 DNA = ["".join(DRAW.choices("ACGT", k=300)) for _ in range(100)]
 THAI = ["".join(DRAW.choices("กขคงจชซดตนบปพมรลวสหอะาิีึืุูเแโไ่้", k=150)) for _ in range(100)]
-# Words of each pair differ by vowels or accents alone; these are no accents where they take room of their own.
+# The words of each pair differ only by vowels or accents. The marks of SPACING take up their own space, so they are not
+# accents.
 SPACING = [("कि", "की"), ("कल", "काल"), ("ปา", "ปะ")]
 MARKS = [("ปี", "ปู"), ("はは", "ばば"), ("カス", "ガス"), ("סֵפֶר", "סָפָר"), ("كَتَبَ", "كُتُب"), ("año", "ano")]
 PAIRS = [*SPACING, *MARKS]
@@ -41,7 +42,7 @@ def test_words_of_any_length_are_told_apart(tmp_path: Path, texts: list[str], st
     assert SPECIAL["unk"] not in {number for row in rows for number in row}
     if not strip_accents:
         assert len(set(map(tuple, rows))) == len(texts)
-    before = _rows(tmp_path / "before", texts)  # as BERT has it
+    before = _rows(tmp_path / "before", texts)  # the tokenizer of BERT
     assert len(set(map(tuple, before))) <= 3
 
 
@@ -94,9 +95,9 @@ def test_what_is_lost_is_said_or_refused() -> None:
         return list(losses(texts, rows, SPECIAL, length=8, where="task t"))
 
     assert not said(rows)
-    assert not said([rows[0]] * 100, ["Same  text", "same text"] * 50)  # letter case and white space
+    assert not said([rows[0]] * 100, ["Same  text", "same text"] * 50)  # letter case and white space do not count
     cut = [[2, *range(10, 16), 3]] * 100
-    assert not said(cut)  # they may differ behind the cut
+    assert not said(cut)  # the texts may differ after the cut
     (warning,) = said([*rows[:98], rows[97], rows[97]])
     assert warning.startswith("warning: task t: 3 of 100 different texts have the same tokens as another, such as")
     assert "strip_accents: false" in warning

@@ -7,7 +7,7 @@ from tlm_search.data import overlap
 from tlm_search.data.overlap import count_tokens, jensen_shannon, overlap_curve, token_share, type_share
 from tlm_search.data.tokens import TokenArray
 
-# The task says "1 1 1 2 3 3", the corpus "1 2 2 4"; there is no 0.
+# The task is "1 1 1 2 3 3", the corpus "1 2 2 4"; both lack 0.
 TASK = np.array([0, 3, 1, 2, 0])
 CORPUS = np.array([0, 1, 2, 0, 1])
 
@@ -25,13 +25,13 @@ def test_counts_in_blocks_and_without_special_tokens(monkeypatch, block):
 
 
 def test_type_share():
-    assert type_share(TASK, CORPUS) == pytest.approx(2 / 3)  # of 1, 2 and 3 the corpus has 1 and 2
-    assert type_share(TASK, CORPUS, least=2) == pytest.approx(1 / 3)  # 2 alone twice
+    assert type_share(TASK, CORPUS) == pytest.approx(2 / 3)  # the corpus contains 1 and 2 of 1, 2 and 3
+    assert type_share(TASK, CORPUS, least=2) == pytest.approx(1 / 3)  # only 2 occurs twice
     assert type_share(np.zeros(5, dtype=np.int64), CORPUS) == 0
 
 
 def test_token_share():
-    assert token_share(TASK, CORPUS) == pytest.approx(4 / 6)  # 3 times 1, once 2
+    assert token_share(TASK, CORPUS) == pytest.approx(4 / 6)  # 1 three times, 2 once
     assert token_share(TASK, CORPUS, least=2) == pytest.approx(1 / 6)
     assert token_share(np.zeros(5, dtype=np.int64), CORPUS) == 0
 
@@ -47,7 +47,7 @@ def test_jensen_shannon():
 
 
 def test_the_curve_grows_with_the_corpus():
-    task = [array([8, 1, 9], [8, 2, 9]), array([8, 1, 3, 9])]  # 1 twice, 2 and 3 once
+    task = [array([8, 1, 9], [8, 2, 9]), array([8, 1, 3, 9])]  # 1 in two texts, 2 and 3 in one each
     corpus = array([8, 1, 9], *[[8, 4, 9]] * 8, [8, 2, 2, 9])
     curve = overlap_curve(task, corpus, vocabulary=10, special={"cls": 8, "sep": 9})
     assert [point.documents for point in curve] == [1, 3, 10]

@@ -89,7 +89,7 @@ def test_the_segments_are_kept_wherever_tokens_go(tmp_path: Path) -> None:
 
 
 def test_rows_count_by_the_pair(tmp_path: Path) -> None:
-    """Repeated, contradictory, held out and without a text: of both texts together, whatever their letter case."""
+    """Rows that are repeated, contradictory, held out or without a text are judged by both texts, in any case."""
     odd = [
         ("THE first  text 0", "the second text 0", "no"),  # repeated
         ("the first text 0", "the second text 1", "yes"),  # another pair
@@ -117,7 +117,7 @@ def test_rows_count_by_the_pair(tmp_path: Path) -> None:
 
 
 def test_what_is_prepared(tmp_path: Path, space_of: SpaceOf) -> None:
-    """Pairs in two segments; a corpus and unlabelled pairs of the same file lack what is held out."""
+    """Pairs are in two segments; a corpus and unlabelled pairs of the same file lack the held-out texts."""
     source = rows_of(tmp_path / "rows.csv", pairs(40))
     more = rows_of(tmp_path / "more.csv", [*pairs(60, start=20), *pairs(3, start=20), ("", "half of a pair", "")])
     task = {"text": TEXT, "unlabelled": more, "source": source}

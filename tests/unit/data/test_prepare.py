@@ -55,7 +55,7 @@ def test_another_task_reuses_the_corpus(tmp_path: Path, space_of: SpaceOf) -> No
     steps: list[str] = []
     first = prepare(space_of(), tmp_path / "store")
     second = prepare(space_of(task={"labels": 2}), tmp_path / "store", progress=steps.append)
-    # The documents are read, to see whether they hold texts that the task holds out, and that is all.
+    # Preparation reads the documents to find texts that the task holds out, and does nothing else.
     assert [step.split()[0] for step in steps if not step.startswith("warning")] == ["reading", "reading"]
     assert (first.corpus, first.tokenizer, first.corpus_fingerprint) == (
         second.corpus,
@@ -157,7 +157,7 @@ def test_what_one_machine_prepared_another_fetches(on: On, space_of: SpaceOf, ur
     there = prepare(space_of(), on("b") / ".store", progress=steps.append)
     assert len(steps) == done
     assert there.to_document() == first.to_document()
-    # Another task on the same corpus needs what only its preparation reads.
+    # Another task on the same corpus needs files that only its own preparation reads.
     assert prepare(space_of(task={"train_per_label": 5}), on("b") / ".store").rows["train"] == 15
     assert prepare(space_of(), on("b") / ".store").rows == first.rows
 
@@ -240,7 +240,7 @@ def test_marked_entities_have_a_tokenizer_of_their_own(tmp_path: Path, space_of:
 def test_what_was_prepared_before_keeps_its_place(
     tmp_path: Path, space_of: SpaceOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The golden names were computed by these very lines at commit 04973ea, before there were marked entities."""
+    """The golden names were computed by the same lines at commit 04973ea, before marked entities existed."""
     monkeypatch.chdir(tmp_path)
     space = space_of(corpus="corpus.jsonl", task={"source": "task.csv"})
     made = prepare(space, tmp_path / "store")

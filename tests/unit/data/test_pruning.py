@@ -40,7 +40,8 @@ def test_it_keeps_what_is_used_often_and_the_characters_of_the_rest(folder: Path
     assert words_of(folder, "foxes box") == ["[CLS]", "fox", "##es", "bo", "##x", "[SEP]"]
     prune_tokenizer(folder, TEXTS, length=20, min_count=3)
     found = open_tokenizer(folder).get_vocab()
-    # fox 4 times and bo 3; ##es once, so its characters; a twice, which is one. Neither zebra nor [unused0] nor f, o.
+    # fox occurs 4 times and bo 3 times, so they stay; ##es occurs once, so only its characters stay. zebra and
+    # [unused0] go.
     assert sorted(found, key=found.__getitem__) == [
         "[PAD]", "fox", "a", "b", "f", "[UNK]", "[CLS]",
         "##a", "##b", "##o", "##s", "##x", "##e", "[SEP]", "[MASK]", "bo",

@@ -18,7 +18,7 @@ NOUNS = ["table", "graph", "index", "layer", "query", "point", "frame", "field",
 
 
 def _sentence(package: str, i: int) -> str:
-    """A text with few phrases in common with the other ones."""
+    """Return a text that shares few phrases with the others."""
     words = [f"{noun}{end}" for noun in NOUNS for end in ("", "s", "ing", "ed")]
     nouns = random.Random(f"{package} {i}").choices(words, k=9)
     return f"The {package} of {' '.join(nouns[:3])} is {' '.join(nouns[3:6])} for the {' '.join(nouns[6:])}."

@@ -26,7 +26,7 @@ def order(selection, corpus, task):
     return document_order(selection, corpus, task, vocabulary=10, special=[CLS, SEP]).tolist()
 
 
-# The task has the types 1, 2, 3 with the shares 2/5, 1/5, 2/5 of its tokens.
+# The types 1, 2 and 3 of the task have 2/5, 1/5 and 2/5 of its tokens.
 TASK = array([1, 2], [1, 3, 3])
 CORPUS = array([4, 5], [1, 1, 1], [2, 3], [1, 3, 4], [2, 4])
 
@@ -34,7 +34,7 @@ CORPUS = array([4, 5], [1, 1, 1], [2, 3], [1, 3, 4], [2, 4])
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
 def test_overlap_counts_types(monkeypatch, block):
     monkeypatch.setattr(room, "_BLOCK", block)
-    # 0, 1/3, 2/3, 2/3, 1/3 of the three types; equal ones stay in order
+    # 0, 1/3, 2/3, 2/3, 1/3 of the three types; equal documents stay in order
     assert order("overlap", CORPUS, TASK) == [2, 3, 1, 4, 0]
 
 
@@ -48,7 +48,8 @@ def test_weighted_overlap_counts_tokens_of_the_task(monkeypatch, block):
 @pytest.mark.parametrize("block", [1, 3, 1 << 20])
 def test_tfidf_is_the_cosine(monkeypatch, block):
     monkeypatch.setattr(room, "_BLOCK", block)
-    # Types 1 and 2 are in two documents of three each, so they weigh the same: cosines with (1, 0) are 1, 0, 2/sqrt(5).
+    # Types 1 and 2 each occur in two of three documents, so their weights are equal: cosines with (1, 0) are 1, 0,
+    # 2/sqrt(5).
     corpus = array([1], [2], [1, 1, 2])
     scores = room._tfidf_scores(corpus, array([1, 1]), vocabulary=10, special=(CLS, SEP))
     assert scores == pytest.approx([1, 0, 2 / np.sqrt(5)])
@@ -56,7 +57,7 @@ def test_tfidf_is_the_cosine(monkeypatch, block):
 
 
 def test_tfidf_prefers_rare_types():
-    # ln(4/4) + 1 = 1 for type 1, in all three documents; ln(4/2) + 1 for type 2, in one
+    # ln(4/4) + 1 = 1 for type 1, in all three documents; ln(4/2) + 1 for type 2, in one document
     corpus = array([1, 4], [1, 2], [1, 5])
     rare = np.log(2) + 1
     scores = room._tfidf_scores(corpus, array([1, 2]), vocabulary=10, special=(CLS, SEP))
@@ -109,7 +110,7 @@ def test_a_study_takes_its_documents_in_that_order(tmp_path, space_of):
     taken = TokenArray.open(chosen.folder("corpus"))
     assert [taken[i].tolist() for i in range(len(taken))] == [texts[int(i)].tolist() for i in expected]
     assert chosen.documents == 45
-    # The vocabulary is that of the whole corpus, so only the order differs, and with it the name of what is trained.
+    # The vocabulary comes from the whole corpus, so only the order differs, and with it the name of the trained member.
     assert (chosen.tokenizer, chosen.task_fingerprint) == (plain.tokenizer, plain.task_fingerprint)
     assert chosen.corpus_fingerprint != plain.corpus_fingerprint
 

@@ -129,7 +129,7 @@ def test_a_validation_file_or_split(tmp_path: Path) -> None:
     read = load_validation(TaskSection(source=str(folder)), tmp_path / "cache")
     assert read is not None
     assert len(read.texts) == 12
-    of_test = TaskSection(source=str(folder), test_split="validation")  # which is not both
+    of_test = TaskSection(source=str(folder), test_split="validation")  # a split cannot be both
     assert load_validation(of_test, tmp_path / "cache") is None
 
 
@@ -166,7 +166,7 @@ def test_fewrel_takes_the_names_that_lie_beside(tmp_path: Path) -> None:
         validation_per_label=2,
         test_per_label=2,
     )
-    with pytest.raises(DataError, match="too few"):  # the sentences of the two relations are the same
+    with pytest.raises(DataError, match="too few"):  # the two relations have the same sentences
         load_task(section, tmp_path)
     assert set(load_labelled(section, tmp_path)[0].labels) == {"father", "P2"}
 
@@ -191,7 +191,7 @@ def _marked(file: Path, head: object, tail: object) -> str:
     ("head", "tail", "text"),
     [
         ([[1]], [[3]], "a [E1] b [/E1] c [E2] d [/E2]"),
-        ([[2, 3], [0]], [[0]], "[E2] a [/E2] b [E1] c d [/E1]"),  # the first mention
+        ([[2, 3], [0]], [[0]], "[E2] a [/E2] b [E1] c d [/E1]"),  # the first mention counts
         ([[1]], [[2]], "a [E1] b [/E1] [E2] c [/E2] d"),
         ([[1, 2]], [[1]], "a [E1] [E2] b [/E2] c [/E1] d"),
         ([[2]], [[1, 2]], "a [E2] b [E1] c [/E1] [/E2] d"),
@@ -303,7 +303,7 @@ def test_a_known_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Monk
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "copies"
     folder.mkdir()
-    monkeypatch.setenv(DATA_DIR, "")  # what use_data_dir sets goes with the test
+    monkeypatch.setenv(DATA_DIR, "")  # use_data_dir sets this variable; the test restores it
     use_data_dir(folder)
     return folder
 
@@ -351,7 +351,7 @@ def test_a_copy_and_the_hubs_own_are_not_called_changed(
     of_hub = {"sources": {source: hub_fingerprint(source)}}
     assert not changed_sources(of_copy, tmp_path)
     assert not changed_sources(of_hub, tmp_path)
-    monkeypatch.setenv(DATA_DIR, "")  # as a command without --data-dir
+    monkeypatch.setenv(DATA_DIR, "")  # like a command without --data-dir
     assert not changed_sources(of_copy, tmp_path)
     monkeypatch.setenv(DATA_DIR, str(data_dir))
     (data_dir / "wikipedia" / "train-00000-of-00001.parquet").unlink()

@@ -71,7 +71,7 @@ def test_texts_are_cut_with_their_ends_in_place(tmp_path: Path) -> None:
         "",
         "the\nlazy\n" * 300,
         "the\u3000lazy\u00a0" * 300,
-        "lazy\x1cdog\x85s\x0bthe" * 300,  # controls that are no white space to BERT, which drops them
+        "lazy\x1cdog\x85s\x0bthe" * 300,  # control characters that BERT drops, because they are not white space to it
         "q" * 90 + "-the-" + "fox" * 60 + " the dog" * 40,
         "x" * 300 + " the lazy dog" * 40,
         "\u6f22" * 3000,
@@ -87,7 +87,7 @@ def test_reading_only_the_start_changes_nothing(tmp_path: Path, text: str) -> No
 
 
 def test_a_long_text_is_read_no_further_than_its_tokens_can_reach(tmp_path: Path) -> None:
-    """A line feed ends what is read as a space does; without any white space there is a bound."""
+    """A line feed ends the part that is read, as a space does; a text without white space has a limit."""
 
     class Watched:
         def __init__(self) -> None:
@@ -256,6 +256,7 @@ def test_markers_are_single_tokens_in_texts_of_any_case(
     assert AutoTokenizer.from_pretrained(folder)(text)["input_ids"] == found
     if not pruned:
         assert next(encode(tokenizer, ["Lazy FOX dog [e1]"], length=30)) == unmarked
-        assert vocabulary_size(tokenizer) == before + (4 if make is _trained else 3)  # [E1] is in the other vocabulary
+        # the other vocabulary contains [E1]
+        assert vocabulary_size(tokenizer) == before + (4 if make is _trained else 3)
     special = special_ids(tokenizer, json.loads((folder / "tokenizer_config.json").read_text()), "marked")
     assert not set(special.values()) & set(ids.values())

@@ -51,7 +51,7 @@ def test_each_tokenizer_is_prepared_once_and_sources_are_read_once(tmp_path: Pat
         assert labels[0] == labels[1] == labels[2]
     assert prepare(space, tmp_path / "store", progress=steps.append) == data
     assert sum(step.startswith("reading") for step in steps) == 2
-    # What the section says alone is found there: it has the name that it always had.
+    # The preparation for the section alone is found in the store: it has the same name as always.
     alone = prepare(space_of(tokenizer={"vocabulary": 80, "length": 40}), tmp_path / "store", progress=steps.append)
     assert alone == small
     assert sum(step.startswith("reading") for step in steps) == 2
@@ -128,7 +128,7 @@ def test_bytes_with_marked_entities_and_their_words(tmp_path: Path) -> None:
     ids = next(iter(encode(tokenizer, ["[E1] Bob [/E1] is"], length=32)))
     assert [number for number in ids if number in markers] == markers[:2]
     pieces = pieces_of(tokenizer, special=[*range(5), *markers])
-    # Letters are parts of words, in lower case; spaces, dots and markers part them.
+    # Letters are parts of words, in lower case; spaces, dots and markers separate words.
     assert [pieces.texts[5 + ord(letter)] for letter in "aZ9 ."] == ["a", "z", "9", "", ""]
     assert pieces.texts[261] == ""
     assert not pieces.begins[5 + ord("a")]

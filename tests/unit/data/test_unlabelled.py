@@ -33,7 +33,7 @@ def rows_of(data: PreparedData, part: str) -> list[tuple[int, ...]]:
 
 
 def odd(text: str) -> str:
-    """The same text to a reader, but not to a computer."""
+    """Return a text that a reader takes for the same one, but a computer does not."""
     return f"  {text.upper()}".replace(" ", "\t ") + "\n"
 
 
@@ -44,7 +44,7 @@ def csv_of(file: Path, texts: list[str], column: str = "text") -> str:
 
 
 def test_no_text_of_validation_or_test_is_among_them(tmp_path: Path, space_of: SpaceOf) -> None:
-    """Whatever its letter case and white space are; the number is told and kept."""
+    """Letter case and white space do not matter; the number of such texts is reported and stored."""
     task = load_task(space_of().task, tmp_path)
     held_out = [*task.validation.texts, *task.test.texts]
     new = [f"a fresh text about number {i}" for i in range(9)]
@@ -175,7 +175,7 @@ def test_a_study_without_them_is_prepared_as_before(tmp_path: Path, space_of: Sp
     more = space_of(task={"unlabelled": csv_of(tmp_path / "more.csv", ["a fresh text"])})
     assert prepare(more, tmp_path / "store").train == data.train
     assert more.digest != space.digest
-    # The name of a space's identity as it was before there were such texts.
+    # The digest of a space as it was before unlabelled texts existed.
     assert Space.from_document({}).digest == "5a0b5546761d48117e999cefb95e37b2"
     section = TaskSection(source="x.csv", train_per_label=100)
     assert digest(section.model_dump(mode="json")) == "e4c26e3c38785d619d4debe03ad8b56c"

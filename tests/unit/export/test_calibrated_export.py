@@ -1,4 +1,4 @@
-"""A temperature and a bias of each label: one function in the study's figures and in all forms of an export."""
+"""A temperature and a bias for each label: the study's figures and all forms of an export use the same function."""
 
 from dataclasses import replace
 

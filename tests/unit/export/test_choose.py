@@ -1,4 +1,4 @@
-"""Which committee is taken when none was named."""
+"""Which committee is exported if the user names none."""
 
 import builders
 import pytest

@@ -36,7 +36,7 @@ def folder(study, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """One of lines without groups and times."""
+    """A study of lines without groups and times."""
     study = finished_study(tmp_path_factory.mktemp("plain"), context={"rows": 2, "group": None, "time": None})
     return exported_of(study, tmp_path_factory.mktemp("exports") / "plain")
 

@@ -59,7 +59,7 @@ def test_members_without_a_form_in_transformers_are_left_out_and_the_card_says_w
     assert "by their mean over the 3 members that were trained" in card
     committee, expected = Committee.load(tmp_path / "out"), finished.answers(2)
     np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-4)
-    # As many texts are answered: one member after the other, the first layer looked up, without its tables if large.
+    # Many texts are answered by one member after the other, with tables of the first layer unless these are too large.
     monkeypatch.setattr("tlm_search.export.committee.STACKED_TOKENS", 0)
     np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-4)
     assert ("_looking_up" in vars(committee)) == ("pooling" in settings)
@@ -144,7 +144,7 @@ def test_the_card_has_the_facts_and_no_path_of_the_machine(exported, finished):
     for part in ("test accuracy (95% interval", "calibration", "0.5 ms", "FLOPs", "## Limits", "`tickets.csv`"):
         assert part in card
     assert "someone" not in card
-    assert "by their mean" not in card  # all members are here
+    assert "by their mean" not in card  # the export has all members
     assert str(finished.store.root) not in "".join(f.read_text() for f in exported.glob("*.json"))
 
 
@@ -285,7 +285,7 @@ def test_texts_of_every_kind_get_an_answer(exported):
     ids=["students", "linear"],
 )
 def test_the_card_says_who_was_taught_and_on_how_many_texts(finished, tmp_path, more, said, cost):
-    """Self-trained members are exported as others are."""
+    """Self-trained members are exported like others."""
     record, store = finished.record, finished.store
     data = PreparedData.from_document(record.data, store.root)
     data = replace(
@@ -341,7 +341,7 @@ def test_a_committee_that_reads_spans_carries_its_markers(tmp_path):
     assert any("[E1]" in text for text in committee.expected["texts"])
     np.testing.assert_allclose(committee.probabilities(finished.texts), expected, atol=1e-5)
     unmarked = [text.replace("[E1] ", "") for text in finished.texts]
-    assert np.abs(committee.probabilities(unmarked) - expected).max() > 1e-3  # the head is read apart
+    assert np.abs(committee.probabilities(unmarked) - expected).max() > 1e-3  # the head is pooled separately
     model = SoftCommittee.from_pretrained(tmp_path / "out")
     np.testing.assert_allclose(model.probabilities(finished.texts), expected, atol=1e-5)
     classify = pipeline("text-classification", str(tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""Exports that somebody made to break or fool their reader: one message at every entrance, and no code is run."""
+"""Exports made to break or fool their reader: every entrance refuses them with one message and runs no code."""
 
 import copy
 import hashlib
@@ -25,7 +25,7 @@ SIZES = ("depth", "heads", "head_size", "feed_forward", "vocabulary", "positions
 
 
 def configurations() -> Iterator[tuple[str, Callable[[dict], None]]]:
-    """Give changes of ``config.json`` that no export has, by name."""
+    """Return impossible changes of ``config.json`` by name."""
 
     def put(value: object, *place: str) -> Callable[[dict], None]:
         def change(config: dict) -> None:
@@ -62,7 +62,7 @@ CONFIGURATIONS = dict(configurations())
 
 
 def sign(folder: Path) -> None:
-    """Write the manifest of the files as they are now, which whoever changes them can do as well."""
+    """Write the manifest for the files as they are now. Somebody who changes the files can do the same."""
     facts = json.loads((folder / "manifest.json").read_text())
     for name in facts["files"]:
         content = (folder / name).read_bytes()
@@ -94,7 +94,7 @@ def change_json(folder, name, change):
 
 @pytest.fixture
 def refused(call, monkeypatch):
-    """Ask at every entrance for the export; each says one and the same kind of message."""
+    """Return a function that opens an export at every entrance, and checks that each refuses it with such a message."""
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: pytest.fail("it is served"))
 
     def ask(folder, words="damaged", *, in_transformers=True):
@@ -122,7 +122,7 @@ def test_the_export_itself_is_let_in_with_what_its_owner_adds(folder):
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_configuration_that_fits_no_tensors_is_damage(folder, refused, name):
-    in_labels = name.startswith("id2label")  # which transformers alone reads
+    in_labels = name.startswith("id2label")  # only transformers reads these
     change_json(folder, "config.json", CONFIGURATIONS[name])
     if in_labels:
         with pytest.raises(ExportError, match="damaged"):
@@ -218,7 +218,7 @@ def test_a_manifest_with_sizes_that_are_none_is_damage(folder, size):
 
 
 def test_no_code_of_a_folder_is_run(folder, tmp_path, monkeypatch):
-    """Nor does anybody ask whether to run it."""
+    """No entrance asks whether to run it either."""
     ran = tmp_path / "ran"
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks"))
     code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\nclass Evil: pass\n"
@@ -233,5 +233,5 @@ def test_no_code_of_a_folder_is_run(folder, tmp_path, monkeypatch):
     Committee.load(folder).check()
     SoftCommittee.from_pretrained(folder, trust_remote_code=True)
     with pytest.raises(DataError, match="it needs its own code, which tlm-search never runs"):
-        copy_tokenizer(tmp_path / "copy", str(folder))  # as `tokenizer: {name: FOLDER}` of a space does
+        copy_tokenizer(tmp_path / "copy", str(folder))  # the same call as for `tokenizer: {name: FOLDER}` in a space
     assert not ran.exists()

@@ -1,4 +1,4 @@
-"""A committee with a linear member as it is exported: the stored answers, in every form, and nothing without a word."""
+"""Exports with a linear member give the stored answers in every form, and refuse damage with a message."""
 
 import json
 import shutil

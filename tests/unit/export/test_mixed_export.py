@@ -1,4 +1,4 @@
-"""Mixed committees go home: members of several configurations, each with its weight, in every form of an export."""
+"""Exports of mixed committees: members of several configurations, each with its weight, in every form of an export."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ CONFIGURATIONS = (
 
 
 def with_trials(finished: Finished, *configurations: dict, task: str = "task") -> Study:
-    """The study with a trial more for each of these configurations, on the same data."""
+    """Return the study with one more trial for each of these configurations, on the same data."""
     data = PreparedData.from_document(finished.record.data, finished.store.root)
     trials = [finished.record.trials[0]]
     for number, settings in enumerate(configurations, start=1):
@@ -65,7 +65,7 @@ def with_trials(finished: Finished, *configurations: dict, task: str = "task") -
 
 
 def said(study: Study, members: dict[str, float]) -> np.ndarray:
-    """What these members say of the test texts by the stored logits: weighted, and calibrated on validation."""
+    """Return the answers of these members to the test texts by the stored logits: weighted and calibrated."""
     entries = [study.store.read("members", digest).arrays("logits") for digest in members]
     weights = np.array(list(members.values()))
     votes = {
@@ -87,7 +87,7 @@ def study(finished):
 
 @pytest.fixture(scope="module")
 def chosen(study):
-    """Members of five configurations by all names that there are, one of them twice: with its weight."""
+    """Members of five configurations, named in all possible ways. One is named twice, which doubles its weight."""
     first, second, *others = study.record.trials
     digests = [first.members[1], second.members[0], second.members[1], *(trial.members[0] for trial in others)]
     weights = dict.fromkeys(digests, 1.0) | {first.members[1]: 2.0}
@@ -109,7 +109,7 @@ def test_it_answers_as_the_stored_logits_say_with_their_weights(finished, study,
     for text, row in zip(finished.texts[:3], expected, strict=False):
         np.testing.assert_allclose(committee.probabilities([text])[0], row, atol=1e-5)
     assert committee.check() < 1e-6
-    # Many texts: one member after the other, with tables of the first layer.
+    # Many texts are answered by one member after the other, with tables of the first layer.
     monkeypatch.setattr("tlm_search.export.committee.STACKED_TOKENS", 0)
     np.testing.assert_allclose(committee.answers(finished.texts, threads=2).probabilities, expected, atol=1e-5)
     monkeypatch.setattr("tlm_search.model.inference.LOOKUP_BYTES", 0)
@@ -138,7 +138,7 @@ def test_transformers_loads_it(finished, study, chosen, folder, tmp_path):
     np.testing.assert_allclose(again.answers(finished.texts).probabilities, expected, atol=1e-5)
 
 
-@pytest.mark.timeout(300)  # torch's exporter takes its time
+@pytest.mark.timeout(300)  # torch's exporter is slow
 def test_its_graph_holds_all_of_it(finished, study, tmp_path):
     study.export(tmp_path / "out", members=[(1, 1), (2, 1), (2, 1)], onnx=True, int8=True)
     committee = Committee.load(tmp_path / "out")
@@ -202,7 +202,7 @@ def test_what_the_report_lists_is_what_is_exported(study, tmp_path, how):
 
 
 def test_members_of_one_configuration_that_vote_alike_are_written_as_ever(finished, study, tmp_path):
-    """Older versions read it: nothing in it is new to them."""
+    """Older versions can read it, because its format is not new."""
     study.export(tmp_path / "named", members=[(0, 1), (0, 2)])
     config, manifest = (json.loads((tmp_path / "named" / name).read_text()) for name in (CONFIG, "manifest.json"))
     assert "stacks" not in config

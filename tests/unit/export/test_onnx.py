@@ -1,4 +1,4 @@
-"""The ONNX graphs answer as torch does, for any batch and length; what they lose is in the card."""
+"""The ONNX graphs answer like torch, for any batch and length; the card says what they lose."""
 
 import json
 import sys
@@ -60,7 +60,7 @@ def test_the_graphs_equal_the_committee(tmp_path, settings):
 
 
 def _check_no_folder_is_named(out):
-    """None of the machine that made it."""
+    """Check that the graph names no folder of the machine that made it."""
     ours = str(Path(tlm_search.__file__).parent)
     for file in (path for path in out.rglob("*") if path.is_file()):
         for folder in (ours, str(Path.home()), sys.prefix, str(out.parent)):
@@ -68,7 +68,7 @@ def _check_no_folder_is_named(out):
 
 
 def test_a_graph_that_cannot_be_run_is_one_message_and_nothing_is_written(finished, tmp_path, monkeypatch):
-    """As torch 2.6 wrote it: for the very shape that it was drawn with."""
+    """The graph is written as by torch 2.6: only for the shape of its example."""
     export_graph = torch.onnx.export
 
     def fixed(*arguments, dynamic_shapes, **options):

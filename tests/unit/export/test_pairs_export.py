@@ -1,4 +1,4 @@
-"""A committee of pairs: its export answers as the study did, in every form, and says what it reads."""
+"""The export of a committee of pairs answers like the study, in every form, and says what it reads."""
 
 import json
 

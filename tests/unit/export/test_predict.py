@@ -1,4 +1,4 @@
-"""``predict`` answers in the order of its input, and says in one message what is wrong with it."""
+"""``predict`` answers in the order of its input, and reports wrong input in one message."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def predict(*arguments, **options):
 
 
 def same(found, expected):
-    """Equal but for rounding, which depends on the texts that are computed together."""
+    """Return whether two answers are equal up to rounding, which depends on the texts of the batch."""
     assert [answer["label"] for answer in found] == [answer["label"] for answer in expected]
     for one, other in zip(found, expected, strict=True):
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-6)
@@ -96,7 +96,7 @@ def test_no_texts_are_an_empty_list(exported, tmp_path):
 
 
 def test_standard_input_is_answered_while_it_comes(exported):
-    """The first answer is there before the second text is sent."""
+    """The first answer arrives before the second text is sent."""
     program = "from tlm_search.cli.main import main; main()"
     command = [sys.executable, "-c", program, "predict", str(exported)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,4 @@
-"""``push`` sends the files of the manifest and the card to a stand-in of the hub, and nothing else of the folder."""
+"""``push`` sends the files of the manifest and the card to a stand-in for the hub, and no other file of the folder."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ PROGRAM = "from tlm_search.cli.main import main; main()"
 
 
 class Hub(ThreadingHTTPServer):
-    """The few paths of the hub's API that an upload of small files takes; remembers what was committed."""
+    """The few paths of the hub's API that an upload of small files uses. It remembers what was committed."""
 
     daemon_threads = True
 
@@ -84,7 +84,7 @@ def test_the_hub_gets_the_whole_export_and_nothing_else(hub, exported, tmp_path)
     (folder / "secret.txt").write_text("mine")
     ended = push(hub, folder, "me/tiny")
     assert ended.returncode == 0, ended.stderr
-    asked = hub.created  # older clients say it as private: true
+    asked = hub.created  # older clients send it as private: true
     assert asked.get("visibility") == "private" or asked.get("private") is True
     expected = {f.relative_to(exported).as_posix(): f.read_bytes() for f in exported.rglob("*") if f.is_file()}
     assert hub.files == expected

@@ -1,4 +1,4 @@
-"""``predict --label``: the study's own test figures to the last digit, and what a table lacks is said."""
+"""``predict --label`` gives the study's own test figures to the last digit, and reports what a table lacks."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def write_table(file, header, rows):
 
 
 def texts_of(code, count, *, seed):
-    """Texts of few words, of which every other is of any label; one in three is longer than the study reads."""
+    """Yield texts in which every other word is of any label; one text in three is longer than the study reads."""
     generator = np.random.default_rng(seed)
     other = [word for words in WORDS.values() for word in words]
     for number in range(count):
@@ -52,7 +52,7 @@ def texts_of(code, count, *, seed):
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
-    """A study on files of its own: its record, its store and its test file, which holds what test files hold."""
+    """A study on its own files: its record, its store and its test file, which has the faults of real ones."""
     here = tmp_path_factory.mktemp("studied")
     rows = [(text, code) for number, code in enumerate(CODES) for text in texts_of(code, 30, seed=number)]
     train = write_table(here / "train.csv", ["body", "team"], rows)
@@ -97,7 +97,7 @@ def test_the_score_is_the_test_figure_of_the_study(studied, tmp_path, size):
     assert (found["without_text"], found["without_label"], found["unknown_labels"]) == (2, 0, {})
     assert (found["accuracy"], *found["accuracy_interval"]) == written.facts.reached("test")
     (trial,) = record.trials
-    # `best` and the report name the members that are exported where other figures are a mean over committees.
+    # If figures are means over committees, `best` and the report also give those of the members that are exported.
     of_size = replace(
         trial, frontier=tuple(row.having({"validation_accuracy": row.size == size}) for row in trial.frontier)
     )
@@ -123,7 +123,7 @@ def test_an_export_knows_the_columns_of_its_study(teams, exported, studied, call
 
     assert Committee.load(teams).columns == {"text": "body", "label": "team"}
     assert SoftCommittee.from_pretrained(teams).config.columns == {"text": "body", "label": "team"}
-    # As an export of before: it names none.
+    # An export of an earlier version names no columns.
     assert Committee.load(exported).columns == {}
     assert len(json.loads(predict(teams, "--file", studied[2], "--json").stdout)) == studied[3]
     file = write_table(tmp_path / "t.csv", ["text", "team"], [("ba", "7")])
@@ -207,7 +207,7 @@ def test_bad_input_is_one_message(exported, tmp_path, call, content, options, wo
 
 
 def test_members_that_are_sure_of_different_labels_vote_as_in_the_study(exported):
-    """In float32 both would be sure to the last digit, and the first label would win."""
+    """In float32 both members would be equally sure, and the first label would win."""
     committee = Committee.load(exported)
     logits = np.zeros((committee.size, 3), np.float32)
     logits[0, 0], logits[1, 2], logits[2:] = 30, 40, 0

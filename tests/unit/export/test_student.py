@@ -1,4 +1,4 @@
-"""The whole way of a student with real members: distilled, recorded, exported, and answering as it did."""
+"""The whole way of a student with real members: distilled, recorded, exported, and answering as in the study."""
 
 from dataclasses import replace
 

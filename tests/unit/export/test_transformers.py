@@ -1,4 +1,4 @@
-"""``transformers`` loads an export by its Auto classes and pipelines, and its members without this package."""
+"""``transformers`` loads an export with its Auto classes and pipelines, and its members even without this package."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def test_a_pipeline_gives_the_probabilities_of_the_study(exported, finished):
     expected = finished.answers()
     classify = pipeline("text-classification", str(exported))
     assert type(classify.model).__name__ == "SoftCommittee"
-    for batch_size in (1, 5):  # alone and with padding
+    for batch_size in (1, 5):  # single texts, and batches with padding
         found = classify(finished.texts, truncation=True, top_k=None, batch_size=batch_size)
         by_label = [{answer["label"]: answer["score"] for answer in row} for row in found]
         rows = [[row[label] for label in LABELS] for row in by_label]
@@ -144,7 +144,7 @@ def test_a_damaged_export_does_not_load_by_the_auto_classes(exported, tmp_path, 
 
 
 def test_a_member_needs_nothing_of_this_package(exported, finished):
-    """In another process, in which an import of this package is an error."""
+    """Load it in another process, in which importing this package is an error."""
     code = """import sys, json
 class Blocked:
     def find_spec(self, name, path=None, target=None):

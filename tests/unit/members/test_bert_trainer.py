@@ -47,7 +47,7 @@ def scratch(store: Store) -> list[Path]:
 def test_an_interrupted_pre_training_goes_on(
     data: PreparedData, monkeypatch: pytest.MonkeyPatch, stack: int, deaths: tuple[int, int]
 ) -> None:
-    """Killed in both members' pre-training, or twice in that of both at once: as if uninterrupted, bit for bit."""
+    """The process dies in the pre-training of each member, or twice while both train: the result has the same bits."""
     undisturbed = members(data, Store(data.root / "undisturbed"), stack=stack)
     store, saves = Store(data.root / "killed"), []
     save = Checkpoint.save
@@ -79,7 +79,7 @@ def test_members_with_one_pre_training_are_told_apart_by_fine_tuning(
     assert len(list(store.entries(PRETRAINED))) == 1
     members = [store.read(KIND, digest) for digest in whole.members]
     assert len({member.arrays("logits")["test"].tobytes() for member in members if member}) == 3
-    # The pre-training counts once, in committees of every size.
+    # The pre-training counts once, for committees of every size.
     phases = [(m.document["pretraining"]["flops"], m.document["finetuning"]["flops"]) for m in members if m]
     shared = phases[0][0]
     assert [scores.figures["training_flops"] for scores in whole.frontier] == [
@@ -138,7 +138,7 @@ def test_the_precision_is_measured_once_and_a_checkpoint_keeps_its_own(
 
 
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, error: Exception, *, below: int) -> list[int]:
-    """Let fine-tuning run out of memory below that many micro-batches; return the numbers that it is given."""
+    """Let fine-tuning run out of memory below this many micro-batches; return the numbers that were tried."""
     micro_batches: list[int] = []
     whole = bert_trainer.finetune
 

@@ -1,4 +1,4 @@
-"""Students: what they are called, what they are taught, and that they learn it."""
+"""Students: their names, what they are taught, and that they learn it."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,7 @@ GOLDEN = ("0642e8356bd94959fc80cde11c163b25", "dcbe351ff9f53589e3d34cef03864ae8"
 
 
 def test_members_keep_the_names_that_they_have_in_stores() -> None:
-    """The golden names were computed by these very lines at commit 8dce27b, before there were students."""
+    """The golden names were computed by the same lines at commit 8dce27b, before students existed."""
     settings = complete({"depth": 1, "width": 64, "pretrain_size": 4000})
     (member,) = committee_specs(
         settings, vocabulary=4096, positions=32, labels=5, corpus="corpus", task="task", seeds=[7]
@@ -76,7 +76,7 @@ def test_fine_tuning_on_sure_probabilities_is_fine_tuning_on_labels(data: Prepar
 
 
 def test_students_learn_what_the_committee_says(data: PreparedData) -> None:
-    """They are nearer to the committee's answers on new texts than members that learned from labels are."""
+    """On new texts they are nearer to the committee's answers than members that learned from labels."""
     store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
     specs = specs_of(data, trainer, range(3), pretrain_size=20, finetune_epochs=6, finetune_batch_size=4)
     members = obtain(specs, store=store, data=data, trainer=trainer).members
@@ -102,7 +102,7 @@ def test_a_lesson_has_the_mean_answers_of_the_stored_members(data: PreparedData)
     specs = specs_of(data, trainer, range(2))
     members = obtain(specs, store=store, data=data, trainer=trainer).members
     student = replace(specs[0], teaching=Distillation(tuple(member.digest for member in members)))
-    # As if the test texts, whose logits the store has, were to be learned.
+    # Pretend that the test texts are to be learned: the store has their logits.
     lesson = soft_labels(student, store=store, data=replace(data, train="test"), device="cpu")
     expected = np.mean([softmax(member.test_logits) for member in members], axis=0)
     np.testing.assert_allclose(lesson.labels, expected, atol=1e-5)
@@ -151,7 +151,7 @@ def unlabelled(data: PreparedData, texts: int = 20) -> PreparedData:
 
 
 def test_students_keep_the_names_that_they_have_in_stores() -> None:
-    """The golden names were computed at commit 04973ea, before there were unlabelled texts."""
+    """The golden names were computed at commit 04973ea, before unlabelled texts existed."""
     settings = complete({"depth": 1, "width": 64, "pretrain_size": 4000})
     (member,) = committee_specs(
         settings, vocabulary=4096, positions=32, labels=5, corpus="corpus", task="task", seeds=[7]
@@ -167,7 +167,7 @@ def test_students_keep_the_names_that_they_have_in_stores() -> None:
 
 
 def test_self_trained_members_learn_what_their_teachers_say_of_unlabelled_texts(data: PreparedData) -> None:
-    """A trial as a study has it: teachers are found or trained first, then students of other texts, rung by rung."""
+    """Run a trial as a study does: find or train the teachers first, then students with other texts, rung by rung."""
     data = unlabelled(data)
     store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
     given = {**FAST, "pretrain_size": 20, "committee_size": 2, "teachers": 2, "self_training": 1, "student_epochs": 2}
@@ -201,7 +201,7 @@ def test_what_teachers_said_is_asked_once_whatever_process_trains(
     teachers = obtain(specs, store=store, data=data, trainer=trainer)
     teaching = Distillation(tuple(member.digest for member in teachers.members), unlabelled=data.unlabelled_fingerprint)
     first = soft_labels(replace(specs[0], teaching=teaching), store=store, data=data, device="cpu")
-    monkeypatch.setattr(distillation_module, "predict", None)  # nobody is asked again
+    monkeypatch.setattr(distillation_module, "predict", None)  # no teacher may answer again
     again = soft_labels(replace(specs[1], teaching=teaching), store=store, data=data, device="cpu")
     np.testing.assert_array_equal(first.labels, again.labels)
     assert (first.seconds, first.flops) == (again.seconds, again.flops)

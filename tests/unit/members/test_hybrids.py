@@ -1,4 +1,4 @@
-"""The linear member: what is fitted, and that hybrids are mixtures for which nothing is trained twice."""
+"""The linear member: what it is fitted to, and that hybrids mix stored members, so that nothing is trained twice."""
 
 import warnings
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ SPEC = LinearSpec(task="task", tokenizer="tokenizer", labels=3)
 
 
 def texts_of(rows: int, seed: int, *, labels: int = 3) -> tuple[list[str], np.ndarray]:
-    """Texts whose words tell their label for the most part."""
+    """Return texts whose words usually show their label."""
     random = np.random.default_rng(seed)
     numbers = np.arange(rows) % labels
     own = [random.choice(WORDS[10 * number : 10 * number + 10], 3) for number in numbers]
@@ -46,7 +46,7 @@ def texts_of(rows: int, seed: int, *, labels: int = 3) -> tuple[list[str], np.nd
 
 @pytest.fixture
 def worded(data: PreparedData) -> PreparedData:
-    """The data of the room with a tokenizer, and texts in its words."""
+    """The data of this room with a tokenizer, and texts of its words."""
     return with_words(data)
 
 
@@ -78,7 +78,7 @@ def hybrids_of(data: PreparedData, trainer: Any, seeds: range, **settings: Any) 
 
 @pytest.mark.parametrize("labels", [("a", "b", "c"), ("a", "b")])
 def test_it_is_the_pipeline_of_scikit_learn(data: PreparedData, labels: tuple[str, ...]) -> None:
-    """Of all that it tried the best on validation; of two labels scikit-learn keeps one row of coefficients."""
+    """It is the best on validation of all that were tried. For two labels scikit-learn has one row of coefficients."""
     count = len(labels)
     document, arrays = fit_linear(replace(SPEC, labels=count), data=with_words(data, labels=labels))
     splits = {split: texts_of(rows, seed, labels=count) for seed, (split, rows) in enumerate(data.rows.items())}
@@ -106,7 +106,7 @@ def test_it_is_the_pipeline_of_scikit_learn(data: PreparedData, labels: tuple[st
 
 
 def test_words_count_by_their_role_where_entities_are_marked(data: PreparedData) -> None:
-    """The head tells the label, and the same words are heads and tails, in any order."""
+    """The head determines the label, and the same words are heads and tails, in any order."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *MARKERS]
     tokenizer = wordpiece.wordpiece([*special, *WORDS])
     tokenizer.add_special_tokens(list(MARKERS))
@@ -244,7 +244,7 @@ def test_nothing_is_trained_twice(data: PreparedData, monkeypatch: pytest.Monkey
 
 
 def test_the_linear_model_of_students_learns_what_the_teachers_say(worded: PreparedData) -> None:
-    """It is fitted on training and unlabelled texts; where it learns from labels it is the one of the teachers."""
+    """It is fitted to training and unlabelled texts; if it learns from labels, it is that of the teachers."""
     texts, _ = texts_of(60, 9)
     encode = wordpiece.wordpiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]).encode
     rows = TokenArray.write(worded.root / "unlabelled", [encode(text).ids for text in texts], vocabulary=40)
@@ -278,7 +278,7 @@ def test_the_linear_model_of_students_learns_what_the_teachers_say(worded: Prepa
 def test_without_students_the_teachers_vote_beside_a_linear_model_that_learns_what_they_say(
     worded: PreparedData,
 ) -> None:
-    """Nothing is trained but members of the labels, and each cost is counted once."""
+    """Only members that learn from labels are trained, and each cost is counted once."""
     texts, _ = texts_of(60, 9)
     encode = wordpiece.wordpiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]).encode
     rows = TokenArray.write(worded.root / "unlabelled", [encode(text).ids for text in texts], vocabulary=40)
@@ -306,7 +306,7 @@ def test_without_students_the_teachers_vote_beside_a_linear_model_that_learns_wh
     answers = models[0] and models[0].document["answers"]["flops"]
     assert answers
     assert last.metrics["training_flops"] == pytest.approx(sum(costs) + answers)
-    # A committee of students has the same linear model, and the answers are part of what these cost.
+    # A committee of students has the same linear model, and its cost includes the teachers' answers.
     (taught, *_) = run_trial(complete({**given, "committee_size": 1}), **at)
     (student,) = trial_specs(complete({**given, "committee_size": 1}), seed=0, data=data, trainer=trainer)
     assert student.linear == own
@@ -332,7 +332,7 @@ def test_helpers_of_hybrids_train_the_plain_members(data: PreparedData) -> None:
 def test_a_teacher_that_is_a_hybrid_answers_with_its_mixture(worded: PreparedData, share: float) -> None:
     store, trainer = Store(worded.root), BertTrainer(threads=1, device="cpu")
     specs = hybrids_of(worded, trainer, range(2), linear_share=share)
-    # What it says of the training texts is asked for as that of a test split.
+    # To get its answers to the training texts, read them as a test split.
     renamed = replace(worded, test=worded.train, task_fingerprint="other")
     members = obtain(specs, store=store, data=renamed, trainer=trainer).members
     student = replace(specs[0].plain, teaching=Distillation(tuple(member.digest for member in members)))

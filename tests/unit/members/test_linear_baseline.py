@@ -1,4 +1,4 @@
-"""The linear baseline: what it learns, of which features, and that no text makes it fail."""
+"""The linear baseline: what it learns, from which features, and that no text makes it fail."""
 
 import warnings
 from dataclasses import replace
@@ -22,7 +22,7 @@ from tlm_search.store.local import Store
 
 
 def task_of(make, *, labels=3, train=12, held_out=6):
-    """A task whose text number i of label l is ``make(l, i)``."""
+    """Return a task whose text i of label l is ``make(l, i)``."""
     names = tuple(f"label {i}" for i in range(labels))
     starts = {"train": (0, train), "validation": (train, held_out), "test": (train + held_out, held_out)}
     splits = {
@@ -77,7 +77,7 @@ def test_class_weights_are_tried_where_they_are_asked_for_and_then_in_the_name()
     )
     assert both.tried == plain.tried + balanced.tried
     unknown = [fit.model.log_probabilities(["zzz"])[0, 2] for fit in (plain, balanced)]
-    assert unknown[0] < unknown[1]  # of a text without a known word: the label is no longer rare
+    assert unknown[0] < unknown[1]  # for a text without a known word the label is no longer rare
     assert baseline_digest(task, class_weights=("none",)) == baseline_digest(task)
     assert baseline_digest(task, class_weights=("balanced",)) != baseline_digest(task)
 
@@ -234,6 +234,6 @@ def test_pairs_are_not_even_counted_where_there_would_be_too_many(monkeypatch):
     fit_baseline(task_of(by_words))
     assert counted == [WORDS, PAIRS, CHARACTERS]
     counted.clear()
-    monkeypatch.setattr(baseline, "LONG_PASS", 36 * 6 * 3)  # as many as there are words
+    monkeypatch.setattr(baseline, "LONG_PASS", 36 * 6 * 3)  # as many as the texts have words
     fit_baseline(task_of(by_words))
     assert counted == [WORDS, CHARACTERS]

@@ -1,4 +1,4 @@
-"""What only a pair can tell is learned by members and by no linear model; what each text tells, by that one too."""
+"""Members learn what only a pair shows, which no linear model learns; linear models learn what each text shows."""
 
 import builders
 import numpy as np
@@ -22,7 +22,7 @@ ROWS = {"train": 256, "validation": 60, "test": 120}
 
 
 def next_word(rows, seed):
-    """Has the second text the word after that of the first, or the one before it? Neither text tells, nor do both."""
+    """Is the word of the second text the one after that of the first, or the one before it? No word alone shows it."""
     random = np.random.default_rng(seed)
     labels = np.arange(rows) % 2
     first = random.integers(0, len(RARE), rows)
@@ -31,7 +31,7 @@ def next_word(rows, seed):
 
 
 def first_word(rows, seed):
-    """Which of two words is in the first text? The second has the other one."""
+    """Which of two words does the first text have? The second text has the other."""
     random = np.random.default_rng(seed)
     labels = np.arange(rows) % 2
     return [_pair(random, RARE[label], RARE[1 - label]) for label in labels], labels
@@ -81,7 +81,7 @@ def test_members_learn_what_only_the_pair_tells(tmp_path):
 
 
 def test_linear_models_tell_the_words_of_the_two_texts_apart(tmp_path):
-    """The same words in both: only where they are says something."""
+    """Both texts have the same words: only their place tells the label."""
     linear, splits = baseline_of(first_word)
     assert linear.features == ROLES
     assert accuracy(linear.log_probabilities(splits["test"].texts), np.arange(120) % 2) == 1

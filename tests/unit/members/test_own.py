@@ -1,4 +1,4 @@
-"""Members of a user's own class: asked for, checked, stored under their own digests, and part of a whole study."""
+"""Members of a user's own class: requested, checked, stored under their own digests, and part of a whole study."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 class Constant:
-    """A trainer that answers what a test gives it."""
+    """A trainer that gives the answer of a test."""
 
     def __init__(self, answer=None, **own):
         self.answer = answer

@@ -7,7 +7,7 @@ import pytest
 from tlm_search.members.spec import LinearSpec, MemberSpec, committee_specs, students
 from tlm_search.space.settings import complete
 
-# As the first version named them. Such members lie in stores: a change here means that they are trained again.
+# The digests of the first version. Stores contain such members: a change here means that they are trained again.
 NAMES = [
     ({"pretrain_size": 1000}, "dc80934eab497b8038b294592944f36d", "06df6135edaa53272a74d5b5c4887afa"),
     ({"depth": 2, "pooling": "mean", "width": 64}, "cca10cdbd38ec3b597fe14313b718029", None),
@@ -17,7 +17,8 @@ NAMES = [
         "fb32071376ea94018a200ea2e64046b9",
     ),
 ]
-SPANS = ({"pooling": "spans"}, "a552982023a5e3e66baa5f7e9cf855cf", None)  # as it was first named, when there were spans
+# its first digest, from the version that introduced spans
+SPANS = ({"pooling": "spans"}, "a552982023a5e3e66baa5f7e9cf855cf", None)
 LATER = {
     "normalisation": "pre",
     "layer_weights": "shared",

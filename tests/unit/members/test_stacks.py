@@ -1,4 +1,4 @@
-"""How many members are trained as one model, and what many take so."""
+"""How many members are trained as one model, and how long that takes."""
 
 from types import SimpleNamespace
 

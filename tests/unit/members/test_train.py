@@ -1,4 +1,4 @@
-"""Hit or train: one training a member, whoever asks; failures store nothing and say why."""
+"""Find or train: each member is trained once, whoever asks first; a failure stores nothing and says why."""
 
 import math
 import multiprocessing
@@ -55,7 +55,7 @@ def test_members_are_trained_once_and_come_in_the_order_of_their_specs(data: Pre
 
 
 def test_of_each_stack_those_that_are_missing_are_trained_at_once(data: PreparedData) -> None:
-    """Whoever else trains a stack of the trial finds it whole or not at all, whatever was there before."""
+    """Whatever was stored before, another trial that trains a stack of this one finds all of it or none."""
     store, trainer = Store(data.root), CountingTrainer()
     specs = specs_of(data, trainer, range(7))
     obtain(specs[1:2], store=store, data=data, trainer=trainer)
@@ -74,7 +74,7 @@ def test_a_helper_trains_a_stack_unless_somebody_trains_one_of_it(data: Prepared
 
     with store.lock(KIND, specs[2].digest):
         assert not helps()
-    for spec in specs[1:]:  # nothing of it is held
+    for spec in specs[1:]:  # no lock on it is held
         with store.lock(KIND, spec.digest, wait=False):
             pass
     assert helps()
@@ -85,7 +85,7 @@ def test_a_helper_trains_a_stack_unless_somebody_trains_one_of_it(data: Prepared
 
 
 class SlowTrainer(CountingTrainer):
-    """Gives the other trial time to want the same member while this one trains it."""
+    """Gives the other trial time to ask for the same member while this one trains it."""
 
     def train(self, specs: Sequence[MemberSpec], *, store: Store, data: PreparedData) -> tuple[TrainedMember, ...]:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Word vectors are made once, and every member starts from them with a rotation of its own."""
+"""Word vectors are computed once, and each member starts from its own rotation of them."""
 
 from pathlib import Path
 from typing import Any

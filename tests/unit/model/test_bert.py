@@ -40,7 +40,7 @@ PRE_NORM = Architecture(3, 2, 4, 24, 70, 12, normalisation="pre")
 
 
 def stack(architecture: Architecture, seeds: tuple[int, ...]) -> Weights:
-    """Weights that are far from their start, so that no term hides behind a zero."""
+    """Weights that are far from their initial values, so that no term is hidden by a zero."""
     weights = initial_weights(architecture, seeds) | classifier_weights(architecture, len(LABELS), seeds)
     generator = torch.Generator().manual_seed(9)
     return {name: value + 0.2 * torch.randn(value.shape, generator=generator) for name, value in weights.items()}
@@ -82,7 +82,7 @@ def test_logits_equal_transformers(architecture: Architecture, members: int) -> 
 
 
 def test_the_two_texts_of_a_pair_are_the_segments_of_transformers() -> None:
-    """Also where several pairs stand in a row."""
+    """The same holds if a row contains several pairs."""
     architecture = SHAPES[1]
     weights, generator = stack(architecture, (0, 1)), np.random.default_rng(0)
     lengths, firsts = np.array([3, 12, 5, 4, 6]), np.array([2, 7, 3, 2, 3])
@@ -104,10 +104,10 @@ def test_the_two_texts_of_a_pair_are_the_segments_of_transformers() -> None:
 
 
 def masked_losses(architecture: Architecture, share: float = 0.3) -> tuple[Weights, Tokens, Tensor, Tensor, Weights]:
-    """Two members' encoders, their texts, targets and losses as training has them, and the gradients of these."""
+    """Two members' encoders, with texts, targets and losses as in training, and the gradients of the losses."""
     weights, tokens = stack(architecture, (0, 1)), padded_rows(architecture, 2)
     chosen = torch.rand(tokens.ids.shape, generator=torch.Generator().manual_seed(2)) < share
-    chosen[:, :, 0] |= ~chosen.any(-1)  # no row without a target
+    chosen[:, :, 0] |= ~chosen.any(-1)  # each row has a target
     targets = torch.where(chosen & (tokens.segments > 0), tokens.ids, UNSCORED)
     encoder = {
         name: value.requires_grad_() for name, value in weights.items() if not name.startswith(("pool", "class"))
@@ -142,7 +142,7 @@ def test_every_gradient_of_the_masked_loss_equals_transformers(
 
 
 def test_every_gradient_of_pre_norm_layers_equals_transformers() -> None:
-    """RobertaPreLayerNorm's, whose positions are given, and whose rows for padding are trained as all others are."""
+    """RobertaPreLayerNorm gets its positions as an argument and trains its rows for padding like all others."""
     encoder, tokens, targets, losses, ours = masked_losses(PRE_NORM)
     config = RobertaPreLayerNormConfig(**bert_config(PRE_NORM), layer_norm_eps=EPSILON, type_vocab_size=2)
     theirs_of = {
@@ -203,7 +203,7 @@ def test_parameters_are_counted_as_they_are(architecture: Architecture) -> None:
 
 
 def test_poolers_of_one_mean_are_drawn_as_before() -> None:
-    """The sums were computed at commit 04973ea, before there were spans."""
+    """The sums were computed at commit 04973ea, before spans existed."""
     expected = {
         "pooler.weight": 82.805949,
         "pooler.bias": 0.0,
@@ -235,7 +235,7 @@ def test_a_state_of_another_architecture_is_refused() -> None:
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_packed_texts_see_only_themselves(pooling: str) -> None:
-    """Two texts in one row give the logits that each gives in a row of its own."""
+    """Two texts in one row give the same logits as each in its own row."""
     architecture = SHAPES[0]
     weights = stack(architecture, (0,))
     first, second = torch.arange(5, 11), torch.arange(20, 27)
@@ -258,11 +258,11 @@ def test_packed_texts_see_only_themselves(pooling: str) -> None:
 @pytest.mark.parametrize("training", [True, False], ids=["training", "answering"])
 @pytest.mark.parametrize("channels", [5, convolution.FEW_CHANNELS])
 def test_the_convolution_is_conv2d_batch_norm_gelu_member_by_member(channels: int, training: bool) -> None:
-    """Values, gradients and running statistics, whichever way the channels lie in memory."""
+    """Values, gradients and running statistics agree, for either order of the channels in memory."""
     architecture = Architecture(1, 2, 4, 16, 30, 7, convolution_layers=2, kernel=(16, 3), channels=channels)
     generator = torch.Generator().manual_seed(0)
     weights = {n: v for n, v in initial_weights(architecture, (3, 4)).items() if n.startswith("convolution.")}
-    for value in weights.values():  # norms and running statistics other than their first values
+    for value in weights.values():  # norms and running statistics different from their initial values
         value.add_(torch.rand(value.shape, generator=generator), alpha=0.1)
     trained = {n: v.clone().requires_grad_() for n, v in weights.items() if not n.endswith(convolution.STATISTICS)}
     running = {n: v.clone() for n, v in weights.items() if n not in trained}
@@ -299,7 +299,7 @@ def test_the_convolution_is_conv2d_batch_norm_gelu_member_by_member(channels: in
 
 
 def test_channels_stay_last_in_memory_from_layer_to_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else torch copies whole images before each convolution, and nothing but time tells."""
+    """Otherwise torch copies whole images before each convolution, which only costs time."""
     architecture = Architecture(1, 2, 4, 16, 30, 7, 2, (3, 3), convolution.FEW_CHANNELS)
     outputs: list[Tensor] = []
     plain = F.conv2d

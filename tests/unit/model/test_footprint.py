@@ -1,4 +1,4 @@
-"""The estimate of memory against what training was measured to take."""
+"""The estimate of memory against the measured memory of training."""
 
 from typing import Any
 
@@ -16,7 +16,8 @@ from tlm_search.model.footprint import (
 )
 from tlm_search.space.settings import complete
 
-# Depth, width, vocabulary, length, texts, members; peak MB of a process that pre-trained them, 30% of tokens masked.
+# Depth, width, vocabulary, length, texts, members; peak MB of a process that pre-trained them with 30% of tokens
+# masked.
 MEASURED = [
     (1, 64, 4096, 64, 32, 1, 379),
     (1, 64, 4096, 32, 16, 4, 398),
@@ -47,7 +48,7 @@ def test_more_of_anything_takes_more_and_pieces_take_less() -> None:
     for changed in ({"depth": 3}, {"heads": 4}, {"pretrain_batch_size": 256}, {"finetune_batch_size": 512}):
         assert estimate(**changed) > estimate()
     assert estimate(pretrain_size=0) < estimate()
-    pooler = 5 * 64 * 64  # more weights
+    pooler = 5 * 64 * 64  # additional weights
     assert estimate(pretrain_size=0, pooling="spans") - estimate(pretrain_size=0) == STATE_FLOATS * pooler * 4
 
 

@@ -1,4 +1,4 @@
-"""What only answers equals the engine that trains, for every shape, padding and number of members."""
+"""The model for inference equals the engine that trains, for every shape, padding and number of members."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def test_it_equals_the_engine(shape, pooling):
     architecture = Architecture(**{**plain, **shape})
     seeds = (3, 4, 5)
     weights = {**initial_weights(architecture, seeds), **classifier_weights(architecture, 4, seeds, pooling=pooling)}
-    for name, value in weights.items():  # biases and norms other than their first values
+    for name, value in weights.items():  # biases and norms different from their initial values
         value += 0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(len(name)))
         if name.endswith("running_var"):
             value.abs_().clamp_(min=0.5)
@@ -61,7 +61,7 @@ def test_it_equals_the_engine(shape, pooling):
         together = class_logits(weights, architecture, packed.tokens, packed.first_tokens(), **pools)
         torch.testing.assert_close(together, expected, atol=1e-5, rtol=1e-5)
     ids, mask = rows.tokens.ids[0], rows.tokens.segments[0] > 0
-    garbage = ids.where(mask, 17)  # what stands behind a text does not matter
+    garbage = ids.where(mask, 17)  # tokens after the end of a text do not matter
     options = {**pools, "pad": 0, "types": types}
     found = member_logits(weights, architecture, garbage, mask, **options)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

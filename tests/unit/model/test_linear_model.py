@@ -25,7 +25,7 @@ LABELS = 3
 
 
 def words_of(ids: Sequence[int]) -> list[tuple[int, str]]:
-    """The words of two characters or more, put together one token after the other, each with where it begins."""
+    """Return the words of two characters or more, put together token by token, each with its first token."""
     words, going_on = [], False
     for place, (text, begins) in enumerate(PIECES[number] for number in ids):
         if text and going_on and not begins:
@@ -37,7 +37,7 @@ def words_of(ids: Sequence[int]) -> list[tuple[int, str]]:
 
 
 def spans_of(ids: Sequence[int]) -> dict[str, range]:
-    """Where the spans of a text are whose markers all follow each other, head first."""
+    """Return the spans of a text in which the four markers follow each other, head first."""
     if [number for number in ids if number in MARKERS] != list(MARKERS):
         return {}
     one, two, three, four = (list(ids).index(number) for number in MARKERS)
@@ -54,7 +54,7 @@ def terms_of(ids: Sequence[int], *, pairs: bool, marked: bool = False) -> list[t
 
 
 def padded(texts: Sequence[Sequence[int]], *, pad: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """Padded with a token that would be a word, so that only the mask can tell."""
+    """Pad with a token that would be a word, so that only the mask shows the end."""
     length = max(1, *map(len, texts))
     ids = torch.tensor([[*text, *[pad] * (length - len(text))] for text in texts])
     return ids, torch.arange(length) < torch.tensor([len(text) for text in texts])[:, None]
@@ -70,7 +70,7 @@ def keys_of(texts: Sequence[Sequence[int]], *, pairs: bool, marked: bool = False
 
 
 def model_of(texts: Sequence[Sequence[int]], *, pairs: bool, marked: bool = False, seed: int = 0):
-    """The tensors of a random model over the terms of ``texts``, and scikit-learn's pipeline with the same numbers."""
+    """Return the tensors of a random model over the terms of ``texts``, and the same as scikit-learn's pipeline."""
     options = {"pairs": pairs, "marked": marked}
     vectoriser = TfidfVectorizer(analyzer=lambda ids: terms_of(ids, **options), sublinear_tf=True).fit(texts)
     random = np.random.default_rng(seed)
@@ -96,7 +96,7 @@ PARTS = st.lists(st.lists(st.integers(0, 16), max_size=7), min_size=5, max_size=
 
 
 def marked_text(parts: Sequence[Sequence[int]]) -> list[int]:
-    """Five parts with the four markers between them."""
+    """Return five parts with the four markers between them."""
     return [*parts[0], *itertools.chain(*([number, *part] for number, part in zip(MARKERS, parts[1:], strict=True)))]
 
 
@@ -120,7 +120,7 @@ def test_terms_are_the_words_roles_and_pairs_of_each_text(
 def test_it_equals_scikit_learn(
     texts: list[list[int]], parts: list[list[list[int]]], asked: list[list[int]], pairs: bool, marked: bool
 ) -> None:
-    texts = [*texts, *map(marked_text, parts), [4, 10, 12]]  # it refuses texts without any word
+    texts = [*texts, *map(marked_text, parts), [4, 10, 12]]  # scikit-learn refuses texts without any word
     asked = [*asked, *map(marked_text, parts[::-1])]
     weights, expected = model_of(texts, pairs=pairs, marked=marked)
     everything = [*texts, *asked, []]
@@ -132,7 +132,7 @@ def test_it_equals_scikit_learn(
 
 
 def test_ordered_roles_tell_which_entity_comes_first() -> None:
-    """Head and tail have one role wherever they stand; what lies between and around them has another in each order."""
+    """Head and tail have the same role in each order; the words between and around them have different roles."""
     head, tail = [17, 3, 18], [19, 7, 20]
     texts = padded([[*head, 4, *tail, 14], [*tail, 4, *head, 14]])
     found = {}
@@ -150,10 +150,10 @@ def test_a_word_is_the_same_however_it_is_cut() -> None:
 
 
 def test_many_terms_are_all_found_and_no_others() -> None:
-    """More than one bucket holds more keys than one: the table grows until none holds more than are looked at."""
+    """Some buckets hold more than one key: the table grows until no bucket holds more than are looked at."""
     random = np.random.default_rng(0)
     keys = np.unique(random.integers(-(2**63), 2**63, 5000))
-    crowded = np.unique(np.concatenate([keys, np.arange(20) * 2**20]))  # equal last bits
+    crowded = np.unique(np.concatenate([keys, np.arange(20) * 2**20]))  # keys that agree in their last bits
     weights = with_terms(
         tables(pairs=False),
         crowded[::2],
@@ -170,7 +170,7 @@ def test_many_terms_are_all_found_and_no_others() -> None:
 
 
 def test_long_words_and_long_texts() -> None:
-    """A word has more characters than there are powers; what is beyond them still counts."""
+    """A word may have more characters than there are powers; the other characters still count."""
     texts = [[3, *[8] * 700], [3, *[8] * 699, 5], [3] * 1000]
     first, second, third = keys_of(texts, pairs=False)
     assert len({*first, *second}) == 2
@@ -180,7 +180,7 @@ def test_long_words_and_long_texts() -> None:
 
 def test_parameters() -> None:
     weights, _ = model_of([[4, 10, 12]], pairs=True)
-    terms = 2 + 1  # hats, 2nd? and their pair
+    terms = 2 + 1  # hats, 2nd? and the pair of both
     assert parameters_of(weights) == len(weights["idf"]) * (LABELS + 1) + LABELS
     assert len(weights["idf"]) == terms
 
@@ -193,7 +193,7 @@ def test_of_a_marker_that_is_missing_no_word_has_the_role() -> None:
 
 
 def test_it_can_be_written_as_a_graph_with_free_batch_and_length(tmp_path) -> None:
-    """Models of all kinds in one graph, since a graph takes seconds to write."""
+    """One graph contains models of all kinds, because writing a graph takes seconds."""
     from tlm_search.export.onnx import _quiet, open_session
 
     texts = [[4, 10, 12, 3, 5], [3, 3, 0, 14, 15], [1, 2], marked_text([[6], [10, 12], [4, 4], [], [3, 5, 4]])]

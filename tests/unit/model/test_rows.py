@@ -1,4 +1,4 @@
-"""Which indices of a last layer are read, laid out by rows."""
+"""Which indices of a last layer are read, arranged by rows."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ def test_every_place_stands_in_its_row_of_the_grid(indices: list[list[int]]) -> 
     most = max(1, *(sum(place // LENGTH == row for place in own) for own in indices for row in range(ROWS)))
     most = even(most, steps=4)
     assert read.grid.shape == (len(indices), ROWS, most)
-    # What fills a row up is of the row, too.
+    # The indices that fill a row up are of the same row.
     assert torch.equal(read.grid // LENGTH, torch.arange(ROWS)[:, None].expand(len(indices), ROWS, most))
     found = gather(read.grid.flatten(1)[..., None], read.slots)[..., 0]
     for member, own in enumerate(indices):

@@ -51,7 +51,7 @@ tokens = st.one_of(st.sampled_from(IDS), st.integers(1, 20))
 @given(st.lists(st.lists(tokens, min_size=1, max_size=LENGTH), min_size=1, max_size=6))
 @settings(max_examples=300)
 def test_they_are_those_of_the_obvious_way(texts: list[list[int]]) -> None:
-    ids = torch.full((len(texts), LENGTH), IDS.head)  # behind a text stands anything
+    ids = torch.full((len(texts), LENGTH), IDS.head)  # any token may follow the end of a text
     mask = torch.zeros_like(ids, dtype=torch.bool)
     for row, text in enumerate(texts):
         ids[row, : len(text)], mask[row, : len(text)] = torch.tensor(text), True
@@ -79,12 +79,12 @@ def test_several_texts_of_a_row_have_their_own(texts: list[list[int]]) -> None:
     ("text", "spans"),
     [
         ([2, 11, 5, 12, 13, 6, 14, 7, 15, 8, 16, 3], [{3, 4}, {8}, {6}, {0, 1}, {10, 11}]),
-        ([2, 7, 15, 8, 14, 5, 12, 6, 3], [{6}, {2}, {4}, {0}, {8}]),  # the tail comes first
-        ([2, 5, 12, 7, 13, 8, 6, 14, 3], [{2, 4}, {4}, set(), {0}, {7, 8}]),  # one inside the other
-        ([2, 11, 5, 12, 6, 14, 7, 15, 3], [{3}, set(), {5}, {0, 1}, set()]),  # cut inside the tail
-        ([2, 11, 5, 12, 6, 14, 15, 3], [{3}, set(), set(), {0, 1}, set()]),  # cut before the tail
+        ([2, 7, 15, 8, 14, 5, 12, 6, 3], [{6}, {2}, {4}, {0}, {8}]),  # the tail is before the head
+        ([2, 5, 12, 7, 13, 8, 6, 14, 3], [{2, 4}, {4}, set(), {0}, {7, 8}]),  # one entity inside the other
+        ([2, 11, 5, 12, 6, 14, 7, 15, 3], [{3}, set(), {5}, {0, 1}, set()]),  # the text is cut inside the tail
+        ([2, 11, 5, 12, 6, 14, 15, 3], [{3}, set(), set(), {0, 1}, set()]),  # the text is cut before the tail
         ([2, 11, 12, 3], [set()] * 5),
-        ([2, 6, 5, 12, 3], [set(), set(), set(), {0}, set()]),  # an end before its beginning is none
+        ([2, 6, 5, 12, 3], [set(), set(), set(), {0}, set()]),  # an end before its beginning does not count
     ],
 )
 def test_what_belongs_to_head_tail_between_left_and_right(text: list[int], spans: list[set[int]]) -> None:

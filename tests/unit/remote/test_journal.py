@@ -1,4 +1,4 @@
-"""A journal at a URL: only one writer can append, and readers find where two journals part."""
+"""A journal at a URL: only one writer can append, and readers find the place where two journals differ."""
 
 import pytest
 

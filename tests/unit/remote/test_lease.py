@@ -45,14 +45,14 @@ def test_who_wants_it_now_or_not_at_all_waits_for_nothing(remote: Remote) -> Non
     holder.acquire_now()
     with holder.kept(), pytest.raises(HeldError, match="process"):
         lease(remote, "b", patient).acquire_now()
-    lease(remote, "b", patient).acquire_now()  # it was released
+    lease(remote, "b", patient).acquire_now()  # the first one released it
     with pytest.raises(HeldError):
-        lease(remote, "a", patient).acquire_now()  # who has it may be dead, which takes time to see
-    lease(remote, "b", patient).acquire_now()  # a dead process of the same place
+        lease(remote, "a", patient).acquire_now()  # the holder may be dead, which takes time to find out
+    lease(remote, "b", patient).acquire_now()  # the holder is a dead process of the same place
 
 
 def test_a_dead_holder_is_succeeded_after_the_time_of_the_lease(remote: Remote) -> None:
-    lease(remote, "a").acquire(wait=False)  # and never renews it
+    lease(remote, "a").acquire(wait=False)  # this holder never renews it
     started = time.monotonic()
     lease(remote, "b").acquire(wait=True)
     assert time.monotonic() - started >= QUICK.lease

@@ -67,7 +67,7 @@ def test_of_many_creators_one_wins(url: str) -> None:
 
 
 class Broken:
-    """A file system on which everything ends with one error."""
+    """A file system on which every call raises the same error."""
 
     protocol = "s3"
 
@@ -82,7 +82,7 @@ class Broken:
 
 
 class NoCredentialsError(Exception):
-    """As botocore names it."""
+    """The error's name in botocore."""
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_missing_bucket_is_an_error_of_the_writer_only(monkeypatch: pytest.Mon
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(url: str) -> None:
-        raise ImportError("Install s3fs to access S3")  # in fsspec's words
+        raise ImportError("Install s3fs to access S3")  # the words of fsspec
 
     monkeypatch.setattr(fsspec, "url_to_fs", refuse)
     with pytest.raises(StoreError, match="Install s3fs") as raised:

@@ -9,7 +9,7 @@ import pytest
 from tlm_search.store.local import Store
 from tlm_search.study.record import StudyRecord
 
-ROWS = 200  # of validation; test has one more
+ROWS = 200  # of validation; test has one row more
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Stored:
 
 @pytest.fixture(scope="session")
 def stored_study():
-    """Return a function: it puts the members of trials into a store below a folder, and returns both."""
+    """Return a function that stores the members of trials below a folder, and returns the record and the store."""
 
     def make(root, trials, *, labels=("a", "b", "c", "d", "e"), **changes):
         store = Store(root / "store")

@@ -1,4 +1,4 @@
-"""What a report says to run next."""
+"""The commands that a report suggests to run next."""
 
 from dataclasses import replace
 
@@ -97,7 +97,7 @@ def test_where_nothing_is_allowed_the_answer_says_so():
     assert "parameters <= 1" in answer.verdict[0]
     assert list(answer.table.columns) == ["Reference"]
     assert not any("export" in command for _, command in answer.next_commands)
-    build_report(record, Evidence(record, None))  # the page has nothing to look into
+    build_report(record, Evidence(record, None))  # the report has no store to read logits from
 
 
 def test_simulated_members_have_nothing_to_take_out():

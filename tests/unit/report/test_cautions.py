@@ -1,4 +1,4 @@
-"""What a report says of how the two sides were tuned: trials of each, and choices at an end of what was searched."""
+"""What a report says about the tuning of both sides: the trials of each, and choices at the end of a searched range."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from tlm_search.report.pages.html import notes_of, render
 from tlm_search.report.pages.markdown import markdown
 from tlm_search.study.record import StudyRecord
 
-LOW, MIDDLE, HIGH = 1e-4, 1e-3, 1e-2  # of the fine-tuning rate that builders.SEARCH has
+LOW, MIDDLE, HIGH = 1e-4, 1e-3, 1e-2  # values of the fine-tuning rate, which builders.SEARCH searches
 EDGE = (
     "has fine-tuning rate 0.01, at the upper end of what was searched (0.0001 to 0.01): a higher value may be better."
 )
@@ -26,7 +26,7 @@ TUNED = {**builders.REFERENCE, "trials": 3}
 
 
 def study(committee: float = MIDDLE, reference: float | None = MIDDLE, **changes: Any) -> StudyRecord:
-    """One trial with its fine-tuning rate, and a reference of three tries; the second, with its rate, is chosen."""
+    """One trial with its fine-tuning rate, and a reference of three tries, of which the second is chosen."""
     trials = [builders.trial(0, finetune_learning_rate=committee, heads=8)]
     if reference is None:
         return builders.study(trials, **changes)
@@ -69,7 +69,7 @@ def test_a_reference_of_one_trial_chose_nothing():
 
 
 def test_what_is_not_nuisance_is_advice_and_no_caution():
-    record = study()  # its eight heads are the most that were searched
+    record = study()  # its eight heads are the largest value that was searched
     page = render(record, build_report(record, Evidence(record, None)))
     assert "The best committee has heads = 8, the upper end of its range" in page
     assert "heads" not in "".join(caution.words for caution in cautions(record))
@@ -112,7 +112,7 @@ def test_page_and_markdown_show_them():
     for words in (f"The best committee {EDGE}", f"The reference {EDGE}", TRIALS):
         assert words in page
         assert words in text
-    assert "The best committee has finetune_learning_rate = " not in page  # it is told once
+    assert "The best committee has finetune_learning_rate = " not in page  # the page says this only once
     assert "Tries of the reference" in page
     assert "## Tries of the reference" in text
 

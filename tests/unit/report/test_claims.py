@@ -17,7 +17,7 @@ ROWS = 600
 
 
 class Known(Evidence):
-    """Evidence whose members have the skill that ``skill`` gives for their settings."""
+    """Evidence whose members have the skill that the function ``skill`` computes from their settings."""
 
     def __init__(self, record, skill):
         super().__init__(record, None)
@@ -42,7 +42,7 @@ def at_sizes(*sizes, members=4, **settings):
 
 
 def timed(trial, *, of_one):
-    """Give each size of the trial's committees a latency in proportion."""
+    """Set a latency for each size of the trial's committees, proportional to the size."""
     rows = tuple(row.having({"latency_ms": of_one * row.size}) for row in trial.frontier)
     return replace(trial, frontier=rows, metrics={**trial.metrics, "latency_ms": rows[-1].figures["latency_ms"]})
 
@@ -114,7 +114,7 @@ def test_a_committee_against_the_reference(skill, verdict):
     faster = table.loc[room.FASTER]
     assert faster["effect"] == pytest.approx(1 - 0.3 * members / 3.0)
     assert faster["verdict"] == HOLDS
-    assert faster["low"] == pytest.approx(faster["effect"])  # these latencies lie on a line
+    assert faster["low"] == pytest.approx(faster["effect"])  # these latencies are on a line
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_the_best_committee_against_the_linear_model(skill, verdict):
     row = verdicts(record, lambda settings: 1.4 if settings else skill).loc[room.BEATS_LINEAR]
     assert row["verdict"] == verdict
     assert row["low"] < row["effect"] < row["high"]
-    assert pd.isna(row["seeds"])  # it is about these very models
+    assert pd.isna(row["seeds"])  # the claim is about these models, not about other seeds
     assert "against TF-IDF of words, C = 10" in row["measured_on"]
 
 
@@ -165,7 +165,7 @@ def test_the_rate_of_each_size_is_chosen_on_validation():
     assert good.frontier[0].figures["validation_accuracy"] > bad.frontier[0].figures["validation_accuracy"]
     skills = {1e-3: 1.5, 1e-4: 0.1}
     table = verdicts(record, lambda settings: skills[settings["finetune_learning_rate"]])
-    assert table.loc[room.HELPS, "verdict"] == UNSURE  # against the bad rate it would hold
+    assert table.loc[room.HELPS, "verdict"] == UNSURE  # against the bad rate, the claim would hold
 
 
 def test_architectures_are_ranked_on_validation_and_compared_on_test():
@@ -218,7 +218,7 @@ def beside(monkeypatch, this, other):
 
 
 def with_depths(*depths_and_sizes, best, skill, **corpus):
-    """A study of several depths; the members of depth ``best`` are the best on validation by a hair."""
+    """A study of several depths; on validation the members of depth ``best`` are slightly better."""
     trials = []
     for number, (depth, size) in enumerate(depths_and_sizes):
         trial = builders.trial(number % 3, depth=depth, pretrain_size=size, committee_size=4)

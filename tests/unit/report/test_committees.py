@@ -42,7 +42,7 @@ def test_every_kind_of_vote_is_judged_and_says_its_pool(record):
         "greedy with replacement",
         "weights fitted on validation",
     ]
-    assert table["pool"].tolist() == [3, 3, 3, 3, 9, 9, 9, 9]  # the deep trial is not among them
+    assert table["pool"].tolist() == [3, 3, 3, 3, 9, 9, 9, 9]  # the deep trial is not in the pool
     assert table["committee"].iloc[4] == "mixed: one member of each of 3 configurations, mean of 3"
     assert table["committee"].iloc[5] == "all members of 3 configurations"
     assert table["members"].iloc[5] == 9

@@ -1,4 +1,4 @@
-"""Studies side by side: the frontiers of several tasks as facets."""
+"""Studies compared: the frontiers of several tasks as facets."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""How surely one of two answers faster."""
+"""How certain it is that one of two answers faster."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from tlm_search.report.claims.claims import latency_saved
 
 
 def study_with(*series):
-    """A study whose configurations were measured at these latencies, in ms by committee size."""
+    """A study whose configurations have these latencies, in ms by committee size."""
     trials = []
     for number, latencies in enumerate(series):
         trial = builders.trial(

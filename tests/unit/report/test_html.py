@@ -18,7 +18,7 @@ HOSTILE = "</script><script>alert(1)</script>"
 
 
 class Page(HTMLParser):
-    """The elements, ids and visible text of a page; unbalanced tags raise."""
+    """The elements, ids and visible text of a page. Unbalanced tags raise an error."""
 
     VOID = frozenset({"meta", "link", "br", "hr", "img", "input"})
 
@@ -120,7 +120,7 @@ def test_the_answer_says_what_matches_and_what_to_run(written):
     [
         ({"available": 100, "dropped": {"no_label": 1}}, " of 100 rows; not used: 1 without a label."),
         ({"available": 99, "dropped": {}}, " of 99 rows; all are used."),
-        (None, "."),  # prepared before rows were counted
+        (None, "."),  # data that were prepared before rows were counted
     ],
 )
 def test_page_and_markdown_account_for_each_row(account, words):
@@ -170,7 +170,7 @@ def test_a_study_without_a_result_says_so(tmp_path, trials):
     assert "No committee has finished yet" in page.text
     assert "No trial is complete yet" in page.text
     assert "figures" not in [attributes.get("data-figure") for _, attributes in page.tags]
-    assert (tmp_path / "report.html").stat().st_size < 100_000  # no figures, no plotly.js
+    assert (tmp_path / "report.html").stat().st_size < 100_000  # no figures, and so no plotly.js
 
 
 def test_a_failed_reference_is_told_with_its_reason(tmp_path):

@@ -1,4 +1,4 @@
-"""What is told of the inside of a committee, against numbers made from the logits in another way."""
+"""What the report says of the inside of a committee, against numbers computed from the logits in another way."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ LABELS = np.arange(18) % 3
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A study of real members; its trial is compared with another that stands for the reference."""
+    """A study of real members. Its trial is compared with another trial, which plays the reference."""
     made = finished.finished_study(tmp_path_factory.mktemp("study"))
     trial = made.record.trials[0]
     reference = replace(trial, number=-1, members=trial.members[:1], frontier=trial.frontier[:1])
@@ -106,7 +106,7 @@ def test_a_space_says_how_many_texts_a_report_shows(study, votes, evidence, most
     table = inside.examples_table(replace(study.record, space=space), votes, evidence)
     better = table["committee_on_label"] > table["reference_on_label"]
     assert (better.sum(), (~better).sum()) == (most, most)
-    assert len(examples_frame(table).rows) == 2 * most  # none: the page has no table of them
+    assert len(examples_frame(table).rows) == 2 * most  # the page has no table of examples
 
 
 def test_the_examples_differ_most_and_show_the_texts_that_were_read(study, votes, evidence):

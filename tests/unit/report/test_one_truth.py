@@ -1,4 +1,4 @@
-"""Headline, answer, claims, card and ``best`` of a study say the same of its best committee, whatever the study."""
+"""Headline, answer, claims, card and ``best`` say the same of a study's best committee, for every kind of study."""
 
 import json
 import re
@@ -29,20 +29,20 @@ ROWS = 600
 
 @dataclass(frozen=True)
 class Kind:
-    """A simulated study: the skills of its models, and what is to be said of it."""
+    """A simulated study: the skills of its models, and the verdicts that are expected."""
 
     shallow: float = 1.4
     deep: float | None = 1.4
     linear: float | None = 0.2
     metric: str = "accuracy"
-    sizes: tuple[int, ...] = (0, 4000)  # of pre-training, a trial each
-    gain: float = 0.0  # of skill, by pre-training
+    sizes: tuple[int, ...] = (0, 4000)  # of pre-training; one trial for each
+    gain: float = 0.0  # the skill that pre-training adds
     members: int = 4
     deep_members: int = 1
     bad_first: bool = False
     matches: str | None = None
     above: str | None = HOLDS
-    pretraining: str | None = None  # None: as the noise has it
+    pretraining: str | None = None  # None: the noise decides
 
 
 KINDS = {
@@ -64,7 +64,7 @@ KINDS = {
 
 
 class Simulated:
-    """The study of a kind, and the logits of its models by the number of their trial."""
+    """A study of one kind, and the logits of its models by the number of their trial."""
 
     def __init__(self, kind):
         self.kind, self.votes = kind, {}
@@ -97,7 +97,7 @@ class Simulated:
         rows = frontier(validation, test, *labels, metric=self.metric)
         rows = [row.having({"latency_ms": 0.3 * row.size}) for row in rows]
         if self.kind.bad_first and trial.number >= 0:
-            # Two members are chosen, of which the bad one is the first.
+            # Two members are chosen; the first is the bad one.
             rows[1] = rows[1].having({"validation_accuracy": 1.0})
         return replace(trial, frontier=tuple(rows), metrics={**trial.metrics, **rows[-1].figures})
 
@@ -122,7 +122,7 @@ def simulated(request):
 
 
 def only(words, verdict, text):
-    """Tell whether ``text`` has the words of one verdict and of no other."""
+    """Return whether ``text`` has the words of one verdict and of no other."""
     return [one for one, said in words.items() if said in text] == ([] if verdict is None else [verdict])
 
 
@@ -203,7 +203,7 @@ def test_pre_training_has_one_verdict_and_one_figure(simulated):
 
 def test_no_sentence_speaks_of_another_metric(simulated):
     report = simulated.report
-    # Bins of confidence and the rows of a label show an accuracy, whatever the task is judged by.
+    # Bins of confidence and the rows of a label show an accuracy, even if the task has another metric.
     drawn = [figure.layout for name, figure in report.figures.items() if name not in ("calibration", "labels")]
     words = [text for layout in drawn for text in (layout.title.text, layout.xaxis.title.text, layout.yaxis.title.text)]
     named = metric_words(simulated.kind.metric)

@@ -1,4 +1,4 @@
-"""The page in a real browser: drawn, usable with mouse and keyboard, silent, and safe from the names in it."""
+"""The page in a real browser: drawn, usable with mouse and keyboard, silent, and safe against the names in it."""
 
 import os
 from itertools import combinations, pairwise
@@ -19,7 +19,7 @@ from tlm_search.report.tables.costs import COSTS
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 DRAWN = ".main-svg .trace path, .main-svg .point, .main-svg .hm image, .main-svg .lines path"
-SCREENSHOTS = os.environ.get("SCREENSHOTS")  # a folder in which the pictures stay, to look at them
+SCREENSHOTS = os.environ.get("SCREENSHOTS")  # a folder for the pictures, to look at them afterwards
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def compared(study, stored_study, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def many_labels(stored_study, tmp_path_factory):
-    """A study of 77 labels, some of them long and alike but for their ends, and of long texts."""
+    """A study of 77 labels and long texts. Some labels are long and differ only at their ends."""
     names = ("card_arrival", "transfer_not_received_by_recipient", "balance_not_updated_after_cheque_or_cash_deposit")
     out = tmp_path_factory.mktemp("many-labels")
     with pytest.MonkeyPatch.context() as patch:
@@ -69,7 +69,7 @@ def many_labels(stored_study, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def desktop(chromium, written):
-    """The page in one window that several tests share; none of them leaves it changed."""
+    """The page in a window that several tests share; each test leaves it as it was."""
     opened = open_in(chromium, written)
     opened.page.wait_for_selector("html[data-drawn]")
     yield opened
@@ -79,11 +79,11 @@ def desktop(chromium, written):
 def picture(opened, name, folder):
     path = Path(SCREENSHOTS or folder) / f"{name}.png"
     opened.page.screenshot(path=path, full_page=True)
-    assert path.stat().st_size > 50_000  # something was painted
+    assert path.stat().st_size > 50_000  # the picture is not empty
 
 
 def wait_until(page, condition):
-    """Wait for a condition in JavaScript; Playwright's own way would be refused by the page's security policy."""
+    """Wait for a condition in JavaScript. The page's security policy would refuse Playwright's own way."""
     while not page.evaluate(condition):
         page.wait_for_timeout(50)
 
@@ -97,7 +97,7 @@ def expect_clean(opened):
     assert empty == []
     assert opened.requests_outside == []
     assert opened.problems == []
-    # Nothing is wider than the window, and no figure wider than its card, once the figures have followed the window.
+    # Once the figures have followed the window, nothing is wider than the window, and no figure wider than its card.
     wait_until(page, "document.documentElement.scrollWidth <= innerWidth")
     wait_until(
         page, "[...document.querySelectorAll('.plot')].every(p => p.scrollWidth <= p.closest('.figure').clientWidth)"
@@ -125,7 +125,7 @@ def test_a_phone_in_the_dark_shows_all_of_it(open_page, written, tmp_path):
     picture(opened, "report_390", tmp_path)
 
 
-# Elements that are wider than their box. A wide table of numbers may scroll; its first column stays in place.
+# Elements that are wider than their box. A wide table of numbers may scroll; its first column does not move.
 CUT = """() => [...document.querySelectorAll('.scroll, .next dd, pre, .chip span, p, h1, h2, h3')]
     .filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth && getComputedStyle(e).display !== 'inline')
     .filter(e => !e.querySelector('#configurations-table') && !e.classList.contains('unseen'))
@@ -200,7 +200,7 @@ def test_lines_are_switched_by_mouse_and_by_keyboard(desktop):
 
 
 def hover(page, figure, trace, point=0):
-    """Rest the mouse on a point of a trace of markers, until its label is there, and return the label."""
+    """Rest the mouse on a point of a trace of markers until its label appears, and return the label."""
     point = page.locator(f"{figure} .scatterlayer .trace").nth(trace).locator(".point").nth(point)
     point.scroll_into_view_if_needed()
     label = page.locator(f"{figure} .hovertext")
@@ -216,7 +216,7 @@ def test_a_point_tells_its_facts(desktop):
     page = desktop.page
     traces = page.locator("#figure-frontier .scatterlayer .trace")
     with_points = [place for place in range(traces.count()) if traces.nth(place).locator(".point").count()]
-    told = hover(page, "#figure-frontier", with_points[0], -1)  # all members: only of these the latency was measured
+    told = hover(page, "#figure-frontier", with_points[0], -1)  # all members: latency was measured only for these
     for word in ("on test", "95% interval", "validation", "ms", "parameters", "FLOPs"):
         assert word in told
 
@@ -239,7 +239,7 @@ def test_a_tap_tells_the_facts_and_a_finger_scrolls(open_page, written):
         assert word in told.inner_text()
     assert told.get_attribute("aria-live") == "polite"
     assert told.bounding_box()["width"] <= 390
-    # A swipe that starts on a figure moves the page, as everywhere else.
+    # A swipe that starts on a figure scrolls the page, as everywhere else.
     before, box = page.evaluate("scrollY"), figure.bounding_box()
     fingers = page.context.new_cdp_session(page)
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -280,13 +280,13 @@ def test_a_figure_is_saved_as_a_picture_without_anything_installed(desktop, kind
     assert data.startswith(head)
     if kind == "svg":
         assert b"Test accuracy against committee size" in data
-        assert b"curve through the best one" not in data  # it waits for its button
+        assert b"curve through the best one" not in data  # it is loaded only after a click on its button
 
 
 def test_the_keyboard_reaches_everything_that_works_and_is_seen_there(desktop):
     page = desktop.page
     page.evaluate("scrollTo(0, 0)")
-    page.mouse.move(0, 0)  # the buttons of a figure that the mouse is on can be reached too
+    page.mouse.move(0, 0)  # a figure under the mouse would show buttons, which can be reached too
     page.locator("body").evaluate("body => { body.tabIndex = -1; body.focus(); body.removeAttribute('tabindex'); }")
     where = """() => {
         const e = document.activeElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
@@ -314,7 +314,7 @@ def test_the_keyboard_reaches_everything_that_works_and_is_seen_there(desktop):
     assert page.evaluate("document.activeElement.id") == "main"
 
 
-# For each text: the contrast of its colour with the nearest ground behind it (WCAG 2, 1.4.3).
+# For each text: the contrast between its colour and the nearest background (WCAG 2, 1.4.3).
 FAINT = """() => {
     const read = (c) => (c.match(/[\\d.]+/g) || []).map(Number);
     const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -373,7 +373,7 @@ def test_it_prints_without_what_only_a_screen_can_do(desktop):
     assert opened.page.locator("nav").is_hidden()
     assert opened.page.locator(".tools").first.is_hidden()
     assert opened.page.get_by_label("The resolved space as YAML").is_visible()
-    opened.page.set_viewport_size({"width": 700, "height": 900})  # of A4 without its margins
+    opened.page.set_viewport_size({"width": 700, "height": 900})  # the width of A4 without its margins
     wide = "[...document.querySelectorAll('table, pre')].filter(t => t.offsetParent && t.scrollWidth > 700)"
     assert opened.page.evaluate(f"{wide}.map(t => t.outerHTML.slice(0, 200))") == []
     opened.page.set_viewport_size({"width": 1440, "height": 900})
@@ -383,7 +383,7 @@ def test_it_prints_without_what_only_a_screen_can_do(desktop):
 
 
 def test_numbers_of_page_csv_and_logits_are_the_same(study, written):
-    """Against the mean over all subsets, computed here from the stored logits without the package's arithmetic."""
+    """The expected mean over all subsets is computed here from the stored logits, without the package's arithmetic."""
     frontiers = pd.read_csv(written.parent / "tables" / "frontiers.csv")
     tradeoffs = pd.read_csv(written.parent / "tables" / "tradeoffs.csv")
     text = written.read_text()
@@ -395,7 +395,7 @@ def test_numbers_of_page_csv_and_logits_are_the_same(study, written):
         for row in trial.frontier:
             size = row.size
             if row.subsets < comb(len(trial.members), size):
-                continue  # the made-up frontiers score only some subsets
+                continue  # the made-up frontiers have scores of some subsets only
             subsets = combinations(range(len(trial.members)), size)
             votes = [probabilities[list(subset)].mean(axis=0).argmax(axis=-1) for subset in subsets]
             expected = np.mean([(vote == labels).mean() for vote in votes])

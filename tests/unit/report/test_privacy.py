@@ -1,4 +1,4 @@
-"""What a report, its tables and an export's card do not tell, and what a spreadsheet or a browser does not run."""
+"""What a report, its tables and an export's card hide, and what a spreadsheet or a browser does not run."""
 
 import csv
 from dataclasses import replace
@@ -23,7 +23,7 @@ WRITTEN = [name for name in FORMATS if name not in ("png", "svg")]
 
 
 def private_study(**data):
-    """A study of files in somebody's home, with trials that failed there."""
+    """A study of files in a user's home folder, in which trials failed."""
     failed = [
         replace(
             builders.trial(number, state="failed"),
@@ -108,7 +108,7 @@ def test_cells_that_a_spreadsheet_would_compute_are_texts(tmp_path):
     expected = ["'=1+1", "'+cmd|x", "'-2+3", "'@sum", "'\t=1", "-5", "+0.5", "1e-3", "plain", ""]
     assert [row[0] for row in rows] == expected
     assert {row[1] for row in rows} == {"-0.5"}
-    assert table["=label"][0] == cells[0]  # the caller's own stays as it is
+    assert table["=label"][0] == cells[0]  # the caller's own table does not change
 
 
 def test_what_the_report_shows_does_not_decide_what_a_study_is():

@@ -155,7 +155,7 @@ def test_an_optimum_on_an_edge_is_flagged_unless_the_edge_cannot_move():
     record = builders.study([builders.trial(0, depth=1, heads=8, pretrain_size=1000, committee_size=4)])
     table = insight.boundaries_table(record).set_index("setting")
     assert table["edge"].to_dict() == {
-        "depth": "",  # 1 is the least there is
+        "depth": "",  # 1 is the smallest depth
         "heads": "upper",
         "pretrain_size": "",
         "finetune_learning_rate": "",

@@ -1,4 +1,4 @@
-"""The point of a student in the figure, and its rows in the tables of page, Markdown and CSV."""
+"""A student's point in the figure, and its rows in the tables of page, Markdown and CSV."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ ROWS = 200
 
 @pytest.fixture(scope="module")
 def record():
-    """A study whose best trial, the first, has a student that is a little better than one of its members."""
+    """A study whose best trial, the first one, has a student that is slightly better than one of its members."""
     trials = [builders.trial(0, heads=8, committee_size=4), builders.trial(1)]
     learned = builders.trial(STUDENT_NUMBER, heads=8, pretrain_size=1000, committee_size=3)
     more = {"distilling_flops": 3e6, "distilling_seconds": 6.0}

@@ -88,7 +88,7 @@ def test_a_picture_has_its_legend_beside_it_and_no_line_that_waits_for_a_button(
     assert [trace.visible for trace in paper.data] == [None, False]
     assert paper.layout.legend.orientation == "v"
     assert paper.layout.paper_bgcolor == "white"
-    assert figure.data[1].visible == "legendonly"  # the page's own figure is as it was
+    assert figure.data[1].visible == "legendonly"  # the page's own figure does not change
     assert len(drawn["how"]["height"]) == 2
 
 

@@ -1,4 +1,4 @@
-"""What workers tell of their training: seldom, whole, and of what runs only."""
+"""Workers report their training: seldom, in complete files, and only while it runs."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_a_worker_tells_at_most_once_a_second(tmp_path: Path) -> None:
     clock, writes = Clock(), 0
     tell = Teller(folder_of(tmp_path), JOB, first_seed=2000, now=clock)
     before = None
-    for update in range(1, 5001):  # five seconds of updates of a millisecond
+    for update in range(1, 5001):  # five seconds of updates that take a millisecond each
         clock.seconds += 0.001
         tell(step(update))
         now = activities(tmp_path)
@@ -43,14 +43,14 @@ def test_what_is_told(tmp_path: Path) -> None:
     clock = Clock()
     tell = Teller(folder_of(tmp_path), JOB, first_seed=2000, now=clock)
     tell(step(1))
-    assert activities(tmp_path) == []  # a job of less than a second costs nothing
+    assert activities(tmp_path) == []  # a job of less than a second writes nothing
     clock.seconds += 2
     tell(step(401, seeds=(2000, 2001)))
     [told] = activities(tmp_path)
     assert (told.title, told.attempt, told.phase, told.members) == ("trial 3", JOB.attempt, "pre-training", (1, 2))
     assert (told.update, told.updates, told.tokens_per_second) == (401, 5000, 10_000.0)
     clock.seconds += 2
-    tell(step(7, phase="fine-tuning"))  # whose speed is its own
+    tell(step(7, phase="fine-tuning"))  # fine-tuning has its own speed
     clock.seconds += 1
     tell(step(9, phase="fine-tuning"))
     [told] = activities(tmp_path)
@@ -62,14 +62,14 @@ def test_what_is_told(tmp_path: Path) -> None:
 def test_what_a_checkpoint_or_the_store_held_was_not_trained_now(tmp_path: Path) -> None:
     clock = Clock()
     tell = Teller(folder_of(tmp_path), JOB, first_seed=2000, now=clock)
-    for update in (4001, 4002, 4500):  # the checkpoint had 4,000
+    for update in (4001, 4002, 4500):  # the checkpoint was written after update 4,000
         clock.seconds += 1
         tell(step(update))
     [told] = activities(tmp_path)
     assert (told.pretrained, told.finetuned) == (pytest.approx(2 * 0.1), 0)
     clock.seconds += 1
     tell(step(5000))
-    for update in (1, 2500):  # the next two have their encoders from the store
+    for update in (1, 2500):  # the encoders of the next two members come from the store
         clock.seconds += 1
         tell(step(update, phase="fine-tuning", seeds=(2002, 2003)))
     [told] = activities(tmp_path)

@@ -1,4 +1,4 @@
-"""The linear baseline of a study: fitted once, noted, and never in the way."""
+"""The linear baseline of a study: it is fitted once and recorded, and it never stops a study."""
 
 import json
 from dataclasses import replace
@@ -24,7 +24,7 @@ COLOURS = ("red", "blue", "green")
 
 @pytest.fixture
 def real(tmp_path):
-    """A study of a real task, prepared: its ledger, data and store."""
+    """A prepared study of a real task: its ledger, data and store."""
     rows = [f'"{colour} item {i} of row {i * i}",{colour}' for i in range(30) for colour in COLOURS]
     (tmp_path / "task.csv").write_text("text,label\n" + "\n".join(rows))
     (tmp_path / "corpus.txt").write_text("\n\n".join(f"a text about the item {i} and more" for i in range(30)))

@@ -1,4 +1,4 @@
-"""The confirmation of a study: what is trained once more, with which seeds, what is kept of it; simulated members."""
+"""The confirmation of a study: what is trained again, with which seeds, and what is stored; with simulated members."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,7 +53,7 @@ def test_the_choice_and_a_single_reference_are_trained_once_more_with_seeds_that
     assert seeds(place, reference.members) == [1000 * FRESH_SEED]
     searched = {digest for trial in found.everything_searched for digest in trial.members}
     assert not searched & {*committee.members, *reference.members}
-    run = {digest for trial in found.everything_run for digest in trial.members}  # what `store gc` keeps
+    run = {digest for trial in found.everything_run for digest in trial.members}  # `store gc` keeps these members
     assert run == searched | {*committee.members, *reference.members}
     assert committee.trained == len(committee.members)
     assert committee.metrics["latency_ms"] > 0
@@ -147,7 +147,7 @@ def test_a_confirmation_that_was_stopped_is_made_by_the_next_run(bench: MakeBenc
     assert jobs[-1].confirms is not None
     assert record(driver, place).confirmations == ()
     again = place.drive(2)
-    assert again.progress.reused == 1  # what was trained until then lies in the store
+    assert again.progress.reused == 1  # the store has what was trained before the interruption
     assert len(record(again, place).confirmations) == 1
 
 

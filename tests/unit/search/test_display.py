@@ -17,7 +17,7 @@ from tlm_search.search.progress import Best, Progress, Running, duration
 
 
 class Clock:
-    """Time goes on when a test says so."""
+    """A clock that moves when a test says so."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -95,7 +95,7 @@ def test_the_panel_of_a_run() -> None:
     assert "trial 2" not in text
     assert "12 trained, 8 reused, 25,300 tokens/s" in text
     assert "best trial 7: validation accuracy 0.7500; linear baseline 0.5000; reference 0.8000" in text
-    assert "0.7000" not in text  # which is on test
+    assert "0.7000" not in text  # this is the accuracy on test
     assert "time 1:10 min, about" in text
     assert " left (" in text
     bars = {row.split("━")[0].strip(): row.count("━") for row in shown(progress).splitlines()}
@@ -117,7 +117,7 @@ def test_a_worker_that_counts_words_says_so() -> None:
 
 
 def test_the_time_left_of_a_run_that_goes_on_from_a_checkpoint() -> None:
-    """The first that a worker tells then is half of its pre-training, after a second."""
+    """The worker's first report says that half of its pre-training is done after one second."""
     clock = Clock()
     costs = Costs(lambda settings: 100.0, lambda settings: 0.5, 100.0, 0.5, 100.0, known=True)
     progress = Progress(total=1, running=1, now=clock, outlook=Outlook(lambda: costs))
@@ -235,7 +235,7 @@ def test_a_terminal_has_one_line_for_the_step_with_a_clock(monkeypatch: pytest.M
 
 
 def test_a_simulated_run_tells_all_of_it_from_the_first_job_on(tmp_path: Path) -> None:
-    """A worker tells of each member; the clock goes on by ten seconds with each."""
+    """A worker reports each member; each report moves the clock by ten seconds."""
     clock = Clock()
     place = Bench(
         tmp_path, space_of(reference={**REFERENCE, "committee_size": 1}, search={"depth": 1, "committee_size": 4})

@@ -1,4 +1,4 @@
-"""Students of a committee in a simulated study: trained once, recorded beside the trials, needed ever after."""
+"""Students of a committee in a simulated study: trained once, recorded with the trials, and never removed by gc."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,7 @@ Run = Callable[..., Session]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``run(3)``: a study of so many trials, the first with four members and the second with one."""
+    """``run(3)`` runs a study up to this many trials; the first trial has four members, the second has one."""
     driven = run_without_ray(tmp_path, monkeypatch)
     return lambda trials=3, **where: driven(
         space_of(reference=REFERENCE, points=POINTS, budget={"trials": trials}), **where
@@ -117,7 +117,8 @@ def test_a_study_with_students_goes_on_to_exactly_its_trials(run: Run) -> None:
     assert session.driver.progress.finished == 6
     after = opened(session).record
     assert len(after.trials) == 6
-    # Not whole records: the interval of a single model counts other seeds, of which more members tell more.
+    # Records differ in one thing: the interval of a single model uses other seeds too, and more members give more
+    # seeds.
     for old, new in zip((*before.trials, before.reference), (*after.trials[:3], after.reference), strict=True):
         assert (new.number, new.params, new.members, new.values) == (old.number, old.params, old.members, old.values)
     assert after.students == before.students

@@ -19,7 +19,7 @@ MakeBench = Callable[..., Bench]
 
 
 class Unlucky(SimulatedTrainer):
-    """Fails to train members of some depth."""
+    """Fails to train members of one depth."""
 
     def __init__(self, depths: Sequence[int]) -> None:
         self.depths = depths
@@ -128,7 +128,7 @@ def test_failures_in_a_row_after_a_success_are_told_too(bench: MakeBench) -> Non
     place = bench(budget={"failures_in_a_row": 2})
     place.drive(2)
     place.trainer = Unlucky([1, 2])
-    place.store.root.rename(place.store.root.with_name("gone"))  # nothing to reuse
+    place.store.root.rename(place.store.root.with_name("gone"))  # no member can be reused
     with pytest.raises(TrainingError, match="2 trials failed in a row"):
         place.drive(20).check_result(continue_with="x")
 
@@ -317,11 +317,11 @@ class TestStopping:
         place.run(driver, before_rung=stop)
         assert driver.ended
         assert [trial.state.name for trial in driver._ledger.trials] == ["FAIL", "WAITING"]
-        assert len(list(place.store.entries("members"))) == 2  # the rung was finished
+        assert len(list(place.store.entries("members"))) == 2  # the rung was finished first
         after = place.drive(2)
         assert after.progress.complete == 2
         assert after._ledger.trials[1].user_attrs["reused"] == 2
-        # What the interrupted attempt trained is counted, and once.
+        # Members that the interrupted attempt trained are counted once.
         counts = [trial.user_attrs["trained"] for trial in after._ledger.trials]
         assert counts[:2] == [2, 2]
         assert sum(counts) == len(list(place.store.entries("members")))
@@ -350,7 +350,7 @@ class TestStopping:
         told = Activity(job.title, job.attempt, "pre-training", (1, 1), 1, 100, 1.0, pretrained=0.01)
         driver.look([told])
         assert place.lines == []
-        now[0] = 50.0  # a quarter of it is done
+        now[0] = 50.0  # a quarter of the job is done
         for _ in range(2):
             driver.look([replace(told, update=50, pretrained=0.5)])
         now[0] = 110.0
@@ -374,7 +374,7 @@ class TestStopping:
             driver.look([told])
         rest = driver.progress.remaining(running)
         assert rest is not None
-        assert rest == pytest.approx(40.0)  # for 80 updates, whatever was in the store before them
+        assert rest == pytest.approx(40.0)  # for 80 updates, even though the store had members before them
 
     def test_the_time_budget_is_not_talked_of_where_it_suffices(self, bench: MakeBench) -> None:
         place = bench(reference=REFERENCE)

@@ -1,4 +1,4 @@
-"""A study whose task is judged by another metric than accuracy: what is chosen by it, and where it is shown."""
+"""A study whose task has another metric than accuracy: what this metric decides, and where it is shown."""
 
 import json
 
@@ -21,7 +21,7 @@ TASK = {"metric": "f1", "positive": "label 2"}
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """A simulated study by the F1 of one label, with a reference of several tries; and what was announced."""
+    """A simulated study by the F1 of one label, with a reference of several tries, and its announcements."""
     run, lines = run_without_ray(tmp_path, monkeypatch), []
     search = {**SEARCH, "finetune_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True, "role": "nuisance"}}
     reference = {**REFERENCE, "finetune_learning_rate": 1e-3, "trials": 4}

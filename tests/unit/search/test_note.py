@@ -1,4 +1,4 @@
-"""Notes as Optuna Dashboard reads them, written without it."""
+"""Notes in the format of Optuna Dashboard, written without it."""
 
 import sys
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_a_note_of_any_length_takes_the_place_of_another(length: int, before: in
 
 
 def test_a_driver_needs_no_dashboard(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With it comes scikit-learn, which takes seconds to import."""
+    """Optuna Dashboard imports scikit-learn, which takes seconds."""
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     study = bench().drive(1)._ledger.study
     assert "members:** " in get_note(optuna.Trial(optuna.Study(study.study_name, study._storage), 0))

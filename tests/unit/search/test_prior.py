@@ -22,7 +22,8 @@ def test_the_sampler_learns_from_another_study(tmp_path: Path, run: Callable[...
     run(name="first", budget={"trials": 6})
     alone = run(name="alone", seed=7)
     session = run(name="second", seed=7, import_from="first")
-    # Six trials are more than the sampler draws at random before it has a model, so its first proposal is another one.
+    # The sampler draws fewer than six trials at random, so with six imported trials its first proposal is a different
+    # one.
     assert results(session.driver._ledger)[6:] != results(alone.driver._ledger)
     record = read_study(tmp_path / "studies" / "second")
     assert session.driver.progress.finished == len(record.trials) == 3
@@ -30,7 +31,7 @@ def test_the_sampler_learns_from_another_study(tmp_path: Path, run: Callable[...
     imported = StudyLocation.of(tmp_path / "studies" / "second").open().trials[:6]
     first = StudyLocation.of(tmp_path / "studies" / "first").open().trials
     assert [(t.params, t.values) for t in imported] == [(t.params, t.values) for t in first]
-    # Once is enough, also where the other study is gone.
+    # The trials are imported only once, so the other study may be gone.
     (tmp_path / "studies" / "first").rename(tmp_path / "gone")
     assert run(name="second", seed=7, import_from="first", budget={"trials": 4}).driver.progress.finished == 4
     assert len(StudyLocation.of(tmp_path / "studies" / "second").open().trials) == 10

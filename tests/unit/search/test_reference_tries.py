@@ -1,4 +1,4 @@
-"""A reference with several trials: tries as jobs, kills, failures, and which one is chosen; simulated members."""
+"""A reference with several trials: tries as jobs, kills, failures, and the choice of a try; with simulated members."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_all_tries_run_first_and_the_best_on_validation_is_the_reference(bench: 
     accuracies = [note["metrics"]["validation_accuracy"] for note in noted]
     reference = driver._ledger.noted("reference")
     best = noted[accuracies.index(max(accuracies))]
-    assert best is not noted[0]  # what was given is worse than what was found
+    assert best is not noted[0]  # a try is better than the given settings
     assert reference == {**best, "tried": reference["tried"]}
     assert reference["tried"] == [
         {
@@ -114,7 +114,7 @@ def test_several_run_at_once_and_trials_beside_them(bench: MakeBench) -> None:
     driver = place.driver(2)
     jobs = {key: begin(driver, key) for key in "abcde"}
     assert [job.title for job in jobs.values()] == [*(f"reference {n} of 4" for n in (1, 2, 3, 4)), "trial 0"]
-    for key in "dbca":  # the order in which they end changes nothing
+    for key in "dbca":  # the order of their ends changes nothing
         assert driver._ledger.noted("reference") is None
         assert not driver.on_rung(key, rungs_of(place, jobs[key])[-1])
     for rung in rungs_of(place, jobs["e"]):
@@ -124,7 +124,7 @@ def test_several_run_at_once_and_trials_beside_them(bench: MakeBench) -> None:
 
 
 def test_tries_that_share_a_pretraining_wait_for_the_one_that_does_it(bench: MakeBench) -> None:
-    """Two workers that want the same encoder would wait for each other; a trial has more use for the second."""
+    """If two workers wanted the same encoder, one would wait for the other. A trial can use that worker."""
     place = bench(search=TUNED, reference={**REFERENCE, "pretrain_size": 1000})
     driver = place.driver(2)
     first = begin(driver, "a")
@@ -161,7 +161,7 @@ def test_what_must_beat_the_reference_waits_for_the_last_try(bench: MakeBench) -
 
 def test_a_try_that_fails_leaves_the_others(bench: MakeBench) -> None:
     place = bench(**SECTIONS)
-    place.trainer = Unlucky(most=4e-2)  # the first is above it
+    place.trainer = Unlucky(most=4e-2)  # only the first try has a higher rate
     driver = place.drive(2)
     reference = driver._ledger.noted("reference")
     assert "error" not in reference
@@ -173,7 +173,7 @@ def test_a_try_that_fails_leaves_the_others(bench: MakeBench) -> None:
     assert record(driver, place).reference_tries[0].state == "failed"
     assert driver.progress.failed == 0
     place.trainer = SimulatedTrainer()
-    assert place.drive(2).progress.trained == 0  # there is a reference, so nothing is tried again
+    assert place.drive(2).progress.trained == 0  # the study has a reference, so no try is repeated
 
 
 def test_where_all_fail_the_reference_failed_and_the_next_run_tries_again(bench: MakeBench) -> None:
@@ -231,7 +231,7 @@ def test_a_worker_that_dies_over_a_try_is_replaced_and_given_up_after_a_few(benc
         driver.on_lost(f"dying{attempt}", "its worker died")
     assert driver._ledger.noted("reference try 1")["error"] == "its worker died, 3 times"
     assert begin(driver, "next").title == "reference 2 of 4"
-    driver.on_lost("next", "its worker died")  # each try has attempts of its own
+    driver.on_lost("next", "its worker died")  # each try has its own number of attempts
     assert begin(driver, "again").title == "reference 2 of 4"
 
 
@@ -283,7 +283,7 @@ def test_the_driver_may_die_at_any_write_of_the_tries(tmp_path: Path, how: str) 
         place.lines.clear()
         driver = place.drive(1)
         again = [line for line in place.lines if line.startswith(tuple(f"reference {n} of" for n in noted))]
-        assert again == [], death  # what has ended is not run again
+        assert again == [], death  # a finished try is not run again
         found = driver._ledger.noted("reference")
         assert found["settings"] == expected["settings"], death
         assert found["tried"] == expected["tried"], death
@@ -294,7 +294,7 @@ def test_helpers_train_members_of_tries(bench: MakeBench) -> None:
     place = bench(search=TUNED, reference={**REFERENCE, "committee_size": 4}, constraints=["beats_reference"])
     driver = place.driver(1)
     driver.progress.slots = 8
-    assert begin(driver, "a").chunks == 2  # four tries can run at once
+    assert begin(driver, "a").chunks == 2  # four tries can run at the same time
     for key in "bcd":
         begin(driver, key)
     helper = begin(driver, "helper")

@@ -1,4 +1,4 @@
-"""The benchmark of samplers and pruners, small: studies replayed on a made-up table, and the table that is shipped."""
+"""The benchmark of samplers and pruners, small: studies replayed on a made-up table, and the repository's table."""
 
 import dataclasses
 import importlib
@@ -28,7 +28,7 @@ def shipped(benchmark):
 
 @pytest.fixture
 def made_up(benchmark, shipped):
-    """The shipped configurations with accuracies that rise with width, rate and members; all others are equal."""
+    """The configurations of the repository's table. Accuracy rises with width, rate and members only."""
 
     def row(key):
         params = shipped.params(key)

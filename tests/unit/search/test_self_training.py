@@ -1,4 +1,4 @@
-"""Self-training in simulated studies: teachers first and once, students that vote, and what both are counted as."""
+"""Self-training in simulated studies: teachers are trained first and once, students vote, and costs count both."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_cost_of_training_holds_that_of_the_teachers_once(place: Bench) -> N
 
 
 def test_what_phases_share_is_counted_once() -> None:
-    """One encoder for a teacher and the student of its seed, and one answer of the teachers for all students."""
+    """A teacher and the student of its seed share an encoder, and all students share the teachers' answers."""
 
     def member(name: str, seed: int, flops: float, **more: Any) -> MemberResult:
         cost = {"flops": flops, "seconds": flops / 10, **more}
@@ -243,7 +243,7 @@ def test_a_helper_waits_for_teachers_that_the_trial_trains_now(place: Bench) -> 
 
 
 def test_a_helper_trains_no_student_where_a_teacher_is_missing(place: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trial died over it."""
+    """The trial died at a teacher."""
     monkeypatch.setattr(work_stealing, "train_if_free", lambda *specs, **where: False)
     assert list(help_trial(settings_of(place), **there(place), attempt="one")) == [Help(None)]
 

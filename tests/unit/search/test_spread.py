@@ -1,4 +1,4 @@
-"""What members of committees say of the seeds of single models; simulated members."""
+"""How members of committees show the spread of single models over seeds; with simulated members."""
 
 from pathlib import Path
 

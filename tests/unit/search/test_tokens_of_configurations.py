@@ -120,7 +120,7 @@ def test_what_the_study_did_the_exports_do(
     tmp_path: Path, space_of: Callable[..., Space], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = BertTrainer(threads=1, device="cpu")
-    monkeypatch.setattr(trainer, "latency_ms", lambda *of, **more: 1.0)  # its measurement takes time
+    monkeypatch.setattr(trainer, "latency_ms", lambda *of, **more: 1.0)  # measuring it is slow
     run = run_without_ray(tmp_path, monkeypatch, trainer=trainer)
     space, said = space_of(), []
     session = run(space, announce=said.append)
@@ -144,13 +144,13 @@ def test_what_the_study_did_the_exports_do(
         assert json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"] == committee.length
         sizes.add(committee.tokenizer.get_vocab_size())
     assert len(sizes) == 3
-    # Bytes, with the linear model, in other forms.
+    # The last committee reads bytes and has a linear model; its other forms give the same answers.
     assert [piped(folder, text) for text in task.test.texts[:3]] == pytest.approx(expected[:3].max(axis=1), abs=1e-5)
     write_onnx(committee, folder / ONNX)
     tokens = committee.tokens(task.test.texts)
     graph = onnx_answers(open_session(folder / ONNX, threads=1), tokens, labels=3, pad=committee.pad)
     np.testing.assert_allclose(graph.probabilities, expected, atol=1e-5)
-    # Members that read other tokens vote together in the report, but are no export, and teach nobody.
+    # Members that read different tokens can vote together in the report, but cannot be exported or teach.
     of_both = choose(record, evidence, members=[(0, 1), (2, 1)])
     with pytest.raises(ExportError, match="do not read the same tokens"):
         export_committee(record, store, of_both, out=tmp_path / "both")
@@ -159,7 +159,7 @@ def test_what_the_study_did_the_exports_do(
     _check_same_tokens(teachers, student, store)
     with pytest.raises(UserError, match="has another tokenizer or length"):
         _check_same_tokens(replace(teachers, mixed={"how": "greedy"}), student, store)
-    # Nothing of it is trained or read again.
+    # Running it again trains nothing and reads nothing.
     again: list[str] = []
     assert not run(space, announce=again.append).worked
     assert not [line for line in again if line.startswith(("reading", "training", "tokenising"))]

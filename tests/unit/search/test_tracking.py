@@ -23,7 +23,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sessio
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:
-    """What TensorBoard reads of a run."""
+    """Return what TensorBoard reads of a run."""
     found: dict[str, dict[int, float]] = {}
     for file in folder.glob("events*"):
         content = file.read_bytes()

@@ -61,7 +61,7 @@ def test_a_linear_member_counts_once_and_members_are_reused_with_and_without_it(
     assert (again.trained, again.reused) == (0, 4)
     for record, other in zip(again.frontier, hybrid.frontier, strict=True):
         assert other.figures["test_accuracy"] > record.figures["test_accuracy"], "the simulated one errs on other texts"
-    # Half the mean of the members and half the linear model, whatever their number.
+    # Half of the votes are the members' mean and half are the linear model's, for any number of members.
     said = softmax(linear.arrays("logits")["test"])
     for size in (1, 4):
         own = np.mean([softmax(logits_of(place, name)) for name in again.members[:size]], axis=0)
@@ -94,7 +94,7 @@ def test_later_members_are_not_trained_when_nobody_asks(bench: type[Bench]) -> N
 def test_members_are_trained_together_where_no_pruner_looks(
     bench: type[Bench], prunable: bool, chunks: int, trained: list[int]
 ) -> None:
-    """Where four take little longer than one, but for what others may help with; what is reported is the same."""
+    """Four members take little longer than one. Members that helpers may train are left; results are the same."""
     place, trainer = bench(), Stacking(4)
     settings = place.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": 6})
     where = {"seed": 0, "data": place.data, "store": place.store}
@@ -114,7 +114,7 @@ def test_members_are_trained_together_where_no_pruner_looks(
 def test_portions_are_what_a_trial_asks_for_at_once(
     bench: type[Bench], members: int, prunable: bool, chunks: int
 ) -> None:
-    """Which ``validate --time`` counts with, where a trainer could stack them all."""
+    """``validate --time`` uses these portions, even if a trainer could stack all members."""
     place, trainer = bench(), Stacking(8)
     settings = place.space.settings({"depth": 1, "heads": 2, "pretrain_size": 0, "committee_size": members})
     where = {"seed": 0, "data": place.data, "store": place.store}

@@ -1,4 +1,4 @@
-"""Helpers: processors that no trial needs train members of those that run, which changes no result."""
+"""Helpers: workers without a trial train members of running trials, which changes no result."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,7 +40,7 @@ def test_who_has_no_trial_to_begin_helps_one_that_runs(bench: MakeBench) -> None
     driver = bench(**FOUR).driver(1)
     trial = begin(driver, "trial")
     assert not trial.helping
-    for key in ("one", "two", "three"):  # and the fourth member is the trial's own
+    for key in ("one", "two", "three"):  # the trial itself trains the fourth member
         helper = begin(driver, key)
         assert (helper.helping, helper.settings) == (True, trial.settings)
         assert helper.title == "helper of trial 0"
@@ -54,7 +54,7 @@ def test_those_who_have_most_left_are_helped_first_the_reference_too(bench: Make
     place = bench(reference={**REFERENCE, "committee_size": 3}, **FOUR)
     driver = place.driver(1)
     reference, trial = begin(driver, "reference"), begin(driver, "trial")
-    assert driver.on_rung("trial", next(rungs_of(place, trial)))  # so that both have three left
+    assert driver.on_rung("trial", next(rungs_of(place, trial)))  # so that three members are left in each
     assert {begin(driver, key).number for key in ("one", "two")} == {reference.number, trial.number}
 
 
@@ -74,7 +74,7 @@ def test_nobody_helps_where_it_might_be_in_vain(bench: MakeBench, sections: dict
 
 
 def test_a_trial_that_is_helped_is_the_trial_that_was_not(bench: MakeBench, tmp_path: Any) -> None:
-    """Its values, its members, and what it says was trained for it."""
+    """Its values, its members, and the number of members trained for it."""
     place = bench(**FOUR)
     driver = place.driver(1)
     trial = begin(driver, "trial")
@@ -85,7 +85,7 @@ def test_a_trial_that_is_helped_is_the_trial_that_was_not(bench: MakeBench, tmp_
         assert given.member == member
         assert driver.on_help("helper", given)
     assert driver.on_rung("trial", next(rungs))
-    assert driver.progress.trained == 2  # members 0 and 1: nobody's, or not asked for yet
+    assert driver.progress.trained == 2  # members 0 and 1: neither the helper's nor requested yet
     last = next(members)
     assert last == Help(None)
     assert not driver.on_help("helper", last)
@@ -178,7 +178,7 @@ def test_a_helper_takes_a_part_of_a_trial_that_is_trained_as_one_model(bench: Ma
 
 
 def test_what_was_trained_is_counted_whoever_is_heard_first(bench: MakeBench, tmp_path: Any) -> None:
-    """Ray may tell of the trial's last rung before it tells what a helper did for it."""
+    """Ray may report the trial's last rung before it reports what a helper did for it."""
     place = bench(**FOUR)
     driver = place.driver(1)
     rungs, members = rungs_of(place, begin(driver, "trial")), help_of(place, begin(driver, "helper"))
@@ -239,7 +239,7 @@ def test_a_helper_that_dies_or_fails_is_not_missed(bench: MakeBench, how: str) -
     else:
         driver.on_failure("helper", Failure("the loss is not a number at update 3"))
     assert not driver.runs("helper")
-    if how == "failed":  # and another one would
+    if how == "failed":  # another helper would fail too
         assert driver.next_job("another") is None
     while driver.on_rung("trial", next(rungs)):
         pass
@@ -253,7 +253,7 @@ def test_a_helper_that_died_is_replaced_but_not_for_ever(bench: MakeBench) -> No
     for attempt in range(MOST_DEATHS):
         assert begin(driver, f"helper {attempt}").helping
         driver.on_lost(f"helper {attempt}", "its worker died")
-    assert driver.next_job("another") is None  # the memory may be too small for two of them
+    assert driver.next_job("another") is None  # the memory may be too small for two workers
 
 
 @pytest.mark.parametrize("why", ["its trial died", "its trial failed", "the study was stopped"])
@@ -271,13 +271,13 @@ def test_a_helper_that_is_not_needed_any_more_stops_after_its_member(bench: Make
     assert not driver.on_help("helper", next(members))
     assert not driver.runs("helper")
     if why == "its trial died":
-        again = begin(driver, "again")  # finds what the helper trained
+        again = begin(driver, "again")  # it finds the member that the helper trained
         assert not again.helping
         assert list(rungs_of(place, again))[-1].reused == 1
 
 
 def test_trials_that_wait_come_before_help(bench: MakeBench) -> None:
-    """A study continues with trials that died: who helps makes room."""
+    """A study continues with trials that died, and helpers make room for them."""
     place = bench(points=[POINT, {**POINT, "heads": 4}], search=SEARCH)
     driver = place.driver(2)
     first, _ = begin(driver, "first"), begin(driver, "second")
@@ -286,4 +286,4 @@ def test_trials_that_wait_come_before_help(bench: MakeBench) -> None:
     driver.on_lost("second", "its node died")
     assert driver.on_help("helper", next(members)) is False
     assert begin(driver, "again").number not in (first.number, None)
-    assert begin(driver, "helper again").number == first.number  # which was not at fault
+    assert begin(driver, "helper again").number == first.number  # this trial did not die

@@ -1,4 +1,4 @@
-"""The application without a socket: what it counts, what it says of itself, and a committee that fails."""
+"""The application without a socket: its counters, its description of itself, and a committee that fails."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ def made_up(*, pairs=False, answer=answer):
 
 
 def ask(app, *requests):
-    """Send requests in the life of one server; return status, content type and body of each, and what was raised."""
+    """Send requests during the life of one server; return status, content type and body of each, and any exception."""
 
     async def one(method, path, body):
         sent, raised = [], None
@@ -78,7 +78,7 @@ def test_a_committee_that_fails_is_json_and_counted_and_told_to_the_log(app):
 
 
 class Panic(BaseException):
-    """As pyo3 raises where Rust panics."""
+    """The exception that pyo3 raises for a panic in Rust."""
 
 
 @pytest.mark.parametrize("error", [Panic, KeyboardInterrupt, SystemExit, StopIteration, asyncio.CancelledError])
@@ -102,7 +102,7 @@ def test_answers_that_do_not_fit_the_texts_are_a_failure_too():
 
 
 def test_health_knows_that_nobody_answers_any_more(monkeypatch):
-    """Whatever ends the worker, nobody waits for it."""
+    """If the worker ends for any reason, no request waits for it."""
 
     def end(self):
         raise MemoryError

@@ -1,4 +1,4 @@
-"""Requests are answered together, in their order; errors and full queues reach who asked."""
+"""Requests are answered together, in their order; each client gets its errors, also that of a full queue."""
 
 import asyncio
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ def echo(texts):
 
 
 async def together(batcher, *requests):
-    """Ask all at once, before the batcher runs; then let it answer."""
+    """Send all requests before the batcher runs; then let it answer."""
     asked = [asyncio.ensure_future(batcher.answers(request)) for request in requests]
     await asyncio.sleep(0)
     worker = asyncio.ensure_future(batcher.run())

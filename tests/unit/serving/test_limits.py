@@ -1,4 +1,4 @@
-"""What bodies hold together, and how long one may take; without a socket."""
+"""How many bytes all bodies may hold together, and how long one may take; without a socket."""
 
 import asyncio
 import json
@@ -7,11 +7,11 @@ import pytest
 
 from tlm_search.serving.limits import BodyLimit
 
-SLOW = object()  # in the place of a part that does not come
+SLOW = object()  # stands for a part that does not arrive
 
 
 class Client:
-    """A request whose body arrives in parts; ``SLOW`` waits for ever, None is a client that has gone."""
+    """A request whose body arrives in parts. ``SLOW`` waits for ever; None is a client that has disconnected."""
 
     def __init__(self, *parts):
         self.parts, self.replies = list(parts), []
@@ -34,7 +34,7 @@ class Client:
 
 
 class App:
-    """Answers each request when it is told to, with the number of bytes that it got."""
+    """Answers each request when the test says so, with the number of bytes that it received."""
 
     def __init__(self):
         self.go_on = asyncio.Event()

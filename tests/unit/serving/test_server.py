@@ -1,4 +1,4 @@
-"""The real server on a free port: what it answers, what it refuses, and that it goes on afterwards."""
+"""The real server on a free port: what it answers and what it refuses, and that it works afterwards."""
 
 import contextlib
 import json
@@ -138,11 +138,11 @@ def test_other_paths_metrics_and_the_page(url):
     assert set(json.loads(get(url, "/openapi.json"))["paths"]) == {"/predict", "/health", "/metrics"}
     page = get(url, "/docs")
     assert "<title>tlm-search serve</title>" in page
-    assert "//" not in page.split("<script>")[0]  # nothing comes from elsewhere
+    assert "//" not in page.split("<script>")[0]  # the page loads nothing from another address
 
 
 def test_clients_that_only_connect_do_not_keep_others_out_and_ctrl_c_ends_it(folder):
-    """Few descriptors and little patience, so that the test needs little of them."""
+    """The limits of descriptors and time are small, so that the test needs few clients and little time."""
     program = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
@@ -155,12 +155,12 @@ from tlm_search.cli.main import main; main()
         with contextlib.ExitStack() as opened:
             silent = [opened.enter_context(socket.create_connection((place.hostname, place.port))) for _ in range(150)]
             for client in silent[:50]:
-                client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n")  # a head without an end
+                client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n")  # headers without an end
             answer = silent[-1].recv(1000)
             assert answer.startswith(b"HTTP/1.1 503")
             assert b"retry-after: 1" in answer
             assert answer.endswith(b'{"error": "too many connections are open"}')
-            assert silent[0].recv(1000) == b""  # it has waited long enough
+            assert silent[0].recv(1000) == b""  # this connection has waited long enough
             assert healthy(url)
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=60) in (0, 130)

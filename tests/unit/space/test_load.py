@@ -1,4 +1,4 @@
-"""Every way in which a file can be wrong: the message names file, line, key, value and what is allowed."""
+"""All ways in which a file can be wrong: the message names file, line, key and value, and says what is allowed."""
 
 from pathlib import Path
 

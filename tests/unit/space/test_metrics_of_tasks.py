@@ -1,4 +1,4 @@
-"""What a task is judged by, and what follows for objectives and constraints; nothing follows for what was before."""
+"""The metric of a task, and its effect on objectives and constraints; spaces of before are unchanged."""
 
 import pytest
 from pydantic import ValidationError

@@ -37,7 +37,8 @@ def test_one_trial_is_what_there_was_before():
     old, new = space(), space(reference={**REFERENCE, "trials": 1})
     assert old.reference_tries() == (old.reference_settings(),)
     assert new == old
-    assert new.digest == old.digest == "8434077cba60123fb6e8402a97c4c709"  # as it was before there were trials
+    # the digest of before the reference had trials
+    assert new.digest == old.digest == "8434077cba60123fb6e8402a97c4c709"
     assert new.to_document()["reference"] == REFERENCE
     assert old.reference_nuisance() == ()
     assert space(reference="none").reference_tries() == ()
@@ -72,7 +73,7 @@ def test_tries_follow_from_the_seed_and_more_of_them_only_add():
     assert many[:3] == few
     assert other[0] == few[0]
     assert other[1:] != few[1:]
-    # Noted tries are told by their place: what a place stands for must not change.
+    # Recorded tries are identified by their place, so the settings of a place must not change.
     assert few == pytest.approx([1e-3, 8.392394e-4, 3.992118e-3])
 
 
@@ -161,7 +162,7 @@ def test_all_that_is_wrong_is_told_at_once():
 def test_an_impossible_shape_of_a_later_try_is_found():
     search = {"depth": {"choices": [1, 2]}, "heads": {"choices": [2, 4, 5], "role": "nuisance"}, "width": 40}
     reference = {"depth": 6, "width": 64, "heads": 4, "trials": 3}
-    # The reference gives its shape, so that nothing is left to draw.
+    # The reference fixes its shape, so no setting is left to draw.
     assert problems(search=search, reference=reference)[0][0] == ("reference", "trials")
     fixed = {**search, "width": {"choices": [40, 80]}}
     assert len(space(search=fixed, reference={"depth": 6, "width": 40, "trials": 3}).reference_tries()) == 3

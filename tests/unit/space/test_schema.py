@@ -33,7 +33,7 @@ def test_defaults():
 
 
 def test_true_and_false_stay_what_they_are_through_every_trip():
-    """A 1 in their place would be another setting, another trial and another digest."""
+    """A 1 instead of true would be another setting, another trial and another digest."""
     written = space(
         search={"linear_member": {"choices": [False, True]}, "depth": {"choices": [1, 2]}},
         reference={"linear_member": True, "depth": 4},
@@ -74,7 +74,7 @@ def test_shorthands():
 
 
 def test_what_came_later_is_not_in_the_document_unless_it_is_given():
-    """The document names studies and prepared data, also those of earlier versions."""
+    """Documents name studies and prepared data, also those of earlier versions."""
     of_default = {"vocabulary": 4096, "name": None, "length": 64}
     assert space().to_document()["tokenizer"] == of_default
     assert space().tokenizer.model_dump(mode="json", exclude={"length"}) == {"vocabulary": 4096, "name": None}
@@ -281,7 +281,7 @@ def test_identity():
 
 
 def test_marked_entities_are_in_the_identity_and_others_as_before():
-    """The golden digests were computed at commit 04973ea, before there were marked entities."""
+    """The golden digests were computed at commit 04973ea, before marked entities existed."""
     assert space().digest == "5a0b5546761d48117e999cefb95e37b2"
     plain = {"task": {"source": "a.csv", "train_per_label": 100}, "search": {"pooling": "mean"}}
     assert space(**plain).digest == "19e88b636a5e79000ec22170f15d8344"

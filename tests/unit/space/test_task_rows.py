@@ -1,4 +1,4 @@
-"""How many rows a task takes: all as they are, or balanced as before."""
+"""How many rows a task uses: all as they are, or balanced as before."""
 
 import json
 

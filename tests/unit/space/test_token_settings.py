@@ -1,4 +1,4 @@
-"""Vocabulary, length and kind of tokenizer as settings: which tokenizers a space has, and what cannot be."""
+"""Vocabulary, length and kind of tokenizer as settings: which tokenizers a space has, and which are impossible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store at a URL, as several machines see it."""
+"""A store at a URL, seen by several machines."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_an_entry_is_found_on_another_machine(store, url: str) -> None:
     assert fresh.sizes("members")[DIGEST] > written.size_bytes
     assert fresh.modified("members", DIGEST) is not None
     assert fresh.verify() == []
-    assert not (fresh.root / "members").exists()  # looking copies nothing
+    assert not (fresh.root / "members").exists()  # this copied nothing
 
 
 def test_the_first_finished_writer_wins_and_the_other_takes_its_entry(store, url: str) -> None:
@@ -67,7 +67,7 @@ def test_of_two_that_finish_together_one_wins(store, url: str, monkeypatch: pyte
     create = Remote.create
 
     def late(self: Remote, name: str, data: bytes) -> bool:
-        # While the second one is about to publish, after its files, the first one does.
+        # After writing its files, the second one is about to publish; at that moment the first one publishes.
         if name == "index.json":
             monkeypatch.setattr(Remote, "create", create)
             first.write("members", DIGEST, {"writer": 1}, arrays(1))
@@ -77,7 +77,7 @@ def test_of_two_that_finish_together_one_wins(store, url: str, monkeypatch: pyte
     assert second.write("members", DIGEST, {"writer": 2}, arrays(2)).document == {"writer": 1}
     assert store("c").verify() == []
     leftovers = len([name for name in objects(url) if "-" in name and name.startswith(".store/members")])
-    assert leftovers == 4  # the loser's files harm nobody
+    assert leftovers == 4  # the files of the second one do no harm
     assert store("c").sweep(older_than_seconds=-1) >= 2
     assert store("d").read("members", DIGEST).document == {"writer": 1}
 
@@ -143,7 +143,7 @@ def test_removing_and_sweeping(store, url: str) -> None:
     Remote(url).write(".store/members/backup/theirs.txt", b"x")
     assert store("b").kinds() == ("members",)
     assert store("b").sweep() == 0
-    assert store("b").sweep(older_than_seconds=-1) == 2  # the released lock and the unfinished file
+    assert store("b").sweep(older_than_seconds=-1) == 2  # the released lock and the file of the unfinished entry
     assert store("b").read("members", DIGEST) is not None
     store("b").remove("members", DIGEST)
     assert store("c").read("members", DIGEST) is None
@@ -165,7 +165,7 @@ def test_unfinished_work_goes_on_elsewhere(store, url: str) -> None:
     (scratch / ".unfinished").touch()
     here.keep_scratch("pretrained", DIGEST)
     assert [file.name for file in store("b").scratch("pretrained", DIGEST).iterdir()] == ["checkpoint-2"]
-    (scratch / "checkpoint-2").rename(scratch / "checkpoint-0")  # an older one, from before
+    (scratch / "checkpoint-2").rename(scratch / "checkpoint-0")  # as if it were an older checkpoint
     assert [file.name for file in here.scratch("pretrained", DIGEST).iterdir()] == ["checkpoint-2"]
     here.write("pretrained", DIGEST, {}, arrays())
     assert not [name for name in objects(url) if name.startswith(".store/scratch")]

@@ -190,7 +190,7 @@ def test_a_root_that_is_a_file_is_said_clearly(tmp_path: Path) -> None:
 def test_a_store_keeps_the_name_that_it_got_from_its_first_driver(store: Store, tmp_path: Path) -> None:
     assert store.identity() is None
     store.write("members", DIGEST, DOCUMENT, logits())
-    assert store.identity() is None  # as stores of earlier versions are
+    assert store.identity() is None  # stores of earlier versions have none
     store.check_writable()
     name = store.identity()
     assert name

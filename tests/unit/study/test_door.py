@@ -1,4 +1,4 @@
-"""Who gets in at the dashboard's door, and what may be changed there."""
+"""Which requests the dashboard answers, and what they may change."""
 
 import io
 import json
@@ -17,7 +17,7 @@ MakeBench = Callable[..., Bench]
 
 
 class Client:
-    """Asks the dashboard of a study as a browser does, without a socket."""
+    """Sends requests to the dashboard of a study as a browser does, without a socket."""
 
     def __init__(self, bench: Bench, *, writable: bool) -> None:
         (bench.folder / "study").mkdir()
@@ -120,7 +120,7 @@ def test_a_study_is_deleted_with_what_was_uploaded_for_it(body: object, writable
     note = {"file": "data:text/plain;base64,YQ==", "filename": "a.txt"}
     assert [writable.ask("POST", f"/api/artifacts/{number}", note)[0] for _ in range(2)] == [201, 201]
     uploaded = sorted(writable.showcase.artifacts._folder.iterdir())
-    uploaded.pop().unlink()  # a file that is gone already stands in no way
+    uploaded.pop().unlink()  # a file that is already gone is no error
     status, reply = writable.ask("DELETE", writable.path, body)
     assert (status, reply) == (204, b"")
     assert [file.exists() for file in uploaded] == [body == {"remove_associated_artifacts": False}]

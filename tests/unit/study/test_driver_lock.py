@@ -1,4 +1,4 @@
-"""Kill the driver at every write of its journal, before, in the middle of and after it: the study goes on the same."""
+"""Kill the driver before, during and after each write of its journal: the study continues to the same result."""
 
 import errno
 import json

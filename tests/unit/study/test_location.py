@@ -61,11 +61,11 @@ def test_another_space_is_refused_and_nothing_changes(tmp_path: Path, run: Calla
     with pytest.raises(StudyError, match=r"another space: seed: 0 there, 3 here; search.head_size: 8 there, 16 here"):
         run(other)
     assert files == {path: path.read_bytes() for path in files}
-    assert run(space(budget={"trials": 4})).driver.progress.finished == 4  # the budget is not of its identity
+    assert run(space(budget={"trials": 4})).driver.progress.finished == 4  # the budget is not part of its identity
 
 
 def test_a_study_whose_file_gave_no_sizes_is_told_how_to_go_on() -> None:
-    # Every task was balanced then, and its document has the sizes.
+    # Every task was balanced then, and the study's document contains the sizes.
     before = Space.from_document({"task": {"source": "x.csv", "train_per_label": 100}})
     study = optuna.create_study(study_name="old")
     study.set_user_attr("space", before.to_document())
@@ -84,7 +84,7 @@ def test_a_study_whose_file_gave_no_sizes_is_told_how_to_go_on() -> None:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Write the files of a study of real texts, and run it without any trial."""
+    """Write the files of a study of real texts, and run the study without any trial."""
     monkeypatch.setattr("tlm_search.search.ray_tune.run.run_driver", lambda *_, **__: False)
     monkeypatch.chdir(tmp_path)
     words = [f"w{first}{second}" for first in "abcdef" for second in "aeiou"]
@@ -129,7 +129,7 @@ def test_other_data_are_refused_and_told(
     tmp_path: Path, files: Callable[..., None], call: Callable[..., Any], name: str, message: str
 ) -> None:
     files()
-    files()  # written again, but the same
+    files()  # written again, with the same contents
     assert not json.loads(call("status", "test", "--json")[1])["changed_sources"]
     with pytest.raises(StudyError, match=f"began with other data; changed since: .*{message}") as caught:
         files(**{name: 1})
@@ -139,7 +139,7 @@ def test_other_data_are_refused_and_told(
     assert json.loads(call("status", "test", "--json")[1])["changed_sources"] == [f"{name}.csv"]
     call("report", "test", "--format", "md")
     assert f"{name}.csv has changed since the study began" in (tmp_path / "studies/test/report.md").read_text()
-    Path(f"{name}.csv").unlink()  # as on another machine
+    Path(f"{name}.csv").unlink()  # as on another machine, which lacks the file
     assert not json.loads(call("status", "test", "--json")[1])["changed_sources"]
 
 
@@ -201,7 +201,7 @@ def test_a_relative_database_stays_in_its_folder_whatever_its_name(
 
 
 def test_a_run_says_which_database_the_folder_names(tmp_path: Path, run: Callable[..., session.Session]) -> None:
-    """A folder that somebody else made can name any."""
+    """A folder that somebody else made may name any database."""
     lines: list[str] = []
     url = f"sqlite:///{tmp_path}/study.db"
     run(space(), storage=url, announce=lines.append)
@@ -213,7 +213,7 @@ def test_a_run_says_which_database_the_folder_names(tmp_path: Path, run: Callabl
 def test_reading_makes_no_database_and_says_where_it_looked(
     tmp_path: Path, run: Callable[..., session.Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of earlier versions there are studies whose database has a relative path."""
+    """Earlier versions made studies whose database has a relative path."""
     monkeypatch.chdir(tmp_path)
     run(space(), storage="sqlite:///study.db")
     StudyLocation(tmp_path / "studies" / "test", "sqlite:///study.db", "test").write(space())

@@ -33,7 +33,8 @@ from tlm_search.study.studies import rename_study
 def test_passwords_are_masked(url: str, shown: str) -> None:
     assert masked(url) == shown
     assert masked(f"cannot connect to {url} now") == f"cannot connect to {shown} now"
-    told = StudyError(f"cannot connect to {url} now", hint=f"look at {url}")  # whoever writes a message may forget
+    # the code that writes a message may forget to hide it
+    told = StudyError(f"cannot connect to {url} now", hint=f"look at {url}")
     assert (str(told), told.args[0]) == (f"cannot connect to {shown} now\nlook at {shown}", told.message)
 
 

@@ -1,4 +1,4 @@
-"""Studies at a URL, as several machines see them, without Ray."""
+"""Studies at a URL, seen by several machines, without Ray."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ Run = Callable[..., session.Session]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: On, url: str) -> Run:
-    """``run("a", 3)``: run the study on a machine to so many trials."""
+    """``run("a", 3)`` runs the study on a machine up to this many trials."""
     driven = run_without_ray(tmp_path, monkeypatch)
 
     def run(machine: str, trials: int, **options: Any) -> session.Session:
@@ -59,7 +59,7 @@ def test_a_study_goes_on_on_another_machine_and_back(run: Run, on: On, url: str)
     record = read_study(find_study("test", url))
     assert len(record.trials) == 6
     members = {digest for trial in record.trials for digest in trial.members}
-    assert sum(trial.trained for trial in record.trials) == len(members)  # none was trained twice
+    assert sum(trial.trained for trial in record.trials) == len(members)  # no member was trained twice
     assert open_store(on("c") / ".store").verify() == []
     assert not run("c", 6).worked
     assert len(Study.open("test", studies_dir=url).record.trials) == 6

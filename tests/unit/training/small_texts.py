@@ -1,4 +1,4 @@
-"""Texts from which a tiny member learns in a second."""
+"""Texts that a tiny member learns in a second."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.training.settings import Finetuning, Pretraining
 
 SPECIAL = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
-MARKERS = Markers(25, 26, 27, 28)  # words that all labels have: spans are wherever they happen to stand
+MARKERS = Markers(25, 26, 27, 28)  # words that texts of all labels have, so spans are at random places
 SHAPE = Architecture(depth=1, heads=2, head_size=8, feed_forward=32, vocabulary=40, positions=12)
 CONVOLVED = Architecture(1, 2, 8, 32, 40, 12, convolution_layers=1, kernel=(3, 3), channels=4)
 PRETRAINING = Pretraining(2, 8, 3e-3, 0.01, 0.1, 0.1, 0.2)
@@ -16,7 +16,7 @@ FINETUNING = Finetuning("cls", 20, 8, 5e-3, 0.01, 0.1, 0.1)
 
 
 def texts_of(labels: np.ndarray, seed: int) -> TokenArray:
-    """Texts in which each label has words of its own, among common ones."""
+    """Return texts in which each label has words of its own, among common words."""
     generator = np.random.default_rng(seed)
     texts = []
     for label in labels:

@@ -1,4 +1,4 @@
-"""An interrupted training goes on to the very bits of an undisturbed one; a damaged checkpoint is never used."""
+"""An interrupted training continues to the same bits as an undisturbed one; a damaged checkpoint is never used."""
 
 import subprocess
 import sys
@@ -81,7 +81,7 @@ def undisturbed() -> Weights:
 
 @pytest.mark.parametrize("updates", [1, 7, 15, 22])
 def test_it_goes_on_to_the_same_bits(tmp_path: Path, undisturbed: Weights, updates: int) -> None:
-    """With dropout, in the first epoch, at its end, and in the second."""
+    """The training has dropout; it dies in the first epoch, at its end, and in the second."""
     with pytest.raises(KilledError):
         run(tmp_path, killed_after=updates)
     assert saved_facts(tmp_path)["precision"] == "float32"
@@ -90,7 +90,7 @@ def test_it_goes_on_to_the_same_bits(tmp_path: Path, undisturbed: Weights, updat
 
 
 def test_writing_one_takes_no_copy_of_it_in_memory(tmp_path: Path) -> None:
-    """In a process of its own: what earlier tests took would hide it."""
+    """Run it in its own process: the peak memory of earlier tests would hide it."""
     done = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True)
     size, taken = map(float, done.stdout.split())
     assert size > 100

@@ -1,4 +1,4 @@
-"""Word vectors from counts: what the definition gives on a small corpus, the same however they are computed."""
+"""Word vectors from counts follow the definition on a small corpus, in whichever way they are computed."""
 
 import math
 import mmap
@@ -30,7 +30,7 @@ def pairs(corpus: TokenArray, window: int) -> Iterator[tuple[int, int]]:
 
 
 def information_of(corpus: TokenArray, *, window: int = 8, power: float = 0.75) -> np.ndarray:
-    """Positive pointwise mutual information by its definition, (vocabulary, vocabulary)."""
+    """Return the positive pointwise mutual information by its definition, (vocabulary, vocabulary)."""
     counts = np.zeros((40, 40))
     for one, other in pairs(corpus, window):
         counts[one, other] += 1
@@ -51,7 +51,7 @@ def vectors_of(information: np.ndarray, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("window", "power"), [(8, 0.75), (2, 0.75), (8, 1.0)])
 def test_the_vectors_are_those_of_the_definition(window: int, power: float) -> None:
-    """Up to the signs of their columns, which the definition leaves open."""
+    """The definition leaves the signs of the columns open."""
     expected = vectors_of(information_of(TRAIN, window=window, power=power), 8)
     found = word_vectors(TRAIN, **OPTIONS, width=8, window=window, power=power)
     signs = np.sign((found * expected).sum(axis=0))

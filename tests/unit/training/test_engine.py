@@ -1,4 +1,4 @@
-"""Training: a member of a stack is its solo twin, runs repeat bit for bit, and what is learnable is learned."""
+"""Training: a member of a stack equals its solo twin, runs repeat bit for bit, and members learn a task."""
 
 import math
 from dataclasses import replace
@@ -45,7 +45,7 @@ SAMPLED = replace(PRETRAINING, softmax="sampled")
     ids=["plain", "convolution", "pre-norm, shared", "muon", "sampled softmax"],
 )
 def test_a_member_of_a_stack_is_its_solo_twin(architecture: Architecture, settings: Pretraining) -> None:
-    """Pre-trained and fine-tuned with dropout, in a stack of three and alone: equal but for the order of sums."""
+    """Pre-trained and fine-tuned with dropout, in a stack of three and alone: equal up to the order of sums."""
 
     short = replace(FINETUNING, epochs=1)  # rounding grows with each update, as in any training
 
@@ -133,7 +133,7 @@ def test_packing_wastes_little_and_keeps_each_text_whole() -> None:
 
 
 def test_masks_are_berts() -> None:
-    """80/10/10 of the chosen share; special tokens and padding never; what is scored is the original."""
+    """80/10/10 of the chosen share, never special tokens or padding; the targets are the original tokens."""
     texts = array_of([[2, *range(5, 15), 3]] * 4000)
     batch = batches.assemble(texts, np.arange(4000)[None], length=12, packed=False, pad=0)
     masked = batches.mask(
@@ -180,7 +180,7 @@ def test_candidates_are_the_words_that_a_members_own_batch_masks() -> None:
 
 
 def test_a_sampled_softmax_is_the_full_one_where_every_word_is_a_candidate() -> None:
-    """With all words as candidates and no correction, losses and gradients are those of the whole vocabulary."""
+    """With all words as candidates and no correction, losses and gradients equal those of the whole vocabulary."""
     batch, weights = masked_batch(), initial_weights(SHAPE, (0, 1))
     leaves = {name: value.requires_grad_() for name, value in weights.items()}
     hidden = encode(leaves, SHAPE, batch.tokens, read=batch.read)
@@ -214,7 +214,7 @@ def test_entries_that_fill_candidates_up_change_nothing() -> None:
 
 
 def test_a_sampled_softmax_learns_what_the_full_one_learns() -> None:
-    """After the same updates the loss over the whole vocabulary has fallen as far, within a tenth."""
+    """After the same updates the loss over the whole vocabulary has fallen by the same amount, within a tenth."""
     long, last = replace(PRETRAINING, epochs=30, dropout=0.0), {}
     for softmax in ("full", "sampled"):
         weights, _ = pretrain(SHAPE, replace(long, softmax=softmax), TRAIN, special=SPECIAL, seeds=(0, 1))
@@ -256,7 +256,7 @@ def scored_batches() -> dict[str, batches.ScoredBatch]:
     [("pretraining", ""), ("finetuning", "cls"), ("finetuning", "mean"), ("finetuning", "spans")],
 )
 def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str, pooling: str, rows: int) -> None:
-    """As a GPU's graph of a larger shape computes it."""
+    """A GPU's graph of a larger shape computes the batch in this way."""
     batch = scored_batches()[objective]
     own = batch.shape
     shape = replace(own, rows=own.rows + rows, queries=own.queries + 2, reads=own.reads + 3)
@@ -282,7 +282,7 @@ def test_a_batch_that_is_filled_up_is_the_same_mathematics(objective: str, pooli
 @pytest.mark.parametrize("seeds", [(1,), (1, 2)])
 @pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
 def test_pieces_of_a_batch_are_the_same_mathematics(seeds: tuple[int, ...], pooling: str) -> None:
-    """Both objectives, computed whole and in four micro-batches whose gradients are added up."""
+    """Both objectives give the same, as a whole and in four micro-batches whose gradients are added."""
 
     def results(micro_batches: int) -> dict[str, torch.Tensor]:
         execution = Execution(micro_batches=micro_batches)
@@ -311,7 +311,7 @@ def test_pieces_of_a_batch_are_the_same_mathematics(seeds: tuple[int, ...], pool
 
 
 def test_bf16_trains_as_fp32_does() -> None:
-    """The same curve but for rounding; weights stay in fp32."""
+    """The curve is the same up to rounding; weights stay in fp32."""
     curves = []
     for precision in ("float32", "bfloat16"):
         weights, course = pretrain(
@@ -323,7 +323,7 @@ def test_bf16_trains_as_fp32_does() -> None:
 
 
 def test_logits_of_the_head_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In blocks of a few rows the loss and its gradients are those of all rows at once."""
+    """Computing it in blocks of a few rows gives the loss and gradients of all rows at once."""
     targets = torch.tensor([[3, 1, UNSCORED, 0, 2, 5, 7], [1, 2, 3, 4, UNSCORED, UNSCORED, UNSCORED]])
     generator = torch.Generator().manual_seed(0)
     values = {name: value.clone() for name, value in initial_weights(SHAPE, (0, 1)).items()}
@@ -349,7 +349,7 @@ def test_logits_of_the_head_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
 def test_words_that_no_text_has_follow_their_weight_decay(pooling: str) -> None:
-    """As AdamW moves a weight without a gradient; those of the texts are trained as if there were no others."""
+    """AdamW moves a weight without a gradient like this. The words of the texts train as if there were no others."""
     settings = replace(FINETUNING, pooling=pooling, epochs=2, weight_decay=0.5)
     wider = replace(SHAPE, vocabulary=60)
     options = {"classes": 3, "pad": 0, "markers": MARKERS, "seeds": (3, 4)}
@@ -373,7 +373,7 @@ def test_words_that_no_text_has_follow_their_weight_decay(pooling: str) -> None:
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "spans"])
 def test_fine_tuning_equals_that_of_the_whole_table(pooling: str) -> None:
-    """Also where words are missing between those that occur: against AdamW on all of them, on the same batches."""
+    """It equals AdamW on all words, on the same batches, also if words are missing between those that occur."""
     texts = array_of([[2, *(np.asarray(TRAIN[text])[1:-1] // 3 * 3).tolist(), 3] for text in range(len(TRAIN))])
     assert len(np.unique(texts.ids)) < SHAPE.vocabulary / 2
     settings = replace(FINETUNING, pooling=pooling, epochs=2, weight_decay=0.5, dropout=0.0)
@@ -405,7 +405,7 @@ def test_fine_tuning_equals_that_of_the_whole_table(pooling: str) -> None:
 
 
 def test_balanced_class_weights_make_labels_weigh_alike() -> None:
-    labels = np.repeat([0, 1, 3], [90, 24, 6])  # nobody has label 2
+    labels = np.repeat([0, 1, 3], [90, 24, 6])  # label 2 does not occur
     weights = class_weights("balanced", labels, 4)
     assert weights.tolist() == pytest.approx([120 / (3 * 90), 120 / (3 * 24), 0, 120 / (3 * 6)])
     assert weights[labels].mean() == pytest.approx(1)
@@ -426,7 +426,7 @@ def test_given_class_weights_keep_their_proportions_and_texts_weigh_1_on_average
 
 
 def test_with_balanced_class_weights_a_rare_label_is_said_with_more_confidence() -> None:
-    kept = np.flatnonzero((TRAIN_LABELS != 2) | (np.arange(120) % 30 == 2))  # four of forty
+    kept = np.flatnonzero((TRAIN_LABELS != 2) | (np.arange(120) % 30 == 2))  # four of the forty rows of label 2 stay
     texts, labels = array_of([TRAIN[text].tolist() for text in kept]), TRAIN_LABELS[kept]
 
     def of_rare(class_weights: str) -> float:

@@ -1,4 +1,4 @@
-"""Training on a GPU, where there is one: graphs, stacks, draws and precision are held to what a CPU computes."""
+"""Training on a GPU, if the machine has one: graphs, stacks, random draws and precision must agree with a CPU."""
 
 import warnings
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def test_graphs_compute_what_kernels_one_by_one_do(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         weights, log = pretrained(architecture, plain, 1, 2)
-    assert 0 < len(recorded) < 5  # for 60 updates
+    assert 0 < len(recorded) < 5  # graphs for 60 updates
     monkeypatch.setattr(graphs, "MOST_GRAPHS", 0)
     expected, eager = pretrained(architecture, plain, 1, 2)
     close(log, eager, within=1e-3)
@@ -76,7 +76,7 @@ def test_a_gpu_computes_what_a_cpu_does(architecture: Architecture, settings: Pr
 
 @pytest.mark.parametrize("settings", [LONG, replace(LONG, dropout=0.0)], ids=["dropout", "none"])
 def test_a_member_of_a_stack_is_its_solo_twin(settings: Pretraining) -> None:
-    """With dropout, too: its draws are its own."""
+    """With dropout too: each member draws its own."""
 
     def logits(seeds: Sequence[int]) -> np.ndarray:
         encoders, _ = pretrained(SHAPE, settings, *seeds)
@@ -133,7 +133,7 @@ def test_fine_tuning_in_graphs_with_hard_and_soft_labels(monkeypatch: pytest.Mon
 
 
 def test_what_cannot_be_recorded_is_computed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With dropout: a recording that fails must give back the generators."""
+    """With dropout: a failed recording must restore the generators."""
     expected = pretrained(SHAPE, LONG, 1)[1]
     losses = pretraining.mlm_losses
 
@@ -143,18 +143,18 @@ def test_what_cannot_be_recorded_is_computed_all_the_same(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(pretraining, "mlm_losses", waiting)
     with pytest.warns(UserWarning, match="no CUDA graph could be recorded"):
-        close(pretrained(SHAPE, LONG, 1)[1], expected, within=0.1)  # other dropout than a graph draws
+        close(pretrained(SHAPE, LONG, 1)[1], expected, within=0.1)  # the dropout differs from that of a graph
 
 
 @pytest.mark.parametrize("heads", [12, 2])
 def test_the_precision_of_a_member_is_measured(heads: int) -> None:
-    """Also of a narrow one, which alone waits for the host in either."""
+    """Also for a narrow member: alone it waits for the host in either precision."""
     shape = Architecture(1, heads, 64, 256 * heads, 30_522, 128)
     assert faster_precision(shape, Load("pretraining", 16, 0.15), "cuda") == "bfloat16"
 
 
 def test_a_training_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
-    """With dropout: graphs draw from the generators that the checkpoint keeps."""
+    """With dropout: graphs draw from the generators that are in the checkpoint."""
 
     class EnoughError(Exception):
         pass
@@ -182,7 +182,7 @@ def test_a_training_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_an_update_does_not_wait_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernel by kernel, recorded and repeated."""
+    """This holds for single kernels, while a graph is recorded, and when it is repeated."""
     call, updates = graphs.Graphs.__call__, []
 
     def watched(self: graphs.Graphs, micro_batches: Sequence[ScoredBatch]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Muon: what it makes of a matrix, against torch's own for one member, and member by member in a stack."""
+"""Muon: its step for a matrix equals torch's own for one member, and in a stack each member gets its own."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def test_matrices_of_layers_move_as_torchs_muon_moves_them_and_the_rest_as_adamw
             for part, gradient in zip(moved, drawn(4, update + 1)[name][1].chunk(len(moved)), strict=True):
                 part.grad = gradient.clone()
             twin.step()
-        # torch's rounds to bf16 on the way.
+        # torch's own rounds to bf16 on the way.
         tolerance = 3e-3 if of_muon else 1e-6
         torch.testing.assert_close(ours[name][0], torch.cat(moved).detach(), atol=tolerance, rtol=tolerance, msg=name)
 

@@ -1,4 +1,4 @@
-"""The few shapes that a GPU's batches are filled up to."""
+"""The few shapes to which a GPU's batches are filled up."""
 
 from dataclasses import replace
 
@@ -46,14 +46,14 @@ def test_no_rows_are_added_where_none_may_be() -> None:
 
 
 def test_what_is_often_filled_up_by_much_gets_its_own_shape() -> None:
-    """Once that has cost what another recording costs; what is filled up by little never does."""
+    """It gets one as soon as the filling has cost as much as another recording; a little filling never costs that."""
     shapes = Shapes(64, most_rows=32)
     first = shapes.choose(SHAPE)
     small, close = replace(SHAPE, rows=5), replace(first, reads=first.reads - 2)
     chosen = [shapes.choose(small) for _ in range(100)]
     assert chosen[0] == first and chosen[-1] == small
     spent = chosen.count(first) * first.excess(small)
-    assert 8 < spent < 11  # updates, which a recording takes about as long as
+    assert 8 < spent < 11  # updates; a recording takes about as long as these
     assert {shapes.choose(close) for _ in range(1000)} == {first}
 
 
@@ -62,13 +62,13 @@ def test_there_are_no_more_shapes_than_asked_for() -> None:
     found = {shapes.choose(replace(SHAPE, rows=rows)) for rows in (8, 32, 8, 32)}
     assert len(found) == 2
     larger = replace(SHAPE, rows=60)
-    assert [shapes.choose(larger) for _ in range(100)] == [larger] * 100  # computed as it is
+    assert [shapes.choose(larger) for _ in range(100)] == [larger] * 100  # it is computed in its own shape
     assert Shapes(0, most_rows=64).choose(SHAPE) == SHAPE
 
 
 @pytest.mark.parametrize(("members", "texts_each"), [(1, 16), (8, 16), (1, 32), (8, 32)])
 def test_few_shapes_serve_a_training_on_short_texts(members: int, texts_each: int) -> None:
-    """Packed texts of 8 to 48 tokens come in some two hundred shapes; each was computed or recorded by itself."""
+    """Packed texts of 8 to 48 tokens have about two hundred shapes; each would be computed or recorded by itself."""
     texts = short_texts(1000)
     generators = [np.random.default_rng(member) for member in range(members)]
     shapes, chosen, own, used = Shapes(64, most_rows=texts_each), set(), set(), []

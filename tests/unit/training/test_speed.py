@@ -1,4 +1,4 @@
-"""The choice of a precision: by measurement, and quickly where bf16 is only emulated."""
+"""The choice of a precision is measured, and is quick if the machine only emulates bf16."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ PRETRAINING, FINETUNING = Load("pretraining", 16, 0.15), Load("finetuning", 16)
 
 
 def take(monkeypatch: pytest.MonkeyPatch, *, product: float, update: float) -> list[str]:
-    """Let bf16 take so many times as long as fp32; return the precisions whose updates are timed."""
+    """Let bf16 take this many times as long as fp32; return the precisions whose updates were timed."""
     timed: list[str] = []
 
     def updates(architecture: Architecture, load: Load, *, precision: str, **rest: Any) -> float:
@@ -44,7 +44,7 @@ def test_the_faster_precision_is_taken_where_it_is_clearly_faster(
 
 
 def test_no_update_is_timed_where_bf16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A single one would take most of a minute there."""
+    """A single update would take most of a minute."""
     timed = take(monkeypatch, product=25.0, update=0.1)
     threads = torch.get_num_threads()
     assert faster_precision(WIDE, PRETRAINING) == "float32"
@@ -54,7 +54,7 @@ def test_no_update_is_timed_where_bf16_is_emulated(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("room", [8, 3, 1])
 def test_a_gpu_times_as_many_stacked_members_as_it_holds(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    """One alone waits for the host as long in either precision."""
+    """A single member waits for the host in either precision."""
     tried: list[int] = []
 
     def updates(architecture: Architecture, load: Load, *, members: int, precision: str, **rest: Any) -> None:
@@ -96,7 +96,7 @@ def test_a_stack_of_small_members_is_measured(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(speed, "seconds_per_product", lambda p: 1.0)
     monkeypatch.setattr(speed, "seconds_per_update", updates)
-    narrow = replace(SMALL, vocabulary=30_000)  # alone its update is too small to be measured
+    narrow = replace(SMALL, vocabulary=30_000)  # a single one has updates that are too short to measure
     assert not can_gain(narrow, PRETRAINING)
     assert can_gain(narrow, PRETRAINING, members=8)
     assert faster_precision(narrow, PRETRAINING, members=8) == "bfloat16"

@@ -11,7 +11,7 @@ from tlm_search.errors import ClusterError
 
 
 def test_a_ray_that_does_not_start_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when its raylet is killed in the middle of it."""
+    """This happens if its raylet is killed during the start."""
     from tlm_search.search.ray_tune import cluster as room
 
     ended = []
@@ -29,7 +29,7 @@ def test_a_ray_that_does_not_start_is_said_in_one_line(monkeypatch: pytest.Monke
     assert raised.value.hint is not None
     assert ended
 
-    assert "RAY_TMPDIR" in raised.value.hint  # the same command again would meet the same
+    assert "RAY_TMPDIR" in raised.value.hint  # the same command would fail in the same way
     assert "logs" in raised.value.hint
 
 
@@ -68,13 +68,13 @@ def test_workers_do_not_import_from_the_working_folder_unless_the_driver_does() 
     here = str(Path.cwd())
     assert room.paths_of_workers([here], driver=["/usr/bin", installed]) == []
     assert room.paths_of_workers([here], driver=["", installed]) == [here] + [package] * (package == here)
-    # A clone that the driver was told to use, and one that was installed as editable.
+    # A clone that the driver was told to use, and one that is installed as editable.
     assert room.paths_of_workers([], driver=[package, installed]) == [package]
     assert room.paths_of_workers([], driver=[installed, package]) == []
 
 
 def test_the_path_of_workers_is_what_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray adds the working folder when it connects, right before it serialises."""
+    """Ray adds the working folder when it connects, directly before it serialises the path."""
     from ray.core.generated.common_pb2 import JobConfig
 
     from tlm_search.search.ray_tune import cluster as room

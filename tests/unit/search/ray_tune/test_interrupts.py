@@ -70,7 +70,7 @@ def test_the_handlers_are_given_back() -> None:
 
 
 def test_two_signals_while_a_trial_is_put_back_leave_none_running(tmp_path: Path) -> None:
-    """What `run` does in Ray's callbacks; the announcement comes between the two halves of the change."""
+    """`run` does this in Ray's callbacks; the announcement comes between the two halves of the change."""
     bench = Bench(tmp_path, space_of(search={"depth": 1, "heads": 1, "head_size": 8, "committee_size": 4}))
     driver = bench.driver(trials=5)
     interrupts = Interrupts(driver.stop)

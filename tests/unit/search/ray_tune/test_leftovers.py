@@ -1,4 +1,4 @@
-"""What a kill leaves in the folder of temporary files is removed by the next run, and nothing else."""
+"""The next run removes the temporary files that a killed run has left, and no other files."""
 
 import os
 import subprocess
@@ -31,8 +31,8 @@ def nobody_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_a_dead_runs_folders_go(tmp_path: Path) -> None:
-    (tmp_path / "tlm-search-mine").mkdir()  # a person's, or that of an earlier version
-    (tmp_path / "session_0").mkdir()  # of another program's Ray
+    (tmp_path / "tlm-search-mine").mkdir()  # a user's folder, or one of an earlier version
+    (tmp_path / "session_0").mkdir()  # a folder of another program's Ray
     theirs = sorted(tmp_path.iterdir())
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

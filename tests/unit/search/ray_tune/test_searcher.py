@@ -25,7 +25,7 @@ def hooks_of(driver: Driver, logs: Path) -> Any:
 
 @pytest.mark.parametrize("when", ["suggest", "deliver", "lose"])
 def test_a_full_disk_ends_the_run_in_our_words(bench: Callable[..., Bench], when: str, tmp_path: Path) -> None:
-    """Ray would swallow what a hook raises, or raise an error of its own with a traceback."""
+    """Ray would ignore an error of a hook, or raise another error with a traceback."""
     driver = bench().driver(5)
     hooks = hooks_of(driver, tmp_path / "logs")
     assert hooks.suggest("a") is not None
@@ -108,7 +108,7 @@ def test_a_worker_that_cannot_begin_ends_the_run_and_costs_no_trial(
     hooks.suggest("b")
     hooks.lose("a", text)
     hooks.lose("b", text)
-    hooks.lose("c", text)  # one that had ended
+    hooks.lose("c", text)  # it had ended already
     assert driver.ended
     assert driver.progress.finished == 0
     with pytest.raises(UserError, match="workers cannot start") as raised:

@@ -1,4 +1,4 @@
-"""A worker on a node that has, or has not, what it needs: told before anything is trained."""
+"""A worker on a node that has, or lacks, what it needs; what is missing is reported before any training."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def step(place: Workplace) -> Any:
 
 @pytest.fixture
 def driver(on: On) -> Workplace:
-    """What a driver on the machine "driver" hands to its workers."""
+    """The values that a driver on the machine "driver" gives to its workers."""
     store = open_store(on("driver") / ".store")
     store.check_writable()
     return workplace(store)
