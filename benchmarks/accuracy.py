@@ -3,13 +3,14 @@
     python benchmarks/accuracy.py --data-dir DIR [--task NAME ...] [--seeds 0 1 2 3] [--store FOLDER] [--json]
 
 DIR holds copies of the data sets as the README says. A seed of a task draws other training and validation rows; the
-test texts stay. Members keep their seeds, so their pre-training is shared by all seeds of a task, and by tasks with the
-same corpus, tokenizer and length. Each side tries a few settings on the first seed, takes the best on validation, and
-keeps it for the other seeds; test is reported. The deep reference tries what the committees try, as one deep model.
+test texts stay the same. Members keep their seeds, so all seeds of a task share their pre-training, and so do tasks
+with the same corpus, tokenizer and length. Each side tries a few settings on the first seed, takes the best on
+validation, and uses it for the other seeds; test is reported. The deep reference tries the same settings as the
+committees, as one deep model.
 
-``seconds`` are those of one core for everything that the chosen result needs: word vectors, pre-training, fine-tuning,
-teachers, answers. ``passes_linear`` is the smallest committee above the linear model on test, and its seconds; nothing
-where none is. With ``--store`` trained members are kept and found again.
+``seconds`` are the seconds of one core for everything that the chosen result needs: word vectors, pre-training,
+fine-tuning, teachers, answers. ``passes_linear`` is the smallest committee above the linear model on test, and its
+seconds; it is empty if no committee is above. With ``--store`` trained members are stored and reused.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ SIDES = ("linear", "paper", "ours", "reference")
 
 @dataclass(frozen=True)
 class Case:
-    """A task with its corpus; ``settings`` are those of our committees, ``tried`` are values to try for them."""
+    """A task with its corpus. ``settings`` are the settings of our committees, ``tried`` the values to try for them."""
 
     task: Mapping[str, Any]
     corpus: Mapping[str, Any]
@@ -64,7 +65,7 @@ OURS = {
     "pretrain_size": 120_000,
     "initial_embeddings": "cooccurrence",
     "pretrain_softmax": "sampled",
-    "pretrain_epochs": 0,  # word vectors from counts are all of the pre-training
+    "pretrain_epochs": 0,  # word vectors from counts are the only pre-training
     "pretrain_batch_size": 32,
     "pretrain_learning_rate": 2e-3,
     "masking_probability": 0.4,
@@ -74,7 +75,8 @@ OURS = {
     "finetune_dropout": 0.5,
     "linear_member": True,
 }
-# The paper's: a random table, BERT's masks and first token; sizes and rates as in spaces/paper for two cores.
+# The settings of the paper: random embeddings, BERT's masks and first token. Sizes and rates are those of spaces/paper
+# for two cores.
 PAPER = {
     "depth": 1,
     "width": 64,
@@ -103,7 +105,7 @@ OF_SPANS = {"finetune_learning_rate": (1e-3,), "linear_share": (0.2, 0.35, 0.5)}
 # With few rows the same number of epochs is too few updates.
 FEW_SPANS = {**SPANS, "finetune_epochs": 30, "finetune_batch_size": 16}
 OF_FEW_SPANS = {**OF_SPANS, "finetune_learning_rate": (2e-3,)}
-# The linear model learns what the members say of the unlabelled texts. Students of theirs add nothing to it.
+# The linear model learns the members' answers to the unlabelled texts. Students of these members add nothing to it.
 TAUGHT = {
     "pretrain_size": 19_000,
     "pretrain_epochs": 3,
@@ -151,9 +153,9 @@ def settings_of(case: Case, side: str) -> list[dict[str, Any]]:
 def measure(
     name: str, seed: int, sides: Sequence[str], root: Path, chosen: dict[str, list[dict[str, Any]]]
 ) -> dict[str, dict[str, Any]]:
-    """Return what each of the sides reaches with the rows of ``seed``: the best of its settings on validation.
+    """Return the results of each side with the rows of ``seed``: the best of its settings on validation.
 
-    ``chosen`` are the settings that a side may try; here they are cut down to the best.
+    ``chosen`` are the settings that a side may try; this function reduces them to the best.
     """
     case = CASES[name]
     document = {
@@ -182,7 +184,7 @@ def measure(
 
 
 def run(case: Case, settings: Mapping[str, Any], data: PreparedData, store: Store) -> dict[str, Any]:
-    """Train, or find, a committee; return what it reaches."""
+    """Train a committee, or find it in the store; return its result."""
     fixed = Space.from_document({"task": case.task, "search": settings}).settings({})
     trainer = trainer_named("bert", cpus=torch.get_num_threads(), gpus=0)
     *_, rung = run_trial(fixed, seed=0, data=data, store=store, trainer=trainer, prunable=False)
@@ -200,7 +202,7 @@ def run(case: Case, settings: Mapping[str, Any], data: PreparedData, store: Stor
 def passing(
     result: Mapping[str, Any], linear: float, case: Case, data: PreparedData, store: Store
 ) -> dict[str, Any] | None:
-    """Return the smallest committee of a result that is above ``linear`` on test, and its seconds; none: None."""
+    """Return the smallest committee of a result above ``linear`` on test, with its seconds; None if none is above."""
     for size in sorted(result["sizes"]):
         if result["sizes"][size] > linear:
             smaller = run(case, {**result["settings"], "committee_size": size}, data, store)
@@ -209,7 +211,7 @@ def passing(
 
 
 def best(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the most accurate on validation, of equal ones that with the lower cross-entropy."""
+    """Return the most accurate result on validation; among equal ones that with the lower cross-entropy."""
     return max(results, key=lambda result: (result["validation"], -result["cross_entropy"]))
 
 
@@ -233,7 +235,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def say(line: str) -> None:
-    """Tell a step where it does not disturb the result."""
+    """Print a step, but not into the result."""
     print(line, file=sys.stderr, flush=True)
 
 

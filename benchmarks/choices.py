@@ -1,10 +1,10 @@
-"""What each optional setting does for tiny members: the loss on text that was not trained on, and the task's accuracy.
+"""What does each optional setting change for tiny members: the loss on held-out text, and the task's accuracy?
 
-Every variant differs from the default in one thing; the default masks 30% of the tokens, because with 15% so small a
-training learns little. Its members are trained as in a study, one a seed, and compared
-with the default's of the same seeds: the mean difference and its 95% interval (Student's t over the pairs). The loss is
-that of BERT's masking, 15% of the tokens, with the same masks for all. Members come from a store: what was trained is
-not trained again, and several processes share the work, each with seeds of its own.
+Every variant differs from the default in one thing. The default masks 30% of the tokens, because with 15% such a small
+training learns little. Its members are trained as in a study, one for each seed, and compared with the default's
+members of the same seeds: the mean difference and its 95% interval (Student's t over the pairs). The loss is that of
+BERT's masking, 15% of the tokens, with the same masks for all. Members come from a store, so a member is never trained
+twice, and several processes can share the work if each takes other seeds.
 
     python benchmarks/choices.py --store FOLDER [--corpus pydocs] [--task pydocs] [--seeds 0 1 2 3 4] [--json]
 
@@ -100,7 +100,7 @@ def held_out_loss(spec: MemberSpec, store: Store, data: PreparedData) -> float:
 def measure(
     specs: Sequence[MemberSpec], members: Sequence[MemberResult], store: Store, data: PreparedData
 ) -> dict[str, list[float]]:
-    """Return what each member reached and took, by seed."""
+    """Return the results and costs of each member, by seed."""
     labels = data.true_labels("validation")
     return {
         "loss": [held_out_loss(spec, store, data) for spec in specs],

@@ -1,11 +1,11 @@
-"""The three that the training benchmarks compare: the same texts, shapes, vocabulary, optimiser and updates.
+"""The three contenders of the training benchmarks: the same texts, shapes, vocabulary, optimiser and updates.
 
 Ours is the engine as `tlm-search run` uses it. `hf_trainer` is `transformers.Trainer` with its own collators: padded to
-the longest text of a batch, fused AdamW. `paper_loop` is the loop of arXiv 2507.14871 as its released code has it: each
+the longest text of a batch, fused AdamW. `paper_loop` is the loop of arXiv 2507.14871 as in its released code: each
 text padded to the full length, the head on every position, masks drawn on the host, AdamW with its defaults, the loss
-read after each update; on a GPU under fp16 autocast, as there. Both peers are `transformers`' BERT in fp32 on a CPU, as
-they run there unless they are told otherwise. Trainer is told on a GPU, and on a CPU where ours trains in bf16:
-`hf_trainer_bf16`. Dropout is alike: on hidden states as given, on attention probabilities nowhere.
+read after each update; on a GPU under fp16 autocast. Both peers are `transformers`' BERT, by default in fp32 on a CPU.
+Trainer uses bf16 on a GPU, and on a CPU if ours trains in bf16 there: `hf_trainer_bf16`. Dropout is the same for all:
+on hidden states as given, on attention probabilities none.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config
 from tlm_search.training.clock import UpdateClock, clock_of
 
-LEARNING_RATE, WEIGHT_DECAY, MASKED = 5e-5, 0.01, 0.15  # of the paper
+LEARNING_RATE, WEIGHT_DECAY, MASKED = 5e-5, 0.01, 0.15  # those of the paper
 
 Texts = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What each contender does in a turn: ``updates`` timed updates of ``batch_size`` texts, after one that is not."""
+    """The work of each contender in a turn: an update that is not timed, then ``updates`` of ``batch_size`` texts."""
 
     architecture: Architecture
     texts: Texts
@@ -63,16 +63,16 @@ class Work:
 
     @property
     def timed_tokens(self) -> float:
-        """Tokens of the timed updates of one member, padding not counted."""
+        """The tokens of the timed updates of one member, without padding."""
         return sum(map(len, self.texts)) * self.updates * self.batch_size / len(self.texts)
 
     def clock(self) -> UpdateClock:
-        """Return what notes the updates of one training."""
+        """Return a clock that notes the updates of one training."""
         return clock_of(self.device, self.now)
 
     @property
     def classes(self) -> int:
-        """Labels of the task."""
+        """The number of labels of the task."""
         return 1 + max(self.labels, default=0)
 
 
@@ -86,7 +86,7 @@ def tokenised(
 
 
 def token_array(texts: Texts) -> TokenArray:
-    """Lay the texts out as the engine reads them."""
+    """Arrange the texts as the engine reads them."""
     ids = np.fromiter((token for text in texts for token in text), dtype=np.uint16)
     return TokenArray(ids, np.cumsum([0, *map(len, texts)]).astype(np.int64))
 
@@ -120,7 +120,7 @@ def padded_batches(work: Work, *, masked: bool) -> DataLoader[Any]:
 
 
 def peers(work: Work, model: Any, *, masked: bool, precision: str) -> dict[str, Callable[[], float]]:
-    """Return the peers by name, Trainer in bf16 too where ours trains in it on a CPU."""
+    """Return the peers by name. Trainer in bf16 is one of them if ours trains in bf16 on a CPU."""
     found = {
         "paper_loop": lambda: paper_loop(work, model, masked=masked),
         "hf_trainer": lambda: hf_trainer(work, model, masked=masked, bf16=work.device == "cuda"),
@@ -158,10 +158,10 @@ def hf_trainer(work: Work, model: Any, *, masked: bool, bf16: bool) -> float:
         rows = [{**row, "label": label} for row, label in zip(rows, work.labels, strict=True)]
     clock = work.clock()
     listener = _Listener(clock)
-    # In bf16 a model's forward stays wrapped, for all who use it afterwards.
+    # In bf16 a model's forward stays wrapped for every later user of the model.
     own = copy.deepcopy(model)
     trainer = Trainer(model=own, args=arguments, train_dataset=rows, data_collator=collator, callbacks=[listener])  # type: ignore[arg-type]
-    trainer.remove_callback(PrinterCallback)  # standard output is for the result
+    trainer.remove_callback(PrinterCallback)  # standard output has only the result
     trainer.train()
     return clock.seconds
 
@@ -182,7 +182,7 @@ def peer_config(work: Work) -> BertConfig:
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder for what a benchmark writes."""
+    """Return a folder for the files of a benchmark."""
     return tempfile.TemporaryDirectory(prefix="tlm-search-benchmark-")
 
 

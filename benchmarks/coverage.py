@@ -1,20 +1,23 @@
-"""Do the 95% intervals of accuracies, other metrics, and differences to the reference, hold the truth 95 times in 100?
+"""Do the 95% intervals of accuracies, other metrics and differences to the reference hold the truth 95 times in 100?
 
-Members with a known accuracy are simulated: an example has a difficulty that all members share, a member has a skill
-that all examples share, and each meets each with noise of its own. The true accuracy of a committee of k such members
-on such examples is computed once from a million draws, another metric from two hundred committees. Then studies are
-simulated, and it is counted how often the interval of ``frontier`` holds the truth (the target is 92% to 98%).
-Two members cannot tell how much others would differ: that the two agree says next to nothing. Their intervals are right
-where members differ by some points of accuracy, too wide where they are equal, and too narrow where they differ by ten.
-No prior on the difference that was tried serves all three (``studies/LOG.md``): the cells of the other two stand apart.
+Members with a known accuracy are simulated. An example has a difficulty, which all members share. A member has a skill,
+which all examples share. Each pair of a member and an example has its own noise. The true accuracy of a committee of k
+such members on such examples is computed once from a million draws; another metric is computed from two hundred
+committees. Then studies are simulated, and the benchmark counts how often the interval of ``frontier`` holds the truth
+(the target is 92% to 98%).
 
-A search takes the best of many configurations on validation, and of equal ones the luckiest, whose very members are
-then tested. It is counted how often the interval of what a search chose holds the truth, for the members of the search
-and for members with fresh seeds, as a confirmation trains them.
+Two members cannot show how much other members would differ: if the two agree, that says next to nothing. Their
+intervals are right if members differ by some points of accuracy, too wide if they are equal, and too narrow if they
+differ by ten points. No prior on the difference that was tried is right in all three cases (``studies/LOG.md``), so the
+cells of the other two cases are listed separately.
 
-Of a committee and a reference that meet the same texts, on few of which only one is right, it is counted how often the
-paired interval holds the true difference, and how often the committee would be said to match (2.5% where it is worse by
-just more than the margin).
+A search takes the best of many configurations on validation; among equal ones that is the luckiest, and its own members
+are then tested. The benchmark counts how often the interval of the chosen committee holds the truth, for the members of
+the search and for members with fresh seeds, which a confirmation trains.
+
+A committee and a reference answer the same texts, and on few of them only one is right. The benchmark counts how often
+the paired interval holds the true difference, and how often the committee would match (2.5% if it is worse by slightly
+more than the margin).
 
     python benchmarks/coverage.py [--simulations 500] [--json]
 """
@@ -44,7 +47,7 @@ from tlm_search.search.spread import pooled
 from tlm_search.space.task import METRICS_OF_ONE_LABEL
 
 LEAST, MOST = 0.92, 0.98
-APART = ("two, equal", "two, unequal")  # worlds that no prior serves beside "two members"
+APART = ("two, equal", "two, unequal")  # no prior is right for both these worlds and "two members"
 CLASSES = 4
 DRAWS = 1_000_000
 BLOCK = 100_000
@@ -52,7 +55,7 @@ BLOCK = 100_000
 
 @dataclass(frozen=True)
 class World:
-    """A kind of members and examples; ``signal`` sets the accuracy, the others are standard deviations in logits."""
+    """A kind of members and examples. ``signal`` sets the accuracy; the others are standard deviations in logits."""
 
     name: str
     members: int
@@ -62,11 +65,12 @@ class World:
     skill: float
     noise: float
     metric: str = "accuracy"
-    shares: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0)  # of the labels; members know them where the metric is another
+    # of the labels; if the metric is not accuracy, the members know them
+    shares: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0)
 
     @property
     def judged_by(self) -> Metric:
-        """The metric; the first label is positive."""
+        """The metric. The first label is the positive one."""
         return Metric(self.metric, 0 if self.metric in METRICS_OF_ONE_LABEL else None)
 
 
@@ -104,11 +108,11 @@ OTHER_METRICS = tuple(
         ("one member", 1, 1000, 4.0, "average_precision", RARE),
     )
 )
-COMMITTEES, THEIR_ROWS = 200, 20_000  # of which the truth of another metric is the mean
+COMMITTEES, THEIR_ROWS = 200, 20_000  # the true value of another metric is the mean over these
 TEXTS = (40, 100, 200, 1000)
-# Shares of the texts that only the committee has right, and only the reference.
+# The share of texts on which only the committee is right, and the share on which only the reference is.
 ONE_IS_RIGHT = ((0.0, 0.021), (0.01, 0.031), (0.05, 0.071), (0.02, 0.02))
-# What searches choose from: configurations whose members aim at one of these signals each.
+# Searches choose from configurations, each with one of these signals for its members.
 KINDS = {"alike": (2.0,), "different": (1.8, 1.9, 2.0, 2.1, 2.2)}
 SEARCHES = tuple((kind, many, members) for kind in KINDS for many in (10, 40) for members in (1, 4))
 SEARCHED = World("search", members=4, rows=1000, signal=2.0, difficulty=1.0, skill=0.15, noise=1.0)
@@ -121,7 +125,7 @@ def logits_of(
 ) -> NDArray[np.float64]:
     """Draw the logits (members, rows, classes) of one study.
 
-    ``fresh``: each example meets members of its own, which leaves the expected accuracy as it is.
+    ``fresh``: each example has its own members, which leaves the expected accuracy as it is.
     """
     rows, classes = len(labels), len(world.shares)
     shared = random.normal(size=(rows, classes)) * world.difficulty
@@ -165,7 +169,7 @@ class Coverage:
 
 
 def verdict(row: Coverage, *, simulations: int) -> str:
-    """Say whether a coverage is within the target; or outside, and then why."""
+    """Say whether a coverage is within the target; if it is outside, say why."""
     if LEAST <= row.coverage <= MOST:
         return ""
     if row.world in APART:
@@ -206,7 +210,7 @@ class Paired:
 
 
 def paired(texts: int, only_committee: float, only_reference: float, *, simulations: int, seed: int = 0) -> Paired:
-    """Simulate comparisons on ``texts`` texts; the shares are of those on which only one of the two is right."""
+    """Simulate comparisons on ``texts`` texts; the shares are those of texts on which only one of the two is right."""
     random = np.random.default_rng(seed)
     held = matched = 0
     for _ in range(simulations):
@@ -219,9 +223,9 @@ def paired(texts: int, only_committee: float, only_reference: float, *, simulati
 
 @dataclass(frozen=True)
 class Searched:
-    """How often intervals of the chosen committee held the truth, and how far its accuracy was above it on average.
+    """How often intervals of the chosen committee held the truth, and how far above it was its accuracy on average.
 
-    ``search`` is of the members that were chosen, ``fresh`` of members with fresh seeds.
+    ``search`` is for the chosen members, ``fresh`` for members with fresh seeds.
     """
 
     kind: str
@@ -236,7 +240,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A configuration, as a study keeps it."""
+    """A configuration, with the values that a study records."""
 
     number: int
     frontier: tuple[CommitteeScores, ...]
@@ -279,14 +283,14 @@ def searched(kind: str, many: int, members: int, *, simulations: int, seed: int 
 def _votes(
     texts: NDArray[np.float64], signals: NDArray[np.float64], world: World, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draw the logits (members, rows, classes) of members that aim at these signals; the first label is true."""
+    """Draw the logits (members, rows, classes) of members with these signals; the first label is true."""
     logits = texts + random.normal(size=(len(signals), *texts.shape)) * world.noise
     logits[:, :, 0] += signals[:, None]
     return logits
 
 
 def _tried(number: int, validation: NDArray[np.float64]) -> _Tried:
-    """Return a configuration with what it reaches on validation, which is all that a choice looks at."""
+    """Return a configuration with its results on validation, which are all that a choice uses."""
     labels, sizes = np.zeros(validation.shape[1], dtype=np.int64), range(1, len(validation) + 1)
     reached = right_shares(validation, labels, sizes=list(sizes)).mean(axis=1)
     scores = (CommitteeScores(size, 1, {"validation_accuracy": float(reached[size - 1])}) for size in sizes)
@@ -295,7 +299,7 @@ def _tried(number: int, validation: NDArray[np.float64]) -> _Tried:
 
 @dataclass(frozen=True)
 class Single:
-    """How often the interval of one model held the truth of its kind: of texts ``alone``, and with ``seeds``.
+    """How often the interval of one model held the truth: that over texts ``alone``, and that over ``seeds`` too.
 
     The spread over seeds is estimated from ``committees`` committees of ``members`` members of the same study.
     """
@@ -308,7 +312,7 @@ class Single:
 
 
 def single(committees: int, members: int, skill: float, *, simulations: int, seed: int = 0) -> Single:
-    """Simulate a reference of one model beside committees whose members differ by their seeds as it does."""
+    """Simulate a reference of one model, with committees whose members differ by their seeds as much as it does."""
     random = np.random.default_rng(seed)
     world = replace(SEARCHED, members=members, skill=skill)
     truth = float(true_metrics(replace(world, members=1), random, draws=DRAWS // 5)[0])
@@ -342,7 +346,7 @@ def _line_of_single(row: Single) -> str:
 
 
 def main() -> int:
-    """Print the coverage of each world and committee size, and how many are within the target; then of differences."""
+    """Print the coverage of each world and committee size, those within the target, and the same for differences."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--simulations", type=int, default=500)
     parser.add_argument("--json", action="store_true", help="print one JSON document")

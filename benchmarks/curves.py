@@ -1,11 +1,13 @@
 """Loss curves of the engine and of a plain fp32 loop on the same texts and seeds: do they differ by more than seeds do?
 
 The plain loop is `transformers`' BertForMaskedLM under `torch.optim.AdamW`, with every text padded to the full length,
-the head on every position and masks drawn on the host. Ours is the engine as `tlm-search run` uses it, with the seeds
-stacked where it stacks members of the shape. Both start from the same weights, one set a seed, and have the same rates,
-clipping and weight decay; orders and masks are drawn by each in its own way. A curve is the mean loss of each twentieth
-of the updates. Its difference is that of the means over the seeds, and the noise what 95% of such differences would not
-exceed if both drew from one distribution (Student's t with the pooled standard deviation of the seeds).
+the head on every position and masks drawn on the host. Ours is the engine as `tlm-search run` uses it; it stacks the
+seeds if it stacks members of this shape. Both start from the same weights, one set for each seed, and have the same
+rates, clipping and weight decay; each draws its own orders and masks.
+
+A curve is the mean loss of each twentieth of the updates. The difference is that of the means over the seeds. The noise
+is the bound that 95% of such differences would not exceed if both drew from one distribution (Student's t with the
+pooled standard deviation of the seeds).
 
     python benchmarks/curves.py [--seeds 0 1 2 3 4] [--width 64] [--documents 24000] [--data pydocs] [--json]
 """
@@ -54,12 +56,12 @@ class Losses(UpdateClock):
     losses: Curve
 
     def restore(self, snapshot: Snapshot) -> bool:
-        """Find nothing; remember where the losses will be."""
+        """Restore nothing; remember where the losses will be."""
         self._snapshot = snapshot
         return False
 
     def taken(self) -> Curve:
-        """Return them, ``(seeds, updates)``."""
+        """Return the losses, ``(seeds, updates)``."""
         return np.stack([loss.numpy() for loss in self._snapshot.losses], axis=1)
 
 
@@ -96,7 +98,7 @@ def plain_loop(work: Work, settings: Pretraining, seed: int) -> Curve:
 
 
 def compared(engine: Curve, plain: Curve) -> dict[str, Any]:
-    """Compare the losses ``(seeds, updates)`` of the two."""
+    """Compare the losses ``(seeds, updates)`` of both."""
     first, second = (
         np.stack([part.mean(axis=1) for part in np.array_split(losses, POINTS, axis=1)], axis=1)
         for losses in (engine, plain)

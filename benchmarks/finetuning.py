@@ -51,7 +51,7 @@ def ours(work: Work, members: int, execution: Execution) -> float:
 
 
 def main() -> int:
-    """Print tokens per second of the three and the ratios to ours."""
+    """Print tokens per second of the three contenders, and the ratios to ours."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_options(parser, updates=10)
     arguments = parser.parse_args()

@@ -1,12 +1,16 @@
-"""How the time of a training update grows, what memory it takes, and how well `validate --time` predicts a run.
+"""How do the time and the memory of a training update grow, and how well does `validate --time` predict a run?
 
-Growth: one pre-training update of the engine, made-up texts of full length, with one of tokens (batch size), members
-(stacked), width, depth and vocabulary changed at a time; least-squares slope of log seconds over log size, and the
-slope between the two largest. 1 is linear; below 1, calls rather than arithmetic take the time.
-Memory: peak RSS of an update above what the process had before, against parameters, gradients, both moments of AdamW
-and the tensors kept for the backward pass. What is left are gradients of activations and other tensors of a moment.
-Prediction: `tlm-search validate --time`, then `tlm-search run`, of small spaces on pydocs; `seconds` are those of
-the trials, one after another, `wall` those of the whole command, Ray's start and the evaluation included.
+Growth: one pre-training update of the engine on made-up texts of full length. One of tokens (batch size), members
+(stacked), width, depth and vocabulary changes at a time. The result is the least-squares slope of log seconds over log
+size, and the slope between the two largest sizes. A slope of 1 is linear; below 1, calls rather than arithmetic take
+the time.
+
+Memory: the peak RSS of an update above the memory of the process before it, against parameters, gradients, both moments
+of AdamW and the tensors saved for the backward pass. The rest are gradients of activations and other short-lived
+tensors.
+
+Prediction: `tlm-search validate --time`, then `tlm-search run`, of small spaces on pydocs. `seconds` are those of the
+trials, one after another; `wall` is the time of the whole command, with Ray's start and the evaluation.
 
     python benchmarks/growth.py [--parts growth memory prediction] [--threads 1] [--json]
 """
@@ -84,7 +88,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "pre-trained": {
         "search": {**_FIXED, "depth": 1, "width": 64, "pretrain_size": 4000, "pretrain_epochs": 2, "committee_size": 2},
         "budget": {"trials": 1},
-        "resources": {"concurrent_trials": 1},  # else the idle core would train one of its members
+        "resources": {"concurrent_trials": 1},  # otherwise the idle core would train one of its members
     },
     "fresh": {
         "search": {
@@ -100,7 +104,7 @@ SPACES: dict[str, dict[str, Any]] = {
         "resources": {"concurrent_trials": 1},
     },
     "searched": _SEARCHED,
-    # The same with other seeds, so that nothing is in the store; each trial slows the other.
+    # The same space with another seed, so that the store has nothing of it; each trial slows the other.
     "two at once": {**_SEARCHED, "seed": 1, "resources": {}},
 }
 
@@ -118,7 +122,7 @@ def load(sizes: Mapping[str, int]) -> Load:
 
 
 def update_seconds(sizes: Mapping[str, int]) -> float:
-    """Return the least seconds of a few updates."""
+    """Return the fewest seconds of a few updates."""
     clock = UpdateClock()
     time_updates(
         shape(sizes),
@@ -131,7 +135,7 @@ def update_seconds(sizes: Mapping[str, int]) -> float:
 
 
 def growth() -> dict[str, Any]:
-    """Return milliseconds and slopes by what grows; the sizes take turns."""
+    """Return milliseconds and slopes by the growing quantity; the sizes take turns."""
     points = [(name, key, size) for name, (key, sizes) in SIZES.items() for size in sizes]
     taken: dict[tuple[str, int], list[float]] = {}
     for _ in range(TURNS):
@@ -156,11 +160,11 @@ def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 def memory_of(changed: Mapping[str, int], threads: int) -> dict[str, Any]:
-    """Measure one shape; to be called in a process of its own, whose peak has not been higher yet."""
+    """Measure one shape. Call it in a new process, whose peak memory has not been higher before."""
     torch.set_num_threads(threads)
     keep_freed_memory()
     small = {**BASE, "width": 64, "vocabulary": 512, "batch_size": 2}
-    update_seconds(small)  # what the first update loads
+    update_seconds(small)  # loads what a first update loads
     sizes = {**BASE, **changed}
     parameters = sum(value.numel() for value in initial_weights(shape(sizes), (0,)).values())
     before = _status("VmRSS")
@@ -180,7 +184,7 @@ def memory_of(changed: Mapping[str, int], threads: int) -> dict[str, Any]:
 
 
 def kept_bytes(sizes: Mapping[str, int]) -> int:
-    """Return the bytes that one update keeps for its backward pass, weights not counted, each storage once."""
+    """Return the bytes that one update saves for its backward pass, without weights, each storage once."""
     kept: dict[int, int] = {}
 
     def keep(value: Tensor) -> Tensor:
@@ -204,7 +208,7 @@ def memory(threads: int) -> list[dict[str, Any]]:
 
 
 def prediction() -> list[dict[str, Any]]:
-    """Return a row for each of the small spaces: predicted and taken seconds."""
+    """Return a row for each of the small spaces: predicted and actual seconds."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="tlm-search-benchmark-") as scratch:
         folder = Path(scratch)
@@ -235,7 +239,7 @@ def prediction() -> list[dict[str, Any]]:
 
 
 def row_of(name: str, **seconds: float) -> dict[str, Any]:
-    """Lay out what was predicted and taken; ``off`` is the prediction's error as a share of what it took."""
+    """Return predicted and actual seconds as a row; ``off`` is the prediction's error as a share of the actual time."""
     off = {
         "off": seconds["predicted"] / seconds["seconds"] - 1,
         "wall_off": seconds["predicted_wall"] / seconds["wall"] - 1,

@@ -1,10 +1,10 @@
-"""What a six-layer BERT takes for an answer, and what committees of 1 to 16 one-layer BERTs of its width take.
+"""How long do a six-layer BERT and committees of 1 to 16 one-layer BERTs of its width take for an answer?
 
-Every model is a classifier for texts of full length, with random weights: time does not depend on them. Its
-forms: as `predict` and `serve` compute it (the last layer for the first token alone), `stacked`, all members as one
-model, or `member by member`, of which they choose by the number of tokens; and `transformers`, one plain
-`BertForSequenceClassification` after another. Batches of 1 and of 32 texts, one thread and all. All models of one
-setting take turns of a few calls in one process, so that whatever else the machine does slows all of them alike.
+Every model is a classifier for texts of full length. Its weights are random, because the time does not depend on them.
+`predict` and `serve` use two forms (in both, the last layer is computed for the first token alone): `stacked`, all
+members as one model, and `member by member`; they choose by the number of tokens. The form `transformers` runs one
+plain `BertForSequenceClassification` after another. Batches have 1 or 32 texts, with one thread or all. All models of
+one setting take turns of a few calls in one process, so that other work on the machine slows all of them alike.
 
     python benchmarks/latency.py [--width 128] [--length 64] [--members 1 2 4 8 16] [--device cpu] [--json]
 """
@@ -49,7 +49,7 @@ def shape(depth: int, *, width: int, length: int) -> Architecture:
 
 
 def one_after_another(answer: Answer, times: int) -> Answer:
-    """Return the call of as many such models."""
+    """Return a function that calls this many such models one after another."""
     return lambda: torch.stack([answer() for _ in range(times)]).mean(0)
 
 

@@ -1,11 +1,11 @@
-"""What a trial costs besides its members: this program, bare Ray Tune with OptunaSearch, and bare Optuna, in one run.
+"""What does a trial cost in addition to its members? This program, bare Ray Tune with OptunaSearch, and bare Optuna.
 
 Each runs the same trivial trials: three parameters, one number, TPE with the same options, a new study. Ray Tune and
-this program run two at once, with actors that are reused; every study is kept in a journal file (``--storage memory``
-gives the two others Optuna's storage in memory, which loses everything with the process). The three take turns,
-``--rounds`` times; medians are printed, the ratio as that of the rounds. A trial of ours is trained by the simulated
-trainer: it asks, draws one member, stores it, verifies and reads it, votes, reports and tells, so it does more than
-the trials it is compared with.
+this program run two trials at once, with actors that are reused. Every study is stored in a journal file (with
+``--storage memory`` the two others use Optuna's storage in memory, which loses everything with the process). The three
+take turns, ``--rounds`` times. Medians are printed; the ratio is the median of the rounds' ratios. A trial of this
+program uses the simulated trainer. It asks, draws one member, stores, verifies and reads it, votes, reports and tells,
+so it does more than the trials that it is compared with.
 
     python benchmarks/overhead.py --trials 200 --json
 """
@@ -74,7 +74,7 @@ def ours(folder: Path, trials: int, storage: str) -> None:
 def ray_tune(folder: Path, trials: int, storage: str) -> None:
     import logging
 
-    # The same settings for quiet as ours has, and as few of Ray's own files.
+    # The same quiet settings as in this program, and as few of Ray's own files.
     from tlm_search.search.ray_tune import cluster as settings  # isort: skip  # noqa: F401
     import optuna
     import ray
@@ -132,9 +132,9 @@ def optuna(folder: Path, trials: int, storage: str) -> None:
 
 
 def score(params: dict[str, Any], simulation: Any) -> float:
-    """The objective of ours: a simulated member is drawn and scored, but kept nowhere.
+    """The objective of this program: draw and score a simulated member, but store nothing.
 
-    With other values the samplers would have other work: TPE's time depends on how its observations are spread.
+    With other values the samplers would do other work: TPE's time depends on the spread of its observations.
     """
     from tlm_search.search.trial import trial_specs
 
@@ -176,7 +176,8 @@ def _no_display(progress: Any) -> Any:
     return nullcontext()
 
 
-if sys.argv[1:2] == ["--one"] and sys.argv[2] == "ray_tune":  # classes of Ray's, only where it is imported
+# these are classes of Ray, so they exist only if it is imported
+if sys.argv[1:2] == ["--one"] and sys.argv[2] == "ray_tune":
     from tlm_search.search.ray_tune import cluster as _settings  # isort: skip  # noqa: F401
     from ray.tune import Callback, Trainable
 
@@ -204,7 +205,7 @@ if sys.argv[1:2] == ["--one"] and sys.argv[2] == "ray_tune":  # classes of Ray's
 
 
 def one(who: str, trials: int, storage: str) -> None:
-    """Run one of the three in this process and print what it took: seconds, memory."""
+    """Run one of the three in this process and print its seconds and memory."""
     began = time.monotonic() - (time.time() - _process_start())
     with tempfile.TemporaryDirectory() as folder:
         {"ours": ours, "ray_tune": ray_tune, "optuna": optuna}[who](Path(folder), trials, storage)
@@ -253,8 +254,9 @@ def main() -> int:
         key: {who: round(statistics.median(run[key] for run in runs[who]), 4) for who in WHO} for key in MEASURES
     }
     per_trial = medians["seconds_per_trial"]
-    # Of each round by itself: a machine that slows down between two rounds then harms nobody. Where a trial ends before
-    # the second worker is up, Ray Tune runs all of them in the first; rounds in which both had as many count.
+    # Use each round by itself, so that a machine that slows down between two rounds favours nobody. If a trial ends
+    # before the second worker has started, Ray Tune runs all trials in the first. So only rounds count in which both
+    # had equally many workers.
     pairs = list(zip(runs["ours"], runs["ray_tune"], strict=True))
     equal = [pair for pair in pairs if pair[0]["workers"] == pair[1]["workers"]] or pairs
     ratios = [round(mine["seconds_per_trial"] / theirs["seconds_per_trial"], 3) for mine, theirs in equal]

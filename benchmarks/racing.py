@@ -1,8 +1,8 @@
 """Ours and its peers in turns, on the same work: options, work, race and result of the training benchmarks.
 
-A turn is one training of a few updates by each; turns alternate, and the median over turns counts. The first update of
-a turn is not timed, on a GPU neither are those before it. Where other work runs on the machine, `--threads 1 --clock
-cpu` counts processor time instead.
+A turn is one training of a few updates by each. Turns alternate, and the median over turns counts. The first update of
+a turn is not timed; on a GPU, some warm-up updates before it are not timed either. If other work runs on the machine,
+`--threads 1 --clock cpu` counts processor time instead.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def race(contenders: Mapping[str, Callable[[], float]], *, turns: int) -> dict[s
 
 
 def document(work: Work, seconds: Mapping[str, Sequence[float]], **facts: object) -> dict[str, object]:
-    """Return the result as JSON; ratios are medians over the turns of what the two took in the same turn.
+    """Return the result as JSON; ratios are medians over the turns of the ratio in the same turn.
 
-    Ours stands under ``ours`` for the first number of members, and under ``stacked`` for every one.
+    Ours is listed under ``ours`` for the first number of members, and under ``stacked`` for each number.
     """
     stacked: dict[int, dict[str, Any]] = {}
     peers = [name for name in seconds if not name.startswith(OURS)]
@@ -70,7 +70,7 @@ def document(work: Work, seconds: Mapping[str, Sequence[float]], **facts: object
 
 
 def add_options(parser: argparse.ArgumentParser, *, updates: int) -> None:
-    """Add what both benchmarks take."""
+    """Add the options of both benchmarks."""
     parser.add_argument("--depth", type=int, default=1)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--vocabulary", type=int, default=30_522)
@@ -88,7 +88,7 @@ def add_options(parser: argparse.ArgumentParser, *, updates: int) -> None:
 
 
 def work_of(arguments: argparse.Namespace, texts: Sequence[str], labels: Sequence[int], folder: Path) -> Work:
-    """Lay out the work: a vocabulary trained on the ``texts``, and as many of them as a turn needs."""
+    """Prepare the work: a vocabulary trained on the ``texts``, and as many texts as a turn needs."""
     tokenizer, ids = tokenised(texts, vocabulary=arguments.vocabulary, length=arguments.length, folder=folder)
     head_size = min(64, arguments.width)
     shape = Architecture(
@@ -107,7 +107,7 @@ def work_of(arguments: argparse.Namespace, texts: Sequence[str], labels: Sequenc
 
 
 def all_updates(arguments: argparse.Namespace) -> int:
-    """Return how many updates a turn has, those that are not timed too."""
+    """Return the number of updates in a turn, including those that are not timed."""
     return int(arguments.updates) + 1 + (GPU_WARMUP if arguments.device == "cuda" else 0)
 
 
@@ -116,7 +116,7 @@ def show(result: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    for peer, speed in list(result["tokens_per_second"].items())[1:]:  # after ours
+    for peer, speed in list(result["tokens_per_second"].items())[1:]:  # without ours
         print(f"{peer:20s} {speed:10.0f} tokens/s")
     for members, ours in result["stacked"].items():
         ratios = ", ".join(f"{ratio:.2f} times {peer}" for peer, ratio in ours["ratio"].items())

@@ -1,7 +1,7 @@
 """How long does a report of a large study take, how much memory, and how large is its page?
 
-A study is made up: so many trials, each with so many members whose logits lie in a store. Then the report is built in a
-process of its own, with all tables and figures, as for a real study. Targets on two cores: 10 s, 1 GB, 6 MB.
+A study is made up, with the given number of trials and members, whose logits are in a store. Then the report is built
+in a separate process, with all tables and figures, as for a real study. Targets on two cores: 10 s, 1 GB, 6 MB.
 
     python benchmarks/report.py [--trials 500] [--members 16] [--rows 5000] [--json]
 """
@@ -29,12 +29,12 @@ from tlm_search.store.local import Store
 from tlm_search.study.record import StudyRecord, TrialRecord
 
 VALIDATION_ROWS = 1000
-KINDS = 20  # different members; a study's own are all different, which costs a report nothing more
+KINDS = 20  # different members; in a real study all differ, but that takes a report no longer
 LABELS = ("a", "b", "c", "d", "e")
 
 
 def made_up_study(root: Path, *, trials: int, members: int, rows: int) -> tuple[StudyRecord, Store]:
-    """Write the members of a study into a store below ``root``, and return both."""
+    """Write the members of a study into a store below ``root``; return the study and the store."""
     store = Store(root / ".store")
     data = builders.prepared_data(store.root, vocabulary=64, length=16, labels=LABELS)
     labels = {"validation": builders.labels_of(VALIDATION_ROWS), "test": builders.labels_of(rows)}
@@ -78,7 +78,7 @@ def made_up_study(root: Path, *, trials: int, members: int, rows: int) -> tuple[
 
 
 def measure(record: StudyRecord, store: Store, out: Path) -> dict[str, float]:
-    """Write the report in a process of its own; return seconds, peak memory in MB and the page's size in MB."""
+    """Write the report in a separate process; return seconds, peak memory in MB and the page's size in MB."""
     started = time.perf_counter()
     child = os.fork()
     if child == 0:
@@ -97,7 +97,7 @@ def measure(record: StudyRecord, store: Store, out: Path) -> dict[str, float]:
 
 
 def main() -> int:
-    """Print what a report costs."""
+    """Print the cost of a report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--members", type=int, default=16)

@@ -1,9 +1,9 @@
 """Which sampler and which pruner find a good committee soonest? Searches are replayed on a table, without training.
 
-`tabulated.csv` has what committees of 1, 2 and 4 members reach in every configuration of `tabulated.yaml`, from members
-that were really trained. A study of so many trials takes its proposals from the program's own driver, samplers and
-pruners, one trial at a time, and reads its rungs from the table. Members are used again as the store does. The learning
-rate is searched as a range, and the nearest of the tabulated ones is read; `grid` takes those alone.
+`tabulated.csv` has the results of committees of 1, 2 and 4 members in every configuration of `tabulated.yaml`, from
+members that were really trained. A study of a given number of trials takes its proposals from the program's own driver,
+samplers and pruners, one trial at a time, and reads its rungs from the table. Members are reused, as from a store. The
+learning rate is searched as a range, and the nearest tabulated rate is read; `grid` takes only the tabulated ones.
 
 - one: the score is the validation accuracy of the best committee of 4.
 - pruners: the same, with each pruner.
@@ -12,8 +12,8 @@ rate is searched as a range, and the nearest of the tabulated ones is read; `gri
 - ranges: the part of the table that can be written in ranges, which is all that cmaes can search.
 
 The seeds of the studies are the same for every contender, so differences to random search and to TPE, the default, both
-without a pruner, are paired.
-`at_members` is the score by the time a study had trained 60 members (two: 40), or twice its trials.
+without a pruner, are paired. `at_members` is the score when a study had trained 60 members (two: 40), or twice its
+trials.
 
     python benchmarks/search.py --json
 """
@@ -71,12 +71,12 @@ RANGES: Mapping[str, Any] = {
     "pooling": "mean",
     "convolution_layers": 0,
 }
-MOST_TRIALS = 2  # times the trials: how long a study may go on to train as many members as others
+MOST_TRIALS = 2  # times the trials: the limit of a study that continues until it has trained as many members as others
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one study found after its trials, and ``at_members``: by the time it had trained that many."""
+    """The result of one study after its trials; ``at_members`` is the result when it had trained that many members."""
 
     score: float
     test: float
@@ -89,10 +89,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Contest:
-    """One question: on which part of the table, with which entries of the space, who contends, how they are scored.
+    """One question: the part of the table, the entries of the space, the contenders, and their score.
 
-    ``score`` takes the metrics of a study's complete trials; ``top`` is that of the whole table. Studies are also
-    compared when they have trained ``members``.
+    ``score`` takes the metrics of a study's complete trials; ``top`` is the score of the whole table. Studies are
+    also compared when they have trained ``members``.
     """
 
     table: Table
@@ -152,7 +152,7 @@ class Hypervolume:
 
 
 def space_of(contest: Contest, sampler: str, pruner: str, seed: int) -> Space:
-    """Return the space of one study; only a grid keeps the tabulated learning rates."""
+    """Return the space of one study; only a grid has the tabulated learning rates."""
     document = contest.table.space.to_document()
     search = dict(document["search"])
     if sampler != "grid":
@@ -162,14 +162,14 @@ def space_of(contest: Contest, sampler: str, pruner: str, seed: int) -> Space:
     if not isinstance(search["convolution_layers"], dict):
         del search["convolution_channels"]
     contenders = {"sampler": dict(SAMPLERS[sampler]), "pruner": dict(PRUNERS[pruner])}
-    more = {"seed": seed, "confirm": 0}  # a table has no other members
+    more = {"seed": seed, "confirm": 0}  # the table has no other members
     return Space.from_document({**document, **contest.changes, **contenders, "search": search, **more})
 
 
 def replay(contest: Contest, space: Space, *, trials: int) -> Outcome:
     """Run one study on the table, one trial at a time, until it has its trials and its members."""
     storage = optuna.storages.InMemoryStorage()
-    name = f"replay-{space.seed}"  # hyperband chooses a trial's bracket by it
+    name = f"replay-{space.seed}"  # hyperband uses the name to choose a trial's bracket
     directions = [objective.direction for objective in space.objectives]
     optuna.create_study(study_name=name, storage=storage, directions=directions)
     driver = Driver(Ledger(StudyInStorage(study_name=name, storage=storage), space), trials=trials * MOST_TRIALS)
@@ -186,7 +186,7 @@ def replay(contest: Contest, space: Space, *, trials: int) -> Outcome:
         while driver.on_rung("job", rung := next(rungs)):
             pass
         if at_members is None and store.trained > contest.members:
-            at_members = before  # this trial was one too many
+            at_members = before  # this trial exceeded the number of members
         if rung.done:
             found.append(rung.metrics)
         score = contest.score(found)
@@ -244,7 +244,7 @@ def differences(own: Sequence[Mapping[str, float]], other: Sequence[Mapping[str,
 
 
 def show(row: Mapping[str, Any]) -> str:
-    """Return a row for people: accuracies and shares in points."""
+    """Return a row to print: accuracies and shares in points."""
 
     def points(values: Sequence[float]) -> str:
         mean, low, high = (100 * value for value in values)

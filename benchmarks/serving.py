@@ -1,10 +1,10 @@
-"""What an export costs to serve: a load test over HTTP, and ``predict`` on 10,000 texts; one process each, in one run.
+"""What does it cost to serve an export? A load test over HTTP, and ``predict`` on 10,000 texts, in one run.
 
-A committee of eight one-layer members answers with its members together, and member by member as eight models would
-be served behind one address; a six-layer model of the same width stands beside it. Weights are random: time does not
-depend on them. With folders that ``tlm-search export`` wrote these are measured instead, such as a committee, the
-smallest one that is as accurate as the deep model, and the deep model (``export --trial -1``). The processor's time is
-given too: on a busy machine it says more than the clock's.
+A committee of eight one-layer members answers in two ways: with its members together, and member by member, as eight
+models behind one address would. A six-layer model of the same width is measured for comparison. Weights are random,
+because the time does not depend on them. Folders that ``tlm-search export`` wrote can be measured instead, such as a
+committee, the smallest one that is as accurate as the deep model, and the deep model (``export --trial -1``). The
+processor's time is printed too: on a busy machine it says more than the clock's.
 
     python benchmarks/serving.py [--committee DIR --deep DIR] [--seconds 8]
 """
@@ -40,7 +40,7 @@ WIDTH, LENGTH, VOCABULARY, CLASSES = 128, 64, 8192, 8
 TEXTS, WORDS = 10_000, 50
 CLIENTS = (1, 16)
 PROGRAM = "from tlm_search.cli.main import main; main()"
-# The same server, whose committee is asked once for each member: what eight separate models behind it would do.
+# The same server, but its committee is called once for each member, as eight separate models behind it would be.
 ONE_BY_ONE = (
     """
 import numpy as np
@@ -60,7 +60,7 @@ committee.Committee = Members
 
 
 def write_export(out: Path, *, depth: int, members: int, pooling: str = "cls") -> Path:
-    """Write an export of fresh members over made-up words."""
+    """Write an export of untrained members over made-up words."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(VOCABULARY - 5))]
     shape = Architecture(depth, 8, WIDTH // 8, 4 * WIDTH, VOCABULARY, LENGTH)
     seeds, labels = range(members), [f"label {i}" for i in range(CLASSES)]
@@ -101,7 +101,7 @@ def serving(folder: Path, program: str) -> Iterator[tuple[str, int, int]]:
 
 
 async def load(host: str, port: int, *, clients: int, seconds: float) -> list[float]:
-    """Let so many clients ask one text after another; return the seconds of each request."""
+    """Let this many clients send one text after another; return the seconds of each request."""
     bodies = [json.dumps({"texts": [text]}).encode() for text in texts(256)]
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -127,13 +127,13 @@ async def load(host: str, port: int, *, clients: int, seconds: float) -> list[fl
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor's time that a process has taken (Linux only)."""
+    """Return the seconds of processor time that a process has used (Linux only)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def predict_seconds(folder: Path) -> tuple[float, float]:
-    """Return the seconds of ``tlm-search predict`` on 10,000 texts, start and output included, and the processor's."""
+    """Return the seconds of ``tlm-search predict`` on 10,000 texts, with start and output, and its processor time."""
     command = [sys.executable, "-c", PROGRAM, "predict", str(folder), "--json"]
     begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, input="\n".join(texts(TEXTS)), text=True, stdout=subprocess.DEVNULL, check=True)
@@ -142,7 +142,7 @@ def predict_seconds(folder: Path) -> tuple[float, float]:
 
 
 def described(folder: Path) -> str:
-    """Say what an export is, and how accurate by its card."""
+    """Describe an export, with the accuracy that its card states."""
     config = json.loads((folder / CONFIG).read_text())
     shape = config["architecture"]
     card = (folder / CARD).read_text() if (folder / CARD).is_file() else ""

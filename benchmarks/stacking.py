@@ -1,9 +1,9 @@
 """Members per hour: K members trained stacked, as one model, against the same K one after another.
 
 Both are the engine as `tlm-search run` uses it, on made-up texts of full length. A turn is one training of a few
-updates by each; turns alternate, the first update of each training is not timed (on a GPU neither are those before
-it), and the median over turns counts. A member is 1,000 updates of pre-training, or of fine-tuning. `--processes` adds
-the same K members in K processes that share the GPU, each of one member.
+updates by each. Turns alternate, and the median over turns counts. The first update of each training is not timed; on a
+GPU, some warm-up updates before it are not timed either. A member takes 1,000 updates of pre-training or of
+fine-tuning. `--processes` adds the same K members in K processes that share the GPU.
 
     python benchmarks/stacking.py [--width 128] [--members 1 2 4 8] [--device cpu] [--json]
 """
@@ -34,7 +34,7 @@ MASKED = 0.15
 
 
 class Together(GpuClock):
-    """Begins to count when all processes are ready, so that they share the GPU for all that is timed."""
+    """Starts the clock when all processes are ready, so that they share the GPU during all timed updates."""
 
     def __init__(self, ready: Any) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Together(GpuClock):
 
 
 def one_of_many(architecture: Architecture, load: Load, precision: Precision, updates: int, ready: Any) -> float:
-    """Train one member beside others; return the seconds of an update."""
+    """Train one member while others train theirs; return the seconds of an update."""
     clock = Together(ready)
     time_updates(
         architecture, load, updates=clock.warmup + 1 + updates, precision=precision, device="cuda", clock=clock
@@ -57,7 +57,7 @@ def one_of_many(architecture: Architecture, load: Load, precision: Precision, up
 
 
 def processes(architecture: Architecture, load: Load, precision: Precision, updates: int, members: int) -> float:
-    """Return the seconds in which ``members`` processes together do one update of each."""
+    """Return the seconds in which ``members`` processes together do one update for each member."""
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(members, mp_context=context) as pool:
         ready = manager.Barrier(members)
@@ -68,7 +68,7 @@ def processes(architecture: Architecture, load: Load, precision: Precision, upda
 def measure(architecture: Architecture, objective: Objective, given: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row for each number of members."""
     load = Load(objective, given.batch_size, MASKED if objective == "pretraining" else 0.0)
-    # Each as it is trained: alone narrow members wait for calls as long in either precision.
+    # Each form uses its own precision: a single narrow member waits for calls in either precision.
     alone_in = faster_precision(architecture, load, given.device)
     stacked_in = faster_precision(architecture, load, given.device, members=TOGETHER)
 

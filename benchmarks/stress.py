@@ -1,9 +1,9 @@
-"""Hundreds of deaths: drivers, workers and raylets killed at random moments, each followed by the same command.
+"""Kill drivers, workers and raylets hundreds of times at random moments, each time followed by the same command.
 
-Every kind is a serial study of simulated members (of real ones: ``real``) that is continued until it is whole, and then
-compared with one that nobody disturbed: exactly N finished trials, none running, every entry of the store verifies, no
-finished member was trained again, and the same parameters and values. ``drivers`` and ``real`` run the driver in one
-process with its trials; the others run ``tlm-search run`` on a Ray of this machine.
+Every kind is a serial study of simulated members (of real ones: ``real``). It is continued until it is complete, and
+then compared with an undisturbed study: exactly N finished trials, none running, every entry of the store verifies, no
+finished member was trained again, and the same parameters and values. ``drivers`` and ``real`` run the driver and its
+trials in one process; the others run ``tlm-search run`` on a Ray of this machine.
 
     python benchmarks/stress.py [--seed 0] [--drivers 200] [--real 20] [--ray 25] [--raylets 5] [--workers 40] [--json]
 """
@@ -35,7 +35,7 @@ TRIALS = {"drivers": 60, "real": 8, "ray": 150, "raylets": 150, "workers": 150}
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one kind: ``kills`` of processes at work, ``faults`` found in the study afterwards."""
+    """The result of one kind: ``kills`` of processes at work, and ``faults`` found in the study afterwards."""
 
     kind: str
     trials: int
@@ -46,7 +46,7 @@ class Result:
 
 
 def in_process(kind: str, kills: int, seed: int, folder: Path) -> Result:
-    """Kill drivers that train their members themselves; a study that is whole makes room for the next one."""
+    """Kill drivers that train their members themselves; when a study is complete, the next one starts."""
     member, latest = ("simulated", 0.4) if kind == "drivers" else ("real", 1.5)
     began, moments, trials = time.monotonic(), random.Random(f"{seed}{kind}"), TRIALS[kind]
     write_texts(folder)
@@ -96,7 +96,7 @@ def through_ray(kind: str, kills: int, seed: int, folder: Path) -> Result:
                 try:
                     lines_until(process, "starting Ray")
                 except AssertionError:
-                    break  # the study is whole, and there is nothing to kill any more
+                    break  # the study is complete, so no process is left to kill
                 time.sleep(moments.uniform(0, 9))
                 if kind == "ray":
                     killed += process.poll() is None
@@ -104,7 +104,7 @@ def through_ray(kind: str, kills: int, seed: int, folder: Path) -> Result:
                     continue
                 killed += kill_child(process.pid, "/raylet")
                 out, err = process.communicate(timeout=120)
-                # The folder is named after the kind, and the last line says where the report lies.
+                # The folder has the name of the kind, and the last line names the report in it.
                 stray = [line for line in out.splitlines() if "raylet" in line.replace(str(folder), "")]
                 if process.returncode not in (0, 1) or "Traceback" in err or stray:
                     faults.append(f"exit code {process.returncode}: {stray} {err[-500:]}")

@@ -1,4 +1,4 @@
-"""What `tabulated.py` wrote, and trials that read it where a study would train."""
+"""The table that `tabulated.py` wrote, and trials that read it instead of training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Key = tuple[Value | None, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """What one configuration reaches, by committee size; seconds are those of one member."""
+    """The results of one configuration by committee size; seconds are those of one member."""
 
     validation: Mapping[int, float]
     test: Mapping[int, float]
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Configurations of ``space``; a key has a value for each of its searched settings, None where it is not active."""
+    """The configurations of ``space``. A key has a value for each searched setting, None if it is not active."""
 
     space: Space
     rows: Mapping[Key, Row]
@@ -69,7 +69,7 @@ class Table:
         return replace(self, rows=kept)
 
     def metrics(self, key: Key, size: int) -> dict[str, float]:
-        """Return what a committee reaches, and how many parameters it has."""
+        """Return the results of a committee, and its number of parameters."""
         row = self.rows[key]
         return {
             "validation_accuracy": row.validation[size],
@@ -88,7 +88,7 @@ class Table:
 
 
 def read_table(file: Path, space: Path) -> Table:
-    """Read what `tabulated.py` wrote of a space."""
+    """Read the results that `tabulated.py` wrote for a space."""
     table = Table(load_space(space), {})
     found: dict[Key, list[Mapping[str, str]]] = {}
     with file.open(newline="", encoding="utf-8") as lines:
@@ -120,7 +120,7 @@ def _nearest(value: Value, levels: Sequence[Value], *, log: bool) -> Value:
 
 @dataclass
 class Replay:
-    """The members that one study on the table has: how many were ``trained``, and for how many ``seconds``."""
+    """The members of one study on the table: how many were ``trained``, and in how many ``seconds``."""
 
     table: Table
     stored: set[Any] = field(default_factory=set)
@@ -128,7 +128,7 @@ class Replay:
     seconds: float = 0.0
 
     def rungs(self, settings: Mapping[str, Value]) -> Iterator[Rung]:
-        """Yield what `run_trial` would of a trial."""
+        """Yield what `run_trial` would yield for a trial."""
         key = self.table.key(settings)
         before, members = self.trained, int(settings["committee_size"])
         for size in rungs(members):

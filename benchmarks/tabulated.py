@@ -1,7 +1,8 @@
-"""Trains every configuration of a small space on real text, and writes what its committees reach as one small table.
+"""Train every configuration of a small space on real text, and write the results of its committees as a small table.
 
-`benchmarks/search.py` replays searches on that table. Members come from a store, as in a study: what was trained is not
-trained again, so a run that was stopped goes on. The table is written after each committee size, from the smallest.
+`benchmarks/search.py` replays searches on that table. Members come from a store, as in a study, so none is trained
+twice, and a run that was stopped continues. The table is written after each committee size, beginning with the
+smallest.
 
     nice -n 19 python benchmarks/tabulated.py --store /tmp/table-store
 """
@@ -30,7 +31,7 @@ HERE = Path(__file__).parent
 
 
 def seconds_of(members: Iterable[MemberResult], phase: str) -> float:
-    """Return the least seconds that a phase took for one member: other work on the machine counts least in it."""
+    """Return the fewest seconds that a phase took for one member: other work on the machine affects it least."""
     return min((member.document[phase] or {"seconds": 0.0})["seconds"] for member in members)
 
 
@@ -64,7 +65,7 @@ def main() -> int:
                     "members": size,
                     "validation_accuracy": round(accuracy(validation, validation_labels), 4),
                     "test_accuracy": round(accuracy(test, test_labels), 4),
-                    # Of one member; those of a seed that differ only in their fine-tuning share the pre-training.
+                    # For one member; members of a seed that differ only in their fine-tuning share the pre-training.
                     "pretraining_seconds": round(seconds_of(known, "pretraining"), 2),
                     "finetuning_seconds": round(seconds_of(known, "finetuning"), 2),
                 }

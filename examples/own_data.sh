@@ -1,6 +1,6 @@
 #!/bin/sh
 # From your own CSV to a server: `sh examples/own_data.sh FOLDER`, about a minute on two cores.
-# The search is cut short here, to two trials of small models; leave out what is set for a real one.
+# To be quick, the search has only two trials of small models. For a real search leave out `--trials` and each `--set`.
 set -eu
 mkdir -p "$1"
 cd "$1"
@@ -28,7 +28,7 @@ tlm-search best space
 tlm-search export space --out winner
 tlm-search predict winner "my parcel arrived late"
 
-# The same answer over HTTP, from a free port of this machine. The server ends with this script.
+# Get the same answer over HTTP, from a free port of this machine. The server ends with this script.
 tlm-search serve winner --port 0 2>server.txt &
 server=$!
 trap 'kill "$server"' EXIT

@@ -17,7 +17,7 @@ from tlm_search import Study
 
 
 def main() -> None:
-    """Read the study that the command line names."""
+    """Read the study named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("study", help="a study's name or folder")
     parser.add_argument("--studies-dir", default="studies")
@@ -26,7 +26,7 @@ def main() -> None:
     study = Study.open(given.study, studies_dir=given.studies_dir)
     print(study)
 
-    # Of each configuration the smallest committee that is within a point of its largest, on validation.
+    # For each configuration: the smallest committee within one point of its largest, on validation.
     frontier = study.frontier().query("trial >= 0")
     best = frontier.groupby("configuration")["validation_metric"].transform("max")
     enough = frontier[frontier["validation_metric"] >= best - 0.01].groupby("configuration", sort=False).head(1)

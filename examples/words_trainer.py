@@ -30,7 +30,7 @@ class WordsTrainer:
         """Train on a bootstrap sample, and return log-probabilities of validation and test."""
         generator = np.random.default_rng(request.seed)
         rows = generator.integers(0, len(request.labels), len(request.labels))
-        # One row of each label at least, so that the model knows all of them.
+        # At least one row of each label, so that the model knows all labels.
         rows = np.concatenate([rows, np.unique(request.labels, return_index=True)[1]])
         model = _model(request.variant, c=float(request.settings.get("C", 10)))
         model.fit([request.texts["train"][row] for row in rows], request.labels[rows])
