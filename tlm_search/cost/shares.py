@@ -99,7 +99,7 @@ class Shares:
             raise ResourceError(
                 f"a member of {shape} takes about {least:.1f} GB to train; the {where} has {has:.1f} GB",
                 hint="lower depth, width or batch sizes in search (or in reference), or the length of the texts; "
-                "if you know better, turn this check off with resources: {memory_gb: null}",
+                "if you are sure that it fits, turn this check off with resources: {memory_gb: null}",
             )
 
     def _largest_machine(self, gpus: float) -> Machine:

@@ -174,7 +174,7 @@ class Remote:
         try:
             file = inside(folder, name)
         except ValueError as error:
-            hint = "someone with write access created it; remove it from the URL"
+            hint = "somebody who may write to the URL created it; remove the object there"
             raise StoreError(f"{self} cannot be fetched: {error}", hint=hint) from error
         file.parent.mkdir(parents=True, exist_ok=True)
         with beside(file) as unfinished:

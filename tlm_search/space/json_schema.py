@@ -113,7 +113,9 @@ def _value(setting: Setting) -> Schema:
 
 
 def _trials() -> Schema:
-    description = "tries of the reference: search's nuisance settings are drawn for it, the best on validation counts"
+    description = (
+        "tries of the reference: search's nuisance settings are drawn; the best on validation is the reference"
+    )
     return {"description": description, "type": "integer", "minimum": 1, "maximum": MOST_TRIALS, "default": 1}
 
 

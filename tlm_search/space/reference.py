@@ -35,7 +35,9 @@ class ReferenceSection(Section):
     """The deep model: its given ``settings``, and the number of ``trials`` that tune its nuisance settings."""
 
     settings: Mapping[str, Value]
-    trials: Whole = Field(default=1, ge=1, le=MOST_TRIALS, description="tries; the best on validation counts")
+    trials: Whole = Field(
+        default=1, ge=1, le=MOST_TRIALS, description="number of tries; the best on validation is the reference"
+    )
 
     @model_serializer
     def _as_written(self) -> dict[str, Value]:

@@ -95,7 +95,7 @@ class ASHAPruner(Section):
 
     name: Literal["asha"] = "asha"
     min_resource: Whole = Field(default=1, ge=1, description="smallest committee that can be stopped")
-    reduction_factor: Whole = Field(default=4, ge=2, description="one in this many goes on at each rung")
+    reduction_factor: Whole = Field(default=4, ge=2, description="at each rung one trial in this many continues")
 
 
 class HyperbandPruner(Section):
@@ -103,7 +103,7 @@ class HyperbandPruner(Section):
 
     name: Literal["hyperband"] = "hyperband"
     min_resource: Whole = Field(default=1, ge=1, description="smallest committee that can be stopped")
-    reduction_factor: Whole = Field(default=3, ge=2, description="one in this many goes on at each rung")
+    reduction_factor: Whole = Field(default=3, ge=2, description="at each rung one trial in this many continues")
 
 
 SamplerSection = (

@@ -78,8 +78,8 @@ class TokenizerSection(Section):
     )
     strip_accents: bool | None = Field(
         default=None,
-        description="of a trained vocabulary: false keeps accents and vowel marks, true drops them; with both, words "
-        "of any length are cut up. Not given is as BERT has it: dropped, and words of over 100 characters are unknown",
+        description="for a trained vocabulary: false keeps accents and vowel marks, true drops them; both cut up words "
+        "of any length. When not given, as in BERT: true, but words of more than 100 characters are unknown",
     )
     length: Whole = Field(default=64, ge=8, le=512, description="tokens a text is cut to")
 

@@ -67,7 +67,7 @@ class UnlabelledSection(Section):
 
 def _of_default(part: str) -> str:
     return (
-        f"when not given all of a {part} file or split, else {DEFAULT_SHARE} of the rows, at most "
+        f"when not given, all rows of a {part} file or split; without one, {DEFAULT_SHARE} of the rows, at most "
         f"{MOST_OF_DEFAULT_SHARE:,}"
     )
 
@@ -104,7 +104,9 @@ def _label(raw: Any) -> Any:
 class ContextSection(Section):
     """Each text is a line of a log, and members read it with the lines before it."""
 
-    rows: Whole = Field(ge=1, le=512, description="number of lines before it; the farthest are cut first")
+    rows: Whole = Field(
+        ge=1, le=512, description="number of earlier lines that are read with it; the oldest are cut first"
+    )
     group: Text | None = Field(
         default=None,
         min_length=1,
@@ -155,7 +157,7 @@ class TaskSection(Section):
     entities: Literal["prefixed", "marked"] = Field(
         default="prefixed",
         description="marked: texts contain [E1] head [/E1] and [E2] tail [/E2], and each marker is a token; FewRel is "
-        "read like that, while prefixed puts head ; tail ; before the sentence",
+        "then read in this form. prefixed: head ; tail ; comes before the sentence",
     )
     labels: Whole | None = Field(default=None, ge=2, description="keep the most frequent labels (pydocs: packages)")
     train: Annotated[

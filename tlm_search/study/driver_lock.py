@@ -37,7 +37,7 @@ def driver_lock(folder: Path, announce: Callable[[str], None] = lambda line: Non
     if not is_mine:
         raise StudyError(
             f"the study {folder.name} is being run by {_holder(folder)}",
-            hint=f"wait for it or stop it; `tlm-search status {folder}` shows its progress",
+            hint=f"wait for it or stop it; tlm-search status {folder} shows its progress",
         )
     try:
         facts = {

@@ -278,7 +278,7 @@ def require_study(folder: Path) -> None:
     ours = (FACTS, JOURNAL, DRIVER_LOCK)
     if folder.exists() and not any((folder / name).is_file() for name in ours) and any(folder.iterdir()):
         raise StudyError(
-            f"{shown(folder)} is not a study, so --fresh does not move it", hint="give the study another --name"
+            f"{shown(folder)} is not a study, so --fresh does not move it", hint="choose another --name for the study"
         )
 
 

@@ -317,7 +317,7 @@ def _join(address: str, announce: Announce, **options: Any) -> None:
     try:
         found = canonicalize_bootstrap_address(address) or address
         check_reachable(found)
-        with _in_time(no_cluster(found, f"it did not let this driver join in {_JOIN_SECONDS:g} s"), announce):
+        with _in_time(no_cluster(found, f"this driver could not join in {_JOIN_SECONDS:g} s"), announce):
             ray.init(found, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if not _take_token():

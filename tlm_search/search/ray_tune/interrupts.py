@@ -12,7 +12,7 @@ from typing import Any
 REASON = "the study was interrupted"
 STOPPING = (
     "stopping once the members in training are done; a second Ctrl-C stops at once, "
-    "and long pre-training then goes on from its last checkpoint"
+    "and the next run continues long pre-training from its last checkpoint"
 )
 
 
