@@ -115,6 +115,7 @@ TAUGHT = {
 }
 OF_TAUGHT = {"finetune_learning_rate": (1e-3,), "linear_share": (0.5,)}
 OWN_TEXTS = {"source": "fancyzhx/ag_news"}
+TEXTS_OF_DBPEDIA = {"source": "fancyzhx/dbpedia_14", "text": "content"}
 
 CASES = {
     "ag_news-100": Case({**AG_NEWS, "train_per_label": 100}, WIKIPEDIA, LONG),
@@ -129,6 +130,13 @@ CASES = {
     "fewrel-100": Case({**FEWREL, "train_per_label": 100}, WIKIPEDIA, MARKED, SPANS, OF_SPANS),
     "fewrel-10": Case({**FEWREL, "train_per_label": 10}, WIKIPEDIA, MARKED, FEW_SPANS, OF_FEW_SPANS),
     "dbpedia-100": Case({**DBPEDIA, "train_per_label": 100}, WIKIPEDIA, LONG),
+    "dbpedia-100-unlabelled": Case(
+        {**DBPEDIA, "train_per_label": 100, "unlabelled": TEXTS_OF_DBPEDIA},
+        TEXTS_OF_DBPEDIA,
+        LONG,
+        {**TAUGHT, "pretrain_size": 11_000},
+        {"finetune_learning_rate": (1e-3,), "linear_share": (0.2, 0.35, 0.5)},
+    ),
     "dbpedia-10": Case({**DBPEDIA, "train_per_label": 10}, WIKIPEDIA, LONG),
     "pydocs": Case(
         {"source": "pydocs", "labels": 5, "train_per_label": 30, "validation_per_label": 200, "test_per_label": 400},
@@ -142,7 +150,9 @@ CASES = {
 def settings_of(case: Case, side: str) -> list[dict[str, Any]]:
     """Return the settings that a side tries."""
     if side == "paper":
-        base, tried = dict(PAPER), dict(RATES)
+        # 16,000 documents, or all of a smaller corpus
+        size = min(PAPER["pretrain_size"], {**OURS, **case.settings}["pretrain_size"])
+        base, tried = {**PAPER, "pretrain_size": size}, dict(RATES)
     else:
         base, tried = {**OURS, **case.settings}, {**TRIED, **case.tried}
         if side == "reference":
