@@ -166,7 +166,7 @@ def test_fewer_training_lines_can_be_asked_for(tmp_path: Path) -> None:
         (
             {"rows": 1, "group": "nohost"},
             {},
-            r"no column 'nohost'; did you mean 'host'\?; its columns are: time, host, text",
+            r"no column 'nohost'; its columns are: time, host, text.*; did you mean 'host'\?",
         ),
         ({"rows": 1, "time": "host"}, {}, "column 'host' holds 'h0': neither a number nor an ISO time"),
         ({"rows": 1}, {"test": 200}, "test asks for 200 lines, but 50 are left, and train needs at least one"),

@@ -161,11 +161,11 @@ def test_a_column_is_streamed_as_it_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("asked", "suggested"),
-    [("lable", "did you mean 'Label'?; "), ("LABEL", "did you mean 'Label'?; "), ("date", "")],
+    [("lable", "; did you mean 'Label'?"), ("LABEL", "; did you mean 'Label'?"), ("date", "")],
 )
 def test_a_missing_column_suggests_the_most_similar_one(tmp_path, asked, suggested):
     table = tmp_path / "t.csv"
     table.write_text("text,Label\none,a\n")
     with pytest.raises(DataError) as raised:
         read_columns(table, ["text", asked])
-    assert raised.value.message == f"{table}: there is no column {asked!r}; {suggested}its columns are: text, Label"
+    assert raised.value.message == f"{table}: there is no column {asked!r}; its columns are: text, Label{suggested}"

@@ -96,7 +96,7 @@ def test_other_vocabularies_are_refused(folder: Path) -> None:
     document = json.loads((folder / "tokenizer.json").read_text())
     document["model"]["type"] = "BPE"
     (folder / "tokenizer.json").write_text(json.dumps(document))
-    with pytest.raises(DataError, match="the tokenizer is of type BPE"):
+    with pytest.raises(DataError, match="this one is of type BPE"):
         prune_tokenizer(folder, TEXTS, length=20, min_count=3)
 
 

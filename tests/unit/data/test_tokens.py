@@ -35,7 +35,7 @@ def test_the_fingerprint_of_a_prefix_is_that_of_its_texts(tmp_path: Path) -> Non
     assert whole.prefix(2).fingerprint() == part.fingerprint()
     assert whole.prefix(3).fingerprint() == whole.fingerprint() != part.fingerprint()
     assert TokenArray.write(tmp_path / "cut", [[2, 7], [3, 2, 3]], vocabulary=10).fingerprint() != part.fingerprint()
-    with pytest.raises(ValueError, match="4 texts of 3"):
+    with pytest.raises(ValueError, match="4 texts asked for, but there are 3"):
         whole.prefix(4)
 
 

@@ -175,7 +175,7 @@ def test_members_trained_as_a_stack_are_those_trained_alone(data: PreparedData) 
 def test_a_member_that_diverges_says_why_and_is_not_stored(data: PreparedData) -> None:
     store, trainer = Store(data.root), BertTrainer(threads=1, device="cpu")
     specs = specs_of(data, trainer, range(1), pretrain_size=20, pretrain_learning_rate=1e30)
-    with pytest.raises(DivergedError, match=r"pre-training loss of seed 0 is not a number") as caught:
+    with pytest.raises(DivergedError, match=r"pre-training loss of seed 0 is no longer a number") as caught:
         obtain(specs, store=store, data=data, trainer=trainer)
     assert caught.value.hint == "lower pretrain_learning_rate"
     assert not list(store.entries("members"))
@@ -194,7 +194,7 @@ def test_of_a_stack_those_that_did_not_diverge_are_kept(data: PreparedData, monk
 
     monkeypatch.setattr(trainer, "stack", lambda spec: 3)
     monkeypatch.setattr("tlm_search.members.bert_trainer.pretrain", spoiled)
-    with pytest.raises(DivergedError, match=r"pre-training loss of seed 1 is not a number"):
+    with pytest.raises(DivergedError, match=r"pre-training loss of seed 1 is no longer a number"):
         obtain(specs, store=store, data=data, trainer=trainer)
     kept = {entry.document["spec"]["seed"] for entry in store.entries("pretrained")}
     assert kept == {0, 2}

@@ -29,9 +29,9 @@ def require_columns(present: Iterable[str], wanted: Iterable[str], where: str, *
         if column not in names:
             folded = {name.casefold(): name for name in names}  # LABEL and label differ in all letters
             near = difflib.get_close_matches(column.casefold(), folded, n=1, cutoff=0.6)
-            meant = f"did you mean {folded[near[0]]!r}?; " if near else ""
+            meant = f"; did you mean {folded[near[0]]!r}?" if near else ""
             raise NoColumnError(
-                f"{where}: there is no column {column!r}; {meant}its columns are: {', '.join(names) or 'none'}",
+                f"{where}: there is no column {column!r}; its columns are: {', '.join(names) or 'none'}{meant}",
                 hint=hint,
             )
 
