@@ -1,4 +1,4 @@
-"""What does each optional setting change for tiny members: the loss on held-out text, and the task's accuracy?
+"""Measure what each optional setting changes for tiny members: loss on held-out text and accuracy on the task.
 
 Every variant differs from the default in one thing. The default masks 30% of the tokens, because with 15% such a small
 training learns little. Its members are trained as in a study, one for each seed, and compared with the default's

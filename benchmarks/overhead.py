@@ -1,4 +1,4 @@
-"""What does a trial cost in addition to its members? This program, bare Ray Tune with OptunaSearch, and bare Optuna.
+"""Compare what a trial costs in addition to its members: here, in bare Ray Tune with OptunaSearch, in bare Optuna.
 
 Each runs the same trivial trials: three parameters, one number, TPE with the same options, a new study. Ray Tune and
 this program run two trials at once, with actors that are reused. Every study is stored in a journal file (with

@@ -1,4 +1,4 @@
-"""What does it cost to serve an export? A load test over HTTP, and ``predict`` on 10,000 texts, in one run.
+"""Measure how fast an export answers: a load test over HTTP, and ``predict`` on 10,000 texts.
 
 A committee of eight one-layer members answers in two ways: with its members together, and member by member, as eight
 models behind one address would. A six-layer model of the same width is measured for comparison. Weights are random,

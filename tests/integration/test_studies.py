@@ -128,3 +128,15 @@ def test_the_page_of_all_studies_names_each() -> None:
     page = (STUDIES / "README.md").read_text(encoding="utf-8")
     for file in SPACES:
         assert f"{file.parent.name}/README.md" in page
+
+
+def test_the_commands_of_different_studies_name_different_studies() -> None:
+    """All spaces are called space.yaml, so without a name the second study would be refused as another space."""
+    names: dict[str, set[str]] = {}
+    for page in sorted(STUDIES.glob("*/README.md")):
+        for command in re.findall(r"^ *tlm-search run (studies/.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            found = re.match(r"studies/(\w+)/space\.yaml --name (\S+)", command)
+            assert found is not None, f"{page}: {command}"
+            names.setdefault(found[2], set()).add(found[1])
+    assert len(names) > 20
+    assert all(len(studies) == 1 for studies in names.values())

@@ -150,8 +150,9 @@ class Mirror:
         for file in folder.iterdir():
             if file.name not in names:
                 file.unlink()
+        here = {file.name for file in folder.iterdir()}
         for found in names:
-            if not (folder / found).exists():
+            if found not in here:
                 there.fetch(found, folder)
 
     def keep_scratch(self, name: str, folder: Path) -> None:

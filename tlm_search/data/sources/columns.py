@@ -24,14 +24,14 @@ def require_columns(present: Iterable[str], wanted: Iterable[str], where: str, *
     Raises:
         NoColumnError: a column is missing; the message suggests the most similar column and lists all.
     """
-    names = list(map(str, present))
+    names = list(present)
     for column in wanted:
         if column not in names:
-            folded = {name.casefold(): name for name in names}  # LABEL and label differ in all letters
+            folded = {str(name).casefold(): name for name in names}  # LABEL and label differ in all letters
             near = difflib.get_close_matches(column.casefold(), folded, n=1, cutoff=0.6)
             meant = f"; did you mean {folded[near[0]]!r}?" if near else ""
             raise NoColumnError(
-                f"{where}: there is no column {column!r}; its columns are: {', '.join(names) or 'none'}{meant}",
+                f"{where}: there is no column {column!r}; its columns are: {', '.join(map(str, names)) or 'none'}{meant}",
                 hint=hint,
             )
 
