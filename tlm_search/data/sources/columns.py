@@ -30,10 +30,8 @@ def require_columns(present: Iterable[str], wanted: Iterable[str], where: str, *
             folded = {str(name).casefold(): name for name in names}  # LABEL and label differ in all letters
             near = difflib.get_close_matches(column.casefold(), folded, n=1, cutoff=0.6)
             meant = f"; did you mean {folded[near[0]]!r}?" if near else ""
-            raise NoColumnError(
-                f"{where}: there is no column {column!r}; its columns are: {', '.join(map(str, names)) or 'none'}{meant}",
-                hint=hint,
-            )
+            listed = ", ".join(map(str, names)) or "none"
+            raise NoColumnError(f"{where}: there is no column {column!r}; its columns are: {listed}{meant}", hint=hint)
 
 
 def require_one(present: Sequence[str], wanted: Iterable[str], where: str) -> None:
