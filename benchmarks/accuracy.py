@@ -31,7 +31,7 @@ from scipy import stats
 
 from tlm_search.data.prepare import prepare
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.sources.source import use_data_dir
+from tlm_search.data.sources.place import use_data_dir
 from tlm_search.data.tasks import load_task
 from tlm_search.members.baseline import fit_baseline
 from tlm_search.members.train import trainer_named

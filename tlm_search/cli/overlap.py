@@ -30,7 +30,7 @@ def overlap(
     """Show how much of the task's vocabulary the corpus contains, plain and weighted by frequency, by corpus size."""
     from tlm_search.data.overlap import overlap_curve
     from tlm_search.data.prepare import prepare
-    from tlm_search.data.sources.source import use_data_dir
+    from tlm_search.data.sources.place import use_data_dir
     from tlm_search.data.tokens import TokenArray
     from tlm_search.remote.mount import studies_folder
     from tlm_search.space.schema import load_space

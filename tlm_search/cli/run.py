@@ -40,7 +40,7 @@ def run(
     set_: Overrides = None,
 ) -> None:
     """Run or continue the study of a space until it has the trials of its budget. Safe to repeat."""
-    from tlm_search.data.sources.source import use_data_dir
+    from tlm_search.data.sources.place import use_data_dir
     from tlm_search.search.display import Display
     from tlm_search.search.session import run_study
     from tlm_search.space.schema import load_space

@@ -39,7 +39,7 @@ def validate(
 
     from tlm_search.cost.plan import DataSizes, plan
     from tlm_search.data.rows import account_words
-    from tlm_search.data.sources.source import not_here, use_data_dir
+    from tlm_search.data.sources.place import not_here, use_data_dir
     from tlm_search.search.display import Display
     from tlm_search.space.schema import load_space
 

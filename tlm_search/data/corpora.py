@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from tlm_search.data.rows import likeness
 from tlm_search.data.sources import pydocs
-from tlm_search.data.sources.source import PYDOCS, load_documents
+from tlm_search.data.sources.place import PYDOCS
+from tlm_search.data.sources.source import load_documents
 from tlm_search.errors import DataError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from tlm_search.data.pairs import Line, Pair, TextOrPair, own_segments
 from tlm_search.data.prepared import LABELS, SPLITS, PreparedData, task_fingerprint
 from tlm_search.data.rows import Task
 from tlm_search.data.selection import document_order
-from tlm_search.data.sources.source import hub_fingerprint, source_fingerprint
+from tlm_search.data.sources.place import hub_fingerprint, source_fingerprint
 from tlm_search.data.tasks import load_task
 from tlm_search.data.texts import DATA, FORMAT, Texts
 from tlm_search.data.tokens import TokenArray

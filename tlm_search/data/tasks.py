@@ -11,7 +11,8 @@ from tlm_search.data.markers import EXAMPLE, MARKERS, is_marked
 from tlm_search.data.pairs import TextOrPair
 from tlm_search.data.rows import Labelled, Task
 from tlm_search.data.sources import pydocs
-from tlm_search.data.sources.source import PYDOCS, load_labelled, load_validation
+from tlm_search.data.sources.place import PYDOCS
+from tlm_search.data.sources.source import load_labelled, load_validation
 from tlm_search.data.splits import split_task
 from tlm_search.errors import DataError
 

@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tlm_search.data.corpora import Corpus, load_corpus
 from tlm_search.data.rows import Task
-from tlm_search.data.sources.source import (
-    UNLABELLED,
-    account_of_documents,
-    account_of_task,
-    source_fingerprint,
-    unlabelled_documents,
-)
+from tlm_search.data.sources.place import source_fingerprint
+from tlm_search.data.sources.source import UNLABELLED, account_of_documents, account_of_task, unlabelled_documents
 from tlm_search.data.tasks import load_task
 from tlm_search.data.unlabelled import Unlabelled, load_unlabelled
 from tlm_search.digest import digest

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from tlm_search.data.pairs import TextOrPair
 from tlm_search.data.rows import Task, likeness
 from tlm_search.data.sources import pydocs
-from tlm_search.data.sources.source import PYDOCS, load_texts
+from tlm_search.data.sources.place import PYDOCS
+from tlm_search.data.sources.source import load_texts
 from tlm_search.data.tasks import require_markers
 from tlm_search.errors import DataError
 

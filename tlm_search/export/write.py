@@ -27,7 +27,7 @@ from tlm_search.committee.vote import soft_vote
 from tlm_search.data.markers import HEAD, TAIL, Markers
 from tlm_search.data.pairs import Pair, TextOrPair
 from tlm_search.data.prepared import PreparedData
-from tlm_search.data.sources.source import PYDOCS
+from tlm_search.data.sources.place import PYDOCS
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.vocabulary.tokenizer import open_tokenizer, tokenizer_fingerprint
 from tlm_search.digest import canonical_json

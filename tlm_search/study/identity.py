@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tlm_search.data.prepared import SPLITS, PreparedData
-from tlm_search.data.sources.source import PYDOCS
+from tlm_search.data.sources.place import PYDOCS
 from tlm_search.errors import StudyError
 from tlm_search.space.schema import Space
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from tlm_search.data.corpora import load_corpus
 from tlm_search.data.sources.files import read_columns
 from tlm_search.data.sources.layout import layout_of
-from tlm_search.data.sources.source import account_of_documents, account_of_task, load_labelled, source_fingerprint
+from tlm_search.data.sources.place import source_fingerprint
+from tlm_search.data.sources.source import account_of_documents, account_of_task, load_labelled
 from tlm_search.data.sources.tables import read_tables
 from tlm_search.errors import DataError
 from tlm_search.space.sections import CorpusSection

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tlm_search.data.sources import pydocs
+from tlm_search.data.sources.place import PYDOCS
 from tlm_search.data.sources.pydocs import Mask, Package, Paragraph, load_paragraphs, read_paragraphs
-from tlm_search.data.sources.source import PYDOCS
 from tlm_search.data.tasks import load_task
 from tlm_search.errors import DataError
 from tlm_search.space.task import TaskSection

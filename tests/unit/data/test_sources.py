@@ -12,15 +12,8 @@ from tlm_search.data.markers import is_marked
 from tlm_search.data.prepare import changed_sources
 from tlm_search.data.rows import Labelled
 from tlm_search.data.sources import hub
-from tlm_search.data.sources.source import (
-    DATA_DIR,
-    hub_fingerprint,
-    load_labelled,
-    load_validation,
-    local_place,
-    source_fingerprint,
-    use_data_dir,
-)
+from tlm_search.data.sources.place import DATA_DIR, hub_fingerprint, local_place, source_fingerprint, use_data_dir
+from tlm_search.data.sources.source import load_labelled, load_validation
 from tlm_search.data.tasks import load_task
 from tlm_search.errors import DataError
 from tlm_search.space.sections import CorpusSection

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlm_search.data.markers import MARKERS
 from tlm_search.data.pairs import Line, Pair
-from tlm_search.data.sources.source import local_place
+from tlm_search.data.sources.place import local_place
 from tlm_search.data.vocabulary import wordpiece
 from tlm_search.data.vocabulary.byte_level import byte_tokenizer
 from tlm_search.digest import DIGEST_LENGTH
