@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -30,37 +29,32 @@ from tlm_search.data.prepared import PreparedData
 from tlm_search.data.sources.place import PYDOCS
 from tlm_search.data.tokens import TokenArray
 from tlm_search.data.vocabulary.tokenizer import open_tokenizer, tokenizer_fingerprint
-from tlm_search.digest import canonical_json
 from tlm_search.errors import ExportError
 from tlm_search.export.card import card
 from tlm_search.export.choose import Chosen
-from tlm_search.export.committee import Committee, stacked
+from tlm_search.export.committee import Committee
 from tlm_search.export.facts import Facts, Graph, no_members
-from tlm_search.export.fit import LINEAR, architecture_of
+from tlm_search.export.fit import architecture_of
 from tlm_search.export.folder import (
     CARD,
     CHECK,
     CONFIG,
     LABELS,
-    LINEAR_MODELS,
     MODEL,
     MODEL_TYPE,
     ONNX,
     ONNX_INT8,
-    STACKS,
     new_export,
     write_json,
 )
 from tlm_search.export.onnx import TOLERANCE as ONNX_TOLERANCE
 from tlm_search.export.onnx import onnx_answers, open_session, require_onnx, write_int8, write_onnx
-from tlm_search.members.linear import linear_weights
-from tlm_search.members.spec import hybrid_digests, share_of_linear
+from tlm_search.export.stacks import data_of, entry_of, layout_of, stacks_of, weights_of
 from tlm_search.members.trainer import KIND
 from tlm_search.members.trainer import LINEAR as LINEAR_KIND
 from tlm_search.model.architecture import Architecture
 from tlm_search.model.hf import bert_config, with_every_layer
 from tlm_search.model.layers import EPSILON
-from tlm_search.model.linear import with_share
 from tlm_search.report.evidence import Evidence
 from tlm_search.store.local import Entry, Store
 from tlm_search.study.record import REFERENCE_NUMBER, StudyRecord
@@ -104,15 +98,15 @@ def export_committee(
         require_onnx()
     data = PreparedData.from_document(record.data, store.root)
     with new_export(out) as folder:
-        entries = [_entry(store, KIND, digest, chosen) for digest in chosen.members]
-        states = [_state(store, entry, chosen) for entry in entries]
+        entries = [entry_of(store, KIND, digest, chosen) for digest in chosen.members]
+        states = [weights_of(store, entry, chosen) for entry in entries]
         specs = [entry.document["spec"] for entry in entries]
-        layout = _layout(specs, chosen.weights)
-        data = _data_of(data, specs[0])
-        linear = {digest: _entry(store, LINEAR_KIND, digest, chosen) for digest in layout.linear}
+        layout = layout_of(specs, chosen.weights)
+        data = data_of(data, specs[0])
+        linear = {digest: entry_of(store, LINEAR_KIND, digest, chosen) for digest in layout.linear}
         probabilities, labels = _study_vote(record, entries, data, chosen.weights)
         calibration = _calibration(chosen, probabilities["validation"], labels["validation"])
-        members, weights = _members(layout, entries, states, linear)
+        members, weights = stacks_of(layout, entries, states, linear)
         config = _config(members, data) | _columns(record) | {"calibration": asdict(calibration)}
         shapes = [architecture_of(entry.document["spec"]["architecture"]) for entry in entries]
         why_not = no_members(entry.document for entry in entries)
@@ -191,118 +185,6 @@ def check_texts(
         entities = [drawn[0], HEAD[0], drawn[1], HEAD[1], drawn[2], TAIL[0], drawn[3], TAIL[1], drawn[4]]
         texts.append(" ".join(entities))
     return [Pair(*both) for both in zip(texts, [*texts[1:], texts[0]], strict=True)] if pairs else texts
-
-
-def _entry(store: Store, kind: str, digest: str, chosen: Chosen) -> Entry:
-    entry = store.read(kind, digest)
-    if entry is None:
-        raise _missing(store, kind, digest, chosen)
-    return entry
-
-
-def _state(store: Store, entry: Entry, chosen: Chosen) -> dict[str, np.ndarray]:
-    """Return the weights of a member. A hybrid has those of its plain member."""
-    digests = hybrid_digests(entry.document["spec"])
-    plain = entry if digests is None else _entry(store, KIND, digests.plain, chosen)
-    if "model.safetensors" not in plain.files:
-        raise _missing(store, KIND, plain.digest, chosen)
-    return plain.arrays("model")
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """How members vote: ``stacks`` of members by their places, their relative ``weights``, and the linear models.
-
-    ``linear`` maps the digest of each linear model to its share of the votes. The members divide the rest.
-    """
-
-    stacks: Sequence[Sequence[int]]
-    weights: Sequence[float]
-    linear: Mapping[str, float]
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the members have one architecture and equal votes."""
-        return len(self.stacks) == 1 and len(self.linear) <= 1 and np.allclose(self.weights, self.weights[0], rtol=1e-9)
-
-
-def _read(spec: Mapping[str, Any]) -> tuple[str, int]:
-    """Return what identifies the tokens that a member reads: the fingerprint of the task, and the length of texts."""
-    return spec["task"], spec["architecture"]["positions"]
-
-
-def _data_of(data: PreparedData, spec: Mapping[str, Any]) -> PreparedData:
-    """Return the data of the study with the tokens that a member reads."""
-    return next((each for each in data.all() if (each.task_fingerprint, each.length) == _read(spec)), data)
-
-
-def _layout(specs: Sequence[Mapping[str, Any]], weights: Sequence[float] | None) -> _Layout:
-    """Sort the members with these ``specs`` into stacks of one architecture and pooling.
-
-    Raises:
-        ExportError: the members read different tokens.
-    """
-    if len(set(map(_read, specs))) > 1:
-        raise ExportError(
-            "the members of this committee do not read the same tokens: they differ in the tokenizer or in the length "
-            "that texts are cut to, and an export has only one of each",
-            hint="name members that share both with study.export(members=...), or export the committee of a trial",
-        )
-    votes = [1.0] * len(specs) if weights is None else weights
-    stacks: dict[str, list[int]] = {}
-    linear: dict[str, float] = {}
-    own = []
-    for place, (spec, vote) in enumerate(zip(specs, votes, strict=True)):
-        stacks.setdefault(canonical_json([spec["architecture"], spec["settings"]["pooling"]]), []).append(place)
-        digests = hybrid_digests(spec)
-        share = 0.0 if digests is None else share_of_linear(spec)
-        if digests is not None:
-            linear[digests.linear] = linear.get(digests.linear, 0.0) + vote * share / sum(votes)
-        own.append(vote * (1 - share))
-    return _Layout(list(stacks.values()), own, linear)
-
-
-def _members(
-    layout: _Layout, entries: Sequence[Entry], states: Sequence[Mapping[str, np.ndarray]], linear: Mapping[str, Entry]
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return the entries of the configuration on the members, and all tensors by name."""
-    stacks: list[dict[str, Any]] = []
-    tensors: dict[str, torch.Tensor] = {}
-    for index, places in enumerate(layout.stacks):
-        spec = entries[places[0]].document["spec"]
-        stack = {
-            "architecture": spec["architecture"],
-            "pooling": spec["settings"]["pooling"],
-            "members": [entries[place].digest for place in places],
-        }
-        if not layout.is_plain:
-            stack["member_weights"] = [layout.weights[place] for place in places]
-        stacks.append(stack)
-        prefix = "" if layout.is_plain else f"{STACKS}.{index}."
-        own = [{name: torch.from_numpy(value) for name, value in states[place].items()} for place in places]
-        weights = stacked(own, architecture_of(spec["architecture"]))
-        tensors |= {f"{prefix}{name}": value for name, value in weights.items()}
-    shapes = []
-    for index, (digest, share) in enumerate(layout.linear.items()):
-        prefix = LINEAR if layout.is_plain else f"{LINEAR_MODELS}.{index}."
-        parts = with_share(linear_weights(linear[digest]), share)
-        tensors |= {f"{prefix}{name}": value for name, value in parts.items()}
-        shapes.append({name: list(value.shape) for name, value in parts.items()})
-    if layout.is_plain:
-        return {**stacks[0], **({"linear": shapes[0]} if shapes else {})}, tensors
-    return {STACKS: stacks, **({LINEAR_MODELS: shapes} if shapes else {})}, tensors
-
-
-def _missing(store: Store, kind: str, digest: str, chosen: Chosen) -> ExportError:
-    what = "the linear model" if kind == LINEAR_KIND else "member"
-    return ExportError(
-        f"{what} {digest} of {chosen.name} is missing or damaged in the store {store.root}",
-        hint="tlm-search distil with the same --trial and --size trains it again"
-        if chosen.student is not None
-        else "choose another trial with --trial, or fewer members with --size"
-        if chosen.mixed is None
-        else "choose other members, or the committee of a trial with --trial",
-    )
 
 
 def _config(members: Mapping[str, Any], data: PreparedData) -> dict[str, Any]:
